@@ -1,0 +1,73 @@
+"""The manifest: one row per audio file, with everything a later stage needs to know of it."""
+
+import hashlib
+import os
+from typing import Any
+
+import pyarrow as pa
+
+from irmas_dist import storage
+from irmas_dist.errors import IrmasError
+
+TRAINING = "training"
+TESTING = "testing"
+
+SCHEMA = pa.schema(
+    [
+        pa.field("clip_id", pa.string(), nullable=False),
+        pa.field("path", pa.string(), nullable=False),
+        pa.field("part", pa.string(), nullable=False),
+        pa.field("instruments", pa.list_(pa.string()), nullable=False),
+        pa.field("group", pa.string(), nullable=False),
+        pa.field("duration_s", pa.float64()),
+        pa.field("sample_rate", pa.int32()),
+        pa.field("channels", pa.int32()),
+        pa.field("bytes", pa.int64()),
+        pa.field("md5", pa.string()),
+        pa.field("problem", pa.string()),
+    ]
+)
+"""Columns of ``manifest.parquet``.
+
+``clip_id``: path in the tree without its suffix, Unicode NFC. ``path``: where the file is, as
+it can be opened. ``part``: training or testing. ``instruments``: codes. ``group``: clips that
+share it must stay on one side of a split. ``problem``: null when the file can be used, else
+why it cannot; such a row keeps whatever else is known.
+"""
+
+
+def write_manifest(location: str | os.PathLike[str], rows: list[dict[str, Any]]) -> pa.Table:
+    """Write rows as a manifest, in order of ``clip_id``, and return it as a table."""
+    table = pa.Table.from_pylist(sorted(rows, key=lambda row: row["clip_id"]), schema=SCHEMA)
+    storage.write_table(location, table)
+    return table
+
+
+def read_manifest(location: str | os.PathLike[str]) -> pa.Table:
+    """Read a manifest and check that it is one.
+
+    Raises:
+        IrmasError: No such file, not Parquet, columns missing, or a ``clip_id`` twice.
+    """
+    table = storage.read_table(location)
+    missing = [name for name in SCHEMA.names if name not in table.column_names]
+    if missing:
+        raise IrmasError(
+            f"{location} is not a manifest: it has no column {missing[0]!r}; "
+            "make one with 'irmas index'"
+        )
+    table = table.select(SCHEMA.names).cast(SCHEMA)
+    ids = table.column("clip_id").to_pylist()
+    if len(set(ids)) != len(ids):
+        twice = next(clip for clip in ids if ids.count(clip) > 1)
+        raise IrmasError(f"{location} names the clip {twice!r} more than once")
+    return table
+
+
+def fingerprint(table: pa.Table) -> str:
+    """Return a digest of what a manifest says, whatever its order or where its files lie."""
+    digest = hashlib.sha256()
+    columns = ["clip_id", "part", "instruments", "group", "md5", "problem"]
+    for row in sorted(table.select(columns).to_pylist(), key=lambda row: row["clip_id"]):
+        digest.update(repr([row[name] for name in columns]).encode())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,1 @@
+"""From scores alone: aggregation over windows, decision thresholds, metrics, reports."""

@@ -1,0 +1,84 @@
+"""The instruments that a model can tell apart: their codes, names and order.
+
+IRMAS has 11; this is the one place that knows. Everything else asks a `Vocabulary`,
+whose order is the order of the columns in labels, scores and thresholds.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from irmas_dist.errors import IrmasError
+
+IRMAS_INSTRUMENTS: dict[str, str] = {
+    "cel": "cello",
+    "cla": "clarinet",
+    "flu": "flute",
+    "gac": "acoustic guitar",
+    "gel": "electric guitar",
+    "org": "organ",
+    "pia": "piano",
+    "sax": "saxophone",
+    "tru": "trumpet",
+    "vio": "violin",
+    "voi": "voice",
+}
+"""Code to name, in the order of Bosch et al. (ISMIR 2012)."""
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """An ordered set of instruments.
+
+    Attributes:
+        codes: Short unique codes, as in folder names and label files.
+        names: What people call them, one per code.
+    """
+
+    codes: tuple[str, ...]
+    names: tuple[str, ...]
+
+    @classmethod
+    def of(cls, instruments: dict[str, str]) -> "Vocabulary":
+        """Build from a mapping of code to name, keeping its order."""
+        return cls(tuple(instruments), tuple(instruments.values()))
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    def __contains__(self, code: object) -> bool:
+        return code in self.codes
+
+    def name(self, code: str) -> str:
+        """Return what people call the instrument ``code``."""
+        return self.names[self.codes.index(code)]
+
+    def encode(self, instruments: Iterable[str]) -> npt.NDArray[np.uint8]:
+        """Return the multi-hot vector, shape (instruments,), of a set of codes.
+
+        Raises:
+            IrmasError: A code is not in the vocabulary.
+        """
+        labels = np.zeros(len(self), dtype=np.uint8)
+        for code in instruments:
+            if code not in self.codes:
+                known = ", ".join(self.codes)
+                raise IrmasError(f"unknown instrument {code!r}; this vocabulary has {known}")
+            labels[self.codes.index(code)] = 1
+        return labels
+
+    def decode(self, labels: Sequence[int] | npt.NDArray[np.generic]) -> list[str]:
+        """Return the codes whose entry in the multi-hot vector is not zero, in order.
+
+        Raises:
+            IrmasError: The vector does not have one entry per instrument.
+        """
+        if len(labels) != len(self):
+            raise IrmasError(f"expected {len(self)} labels, one per instrument, got {len(labels)}")
+        return [code for code, present in zip(self.codes, labels, strict=True) if present]
+
+
+IRMAS = Vocabulary.of(IRMAS_INSTRUMENTS)
+"""The vocabulary of the IRMAS data set."""

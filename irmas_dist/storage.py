@@ -1,0 +1,161 @@
+"""Files by path or URL, local or in an object store, written whole or not at all.
+
+A local file is written beside its target and renamed over it; an object store shows an
+object only once it is complete, so there the target is written directly.
+"""
+
+import json
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+import pyarrow.parquet as pq
+
+from irmas_dist.errors import IrmasError
+
+
+def is_url(location: str | os.PathLike[str]) -> bool:
+    """Return whether ``location`` names an object store, such as ``s3://bucket/key``."""
+    return "://" in str(location)
+
+
+def resolve(location: str | os.PathLike[str]) -> tuple[pafs.FileSystem, str]:
+    """Return the file system that holds ``location``, and the path to it there.
+
+    Raises:
+        IrmasError: The URL's scheme is not one that pyarrow or fsspec knows.
+    """
+    if not is_url(location):
+        return pafs.LocalFileSystem(), str(Path(location).expanduser().absolute())
+    try:
+        return pafs.FileSystem.from_uri(str(location))
+    except (pa.ArrowInvalid, ValueError) as error:
+        raise IrmasError(f"cannot use {location} for storage: {error}") from error
+
+
+def join(location: str | os.PathLike[str], *parts: str) -> str:
+    """Return ``location`` with ``parts`` appended, for paths and URLs alike."""
+    return "/".join([str(location).rstrip("/"), *parts])
+
+
+def exists(location: str | os.PathLike[str]) -> bool:
+    """Return whether there is a file or directory at ``location``."""
+    filesystem, path = resolve(location)
+    return filesystem.get_file_info(path).type != pafs.FileType.NotFound
+
+
+def list_files(location: str | os.PathLike[str], *, recursive: bool = False) -> list[str]:
+    """Return the paths of the files under a directory, relative to it and sorted.
+
+    A directory that does not exist has no files.
+    """
+    filesystem, path = resolve(location)
+    selector = pafs.FileSelector(path, allow_not_found=True, recursive=recursive)
+    prefix = path.rstrip("/") + "/"
+    return sorted(
+        info.path.removeprefix(prefix)
+        for info in filesystem.get_file_info(selector)
+        if info.type == pafs.FileType.File
+    )
+
+
+def make_directory(location: str | os.PathLike[str]) -> None:
+    """Create a directory and its parents unless they exist."""
+    filesystem, path = resolve(location)
+    with _told(location):
+        filesystem.create_dir(path, recursive=True)
+
+
+def remove(location: str | os.PathLike[str]) -> None:
+    """Delete one file."""
+    filesystem, path = resolve(location)
+    filesystem.delete_file(path)
+
+
+@contextmanager
+def write_whole(location: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """Open a file for writing that appears at ``location`` complete, or not at all.
+
+    Raises:
+        IrmasError: The target cannot be written: read-only, full, not permitted.
+    """
+    filesystem, path = resolve(location)
+    local = isinstance(filesystem, pafs.LocalFileSystem)
+    with _told(location):
+        if local:
+            filesystem.create_dir(str(Path(path).parent), recursive=True)
+        beside = f"{path}.{uuid.uuid4().hex[:8]}.partial" if local else path
+        try:
+            with filesystem.open_output_stream(beside) as stream:
+                yield stream
+            if local:
+                filesystem.move(beside, path)
+        finally:
+            if local and Path(beside).exists():
+                Path(beside).unlink()
+
+
+def read_bytes(location: str | os.PathLike[str]) -> bytes:
+    """Return the content of a file.
+
+    Raises:
+        IrmasError: There is no such file, or it cannot be read.
+    """
+    filesystem, path = resolve(location)
+    with _told(location), filesystem.open_input_stream(path) as stream:
+        return bytes(stream.read())
+
+
+def write_json(location: str | os.PathLike[str], value: Any) -> None:
+    """Write ``value`` as indented JSON, whole or not at all."""
+    with write_whole(location) as stream:
+        stream.write((json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def read_json(location: str | os.PathLike[str]) -> Any:
+    """Return the JSON value in a file.
+
+    Raises:
+        IrmasError: There is no such file, or it is not JSON.
+    """
+    try:
+        return json.loads(read_bytes(location))
+    except ValueError as error:
+        raise IrmasError(f"{location} is not JSON: {error}") from error
+
+
+def write_table(location: str | os.PathLike[str], table: pa.Table, **options: Any) -> None:
+    """Write a table as Parquet, whole or not at all; ``options`` go to pyarrow."""
+    with write_whole(location) as stream:
+        pq.write_table(table, stream, **options)
+
+
+def read_table(location: str | os.PathLike[str], columns: list[str] | None = None) -> pa.Table:
+    """Read one Parquet file.
+
+    Raises:
+        IrmasError: There is no such file, or it is not Parquet with these columns.
+    """
+    filesystem, path = resolve(location)
+    with _told(location), filesystem.open_input_file(path) as source:
+        try:
+            return pq.read_table(source, columns=columns)
+        except pa.ArrowInvalid as error:
+            raise IrmasError(f"{location} is not a Parquet file: {error}") from error
+
+
+@contextmanager
+def _told(location: str | os.PathLike[str]) -> Iterator[None]:
+    """Turn the operating system's refusals into one line that names the place."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise IrmasError(f"{location}: no such file or directory") from error
+    except OSError as error:
+        reason = error.strerror or str(error).splitlines()[0]
+        raise IrmasError(f"{location}: {reason}") from error

@@ -1,0 +1,136 @@
+"""What people see: clean lines and progress on the terminal, all chatter in a log file.
+
+Results go to standard output, everything that is said along the way to standard error.
+Inside `chatter_to`, whatever else writes to either (Ray, wandb, Optuna, their child
+processes, warnings) is sent to a file instead, at the level of file descriptors.
+"""
+
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console, RenderableType
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+LINE_EVERY_S = 10.0
+"""Where there is no terminal to draw a bar on, say how far things are this often."""
+
+_out = Console(soft_wrap=True)
+_err = Console(stderr=True, soft_wrap=True)
+
+
+def say(message: str) -> None:
+    """Print one line for people on standard error; rich's markup is understood."""
+    _err.print(message, highlight=False)
+
+
+def show(result: RenderableType) -> None:
+    """Print a result (a table, a line) on standard output."""
+    _out.print(result, highlight=False)
+
+
+def show_plain(text: str) -> None:
+    """Print text on standard output as it stands: no markup, no wrapping."""
+    _out.file.write(text + "\n")
+    _out.file.flush()
+
+
+def terminal_width() -> int:
+    """Return the number of columns that `say` can use."""
+    return _err.width
+
+
+@contextmanager
+def progress(description: str, total: int, unit: str = "") -> Iterator[Callable[[int], None]]:
+    """Show the progress of ``total`` steps; yields the function that advances it.
+
+    On a terminal this is a bar with rate and time left; elsewhere a line now and then.
+    """
+    if _err.is_terminal:
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            _Rate(unit),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=_err) as bar:
+            task = bar.add_task(description, total=total)
+            yield lambda steps=1: bar.advance(task, steps)
+        return
+    started = said = time.monotonic()
+    done = 0
+
+    def advance(steps: int = 1) -> None:
+        nonlocal done, said
+        done += steps
+        now = time.monotonic()
+        if now - said >= LINE_EVERY_S and done < total:
+            said = now
+            rate = done / (now - started)
+            left = (total - done) / rate if rate else float("inf")
+            say(f"{description}: {done} of {total} {unit}, {rate:.1f}/s, {left:.0f} s left")
+
+    yield advance
+    say(f"{description}: {done} of {total} {unit} in {time.monotonic() - started:.1f} s")
+
+
+class _Rate(ProgressColumn):
+    """The mean rate since the start, in units per second."""
+
+    def __init__(self, unit: str) -> None:
+        super().__init__()
+        self._unit = unit
+
+    def render(self, task: Task) -> Text:
+        elapsed = task.elapsed or 0.0
+        rate = task.completed / elapsed if elapsed else 0.0
+        return Text(f"{rate:,.1f} {self._unit}/s", style="progress.data.speed")
+
+
+@contextmanager
+def chatter_to(log_path: Path) -> Iterator[None]:
+    """Send all output but that of `say`, `show` and `progress` to ``log_path``.
+
+    File descriptors 1 and 2 are redirected, so child processes started inside are
+    silenced as well; on leaving, both are as they were.
+    """
+    global _out, _err
+    log_path.parent.mkdir(parents=True, exist_ok=True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    kept_out, kept_err = os.dup(1), os.dup(2)
+    before = _out, _err
+    with (
+        log_path.open("ab", buffering=0) as log,
+        os.fdopen(kept_out, "w", closefd=False) as people_out,
+        os.fdopen(kept_err, "w", closefd=False) as people_err,
+    ):
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+        _out = Console(file=people_out, soft_wrap=True)
+        _err = Console(file=people_err, soft_wrap=True)
+        logging.captureWarnings(True)
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            _out, _err = before
+            os.dup2(kept_out, 1)
+            os.dup2(kept_err, 2)
+    os.close(kept_out)
+    os.close(kept_err)
