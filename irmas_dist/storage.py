@@ -77,6 +77,12 @@ def remove(location: str | os.PathLike[str]) -> None:
     filesystem.delete_file(path)
 
 
+def remove_directory(location: str | os.PathLike[str]) -> None:
+    """Delete a directory and all that is in it."""
+    filesystem, path = resolve(location)
+    filesystem.delete_dir(path)
+
+
 @contextmanager
 def write_whole(location: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """Open a file for writing that appears at ``location`` complete, or not at all.

@@ -42,15 +42,10 @@ def show(result: RenderableType) -> None:
     _out.print(result, highlight=False)
 
 
-def show_plain(text: str) -> None:
-    """Print text on standard output as it stands: no markup, no wrapping."""
-    _out.file.write(text + "\n")
+def write(text: str) -> None:
+    """Write text to standard output as it stands: no markup, no wrapping, no line end."""
+    _out.file.write(text)
     _out.file.flush()
-
-
-def terminal_width() -> int:
-    """Return the number of columns that `say` can use."""
-    return _err.width
 
 
 @contextmanager
@@ -69,23 +64,34 @@ def progress(description: str, total: int, unit: str = "") -> Iterator[Callable[
         )
         with Progress(*columns, console=_err) as bar:
             task = bar.add_task(description, total=total)
-            yield lambda steps=1: bar.advance(task, steps)
+
+            def advance_bar(steps: int) -> None:
+                bar.advance(task, steps)
+
+            yield advance_bar
         return
     started = said = time.monotonic()
     done = 0
 
-    def advance(steps: int = 1) -> None:
+    def advance(steps: int) -> None:
         nonlocal done, said
         done += steps
         now = time.monotonic()
-        if now - said >= LINE_EVERY_S and done < total:
+        if now - said >= LINE_EVERY_S and 0 < done < total:
             said = now
-            rate = done / (now - started)
-            left = (total - done) / rate if rate else float("inf")
-            say(f"{description}: {done} of {total} {unit}, {rate:.1f}/s, {left:.0f} s left")
+            left = (total - done) * (now - started) / done
+            rate = _rate(done / (now - started), unit)
+            say(f"{description}: {done:,} of {total:,} {unit}, {rate}, {left:.0f} s left")
 
     yield advance
-    say(f"{description}: {done} of {total} {unit} in {time.monotonic() - started:.1f} s")
+    say(f"{description}: {done:,} of {total:,} {unit} in {time.monotonic() - started:.1f} s")
+
+
+def _rate(per_second: float, unit: str) -> str:
+    """Say a rate the way round that reads well: many a second, or seconds for one."""
+    if 0 < per_second < 1:
+        return f"{1 / per_second:,.1f} s/{unit.removesuffix('s')}"
+    return f"{per_second:,.1f} {unit}/s"
 
 
 class _Rate(ProgressColumn):
@@ -98,7 +104,7 @@ class _Rate(ProgressColumn):
     def render(self, task: Task) -> Text:
         elapsed = task.elapsed or 0.0
         rate = task.completed / elapsed if elapsed else 0.0
-        return Text(f"{rate:,.1f} {self._unit}/s", style="progress.data.speed")
+        return Text(_rate(rate, self._unit), style="progress.data.speed")
 
 
 @contextmanager

@@ -1,0 +1,34 @@
+# The three commands of this project. Each makes .venv first when it must.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test bench lint clean
+
+demo: $(VENV)/ready  ## the whole job on a small rendered corpus, in runs/demo
+	@$(BIN)/irmas demo
+
+test: $(VENV)/ready lint  ## lint, types and all tests
+	@$(BIN)/python -m pytest
+
+bench: $(VENV)/ready  ## side-by-side measurements
+	@for benchmark in benchmarks/*.py; do $(BIN)/python $$benchmark || exit 1; done
+
+lint: $(VENV)/ready
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/mypy --no-error-summary
+
+# Written last, so that an interrupted installation is done again.
+$(VENV)/ready: pyproject.toml constraints.txt
+	@echo "Installing into $(VENV) (some 6 GB, a few minutes)"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "Python 3.11 or newer is needed; name one: make PYTHON=python3.11"; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		--constraint constraints.txt --editable '.[demo,dev]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) runs build *.egg-info

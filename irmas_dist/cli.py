@@ -1,0 +1,306 @@
+"""The commands: parsing and printing only. Heavy imports wait until a command needs them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import click
+import typer
+
+from irmas_dist.cli_jobs import jobs_app, submit
+from irmas_dist.errors import IrmasError
+from irmas_dist.shell import Address, Config, DryRun, Json, Overrides, quiet
+
+if TYPE_CHECKING:
+    from irmas_dist.config import Recipe
+
+app = typer.Typer(
+    name="irmas",
+    help="Find the instruments that play in music: train, search and use multilabel models.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+app.command(context_settings={"allow_interspersed_args": False})(submit)
+app.add_typer(jobs_app, name="jobs")
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line.
+
+    Args:
+        arguments: What follows ``irmas``.
+
+    Returns:
+        0 when done, 1 when the command failed, 2 when it was used wrongly, 130 when interrupted.
+    """
+    try:
+        status = app(list(arguments), standalone_mode=False, prog_name="irmas")
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except click.Abort:
+        return 130
+    return status if isinstance(status, int) else 0
+
+
+def _recipe(config: Path | None, overrides: list[str] | None) -> "Recipe":
+    from irmas_dist.config import load_recipe
+
+    return load_recipe(config, overrides or ())
+
+
+@app.command()
+@quiet
+def render(
+    out: Annotated[Path, typer.Argument(help="Where to make the tree.")],
+    soundfont: Annotated[
+        list[Path] | None, typer.Option(help="General MIDI soundfont (.sf2). May be repeated.")
+    ] = None,
+    recordings: Annotated[
+        int, typer.Option(min=1, help="Training recordings per instrument.")
+    ] = 20,
+    clips: Annotated[int, typer.Option(min=1, help="Clips of each recording.")] = 3,
+    songs: Annotated[int, typer.Option(min=0, help="Test songs.")] = 40,
+    excerpts: Annotated[int, typer.Option(min=1, help="Excerpts of each test song.")] = 3,
+    seed: Annotated[int, typer.Option(help="The same seed renders the same bytes.")] = 0,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes; none means all cores.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Render an IRMAS-shaped tree of audio from a soundfont."""
+    from irmas_dist import output
+    from irmas_dist.corpus.render import RenderSettings
+    from irmas_dist.corpus.render import render as render_tree
+
+    summary = render_tree(
+        out,
+        RenderSettings(
+            soundfonts=tuple(soundfont or ()),
+            recordings=recordings,
+            clips_per_recording=clips,
+            songs=songs,
+            excerpts_per_song=excerpts,
+            seed=seed,
+            workers=workers,
+        ),
+    )
+    output.rendered(summary, json)
+
+
+@app.command()
+@quiet
+def index(
+    tree: Annotated[Path, typer.Argument(help="Root of an IRMAS tree, whole or in part.")],
+    out: Annotated[Path, typer.Option(help="The manifest to write.")] = Path("manifest.parquet"),
+    config: Config = None,
+    overrides: Overrides = None,
+    json: Json = False,
+) -> None:
+    """Read a tree of audio files into a manifest."""
+    from irmas_dist import output
+    from irmas_dist.corpus.irmas import index_tree
+    from irmas_dist.corpus.manifest import write_manifest
+
+    vocabulary = _recipe(config, overrides).corpus.vocabulary
+    output.indexed(write_manifest(out, index_tree(tree, vocabulary)), str(out), vocabulary, json)
+
+
+@app.command()
+@quiet
+def extract(
+    manifest: Annotated[str, typer.Argument(help="manifest.parquet, a path or URL.")],
+    out: Annotated[str, typer.Argument(help="The feature store to make, a path or URL.")],
+    config: Config = None,
+    overrides: Overrides = None,
+    address: Address = None,
+    dry_run: DryRun = False,
+    json: Json = False,
+) -> None:
+    """Compute log-mel spectrograms with Ray Data."""
+    from irmas_dist import output
+
+    recipe = _recipe(config, overrides)
+    if dry_run:
+        return output.recipe(recipe, json)
+    from irmas_dist.features.extract import extract as extract_features
+    from irmas_dist.runtime import ray_running
+
+    with ray_running(address):
+        summary = extract_features(manifest, out, recipe.features, recipe.corpus.vocabulary)
+    return output.extracted(summary, json)
+
+
+@app.command()
+@quiet
+def train(
+    features: Annotated[str, typer.Argument(help="Feature store, a path or URL.")],
+    out: Annotated[str, typer.Argument(help="The model directory to make.")],
+    config: Config = None,
+    overrides: Overrides = None,
+    workers: Annotated[int, typer.Option(min=1, help="Data-parallel workers.")] = 1,
+    cpus: Annotated[float, typer.Option(help="CPUs of each worker.")] = 1.0,
+    gpu: Annotated[
+        bool | None, typer.Option("--gpu/--no-gpu", help="Default: when the cluster has enough.")
+    ] = None,
+    address: Address = None,
+    dry_run: DryRun = False,
+    json: Json = False,
+) -> None:
+    """Train a model, data-parallel with Ray Train."""
+    from irmas_dist import output
+
+    recipe = _recipe(config, overrides)
+    if dry_run:
+        return output.recipe(recipe, json)
+    from irmas_dist import stages
+    from irmas_dist.runtime import gpus, ray_running
+    from irmas_dist.training.distributed import WorkerSettings
+
+    with ray_running(address):
+        on_gpu = gpus() >= workers if gpu is None else gpu
+        spread = WorkerSettings(count=workers, cpus=cpus, gpu=on_gpu)
+        description = stages.train(recipe, features, out, spread)
+    return output.trained(description, out, json)
+
+
+@app.command()
+@quiet
+def sweep(
+    features: Annotated[str, typer.Argument(help="Feature store, a path or URL.")],
+    out: Annotated[Path, typer.Argument(help="Directory of the sweep; its name names the study.")],
+    space: Annotated[Path, typer.Option(help="What to search, a YAML file.")] = Path(
+        "configs/spaces/quick.yaml"
+    ),
+    config: Config = None,
+    overrides: Overrides = None,
+    trials: Annotated[int, typer.Option(min=1, help="Number of trials.")] = 20,
+    concurrent: Annotated[
+        int | None,
+        typer.Option(min=1, help="Trials at a time; none means as many as there is room for."),
+    ] = None,
+    cpus: Annotated[float, typer.Option(help="CPUs of each trial.")] = 1.0,
+    gpus: Annotated[float, typer.Option(help="GPUs of each trial, or a fraction of one.")] = 0.0,
+    study: Annotated[
+        str | None, typer.Option(help="Optuna storage: path, journal (.log) or database URL.")
+    ] = None,
+    address: Address = None,
+    dry_run: DryRun = False,
+    json: Json = False,
+) -> None:
+    """Search architectures, dropout rates and thresholds with Ray Tune and Optuna."""
+    from irmas_dist import output
+
+    recipe = _recipe(config, overrides)
+    if dry_run:
+        return output.recipe(recipe, json)
+    from irmas_dist import stages
+    from irmas_dist.runtime import ray_running
+    from irmas_dist.search.space import load_space
+    from irmas_dist.search.sweep import SweepSettings
+    from irmas_dist.search.sweep import sweep as search
+
+    searched = load_space(space, recipe)
+    settings = SweepSettings(
+        trials=trials, concurrent=concurrent, cpus=cpus, gpus=gpus, study=study
+    )
+    with ray_running(address):
+        summary = search(stages.open_task(features, recipe), recipe, searched, out, settings)
+    return output.swept(summary, json)
+
+
+@app.command()
+@quiet
+def evaluate(
+    model: Annotated[str, typer.Argument(help="Model directory.")],
+    features: Annotated[str, typer.Option(help="Feature store with the clips to score.")],
+    part: Annotated[
+        Literal["testing", "training"], typer.Option(help="Part of the store to score.")
+    ] = "testing",
+    out: Annotated[
+        str | None, typer.Option(help="Where to write scores.parquet; none: the model directory.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Score clips with known labels and print how well the model does."""
+    from irmas_dist import output, stages
+
+    output.evaluated(stages.evaluate(model, features, out or model, part), json)
+
+
+@app.command()
+@quiet
+def thresholds(
+    model: Annotated[str, typer.Argument(help="Model directory.")],
+    rule: Annotated[
+        Literal["global", "per_instrument"], typer.Option(help="One threshold, or one for each.")
+    ] = "per_instrument",
+    objective: Annotated[
+        Literal["macro_f1", "micro_f1"], typer.Option(help="What they make as large as can be.")
+    ] = "macro_f1",
+    json: Json = False,
+) -> None:
+    """Fit a model's decision thresholds again, to its validation scores."""
+    from irmas_dist import output, stages
+    from irmas_dist.evaluation.thresholds import ThresholdSettings
+
+    settings = ThresholdSettings(rule=rule, objective=objective)
+    output.thresholds(stages.refit_thresholds(model, settings), json)
+
+
+@app.command()
+@quiet
+def predict(
+    model: Annotated[str, typer.Argument(help="Model directory.")],
+    files: Annotated[list[Path], typer.Argument(help="Audio files.")],
+    json: Json = False,
+) -> None:
+    """Say which instruments play in audio files."""
+    from irmas_dist import output
+    from irmas_dist.inference.predictor import Predictor
+
+    if output.predicted(Predictor.load(model), files, json):
+        raise typer.Exit(1)
+
+
+@app.command()
+@quiet
+def report(
+    model: Annotated[str, typer.Argument(help="Model directory.")],
+    scores: Annotated[
+        str | None, typer.Option(help="Scores file; none: scores.parquet in the model directory.")
+    ] = None,
+    out: Annotated[
+        str | None, typer.Option(help="The page; none: report.html in the model directory.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Write one HTML page on how a model does."""
+    from irmas_dist import output, stages, storage
+    from irmas_dist.evaluation.scores import read_scores
+
+    page = out or storage.join(model, "report.html")
+    stages.report(model, read_scores(scores or storage.join(model, "scores.parquet")), page)
+    output.written(page, json)
+
+
+@app.command()
+@quiet
+def demo(
+    out: Annotated[Path, typer.Option(help="Directory of everything it makes.")] = Path(
+        "runs/demo"
+    ),
+    trials: Annotated[int, typer.Option(min=1, help="Trials of the search.")] = 10,
+    json: Json = False,
+) -> None:
+    """Do the whole job on a small rendered corpus, and compare with two baselines."""
+    from irmas_dist import output
+
+    try:
+        from irmas_dist import demo as whole
+    except ModuleNotFoundError as error:
+        raise IrmasError(f"the demo needs {error.name}: pip install 'irmas-dist[demo]'") from error
+    output.demonstrated(whole.demo(out, trials), json)

@@ -1,0 +1,85 @@
+"""What a General MIDI soundfont can play: instruments, their ranges and ways of playing."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from irmas_dist.errors import IrmasError
+
+Texture = Literal["melody", "chords", "arpeggio"]
+
+
+@dataclass(frozen=True)
+class Playable:
+    """How an instrument is played on a General MIDI synthesizer.
+
+    Attributes:
+        ranges: Lowest and highest MIDI note for each General MIDI program (0 to 127).
+        textures: What it can play.
+        vibrato_cents: Widest vibrato, in cents to either side.
+        release_s: Longest time in which a note dies away once it is let go.
+    """
+
+    ranges: dict[int, tuple[int, int]]
+    textures: tuple[Texture, ...] = ("melody",)
+    vibrato_cents: float = 0.0
+    release_s: float = 0.15
+
+
+PLAYABLE: dict[str, Playable] = {
+    "cel": Playable({42: (36, 76)}, vibrato_cents=25, release_s=0.25),
+    "cla": Playable({71: (50, 89)}, vibrato_cents=6),
+    "flu": Playable({72: (74, 98), 73: (60, 93), 75: (60, 88)}, vibrato_cents=20),
+    "gac": Playable({24: (40, 79), 25: (40, 79)}, ("melody", "chords", "arpeggio"), release_s=0.3),
+    "gel": Playable(
+        {26: (40, 79), 27: (40, 84), 28: (40, 72), 29: (40, 84), 30: (40, 84), 31: (40, 76)},
+        ("melody", "chords", "arpeggio"),
+        vibrato_cents=15,
+    ),
+    "org": Playable(
+        {16: (36, 91), 17: (36, 91), 18: (36, 91), 19: (36, 89), 20: (41, 89)},
+        ("melody", "chords", "chords"),
+    ),
+    "pia": Playable(
+        dict.fromkeys((0, 1, 2, 3), (28, 98)),
+        ("melody", "chords", "arpeggio"),
+        release_s=0.4,
+    ),
+    "sax": Playable({64: (56, 85), 65: (49, 80), 66: (44, 75), 67: (37, 68)}, vibrato_cents=20),
+    "tru": Playable({56: (54, 84), 59: (54, 82)}, vibrato_cents=15),
+    "vio": Playable({40: (55, 93), 110: (55, 86)}, vibrato_cents=25, release_s=0.25),
+    "voi": Playable(
+        dict.fromkeys((52, 53, 54, 85, 91), (46, 79)),
+        ("melody", "melody", "chords"),
+        vibrato_cents=30,
+        release_s=0.25,
+    ),
+    # Not in IRMAS: they back the others, or play in vocabularies that name them.
+    "bas": Playable(dict.fromkeys((32, 33, 34, 35, 36, 38), (28, 48))),
+    "har": Playable({46: (40, 88)}, ("melody", "arpeggio"), release_s=0.6),
+    "hor": Playable({60: (43, 72)}),
+    "vib": Playable({11: (53, 86)}, ("melody", "arpeggio"), release_s=0.6),
+}
+"""Every instrument that can be rendered, by its code."""
+
+BACKING = ("bas", "har", "hor", "vib")
+"""Instruments outside IRMAS that may play along without a label."""
+
+DRUM_KITS = (0, 8, 16, 24, 25, 32, 40)
+"""General MIDI programs of drum tracks."""
+
+KICK, SNARE, CLOSED_HAT, OPEN_HAT, RIDE = 36, 38, 42, 46, 51
+"""MIDI notes of drums."""
+
+
+def playable(code: str) -> Playable:
+    """Return how the instrument ``code`` is played.
+
+    Raises:
+        IrmasError: No General MIDI program is known for it.
+    """
+    if code not in PLAYABLE:
+        raise IrmasError(
+            f"cannot render {code!r}: no General MIDI programs are known for it, "
+            f"only for {', '.join(PLAYABLE)}"
+        )
+    return PLAYABLE[code]

@@ -1,0 +1,134 @@
+"""The scores table: what a model said of every clip, and what there was to hear.
+
+Thresholds, metrics and reports work from this file alone. It is Parquet with one row per
+clip, readable with pyarrow or pandas: ``clip_id``, ``part``, ``group``, ``labels`` (one 0 or 1
+per instrument) and ``scores`` (one number from 0 to 1 per instrument). The instruments, in
+the order of both lists, are in the schema's metadata as a JSON object of code to name.
+"""
+
+import json
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from irmas_dist import storage
+from irmas_dist.errors import IrmasError
+from irmas_dist.instruments import Vocabulary
+
+SCHEMA = pa.schema(
+    [
+        pa.field("clip_id", pa.string(), nullable=False),
+        pa.field("part", pa.string(), nullable=False),
+        pa.field("group", pa.string(), nullable=False),
+        pa.field("labels", pa.list_(pa.uint8()), nullable=False),
+        pa.field("scores", pa.list_(pa.float32()), nullable=False),
+    ]
+)
+"""Columns of ``scores.parquet``."""
+
+INSTRUMENTS_KEY = "instruments"
+"""The entry of the schema's metadata that holds the instruments."""
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """Scores and labels of a set of clips.
+
+    Attributes:
+        clip_ids: One per clip, unique.
+        parts: ``training`` or ``testing``, one per clip.
+        groups: Clips that share a group come from one recording or song.
+        labels: uint8, shape (clips, instruments), 1 where the instrument plays.
+        scores: float32, shape (clips, instruments), from 0 to 1.
+        vocabulary: The instruments, in the order of the columns.
+    """
+
+    clip_ids: list[str]
+    parts: list[str]
+    groups: list[str]
+    labels: npt.NDArray[np.uint8]
+    scores: npt.NDArray[np.float32]
+    vocabulary: Vocabulary
+
+
+def write_scores(location: str | os.PathLike[str], scores: Scores) -> None:
+    """Write a scores table, whole or not at all."""
+    instruments = dict(zip(scores.vocabulary.codes, scores.vocabulary.names, strict=True))
+    table = pa.table(
+        {
+            "clip_id": scores.clip_ids,
+            "part": scores.parts,
+            "group": scores.groups,
+            "labels": _lists(scores.labels, pa.uint8()),
+            "scores": _lists(scores.scores, pa.float32()),
+        },
+        schema=SCHEMA.with_metadata({INSTRUMENTS_KEY: json.dumps(instruments)}),
+    )
+    storage.write_table(location, table)
+
+
+def read_scores(location: str | os.PathLike[str]) -> Scores:
+    """Read a scores table.
+
+    Raises:
+        IrmasError: There is no such file, it is not a scores table, or a score is not a
+            number from 0 to 1.
+    """
+    table = storage.read_table(location)
+    missing = [name for name in SCHEMA.names if name not in table.column_names]
+    if missing:
+        raise IrmasError(
+            f"{location} is not a scores table: it has no column {missing[0]!r}; "
+            "make one with 'irmas evaluate'"
+        )
+    metadata = table.schema.metadata or {}
+    if INSTRUMENTS_KEY.encode() not in metadata:
+        raise IrmasError(
+            f"{location} does not say which instruments its scores are for; "
+            "make it again with 'irmas evaluate'"
+        )
+    vocabulary = Vocabulary.of(json.loads(metadata[INSTRUMENTS_KEY.encode()]))
+    try:
+        table = table.select(SCHEMA.names).cast(SCHEMA)
+    except pa.ArrowException as error:
+        raise IrmasError(f"{location} is not a scores table: {error}") from error
+    clip_ids = table.column("clip_id").to_pylist()
+    values = _matrix(table, "scores", len(vocabulary), location)
+    wrong = ~((values >= 0) & (values <= 1)).all(axis=1)
+    if wrong.any():
+        raise IrmasError(
+            f"{location}: {clip_ids[int(wrong.argmax())]!r} has a score that is not a number "
+            "from 0 to 1; the model that wrote it did not train soundly"
+        )
+    return Scores(
+        clip_ids=clip_ids,
+        parts=table.column("part").to_pylist(),
+        groups=table.column("group").to_pylist(),
+        labels=_matrix(table, "labels", len(vocabulary), location),
+        scores=values,
+        vocabulary=vocabulary,
+    )
+
+
+def _lists(matrix: npt.NDArray[np.generic], value_type: pa.DataType) -> pa.ListArray:
+    clips, instruments = matrix.shape
+    offsets = np.arange(clips + 1, dtype=np.int32) * instruments
+    return pa.ListArray.from_arrays(offsets, pa.array(matrix.ravel(), value_type))
+
+
+def _matrix(
+    table: pa.Table, name: str, instruments: int, location: str | os.PathLike[str]
+) -> npt.NDArray[Any]:
+    """Return a column of equally long lists as an array, shape (clips, instruments)."""
+    column = table.column(name)
+    if not pc.all(pc.equal(pc.list_value_length(column), instruments), min_count=0).as_py():
+        raise IrmasError(
+            f"{location}: {name} must hold {instruments} values per clip, one per instrument"
+        )
+    values: npt.NDArray[Any] = pc.list_flatten(column).to_numpy()
+    return values.reshape(-1, instruments)

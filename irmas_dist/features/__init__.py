@@ -1,0 +1,1 @@
+"""Audio to log-mel spectrograms: the transform, the Ray Data pipeline, the store."""

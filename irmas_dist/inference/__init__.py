@@ -1,0 +1,1 @@
+"""Using a trained model: on samples, on files, on a feature store."""

@@ -1,0 +1,132 @@
+"""From a model directory to scores: of samples, of files, of the clips of a feature store."""
+
+import os
+from typing import Any
+
+import numpy as np
+import torch
+
+from irmas_dist.errors import IrmasError
+from irmas_dist.evaluation.aggregate import aggregate
+from irmas_dist.evaluation.scores import Scores
+from irmas_dist.features.logmel import Float16, Samples, log_mel
+from irmas_dist.features.store import Clips, fingerprint, read_clips, read_info
+from irmas_dist.models.cnn import CNN
+from irmas_dist.training.checkpoint import ModelDescription, load_network, read_description
+from irmas_dist.training.dataset import Resident, Standardise, covering_windows, window_logits
+
+
+class Predictor:
+    """A trained model, ready to listen.
+
+        predictor = Predictor.load("runs/demo/model")
+        scores = predictor(samples, sample_rate)   # {"cel": 0.02, "cla": 0.71, …}
+
+    Args:
+        description: The content of ``model.json``.
+        network: With its weights, in evaluation mode.
+        device: Where to compute.
+    """
+
+    def __init__(
+        self, description: ModelDescription, network: CNN, device: torch.device | str = "cpu"
+    ) -> None:
+        self.description = description
+        self._device = torch.device(device)
+        self._network = network.to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        normalisation = description.normalisation
+        self._standardise = Standardise(list(normalisation.mean), list(normalisation.std))
+        self._standardise.to(self._device)
+
+    @classmethod
+    def load(
+        cls, directory: str | os.PathLike[str], device: torch.device | str = "cpu"
+    ) -> "Predictor":
+        """Load a model directory.
+
+        Raises:
+            IrmasError: There is no finished model here, or it is damaged.
+        """
+        description = read_description(directory)
+        return cls(description, load_network(directory, description), device)
+
+    def __call__(self, samples: Samples, sample_rate: int) -> dict[str, float]:
+        """Score audio.
+
+        Args:
+            samples: Shape (samples,) or (samples, channels), int16 or float32 in [-1, 1].
+            sample_rate: In Hz, any.
+
+        Returns:
+            Score from 0 to 1 by instrument code.
+
+        Raises:
+            AudioError: There are no samples, or some are not numbers.
+        """
+        return self._of(log_mel(samples, self.description.features, sample_rate))
+
+    def file(self, path: str | os.PathLike[str]) -> dict[str, float]:
+        """Score an audio file: instrument code to score.
+
+        Raises:
+            AudioError: The file is missing, or cannot be decoded.
+        """
+        return self._of(log_mel(path, self.description.features))
+
+    def decide(self, scores: dict[str, float]) -> list[str]:
+        """Return the codes of the instruments whose score reaches their threshold."""
+        thresholds = self.description.thresholds
+        return [
+            code
+            for code, value in scores.items()
+            if np.float32(value) >= np.float32(thresholds[code])
+        ]
+
+    def score_store(self, location: str, part: str) -> Scores:
+        """Score all clips of one part of a feature store.
+
+        Raises:
+            IrmasError: The store was made with other settings than the model's.
+        """
+        info = read_info(location)
+        vocabulary = self.description.vocabulary
+        if info.fingerprint != fingerprint(self.description.features, vocabulary):
+            raise IrmasError(
+                f"{location} was made with other feature settings or instruments than the model "
+                "was trained with; extract the audio again with the model's recipe"
+            )
+        clips = read_clips(location, part)
+        return Scores(
+            clip_ids=clips.clip_ids,
+            parts=clips.parts,
+            groups=clips.groups,
+            labels=clips.labels,
+            scores=self.score_clips(clips),
+            vocabulary=vocabulary,
+        )
+
+    def score_clips(self, clips: Clips) -> np.ndarray:
+        """Score clips in memory: float32, shape (clips, instruments)."""
+        windows = self.description.windows
+        covering = covering_windows(clips.lengths, windows.frames, windows.hop_frames)
+        logits = window_logits(
+            self._network,
+            self._standardise,
+            Resident(clips, self._device),
+            covering,
+            windows.frames,
+            self.description.features.log_floor,
+        )
+        return aggregate(logits.sigmoid().numpy(), covering.bounds, windows.aggregation)
+
+    def _of(self, mel: Float16) -> dict[str, float]:
+        codes = self.description.vocabulary.codes
+        unlabelled: dict[str, Any] = {"clip_ids": [""], "parts": [""], "groups": [""]}
+        clip = Clips(
+            frames=np.ascontiguousarray(mel.T),
+            starts=np.zeros(1, np.int64),
+            lengths=np.array([mel.shape[1]]),
+            labels=np.zeros((1, len(codes)), np.uint8),
+            **unlabelled,
+        )
+        return dict(zip(codes, self.score_clips(clip)[0].tolist(), strict=True))

@@ -1,0 +1,1 @@
+"""Networks from log-mel windows to one score per instrument."""

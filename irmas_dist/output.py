@@ -1,0 +1,274 @@
+"""How results look: tables for people, one JSON object for programs."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from rich.markup import escape
+from rich.table import Table
+
+from irmas_dist.errors import IrmasError
+from irmas_dist.instruments import Vocabulary
+from irmas_dist.terminal import show, write
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from irmas_dist.config import Recipe
+    from irmas_dist.corpus.render import RenderSummary
+    from irmas_dist.features.extract import ExtractSummary
+    from irmas_dist.inference.predictor import Predictor
+    from irmas_dist.jobs import Job
+    from irmas_dist.search.sweep import SweepSummary
+    from irmas_dist.stages import Evaluation
+    from irmas_dist.training.checkpoint import ModelDescription
+
+HEADLINE = {
+    "micro_f1": "micro F1",
+    "macro_f1": "macro F1",
+    "micro_precision": "micro precision",
+    "micro_recall": "micro recall",
+    "macro_precision": "macro precision",
+    "macro_recall": "macro recall",
+    "lrap": "LRAP",
+}
+"""Metrics in the tables, in order, and their headings."""
+
+
+def as_json(value: Any) -> None:
+    """Write one JSON object on standard output."""
+    write(json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")
+
+
+def recipe(value: "Recipe", machine: bool) -> None:
+    """Show a resolved recipe, and how large its network is."""
+    from irmas_dist.models.cnn import CNN, parameter_count
+
+    frames = value.window.frames(value.features)
+    network = CNN(value.model, value.features.bands, frames, len(value.corpus.vocabulary))
+    settings = value.model_dump(mode="json")
+    if machine:
+        as_json({"recipe": settings, "parameters": parameter_count(network)})
+        return
+    write(yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
+    write(f"# {parameter_count(network):,} parameters\n")
+
+
+def rendered(summary: "RenderSummary", machine: bool) -> None:
+    """Show what was rendered."""
+    if machine:
+        as_json(asdict(summary))
+        return
+    show(
+        f"{summary.training_files} training clips and {summary.testing_files} test excerpts, "
+        f"{summary.audio_s / 60:.0f} minutes, {summary.bytes / 1e6:.0f} MB in "
+        f"{escape(str(summary.path))}"
+    )
+
+
+def indexed(table: "pa.Table", path: str, vocabulary: Vocabulary, machine: bool) -> None:
+    """Show how many clips and hours there are of each instrument, and what cannot be used."""
+    rows = table.to_pylist()
+    usable = [row for row in rows if not row["problem"]]
+    problems = {row["clip_id"]: row["problem"] for row in rows if row["problem"]}
+    per = {
+        code: {
+            part: [r for r in usable if r["part"] == part and code in r["instruments"]]
+            for part in ("training", "testing")
+        }
+        for code in vocabulary.codes
+    }
+    hours = sum(row["duration_s"] for row in usable) / 3600
+    if machine:
+        clips = {c: {p: len(r) for p, r in parts.items()} for c, parts in per.items()}
+        as_json({"path": path, "clips": len(usable), "hours": hours, "per_instrument": clips,
+                 "problems": problems})  # fmt: skip
+        return
+    grid = Table("instrument", *(f"{part} {what}" for part in ("training", "testing")
+                                 for what in ("clips", "hours")))  # fmt: skip
+    for code, parts in per.items():
+        cells = [
+            text
+            for found in parts.values()
+            for text in (str(len(found)), f"{sum(r['duration_s'] for r in found) / 3600:.2f}")
+        ]
+        grid.add_row(vocabulary.name(code), *cells)
+    show(grid)
+    for clip, problem in list(problems.items())[:10]:
+        show(escape(f"unusable: {clip}: {problem}"))
+    if len(problems) > 10:
+        show(f"… and {len(problems) - 10} more; all are in the manifest's column 'problem'")
+    show(escape(f"{len(usable)} clips, {hours:.2f} hours, {len(problems)} unusable: {path}"))
+
+
+def extracted(summary: "ExtractSummary", machine: bool) -> None:
+    """Show what an extraction did."""
+    if machine:
+        as_json(asdict(summary))
+        return
+    for reason, count in summary.rejects.items():
+        show(escape(f"rejected {count}: {reason}"))
+    realtime = summary.hours * 3600 / summary.seconds
+    show(
+        f"{summary.computed} clips computed ({summary.hours:.2f} hours, {realtime:.0f} times real "
+        f"time), {summary.clips} in {escape(summary.path)}"
+    )
+
+
+def trained(description: "ModelDescription", path: str, machine: bool) -> None:
+    """Show what a training came to."""
+    result = {
+        "path": path,
+        "parameters": description.parameters,
+        "epochs": len(description.history),
+        "best_epoch": description.best_epoch,
+        "validation": description.scores,
+    }
+    if machine:
+        as_json(result)
+        return
+    scores = description.scores
+    show(
+        f"best epoch {description.best_epoch} of {len(description.history)}: on validation "
+        f"mixtures micro F1 {scores['val_micro_f1']:.3f}, macro F1 {scores['val_macro_f1']:.3f}; "
+        f"{description.parameters:,} parameters in {escape(path)}"
+    )
+
+
+def swept(summary: "SweepSummary", machine: bool) -> None:
+    """Show the trials of a sweep, the best first."""
+    if machine:
+        as_json({"path": summary.path, "trials": summary.trials, "seconds": summary.seconds})
+        return
+    show(trial_table(summary.trials[:10]))
+    show(escape(f"best recipe: {Path(summary.path, 'best.yaml')}"))
+
+
+def trial_table(trials: Sequence[Mapping[str, Any]]) -> Table:
+    """Lay trials out side by side, with the values that were drawn for them."""
+    names = sorted({name for trial in trials for name in trial["params"]})
+    grid = Table("trial", "state", "macro F1", "epochs", *names)
+    for trial in trials:
+        value = "" if trial["value"] is None else f"{trial['value']:.3f}"
+        drawn = (trial["params"].get(name, "") for name in names)
+        cells = (f"{v:.3g}" if isinstance(v, float) else str(v) for v in drawn)
+        grid.add_row(str(trial["number"]), trial["state"], value, str(trial["epochs"]), *cells)
+    return grid
+
+
+def evaluated(evaluation: "Evaluation", machine: bool) -> None:
+    """Show how a model does, and on which instruments."""
+    if machine:
+        as_json({
+            "metrics": evaluation.metrics,
+            "per_instrument": evaluation.instruments,
+            "clips": len(evaluation.scores.clip_ids),
+            "path": evaluation.path,
+        })  # fmt: skip
+        return
+    show(instrument_table(evaluation.instruments))
+    show(metric_table({"model": evaluation.metrics}))
+    show(escape(f"{len(evaluation.scores.clip_ids)} clips; scores: {evaluation.path}"))
+
+
+def instrument_table(instruments: Sequence[Mapping[str, Any]]) -> Table:
+    """One row per instrument: precision, recall, F1, AP and threshold."""
+    grid = Table("instrument", "clips", "precision", "recall", "F1", "AP", "threshold")
+    for row in instruments:
+        values = (row[key] for key in ("precision", "recall", "f1", "ap", "threshold"))
+        grid.add_row(row["name"], str(row["clips"]), *(f"{value:.3f}" for value in values))
+    return grid
+
+
+def metric_table(results: Mapping[str, Mapping[str, float]]) -> Table:
+    """One column per model or baseline, one row per metric."""
+    grid = Table("", *results)
+    for key, heading in HEADLINE.items():
+        grid.add_row(heading, *(f"{values[key]:.3f}" for values in results.values()))
+    return grid
+
+
+def thresholds(description: "ModelDescription", machine: bool) -> None:
+    """Show a model's thresholds and what they were fitted to."""
+    if machine:
+        as_json({
+            "thresholds": description.thresholds,
+            "thresholds_from": description.thresholds_from,
+            "validation": description.scores,
+        })  # fmt: skip
+        return
+    grid = Table("instrument", "threshold")
+    for code, value in description.thresholds.items():
+        grid.add_row(description.instruments[code], f"{value:.3f}")
+    show(grid)
+    show(f"{description.thresholds_from}; macro F1 there {description.scores['val_macro_f1']:.3f}")
+
+
+def predicted(predictor: "Predictor", files: Sequence[Path], machine: bool) -> bool:
+    """Score files one by one and show what plays in each; True when one could not be used."""
+    results: list[dict[str, Any]] = []
+    for file in files:
+        try:
+            scores = predictor.file(file)
+            result = {"file": str(file), "instruments": predictor.decide(scores), "scores": scores}
+        except IrmasError as error:
+            result = {"file": str(file), "error": str(error)}
+        results.append(result)
+        if not machine:
+            show(escape(_prediction_line(predictor, result)))
+    if machine:
+        as_json({"predictions": results})
+    return any("error" in result for result in results)
+
+
+def _prediction_line(predictor: "Predictor", result: Mapping[str, Any]) -> str:
+    if "error" in result:
+        return f"{result['file']}: {result['error']}"
+    names = predictor.description.instruments
+    scores = result["scores"]
+    heard = sorted(result["instruments"], key=lambda code: -scores[code])
+    said = ", ".join(f"{names[code]} {scores[code]:.2f}" for code in heard)
+    if said:
+        return f"{result['file']}: {said}"
+    likeliest = max(scores, key=lambda code: scores[code])
+    return (
+        f"{result['file']}: none above its threshold; "
+        f"likeliest {names[likeliest]} {scores[likeliest]:.2f}"
+    )
+
+
+def written(path: str, machine: bool) -> None:
+    """Show where a page was written."""
+    if machine:
+        as_json({"path": path})
+    else:
+        show(escape(path))
+
+
+def job_list(found: Sequence["Job"], machine: bool) -> None:
+    """Show jobs."""
+    if machine:
+        as_json({"jobs": [asdict(job) for job in found]})
+        return
+    grid = Table("job", "status", "started", "ended", "command")
+    for job in found:
+        times = (f"{when:%Y-%m-%d %H:%M:%S}" if when else "" for when in (job.started, job.ended))
+        grid.add_row(job.submission_id, job.status.value.lower(), *times, escape(job.entrypoint))
+    show(grid)
+
+
+def demonstrated(summary: Mapping[str, Any], machine: bool) -> None:
+    """Show what the demo came to."""
+    if machine:
+        as_json(summary)
+        return
+    rows = {"this model": summary["metrics"], **summary["baselines"]}
+    show(instrument_table(summary["per_instrument"]))
+    show(metric_table(rows))
+    for name, path in summary["paths"].items():
+        show(escape(f"{name.replace('_', ' ')}: {path}"))
+    stages = ", ".join(f"{name} {value:.0f}" for name, value in summary["seconds"].items())
+    show(f"seconds: {stages}; in all {sum(summary['seconds'].values()):.0f}")

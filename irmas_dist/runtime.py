@@ -1,0 +1,45 @@
+"""Starting Ray, or joining it."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import ray
+
+from irmas_dist.errors import IrmasError
+
+
+@contextmanager
+def ray_running(address: str | None = None) -> Iterator[None]:
+    """Have Ray inside the block; a Ray that is there already is used and left running.
+
+    Args:
+        address: A cluster's address, or ``auto`` for the one running on this host. None joins
+            the cluster that RAY_ADDRESS names (as it does inside a submitted job) and
+            otherwise starts Ray on this machine, for the time of the block.
+
+    Raises:
+        IrmasError: There is no cluster at the address, or it will not have us.
+    """
+    if ray.is_initialized():
+        yield
+        return
+    target = address or os.environ.get("RAY_ADDRESS") or "local"
+    # A dashboard costs seconds and memory, and a cluster that is joined has its own.
+    options = {"include_dashboard": False} if target == "local" else {}
+    # Reports of an epoch would otherwise be looked at every two seconds only.
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
+    try:
+        ray.init(address=target, **options)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise IrmasError(f"cannot use Ray at {target}: {reason}") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def gpus() -> float:
+    """Return the number of GPUs that the running Ray has."""
+    return float(ray.cluster_resources().get("GPU", 0))

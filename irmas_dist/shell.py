@@ -1,0 +1,86 @@
+"""Around every command: a log file for chatter, one line for errors, exit codes, options."""
+
+import functools
+import os
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, ParamSpec, TypeVar
+
+import typer
+
+from irmas_dist.errors import IrmasError
+from irmas_dist.terminal import chatter_to, say
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+Config = Annotated[
+    Path | None, typer.Option("--config", help="Recipe, a YAML file such as configs/irmas.yaml.")
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Override one value: training.lr=1e-3. May be repeated."),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the resolved recipe and stop.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
+Address = Annotated[
+    str | None,
+    typer.Option(help="Ray to use: 'auto' or an address; none starts one on this machine."),
+]
+
+
+def quiet(command: Callable[P, R]) -> Callable[P, R]:
+    """Send all chatter of a command to a log file, and turn errors into one line.
+
+    Ends with status 1 when the command failed, and with 130 when it was interrupted.
+    """
+
+    @functools.wraps(command)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        log = _log_path(command.__name__)
+        try:
+            with chatter_to(log):
+                try:
+                    result = command(*args, **kwargs)
+                except (typer.Exit, IrmasError):
+                    raise
+                except BaseException:
+                    traceback.print_exc()
+                    raise
+            if kept := _kept(log):
+                say(f"log: {kept}")
+            return result
+        except IrmasError as error:
+            message, status = str(error), 1
+        except KeyboardInterrupt:
+            message, status = "interrupted", 130
+        except typer.Exit:
+            raise
+        except Exception as error:  # noqa: BLE001 - the last resort: its traceback is in the log
+            message, status = f"unexpected {type(error).__name__}: {error}", 1
+        where = f" (log: {kept})" if (kept := _kept(log)) else ""
+        # Not through rich: what users named must appear as it is, brackets and all.
+        print(f"irmas: {' '.join(message.split())}{where}", file=sys.stderr)
+        raise typer.Exit(status)
+
+    return wrapped
+
+
+def _kept(log: Path) -> Path | None:
+    """Return the log file, unless nothing was written to it; then it is deleted."""
+    if log.exists() and log.stat().st_size == 0:
+        log.unlink()
+    return log if log.exists() else None
+
+
+def _log_path(command: str) -> Path:
+    folder = Path(os.environ.get("IRMAS_LOG_DIR", "runs/logs"))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        folder = Path(tempfile.gettempdir())
+    return folder / f"{command}-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"

@@ -1,0 +1,156 @@
+"""Logging to Weights & Biases: one thin logger, and one that does nothing.
+
+Runs are made in the driver, never in workers, so that one process holds the key and the
+connection. Without a key they are written to disk; ``wandb sync`` uploads them later.
+"""
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import wandb
+
+from irmas_dist.settings import Settings
+
+
+class TrackingSettings(Settings):
+    """Settings of the logging to Weights & Biases."""
+
+    mode: Literal["auto", "online", "offline", "disabled"] = "auto"
+    """auto is online when a key is set (WANDB_API_KEY or ``wandb login``), else offline."""
+    project: str = "irmas-dist"
+    """W&B project."""
+    entity: str | None = None
+    """W&B user or team; none means the key's own."""
+    directory: str = "runs"
+    """Local directory; runs lie in ``wandb`` below it."""
+
+
+class Run(Protocol):
+    """One run: a training, or one trial of a search."""
+
+    path: str | None
+    """Where the run's files are; None when nothing is logged."""
+
+    def log(self, metrics: Mapping[str, float]) -> None:
+        """Log one epoch's metrics; ``epoch`` among them is the step."""
+
+    def summarise(self, values: Mapping[str, Any]) -> None:
+        """Set values of the run's summary."""
+
+    def table(self, name: str, columns: list[str], rows: Iterable[list[Any]]) -> None:
+        """Log a table."""
+
+    def close(self, *, failed: bool = False) -> None:
+        """Finish the run, as failed when the work did."""
+
+
+class NullRun:
+    """Logs nothing."""
+
+    path: str | None = None
+
+    def log(self, metrics: Mapping[str, float]) -> None:
+        """Do nothing."""
+
+    def summarise(self, values: Mapping[str, Any]) -> None:
+        """Do nothing."""
+
+    def table(self, name: str, columns: list[str], rows: Iterable[list[Any]]) -> None:
+        """Do nothing."""
+
+    def close(self, *, failed: bool = False) -> None:
+        """Do nothing."""
+
+
+class WandbRun:
+    """Logs to a W&B run of its own; several can be open at once."""
+
+    def __init__(self, run: Any) -> None:
+        self._run = run
+        self.path: str | None = str(Path(run.dir).parent)
+        run.define_metric("epoch", hidden=True)
+        run.define_metric("val_*", step_metric="epoch")
+        run.define_metric("train_*", step_metric="epoch")
+        run.define_metric("val_macro_f1", step_metric="epoch", summary="max")
+
+    def log(self, metrics: Mapping[str, float]) -> None:
+        """Log one epoch's metrics; ``epoch`` among them is the step."""
+        self._run.log(dict(metrics))
+
+    def summarise(self, values: Mapping[str, Any]) -> None:
+        """Set values of the run's summary."""
+        self._run.summary.update(dict(values))
+
+    def table(self, name: str, columns: list[str], rows: Iterable[list[Any]]) -> None:
+        """Log a table."""
+        self._run.log({name: wandb.Table(columns=columns, data=list(rows))})
+
+    def close(self, *, failed: bool = False) -> None:
+        """Finish the run, as failed when the work did."""
+        self._run.finish(exit_code=1 if failed else 0)
+
+
+def resolve_mode(settings: TrackingSettings) -> Literal["online", "offline", "disabled"]:
+    """Return the mode that is meant: what WANDB_MODE says, else the settings, else by key."""
+    if settings.mode != "auto":
+        return settings.mode
+    match os.environ.get("WANDB_MODE"):
+        case "online" | "offline" | "disabled" as asked:
+            return asked
+    return "online" if wandb.login(prompt=False) else "offline"
+
+
+def start_run(
+    settings: TrackingSettings,
+    *,
+    name: str,
+    job_type: str,
+    config: Mapping[str, Any],
+    group: str | None = None,
+    run_id: str | None = None,
+    tags: Iterable[str] = (),
+) -> Run:
+    """Open a run.
+
+    Args:
+        settings: Where and whether to log.
+        name: What people see.
+        job_type: Kind of run: ``train``, ``trial``, ``evaluate``.
+        config: Settings of the run; nested ones are flattened to dotted names.
+        group: Runs that belong together, such as the trials of a sweep.
+        run_id: Identity; a run that was cut short goes on under the same one.
+        tags: For filtering.
+    """
+    mode = resolve_mode(settings)
+    if mode == "disabled":
+        return NullRun()
+    Path(settings.directory).mkdir(parents=True, exist_ok=True)
+    run = wandb.init(
+        project=settings.project,
+        entity=settings.entity,
+        dir=settings.directory,
+        mode=mode,
+        name=name,
+        group=group,
+        job_type=job_type,
+        id=run_id,
+        resume="allow" if run_id else None,
+        tags=list(tags),
+        config=flatten(config),
+        reinit="create_new",
+        settings=wandb.Settings(console="off"),
+    )
+    return WandbRun(run)
+
+
+def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return settings by dotted name, as overrides and search spaces name them."""
+    flat: dict[str, Any] = {}
+    for key, value in nested.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat

@@ -1,0 +1,1 @@
+"""Learning: windows and mixtures, the Learner, the model directory, and Ray Train around it."""

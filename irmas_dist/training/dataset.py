@@ -1,0 +1,157 @@
+"""Resident ingest: all frames in one array on the device, windows gathered where they are used."""
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from irmas_dist.evaluation.aggregate import AggregationRule
+from irmas_dist.features.logmel import LogMelSettings
+from irmas_dist.features.store import Clips
+from irmas_dist.settings import Settings
+
+
+class WindowSettings(Settings):
+    """The windows that the network sees, and how a clip's score comes from theirs."""
+
+    seconds: float = Field(1.0, gt=0.0)
+    """Length of a window."""
+    hop_seconds: float = Field(0.5, gt=0.0)
+    """From one window to the next when a whole clip is scored."""
+    aggregation: AggregationRule = "mean"
+    """How the scores of a clip's windows become the clip's."""
+
+    def frames(self, features: LogMelSettings) -> int:
+        """Whole frames in a window, at least one."""
+        return max(int(self.seconds * features.frames_per_second), 1)
+
+    def hop_frames(self, features: LogMelSettings) -> int:
+        """Frames from one window to the next, at least one."""
+        return max(int(self.hop_seconds * features.frames_per_second), 1)
+
+
+class Resident:
+    """Clips on a device, from which windows are gathered.
+
+    Args:
+        clips: Clips in memory; on the CPU their array is used as it is.
+        device: Where to gather.
+    """
+
+    def __init__(self, clips: Clips, device: torch.device) -> None:
+        with warnings.catch_warnings():
+            # Arrays out of Ray's object store are read-only, and nothing here writes to them.
+            warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+            self.frames = torch.from_numpy(clips.frames).to(device)
+        self.starts = torch.from_numpy(clips.starts.copy()).to(device)
+        self.lengths = torch.from_numpy(clips.lengths.copy()).to(device)
+        self.labels = torch.from_numpy(clips.labels.copy()).to(device, torch.float32)
+        self.device = device
+
+    def windows(self, clips: Tensor, offsets: Tensor, frames: int) -> tuple[Tensor, Tensor]:
+        """Gather windows.
+
+        Args:
+            clips: Index of the clip of each window, shape (windows,).
+            offsets: First frame of each window within its clip, shape (windows,).
+            frames: Length of every window.
+
+        Returns:
+            Log-mel windows, float32, shape (windows, frames, bands), and a mask that is False
+            where a window reaches past the end of its clip, shape (windows, frames).
+        """
+        within = offsets[:, None] + torch.arange(frames, device=self.device)
+        lengths = self.lengths[clips][:, None]
+        rows = self.starts[clips][:, None] + torch.minimum(within, lengths - 1)
+        return self.frames[rows].float(), within < lengths
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Windows that cover whole clips, those of one clip next to each other.
+
+    Attributes:
+        clips: Index of each window's clip, shape (windows,).
+        offsets: First frame of each window within its clip, shape (windows,).
+        bounds: Where each clip's windows begin, and the total at the end, shape (clips + 1,).
+    """
+
+    clips: npt.NDArray[np.int64]
+    offsets: npt.NDArray[np.int64]
+    bounds: npt.NDArray[np.int64]
+
+
+def covering_windows(lengths: npt.NDArray[np.int64], frames: int, hop: int) -> Windows:
+    """Lay windows over clips: every ``hop`` frames, the last one ending where the clip ends.
+
+    A clip shorter than a window has one, which reaches past its end.
+
+    Args:
+        lengths: Frames of each clip, shape (clips,).
+        frames: Length of a window.
+        hop: Frames from one window to the next.
+    """
+    counts = 1 + -(-np.maximum(lengths - frames, 0) // hop)
+    bounds = np.concatenate([[0], np.cumsum(counts)])
+    clips = np.repeat(np.arange(len(lengths)), counts)
+    position = np.arange(bounds[-1]) - bounds[clips]
+    last = np.maximum(lengths - frames, 0)[clips]
+    return Windows(clips, np.minimum(position * hop, last), bounds)
+
+
+class Standardise(nn.Module):
+    """Log-mel windows to zero mean and unit variance per band.
+
+    Args:
+        mean: Per-band mean, natural logarithm of mel power.
+        std: Per-band standard deviation.
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, mean: list[float], std: list[float]) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean))
+        self.register_buffer("scale", 1 / torch.tensor(std))
+
+    def forward(self, windows: Tensor) -> Tensor:
+        """Return windows as the network takes them.
+
+        Args:
+            windows: Log-mel windows, shape (windows, frames, bands).
+
+        Returns:
+            Standardised windows, shape (windows, bands, frames).
+        """
+        return ((windows - self.mean) * self.scale).transpose(1, 2)
+
+
+@torch.no_grad()
+def window_logits(
+    network: nn.Module,
+    standardise: Standardise,
+    resident: Resident,
+    windows: Windows,
+    frames: int,
+    log_floor: float,
+    batch: int = 256,
+) -> Tensor:
+    """Score windows with a network in evaluation mode.
+
+    Returns:
+        Logits, float32, shape (windows, instruments), on the CPU.
+    """
+    network.eval()
+    parts: list[Tensor] = []
+    for low in range(0, len(windows.clips), batch):
+        clips = torch.from_numpy(windows.clips[low : low + batch]).to(resident.device)
+        offsets = torch.from_numpy(windows.offsets[low : low + batch]).to(resident.device)
+        mel, inside = resident.windows(clips, offsets, frames)
+        mel = mel.masked_fill(~inside[:, :, None], log_floor)
+        parts.append(network(standardise(mel)).float().cpu())
+    return torch.cat(parts)

@@ -1,0 +1,79 @@
+"""What all tests share: a small rendered corpus, its features, and one Ray for the whole run."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+# Before Ray or wandb are imported anywhere.
+os.environ["WANDB_MODE"] = "offline"
+os.environ["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"] = "0.2"
+os.environ["RAY_DATA_DISABLE_PROGRESS_BARS"] = "1"
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+
+TINY = (
+    "features.bands=32",
+    "window.seconds=1.0",
+    "window.hop_seconds=1.0",
+    "model.blocks=2",
+    "model.width=8",
+    "model.dense=32",
+    "validation.mixtures=40",
+    "validation.validation=0.3",
+    "training.epochs=2",
+    "training.windows_per_clip=1",
+)
+"""Overrides that make any recipe small enough for a test."""
+
+
+@pytest.fixture(scope="session")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An IRMAS-shaped tree: 4 recordings of 2 clips per instrument, 6 test excerpts."""
+    from irmas_dist.corpus.render import RenderSettings, render
+
+    out = tmp_path_factory.mktemp("tree")
+    render(out, RenderSettings(recordings=4, clips_per_recording=2, songs=3, excerpts_per_song=2))
+    return out
+
+
+@pytest.fixture(scope="session")
+def manifest(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tree's manifest."""
+    from irmas_dist.corpus.irmas import index_tree
+    from irmas_dist.corpus.manifest import write_manifest
+
+    path = tmp_path_factory.mktemp("manifest") / "manifest.parquet"
+    write_manifest(path, index_tree(tree))
+    return path
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[None]:
+    """One Ray on this machine, for all tests that need it."""
+    import ray
+
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def recipe() -> "object":
+    """The demo's recipe, made tiny."""
+    from irmas_dist.config import load_recipe
+
+    return load_recipe(CONFIGS / "demo.yaml", TINY)
+
+
+@pytest.fixture(scope="session")
+def features(
+    manifest: Path, recipe: "object", ray_cluster: None, tmp_path_factory: pytest.TempPathFactory
+) -> str:
+    """The tree's feature store."""
+    from irmas_dist.features.extract import extract
+
+    out = str(tmp_path_factory.mktemp("features") / "store")
+    extract(str(manifest), out, recipe.features, recipe.corpus.vocabulary)
+    return out

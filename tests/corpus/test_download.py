@@ -1,0 +1,569 @@
+import hashlib
+import io
+import os
+import subprocess
+import sys
+import threading
+import unicodedata
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import soundfile
+
+from irmas_dist.corpus.download import (
+    ARCHIVES,
+    RETRIES,
+    ZENODO_URL,
+    Archive,
+    DownloadSummary,
+    download,
+)
+from irmas_dist.corpus.irmas import index_tree
+from irmas_dist.errors import IrmasError
+
+NOISE = os.urandom(2_000_000)  # nothing makes it smaller
+
+
+class Mirror(ThreadingHTTPServer):
+    """Serves archives from memory, and misbehaves as it is told."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.files: dict[str, bytes] = {}
+        self.requests: list[dict[str, Any]] = []
+        self.refusals: list[int] = []
+        """Statuses of the next responses; after them, files are sent."""
+        self.drops: list[int] = []
+        """After how many bytes the next responses end; after them, they end where they should."""
+        self.ranges = True
+        self.etags = True
+        self.heeds_if_range = True
+        self.tells_length = True
+        self.barrier: threading.Barrier | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}/irmas"
+
+    def sent(self) -> list[int]:
+        return [request["sent"] for request in self.requests]
+
+    def asked(self, header: str) -> list[str | None]:
+        return [request[header] for request in self.requests]
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        pass  # clients may hang up
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Mirror
+
+    def do_GET(self) -> None:
+        mirror = self.server
+        seen = {"path": self.path, "sent": 0}
+        seen |= {name: self.headers[name] for name in ("Range", "If-Range", "User-Agent")}
+        mirror.requests.append(seen)
+        if mirror.barrier:
+            mirror.barrier.wait(timeout=10)
+        body = mirror.files.get(self.path.split("?")[0].rsplit("/", 1)[-1])
+        refusal = mirror.refusals.pop(0) if mirror.refusals else 200
+        if body is None or refusal != 200:
+            self.send_error(404 if body is None else refusal)
+            return
+        etag = f'"{hashlib.md5(body).hexdigest()}"'
+        start = int((self.headers["Range"] or "bytes=0-").removeprefix("bytes=").rstrip("-"))
+        changed = mirror.heeds_if_range and self.headers["If-Range"] not in (None, etag)
+        if not mirror.ranges or changed:
+            start = 0
+        if start >= len(body):
+            self.send_error(416)
+            return
+        self.send_response(206 if start else 200)
+        if start:
+            self.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
+        if mirror.tells_length:
+            self.send_header("Content-Length", str(len(body) - start))
+        if mirror.etags:
+            self.send_header("ETag", etag)
+        self.end_headers()
+        end = start + mirror.drops.pop(0) if mirror.drops else len(body)
+        self.wfile.write(body[start:end])
+        seen["sent"] = len(body[start:end])
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def mirror(monkeypatch: pytest.MonkeyPatch) -> Iterator[Mirror]:
+    monkeypatch.setattr("irmas_dist.corpus.download.BACKOFF_S", 0.001)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with Mirror() as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+def zipped(
+    entries: Mapping[str, bytes] | Sequence[tuple[zipfile.ZipInfo, bytes]],
+    compression: int = zipfile.ZIP_STORED,
+) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", compression) as archive:
+        for name, content in entries.items() if isinstance(entries, Mapping) else entries:
+            archive.writestr(name, content)
+    return buffer.getvalue()
+
+
+def offer(mirror: Mirror, name: str, content: bytes, part: str = "training") -> Archive:
+    mirror.files[name] = content
+    return Archive(name, hashlib.md5(content).hexdigest(), part)
+
+
+def fetch(out: Path, mirror: Mirror, *archives: Archive, **options: Any) -> DownloadSummary:
+    return download(out, base_url=mirror.url, archives=archives, **options)
+
+
+def refusal(out: Path, mirror: Mirror, *archives: Archive, **options: Any) -> str:
+    with pytest.raises(IrmasError) as caught:
+        fetch(out, mirror, *archives, **options)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def tree(out: Path) -> set[str]:
+    return {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def noise(mirror: Mirror) -> Archive:
+    """An archive of two megabytes that becomes ``noise/cel/a.wav``."""
+    return offer(mirror, "noise.zip", zipped({"noise/cel/a.wav": NOISE}))
+
+
+# What is fetched, and where it ends up
+
+
+def wav() -> bytes:
+    buffer = io.BytesIO()
+    soundfile.write(buffer, [0.0] * 441, 44_100, format="WAV")
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("outer", [True, False], ids=["outer folder", "no outer folder"])
+def test_extracted_tree_is_what_index_reads(tmp_path: Path, mirror: Mirror, outer: bool) -> None:
+    contents = {
+        "IRMAS-TrainingData": {"IRMAS-TrainingData/cel/[cel][cla]0001__1.wav": wav()},
+        "IRMAS-TestingData-Part1": {"Part1/a song-1.wav": wav(), "Part1/a song-1.txt": b"pia\t\n"},
+        "IRMAS-TestingData-Part2": {
+            "IRTestingData-Part2/[b], #2-3.wav": wav(),
+            "IRTestingData-Part2/[b], #2-3.txt": b"sax\t\n",
+        },
+    }
+    if outer:
+        for stem in ("IRMAS-TestingData-Part1", "IRMAS-TestingData-Part2"):
+            contents[stem] = {f"{stem}/{name}": data for name, data in contents[stem].items()}
+    archives = [
+        offer(mirror, f"{stem}.zip", zipped(entries), stem[6:].split("Data")[0].lower())
+        for stem, entries in contents.items()
+    ]
+    summary = fetch(tmp_path, mirror, *archives)
+    rows = index_tree(tmp_path)
+    assert {(row["clip_id"], row["part"], *row["instruments"], row["problem"]) for row in rows} == {
+        ("IRMAS-TrainingData/cel/[cel][cla]0001__1", "training", "cel", None),
+        ("IRMAS-TestingData-Part1/Part1/a song-1", "testing", "pia", None),
+        ("IRMAS-TestingData-Part2/IRTestingData-Part2/[b], #2-3", "testing", "sax", None),
+    }
+    assert summary == DownloadSummary(
+        path=tmp_path,
+        fetched_bytes=sum(map(len, mirror.files.values())),
+        extracted_files=5,
+        skipped_archives=(),
+    )
+
+
+def test_zenodo_is_asked_unless_a_mirror_is_named(
+    tmp_path: Path, mirror: Mirror, noise: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert ZENODO_URL.format(name=ARCHIVES[0].name) == (
+        "https://zenodo.org/record/1290750/files/IRMAS-TrainingData.zip?download=1"
+    )
+    local = ZENODO_URL.replace("https://zenodo.org", f"http://127.0.0.1:{mirror.server_port}")
+    monkeypatch.setattr("irmas_dist.corpus.download.ZENODO_URL", local)
+    download(tmp_path / "a", archives=[noise])
+    download(tmp_path / "b", archives=[noise], base_url=mirror.url + "/")
+    assert mirror.asked("path") == [
+        "/record/1290750/files/noise.zip?download=1",
+        "/irmas/noise.zip",
+    ]
+    assert all(agent.startswith("irmas-dist/") for agent in mirror.asked("User-Agent"))
+
+
+def test_only_the_parts_that_were_asked_for(tmp_path: Path, mirror: Mirror) -> None:
+    training = offer(mirror, "train.zip", zipped({"train/a.wav": b"a"}), "training")
+    testing = offer(mirror, "test.zip", zipped({"test/a.wav": b"a"}), "testing")
+    fetch(tmp_path, mirror, training, testing, parts=["testing"])
+    assert mirror.asked("path") == ["/irmas/test.zip"]
+    assert fetch(tmp_path, mirror, training, testing).skipped_archives == ("test.zip",)
+
+
+def test_archives_are_fetched_at_the_same_time(tmp_path: Path, mirror: Mirror) -> None:
+    archives = [offer(mirror, f"{n}.zip", zipped({f"{n}/a.wav": b"a"})) for n in range(4)]
+    mirror.barrier = threading.Barrier(4)  # nobody is served before all four have asked
+    assert fetch(tmp_path, mirror, *archives).extracted_files == 4
+
+
+def test_junk_of_macos_is_not_extracted(tmp_path: Path, mirror: Mirror) -> None:
+    entries = {"a/.DS_Store": b"x", "a/._b.wav": b"x", "__MACOSX/a/._b.wav": b"x", "a/b.wav": b"x"}
+    fetch(tmp_path, mirror, offer(mirror, "a.zip", zipped(entries)))
+    assert tree(tmp_path) == {"a/b.wav", "a/.download.json"}
+
+
+class UnflaggedInfo(zipfile.ZipInfo):
+    """An entry as macOS writes it: UTF-8, without the flag that says so."""
+
+    def _encodeFilenameFlags(self) -> tuple[bytes, int]:  # noqa: N802
+        return self.filename.encode(), self.flag_bits & ~0x800
+
+
+@pytest.mark.parametrize("kind", [zipfile.ZipInfo, UnflaggedInfo], ids=["flagged", "unflagged"])
+def test_decomposed_names_survive(
+    tmp_path: Path, mirror: Mirror, kind: type[zipfile.ZipInfo]
+) -> None:
+    name = unicodedata.normalize("NFD", "Béla Bartók – Für Kinder-1.wav")
+    archive = offer(mirror, "a.zip", zipped([(kind(f"Part1/{name}"), b"x")]))
+    fetch(tmp_path, mirror, archive)
+    assert os.listdir(tmp_path / "a" / "Part1") == [name]  # noqa: PTH208 - the bytes on disk
+    assert fetch(tmp_path, mirror, archive).skipped_archives == ("a.zip",)
+
+
+def test_names_in_the_old_encoding_of_zip_files_are_read_as_such(
+    tmp_path: Path, mirror: Mirror
+) -> None:
+    content = zipped({"a/B_la.wav": b"x"}).replace(b"B_la", "Béla".encode("cp437"))
+    fetch(tmp_path, mirror, offer(mirror, "a.zip", content))
+    assert "a/Béla.wav" in tree(tmp_path)
+
+
+# Doing nothing twice
+
+
+def test_a_second_run_does_nothing(tmp_path: Path, mirror: Mirror, noise: Archive) -> None:
+    fetch(tmp_path, mirror, noise)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    assert fetch(tmp_path, mirror, noise) == DownloadSummary(tmp_path, 0, 0, ("noise.zip",))
+    assert len(mirror.requests) == 1
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(b"short")])
+def test_damaged_folder_is_mended_and_other_files_in_it_stay(
+    tmp_path: Path, mirror: Mirror, damage: Any
+) -> None:
+    archive = offer(mirror, "a.zip", zipped({"a/b/1.wav": b"one", "a/b/2.wav": b"two, longer"}))
+    fetch(tmp_path, mirror, archive)
+    whole = tree(tmp_path)
+    (tmp_path / "a" / "notes.txt").write_text("mine")
+    damage(tmp_path / "a" / "b" / "2.wav")
+    assert fetch(tmp_path, mirror, archive).extracted_files == 2
+    assert tree(tmp_path) == whole | {"a/notes.txt"}
+    assert (tmp_path / "a" / "b" / "2.wav").read_bytes() == b"two, longer"
+    assert fetch(tmp_path, mirror, archive).skipped_archives == ("a.zip",)
+
+
+def test_archive_goes_after_extraction_unless_it_is_kept(
+    tmp_path: Path, mirror: Mirror, noise: Archive
+) -> None:
+    fetch(tmp_path / "gone", mirror, noise)
+    assert tree(tmp_path / "gone") == {"noise/cel/a.wav", "noise/.download.json"}
+    fetch(tmp_path / "kept", mirror, noise, keep_archives=True)
+    assert tree(tmp_path / "kept") == tree(tmp_path / "gone") | {"noise.zip"}
+
+
+def test_archive_that_is_there_is_not_fetched(tmp_path: Path, mirror: Mirror) -> None:
+    content = zipped({"a/b.wav": b"x"})
+    archive = offer(mirror, "a.zip", content)
+    (tmp_path / "a.zip").write_bytes(content)
+    assert fetch(tmp_path, mirror, archive) == DownloadSummary(tmp_path, 0, 1, ())
+    assert mirror.requests == []
+
+    (tmp_path / "a" / "b.wav").unlink()
+    (tmp_path / "a.zip").write_bytes(b"cut short")
+    assert f"{tmp_path / 'a.zip'} has md5" in refusal(tmp_path, mirror, archive)
+    assert (tmp_path / "a.zip").exists()
+
+
+# Connections that break
+
+
+def test_dropped_connection_is_resumed(tmp_path: Path, mirror: Mirror, noise: Archive) -> None:
+    mirror.drops = [700_000, 600_000]
+    summary = fetch(tmp_path, mirror, noise)
+    size = len(mirror.files["noise.zip"])
+    assert mirror.asked("Range") == [None, "bytes=700000-", "bytes=1300000-"]
+    assert mirror.sent() == [700_000, 600_000, size - 1_300_000]
+    assert summary.fetched_bytes == size
+    assert (tmp_path / "noise" / "cel" / "a.wav").read_bytes() == NOISE
+
+
+def test_next_run_resumes_what_a_dead_connection_left(
+    tmp_path: Path, mirror: Mirror, noise: Archive
+) -> None:
+    mirror.drops = [100_000] * (RETRIES + 1)
+    message = refusal(tmp_path, mirror, noise)
+    assert f"{mirror.url}/noise.zip: the connection broke {RETRIES + 1} times" in message
+    assert "run the command again to resume" in message
+    have = 100_000 * (RETRIES + 1)
+    assert tree(tmp_path) == {"noise.zip.partial", "noise.zip.partial.json"}
+    assert (tmp_path / "noise.zip.partial").stat().st_size == have
+
+    mirror.requests.clear()
+    summary = fetch(tmp_path, mirror, noise)
+    assert mirror.asked("Range") == [f"bytes={have}-"]
+    assert mirror.sent() == [len(mirror.files["noise.zip"]) - have] == [summary.fetched_bytes]
+    assert tree(tmp_path) == {"noise/cel/a.wav", "noise/.download.json"}
+
+
+def test_server_without_ranges_sends_all_again(
+    tmp_path: Path, mirror: Mirror, noise: Archive, capfd: pytest.CaptureFixture[str]
+) -> None:
+    mirror.ranges = False
+    mirror.drops = [700_000]
+    summary = fetch(tmp_path, mirror, noise)
+    assert mirror.asked("Range") == [None, "bytes=700000-"]
+    assert summary.fetched_bytes == 700_000 + len(mirror.files["noise.zip"])
+    assert (tmp_path / "noise" / "cel" / "a.wav").read_bytes() == NOISE
+    size = len(mirror.files["noise.zip"])
+    said = capfd.readouterr().err
+    assert "cannot be resumed, starting again" in said
+    assert f"download: {size} of {size} bytes" in said
+
+
+def test_whole_archive_that_had_not_been_renamed_yet_is_not_fetched(
+    tmp_path: Path, mirror: Mirror, noise: Archive
+) -> None:
+    (tmp_path / "noise.zip.partial").write_bytes(mirror.files["noise.zip"])
+    fetch(tmp_path, mirror, noise)
+    assert mirror.requests == []
+
+
+def test_partial_file_that_is_too_long_is_fetched_again(
+    tmp_path: Path, mirror: Mirror, noise: Archive
+) -> None:
+    (tmp_path / "noise.zip.partial").write_bytes(mirror.files["noise.zip"] + b"more")
+    fetch(tmp_path, mirror, noise)
+    assert [bool(asked) for asked in mirror.asked("Range")] == [True, False]
+
+
+def test_another_mirror_resumes_too(tmp_path: Path, mirror: Mirror, noise: Archive) -> None:
+    mirror.drops = [100_000] * (RETRIES + 1)
+    refusal(tmp_path, mirror, noise)
+    mirror.requests.clear()
+    download(tmp_path, base_url=f"{mirror.url}/elsewhere", archives=[noise])
+    assert mirror.asked("If-Range") == [None]
+    assert mirror.asked("Range") == [f"bytes={100_000 * (RETRIES + 1)}-"]
+
+
+# Content that is not what it should be
+
+
+@pytest.mark.parametrize("heeds_if_range", [True, False])
+def test_content_that_changed_meanwhile_is_not_mixed(
+    tmp_path: Path, mirror: Mirror, noise: Archive, heeds_if_range: bool
+) -> None:
+    mirror.heeds_if_range = heeds_if_range
+    right = mirror.files["noise.zip"]
+    mirror.files["noise.zip"] = bytes(len(right))
+    mirror.drops = [100_000] * (RETRIES + 1)
+    refusal(tmp_path, mirror, noise)
+    old = hashlib.md5(mirror.files["noise.zip"]).hexdigest()
+
+    mirror.files["noise.zip"] = right
+    mirror.requests.clear()
+    fetch(tmp_path, mirror, noise)
+    assert mirror.asked("If-Range")[0] == f'"{old}"'
+    assert (tmp_path / "noise" / "cel" / "a.wav").read_bytes() == NOISE
+
+
+def test_mixed_content_is_found_out_where_the_server_has_no_etags(
+    tmp_path: Path, mirror: Mirror, noise: Archive
+) -> None:
+    mirror.etags = False
+    right = mirror.files["noise.zip"]
+    mirror.files["noise.zip"] = bytes(len(right))
+    mirror.drops = [100_000] * (RETRIES + 1)
+    refusal(tmp_path, mirror, noise)
+    mirror.files["noise.zip"] = right
+    assert "was deleted" in refusal(tmp_path, mirror, noise)
+    assert fetch(tmp_path, mirror, noise).extracted_files == 1
+
+
+def test_wrong_checksum_is_said_and_the_file_deleted(
+    tmp_path: Path, mirror: Mirror, noise: Archive
+) -> None:
+    right = mirror.files["noise.zip"]
+    mirror.files["noise.zip"] = b"\0" + right[1:]
+    wrong = hashlib.md5(mirror.files["noise.zip"]).hexdigest()
+    message = refusal(tmp_path, mirror, noise)
+    assert f"has md5 {wrong} and not {noise.md5}, and was deleted; run" in message
+    assert tree(tmp_path) == set()
+    mirror.files["noise.zip"] = right
+    assert fetch(tmp_path, mirror, noise).extracted_files == 1
+
+
+# Servers that refuse
+
+
+def test_missing_archive_is_not_asked_for_twice_and_others_are_not_begun(
+    tmp_path: Path, mirror: Mirror, noise: Archive
+) -> None:
+    message = refusal(tmp_path, mirror, noise, Archive("gone.zip", "0" * 32, "training"))
+    assert f"{mirror.url}/gone.zip: the server answered 404 Not Found" in message
+    assert "--base-url" in message
+    assert len(mirror.requests) == 2
+    assert "noise.zip" not in tree(tmp_path)
+
+
+def test_server_that_is_busy_is_asked_again(tmp_path: Path, mirror: Mirror, noise: Archive) -> None:
+    mirror.refusals = [503, 429]
+    fetch(tmp_path, mirror, noise)
+    assert len(mirror.requests) == 3
+
+
+def test_server_that_stays_busy_is_given_up(tmp_path: Path, mirror: Mirror, noise: Archive) -> None:
+    mirror.refusals = [503] * (RETRIES + 1)
+    message = refusal(tmp_path, mirror, noise)
+    assert f"the server answered 503 Service Unavailable, also after {RETRIES} retries" in message
+    assert len(mirror.requests) == RETRIES + 1
+    assert fetch(tmp_path, mirror, noise).extracted_files == 1
+
+
+def test_no_server(tmp_path: Path, mirror: Mirror, noise: Archive) -> None:
+    with pytest.raises(IrmasError, match=r"^http://127\.0\.0\.1:1/noise\.zip: Connection refused;"):
+        download(tmp_path, base_url="http://127.0.0.1:1", archives=[noise])
+    with pytest.raises(IrmasError, match="No connection adapters were found"):
+        download(tmp_path, base_url="ftp://127.0.0.1", archives=[noise])
+
+
+# Archives that are not fit to be extracted
+
+
+def symlink(name: str) -> zipfile.ZipInfo:
+    info = zipfile.ZipInfo(name)
+    info.external_attr = 0o120777 << 16
+    return info
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        zipfile.ZipInfo("../evil.wav"),
+        zipfile.ZipInfo("a/../../evil.wav"),
+        zipfile.ZipInfo("__MACOSX/../../evil.wav"),
+        zipfile.ZipInfo("/tmp/evil.wav"),
+        symlink("a/evil.wav"),
+    ],
+    ids=lambda info: info.filename,
+)
+def test_no_entry_escapes(tmp_path: Path, mirror: Mirror, entry: zipfile.ZipInfo) -> None:
+    content = zipped([(zipfile.ZipInfo("a/good.wav"), b"x"), (entry, b"../../evil")])
+    message = refusal(tmp_path / "out", mirror, offer(mirror, "a.zip", content))
+    assert f"{entry.filename!r} is a link or leads out of the folder" in message
+    assert tree(tmp_path) == {"out/a.zip"}
+
+
+def test_killed_extraction_leaves_nothing_that_looks_whole(
+    tmp_path: Path, mirror: Mirror, noise: Archive
+) -> None:
+    (tmp_path / "noise.zip").write_bytes(mirror.files["noise.zip"])
+    script = (
+        "import os, sys; from pathlib import Path\n"
+        "from irmas_dist.corpus import download as room\n"
+        "room._put = lambda *_: os._exit(9)\n"
+        "room.download(Path(sys.argv[1]), archives=[room.Archive('noise.zip', sys.argv[2], 'training')])"
+    )
+    died = subprocess.run([sys.executable, "-c", script, str(tmp_path), noise.md5], check=False)
+    assert died.returncode == 9
+    assert not (tmp_path / "noise").exists()
+    assert fetch(tmp_path, mirror, noise) == DownloadSummary(tmp_path, 0, 1, ())
+    assert tree(tmp_path) == {"noise/cel/a.wav", "noise/.download.json"}
+
+
+# Disks that are full
+
+
+@contextmanager
+def mounted(path: Path, size: str) -> Iterator[Path]:
+    path.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(path)]
+    try:
+        subprocess.run(command, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"a small file system can be mounted by root on Linux only: {error}")
+    try:
+        yield path
+    finally:
+        subprocess.run(["umount", str(path)], check=True)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    with mounted(tmp_path / "disk", "1m") as path:
+        yield path
+
+
+def grow(disk: Path) -> None:
+    subprocess.run(["mount", "-o", "remount,size=8m", str(disk)], check=True)
+
+
+def test_space_is_checked_before_anything_is_written(
+    small_disk: Path, mirror: Mirror, noise: Archive
+) -> None:
+    message = refusal(small_disk, mirror, noise)
+    assert f"{small_disk}: 4.2 MB are needed to download and extract, 1.0 MB are free" in message
+    assert tree(small_disk) == {"noise.zip.partial.json"}
+    grow(small_disk)
+    assert fetch(small_disk, mirror, noise).extracted_files == 1
+
+
+def test_disk_that_fills_up_keeps_what_has_arrived(
+    small_disk: Path, mirror: Mirror, noise: Archive
+) -> None:
+    mirror.tells_length = False
+    message = refusal(small_disk, mirror, noise)
+    assert message.startswith(f"{small_disk / 'noise.zip.partial'}: No space left on device;")
+    have = (small_disk / "noise.zip.partial").stat().st_size
+    assert have > 500_000
+    grow(small_disk)
+    mirror.requests.clear()
+    fetch(small_disk, mirror, noise)
+    assert mirror.asked("Range") == [f"bytes={have}-"]
+    assert (small_disk / "noise" / "cel" / "a.wav").read_bytes() == NOISE
+
+
+def test_space_is_checked_again_before_extraction(small_disk: Path, mirror: Mirror) -> None:
+    content = zipped({"a/silence.wav": bytes(3_000_000)}, zipfile.ZIP_DEFLATED)
+    archive = offer(mirror, "a.zip", content)
+    assert "3.0 MB are needed to extract" in refusal(small_disk, mirror, archive)
+    assert tree(small_disk) == {"a.zip"}
+    grow(small_disk)
+    mirror.requests.clear()
+    assert fetch(small_disk, mirror, archive).extracted_files == 1
+    assert mirror.requests == []
+
+
+def test_disk_that_fills_up_during_extraction_leaves_no_folder(
+    small_disk: Path, mirror: Mirror
+) -> None:
+    # More files than the file system has room for in blocks, though not in bytes.
+    files = {f"a/{number}.wav": b"x" for number in range(400)}
+    archive = offer(mirror, "a.zip", zipped(files, zipfile.ZIP_DEFLATED))
+    assert "No space left on device" in refusal(small_disk, mirror, archive)
+    assert tree(small_disk) == {"a.zip"}
+    grow(small_disk)
+    assert fetch(small_disk, mirror, archive).extracted_files == 400

@@ -1,0 +1,151 @@
+import numpy as np
+import pytest
+import sklearn.metrics
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from irmas_dist.evaluation import metrics
+from irmas_dist.evaluation.thresholds import decide
+from irmas_dist.instruments import IRMAS
+
+CLOSE = 1e-9
+
+
+def scikit_learn(labels, scores, thresholds):
+    """The same metrics by scikit-learn."""
+    decisions = decide(scores, thresholds)
+    result = {}
+    for average in ("micro", "macro"):
+        precision, recall, f1, _ = sklearn.metrics.precision_recall_fscore_support(
+            labels, decisions, average=average, zero_division=0
+        )
+        result |= {
+            f"{average}_precision": precision,
+            f"{average}_recall": recall,
+            f"{average}_f1": f1,
+        }
+    present = labels.any(axis=0)
+    ap = np.zeros(labels.shape[1])
+    for i in np.flatnonzero(present):
+        ap[i] = sklearn.metrics.average_precision_score(labels[:, i], scores[:, i])
+    return result | {
+        "subset_accuracy": sklearn.metrics.accuracy_score(labels, decisions),
+        "label_accuracy": 1 - sklearn.metrics.hamming_loss(labels, decisions),
+        "lrap": sklearn.metrics.label_ranking_average_precision_score(labels, scores),
+        "map": ap.mean(),
+    }
+
+
+def test_the_labels_of_irmas_are_what_the_data_set_says(forest):
+    counts = [111, 62, 163, 535, 942, 361, 995, 326, 167, 211, 1044]
+    assert forest.labels.shape == (2874, 11)
+    assert forest.labels.sum(axis=0).tolist() == counts
+    assert np.bincount(forest.labels.sum(axis=1)).tolist() == [0, 1236, 1278, 318, 39, 3]
+    assert len(set(forest.groups)) == 208
+
+
+@pytest.mark.parametrize(
+    ("threshold", "micro_f1", "macro_f1"),
+    [
+        (0.0, 0.2692, 0.2502),  # says every instrument of every clip
+        (0.1, 0.4456, 0.3511),
+        (0.14, 0.4607, 0.3448),
+        (0.2, 0.4322, 0.2937),
+    ],
+)
+def test_known_figures_of_a_forest_on_irmas(forest, threshold, micro_f1, macro_f1):
+    result = metrics.evaluate(forest.labels, forest.scores, threshold)
+    assert result["micro_f1"] == pytest.approx(micro_f1, abs=5e-5)
+    assert result["macro_f1"] == pytest.approx(macro_f1, abs=5e-5)
+    assert result["lrap"] == pytest.approx(0.6169, abs=5e-5)
+    assert result["map"] == pytest.approx(0.3260, abs=5e-5)
+
+
+@pytest.mark.parametrize("threshold", [0.14, 1.1])
+def test_a_forest_on_irmas_against_scikit_learn(forest, threshold):
+    ours = metrics.evaluate(forest.labels, forest.scores, threshold)
+    theirs = scikit_learn(forest.labels, forest.scores, threshold)
+    assert ours == pytest.approx(theirs, abs=CLOSE)
+
+
+def test_each_instrument_against_scikit_learn(forest):
+    rows = metrics.per_instrument(forest.labels, forest.scores, 0.14, IRMAS)
+    decisions = decide(forest.scores, 0.14)
+    theirs = sklearn.metrics.precision_recall_fscore_support(
+        forest.labels, decisions, average=None, zero_division=0
+    )
+    for key, values in zip(("precision", "recall", "f1", "clips"), theirs, strict=True):
+        assert [row[key] for row in rows] == pytest.approx(values.tolist(), abs=CLOSE)
+    ap = sklearn.metrics.average_precision_score(forest.labels, forest.scores, average=None)
+    assert [row["ap"] for row in rows] == pytest.approx(ap.tolist(), abs=CLOSE)
+    assert [row["code"] for row in rows] == list(IRMAS.codes)
+    assert [row["name"] for row in rows] == list(IRMAS.names)
+    assert {row["threshold"] for row in rows} == {float(np.float32(0.14))}
+
+
+def test_per_instrument_shows_the_threshold_of_each(forest):
+    thresholds = np.linspace(0.1, 0.3, len(IRMAS), dtype=np.float32)
+    rows = metrics.per_instrument(forest.labels, forest.scores, thresholds, IRMAS)
+    assert [row["threshold"] for row in rows] == thresholds.tolist()
+
+
+@st.composite
+def labelled_scores(draw):
+    """Labels and scores with ties, empty clips, and instruments that never occur."""
+    shape = draw(st.integers(1, 12)), draw(st.integers(2, 5))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    labels = (rng.random(shape) < draw(st.sampled_from([0.0, 0.2, 0.5, 1.0]))).astype(np.uint8)
+    labels[:, rng.random(shape[1]) < 0.2] = 0
+    levels = draw(st.sampled_from([1, 2, 5, 1000]))
+    scores = (rng.integers(0, levels + 1, shape) / levels).astype(np.float32)
+    return labels, scores
+
+
+@settings(max_examples=100, deadline=None)
+@given(labelled_scores(), st.sampled_from([0.0, 0.3, 0.5, 1.0, 1.1]))
+def test_anything_against_scikit_learn(labelled, threshold):
+    labels, scores = labelled
+    ours = metrics.evaluate(labels, scores, threshold)
+    assert ours == pytest.approx(scikit_learn(labels, scores, threshold), abs=CLOSE)
+
+
+def test_perfect_scores_are_worth_1_in_every_metric():
+    labels = np.array([[1, 0, 1], [0, 1, 0], [1, 1, 1]], dtype=np.uint8)
+    assert set(metrics.evaluate(labels, labels.astype(np.float32), 0.5).values()) == {1.0}
+
+
+def test_saying_nothing_is_worth_nothing_but_label_accuracy():
+    labels = np.array([[1, 0, 0, 0], [0, 1, 0, 0]], dtype=np.uint8)
+    nothing = np.zeros_like(labels)
+    assert metrics.precision_recall_f1(labels, nothing, "micro") == (0, 0, 0)
+    assert metrics.precision_recall_f1(labels, nothing, "macro") == (0, 0, 0)
+    assert metrics.subset_accuracy(labels, nothing) == 0
+    assert metrics.label_accuracy(labels, nothing) == 0.75
+
+
+def test_an_instrument_that_never_occurs_counts_as_0_in_macro_averages():
+    labels = np.array([[1, 0], [1, 0]], dtype=np.uint8)
+    result = metrics.evaluate(labels, labels.astype(np.float32), 0.5)
+    assert result["micro_f1"] == 1
+    assert result["macro_f1"] == 0.5
+    assert result["map"] == 0.5
+
+
+def test_tied_scores_rank_against_an_instrument():
+    labels = np.array([[1, 0, 0]], dtype=np.uint8)
+    assert metrics.lrap(labels, np.array([[0.5, 0.5, 0.1]])) == 0.5
+
+
+@pytest.mark.parametrize(
+    ("labels", "scores", "message"),
+    [
+        (np.zeros((2, 3), int), np.zeros((3, 2)), "one shape"),
+        (np.zeros(3, int), np.zeros(3), "one shape"),
+        (np.zeros((0, 3), int), np.zeros((0, 3)), "not be empty"),
+        (np.full((2, 3), 2), np.zeros((2, 3)), "0 or 1"),
+        (np.zeros((2, 3), int), np.full((2, 3), np.nan), "finite"),
+    ],
+)
+def test_what_does_not_belong_together_is_refused(labels, scores, message):
+    with pytest.raises(ValueError, match=message):
+        metrics.evaluate(labels, scores, 0.5)

@@ -1,0 +1,209 @@
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from irmas_dist.evaluation.metrics import evaluate
+from irmas_dist.evaluation.report import write_report
+from irmas_dist.evaluation.scores import Scores
+from irmas_dist.evaluation.thresholds import NEVER
+from irmas_dist.instruments import IRMAS, Vocabulary
+
+STRINGS = Vocabulary.of({"vio": "violin", "cel": "cello", "dou": "double bass"})
+HOSTILE = "<script>alert('&\"')</script> $\\frac{"
+MODEL = {
+    "format": 1,
+    "features": {"sample_rate": 22050, "mean": [-4.0 + band / 32 for band in range(128)]},
+    "versions": {"torch": "2.11.0"},
+}
+HISTORY = [
+    {
+        "epoch": epoch,
+        "train_loss": 0.5 / epoch,
+        "val_loss": 0.6 / epoch,
+        "val_micro_f1": 0.1 * epoch,
+        "val_macro_f1": 0.09 * epoch,
+        "val_label_accuracy": 0.8 + 0.01 * epoch,
+        "val_micro_precision": 0.1 * epoch,
+        "val_micro_recall": None if epoch == 2 else 0.12 * epoch,
+    }
+    for epoch in (1, 2, 3, 4)
+]
+
+
+def some_scores(clips=60, vocabulary=STRINGS):
+    rng = np.random.default_rng(1)
+    labels = (rng.random((clips, len(vocabulary))) < 0.2).astype(np.uint8)
+    scores = np.clip(0.4 * labels + 0.6 * rng.random(labels.shape), 0, 1).astype(np.float32)
+    return Scores(
+        clip_ids=[f"{HOSTILE} {i}" for i in range(clips)],
+        parts=["testing"] * clips,
+        groups=[f"song {i // 4}" for i in range(clips)],
+        labels=labels,
+        scores=scores,
+        vocabulary=vocabulary,
+    )
+
+
+class Page(HTMLParser):
+    """What a browser would see: elements, their attributes and the text."""
+
+    VOID = frozenset({"meta"})
+
+    def __init__(self, source):
+        super().__init__()
+        self.source = source
+        self.tags, self.attributes, self.words, self.open = [], [], [], []
+        self.feed(source)
+        self.close()
+        self.text = re.sub(r"\s+", " ", " ".join(self.words))
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += attrs
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += attrs
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+
+def report(tmp_path, **changes):
+    arguments = {
+        "title": "A small model",
+        "scores": some_scores(),
+        "thresholds": 0.45,
+        "model": MODEL,
+        "history": HISTORY,
+    }
+    path = tmp_path / "report.html"
+    write_report(path, **(arguments | changes))
+    return Page(path.read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    baselines = {
+        "Always voice and piano": {"micro_f1": 0.3817, "macro_f1": 0.0976},
+        HOSTILE: {"micro_f1": 0.9},
+    }
+    return report(
+        tmp_path_factory.mktemp("report"),
+        title=HOSTILE,
+        scores=some_scores(vocabulary=IRMAS),
+        baselines=baselines,
+    )
+
+
+def test_the_page_needs_nothing_else(page):
+    assert "http:" not in page.source
+    assert "https:" not in page.source
+    assert "//" not in re.sub(r"</?\w+", "", page.source)
+    assert not {"script", "link", "img", "iframe", "object"} & set(page.tags)
+    references = [value for name, value in page.attributes if name in ("href", "src")]
+    assert all(value.startswith("#") for value in references)
+    assert "@import" not in page.source
+
+
+def test_the_page_is_well_formed(page):
+    assert page.open == []
+    ids = [value for name, value in page.attributes if name == "id"]
+    assert len(ids) == len(set(ids))
+    referred = {value for name, value in page.attributes if name == "href"}
+    referred |= {f"#{name}" for name in re.findall(r"url\(#(\w+)\)", page.source)}
+    assert referred <= {f"#{name}" for name in ids}
+
+
+def test_hostile_names_are_shown_and_not_obeyed(page):
+    assert "<script" not in page.source
+    assert page.text.count(HOSTILE) >= 4  # the title twice, a baseline, clips
+
+
+def test_the_headline_says_how_good_on_what_and_by_which_protocol(page):
+    scores = some_scores(vocabulary=IRMAS)
+    results = evaluate(scores.labels, scores.scores, 0.45)
+    for key in ("micro_f1", "macro_f1", "lrap"):
+        assert f"{results[key]:.3f}" in page.text
+    assert "60 testing clips from 15 recordings" in page.text
+    assert "One decision threshold for all instruments, chosen on validation clips." in page.text
+
+
+def test_other_ways_to_choose_thresholds_are_named(tmp_path):
+    page = report(
+        tmp_path,
+        thresholds=np.linspace(0.3, 0.5, len(STRINGS)),
+        thresholds_from="mixtures of training clips",
+    )
+    assert "One decision threshold per instrument, chosen on mixtures of" in page.text
+
+
+def test_baselines_stand_beside_the_model(page):
+    assert "This model" in page.text
+    assert "Always voice and piano" in page.text
+    assert "0.382" in page.text
+    assert "0.098" in page.text
+
+
+def test_every_instrument_has_a_row_and_a_curve(page):
+    labels = [value for name, value in page.attributes if name == "aria-label"]
+    for name in IRMAS.names:
+        assert f"Precision and recall of {name}" in labels
+        assert page.text.count(name) >= 2
+
+
+def test_there_is_a_curve_for_what_the_history_knows(page):
+    labels = [value for name, value in page.attributes if name == "aria-label"]
+    for heading in ("Loss", "Micro F1", "Macro F1", "Micro recall", "Label accuracy"):
+        assert f"{heading} over the epochs" in labels
+    assert "training 0.125" in page.text
+    assert "validation 0.150" in page.text
+    assert "Micro F1 by number of instruments in the clip" in labels
+
+
+def test_without_a_history_there_are_no_training_curves(tmp_path):
+    page = report(tmp_path, history=[])
+    assert "over the epochs" not in page.source
+    assert "Training" not in page.text
+
+
+def test_the_recipe_and_versions_are_at_the_end(page):
+    assert "details" in page.tags
+    end = page.text[page.text.index("Recipe and versions") :]
+    assert "versions.torch" in end
+    assert "2.11.0" in end
+    assert "128 numbers from -4 to -0.03125" in end
+
+
+def test_colours_follow_the_page_in_light_and_dark(page):
+    assert "prefers-color-scheme: dark" in page.source
+    body = page.source[page.source.index("<body>") :]
+    assert not re.search(r"#[0-9a-f]{6}\b[;\"]", body)
+
+
+def test_instruments_that_are_never_said_or_never_occur_are_marked(tmp_path):
+    scores = some_scores(clips=12)
+    scores.labels[:, 2] = 0
+    page = report(tmp_path, scores=scores, thresholds=np.array([0.4, NEVER, 0.4]))
+    assert "never said" in page.text
+    assert "in no clip" in page.text
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_a_single_clip_makes_a_page(tmp_path, right):
+    scores = some_scores(clips=1)
+    scores.labels[:] = 1
+    scores.scores[:] = 0.9 if right else 0.1
+    page = report(tmp_path, scores=scores)
+    assert ("most wrong decisions" in page.text) is not right
+
+
+def test_one_input_gives_one_file(tmp_path):
+    assert report(tmp_path).source == report(tmp_path).source

@@ -1,0 +1,102 @@
+"""From a manifest to a feature store: whole, once, and with every bad file accounted for."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import soundfile
+
+from irmas_dist.config import Recipe
+from irmas_dist.corpus.irmas import index_tree
+from irmas_dist.corpus.manifest import read_manifest, write_manifest
+from irmas_dist.errors import IrmasError
+from irmas_dist.features import store
+from irmas_dist.features.extract import extract
+from irmas_dist.features.logmel import log_mel
+
+pytestmark = pytest.mark.usefixtures("ray_cluster")
+
+
+def run(manifest: Path, out: Path, recipe: Recipe):
+    return extract(str(manifest), str(out), recipe.features, recipe.corpus.vocabulary)
+
+
+def test_every_clip_is_there_once_with_its_spectrogram_and_labels(
+    manifest: Path, features: str, recipe: Recipe
+) -> None:
+    rows = {row["clip_id"]: row for row in read_manifest(manifest).to_pylist()}
+    shards = [pq.read_table(Path(features, name)) for name in store.shard_names(features)]
+    found = [row for shard in shards for row in shard.to_pylist()]
+    assert sorted(row["clip_id"] for row in found) == sorted(rows)
+    for row in found[::9]:
+        clip = rows[row["clip_id"]]
+        expected = log_mel(clip["path"], recipe.features)
+        assert row["frames"] == expected.shape[1]
+        np.testing.assert_array_equal(np.array(row["logmel"], np.float16), expected.ravel())
+        assert recipe.corpus.vocabulary.decode(row["labels"]) == sorted(clip["instruments"])
+        assert (row["part"], row["group"]) == (clip["part"], clip["group"])
+
+
+def test_statistics_are_those_of_the_training_frames(features: str) -> None:
+    info = store.read_info(features)
+    frames = store.read_clips(features, "training").frames.astype(np.float64)
+    np.testing.assert_allclose(info.mean, frames.mean(axis=0), rtol=1e-6)
+    np.testing.assert_allclose(info.std, frames.std(axis=0), rtol=1e-6)
+
+
+def test_clips_in_memory_are_those_in_the_shards(features: str, recipe: Recipe) -> None:
+    clips = store.read_clips(features, "testing")
+    assert clips.clip_ids == sorted(clips.clip_ids)
+    shard = pq.read_table(Path(features, store.shard_names(features)[-1])).to_pylist()
+    for row in (row for row in shard if row["part"] == "testing"):
+        index = clips.clip_ids.index(row["clip_id"])
+        start, length = clips.starts[index], clips.lengths[index]
+        mel = np.array(row["logmel"], np.float16).reshape(recipe.features.bands, length)
+        np.testing.assert_array_equal(clips.frames[start : start + length], mel.T)
+        np.testing.assert_array_equal(clips.labels[index], row["labels"])
+
+
+def test_a_second_run_computes_nothing(manifest: Path, features: str, recipe: Recipe) -> None:
+    before = {p.name: p.stat().st_mtime_ns for p in Path(features).glob("part-*")}
+    summary = run(manifest, Path(features), recipe)
+    assert summary.computed == 0
+    assert {p.name: p.stat().st_mtime_ns for p in Path(features).glob("part-*")} == before
+
+
+def test_other_settings_are_not_mixed_in(manifest: Path, features: str, recipe: Recipe) -> None:
+    other = recipe.features.model_copy(update={"bands": 40})
+    with pytest.raises(IrmasError, match="other settings"):
+        extract(str(manifest), features, other, recipe.corpus.vocabulary)
+
+
+def test_a_corrupt_file_is_a_reject_and_files_added_later_are_computed(
+    tmp_path: Path, recipe: Recipe
+) -> None:
+    folder = tmp_path / "tree" / "pia"
+    folder.mkdir(parents=True)
+    tone = np.sin(np.arange(44_100) / 20).astype(np.float32)
+    soundfile.write(folder / "good.wav", tone, 44_100)
+    soundfile.write(folder / "bad.wav", tone, 44_100)
+    write_manifest(tmp_path / "m.parquet", index_tree(tmp_path / "tree"))
+    (folder / "bad.wav").write_bytes(b"RIFF, and then nothing")  # after it was indexed
+    summary = run(tmp_path / "m.parquet", tmp_path / "store", recipe)
+    assert (summary.clips, sum(summary.rejects.values())) == (1, 1)
+    rejects = pq.read_table(tmp_path / "store" / "rejects.parquet").to_pylist()
+    assert rejects[0]["clip_id"] == "pia/bad"
+    assert "cannot be decoded" in rejects[0]["problem"]
+
+    soundfile.write(folder / "later.wav", tone, 44_100)
+    write_manifest(tmp_path / "m.parquet", index_tree(tmp_path / "tree"))
+    summary = run(tmp_path / "m.parquet", tmp_path / "store", recipe)
+    assert (summary.clips, summary.computed) == (2, 1)
+
+
+def test_nothing_usable_is_an_error(tmp_path: Path, recipe: Recipe) -> None:
+    (tmp_path / "tree" / "pia").mkdir(parents=True)
+    (tmp_path / "tree" / "pia" / "bad.wav").write_text("no audio")
+    write_manifest(tmp_path / "m.parquet", index_tree(tmp_path / "tree"))
+    with pytest.raises(IrmasError, match="none of the 1 files"):
+        run(tmp_path / "m.parquet", tmp_path / "store", recipe)
+    with pytest.raises(IrmasError, match="not a finished feature store"):
+        store.read_info(str(tmp_path / "store"))

@@ -1,0 +1,131 @@
+"""A real Ray cluster of one node, started for tests and ended with everything it started."""
+
+import json
+import os
+import random
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import ray  # noqa: F401  (puts the psutil that it brings along on the import path)
+
+# isort: split
+import psutil
+
+START_TIMEOUT_S = 90.0
+
+
+@dataclass(frozen=True)
+class RunningCluster:
+    """Where a cluster is, and what a client must have in its environment to use it."""
+
+    dashboard_url: str
+    gcs_address: str
+    environment: dict[str, str]
+
+
+@contextmanager
+def running_cluster(num_cpus: int = 2, object_store_mb: int = 128) -> Iterator[RunningCluster]:
+    """Start a head node with a token of its own; on leaving, end it and its children.
+
+    Nothing of it is shared with other clusters on this host: ports, temporary directory
+    and token are its own, and it is ended by process id.
+    """
+    gcs, dashboard, agent, client = _free_ports(4)
+    token = secrets.token_hex(32)
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("RAY_")},
+        "RAY_AUTH_TOKEN": token,
+        "RAY_USAGE_STATS_ENABLED": "0",
+        # Jobs run `python`, which has to be this one though its venv may not be activated.
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
+    }
+    with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as temporary:
+        command = [
+            *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block"),
+            *("--node-ip-address=127.0.0.1", f"--port={gcs}", f"--num-cpus={num_cpus}"),
+            *("--include-dashboard=true", "--dashboard-host=127.0.0.1"),
+            *(f"--dashboard-port={dashboard}", f"--dashboard-agent-listen-port={agent}"),
+            f"--ray-client-server-port={client}",
+            # The default range of worker ports is refused once it holds one of ours.
+            *("--min-worker-port=0", "--max-worker-port=0"),
+            *(f"--temp-dir={temporary}/r", f"--object-store-memory={object_store_mb << 20}"),
+        ]
+        log = Path(temporary) / "start.log"
+        with log.open("wb") as output:
+            head = subprocess.Popen(
+                command,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        try:
+            url = f"http://127.0.0.1:{dashboard}"
+            _wait_until_up(head, url, token, log)
+            gcs_address = (Path(temporary) / "r" / "ray_current_cluster").read_text().strip()
+            yield RunningCluster(url, gcs_address, {"RAY_AUTH_TOKEN": token})
+        finally:
+            _end(head)
+
+
+def free_port() -> int:
+    """Return a port on which nothing listens."""
+    return _free_ports(1)[0]
+
+
+def _free_ports(count: int) -> list[int]:
+    # Below the range from which the kernel hands out ports, so that none is taken meanwhile.
+    found: list[int] = []
+    while len(found) < count:
+        port = random.SystemRandom().randrange(20_000, 32_000)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("0.0.0.0", port))
+            except OSError:
+                continue
+        if port not in found:
+            found.append(port)
+    return found
+
+
+def _wait_until_up(head: subprocess.Popen[bytes], url: str, token: str, log: Path) -> None:
+    request = urllib.request.Request(
+        f"{url}/nodes?view=summary", headers={"Authorization": f"Bearer {token}"}
+    )
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while time.monotonic() < deadline and head.poll() is None:
+        try:
+            with urllib.request.urlopen(request, timeout=5) as answer:
+                if json.load(answer)["data"]["summary"]:
+                    return
+        except (OSError, ValueError):
+            pass
+        time.sleep(0.2)
+    raise RuntimeError(f"the cluster did not start:\n{log.read_text()[-4000:]}")
+
+
+def _end(head: subprocess.Popen[bytes]) -> None:
+    try:
+        family = psutil.Process(head.pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        family = []
+    with suppress(ProcessLookupError):
+        os.killpg(head.pid, signal.SIGKILL)
+    head.wait()
+    # Workers and jobs lead groups of their own.
+    for process in family:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(family, timeout=10)

@@ -1,0 +1,73 @@
+"""A task small enough to learn in a second."""
+
+import numpy as np
+import pytest
+
+from irmas_dist.config import Recipe
+from irmas_dist.features.logmel import LogMelSettings
+from irmas_dist.features.store import Clips, StoreInfo
+from irmas_dist.instruments import Vocabulary
+from irmas_dist.training.augment import MixSettings, mixture_clips
+from irmas_dist.training.learner import LearnerSettings
+from irmas_dist.training.task import Task
+
+VOCABULARY = Vocabulary.of({"low": "low noise", "mid": "middle noise", "top": "high noise"})
+BANDS = 12
+
+
+def synthetic_clips(count: int, seed: int) -> Clips:
+    """Clips of 40 to 60 frames in which each instrument is loud in a third of the bands."""
+    rng = np.random.default_rng(seed)
+    lengths = rng.integers(40, 61, size=count)
+    classes = np.arange(count) % 3
+    frames = []
+    for length, which in zip(lengths, classes, strict=True):
+        mel = rng.normal(-9, 1, size=(length, BANDS))
+        mel[:, which * 4 : which * 4 + 4] += 6
+        frames.append(mel)
+    return Clips(
+        frames=np.concatenate(frames).astype(np.float16),
+        starts=np.cumsum(lengths) - lengths,
+        lengths=lengths.astype(np.int64),
+        labels=np.eye(3, dtype=np.uint8)[classes],
+        clip_ids=[f"clip {i:03d}" for i in range(count)],
+        parts=["training"] * count,
+        groups=[f"group {i:03d}" for i in range(count)],
+    )
+
+
+@pytest.fixture(scope="session")
+def task() -> Task:
+    """Three instruments that are easy to tell apart."""
+    training = synthetic_clips(48, seed=0)
+    features = LogMelSettings(bands=BANDS)
+    flat = training.frames.astype(float)
+    return Task(
+        training=training,
+        validation=mixture_clips(
+            synthetic_clips(24, seed=1), 36, MixSettings(), features.log_floor, seed=0
+        ),
+        store=StoreInfo(
+            settings=features,
+            vocabulary=VOCABULARY,
+            fingerprint="",
+            manifest="",
+            clips={"training": 48},
+            frames=len(flat),
+            mean=flat.mean(axis=0).tolist(),
+            std=flat.std(axis=0).tolist(),
+        ),
+    )
+
+
+@pytest.fixture
+def settings() -> LearnerSettings:
+    """A small network with everything random turned on."""
+    return Recipe.model_validate(
+        {
+            "window": {"seconds": 0.8, "hop_seconds": 0.4},
+            "model": {"blocks": 2, "width": 8, "convolutions": 1, "pool": 2, "dense": 16},
+            "augment": {"frequency_mask": 2, "time_mask": 4},
+            "training": {"epochs": 4, "batch_size": 8, "lr": 5e-3},
+        }
+    )
