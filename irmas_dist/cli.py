@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-import click
 import typer
 
 from irmas_dist.cli_jobs import jobs_app, submit
@@ -37,13 +36,10 @@ def run(arguments: Sequence[str]) -> int:
         0 when done, 1 when the command failed, 2 when it was used wrongly, 130 when interrupted.
     """
     try:
-        status = app(list(arguments), standalone_mode=False, prog_name="irmas")
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
-    except click.Abort:
-        return 130
-    return status if isinstance(status, int) else 0
+        app(list(arguments), prog_name="irmas")
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0
 
 
 def _recipe(config: Path | None, overrides: list[str] | None) -> "Recipe":
@@ -126,9 +122,11 @@ def extract(
     recipe = _recipe(config, overrides)
     if dry_run:
         return output.recipe(recipe, json)
+    from irmas_dist.corpus.manifest import read_manifest
     from irmas_dist.features.extract import extract as extract_features
     from irmas_dist.runtime import ray_running
 
+    read_manifest(manifest)  # A wrong one is refused before Ray takes its time to start.
     with ray_running(address):
         summary = extract_features(manifest, out, recipe.features, recipe.corpus.vocabulary)
     return output.extracted(summary, json)
@@ -157,9 +155,11 @@ def train(
     if dry_run:
         return output.recipe(recipe, json)
     from irmas_dist import stages
+    from irmas_dist.features.store import read_info
     from irmas_dist.runtime import gpus, ray_running
     from irmas_dist.training.distributed import WorkerSettings
 
+    read_info(features)  # What is no feature store is refused before Ray takes its time to start.
     with ray_running(address):
         on_gpu = gpus() >= workers if gpu is None else gpu
         spread = WorkerSettings(count=workers, cpus=cpus, gpu=on_gpu)
@@ -207,8 +207,9 @@ def sweep(
     settings = SweepSettings(
         trials=trials, concurrent=concurrent, cpus=cpus, gpus=gpus, study=study
     )
+    task = stages.open_task(features, recipe)
     with ray_running(address):
-        summary = search(stages.open_task(features, recipe), recipe, searched, out, settings)
+        summary = search(task, recipe, searched, out, settings)
     return output.swept(summary, json)
 
 

@@ -48,25 +48,16 @@ def load_recipe(path: Path | None = None, overrides: Iterable[str] = ()) -> Reci
     Raises:
         IrmasError: No such file, not YAML, or a key or value that a recipe does not have.
     """
-    content: Any = {}
-    origin = "the recipe"
-    if path is not None:
-        origin = str(path)
-        try:
-            content = yaml.safe_load(path.read_text()) or {}
-        except OSError as error:
-            raise IrmasError(f"{path}: {error.strerror}") from error
-        except yaml.YAMLError as error:
-            raise IrmasError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
-        if not isinstance(content, dict):
-            raise IrmasError(f"{path} must hold settings by name, not {content!r}")
+    content = {} if path is None else _read(path)
+    # On its own first: what is wrong after that is due to the overrides.
+    recipe = build_recipe(content, {}, str(path))
     values: dict[str, Any] = {}
     for override in overrides:
         name, equals, text = override.partition("=")
         if not equals:
             raise IrmasError(f"--set {override}: expected name=value, such as training.lr=1e-3")
         values[name.strip()] = _parse(text)
-    return build_recipe(content, values, origin)
+    return build_recipe(content, values, "--set") if values else recipe
 
 
 def build_recipe(content: dict[str, Any], values: dict[str, Any], origin: str) -> Recipe:
@@ -87,16 +78,31 @@ def build_recipe(content: dict[str, Any], values: dict[str, Any], origin: str) -
         for key in path:
             inner = place.setdefault(key, {})
             if not isinstance(inner, dict):
-                raise IrmasError(f"{name}: {key} is a value, not a group of settings")
+                raise IrmasError(f"{origin}: {name}: {key} is a value, not a group of settings")
             place = inner
         place[last] = value
     try:
         return Recipe.model_validate(merged)
     except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(map(str, first["loc"]))
-        source = "--set" if name in values else origin
-        raise IrmasError(f"{source}: {_explain(name, first)}") from error
+        raise IrmasError(f"{origin}: {_explain(error.errors()[0])}") from error
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_bytes())
+    except OSError as error:
+        raise IrmasError(f"{path}: {error.strerror}") from error
+    except yaml.MarkedYAMLError as error:
+        mark, problem = error.problem_mark, error.problem
+        where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        raise IrmasError(f"{path} is not YAML: {where}{problem}") from error
+    except yaml.YAMLError as error:
+        raise IrmasError(f"{path} is not YAML: {error}") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise IrmasError(f"{path} must hold settings by name, not {content!r}")
+    return content
 
 
 def _nested(content: dict[str, Any]) -> dict[str, Any]:
@@ -118,17 +124,29 @@ def _parse(text: str) -> Any:
     return value
 
 
-def _explain(name: str, error: ErrorDetails) -> str:
+def _explain(error: ErrorDetails) -> str:
     """Put one validation error into one line: the full name, what was given, what is allowed."""
-    given = error["input"]
-    if error["type"] == "extra_forbidden":
-        *path, _ = name.split(".")
-        return (
-            f"unknown setting {name}={given!r}; {'.'.join(path) or 'a recipe'} has {_fields(path)}"
-        )
-    message = error["msg"].removeprefix("Value error, ")
-    message = message[0].lower() + message[1:]
-    return f"{name}={given!r}: {message}" if not isinstance(given, dict) else f"{name}: {message}"
+    name, given = ".".join(map(str, error["loc"])), error["input"]
+    match error["type"]:
+        case "extra_forbidden":
+            path = name.split(".")[:-1]
+            group = ".".join(path) or "a recipe"
+            return f"unknown setting {name}={given!r}; {group} has {_fields(path)}"
+        case "model_type":
+            return f"{name}={given!r}: this is a group of settings: {_fields(name.split('.'))}"
+        case "tuple_type":
+            message = "should be a list"
+        case "too_short":
+            message = f"should have {error['ctx']['min_length']} or more items"
+        case "value_error":
+            # Of a single setting, or of several that do not go together: then it names them.
+            message = str(error["ctx"]["error"])
+        case _:
+            message = error["msg"].removeprefix("Input ")
+            message = message[0].lower() + message[1:]
+    if isinstance(given, dict) and error["type"] == "value_error":
+        return f"{name}: {message}"
+    return f"{name}={given!r}: {message}"
 
 
 def _fields(path: list[str]) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, ParamSpec, TypeVar
 
 import typer
+from rich.markup import escape
 
 from irmas_dist.errors import IrmasError
 from irmas_dist.terminal import chatter_to, say
@@ -41,7 +42,7 @@ def quiet(command: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(command)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
-        log = _log_path(command.__name__)
+        log = _log_path(command.__name__.strip("_"))
         try:
             with chatter_to(log):
                 try:
@@ -51,18 +52,19 @@ def quiet(command: Callable[P, R]) -> Callable[P, R]:
                 except BaseException:
                     traceback.print_exc()
                     raise
-            if kept := _kept(log):
-                say(f"log: {kept}")
-            return result
+        except typer.Exit:
+            _say_where(log)
+            raise
         except IrmasError as error:
             message, status = str(error), 1
         except KeyboardInterrupt:
             message, status = "interrupted", 130
-        except typer.Exit:
-            raise
         except Exception as error:  # noqa: BLE001 - the last resort: its traceback is in the log
             message, status = f"unexpected {type(error).__name__}: {error}", 1
-        where = f" (log: {kept})" if (kept := _kept(log)) else ""
+        else:
+            _say_where(log)
+            return result
+        where = f" (log: {log})" if _kept(log) else ""
         # Not through rich: what users named must appear as it is, brackets and all.
         print(f"irmas: {' '.join(message.split())}{where}", file=sys.stderr)
         raise typer.Exit(status)
@@ -70,17 +72,25 @@ def quiet(command: Callable[P, R]) -> Callable[P, R]:
     return wrapped
 
 
-def _kept(log: Path) -> Path | None:
-    """Return the log file, unless nothing was written to it; then it is deleted."""
-    if log.exists() and log.stat().st_size == 0:
+def _say_where(log: Path) -> None:
+    if _kept(log):
+        say(f"log: {escape(str(log))}")
+
+
+def _kept(log: Path) -> bool:
+    """Return whether anything was written to the log file; an empty one is deleted."""
+    if log.stat().st_size == 0:
         log.unlink()
-    return log if log.exists() else None
+        return False
+    return True
 
 
 def _log_path(command: str) -> Path:
-    folder = Path(os.environ.get("IRMAS_LOG_DIR", "runs/logs"))
+    name = f"{command}-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"
+    log = Path(os.environ.get("IRMAS_LOG_DIR", "runs/logs"), name)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.touch()
     except OSError:
-        folder = Path(tempfile.gettempdir())
-    return folder / f"{command}-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"
+        return Path(tempfile.gettempdir(), name)
+    return log

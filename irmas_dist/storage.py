@@ -38,6 +38,11 @@ def resolve(location: str | os.PathLike[str]) -> tuple[pafs.FileSystem, str]:
         raise IrmasError(f"cannot use {location} for storage: {error}") from error
 
 
+def absolute(location: str | os.PathLike[str]) -> str:
+    """Return ``location`` as it can be given to another process: workers run elsewhere."""
+    return str(location) if is_url(location) else str(Path(location).expanduser().absolute())
+
+
 def join(location: str | os.PathLike[str], *parts: str) -> str:
     """Return ``location`` with ``parts`` appended, for paths and URLs alike."""
     return "/".join([str(location).rstrip("/"), *parts])

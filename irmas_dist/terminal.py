@@ -5,12 +5,11 @@ Inside `chatter_to`, whatever else writes to either (Ray, wandb, Optuna, their c
 processes, warnings) is sent to a file instead, at the level of file descriptors.
 """
 
-import logging
 import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 
 from rich.console import Console, RenderableType
@@ -121,7 +120,7 @@ def chatter_to(log_path: Path) -> Iterator[None]:
     kept_out, kept_err = os.dup(1), os.dup(2)
     before = _out, _err
     with (
-        log_path.open("ab", buffering=0) as log,
+        log_path.open("a", buffering=1) as log,
         os.fdopen(kept_out, "w", closefd=False) as people_out,
         os.fdopen(kept_err, "w", closefd=False) as people_err,
     ):
@@ -129,9 +128,10 @@ def chatter_to(log_path: Path) -> Iterator[None]:
         os.dup2(log.fileno(), 2)
         _out = Console(file=people_out, soft_wrap=True)
         _err = Console(file=people_err, soft_wrap=True)
-        logging.captureWarnings(True)
         try:
-            yield
+            # Where these are not the descriptors (notebooks, test runners), they go there too.
+            with redirect_stdout(log), redirect_stderr(log):
+                yield
         finally:
             sys.stdout.flush()
             sys.stderr.flush()

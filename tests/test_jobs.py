@@ -11,10 +11,12 @@ from pathlib import Path
 
 import pytest
 from ray.job_submission import JobStatus
-from ray_cluster import RunningCluster, free_port, running_cluster
 
 from irmas_dist import jobs
+from irmas_dist.dashboard import dashboard_url
 from irmas_dist.errors import IrmasError
+from irmas_dist.packing import left_behind, passed_environment
+from tests.ray_cluster import RunningCluster, free_port, running_cluster
 
 PYTHON = ("python", "-c")
 
@@ -184,13 +186,36 @@ def test_another_ray_is_refused_for_new_jobs_only() -> None:
     ],
 )
 def test_addresses(address: str | None, environment: dict[str, str], expected: str) -> None:
-    assert jobs.dashboard_url(address, environment) == expected
+    assert dashboard_url(address, environment) == expected
 
 
 def test_only_what_a_job_needs_of_the_environment_goes_with_it() -> None:
     goes = {"WANDB_API_KEY": "k", "AWS_SECRET_ACCESS_KEY": "s", "IRMAS_CACHE": "c"}
     stays = {"AWS_CA_BUNDLE": "/f", "AWS_WEB_IDENTITY_TOKEN_FILE": "/f", "HOME": "/h"}
-    assert jobs.passed_environment(goes | stays | {"WANDB_DIR": "/d"}) == goes
+    assert passed_environment(goes | stays | {"WANDB_DIR": "/d"}) == goes
+
+
+def test_paths_that_a_job_would_not_see_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, packed = tmp_path / "here", tmp_path / "code"
+    for name in ("features/part.parquet", "m.parquet", "x.yaml", "runs/s.yaml"):
+        for place in (here / name, packed / name):
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.touch()
+    monkeypatch.chdir(here)
+    assert left_behind(["features", "model", "--config", "x.yaml"], packed) == ["features"]
+    assert left_behind(["m.parquet", "--space=runs/s.yaml"], packed) == ["m.parquet", "runs/s.yaml"]
+    assert left_behind(["--config=x.yaml"], None) == ["x.yaml"]
+    elsewhere = [
+        "s3://bucket/features",
+        str(here / "features"),
+        "--trials",
+        "3",
+        "--json",
+        "a" * 300,
+    ]
+    assert left_behind(elsewhere, packed) == []
 
 
 @contextmanager

@@ -73,7 +73,7 @@ class Band:
         wet_db: Energy of the room's echo relative to the direct sound.
         room_seed: Seed of the room's echo.
         noise_db: RMS of the background noise relative to the music.
-        soundfont: Path of the soundfont that all of it is played with.
+        soundfont: Path of the prepared soundfont that all of it is played with.
     """
 
     players: dict[str, Player]
@@ -105,7 +105,7 @@ def form_band(
     Args:
         instruments: Codes of the instruments that are labelled, each once.
         rng: Source of every choice.
-        soundfont: Path of the soundfont to play with.
+        soundfont: Path of a soundfont from `soundfont.prepared_soundfonts`.
         drums: Whether a drummer plays along.
         groove: Genre whose drum pattern is played, one of `performance.GROOVES`.
         backing: Codes of instruments that may play along quietly without a label.

@@ -38,7 +38,7 @@ BACKOFF_S = 0.5
 PATIENCE_S = 60
 """Longest wait for a server: to connect, to send more, or before it may be asked again."""
 
-_CHUNK_BYTES = 1 << 18
+_CHUNK_BYTES = 1 << 16
 _EXPANSION = 1.1  # 16-bit music hardly shrinks in a zip; the exact size is known only from it
 
 T = TypeVar("T")

@@ -31,13 +31,8 @@ from irmas_dist.corpus.plan import (
     plan_testing,
     plan_training,
 )
-from irmas_dist.corpus.synthesis import (
-    SAMPLE_RATE,
-    Audio,
-    default_soundfont,
-    load_soundfont,
-    render_passage,
-)
+from irmas_dist.corpus.soundfont import SAMPLE_RATE, prepared_soundfonts
+from irmas_dist.corpus.synthesis import Audio, render_passage
 from irmas_dist.errors import IrmasError
 from irmas_dist.instruments import IRMAS, Vocabulary
 from irmas_dist.settings import Settings
@@ -137,18 +132,18 @@ def render_recordings(
         IrmasError: An instrument cannot be rendered, a soundfont or a package is missing, or
             the target cannot be written.
     """
-    soundfonts = tuple(str(path) for path in settings.soundfonts) or (str(default_soundfont()),)
-    for soundfont in soundfonts:
-        load_soundfont(soundfont)
-    storage.make_directory(out)
     backing = tuple(code for code in BACKING if code not in vocabulary)
-    job = partial(
-        _render_recording, out=out, seed=settings.seed, soundfonts=soundfonts, backing=backing
-    )
     files = sum(len(recording.clips) for recording in recordings)
     workers = min(settings.workers or os.cpu_count() or 1, max(1, len(recordings)))
     size = 0
-    with terminal.progress("render", files, "files") as advance:
+    with (
+        prepared_soundfonts(settings.soundfonts) as soundfonts,
+        terminal.progress("render", files, "files") as advance,
+    ):
+        storage.make_directory(out)
+        job = partial(
+            _render_recording, out=out, seed=settings.seed, soundfonts=soundfonts, backing=backing
+        )
         for recording, written in _each(job, recordings, workers):
             size += written
             advance(len(recording.clips))

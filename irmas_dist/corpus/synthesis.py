@@ -6,20 +6,16 @@ vibrato, tuning, pan and room are put on its audio here.
 """
 
 from collections.abc import Iterator, Sequence
-from functools import cache, lru_cache
-from importlib.util import find_spec
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from irmas_dist.corpus.band import Band, Player
 from irmas_dist.corpus.performance import Event, perform
+from irmas_dist.corpus.soundfont import SAMPLE_RATE, load_soundfont
 from irmas_dist.errors import IrmasError
-
-SAMPLE_RATE = 44_100
-"""Of everything that is rendered, in Hz; IRMAS's."""
 
 LEAD_IN_S = 1.0
 """A clip begins in the middle of the music: up to this much is played before it and cut off."""
@@ -99,8 +95,7 @@ def render_stems(
         then the backing and the drummer.
 
     Raises:
-        IrmasError: symusic is not installed, or the soundfont cannot be read or has no sound
-            for an instrument.
+        IrmasError: symusic is not installed, or the soundfont has no sound for an instrument.
     """
     for player, events in perform(band, instruments, samples / SAMPLE_RATE, rng):
         stem = _synthesise(band.soundfont, player, events, samples)
@@ -109,54 +104,11 @@ def render_stems(
         rms = _rms(stem[passage])
         if rms < SILENCE:
             raise IrmasError(
-                f"soundfont {band.soundfont} has no sound for {player.code!r} "
+                f"soundfont {Path(band.soundfont).name} has no sound for {player.code!r} "
                 f"(General MIDI program {player.program}): use a General MIDI soundfont"
             )
         stem *= np.float32(_amplitude(player.level_db) / rms)
         yield player, stem
-
-
-def default_soundfont() -> Path:
-    """Return the path of the General MIDI soundfont that comes with pretty_midi.
-
-    Raises:
-        IrmasError: pretty_midi is not installed.
-    """
-    package = find_spec("pretty_midi")
-    if package is None or package.origin is None:
-        raise IrmasError(
-            "no soundfont: name one, or install pretty_midi, which has one, "
-            "with \"pip install 'irmas-dist[demo]'\""
-        )
-    return Path(package.origin).parent / "TimGM6mb.sf2"
-
-
-@cache
-def load_soundfont(path: str, program: int = 0, is_drum: bool = False) -> Any:
-    """Return a symusic synthesizer that plays one program of a soundfont.
-
-    Each program has a synthesizer of its own, loaded once per process: in a shared one,
-    programs that use the same samples sound different depending on which came first. It takes
-    about 1 ms and 1 MB, for a soundfont is mapped into memory, not read.
-
-    Raises:
-        IrmasError: symusic is not installed, or the soundfont is missing or unreadable.
-    """
-    try:
-        import symusic
-    except ImportError as error:
-        raise IrmasError(
-            "rendering needs symusic: install it with \"pip install 'irmas-dist[demo]'\""
-        ) from error
-    file = Path(path).expanduser()
-    if not file.is_file():
-        raise IrmasError(f"soundfont {path}: no such file")
-    try:
-        return symusic.Synthesizer(str(file), SAMPLE_RATE)
-    except RuntimeError as error:
-        raise IrmasError(
-            f"soundfont {path} cannot be read: {str(error).splitlines()[0]}"
-        ) from error
 
 
 def _synthesise(soundfont: str, player: Player, events: list[Event], samples: int) -> Audio:

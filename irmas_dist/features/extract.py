@@ -82,7 +82,11 @@ def extract(
                 _extract_shard,
                 batch_size=None,
                 batch_format="pyarrow",
-                fn_kwargs={"out": out, "settings": settings, "vocabulary": vocabulary},
+                fn_kwargs={
+                    "out": storage.absolute(out),
+                    "settings": settings,
+                    "vocabulary": vocabulary,
+                },
             )
             for row in shards.iter_rows():
                 advance(row["clips"] + len(row["rejects"]))

@@ -114,7 +114,7 @@ def sweep(
             ),
             run_config=tune.RunConfig(
                 name=f"tune-{earlier}",
-                storage_path=str(out.absolute()),
+                storage_path=storage.absolute(out),
                 verbose=0,
                 callbacks=[watcher],
             ),

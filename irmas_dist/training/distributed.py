@@ -87,7 +87,7 @@ def train_distributed(
         ),
         run_config=RunConfig(
             name=RUN_NAME,
-            storage_path=out if storage.is_url(out) else str(Path(out).absolute()),
+            storage_path=storage.absolute(out),
             checkpoint_config=CheckpointConfig(num_to_keep=2),
             failure_config=FailureConfig(max_failures=workers.retries),
         ),

@@ -2,22 +2,25 @@ import re
 import sys
 import unicodedata
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import soundfile as sf
 
-from irmas_dist.corpus import synthesis
+from irmas_dist.corpus import soundfont, synthesis
 from irmas_dist.corpus.band import form_band
 from irmas_dist.corpus.general_midi import PLAYABLE
 from irmas_dist.corpus.plan import GENRES, TEST_LABELS, plan_testing, plan_training
 from irmas_dist.corpus.render import RenderSettings, RenderSummary, render
-from irmas_dist.corpus.synthesis import SAMPLE_RATE, default_soundfont, render_stems
+from irmas_dist.corpus.soundfont import SAMPLE_RATE, load_soundfont, prepared_soundfonts
+from irmas_dist.corpus.synthesis import render_stems
 from irmas_dist.errors import IrmasError
 from irmas_dist.instruments import IRMAS, IRMAS_INSTRUMENTS, Vocabulary
 
-pytest.importorskip("symusic")
+symusic = pytest.importorskip("symusic")
 pytest.importorskip("pretty_midi")
 
 TRAINING_NAME = re.compile(r"^(?:(\d+)__)?((?:\[[^\]]*\])+)(\d+)__(\d+)\.wav$")
@@ -33,6 +36,12 @@ def rendering(tmp_path_factory: pytest.TempPathFactory) -> RenderSummary:
         recordings=2, clips_per_recording=2, songs=6, excerpts_per_song=2, seed=0, workers=2
     )
     return render(tmp_path_factory.mktemp("rendering"), settings)
+
+
+@pytest.fixture(scope="module")
+def timgm() -> Iterator[str]:
+    with prepared_soundfonts([]) as (path,):
+        yield path
 
 
 def clips_of(rendering: RenderSummary) -> list[Path]:
@@ -60,17 +69,15 @@ def test_same_seed_same_bytes_whatever_the_number_of_workers(tmp_path: Path) -> 
     assert content(tmp_path / "alone") == first
 
 
-def test_music_does_not_depend_on_what_was_played_before_it() -> None:
-    soundfont = str(default_soundfont())
-
+def test_music_does_not_depend_on_what_was_played_before_it(timgm: str) -> None:
     def play(seed: int) -> bytes:
         rng = np.random.default_rng(seed)
-        band = form_band(["pia", "vio"], rng, soundfont, drums=True)
+        band = form_band(["pia", "vio"], rng, timgm, drums=True)
         return synthesis.render_passage(band, ["pia", "vio"], 1.0, rng).tobytes()
 
-    synthesis.load_soundfont.cache_clear()
+    load_soundfont.cache_clear()
     forwards = [play(seed) for seed in range(10)]
-    synthesis.load_soundfont.cache_clear()
+    load_soundfont.cache_clear()
     backwards = [play(seed) for seed in reversed(range(10))]
     assert forwards == backwards[::-1]
 
@@ -185,12 +192,12 @@ def test_excerpts_have_irmas_numbers_of_instruments_and_its_popularity() -> None
         assert soloists[code] / sizes[1] == pytest.approx(count / 4917, abs=0.04), code
 
 
-def test_every_labelled_instrument_is_heard_in_a_mixture() -> None:
+def test_every_labelled_instrument_is_heard_in_a_mixture(timgm: str) -> None:
     codes = ["cel", "gel", "org", "tru", "voi"]
     passage = slice(SAMPLE_RATE, 7 * SAMPLE_RATE)
     for seed in range(3):
         rng = np.random.default_rng(seed)
-        band = form_band(codes, rng, str(default_soundfont()), drums=True)
+        band = form_band(codes, rng, timgm, drums=True)
         stems = {
             player.code: stem[passage]
             for player, stem in render_stems(band, codes, 8 * SAMPLE_RATE, passage, rng)
@@ -202,18 +209,27 @@ def test_every_labelled_instrument_is_heard_in_a_mixture() -> None:
         assert max(level_db.values()) < max(labelled)
 
 
+def sound_of_note(timgm: str, program: int, pitch: int) -> npt.NDArray[np.float32]:
+    track = symusic.Track("", program, False, ttype="second")
+    track.notes.append(symusic.Note(0.0, 0.5, pitch, 100, "second"))
+    score = symusic.Score(480, ttype="second")
+    score.tracks.append(track)
+    return load_soundfont(timgm, program).render(score, stereo=False)[0]
+
+
 @pytest.mark.parametrize("code", PLAYABLE)
-def test_every_program_of_an_instrument_sounds_in_all_its_range(code: str) -> None:
-    soundfont = str(default_soundfont())
-    symusic = sys.modules["symusic"]
+def test_every_program_of_an_instrument_sounds_in_all_its_range(code: str, timgm: str) -> None:
     for program, (lowest, highest) in PLAYABLE[code].ranges.items():
         for pitch in (lowest, highest):
-            track = symusic.Track("", program, False, ttype="second")
-            track.notes.append(symusic.Note(0.0, 0.3, pitch, 100, "second"))
-            score = symusic.Score(480, ttype="second")
-            score.tracks.append(track)
-            sound = synthesis.load_soundfont(soundfont, program).render(score, stereo=False)
-            assert np.abs(sound).max() > 0.01, (program, pitch)
+            assert np.abs(sound_of_note(timgm, program, pitch)).max() > 0.01, (program, pitch)
+
+
+@pytest.mark.parametrize("program", [0, 24, 40, 42, 56, 65, 71, 73, 85])
+def test_instruments_are_in_tune(program: int, timgm: str) -> None:
+    sound = sound_of_note(timgm, program, pitch=69)[4_000:20_000]
+    period = SAMPLE_RATE / 440
+    later = np.interp(np.arange(8_000) + period, np.arange(len(sound)), sound)
+    assert np.corrcoef(sound[:8_000], later)[0, 1] > 0.9
 
 
 def test_another_vocabulary_can_be_rendered_when_its_instruments_are_known(tmp_path: Path) -> None:
@@ -231,20 +247,22 @@ def test_a_soundfont_that_is_missing_or_unreadable_is_named(tmp_path: Path) -> N
         render(tmp_path / "out", SMALL.model_copy(update={"soundfonts": (missing,)}))
 
     broken = tmp_path / "broken.sf2"
-    broken.write_text("not a soundfont")
-    with pytest.raises(IrmasError, match=r"^soundfont \S+broken\.sf2 cannot be read: .+$"):
-        render(tmp_path / "out", SMALL.model_copy(update={"soundfonts": (broken,)}))
+    whole = soundfont.default_soundfont().read_bytes()
+    for content in (b"", b"not a soundfont", whole[:-100_000]):
+        broken.write_bytes(content)
+        with pytest.raises(IrmasError, match=r"^soundfont \S+broken\.sf2 is not a whole SoundFo"):
+            render(tmp_path / "out", SMALL.model_copy(update={"soundfonts": (broken,)}))
 
 
 def test_a_missing_package_is_answered_with_how_to_install_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "symusic", None)
-    synthesis.load_soundfont.cache_clear()
+    load_soundfont.cache_clear()
     with pytest.raises(IrmasError, match=r"symusic.*pip install 'irmas-dist\[demo\]'"):
         render(tmp_path, SMALL)
 
-    monkeypatch.setattr(synthesis, "find_spec", lambda name: None)
+    monkeypatch.setattr(soundfont, "find_spec", lambda name: None)
     with pytest.raises(IrmasError, match=r"soundfont.*pip install 'irmas-dist\[demo\]'"):
         render(tmp_path, SMALL)
 

@@ -1,0 +1,262 @@
+"""The command line as users meet it: what it prints where, and how it ends."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+import yaml
+
+from irmas_dist import cli, runtime
+from irmas_dist.config import Recipe, load_recipe
+from irmas_dist.models.cnn import CNN, parameter_count
+from irmas_dist.settings import Settings
+
+ROOT = Path(__file__).parents[1]
+CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
+DRY_RUN = ("train", "features", "model", "--dry-run")
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What a command line left: its exit code, standard output and standard error."""
+
+    code: int
+    out: str
+    err: str
+
+    def refusal(self) -> str:
+        """The one line of a command that failed, after `irmas: `."""
+        assert (self.code, self.out) == (1, "")
+        assert self.err.startswith("irmas: ")
+        assert self.err.count("\n") == 1
+        return self.err.removeprefix("irmas: ").rstrip("\n")
+
+
+@pytest.fixture
+def irmas(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Callable[..., Ended]:
+    """Run a command line in this process, in an empty directory."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("IRMAS_LOG_DIR", raising=False)
+
+    def run(*arguments: object) -> Ended:
+        code = cli.run([str(argument) for argument in arguments])
+        return Ended(code, *capfd.readouterr())
+
+    return run
+
+
+def python(*arguments: str, cwd: Path) -> Ended:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, *arguments], cwd=cwd, env=environment, capture_output=True, text=True
+    )
+    return Ended(done.returncode, done.stdout, done.stderr)
+
+
+# Exit codes
+
+
+def test_exit_codes_reach_the_shell(tmp_path: Path) -> None:
+    done = python("-m", "irmas_dist", "jobs", "--help", cwd=tmp_path)
+    assert (done.code, done.err) == (0, "")
+    failed = python("-m", "irmas_dist", "index", "missing", cwd=tmp_path)
+    assert failed.refusal() == "missing: no such directory"
+    wrong = python("-m", "irmas_dist", "nonsense", cwd=tmp_path)
+    assert (wrong.code, wrong.out) == (2, "")
+    assert "No such command 'nonsense'" in wrong.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ("index", "Missing argument 'tree'"),
+        ("evaluate model", "Missing option '--features'"),
+        ("evaluate model --features f --part validation", "Invalid value for '--part'"),
+        ("render tree --clips 0", "Invalid value for '--clips'"),
+        ("train features model --epochs 3", "No such option: --epochs"),
+        ("jobs", "Usage: irmas jobs"),
+    ],
+)
+def test_wrong_usage(irmas: Callable[..., Ended], arguments: str, told: str) -> None:
+    ended = irmas(*arguments.split())
+    assert ended.code == 2
+    assert told in ended.out + ended.err
+
+
+# Settings
+
+
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        ("model.blokcs=3", "unknown setting model.blokcs=3; model has blocks, width, "),
+        ("blocks=3", "unknown setting blocks=3; a recipe has seed, window, model, "),
+        ("model={blokcs: 3}", "unknown setting model.blokcs=3; model has blocks, width, "),
+        ("model.dropout.all=0", "unknown setting model.dropout.all=0; model.dropout has blocks, "),
+        ("training.lr=fast", "training.lr='fast': should be a valid number"),
+        ("training.lr.top=3", "training.lr={'top': 3}: should be a valid number"),
+        ("training.epochs=0", "training.epochs=0: should be greater than or equal to 1"),
+        ("model.activation=tanh", "model.activation='tanh': should be 'relu' or 'leaky_relu'"),
+        ("model.dropout.dense=2", "model.dropout.dense=2: should be less than 1"),
+        ("model=3", "model=3: this is a group of settings: blocks, width, "),
+        ("model.dropout=0.5", "model.dropout=0.5: this is a group of settings: blocks, dense"),
+        ("augment.mix.counts=[]", "augment.mix.counts=[]: should have 1 or more items"),
+        ("augment.mix.counts=2", "augment.mix.counts=2: should be a list"),
+        ("augment.mix.counts=[1, x]", "augment.mix.counts.1='x': should be a valid number"),
+        ("features.fmax=20000", "features: fmin 0 Hz and fmax 20000 Hz must be in order"),
+    ],
+)
+def test_a_setting_that_a_recipe_does_not_take(
+    irmas: Callable[..., Ended], setting: str, told: str
+) -> None:
+    assert irmas(*DRY_RUN, "--set", setting).refusal().startswith(f"--set: {told}")
+
+
+def test_an_override_has_a_name_and_a_value(irmas: Callable[..., Ended]) -> None:
+    told = irmas(*DRY_RUN, "--set", "epochs").refusal()
+    assert told == "--set epochs: expected name=value, such as training.lr=1e-3"
+    told = irmas(*DRY_RUN, "--set", "training.lr=1", "--set", "training.lr.top=3").refusal()
+    assert told == "--set: training.lr.top: lr is a value, not a group of settings"
+
+
+def groups(model: type[Settings], name: str = "") -> Iterator[tuple[str, type[Settings]]]:
+    for key, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Settings):
+            yield name + key, field.annotation
+            yield from groups(field.annotation, f"{name}{key}.")
+
+
+@pytest.mark.parametrize(("name", "group"), groups(Recipe))
+def test_every_group_says_what_it_has(
+    irmas: Callable[..., Ended], name: str, group: type[Settings]
+) -> None:
+    told = irmas(*DRY_RUN, "--set", f"{name}.other=1").refusal()
+    fields = ", ".join(group.model_fields)
+    assert told == f"--set: unknown setting {name}.other=1; {name} has {fields}"
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (None, "r.yaml: No such file or directory"),
+        (b"a: [1\nb: 2", "r.yaml is not YAML: line 2, column 2: expected ',' or ']', but got ':'"),
+        (b"model: \xff", "r.yaml is not YAML: "),
+        (b"- model", "r.yaml must hold settings by name, not ['model']"),
+        (b"model: {blokcs: 3}", "r.yaml: unknown setting model.blokcs=3; model has blocks, "),
+        (b"training: {epochs: 0}", "r.yaml: training.epochs=0: should be greater than or equal"),
+    ],
+)
+def test_a_config_that_is_no_recipe(
+    irmas: Callable[..., Ended], tmp_path: Path, content: bytes | None, told: str
+) -> None:
+    if content is not None:
+        (tmp_path / "r.yaml").write_bytes(content)
+    ended = irmas(*DRY_RUN, "--config", "r.yaml", "--set", "training.lr=1e-4")
+    assert ended.refusal().startswith(told)
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
+def test_a_dry_run_prints_a_recipe_that_loads_again(
+    irmas: Callable[..., Ended], tmp_path: Path, config: Path
+) -> None:
+    recipe = load_recipe(config, ["training.lr=3e-5"])
+    frames = recipe.window.frames(recipe.features)
+    instruments = len(recipe.corpus.instruments)
+    size = parameter_count(CNN(recipe.model, recipe.features.bands, frames, instruments))
+
+    printed = irmas(*DRY_RUN, "--config", config, "--set", "training.lr=3e-5")
+    assert (printed.code, printed.err) == (0, "")
+    assert printed.out.endswith(f"\n# {size:,} parameters\n")
+    (tmp_path / "again.yaml").write_text(printed.out)
+    assert load_recipe(tmp_path / "again.yaml") == recipe
+
+    machine = irmas(*DRY_RUN, "--json", "--config", "again.yaml")
+    assert (machine.code, machine.err) == (0, "")
+    assert json.loads(machine.out) == {"recipe": yaml.safe_load(printed.out), "parameters": size}
+
+
+# Help
+
+
+def commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    yield path, command
+    for name, inner in getattr(command, "commands", {}).items():
+        yield from commands(inner, (*path, name))
+
+
+COMMANDS = dict(commands(typer.main.get_command(cli.app)))
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
+def test_help_explains_every_command_and_option(
+    irmas: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch, path: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    shown = irmas(*path, "--help")
+    text = re.sub(r"[│\s]+", " ", shown.out)
+    assert shown.code == 0
+    assert COMMANDS[path].help in text
+    for parameter in COMMANDS[path].params:
+        assert parameter.help, f"{parameter.name} has no help"
+        assert parameter.help in text
+    for inner in getattr(COMMANDS[path], "commands", {}).values():
+        assert inner.help in text
+
+
+def test_help_does_not_wait_for_heavy_libraries(tmp_path: Path) -> None:
+    program = (
+        "import sys; from irmas_dist.cli import run;"
+        f"[run([*path, '--help']) for path in {list(COMMANDS)!r}];"
+        "print({'torch', 'ray', 'pyarrow', 'numpy', 'wandb', 'optuna'} & sys.modules.keys(),"
+        " file=sys.stderr)"
+    )
+    assert python("-c", program, cwd=tmp_path).err == "set()\n"
+
+
+# Inputs that are not there
+
+
+@pytest.fixture
+def no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    @contextmanager
+    def ray_running(address: str | None) -> Iterator[None]:
+        pytest.fail("Ray was started for nothing")
+        yield
+
+    monkeypatch.setattr(runtime, "ray_running", ray_running)
+
+
+@pytest.mark.usefixtures("no_ray")
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ("index empty", "empty holds no audio files"),
+        ("index missing", "missing: no such directory"),
+        ("extract missing.parquet out", "missing.parquet: no such file or directory"),
+        ("extract text.parquet out", "text.parquet is not a Parquet file"),
+        ("train empty model", "empty is not a finished feature store; make one: irmas extract"),
+        (f"sweep empty out --space {ROOT}/configs/spaces/quick.yaml", "empty is not a finished"),
+        ("sweep empty out --space none.yaml", "none.yaml: "),
+        ("evaluate empty --features features", "empty is not a model directory"),
+        ("predict empty a.wav", "empty is not a model directory"),
+        ("thresholds empty", "empty is not a model directory"),
+        ("report empty", "empty/scores.parquet: no such file or directory"),
+    ],
+)
+def test_an_input_that_cannot_be_used(
+    irmas: Callable[..., Ended], tmp_path: Path, arguments: str, told: str
+) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "text.parquet").write_text("words")
+    assert irmas(*arguments.split()).refusal().startswith(told)

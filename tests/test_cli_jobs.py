@@ -1,0 +1,110 @@
+"""``irmas submit`` and ``irmas jobs`` as users run them, against a real cluster of one node."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from irmas_dist.config import load_recipe
+from tests.ray_cluster import RunningCluster, running_cluster
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[RunningCluster]:
+    with running_cluster() as running:
+        yield running
+
+
+@pytest.fixture
+def irmas(cluster: RunningCluster, tmp_path: Path) -> Callable[..., tuple[int, str, str]]:
+    """Run a command in a directory with a feature store and a recipe, by name and arguments."""
+    (tmp_path / "features").mkdir()
+    (tmp_path / "mine.yaml").touch()
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("RAY_")},
+        **cluster.environment,
+        "PYTHONPATH": str(ROOT),
+    }
+
+    def run(command: str, *arguments: str) -> tuple[int, str, str]:
+        line = (*command.split(), "--address", cluster.dashboard_url, *arguments)
+        done = subprocess.run(
+            [sys.executable, "-m", "irmas_dist", *line],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
+        return done.returncode, done.stdout, done.stderr
+
+    return run
+
+
+@pytest.fixture
+def sleeping(tmp_path: Path) -> Path:
+    """A directory to pack whose ``python -m irmas_dist`` does nothing for a long time."""
+    package = tmp_path / "code" / "irmas_dist"
+    package.mkdir(parents=True)
+    (package / "__main__.py").write_text(
+        "import sys, time\nprint('runs', *sys.argv[1:], flush=True)\ntime.sleep(300)\n"
+    )
+    return package.parent
+
+
+def test_a_job_runs_this_checkout(irmas: Callable[..., tuple[int, str, str]]) -> None:
+    command = ("train", "features", "model", "--dry-run", "--config", "configs/demo.yaml")
+    code, out, err = irmas("submit", "--name", "dry", "--", *command)
+    assert code == 0
+    recipe = yaml.safe_load(out[out.index("seed:") :])
+    assert recipe == load_recipe(ROOT / "configs" / "demo.yaml").model_dump(mode="json")
+    told, submitted, ended, *_ = err.splitlines()
+    assert told.startswith("the job will not see features from here: it runs in a copy of the code")
+    assert (submitted, ended) == ("submitted dry", "dry succeeded")
+    assert irmas("jobs logs", "dry")[:2] == (0, out)
+
+
+def test_a_job_that_fails_gives_its_exit_code(
+    irmas: Callable[..., tuple[int, str, str]],
+) -> None:
+    code, out, err = irmas("submit", "--name", "wrong", "--", "nonsense")
+    assert code == 2
+    assert "No such command 'nonsense'" in out
+    assert "submitted wrong\nwrong failed\n" in err
+
+
+def test_a_job_left_running(irmas: Callable[..., tuple[int, str, str]], sleeping: Path) -> None:
+    options = ("--detach", "--name", "long", "--working-dir", str(sleeping))
+    code, out, err = irmas("submit", *options, "--", "train", "--config", "mine.yaml")
+    assert (code, out) == (0, "")
+    assert err.startswith("the job will not see mine.yaml from here")
+    assert "submitted long\n" in err
+
+    code, out, _ = irmas("jobs list", "--json")
+    assert code == 0
+    latest = json.loads(out)["jobs"][0]
+    assert latest["submission_id"] == "long"
+    assert latest["entrypoint"] == "python -m irmas_dist train --config mine.yaml"
+    assert latest["status"] in ("PENDING", "RUNNING")
+
+    code, _, err = irmas("jobs stop", "long")
+    assert (code, err.splitlines()[0]) == (0, "stopped long")
+    code, _, err = irmas("jobs logs", "--follow", "long")
+    assert (code, err.splitlines()[0]) == (1, "long stopped")
+    code, _, err = irmas("jobs stop", "long")
+    assert (code, err.splitlines()[0]) == (0, "long had ended already")
+    code, out, _ = irmas("jobs status", "long", "--json")
+    assert (code, json.loads(out)["jobs"][0]["status"]) == (0, "STOPPED")
+
+
+def test_a_job_that_is_not_there(irmas: Callable[..., tuple[int, str, str]]) -> None:
+    code, out, err = irmas("jobs logs", "other")
+    assert (code, out) == (1, "")
+    assert err.startswith("irmas: no job 'other' at http://127.0.0.1:")
+    assert err.count("\n") == 1

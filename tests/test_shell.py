@@ -1,0 +1,101 @@
+"""What goes around a command: where its chatter goes, and how it ends."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+ENVIRONMENT.pop("IRMAS_LOG_DIR", None)
+
+NOISY = """
+import os, subprocess, sys, time, warnings
+import typer
+from irmas_dist.cli import app, run
+from irmas_dist.errors import IrmasError
+from irmas_dist.shell import quiet
+from irmas_dist.terminal import say, show
+
+def noisy() -> None:
+    if LOUD:
+        os.write(1, b"library on 1\\n")
+        os.write(2, b"library on 2\\n")
+        print("print")
+        warnings.warn("warning")
+        subprocess.run([sys.executable, "-c", "print('child')"])
+    show("the result")
+    say("on the way")
+    ENDING
+
+app.command()(quiet(noisy))
+sys.exit(run(["noisy"]))
+"""
+
+
+def noisy(ending: str, *, loud: bool = True) -> list[str]:
+    """The command line of a program with a command that chatters, and ends as is asked for."""
+    program = NOISY.replace("ENDING", ending).replace("LOUD", str(loud))
+    return [sys.executable, "-c", program]
+
+
+def run(command: list[str], cwd: Path, **environment: str) -> tuple[int, str, str]:
+    done = subprocess.run(
+        command, cwd=cwd, env=ENVIRONMENT | environment, capture_output=True, text=True
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("ending", "code", "said"),
+    [
+        ("pass", 0, "log: {log}"),
+        ("raise typer.Exit(7)", 7, "log: {log}"),
+        ("raise IrmasError('[x] is gone')", 1, "irmas: [x] is gone (log: {log})"),
+        ("raise OSError('a\\nb')", 1, "irmas: unexpected OSError: a b (log: {log})"),
+    ],
+)
+def test_chatter_goes_to_a_log_that_is_named(
+    tmp_path: Path, ending: str, code: int, said: str
+) -> None:
+    ended = run(noisy(ending), tmp_path)
+    (log,) = tmp_path.glob("runs/logs/noisy-*.log")
+    line = said.replace("{log}", str(log.relative_to(tmp_path)))
+    assert ended == (code, "the result\n", f"on the way\n{line}\n")
+    content = log.read_text()
+    for noise in ("library on 1\n", "library on 2\n", "print\n", "child\n", "UserWarning: warning"):
+        assert noise in content
+    assert ("Traceback" in content) == ("unexpected" in said)
+
+
+@pytest.mark.parametrize("ending", ["pass", "raise typer.Exit(7)", "raise IrmasError('gone')"])
+def test_where_nothing_chattered_there_is_no_log(tmp_path: Path, ending: str) -> None:
+    _, _, err = run(noisy(ending, loud=False), tmp_path)
+    assert "log" not in err
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.parametrize("folder", ["file/logs", "/proc"])
+def test_where_no_log_can_be_kept_it_goes_to_the_temporary_directory(
+    tmp_path: Path, folder: str
+) -> None:
+    (tmp_path / "file").touch()
+    environment = {"IRMAS_LOG_DIR": folder, "TMPDIR": str(tmp_path / "tmp")}
+    (tmp_path / "tmp").mkdir()
+    ended = run(noisy("pass"), tmp_path, **environment)
+    (log,) = tmp_path.glob("tmp/noisy-*.log")
+    assert ended == (0, "the result\n", f"on the way\nlog: {log}\n")
+
+
+def test_an_interrupt_ends_with_130(tmp_path: Path) -> None:
+    with subprocess.Popen(
+        noisy("time.sleep(60)"), cwd=tmp_path, env=ENVIRONMENT, stderr=subprocess.PIPE
+    ) as running:
+        assert running.stderr.readline() == b"on the way\n"
+        running.send_signal(signal.SIGINT)
+        _, err = running.communicate(timeout=20)
+    assert running.returncode == 130
+    assert re.fullmatch(rb"irmas: interrupted \(log: runs/logs/noisy-.*\.log\)\n", err)
