@@ -1,6 +1,7 @@
 """The commands: parsing and printing only. Heavy imports wait until a command needs them."""
 
 from collections.abc import Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -85,6 +86,38 @@ def render(
         ),
     )
     output.rendered(summary, json)
+
+
+class Part(StrEnum):
+    """Parts of IRMAS."""
+
+    TRAINING = "training"
+    TESTING = "testing"
+
+
+@app.command()
+@quiet
+def download(
+    out: Annotated[Path, typer.Argument(help="Where to make the tree.")],
+    part: Annotated[
+        list[Part] | None, typer.Option(help="Part to fetch; none means both. May be repeated.")
+    ] = None,
+    base_url: Annotated[
+        str | None,
+        typer.Option(help="Mirror with the archives at <base-url>/<name>; none means Zenodo."),
+    ] = None,
+    keep_archives: Annotated[
+        bool, typer.Option("--keep-archives", help="Keep the archives beside what is in them.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Fetch the IRMAS data set, or what is missing of it."""
+    from irmas_dist import output
+    from irmas_dist.corpus.download import download as fetch
+
+    parts = part or list(Part)
+    summary = fetch(out, base_url=base_url, parts=parts, keep_archives=keep_archives)
+    output.downloaded(summary, json)
 
 
 @app.command()
@@ -218,9 +251,7 @@ def sweep(
 def evaluate(
     model: Annotated[str, typer.Argument(help="Model directory.")],
     features: Annotated[str, typer.Option(help="Feature store with the clips to score.")],
-    part: Annotated[
-        Literal["testing", "training"], typer.Option(help="Part of the store to score.")
-    ] = "testing",
+    part: Annotated[Part, typer.Option(help="Part of the store to score.")] = Part.TESTING,
     out: Annotated[
         str | None, typer.Option(help="Where to write scores.parquet; none: the model directory.")
     ] = None,

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from irmas_dist.config import Recipe
+    from irmas_dist.corpus.download import DownloadSummary
     from irmas_dist.corpus.render import RenderSummary
     from irmas_dist.features.extract import ExtractSummary
     from irmas_dist.inference.predictor import Predictor
@@ -66,6 +67,24 @@ def rendered(summary: "RenderSummary", machine: bool) -> None:
         f"{summary.training_files} training clips and {summary.testing_files} test excerpts, "
         f"{summary.audio_s / 60:.0f} minutes, {summary.bytes / 1e6:.0f} MB in "
         f"{escape(str(summary.path))}"
+    )
+
+
+def downloaded(summary: "DownloadSummary", machine: bool) -> None:
+    """Show what was fetched, and what was there already."""
+    if machine:
+        as_json(asdict(summary))
+        return
+    if not summary.extracted_files:
+        show(escape(f"everything is there already: {summary.path}"))
+        return
+    if summary.skipped_archives:
+        show(escape(f"there already: {', '.join(summary.skipped_archives)}"))
+    show(
+        escape(
+            f"{summary.fetched_bytes / 1e6:,.1f} MB fetched, "
+            f"{summary.extracted_files:,} files extracted: {summary.path}"
+        )
     )
 
 

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
+from threading import Lock
 
 from rich.console import Console, RenderableType
 from rich.progress import (
@@ -49,7 +50,7 @@ def write(text: str) -> None:
 
 @contextmanager
 def progress(description: str, total: int, unit: str = "") -> Iterator[Callable[[int], None]]:
-    """Show the progress of ``total`` steps; yields the function that advances it.
+    """Show the progress of ``total`` steps; yields the function that advances it, from any thread.
 
     On a terminal this is a bar with rate and time left; elsewhere a line now and then.
     """
@@ -71,16 +72,19 @@ def progress(description: str, total: int, unit: str = "") -> Iterator[Callable[
         return
     started = said = time.monotonic()
     done = 0
+    lock = Lock()
 
     def advance(steps: int) -> None:
         nonlocal done, said
-        done += steps
-        now = time.monotonic()
-        if now - said >= LINE_EVERY_S and 0 < done < total:
+        with lock:
+            done += steps
+            now = time.monotonic()
+            if now - said < LINE_EVERY_S or not 0 < done < total:
+                return
             said = now
-            left = (total - done) * (now - started) / done
-            rate = _rate(done / (now - started), unit)
-            say(f"{description}: {done:,} of {total:,} {unit}, {rate}, {left:.0f} s left")
+        left = (total - done) * (now - started) / done
+        rate = _rate(done / (now - started), unit)
+        say(f"{description}: {done:,} of {total:,} {unit}, {rate}, {left:.0f} s left")
 
     yield advance
     say(f"{description}: {done:,} of {total:,} {unit} in {time.monotonic() - started:.1f} s")

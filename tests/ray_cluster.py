@@ -74,8 +74,7 @@ def running_cluster(num_cpus: int = 2, object_store_mb: int = 128) -> Iterator[R
         try:
             url = f"http://127.0.0.1:{dashboard}"
             _wait_until_up(head, url, token, log)
-            gcs_address = (Path(temporary) / "r" / "ray_current_cluster").read_text().strip()
-            yield RunningCluster(url, gcs_address, {"RAY_AUTH_TOKEN": token})
+            yield RunningCluster(url, f"127.0.0.1:{gcs}", {"RAY_AUTH_TOKEN": token})
         finally:
             _end(head)
 

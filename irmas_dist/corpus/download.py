@@ -2,21 +2,17 @@
 
 In the target, ``<name>.partial`` is an archive that is still arriving, ``<name>`` one whose md5
 is right, and ``<stem>/`` the folder that was extracted from it. That folder appears whole or
-not at all; its `MARKER` lists what is in it, so that a later run need not hash gigabytes to see
+not at all; a marker in it lists what is in it, so that a later run need not hash gigabytes to see
 that there is nothing to do.
 """
 
 import hashlib
-import shutil
-import stat
-import zipfile
-from collections.abc import Callable, Collection, Iterator, Sequence
-from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import CancelledError
+from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from threading import Event, Lock
-from typing import TypeVar
+from pathlib import Path
+from threading import Event
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -25,38 +21,26 @@ from urllib3.exceptions import HTTPError, MaxRetryError
 from urllib3.util import Retry
 
 from irmas_dist import __version__, storage
+from irmas_dist.corpus.unpack import (
+    CHUNK_BYTES,
+    Archive,
+    check_space,
+    disk_errors,
+    extract_archives,
+    in_threads,
+    is_extracted,
+)
 from irmas_dist.errors import IrmasError
 from irmas_dist.terminal import progress, say
 
 ZENODO_URL = "https://zenodo.org/record/1290750/files/{name}?download=1"
-MARKER = ".download.json"
-"""File in an extracted folder: the md5 of its archive, and its files with their sizes."""
-
 RETRIES = 4
 BACKOFF_S = 0.5
 """Retries wait 0, 2, 4, 8 times this long, or as long as the server asks for."""
 PATIENCE_S = 60
 """Longest wait for a server: to connect, to send more, or before it may be asked again."""
 
-_CHUNK_BYTES = 1 << 16
 _EXPANSION = 1.1  # 16-bit music hardly shrinks in a zip; the exact size is known only from it
-
-T = TypeVar("T")
-R = TypeVar("R")
-
-
-@dataclass(frozen=True)
-class Archive:
-    """A zip file of the dataset, and the part of the dataset that is in it."""
-
-    name: str
-    md5: str
-    part: str
-
-    @property
-    def stem(self) -> str:
-        """The folder that the archive becomes."""
-        return self.name.removesuffix(".zip")
 
 
 ARCHIVES = (
@@ -106,28 +90,17 @@ def download(
             broke again and again, the disk is full, or an archive is not fit to be extracted.
     """
     chosen = [archive for archive in archives if archive.part in parts]
-    missing = [archive for archive in chosen if not _is_extracted(archive, out)]
+    missing = [archive for archive in chosen if not is_extracted(archive, out)]
     fetched = files = 0
     if missing:
         storage.make_directory(out)
         fetched = _fetch(missing, out, base_url)
-        files = _extract(missing, out, keep_archives)
+        files = extract_archives(missing, out, keep_archives)
     return DownloadSummary(
         path=out,
         fetched_bytes=fetched,
         extracted_files=files,
         skipped_archives=tuple(archive.name for archive in chosen if archive not in missing),
-    )
-
-
-def _is_extracted(archive: Archive, out: Path) -> bool:
-    folder = out / archive.stem
-    if not (folder / MARKER).exists():
-        return False
-    marker = storage.read_json(folder / MARKER)
-    return marker["md5"] == archive.md5 and all(
-        (folder / name).is_file() and (folder / name).stat().st_size == size
-        for name, size in marker["files"].items()
     )
 
 
@@ -137,16 +110,16 @@ def _fetch(archives: Sequence[Archive], out: Path, base_url: str | None) -> int:
         transfers = [_Transfer(archive, out, base_url) for archive in archives]
         for transfer in transfers:
             stack.callback(transfer.close)
-        whole = _in_threads(lambda transfer, _: transfer.recover(), transfers)
+        whole = in_threads(lambda transfer, _: transfer.recover(), transfers)
         due = [transfer for transfer, done in zip(transfers, whole, strict=True) if not done]
         if not due:
             return 0
-        _in_threads(lambda transfer, _: transfer.connect(), due)
+        in_threads(lambda transfer, _: transfer.connect(), due)
         sizes = sum(transfer.size or transfer.received for transfer in due)
         left = sizes - sum(transfer.received for transfer in due)
-        _check_space(out, left + int(_EXPANSION * sizes), "to download and extract")
-        with _bytes_progress("download", sizes) as advance:
-            _in_threads(lambda transfer, stop: transfer.receive(advance, stop), due)
+        check_space(out, left + int(_EXPANSION * sizes), "to download and extract")
+        with progress("download", sizes, "bytes") as advance:
+            in_threads(lambda transfer, stop: transfer.receive(advance, stop), due)
         return sum(transfer.fetched for transfer in due)
 
 
@@ -255,7 +228,7 @@ class _Transfer:
         return source["etag"] if source["url"] == self._url else None
 
     def _start_over(self) -> int:
-        with _disk_errors(self._partial):
+        with disk_errors(self._partial):
             self._partial.unlink(missing_ok=True)
         etag = self._response.headers.get("ETag", "W/")
         strong = None if etag.startswith("W/") else etag  # If-Range takes no weak ones
@@ -289,16 +262,16 @@ class _Transfer:
 
     def _copy(self, advance: Callable[[int], None], stop: Event) -> HTTPError | None:
         """Write the body of the response; return the error that cut it short."""
-        with _disk_errors(self._partial), self._partial.open("ab") as file:
+        with disk_errors(self._partial), self._partial.open("ab") as file:
             try:
-                for chunk in self._response.raw.stream(_CHUNK_BYTES, decode_content=False):
-                    if stop.is_set():
-                        raise CancelledError
+                for chunk in self._response.raw.stream(CHUNK_BYTES, decode_content=False):
                     file.write(chunk)
                     self._digest.update(chunk)
                     self.received += len(chunk)
                     self.fetched += len(chunk)
                     advance(len(chunk))
+                    if stop.is_set():
+                        raise CancelledError
             except HTTPError as error:
                 return error
         return None
@@ -323,139 +296,3 @@ def _root_cause(error: BaseException) -> str:
     while inner := error.__cause__ or error.__context__:
         error = inner
     return getattr(error, "strerror", None) or str(error)
-
-
-def _extract(archives: Sequence[Archive], out: Path, keep_archives: bool) -> int:
-    """Extract archives that are in ``out``, and return the number of their files."""
-    contents = {archive: _members(out / archive.name, archive.stem) for archive in archives}
-    size = sum(info.file_size for members in contents.values() for info in members.values())
-    _check_space(out, size, "to extract")
-    with _bytes_progress("extract", size) as advance:
-
-        def extract(archive: Archive, stop: Event) -> None:
-            _extract_one(archive, contents[archive], out, advance, stop)
-            if not keep_archives:
-                (out / archive.name).unlink()
-
-        _in_threads(extract, archives)
-    return sum(len(members) for members in contents.values())
-
-
-def _members(path: Path, folder: str) -> dict[PurePosixPath, zipfile.ZipInfo]:
-    """Return the files of an archive by their paths below ``folder``, without macOS's junk.
-
-    Raises:
-        IrmasError: One of them is a link, or would lie outside of the folder.
-    """
-    members = {}
-    with zipfile.ZipFile(path) as archive:
-        for info in archive.infolist():
-            name = PurePosixPath(_name(info))
-            if name.is_absolute() or ".." in name.parts or stat.S_ISLNK(info.external_attr >> 16):
-                raise IrmasError(
-                    f"{path}: the entry {_name(info)!r} is a link or leads out of the folder; "
-                    "nothing was extracted, delete the archive and fetch it from elsewhere"
-                )
-            if not (info.is_dir() or any(_is_junk(component) for component in name.parts)):
-                members[name] = info
-    if all(name.parts[0] == folder for name in members):
-        return {name.relative_to(folder): info for name, info in members.items()}
-    return members
-
-
-def _name(info: zipfile.ZipInfo) -> str:
-    """Return an entry's name; macOS writes UTF-8 and leaves out the flag that says so."""
-    try:
-        return info.filename.encode("cp437").decode("utf-8")
-    except UnicodeError:
-        return info.filename
-
-
-def _is_junk(component: str) -> bool:
-    return component in {"__MACOSX", ".DS_Store"} or component.startswith("._")
-
-
-def _extract_one(
-    archive: Archive,
-    members: dict[PurePosixPath, zipfile.ZipInfo],
-    out: Path,
-    advance: Callable[[int], None],
-    stop: Event,
-) -> None:
-    """Extract one archive into a folder beside its own, and rename that when it is whole."""
-    beside = out / f".{archive.stem}.partial"
-    marker = {
-        "archive": archive.name,
-        "md5": archive.md5,
-        "files": {str(name): info.file_size for name, info in members.items()},
-    }
-    with _disk_errors(beside), ExitStack() as stack:
-        shutil.rmtree(beside, ignore_errors=True)
-        stack.callback(shutil.rmtree, beside, ignore_errors=True)
-        zipped = stack.enter_context(zipfile.ZipFile(out / archive.name))
-        for name, info in members.items():
-            if stop.is_set():
-                raise CancelledError
-            (beside / name).parent.mkdir(parents=True, exist_ok=True)
-            with zipped.open(info) as packed, (beside / name).open("wb") as file:
-                shutil.copyfileobj(packed, file, _CHUNK_BYTES)
-            advance(info.file_size)
-        storage.write_json(beside / MARKER, marker)
-        _put(beside, out / archive.stem, [*members, PurePosixPath(MARKER)])
-
-
-def _put(beside: Path, folder: Path, names: Sequence[PurePosixPath]) -> None:
-    """Rename a folder; into one that exists, move its files one by one, the marker last."""
-    if not folder.exists():
-        beside.rename(folder)
-        return
-    (folder / MARKER).unlink(missing_ok=True)
-    for name in names:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (beside / name).replace(folder / name)
-
-
-def _check_space(out: Path, needed: int, purpose: str) -> None:
-    free = shutil.disk_usage(out).free
-    if needed > free:
-        raise IrmasError(
-            f"{out}: {needed / 1e6:,.1f} MB are needed {purpose}, {free / 1e6:,.1f} MB are free; "
-            "free some space, or fetch one part at a time with --part"
-        )
-
-
-@contextmanager
-def _disk_errors(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise IrmasError(
-            f"{path}: {error.strerror or error}; mend that and run the command again, "
-            "archives and parts of them that have arrived are kept"
-        ) from error
-
-
-@contextmanager
-def _bytes_progress(description: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Show progress that threads may advance."""
-    lock = Lock()
-    with progress(description, total, "bytes") as advance:
-
-        def locked(count: int) -> None:
-            with lock:
-                advance(count)
-
-        yield locked
-
-
-def _in_threads(work: Callable[[T, Event], R], items: Sequence[T]) -> list[R]:
-    """Do work in a thread per item; the first error, or an interrupt, asks all others to stop."""
-    stop = Event()
-    with ThreadPoolExecutor(len(items)) as pool:
-        futures = [pool.submit(work, item, stop) for item in items]
-        try:
-            for future in as_completed(futures):
-                future.result()
-        finally:
-            stop.set()
-    return [future.result() for future in futures]

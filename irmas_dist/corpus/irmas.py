@@ -86,7 +86,9 @@ def index_tree(tree: Path, vocabulary: Vocabulary = IRMAS) -> list[dict[str, Any
 
 
 def _walk(tree: Path) -> Iterator[Path]:
-    for folder, _, names in os.walk(tree):
+    for folder, folders, names in os.walk(tree):
+        # A hidden folder is not the tree's: an archive that is being extracted, a trash.
+        folders[:] = [name for name in folders if not name.startswith(".")]
         for name in names:
             if not name.startswith("._"):  # what macOS leaves beside real files
                 yield Path(folder, name)

@@ -539,8 +539,8 @@ def test_killed_extraction_leaves_nothing_that_looks_whole(
     (tmp_path / "noise.zip").write_bytes(mirror.files["noise.zip"])
     script = (
         "import os, sys; from pathlib import Path\n"
-        "from irmas_dist.corpus import download as room\n"
-        "room._put = lambda *_: os._exit(9)\n"
+        "from irmas_dist.corpus import download as room, unpack\n"
+        "unpack._put = lambda *_: os._exit(9)\n"
         "archive = room.Archive('noise.zip', sys.argv[2], 'training')\n"
         "room.download(Path(sys.argv[1]), archives=[archive])\n"
     )

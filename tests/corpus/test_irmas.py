@@ -37,7 +37,9 @@ def test_the_instrument_is_the_first_tag_whatever_the_genre_is(
     assert (name.instrument, name.recording) == (instrument, f"{recording:04d}")
 
 
-@given(st.lists(st.sampled_from(IRMAS.codes), unique=True), st.sampled_from(["\n", "\t\n", " \r\n"]))
+@given(
+    st.lists(st.sampled_from(IRMAS.codes), unique=True), st.sampled_from(["\n", "\t\n", " \r\n"])
+)
 def test_label_files_may_have_odd_white_space(codes: list[str], end: str) -> None:
     assert read_labels("".join(code + end for code in codes)) == codes
 

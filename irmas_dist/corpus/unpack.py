@@ -1,0 +1,174 @@
+"""Archives into folders: checked, whole or not at all, and marked when they are."""
+
+import shutil
+import stat
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from threading import Event
+from typing import TypeVar
+
+from irmas_dist import storage
+from irmas_dist.errors import IrmasError
+from irmas_dist.terminal import progress
+
+MARKER = ".download.json"
+"""File in an extracted folder: the md5 of its archive, and its files with their sizes."""
+
+CHUNK_BYTES = 1 << 16
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class Archive:
+    """A zip file of the dataset, and the part of the dataset that is in it."""
+
+    name: str
+    md5: str
+    part: str
+
+    @property
+    def stem(self) -> str:
+        """The folder that the archive becomes."""
+        return self.name.removesuffix(".zip")
+
+
+def is_extracted(archive: Archive, out: Path) -> bool:
+    """Return whether an archive's folder is in ``out`` with all its files."""
+    folder = out / archive.stem
+    if not (folder / MARKER).exists():
+        return False
+    marker = storage.read_json(folder / MARKER)
+    return marker["md5"] == archive.md5 and all(
+        (folder / name).is_file() and (folder / name).stat().st_size == size
+        for name, size in marker["files"].items()
+    )
+
+
+def extract_archives(archives: Sequence[Archive], out: Path, keep_archives: bool) -> int:
+    """Extract archives that are in ``out``, and return the number of their files."""
+    contents = {archive: _members(out / archive.name, archive.stem) for archive in archives}
+    size = sum(info.file_size for members in contents.values() for info in members.values())
+    check_space(out, size, "to extract")
+    with progress("extract", size, "bytes") as advance:
+
+        def extract(archive: Archive, stop: Event) -> None:
+            _extract_one(archive, contents[archive], out, advance, stop)
+            if not keep_archives:
+                (out / archive.name).unlink()
+
+        in_threads(extract, archives)
+    return sum(len(members) for members in contents.values())
+
+
+def _members(path: Path, folder: str) -> dict[PurePosixPath, zipfile.ZipInfo]:
+    """Return the files of an archive by their paths below ``folder``, without macOS's junk.
+
+    Raises:
+        IrmasError: One of them is a link, or would lie outside of the folder.
+    """
+    members = {}
+    with zipfile.ZipFile(path) as archive:
+        for info in archive.infolist():
+            name = PurePosixPath(_name(info))
+            if name.is_absolute() or ".." in name.parts or stat.S_ISLNK(info.external_attr >> 16):
+                raise IrmasError(
+                    f"{path}: the entry {_name(info)!r} is a link or leads out of the folder; "
+                    "nothing was extracted, delete the archive and fetch it from elsewhere"
+                )
+            if not (info.is_dir() or any(_is_junk(component) for component in name.parts)):
+                members[name] = info
+    if all(name.parts[0] == folder for name in members):
+        return {name.relative_to(folder): info for name, info in members.items()}
+    return members
+
+
+def _name(info: zipfile.ZipInfo) -> str:
+    """Return an entry's name; macOS writes UTF-8 and leaves out the flag that says so."""
+    try:
+        return info.filename.encode("cp437").decode("utf-8")
+    except UnicodeError:
+        return info.filename
+
+
+def _is_junk(component: str) -> bool:
+    return component in {"__MACOSX", ".DS_Store"} or component.startswith("._")
+
+
+def _extract_one(
+    archive: Archive,
+    members: dict[PurePosixPath, zipfile.ZipInfo],
+    out: Path,
+    advance: Callable[[int], None],
+    stop: Event,
+) -> None:
+    """Extract one archive into a folder beside its own, and rename that when it is whole."""
+    beside = out / f".{archive.stem}.partial"
+    marker = {
+        "archive": archive.name,
+        "md5": archive.md5,
+        "files": {str(name): info.file_size for name, info in members.items()},
+    }
+    with disk_errors(beside), ExitStack() as stack:
+        shutil.rmtree(beside, ignore_errors=True)
+        stack.callback(shutil.rmtree, beside, ignore_errors=True)
+        zipped = stack.enter_context(zipfile.ZipFile(out / archive.name))
+        for name, info in members.items():
+            if stop.is_set():
+                raise CancelledError
+            (beside / name).parent.mkdir(parents=True, exist_ok=True)
+            with zipped.open(info) as packed, (beside / name).open("wb") as file:
+                shutil.copyfileobj(packed, file, CHUNK_BYTES)
+            advance(info.file_size)
+        storage.write_json(beside / MARKER, marker)
+        _put(beside, out / archive.stem, [*members, PurePosixPath(MARKER)])
+
+
+def _put(beside: Path, folder: Path, names: Sequence[PurePosixPath]) -> None:
+    """Rename a folder; into one that exists, move its files one by one, the marker last."""
+    if not folder.exists():
+        beside.rename(folder)
+        return
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (beside / name).replace(folder / name)
+
+
+def check_space(out: Path, needed: int, purpose: str) -> None:
+    """Refuse when fewer than ``needed`` bytes are free in ``out``."""
+    free = shutil.disk_usage(out).free
+    if needed > free:
+        raise IrmasError(
+            f"{out}: {needed / 1e6:,.1f} MB are needed {purpose}, {free / 1e6:,.1f} MB are free; "
+            "free some space, or fetch one part at a time with --part"
+        )
+
+
+@contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Turn what the operating system refuses into one line that names the place."""
+    try:
+        yield
+    except OSError as error:
+        raise IrmasError(
+            f"{path}: {error.strerror or error}; mend that and run the command again, "
+            "archives and parts of them that have arrived are kept"
+        ) from error
+
+
+def in_threads(work: Callable[[T, Event], R], items: Sequence[T]) -> list[R]:
+    """Do work in a thread per item; the first error, or an interrupt, asks all others to stop."""
+    stop = Event()
+    with ThreadPoolExecutor(len(items)) as pool:
+        futures = [pool.submit(work, item, stop) for item in items]
+        try:
+            for future in as_completed(futures):
+                future.result()
+        finally:
+            stop.set()
+    return [future.result() for future in futures]
