@@ -226,17 +226,17 @@ def sweep(
 ) -> None:
     """Search architectures, dropout rates and thresholds with Ray Tune and Optuna."""
     from irmas_dist import output
+    from irmas_dist.search.space import load_space
 
     recipe = _recipe(config, overrides)
+    searched = load_space(space, recipe)
     if dry_run:
         return output.recipe(recipe, json)
     from irmas_dist import stages
     from irmas_dist.runtime import ray_running
-    from irmas_dist.search.space import load_space
     from irmas_dist.search.sweep import SweepSettings
     from irmas_dist.search.sweep import sweep as search
 
-    searched = load_space(space, recipe)
     settings = SweepSettings(
         trials=trials, concurrent=concurrent, cpus=cpus, gpus=gpus, study=study
     )

@@ -97,7 +97,7 @@ def _read(path: Path) -> dict[str, Any]:
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
         raise IrmasError(f"{path} is not YAML: {where}{problem}") from error
     except yaml.YAMLError as error:
-        raise IrmasError(f"{path} is not YAML: {error}") from error
+        raise IrmasError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     if content is None:
         return {}
     if not isinstance(content, dict):

@@ -59,6 +59,9 @@ def quiet(command: Callable[P, R]) -> Callable[P, R]:
             message, status = str(error), 1
         except KeyboardInterrupt:
             message, status = "interrupted", 130
+        except BrokenPipeError:
+            # Who was reading, such as head, has seen enough.
+            raise typer.Exit(141) from None
         except Exception as error:  # noqa: BLE001 - the last resort: its traceback is in the log
             message, status = f"unexpected {type(error).__name__}: {error}", 1
         else:

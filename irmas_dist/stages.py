@@ -154,7 +154,11 @@ def refit_thresholds(model: str, settings: ThresholdSettings) -> ModelDescriptio
 def report(
     model: str, scores: Scores, out: str, baselines: Mapping[str, Mapping[str, float]] | None = None
 ) -> None:
-    """Write the HTML report of a model on a set of clips."""
+    """Write the HTML report of a model on a set of clips.
+
+    Raises:
+        IrmasError: There is no finished model, or the page cannot be written.
+    """
     description = read_description(model)
     part = " and ".join(sorted(set(scores.parts)))
     write_report(

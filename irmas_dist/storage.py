@@ -157,7 +157,8 @@ def read_table(location: str | os.PathLike[str], columns: list[str] | None = Non
         try:
             return pq.read_table(source, columns=columns)
         except pa.ArrowInvalid as error:
-            raise IrmasError(f"{location} is not a Parquet file: {error}") from error
+            reason = str(error).removeprefix("Could not open Parquet input source '<Buffer>': ")
+            raise IrmasError(f"{location} is not a Parquet file: {reason}") from error
 
 
 @contextmanager

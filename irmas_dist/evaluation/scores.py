@@ -79,6 +79,8 @@ def read_scores(location: str | os.PathLike[str]) -> Scores:
         IrmasError: There is no such file, it is not a scores table, or a score is not a
             number from 0 to 1.
     """
+    if not storage.exists(location):
+        raise IrmasError(f"{location}: no such scores file; make it with 'irmas evaluate'")
     table = storage.read_table(location)
     missing = [name for name in SCHEMA.names if name not in table.column_names]
     if missing:

@@ -129,7 +129,7 @@ def load_space(path: Path, recipe: Recipe) -> Space:
             if other not in entries:
                 raise IrmasError(f"{path}: {name} depends on {other}, which no entry above it has")
         for extreme in _extremes(entry):
-            build_recipe(recipe.model_dump(), {name: extreme}, f"{path}: {name}")
+            build_recipe(recipe.model_dump(), {name: extreme}, str(path))
         entries[name] = entry
     return Space(entries)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor
 
 from irmas_dist.features.store import Clips
@@ -30,6 +30,13 @@ class MixSettings(Settings):
     the IRMAS test excerpts. A single entry turns mixing off."""
     level_db: float = Field(8.0, ge=0.0, le=60.0)
     """Each clip of a mixture is turned down by a random level of up to this much."""
+
+    @field_validator("counts")
+    @classmethod
+    def _are_weights(cls, counts: tuple[float, ...]) -> tuple[float, ...]:
+        if min(counts) < 0 or sum(counts) <= 0:
+            raise ValueError("the frequencies must not be negative, and not all of them 0")
+        return counts
 
 
 class AugmentSettings(Settings):

@@ -1,5 +1,7 @@
 """Mixtures: power adds, labels join, the plan is the same however it is cut up."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -8,8 +10,8 @@ from hypothesis import strategies as st
 
 from irmas_dist.training.augment import (
     AugmentSettings,
-    Mixtures,
     MixSettings,
+    Mixtures,
     mix,
     mixture_clips,
     plan_epoch,
@@ -61,7 +63,7 @@ def test_the_number_of_labels_follows_the_distribution_asked_for() -> None:
     sources = np.diff(many.first)
     assert (sources == 2).mean() == pytest.approx(0.75, abs=0.02)
     pairs = [CLIPS.labels[many.clips[low:high]] for low, high in
-             zip(many.first[:-1], many.first[1:], strict=True) if high - low == 2]  # fmt: skip
+             itertools.pairwise(many.first) if high - low == 2]  # fmt: skip
     assert np.mean([pair.max(axis=0).sum() == 2 for pair in pairs]) > 0.97
 
 
@@ -73,7 +75,7 @@ def test_a_plan_cut_up_makes_the_same_examples(cuts: list[int], seed: int) -> No
     bounds = [0, *sorted(cuts), len(drawn)]
     parts = [
         mix(RESIDENT, drawn.part(low, high), 20, FLOOR, MEAN)
-        for low, high in zip(bounds[:-1], bounds[1:], strict=True)
+        for low, high in itertools.pairwise(bounds)
     ]
     for index in range(2):
         torch.testing.assert_close(torch.cat([part[index] for part in parts]), whole[index])
@@ -124,7 +126,7 @@ def test_windows_cover_every_clip_to_its_end(lengths: list[int], frames: int, ho
 
 
 def test_a_clip_shorter_than_a_window_is_padded_with_silence() -> None:
-    windows, inside = RESIDENT.windows(torch.tensor([0]), torch.tensor([0]), 100)
+    _, inside = RESIDENT.windows(torch.tensor([0]), torch.tensor([0]), 100)
     length = int(CLIPS.lengths[0])
     assert inside[0].sum() == length
     quiet = Mixtures(
