@@ -223,7 +223,9 @@ def thresholds(description: "ModelDescription", machine: bool) -> None:
     for code, value in description.thresholds.items():
         grid.add_row(description.instruments[code], f"{value:.3f}")
     show(grid)
-    show(f"{description.thresholds_from}; macro F1 there {description.scores['val_macro_f1']:.3f}")
+    show(
+        f"fitted on {description.thresholds_from}; macro F1 there {description.scores['val_macro_f1']:.3f}"
+    )
 
 
 def predicted(predictor: "Predictor", files: Sequence[Path], machine: bool) -> bool:

@@ -16,7 +16,12 @@ from irmas_dist.evaluation.thresholds import ThresholdSettings, fit_thresholds
 from irmas_dist.features import store
 from irmas_dist.inference.predictor import Predictor
 from irmas_dist.terminal import progress
-from irmas_dist.training.checkpoint import ModelDescription, read_description, write_description
+from irmas_dist.training.checkpoint import (
+    ModelDescription,
+    read_description,
+    threshold_origin,
+    write_description,
+)
 from irmas_dist.training.distributed import WorkerSettings, train_distributed
 from irmas_dist.training.learner import SELECTED_BY
 from irmas_dist.training.task import Task, load_task
@@ -141,8 +146,7 @@ def refit_thresholds(model: str, settings: ThresholdSettings) -> ModelDescriptio
     changed = description.model_copy(
         update={
             "thresholds": dict(zip(description.instruments, fitted.tolist(), strict=True)),
-            "thresholds_from": f"{settings.rule}, for {settings.objective}, "
-            f"on {len(scores.clip_ids)} validation mixtures",
+            "thresholds_from": threshold_origin(settings, len(scores.clip_ids)),
             "scores": description.scores
             | {SELECTED_BY: results["macro_f1"], "val_micro_f1": results["micro_f1"]},
         }

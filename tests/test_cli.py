@@ -251,7 +251,10 @@ def no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
         ("evaluate empty --features features", "empty is not a model directory"),
         ("predict empty a.wav", "empty is not a model directory"),
         ("thresholds empty", "empty is not a model directory"),
-        ("report empty", "empty/scores.parquet: no such scores file; make it with 'irmas evaluate'"),
+        (
+            "report empty",
+            "empty/scores.parquet: no such scores file; make it with 'irmas evaluate'",
+        ),
     ],
 )
 def test_an_input_that_cannot_be_used(

@@ -58,13 +58,16 @@ class Clip:
 
     Attributes:
         path: Where, relative to the root of the tree.
-        instruments: Codes of the labelled instruments that play.
+        instruments: Codes of its labels, which play in it.
         duration_s: How long, in seconds.
+        passage: Number of the passage of its recording that it holds. Clips of one passage are
+            the same bytes, and have the same duration; every instrument of theirs plays.
     """
 
     path: str
     instruments: tuple[str, ...]
     duration_s: float
+    passage: int
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,7 @@ class Recording:
 
     Attributes:
         key: What its music and sound are derived from, together with the seed.
-        clips: The clips, each another passage.
+        clips: The clips.
         drums: Whether there are drums in them.
         genre: One of `GENRES`.
         label_files: Whether a label file goes with each clip, as in IRMAS's testing data.
@@ -109,8 +112,11 @@ def plan_training(
             if rng.random() < DRUMS_ANNOTATED:
                 annotation = "[dru]" if drums else "[nod]"
                 name = f"{index + 1:03d}__" + name.replace("]", "]" + annotation, 1)
-            paths = [f"{TRAINING_FOLDER}/{code}/{name}__{k}.wav" for k in range(1, clips + 1)]
-            passages = tuple(Clip(path, (code,), TRAINING_CLIP_S) for path in paths)
+            path = f"{TRAINING_FOLDER}/{code}/{name}"
+            passages = tuple(
+                Clip(f"{path}__{passage + 1}.wav", (code,), TRAINING_CLIP_S, passage)
+                for passage in range(clips)
+            )
             planned.append(Recording(key, passages, drums, genre, label_files=False))
     return planned
 
@@ -142,11 +148,12 @@ def plan_testing(
         band = rng.choice(vocabulary.codes, size=sizes.max(), replace=False, p=popularity)
         passages = tuple(
             Clip(
-                f"{path}-{k}.wav",
+                f"{path}-{passage + 1}.wav",
                 tuple(str(code) for code in sorted(rng.choice(band, size=size, replace=False))),
                 round(rng.uniform(*EXCERPT_S), 1),
+                passage,
             )
-            for k, size in enumerate(sizes, start=1)
+            for passage, size in enumerate(sizes)
         )
         planned.append(Recording(key, passages, drums, genre, label_files=True))
     return planned

@@ -8,6 +8,7 @@ are always right. A score on it compares recipes with each other, never with pub
 import io
 import os
 import unicodedata
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -23,14 +24,8 @@ from pydantic import Field
 from irmas_dist import storage, terminal
 from irmas_dist.corpus.band import form_band
 from irmas_dist.corpus.general_midi import BACKING, playable
-from irmas_dist.corpus.plan import (
-    TESTING_FOLDER,
-    TRAINING_FOLDER,
-    Recording,
-    generator,
-    plan_testing,
-    plan_training,
-)
+from irmas_dist.corpus.irmas import AUDIO_SUFFIXES
+from irmas_dist.corpus.plan import Clip, Recording, generator, plan_testing, plan_training
 from irmas_dist.corpus.soundfont import SAMPLE_RATE, prepared_soundfonts
 from irmas_dist.corpus.synthesis import Audio, render_passage
 from irmas_dist.errors import IrmasError
@@ -38,11 +33,21 @@ from irmas_dist.instruments import IRMAS, Vocabulary
 from irmas_dist.settings import Settings
 
 
-class RenderSettings(Settings):
-    """How much audio to render, and with what."""
+class SoundSettings(Settings):
+    """What to render with."""
 
     soundfonts: tuple[Path, ...] = ()
     """General MIDI soundfonts (.sf2); each recording takes one. None: pretty_midi's TimGM6mb."""
+
+    seed: int = Field(default=0, ge=0)
+    """Seed of all music and sound; the same seed gives the same bytes."""
+
+    workers: int | None = Field(default=None, ge=1)
+    """Processes to render with. None: one for each core."""
+
+
+class RenderSettings(SoundSettings):
+    """How much audio to render, and with what."""
 
     recordings: int = Field(default=20, ge=0)
     """Training recordings per instrument."""
@@ -56,14 +61,8 @@ class RenderSettings(Settings):
     excerpts_per_song: int = Field(default=3, ge=1)
     """Test excerpts of 5 to 20 s from each song."""
 
-    seed: int = Field(default=0, ge=0)
-    """Seed of all music and sound; the same seed gives the same bytes."""
-
     drums_share: float = Field(default=0.5, ge=0, le=1)
     """Share of training recordings and of test songs with drums."""
-
-    workers: int | None = Field(default=None, ge=1)
-    """Processes to render with. None: one for each core."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +75,7 @@ class RenderSummary:
         testing_files: Number of test excerpts.
         audio_s: Duration of all of them, in seconds.
         bytes: Size of all of them.
+        kept_files: Number of those that were there already and were not rendered again.
     """
 
     path: Path
@@ -83,6 +83,7 @@ class RenderSummary:
     testing_files: int
     audio_s: float
     bytes: int
+    kept_files: int = 0
 
 
 def render(out: Path, settings: RenderSettings, vocabulary: Vocabulary = IRMAS) -> RenderSummary:
@@ -105,7 +106,7 @@ def render(out: Path, settings: RenderSettings, vocabulary: Vocabulary = IRMAS) 
     common = settings.drums_share, settings.seed
     training = plan_training(vocabulary, settings.recordings, settings.clips_per_recording, *common)
     testing = plan_testing(vocabulary, settings.songs, settings.excerpts_per_song, *common)
-    _refuse_strangers(out, [*training, *testing])
+    refuse_strangers(out, [*training, *testing])
     # Songs take longest: begun first, they do not keep one process busy at the end.
     size = render_recordings(out, [*testing, *training], settings, vocabulary)
     return RenderSummary(
@@ -118,14 +119,14 @@ def render(out: Path, settings: RenderSettings, vocabulary: Vocabulary = IRMAS) 
 
 
 def render_recordings(
-    out: Path, recordings: Sequence[Recording], settings: RenderSettings, vocabulary: Vocabulary
+    out: Path, recordings: Sequence[Recording], settings: SoundSettings, vocabulary: Vocabulary
 ) -> int:
     """Render recordings in parallel, and return the size of their audio files in bytes.
 
     Args:
         out: Root of the tree; created unless it exists.
         recordings: What to render.
-        settings: Soundfonts, seed and workers; how much there is to render is not asked here.
+        settings: What to render them with.
         vocabulary: Instruments that must never play without a label.
 
     Raises:
@@ -167,17 +168,21 @@ def _render_recording(
         groove=recording.genre,
         backing=backing,
     )
+    passages: dict[int, list[Clip]] = defaultdict(list)
+    for clip in recording.clips:
+        passages[clip.passage].append(clip)
     size = 0
-    for number, clip in enumerate(recording.clips):
-        passage = generator(seed, recording.key, f"clip {number}")
-        audio = _wav(render_passage(band, clip.instruments, clip.duration_s, passage))
-        if recording.label_files:
-            labels = "".join(f"{code}\t\n" for code in clip.instruments)
-            with storage.write_whole(out / (clip.path.removesuffix(".wav") + ".txt")) as stream:
-                stream.write(labels.encode())
-        with storage.write_whole(out / clip.path) as stream:
-            stream.write(audio)
-        size += len(audio)
+    for number, clips in passages.items():
+        rng = generator(seed, recording.key, f"clip {number}")
+        instruments = list(dict.fromkeys(code for clip in clips for code in clip.instruments))
+        audio = _wav(render_passage(band, instruments, clips[0].duration_s, rng))
+        for clip in clips:
+            if recording.label_files:
+                with storage.write_whole((out / clip.path).with_suffix(".txt")) as stream:
+                    stream.write(label_file(clip))
+            with storage.write_whole(out / clip.path) as stream:
+                stream.write(audio)
+            size += len(audio)
     return size
 
 
@@ -203,17 +208,35 @@ def _each(
         pool.shutdown(cancel_futures=True)
 
 
-def _refuse_strangers(out: Path, recordings: Sequence[Recording]) -> None:
-    """Refuse a tree with files of something else: they would pass for part of this one."""
+def refuse_strangers(out: Path, recordings: Sequence[Recording]) -> None:
+    """Refuse a tree with audio of something else: it would pass for part of this one.
+
+    Raises:
+        IrmasError: There is an audio file below ``out`` that is none of the recordings' clips.
+    """
     expected = {clip.path for recording in recordings for clip in recording.clips}
-    for folder in (TRAINING_FOLDER, TESTING_FOLDER):
-        for name in storage.list_files(out / folder, recursive=True):
-            path = unicodedata.normalize("NFD", f"{folder}/{name}")
-            if path.endswith(".wav") and path not in expected:
-                raise IrmasError(
-                    f"{out} already holds other audio, such as {path}: "
-                    "render into an empty directory"
-                )
+    for path in audio_files(out):
+        if path not in expected:
+            raise IrmasError(
+                f"{out} already holds other audio, such as {path}: render into an empty directory"
+            )
+
+
+def audio_files(tree: Path) -> Iterator[str]:
+    """Yield the paths of the audio files in a tree, relative to it, in Unicode NFD."""
+    for name in storage.list_files(tree, recursive=True):
+        if Path(name).suffix.lower() in AUDIO_SUFFIXES:
+            yield unicodedata.normalize("NFD", name)
+
+
+def label_file(clip: Clip) -> bytes:
+    """Return a clip's label file, in IRMAS's odd format."""
+    return "".join(f"{code}\t\n" for code in clip.instruments).encode()
+
+
+def wav_bytes(duration_s: float) -> int:
+    """Return the size of a rendered file of this duration, in bytes."""
+    return 44 + 4 * round(duration_s * SAMPLE_RATE)
 
 
 def _wav(audio: Audio) -> bytes:

@@ -76,6 +76,7 @@ def precision_recall_curve(
             color=FIRST,
             linewidth=1.6,
             solid_joinstyle="round",
+            clip_on=False,  # else half the line is gone where precision is 1
         )
         said = decide(scores, threshold)
         if not said.any():

@@ -20,7 +20,7 @@ from irmas_dist import storage
 from irmas_dist.errors import IrmasError
 from irmas_dist.evaluation.aggregate import AggregationRule
 from irmas_dist.evaluation.scores import Scores, write_scores
-from irmas_dist.evaluation.thresholds import fit_thresholds
+from irmas_dist.evaluation.thresholds import ThresholdSettings, fit_thresholds
 from irmas_dist.features.logmel import LogMelSettings
 from irmas_dist.instruments import Vocabulary
 from irmas_dist.models.cnn import CNN, ModelSettings, parameter_count
@@ -61,7 +61,7 @@ class ModelDescription(Settings):
     thresholds: dict[str, float]
     """Decision threshold by instrument: it plays when its score is at least this."""
     thresholds_from: str
-    """On what the thresholds were fitted, and for what."""
+    """On what the thresholds were fitted, how, and for what."""
     recipe: dict[str, Any]
     """All settings of the training run."""
     data: dict[str, Any]
@@ -116,8 +116,7 @@ def describe(learner: Learner, recipe: dict[str, Any]) -> tuple[ModelDescription
             aggregation=learner.settings.window.aggregation,
         ),
         thresholds=dict(zip(vocabulary.codes, thresholds.tolist(), strict=True)),
-        thresholds_from=f"{rule.rule}, for {rule.objective}, "
-        f"on {len(task.validation)} validation mixtures",
+        thresholds_from=threshold_origin(rule, len(task.validation)),
         recipe=recipe,
         data={
             "manifest": task.store.manifest,
@@ -139,6 +138,13 @@ def describe(learner: Learner, recipe: dict[str, Any]) -> tuple[ModelDescription
         vocabulary=vocabulary,
     )
     return description, scores
+
+
+def threshold_origin(settings: ThresholdSettings, mixtures: int) -> str:
+    """Say on what thresholds were fitted, how, and for what."""
+    rule = settings.rule.replace("_", " ")
+    objective = settings.objective.replace("_f1", " F1")
+    return f"{mixtures} mixtures of held-out training clips ({rule}, for {objective})"
 
 
 def pack_weights(network: nn.Module) -> bytes:

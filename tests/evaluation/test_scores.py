@@ -63,7 +63,7 @@ def test_a_file_in_several_row_groups_is_read_whole(tmp_path):
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(IrmasError, match=r"nowhere\.parquet: no such file"):
+    with pytest.raises(IrmasError, match=r"nowhere\.parquet: no such scores file"):
         read_scores(tmp_path / "nowhere.parquet")
 
 
