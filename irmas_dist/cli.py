@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -49,6 +49,18 @@ def _recipe(config: Path | None, overrides: list[str] | None) -> "Recipe":
     return load_recipe(config, overrides or ())
 
 
+def _without_twin(context: typer.Context, count: int | None) -> int | None:
+    if count is not None and (context.params["twin"] or context.params["catalogue"]):
+        raise typer.BadParameter("a twin has as many as its catalogue lists")
+    return count
+
+
+def _with_twin(context: typer.Context, fraction: float | None) -> float | None:
+    if fraction is not None and not (context.params["twin"] or context.params["catalogue"]):
+        raise typer.BadParameter("only a twin has fractions; name one with --twin or --catalogue")
+    return fraction
+
+
 @app.command()
 @quiet
 def render(
@@ -56,35 +68,80 @@ def render(
     soundfont: Annotated[
         list[Path] | None, typer.Option(help="General MIDI soundfont (.sf2). May be repeated.")
     ] = None,
+    twin: Annotated[
+        bool,
+        typer.Option("--twin", is_eager=True, help="Render every file of IRMAS, 10 GB."),
+    ] = False,
+    catalogue: Annotated[
+        Path | None,
+        typer.Option(
+            is_eager=True,
+            help="Render every file that training.csv and testing.csv in here list.",
+        ),
+    ] = None,
+    fraction: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            callback=_with_twin,
+            help="Share of the twin's recordings, of each instrument at least one.",
+            show_default="1",
+        ),
+    ] = None,
     recordings: Annotated[
-        int, typer.Option(min=1, help="Training recordings per instrument.")
-    ] = 20,
-    clips: Annotated[int, typer.Option(min=1, help="Clips of each recording.")] = 3,
-    songs: Annotated[int, typer.Option(min=0, help="Test songs.")] = 40,
-    excerpts: Annotated[int, typer.Option(min=1, help="Excerpts of each test song.")] = 3,
-    seed: Annotated[int, typer.Option(help="The same seed renders the same bytes.")] = 0,
+        int | None,
+        typer.Option(
+            min=1,
+            callback=_without_twin,
+            help="Training recordings per instrument.",
+            show_default="20",
+        ),
+    ] = None,
+    clips: Annotated[
+        int | None,
+        typer.Option(
+            min=1, callback=_without_twin, help="Clips of each recording.", show_default="3"
+        ),
+    ] = None,
+    songs: Annotated[
+        int | None,
+        typer.Option(min=0, callback=_without_twin, help="Test songs.", show_default="40"),
+    ] = None,
+    excerpts: Annotated[
+        int | None,
+        typer.Option(
+            min=1, callback=_without_twin, help="Excerpts of each test song.", show_default="3"
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed renders the same bytes.")] = 0,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes; none means all cores.")
     ] = None,
     json: Json = False,
 ) -> None:
-    """Render an IRMAS-shaped tree of audio from a soundfont."""
+    """Render an IRMAS-shaped tree of audio from a soundfont, or a twin of IRMAS itself."""
     from irmas_dist import output
     from irmas_dist.corpus.render import RenderSettings
     from irmas_dist.corpus.render import render as render_tree
+    from irmas_dist.corpus.twin import TwinSettings, render_twin
 
-    summary = render_tree(
-        out,
-        RenderSettings(
-            soundfonts=tuple(soundfont or ()),
-            recordings=recordings,
-            clips_per_recording=clips,
-            songs=songs,
-            excerpts_per_song=excerpts,
-            seed=seed,
-            workers=workers,
-        ),
-    )
+    given: dict[str, Any] = {
+        "soundfonts": soundfont,
+        "seed": seed,
+        "workers": workers,
+        "catalogue": catalogue,
+        "fraction": fraction,
+        "recordings": recordings,
+        "clips_per_recording": clips,
+        "songs": songs,
+        "excerpts_per_song": excerpts,
+    }
+    given = {name: value for name, value in given.items() if value is not None}
+    if twin or catalogue:
+        summary = render_twin(out, TwinSettings(**given))
+    else:
+        summary = render_tree(out, RenderSettings(**given))
     output.rendered(summary, json)
 
 

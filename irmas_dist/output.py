@@ -63,9 +63,11 @@ def rendered(summary: "RenderSummary", machine: bool) -> None:
     if machine:
         as_json(asdict(summary))
         return
+    if summary.kept_files:
+        show(f"there already: {summary.kept_files:,} files")
     show(
-        f"{summary.training_files} training clips and {summary.testing_files} test excerpts, "
-        f"{summary.audio_s / 60:.0f} minutes, {summary.bytes / 1e6:.0f} MB in "
+        f"{summary.training_files:,} training clips and {summary.testing_files:,} test excerpts, "
+        f"{summary.audio_s / 60:,.0f} minutes, {summary.bytes / 1e6:,.0f} MB in "
         f"{escape(str(summary.path))}"
     )
 
@@ -223,9 +225,8 @@ def thresholds(description: "ModelDescription", machine: bool) -> None:
     for code, value in description.thresholds.items():
         grid.add_row(description.instruments[code], f"{value:.3f}")
     show(grid)
-    show(
-        f"fitted on {description.thresholds_from}; macro F1 there {description.scores['val_macro_f1']:.3f}"
-    )
+    macro_f1 = description.scores["val_macro_f1"]
+    show(f"fitted on {description.thresholds_from}; macro F1 there {macro_f1:.3f}")
 
 
 def predicted(predictor: "Predictor", files: Sequence[Path], machine: bool) -> bool:

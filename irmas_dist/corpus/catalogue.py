@@ -140,7 +140,7 @@ def _read_part(directory: Path | None, part: str) -> list[CatalogueEntry]:
         raise IrmasError(f"{file} is not CSV in UTF-8: {error}") from error
     for column in COLUMNS[part]:
         if column not in columns:
-            raise IrmasError(f"{file} has no column {column!r}: it has {', '.join(columns)}")
+            raise IrmasError(f"{file} has no column {column!r}; it needs {', '.join(COLUMNS[part])}")
     return [_entry(row, part, f"{file}, line {line}") for line, row in rows]
 
 
@@ -150,17 +150,14 @@ def _entry(row: Mapping[str, str | None], part: str, where: str) -> CatalogueEnt
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or path.suffix != ".wav":
         raise IrmasError(f"{where}: {name!r} is not the path of a .wav file below the tree's root")
-    if part == TRAINING:
-        instruments = [path.parent.name]
-    else:
-        instruments = (row["instruments"] or "").split("|")
-    for code in instruments:
+    codes = [path.parent.name] if part == TRAINING else (row["instruments"] or "").split("|")
+    for code in codes:
         if code not in IRMAS:
             raise IrmasError(
                 f"{where}: unknown instrument {code!r} of {name!r}; "
                 f"IRMAS has {', '.join(IRMAS.codes)}"
             )
-    return CatalogueEntry(str(path), row["md5"] or None, part, tuple(instruments))
+    return CatalogueEntry(str(path), row["md5"] or None, part, tuple(codes))
 
 
 def _join(entries: Sequence[CatalogueEntry]) -> dict[str, list[CatalogueEntry]]:

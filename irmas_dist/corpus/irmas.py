@@ -1,172 +1,244 @@
-"""Reading trees in IRMAS's shape: a folder per instrument, or a label file beside each WAV."""
+"""Reading trees in IRMAS's shape, IRMAS's own and anybody else's.
 
-import hashlib
-import os
-import re
-import unicodedata
-from collections.abc import Iterator
+A tree of one's own needs no more than one of two shapes, or both side by side:
+
+* Training: a folder per instrument, named by its code, with the clips in it::
+
+      my-tree/pia/anything.wav
+      my-tree/vio/sonata__1.wav      clips 1 and 2 of one recording
+      my-tree/vio/sonata__2.wav
+
+* Testing: audio anywhere else, with a text file of the same name beside it that has one code
+  a line::
+
+      my-tree/concert/trio-1.wav     excerpts 1 and 2 of one song
+      my-tree/concert/trio-1.txt
+      my-tree/concert/trio-2.wav
+      my-tree/concert/trio-2.txt
+
+The codes are those of the recipe's ``corpus.instruments``. Clips of one recording
+(``name__k``, or IRMAS's ``[code][genre]id__k``), excerpts of one song (``name-k``) and files
+that are byte for byte the same share a group, which no split tears apart. The folder decides
+over a label file, and no code is looked for anywhere but in its place.
+
+Every file that could be audio, and every label file without audio, has a row; a row that
+cannot be used says why in its ``problem``. Sample rate, channels and width may be anything.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import soundfile
+from pydantic import Field
 
+from irmas_dist.corpus.files import Source, as_text, find_sources
+from irmas_dist.corpus.groups import ConflictPolicy, join_identical
 from irmas_dist.corpus.manifest import TESTING, TRAINING
+from irmas_dist.corpus.measure import measure
+from irmas_dist.corpus.names import parse_training_name, read_labels, recording_of, song_of
 from irmas_dist.errors import IrmasError
-from irmas_dist.instruments import IRMAS, Vocabulary
+from irmas_dist.instruments import IRMAS, IRMAS_INSTRUMENTS, Vocabulary
+from irmas_dist.settings import Settings
 from irmas_dist.terminal import progress
 
-AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".mp3", ".aif", ".aiff"})
+RAY_FROM_FILES = 50_000
+"""Trees of at least this many files are read with Ray even when no cluster is named."""
 
-_TRAINING_NAME = re.compile(r"^(?:\d+__)?(?P<tags>(?:\[[^\]]*\])+)(?P<recording>\d+)__\d+$")
-_TESTING_NAME = re.compile(r"^(?P<song>.+)-\d+$")
-
-
-@dataclass(frozen=True)
-class ClipName:
-    """What the name of an IRMAS training file says.
-
-    Attributes:
-        instrument: Code in the first pair of brackets; later ones may read the same and
-            mean the genre (``[cla]`` is clarinet there, classical here).
-        recording: Identity of the recording that the clip was cut from.
-    """
-
-    instrument: str
-    recording: str
+BATCH_FILES = 64
+"""Files of one Ray task: about a tenth of a second of work at IRMAS's sizes."""
 
 
-def parse_training_name(stem: str) -> ClipName | None:
-    """Parse a training file's name without suffix; None when it is not of IRMAS's form."""
-    match = _TRAINING_NAME.match(stem)
-    if match is None:
-        return None
-    tags = re.findall(r"\[([^\]]*)\]", match["tags"])
-    return ClipName(instrument=tags[0], recording=match["recording"])
+class CorpusSettings(Settings):
+    """What is in the data set."""
+
+    instruments: dict[str, str] = Field(IRMAS_INSTRUMENTS, min_length=1)
+    """Instruments to tell apart: code, as in folder names and label files, to name."""
+    conflicts: ConflictPolicy = "keep"
+    """What becomes of byte-identical files with different labels: 'keep' uses all of them as
+    they are labelled, 'drop' none. Published scores count all of IRMAS's test excerpts, so
+    that dropping the 20 that are concerned would give scores that do not compare; in training
+    they are 18 clips of 6,705."""
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The instruments in order."""
+        return Vocabulary.of(self.instruments)
 
 
-def song_of(stem: str) -> str:
-    """Return the song of a test excerpt: its name less the number at its end."""
-    match = _TESTING_NAME.match(stem)
-    return match["song"] if match else stem
-
-
-def read_labels(text: str) -> list[str]:
-    """Parse a label file: one code a line, whatever white space is around it."""
-    return [line.strip() for line in text.splitlines() if line.strip()]
-
-
-def index_tree(tree: Path, vocabulary: Vocabulary = IRMAS) -> list[dict[str, Any]]:
+def index_tree(
+    tree: Path, vocabulary: Vocabulary = IRMAS, address: str | None = None
+) -> list[dict[str, Any]]:
     """Read every audio file under ``tree`` into rows of a manifest.
 
-    A file in a folder that is named like an instrument is a training clip of it; a file with a
-    text file of the same name beside it is a test excerpt with the labels in there. Files that
-    cannot be used have a row that says why.
+    Links to files and folders are followed; what is hidden is left out. Small trees are read
+    by threads of this process, and trees of `RAY_FROM_FILES` files or more with Ray; the rows
+    are the same.
 
     Args:
-        tree: An IRMAS tree, whole or in part.
-        vocabulary: The instruments that labels may name.
+        tree: An IRMAS tree, whole or in part, or one in its shape.
+        vocabulary: The instruments that folders and labels may name.
+        address: The Ray cluster to read with, whatever the number of files; its nodes must
+            have the tree at the same path. None reads on this machine.
+
+    Returns:
+        Rows by the columns of `manifest.SCHEMA`, every ``clip_id`` once.
 
     Raises:
-        IrmasError: There is no such directory, or no audio file in it.
+        IrmasError: There is no such directory, no audio file in it, a folder that may not be
+            read, or the cluster cannot be reached or cannot see the tree.
     """
-    if not tree.is_dir():
-        raise IrmasError(f"{tree}: no such directory")
-    files = sorted(path for path in _walk(tree) if path.suffix.lower() in AUDIO_SUFFIXES)
-    if not files:
-        raise IrmasError(f"{tree} holds no audio files; expected folders such as cel/ with WAVs")
-    rows: list[dict[str, Any]] = []
-    with progress("index", len(files), "files") as advance, ThreadPoolExecutor() as pool:
-        for row in pool.map(lambda path: _row(path, tree, vocabulary), files):
-            rows.append(row)
-            advance(1)
-    _join_identical(rows)
+    sources = find_sources(tree)
+    with progress("index", len(sources), "files") as advance:
+        if address or len(sources) >= RAY_FROM_FILES:
+            rows = _read_with_ray(sources, tree, vocabulary, address, advance)
+        else:
+            rows = _read_with_threads(sources, vocabulary, advance)
+    _tell_apart(rows)
+    join_identical(rows)
     return rows
 
 
-def _walk(tree: Path) -> Iterator[Path]:
-    for folder, folders, names in os.walk(tree):
-        # A hidden folder is not the tree's: an archive that is being extracted, a trash.
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in names:
-            if not name.startswith("._"):  # what macOS leaves beside real files
-                yield Path(folder, name)
+def describe(
+    clip_id: str, folder: str, labels: str | bytes | None, vocabulary: Vocabulary
+) -> dict[str, Any]:
+    """Return what a clip's place, name and labels say, with no file being opened.
 
+    Args:
+        clip_id: Path in the tree without suffix, Unicode NFC.
+        folder: Name of the folder that it lies in.
+        labels: What is in its label file; none when it has none.
+        vocabulary: The instruments that folders and labels may name.
 
-def _row(path: Path, tree: Path, vocabulary: Vocabulary) -> dict[str, Any]:
-    stem = unicodedata.normalize("NFC", path.stem)
-    relative = unicodedata.normalize("NFC", path.relative_to(tree).with_suffix("").as_posix())
-    row: dict[str, Any] = {
-        "clip_id": relative,
-        "path": str(path.absolute()),
-        "instruments": [],
-        "problem": None,
-    }
-    labels = path.with_suffix(".txt")
-    if path.parent.name in vocabulary:
-        row["part"] = TRAINING
-        row["instruments"] = [path.parent.name]
+    Returns:
+        The columns ``clip_id``, ``part``, ``instruments``, ``group`` and ``problem``.
+    """
+    stem = clip_id.rpartition("/")[2]
+    problem = None
+    if folder in vocabulary:
+        part, codes = TRAINING, [folder]
+        recording = recording_of(stem)
+        group = f"recording {recording}" if recording else f"file {clip_id}"
         name = parse_training_name(stem)
-        row["group"] = f"recording {name.recording}" if name else f"file {relative}"
-        if name and name.instrument != path.parent.name:
-            row["problem"] = (
-                f"lies in the folder of {path.parent.name} but is named {name.instrument}"
-            )
+        if name and name.instrument != folder:
+            problem = f"name and folder disagree: {name.instrument} in the folder of {folder}"
     else:
-        row["part"] = TESTING
-        row["group"] = f"song {song_of(stem)}"
-        if labels.is_file():
-            row["instruments"] = read_labels(labels.read_text(encoding="utf-8", errors="replace"))
-            unknown = [code for code in row["instruments"] if code not in vocabulary]
-            if unknown:
-                row["problem"] = f"unknown instrument {unknown[0]!r} in its label file"
-            elif not row["instruments"]:
-                row["problem"] = "its label file is empty"
-        else:
-            row["problem"] = "no label file beside it, and its folder is no instrument's"
-    row |= _measure(path)
-    if error := row.pop("unreadable", None):
-        row["problem"] = row["problem"] or error
-    return row
-
-
-def _measure(path: Path) -> dict[str, Any]:
-    """Return what the file itself tells: sizes, digest, and ``unreadable`` when it is."""
-    facts: dict[str, Any] = {}
-    try:
-        with path.open("rb") as file:
-            facts["md5"] = hashlib.file_digest(file, "md5").hexdigest()
-            facts["bytes"] = file.tell()
-        info = soundfile.info(str(path))
-    except (OSError, soundfile.LibsndfileError) as error:
-        reason = getattr(error, "error_string", None) or str(error)
-        return facts | {"unreadable": f"cannot be read as audio: {reason}"}
-    facts |= {
-        "duration_s": info.frames / info.samplerate,
-        "sample_rate": info.samplerate,
-        "channels": info.channels,
+        part, codes = TESTING, [] if labels is None else read_labels(labels)
+        group = f"song {song_of(stem)}"
+        unknown = [code for code in codes if code not in vocabulary]
+        if labels is None:
+            problem = "no label file beside it, and its folder is no instrument's"
+        elif unknown:
+            problem = f"unknown instrument in its label file: {unknown[0]!r}"
+        elif not codes:
+            problem = "its label file is empty"
+    return {
+        "clip_id": clip_id,
+        "part": part,
+        "instruments": codes,
+        "group": group,
+        "problem": problem,
     }
-    if info.frames == 0:
-        facts["unreadable"] = "holds no samples"
-    return facts
 
 
-def _join_identical(rows: list[dict[str, Any]]) -> None:
-    """Put byte-identical files, and with them their whole groups, on one side of any split."""
-    parent = {row["group"]: row["group"] for row in rows}
+def _row(source: Source, vocabulary: Vocabulary) -> dict[str, Any] | None:
+    """Return the row of a file; none for a text file without audio that names no instrument."""
+    unreadable = labels = None
+    if source.labels:
+        try:
+            labels = source.labels.read_bytes()
+        except OSError as error:
+            unreadable = f"its label file cannot be read: {error.strerror}"
+    row = describe(source.clip_id, source.folder, labels, vocabulary)
+    file = source.path or source.labels
+    if source.path:
+        facts = asdict(measure(source.path))
+        problem = unreadable or row["problem"] or facts["problem"]
+    elif unreadable or any(code in vocabulary for code in read_labels(labels or b"")):
+        facts, problem = {}, unreadable or "label file without audio"
+    else:
+        return None
+    path = as_text(str(file))
+    if path != str(file):
+        problem = "its name is not UTF-8"
+    return row | facts | {"path": path, "problem": problem}
 
-    def root(group: str) -> str:
-        while parent[group] != group:
-            parent[group] = parent[parent[group]]
-            group = parent[group]
-        return group
 
-    first: dict[str, str] = {}
-    for row in sorted(rows, key=lambda row: row["clip_id"]):
-        if row.get("md5"):
-            other = first.setdefault(row["md5"], row["group"])
-            low, high = sorted((root(row["group"]), root(other)))
-            parent[high] = low
+def _read_with_threads(
+    sources: list[Source], vocabulary: Vocabulary, advance: Callable[[int], None]
+) -> list[dict[str, Any]]:
+    rows = []
+    with ThreadPoolExecutor() as pool:
+        for row in pool.map(lambda source: _row(source, vocabulary), sources):
+            rows.append(row)
+            advance(1)
+    return [row for row in rows if row]
+
+
+def _read_with_ray(
+    sources: list[Source],
+    tree: Path,
+    vocabulary: Vocabulary,
+    address: str | None,
+    advance: Callable[[int], None],
+) -> list[dict[str, Any]]:
+    # Here, because it takes a second, and most trees are read without.
+    import ray
+
+    from irmas_dist.runtime import ray_running
+
+    batches = [sources[at : at + BATCH_FILES] for at in range(0, len(sources), BATCH_FILES)]
+    with ray_running(address):
+        read = ray.remote(_read_batch).options(scheduling_strategy="SPREAD")
+        at_once = max(8, int(4 * ray.cluster_resources().get("CPU", 1)))
+        running: dict[Any, int] = {}
+        read_rows: dict[int, list[dict[str, Any]]] = {}
+        while len(read_rows) < len(batches):
+            for number in range(len(read_rows) + len(running), len(batches)):
+                if len(running) == at_once:
+                    break
+                running[read.remote(batches[number], tree.absolute(), vocabulary)] = number
+            done, _ = ray.wait(list(running))
+            for task in done:
+                rows = ray.get(task)
+                if rows is None:
+                    raise IrmasError(
+                        f"a node of the cluster does not see {tree.absolute()}; "
+                        "put the tree on storage that all nodes share, or index it without Ray"
+                    )
+                number = running.pop(task)
+                read_rows[number] = rows
+                advance(len(batches[number]))
+    return [row for number in range(len(batches)) for row in read_rows[number]]
+
+
+def _read_batch(
+    sources: list[Source], tree: Path, vocabulary: Vocabulary
+) -> list[dict[str, Any]] | None:
+    """Return the rows of some files; none when this node does not have the tree."""
+    if not tree.is_dir():
+        return None
+    rows = (_row(source, vocabulary) for source in sources)
+    return [row for row in rows if row]
+
+
+def _tell_apart(rows: list[dict[str, Any]]) -> None:
+    """Leave a ``clip_id`` to one of those that have it, and report the others.
+
+    A usable row goes first, then the order of paths decides.
+    """
+    named: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
-        row["group"] = root(row["group"])
+        named[row["clip_id"]].append(row)
+    for clip_id, namesakes in list(named.items()):
+        namesakes.sort(key=lambda row: (row["problem"] is not None, row["path"]))
+        for number, row in enumerate(namesakes[1:], start=2):
+            while (other := f"{clip_id} ({number})") in named:
+                number += 1
+            named[other] = [row]
+            row["clip_id"] = other
+            row["problem"] = row["problem"] or (
+                f"another file has the same name: {namesakes[0]['path']}; rename one"
+            )
