@@ -1,64 +1,228 @@
-"""Splits: no group on two sides, every instrument on both, proportions kept, deterministic."""
+"""Splits: no group torn, every instrument everywhere, proportions kept, few groups moved."""
+
+from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from irmas_dist.corpus.split import SplitSettings, held_out
+from irmas_dist.corpus.split import SplitSettings, held_out, k_folds
 from irmas_dist.errors import IrmasError
+from irmas_dist.instruments import IRMAS
+
+LARGEST = 5
+"""Clips of the largest group of the corpora here."""
+
+
+@dataclass
+class Corpus:
+    """Groups by name, each a list of the label sets of its clips."""
+
+    groups: dict[str, list[frozenset[int]]]
+    instruments: int
+
+    @property
+    def names(self) -> list[str]:
+        return [name for name, clips in self.groups.items() for _ in clips]
+
+    @property
+    def labels(self) -> npt.NDArray[np.uint8]:
+        clips = [clip for clips in self.groups.values() for clip in clips]
+        table = np.zeros((len(clips), self.instruments), np.uint8)
+        for row, clip in enumerate(clips):
+            table[row, list(clip)] = 1
+        return table
+
+    def with_group(self, name: str, clips: list[frozenset[int]]) -> "Corpus":
+        return Corpus({name: clips, **self.groups}, self.instruments)
+
+    def held_out(self, share: float = 0.15, seed: int = 0) -> dict[str, int]:
+        out = held_out(self.names, self.labels, SplitSettings(validation=share, seed=seed))
+        return self.sides(out.astype(int))
+
+    def folds(self, folds: int, seed: int = 0) -> dict[str, int]:
+        return self.sides(k_folds(self.names, self.labels, folds, seed))
+
+    def sides(self, of_clips: npt.NDArray[np.integer]) -> dict[str, int]:
+        """The side of each group, after a look that it has one side only."""
+        sides = dict(zip(self.names, of_clips.tolist(), strict=True))
+        assert [sides[name] for name in self.names] == of_clips.tolist()
+        return sides
+
+    def counts(self, sides: dict[str, int], side: int) -> npt.NDArray[np.int64]:
+        """Clips of each instrument on a side."""
+        there = [sides[name] == side for name in self.names]
+        return self.labels[there].sum(axis=0, dtype=np.int64)
 
 
 @st.composite
-def corpora(draw: st.DrawFn) -> tuple[list[str], np.ndarray]:
-    """Groups of 1 to 5 clips, each of one instrument, at least 4 groups per instrument."""
-    groups: list[str] = []
-    labels: list[int] = []
+def single_label(draw: st.DrawFn, at_least: int = 5) -> Corpus:
+    """Groups of 1 to 5 clips, each of one instrument, some of each of 1 to 6 instruments."""
     instruments = draw(st.integers(1, 6))
+    groups = {
+        f"{instrument}/{group}": [frozenset({instrument})] * draw(st.integers(1, LARGEST))
+        for instrument in range(instruments)
+        for group in range(draw(st.integers(at_least, 30)))
+    }
+    return Corpus(groups, instruments)
+
+
+@st.composite
+def multilabel(draw: st.DrawFn) -> Corpus:
+    """Songs of 1 to 5 excerpts with 1 to 3 of 6 instruments each, some common and some rare."""
+    instruments = 6
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    weights = np.array([1, 2, 3, 5, 8, 13]) / 32
+    groups = {}
+    for song in range(draw(st.integers(20, 80))):
+        line_up = rng.choice(instruments, 3, replace=False, p=weights)
+        groups[f"song {song}"] = [
+            frozenset(rng.choice(line_up, rng.integers(1, 4), replace=False).tolist())
+            for _ in range(rng.integers(1, LARGEST + 1))
+        ]
+    # Enough of the rarest to be on each of five sides whatever the others want.
     for instrument in range(instruments):
-        for group in range(draw(st.integers(4, 30))):
-            clips = draw(st.integers(1, 5))
-            groups += [f"{instrument}/{group}"] * clips
-            labels += [instrument] * clips
-    return groups, np.eye(instruments, dtype=np.uint8)[labels]
+        for extra in range(5):
+            groups[f"solo {instrument}/{extra}"] = [frozenset({instrument})]
+    return Corpus(groups, instruments)
+
+
+def any_corpus() -> st.SearchStrategy[Corpus]:
+    return st.one_of(single_label(), multilabel())
 
 
 @settings(max_examples=60, deadline=None)
-@given(corpora(), st.floats(0.1, 0.4), st.integers(0, 5))
+@given(any_corpus(), st.floats(0.02, 0.98), st.integers(0, 5))
 def test_no_group_is_torn_and_every_instrument_is_on_both_sides(
-    corpus: tuple[list[str], np.ndarray], share: float, seed: int
+    corpus: Corpus, share: float, seed: int
 ) -> None:
-    groups, labels = corpus
-    out = held_out(groups, labels, SplitSettings(validation=share, seed=seed))
-    inside = {group for group, held in zip(groups, out, strict=True) if held}
-    outside = {group for group, held in zip(groups, out, strict=True) if not held}
-    assert not inside & outside
-    assert (labels[out].sum(axis=0) > 0).all()
-    assert (labels[~out].sum(axis=0) > 0).all()
-    # Within one group, of at most five clips, of what was asked for.
-    assert (abs(labels[out].sum(axis=0) - share * labels.sum(axis=0)) <= 5).all()
+    sides = corpus.held_out(share, seed)
+    assert (corpus.counts(sides, 0) > 0).all()
+    assert (corpus.counts(sides, 1) > 0).all()
 
 
-@settings(max_examples=20, deadline=None)
-@given(corpora(), st.randoms())
-def test_the_order_of_clips_does_not_matter(
-    corpus: tuple[list[str], np.ndarray], random: "object"
+@settings(max_examples=60, deadline=None)
+@given(any_corpus(), st.integers(2, 5), st.integers(0, 5))
+def test_no_group_is_torn_and_every_instrument_is_in_every_fold(
+    corpus: Corpus, folds: int, seed: int
 ) -> None:
-    groups, labels = corpus
-    order = list(range(len(groups)))
+    sides = corpus.folds(folds, seed)
+    assert set(sides.values()) == set(range(folds))
+    for fold in range(folds):
+        assert (corpus.counts(sides, fold) > 0).all()
+
+
+@settings(max_examples=60, deadline=None)
+@given(single_label(), st.floats(0.02, 0.98), st.integers(2, 5), st.integers(0, 5))
+def test_shares_are_kept_to_within_the_largest_group(
+    corpus: Corpus, share: float, folds: int, seed: int
+) -> None:
+    total = corpus.labels.sum(axis=0)
+    held = corpus.counts(corpus.held_out(share, seed), 1)
+    assert (abs(held - share * total) <= LARGEST).all()
+    sides = corpus.folds(folds, seed)
+    for fold in range(folds):
+        assert (abs(corpus.counts(sides, fold) - total / folds) <= LARGEST).all()
+
+
+@settings(max_examples=60, deadline=None)
+@given(multilabel(), st.floats(0.1, 0.5), st.integers(0, 5))
+def test_shares_of_several_instruments_a_clip_are_kept_on_the_whole(
+    corpus: Corpus, share: float, seed: int
+) -> None:
+    total = corpus.labels.sum(axis=0)
+    held = corpus.counts(corpus.held_out(share, seed), 1)
+    assert np.mean(abs(held - share * total)) <= LARGEST
+
+
+@settings(max_examples=30, deadline=None)
+@given(any_corpus(), st.randoms(use_true_random=False))
+def test_the_order_of_clips_does_not_matter(corpus: Corpus, random: "object") -> None:
+    names, labels = corpus.names, corpus.labels
+    order = list(range(len(names)))
     random.shuffle(order)
-    out = held_out(groups, labels, SplitSettings())
-    shuffled = held_out([groups[i] for i in order], labels[order], SplitSettings())
-    np.testing.assert_array_equal(shuffled, out[order])
+    shuffled = [names[index] for index in order]
+    out = held_out(names, labels, SplitSettings())
+    np.testing.assert_array_equal(held_out(shuffled, labels[order], SplitSettings()), out[order])
+    folds = k_folds(names, labels, 3, 0)
+    np.testing.assert_array_equal(k_folds(shuffled, labels[order], 3, 0), folds[order])
 
 
-def test_another_seed_holds_out_other_groups() -> None:
-    groups = [str(i // 2) for i in range(200)]
-    labels = np.ones((200, 1), np.uint8)
-    first, second = (held_out(groups, labels, SplitSettings(seed=seed)) for seed in (0, 1))
-    assert (first != second).any()
+@settings(max_examples=60, deadline=None)
+@given(any_corpus(), st.floats(0.05, 0.5), st.lists(st.integers(1, LARGEST), min_size=6))
+def test_a_new_instrument_moves_no_group(corpus: Corpus, share: float, sizes: list[int]) -> None:
+    larger = Corpus(dict(corpus.groups), corpus.instruments + 1)
+    for number, clips in enumerate(sizes):
+        larger.groups[f"new {number}"] = [frozenset({corpus.instruments})] * clips
+    assert larger.held_out(share).items() >= corpus.held_out(share).items()
+    assert larger.folds(5).items() >= corpus.folds(5).items()
 
 
-def test_an_instrument_of_one_group_cannot_be_split() -> None:
-    with pytest.raises(IrmasError, match="too few groups"):
-        held_out(["a", "a"], np.ones((2, 1), np.uint8), SplitSettings())
+@settings(max_examples=60, deadline=None)
+@given(single_label(), st.floats(0.05, 0.5), st.integers(1, LARGEST), st.integers(0, 99))
+def test_a_new_group_moves_no_group_of_another_instrument(
+    corpus: Corpus, share: float, clips: int, name: int
+) -> None:
+    larger = corpus.with_group(f"new {name}", [frozenset({0})] * clips)
+    before, after = corpus.held_out(share), larger.held_out(share)
+    assert all(before[group] == after[group] for group in before if not group.startswith("0/"))
+    before, after = corpus.folds(4), larger.folds(4)
+    assert all(before[group] == after[group] for group in before if not group.startswith("0/"))
+
+
+@settings(max_examples=100, deadline=None)
+@given(single_label(), st.integers(1, LARGEST), st.integers(0, 999), st.data())
+def test_a_new_group_moves_few_groups_of_its_own_instrument(
+    corpus: Corpus, clips: int, name: int, data: st.DataObject
+) -> None:
+    larger = corpus.with_group(f"new {name}", [frozenset({0})] * clips)
+    total = int(corpus.labels[:, 0].sum())
+    largest = max(len(of) for group, of in larger.groups.items() if frozenset({0}) in of)
+    assume(2 * largest <= total)
+    share = data.draw(st.floats(largest / total, 1 - largest / total), "share")
+    folds = data.draw(st.integers(2, min(5, total // largest)), "folds")
+
+    def moved(before: dict[str, int], after: dict[str, int]) -> int:
+        return sum(len(corpus.groups[name]) for name in before if before[name] != after[name])
+
+    assert moved(corpus.held_out(share), larger.held_out(share)) < clips + largest
+    assert moved(corpus.folds(folds), larger.folds(folds)) < (folds - 1) * (clips + largest)
+
+
+@given(st.integers(0, 99))
+@example(0)
+def test_the_seed_decides(seed: int) -> None:
+    corpus = Corpus({str(group): [frozenset({0})] * 2 for group in range(200)}, 1)
+    assert corpus.held_out(seed=seed) == corpus.held_out(seed=seed)
+    assert corpus.held_out(seed=seed) != corpus.held_out(seed=seed + 1)
+    assert corpus.folds(5, seed) == corpus.folds(5, seed)
+    assert corpus.folds(5, seed) != corpus.folds(5, seed + 1)
+
+
+def test_an_instrument_of_too_few_groups_is_named() -> None:
+    groups = [*(f"voice {n}" for n in range(9)), "cello", "cello"]
+    labels = np.stack([IRMAS.encode([name[:3]]) for name in groups])
+    with pytest.raises(IrmasError, match=r"^instrument cel has too few groups of clips \(1\) to"):
+        held_out(groups, labels, SplitSettings(), IRMAS)
+    with pytest.raises(IrmasError, match=r"^instrument number 1 has too few groups"):
+        held_out(groups, labels, SplitSettings())
+    with pytest.raises(IrmasError, match=r"voi has .* \(9\) to be on all 10 sides of a split;"):
+        k_folds(groups[:9], labels[:9], 10, 0, IRMAS)
+
+
+def test_an_instrument_that_was_dealt_along_with_a_rarer_one_is_on_both_sides_still() -> None:
+    a, b = frozenset({0}), frozenset({1})
+    corpus = Corpus({f"both {n}": [a, b, b, b, b, b] for n in range(2)}, 2)
+    corpus.groups |= {f"a {n}": [a] for n in range(3)}
+    for seed in range(20):
+        sides = corpus.held_out(0.4, seed)
+        assert corpus.counts(sides, 0)[1] == corpus.counts(sides, 1)[1] == 5
+
+
+def test_an_instrument_that_nobody_plays_is_no_obstacle() -> None:
+    groups = [str(number) for number in range(20)]
+    labels = np.tile(IRMAS.encode(["voi"]), (20, 1))
+    assert held_out(groups, labels, SplitSettings()).sum() == 3
+    assert np.bincount(k_folds(groups, labels, 4, 0)).tolist() == [5, 5, 5, 5]
