@@ -3,6 +3,8 @@
 import asyncio
 import json
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -150,18 +152,31 @@ def test_a_given_address_goes_before_the_environment(
         jobs.list_jobs(None)
 
 
-def test_tokens(url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_tokens(url: str, tmp_path: Path) -> None:
+    # Each in a process of its own, for Ray keeps the first token that a process used.
     token = os.environ["RAY_AUTH_TOKEN"]
-    monkeypatch.setenv("RAY_AUTH_TOKEN", "wrong" * 8)
-    with pytest.raises(IrmasError, match="refuses this token: set RAY_AUTH_TOKEN"):
-        jobs.list_jobs(url)
-    monkeypatch.delenv("RAY_AUTH_TOKEN")
-    monkeypatch.setenv("HOME", str(tmp_path))
-    with pytest.raises(IrmasError, match="wants a token: set RAY_AUTH_TOKEN"):
-        jobs.list_jobs(url)
+    bare = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("RAY_AUTH_TOKEN", "RAY_AUTH_MODE")
+    } | {"HOME": str(tmp_path)}
+
+    def list_jobs(**environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "irmas_dist", "jobs", "list", "--address", url],
+            env=bare | environment, cwd=tmp_path, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+
+    wrong = list_jobs(RAY_AUTH_TOKEN="wrong" * 8)
+    assert wrong.returncode == 1
+    assert "refuses this token: set RAY_AUTH_TOKEN" in wrong.stderr
+    missing = list_jobs()
+    assert missing.returncode == 1
+    assert "wants a token: set RAY_AUTH_TOKEN" in missing.stderr
+    assert list_jobs(RAY_AUTH_TOKEN=token).returncode == 0
     (tmp_path / ".ray").mkdir()
     (tmp_path / ".ray" / "auth_token").write_text(token + "\n")
-    jobs.list_jobs(url)
+    assert list_jobs().returncode == 0
 
 
 def test_another_ray_is_refused_for_new_jobs_only() -> None:

@@ -143,6 +143,10 @@ class _Watcher(tune.Callback):
         self._number = earlier
         self._open: dict[str, tracking.Run] = {}
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out of Tune's saved state what cannot be saved: open runs, a progress bar."""
+        return {name: self.__dict__[name] for name in ("_recipe", "_group", "_number")}
+
     def on_trial_start(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
