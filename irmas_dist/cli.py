@@ -70,13 +70,13 @@ def render(
     ] = None,
     twin: Annotated[
         bool,
-        typer.Option("--twin", is_eager=True, help="Render every file of IRMAS, 10 GB."),
+        typer.Option("--twin", is_eager=True, help="Render a twin of IRMAS: all its files, 10 GB."),
     ] = False,
     catalogue: Annotated[
         Path | None,
         typer.Option(
             is_eager=True,
-            help="Render every file that training.csv and testing.csv in here list.",
+            help="Render a twin of what training.csv and testing.csv in here list.",
         ),
     ] = None,
     fraction: Annotated[
@@ -184,15 +184,27 @@ def index(
     out: Annotated[Path, typer.Option(help="The manifest to write.")] = Path("manifest.parquet"),
     config: Config = None,
     overrides: Overrides = None,
+    address: Annotated[
+        str | None,
+        typer.Option(help="Ray to read with: 'auto' or an address; none reads on this machine."),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Read a tree of audio files into a manifest."""
     from irmas_dist import output
-    from irmas_dist.corpus.irmas import index_tree
+    from irmas_dist.corpus.groups import settle_conflicts
+    from irmas_dist.corpus.irmas import CorpusSettings, index_tree
     from irmas_dist.corpus.manifest import write_manifest
+    from irmas_dist.corpus.summary import summarise
 
-    vocabulary = _recipe(config, overrides).corpus.vocabulary
-    output.indexed(write_manifest(out, index_tree(tree, vocabulary)), str(out), vocabulary, json)
+    # A recipe brings PyTorch along, which takes seconds; the defaults come without.
+    given = config is not None or overrides
+    corpus = _recipe(config, overrides).corpus if given else CorpusSettings()
+    rows = index_tree(tree, corpus.vocabulary, address)
+    conflicts = settle_conflicts(rows, corpus.conflicts)
+    write_manifest(out, rows)
+    summary = summarise(rows, conflicts, corpus.vocabulary)
+    output.indexed(summary, str(out), corpus.vocabulary, json)
 
 
 @app.command()

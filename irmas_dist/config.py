@@ -5,28 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from irmas_dist.corpus.irmas import CorpusSettings
 from irmas_dist.errors import IrmasError
 from irmas_dist.features.logmel import LogMelSettings
-from irmas_dist.instruments import IRMAS_INSTRUMENTS, Vocabulary
-from irmas_dist.settings import Settings
 from irmas_dist.tracking import TrackingSettings
 from irmas_dist.training.learner import LearnerSettings
 from irmas_dist.training.task import ValidationSettings
-
-
-class CorpusSettings(Settings):
-    """What is in the data set."""
-
-    instruments: dict[str, str] = Field(IRMAS_INSTRUMENTS, min_length=1)
-    """Instruments to tell apart: code, as in folder names and label files, to name."""
-
-    @property
-    def vocabulary(self) -> Vocabulary:
-        """The instruments in order."""
-        return Vocabulary.of(self.instruments)
 
 
 class Recipe(LearnerSettings):

@@ -15,11 +15,10 @@ from irmas_dist.instruments import Vocabulary
 from irmas_dist.terminal import show, write
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from irmas_dist.config import Recipe
     from irmas_dist.corpus.download import DownloadSummary
     from irmas_dist.corpus.render import RenderSummary
+    from irmas_dist.corpus.summary import IndexSummary
     from irmas_dist.features.extract import ExtractSummary
     from irmas_dist.inference.predictor import Predictor
     from irmas_dist.jobs import Job
@@ -90,39 +89,43 @@ def downloaded(summary: "DownloadSummary", machine: bool) -> None:
     )
 
 
-def indexed(table: "pa.Table", path: str, vocabulary: Vocabulary, machine: bool) -> None:
-    """Show how many clips and hours there are of each instrument, and what cannot be used."""
-    rows = table.to_pylist()
-    usable = [row for row in rows if not row["problem"]]
-    problems = {row["clip_id"]: row["problem"] for row in rows if row["problem"]}
-    per = {
-        code: {
-            part: [r for r in usable if r["part"] == part and code in r["instruments"]]
-            for part in ("training", "testing")
-        }
-        for code in vocabulary.codes
-    }
-    hours = sum(row["duration_s"] for row in usable) / 3600
+def indexed(summary: "IndexSummary", path: str, vocabulary: Vocabulary, machine: bool) -> None:
+    """Show how many clips and hours there are of each instrument, and what is wrong."""
     if machine:
-        clips = {c: {p: len(r) for p, r in parts.items()} for c, parts in per.items()}
-        as_json({"path": path, "clips": len(usable), "hours": hours, "per_instrument": clips,
-                 "problems": problems})  # fmt: skip
+        as_json({"path": path} | asdict(summary))
         return
-    grid = Table("instrument", *(f"{part} {what}" for part in ("training", "testing")
+    grid = Table("instrument", *(f"{part} {what}" for part in summary.groups
                                  for what in ("clips", "hours")))  # fmt: skip
-    for code, parts in per.items():
-        cells = [
-            text
-            for found in parts.values()
-            for text in (str(len(found)), f"{sum(r['duration_s'] for r in found) / 3600:.2f}")
-        ]
+    for code, clips in summary.per_instrument.items():
+        hours = summary.hours_per_instrument[code]
+        cells = [text for part in clips for text in (f"{clips[part]:,}", f"{hours[part]:.2f}")]
         grid.add_row(vocabulary.name(code), *cells)
     show(grid)
-    for clip, problem in list(problems.items())[:10]:
-        show(escape(f"unusable: {clip}: {problem}"))
-    if len(problems) > 10:
-        show(f"… and {len(problems) - 10} more; all are in the manifest's column 'problem'")
-    show(escape(f"{len(usable)} clips, {hours:.2f} hours, {len(problems)} unusable: {path}"))
+    for kind, count in summary.problem_kinds.items():
+        show(escape(f"unusable, {count:,}: {kind}"))
+    _first("unusable", [f"{clip}: {why}" for clip, why in summary.problems.items()], "problem")
+    _first("same audio, different labels", [
+        "; ".join(f"{clip} ({', '.join(codes)})" for clip, codes in conflict.clips.items())
+        for conflict in summary.conflicts
+    ], "md5")  # fmt: skip
+    _first("in training and in testing", summary.in_both_parts, "group")
+    groups = " and ".join(f"{count:,} of {part}" for part, count in summary.groups.items())
+    show(
+        escape(
+            f"{summary.clips:,} clips, {summary.hours:.2f} hours, groups: {groups}; "
+            f"{len(summary.problems):,} unusable, {len(summary.conflicts):,} with identical audio "
+            f"and different labels: {path}"
+        )
+    )
+
+
+def _first(heading: str, lines: Sequence[str], column: str, at_most: int = 5) -> None:
+    """Show the first of many lines, and where in the manifest the rest can be found."""
+    for line in lines[:at_most]:
+        show(escape(f"{heading}: {line}"))
+    if len(lines) > at_most:
+        more = len(lines) - at_most
+        show(f"{heading}: … and {more:,} more; see the manifest's column '{column}'")
 
 
 def extracted(summary: "ExtractSummary", machine: bool) -> None:

@@ -1,12 +1,15 @@
 """Starting Ray, or joining it."""
 
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import ray
 
 from irmas_dist.errors import IrmasError
+
+CONNECT_TIMEOUT_S = 5.0
 
 
 @contextmanager
@@ -25,6 +28,7 @@ def ray_running(address: str | None = None) -> Iterator[None]:
         yield
         return
     target = address or os.environ.get("RAY_ADDRESS") or "local"
+    _require_answer(target)
     # A dashboard costs seconds and memory, and a cluster that is joined has its own.
     options = {"include_dashboard": False} if target == "local" else {}
     # Reports of an epoch would otherwise be looked at every two seconds only.
@@ -38,6 +42,20 @@ def ray_running(address: str | None = None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _require_answer(address: str) -> None:
+    """Refuse an address where nothing listens: Ray itself would try for minutes."""
+    host, colon, port = address.rpartition(":")
+    if not colon or "://" in address or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=CONNECT_TIMEOUT_S).close()
+    except OSError as error:
+        raise IrmasError(
+            f"no Ray cluster answers at {address} ({error.strerror or error}); start one with "
+            "'ray start --head', or leave --address out to use this machine alone"
+        ) from error
 
 
 def gpus() -> float:

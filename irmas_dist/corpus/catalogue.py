@@ -9,7 +9,6 @@ under 2,261 recording IDs in training there are 2,242 recordings.
 import csv
 import io
 import lzma
-import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -17,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from irmas_dist import storage
-from irmas_dist.corpus.irmas import parse_training_name, song_of
 from irmas_dist.corpus.manifest import TESTING, TRAINING
+from irmas_dist.corpus.names import parse_training_name, recording_of, song_of
 from irmas_dist.corpus.performance import GROOVES
 from irmas_dist.corpus.plan import (
     EXCERPT_S,
@@ -34,7 +33,7 @@ from irmas_dist.instruments import IRMAS
 COLUMNS = {TRAINING: ("path", "md5"), TESTING: ("path", "md5", "instruments")}
 """The columns that the table of each part must have."""
 
-DRUMS = {
+DRUMS_SHARE = {
     "pop_roc": 417 / 477,
     "jaz_blu": 215 / 281,
     "cla": 3 / 603,
@@ -140,7 +139,8 @@ def _read_part(directory: Path | None, part: str) -> list[CatalogueEntry]:
         raise IrmasError(f"{file} is not CSV in UTF-8: {error}") from error
     for column in COLUMNS[part]:
         if column not in columns:
-            raise IrmasError(f"{file} has no column {column!r}; it needs {', '.join(COLUMNS[part])}")
+            needed = ", ".join(COLUMNS[part])
+            raise IrmasError(f"{file} has no column {column!r}; it needs {needed}")
     return [_entry(row, part, f"{file}, line {line}") for line, row in rows]
 
 
@@ -183,23 +183,22 @@ def _join(entries: Sequence[CatalogueEntry]) -> dict[str, list[CatalogueEntry]]:
 
 
 def _recording_name(entry: CatalogueEntry) -> str:
-    stem = unicodedata.normalize("NFC", PurePosixPath(entry.path).stem)
+    stem = _stem(entry)
     if entry.part == TESTING:
         return f"{TESTING}/{song_of(stem)}"
-    name = parse_training_name(stem)
-    return f"{TRAINING}/{name.recording if name else stem}"
+    return f"{TRAINING}/{recording_of(stem) or stem}"
 
 
 def _recording(key: str, entries: Sequence[CatalogueEntry], seed: int) -> Recording:
     rng = generator(seed, key)
     training = entries[0].part == TRAINING
-    tags = [tag for entry in entries if training for tag in _tags(entry)]
+    names = [name for entry in entries if training and (name := parse_training_name(_stem(entry)))]
     shares = [count / sum(GENRES.values()) for count in GENRES.values()]
     drawn = str(rng.choice(list(GENRES), p=shares))
-    genre = next((tag for tag in tags if tag in GENRES), drawn)
-    drums = bool(rng.random() < DRUMS[genre])
-    if "dru" in tags or "nod" in tags:
-        drums = "dru" in tags
+    genre = next((name.genre for name in names if name.genre in GENRES), drawn)
+    drums = bool(rng.random() < DRUMS_SHARE[genre])
+    if said := {name.drums for name in names} - {None}:
+        drums = True in said
     if drums and genre not in GROOVES:
         genre = "pop_roc"  # three classical clips of IRMAS have drums: there is no groove for them
     passages: dict[str, int] = {}
@@ -213,6 +212,5 @@ def _recording(key: str, entries: Sequence[CatalogueEntry], seed: int) -> Record
     return Recording(key, tuple(clips), drums, genre, label_files=not training)
 
 
-def _tags(entry: CatalogueEntry) -> list[str]:
-    """Return what is in brackets after the instrument: ``cla`` alone may mean either."""
-    return re.findall(r"\[([^\]]*)\]", PurePosixPath(entry.path).name)[1:]
+def _stem(entry: CatalogueEntry) -> str:
+    return unicodedata.normalize("NFC", PurePosixPath(entry.path).stem)

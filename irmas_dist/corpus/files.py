@@ -9,7 +9,8 @@ from pathlib import Path
 from irmas_dist.errors import IrmasError
 
 AUDIO_SUFFIXES = frozenset(
-    [".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au", ".caf", ".w64", ".m4a", ".aac", ".wma"]
+    {".aac", ".aif", ".aifc", ".aiff", ".au", ".caf", ".flac"}
+    | {".m4a", ".mp3", ".ogg", ".opus", ".w64", ".wav", ".wma"}
 )
 """Files that get a row; for those that libsndfile cannot decode it says so."""
 
@@ -32,7 +33,7 @@ class Source:
 
 
 def find_sources(tree: Path) -> list[Source]:
-    """List the audio files of a tree, and the text files that stand alone.
+    """List the audio files of a tree, and the text files without audio of their name.
 
     Links to files and folders are followed; what is hidden is left out.
 

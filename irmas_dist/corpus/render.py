@@ -23,8 +23,8 @@ from pydantic import Field
 
 from irmas_dist import storage, terminal
 from irmas_dist.corpus.band import form_band
+from irmas_dist.corpus.files import AUDIO_SUFFIXES
 from irmas_dist.corpus.general_midi import BACKING, playable
-from irmas_dist.corpus.irmas import AUDIO_SUFFIXES
 from irmas_dist.corpus.plan import Clip, Recording, generator, plan_testing, plan_training
 from irmas_dist.corpus.soundfont import SAMPLE_RATE, prepared_soundfonts
 from irmas_dist.corpus.synthesis import Audio, render_passage
@@ -223,9 +223,13 @@ def refuse_strangers(out: Path, recordings: Sequence[Recording]) -> None:
 
 
 def audio_files(tree: Path) -> Iterator[str]:
-    """Yield the paths of the audio files in a tree, relative to it, in Unicode NFD."""
+    """Yield the paths of the audio files in a tree, relative to it, in Unicode NFD.
+
+    What is hidden is left out: macOS leaves ``._name.wav`` beside real files.
+    """
     for name in storage.list_files(tree, recursive=True):
-        if Path(name).suffix.lower() in AUDIO_SUFFIXES:
+        hidden = any(part.startswith(".") for part in Path(name).parts)
+        if Path(name).suffix.lower() in AUDIO_SUFFIXES and not hidden:
             yield unicodedata.normalize("NFD", name)
 
 

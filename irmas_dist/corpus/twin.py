@@ -4,7 +4,7 @@ A twin shows at full size, without the real audio, that the whole road works: na
 identical files, memory, hours. Its music is `render`'s, and so are its limits.
 
 What was rendered already is not rendered again. A record at the root of the tree says what all
-audio in it was made from: seed, soundfonts, catalogue, the code of this room and the libraries
+audio in it was made from: seed, soundfonts, catalogue, and the renderer, with the libraries
 below it. It is written before the first file, files appear whole or not at all, and those of
 another record are deleted before it is replaced; so a file that is there and has its size is the
 file that would be rendered. Only a change by hand that keeps the size goes unseen.
@@ -36,6 +36,19 @@ from irmas_dist.instruments import IRMAS
 
 RECORD = "rendering.json"
 """At the root of a twin: what its audio was made from."""
+
+RENDERER = (
+    "band",
+    "catalogue",
+    "general_midi",
+    "names",
+    "performance",
+    "plan",
+    "render",
+    "soundfont",
+    "synthesis",
+)
+"""Modules of this room that the audio depends on: when one changes, a twin is rendered anew."""
 
 
 class TwinSettings(SoundSettings):
@@ -88,13 +101,13 @@ def _provenance(settings: TwinSettings, entries: Sequence[CatalogueEntry]) -> di
     with prepared_soundfonts(settings.soundfonts) as soundfonts:
         played = [hashlib.sha256(Path(copy).read_bytes()).hexdigest() for copy in soundfonts]
     code = hashlib.sha256()
-    for source in sorted(Path(__file__).parent.glob("*.py")):
-        code.update(source.read_bytes())
+    for module in RENDERER:
+        code.update(Path(__file__).with_name(f"{module}.py").read_bytes())
     return {
         "seed": settings.seed,
         "soundfonts": played,
         "catalogue": hashlib.sha256(repr(sorted(map(repr, entries))).encode()).hexdigest(),
-        "code": code.hexdigest(),
+        "renderer": code.hexdigest(),
         "libraries": {name: version(name) for name in ("numpy", "symusic", "soundfile")},
     }
 

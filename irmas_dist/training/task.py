@@ -47,7 +47,7 @@ def load_task(location: str, settings: ValidationSettings) -> Task:
     info = read_info(location)
     clips = read_clips(location, TRAINING)
     try:
-        out = held_out(clips.groups, clips.labels, settings)
+        out = held_out(clips.groups, clips.labels, settings, info.vocabulary)
     except IrmasError as error:
         raise IrmasError(f"{location} cannot be split for validation: {error}") from error
     aside = clips.select(np.flatnonzero(out))

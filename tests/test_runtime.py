@@ -1,0 +1,43 @@
+"""Joining a Ray cluster: what is not there is told at once."""
+
+import time
+
+import pytest
+
+from irmas_dist.errors import IrmasError
+from irmas_dist.runtime import ray_running
+from tests.ray_cluster import free_port
+
+
+@pytest.fixture
+def no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a process that has not started Ray, whatever other tests have done."""
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+
+
+@pytest.mark.usefixtures("no_ray")
+def test_an_address_where_nothing_listens_is_refused_at_once() -> None:
+    address = f"127.0.0.1:{free_port()}"
+    began = time.monotonic()
+    with (
+        pytest.raises(IrmasError, match=f"no Ray cluster answers at {address}"),
+        ray_running(address),
+    ):
+        pass
+    assert time.monotonic() - began < 10
+
+
+@pytest.mark.usefixtures("no_ray")
+def test_ray_address_is_joined_when_none_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    address = f"127.0.0.1:{free_port()}"
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    with pytest.raises(IrmasError, match=address), ray_running():
+        pass
+
+
+def test_a_ray_that_is_there_is_used_and_left_running(ray_cluster: None) -> None:
+    import ray
+
+    with ray_running():
+        assert ray.is_initialized()
+    assert ray.is_initialized()
