@@ -1,18 +1,15 @@
 """The commands: parsing and printing only. Heavy imports wait until a command needs them."""
 
 from collections.abc import Sequence
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
+from irmas_dist.cli_corpus import Part, download, index, render
 from irmas_dist.cli_jobs import jobs_app, submit
 from irmas_dist.errors import IrmasError
-from irmas_dist.shell import Address, Config, DryRun, Json, Overrides, quiet
-
-if TYPE_CHECKING:
-    from irmas_dist.config import Recipe
+from irmas_dist.shell import Address, Config, DryRun, Json, Overrides, quiet, read_recipe
 
 app = typer.Typer(
     name="irmas",
@@ -23,8 +20,8 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 
-app.command(context_settings={"allow_interspersed_args": False})(submit)
-app.add_typer(jobs_app, name="jobs")
+for command in (render, download, index):
+    app.command()(command)
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -43,170 +40,6 @@ def run(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _recipe(config: Path | None, overrides: list[str] | None) -> "Recipe":
-    from irmas_dist.config import load_recipe
-
-    return load_recipe(config, overrides or ())
-
-
-def _without_twin(context: typer.Context, count: int | None) -> int | None:
-    if count is not None and (context.params["twin"] or context.params["catalogue"]):
-        raise typer.BadParameter("a twin has as many as its catalogue lists")
-    return count
-
-
-def _with_twin(context: typer.Context, fraction: float | None) -> float | None:
-    if fraction is not None and not (context.params["twin"] or context.params["catalogue"]):
-        raise typer.BadParameter("only a twin has fractions; name one with --twin or --catalogue")
-    return fraction
-
-
-@app.command()
-@quiet
-def render(
-    out: Annotated[Path, typer.Argument(help="Where to make the tree.")],
-    soundfont: Annotated[
-        list[Path] | None, typer.Option(help="General MIDI soundfont (.sf2). May be repeated.")
-    ] = None,
-    twin: Annotated[
-        bool,
-        typer.Option("--twin", is_eager=True, help="Render a twin of IRMAS: all its files, 10 GB."),
-    ] = False,
-    catalogue: Annotated[
-        Path | None,
-        typer.Option(
-            is_eager=True,
-            help="Render a twin of what training.csv and testing.csv in here list.",
-        ),
-    ] = None,
-    fraction: Annotated[
-        float | None,
-        typer.Option(
-            min=0,
-            max=1,
-            callback=_with_twin,
-            help="Share of the twin's recordings, of each instrument at least one.",
-            show_default="1",
-        ),
-    ] = None,
-    recordings: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            callback=_without_twin,
-            help="Training recordings per instrument.",
-            show_default="20",
-        ),
-    ] = None,
-    clips: Annotated[
-        int | None,
-        typer.Option(
-            min=1, callback=_without_twin, help="Clips of each recording.", show_default="3"
-        ),
-    ] = None,
-    songs: Annotated[
-        int | None,
-        typer.Option(min=0, callback=_without_twin, help="Test songs.", show_default="40"),
-    ] = None,
-    excerpts: Annotated[
-        int | None,
-        typer.Option(
-            min=1, callback=_without_twin, help="Excerpts of each test song.", show_default="3"
-        ),
-    ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="The same seed renders the same bytes.")] = 0,
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes; none means all cores.")
-    ] = None,
-    json: Json = False,
-) -> None:
-    """Render an IRMAS-shaped tree of audio from a soundfont, or a twin of IRMAS itself."""
-    from irmas_dist import output
-    from irmas_dist.corpus.render import RenderSettings
-    from irmas_dist.corpus.render import render as render_tree
-    from irmas_dist.corpus.twin import TwinSettings, render_twin
-
-    given: dict[str, Any] = {
-        "soundfonts": soundfont,
-        "seed": seed,
-        "workers": workers,
-        "catalogue": catalogue,
-        "fraction": fraction,
-        "recordings": recordings,
-        "clips_per_recording": clips,
-        "songs": songs,
-        "excerpts_per_song": excerpts,
-    }
-    given = {name: value for name, value in given.items() if value is not None}
-    if twin or catalogue:
-        summary = render_twin(out, TwinSettings(**given))
-    else:
-        summary = render_tree(out, RenderSettings(**given))
-    output.rendered(summary, json)
-
-
-class Part(StrEnum):
-    """Parts of IRMAS."""
-
-    TRAINING = "training"
-    TESTING = "testing"
-
-
-@app.command()
-@quiet
-def download(
-    out: Annotated[Path, typer.Argument(help="Where to make the tree.")],
-    part: Annotated[
-        list[Part] | None, typer.Option(help="Part to fetch; none means both. May be repeated.")
-    ] = None,
-    base_url: Annotated[
-        str | None,
-        typer.Option(help="Mirror with the archives at <base-url>/<name>; none means Zenodo."),
-    ] = None,
-    keep_archives: Annotated[
-        bool, typer.Option("--keep-archives", help="Keep the archives beside what is in them.")
-    ] = False,
-    json: Json = False,
-) -> None:
-    """Fetch the IRMAS data set, or what is missing of it."""
-    from irmas_dist import output
-    from irmas_dist.corpus.download import download as fetch
-
-    parts = part or list(Part)
-    summary = fetch(out, base_url=base_url, parts=parts, keep_archives=keep_archives)
-    output.downloaded(summary, json)
-
-
-@app.command()
-@quiet
-def index(
-    tree: Annotated[Path, typer.Argument(help="Root of an IRMAS tree, whole or in part.")],
-    out: Annotated[Path, typer.Option(help="The manifest to write.")] = Path("manifest.parquet"),
-    config: Config = None,
-    overrides: Overrides = None,
-    address: Annotated[
-        str | None,
-        typer.Option(help="Ray to read with: 'auto' or an address; none reads on this machine."),
-    ] = None,
-    json: Json = False,
-) -> None:
-    """Read a tree of audio files into a manifest."""
-    from irmas_dist import output
-    from irmas_dist.corpus.groups import settle_conflicts
-    from irmas_dist.corpus.irmas import CorpusSettings, index_tree
-    from irmas_dist.corpus.manifest import write_manifest
-    from irmas_dist.corpus.summary import summarise
-
-    # A recipe brings PyTorch along, which takes seconds; the defaults come without.
-    given = config is not None or overrides
-    corpus = _recipe(config, overrides).corpus if given else CorpusSettings()
-    rows = index_tree(tree, corpus.vocabulary, address)
-    conflicts = settle_conflicts(rows, corpus.conflicts)
-    write_manifest(out, rows)
-    summary = summarise(rows, conflicts, corpus.vocabulary)
-    output.indexed(summary, str(out), corpus.vocabulary, json)
-
-
 @app.command()
 @quiet
 def extract(
@@ -221,7 +54,7 @@ def extract(
     """Compute log-mel spectrograms with Ray Data."""
     from irmas_dist import output
 
-    recipe = _recipe(config, overrides)
+    recipe = read_recipe(config, overrides)
     if dry_run:
         return output.recipe(recipe, json)
     from irmas_dist.corpus.manifest import read_manifest
@@ -253,7 +86,7 @@ def train(
     """Train a model, data-parallel with Ray Train."""
     from irmas_dist import output
 
-    recipe = _recipe(config, overrides)
+    recipe = read_recipe(config, overrides)
     if dry_run:
         return output.recipe(recipe, json)
     from irmas_dist import stages
@@ -297,7 +130,7 @@ def sweep(
     from irmas_dist import output
     from irmas_dist.search.space import load_space
 
-    recipe = _recipe(config, overrides)
+    recipe = read_recipe(config, overrides)
     searched = load_space(space, recipe)
     if dry_run:
         return output.recipe(recipe, json)
@@ -405,3 +238,7 @@ def demo(
     except ModuleNotFoundError as error:
         raise IrmasError(f"the demo needs {error.name}: pip install 'irmas-dist[demo]'") from error
     output.demonstrated(whole.demo(out, trials), json)
+
+
+app.command(context_settings={"allow_interspersed_args": False})(submit)
+app.add_typer(jobs_app, name="jobs")

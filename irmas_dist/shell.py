@@ -8,13 +8,16 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Annotated, ParamSpec, TypeVar
 
 import typer
 from rich.markup import escape
 
 from irmas_dist.errors import IrmasError
 from irmas_dist.terminal import chatter_to, say
+
+if TYPE_CHECKING:
+    from irmas_dist.config import Recipe
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -97,3 +100,10 @@ def _log_path(command: str) -> Path:
     except OSError:
         return Path(tempfile.gettempdir(), name)
     return log
+
+
+def read_recipe(config: Path | None, overrides: list[str] | None) -> "Recipe":
+    """Read the recipe that ``--config`` and ``--set`` ask for."""
+    from irmas_dist.config import load_recipe
+
+    return load_recipe(config, overrides or ())
