@@ -92,6 +92,7 @@ def demo(out: Path, trials: int) -> dict[str, Any]:
     with clock.stage("evaluate", "Fitting the thresholds, scoring the test excerpts"):
         stages.refit_thresholds(model, best.thresholds)
         evaluation = stages.evaluate(model, features, model)
+        stages.log_evaluation(best, evaluation, "test excerpts")
     with clock.stage("baselines", "Measuring the baselines on the same excerpts"):
         baselines = _baselines(table, evaluation.scores, vocabulary, best)
     stages.report(model, evaluation.scores, report, baselines)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from irmas_dist.errors import IrmasError
 from irmas_dist.instruments import Vocabulary
@@ -94,7 +94,7 @@ def indexed(summary: "IndexSummary", path: str, vocabulary: Vocabulary, machine:
     if machine:
         as_json({"path": path} | asdict(summary))
         return
-    grid = Table("instrument", *(f"{part} {what}" for part in summary.groups
+    grid = Table(Column("instrument", no_wrap=True), *(f"{part} {what}" for part in summary.groups
                                  for what in ("clips", "hours")))  # fmt: skip
     for code, clips in summary.per_instrument.items():
         hours = summary.hours_per_instrument[code]
@@ -167,19 +167,20 @@ def swept(summary: "SweepSummary", machine: bool) -> None:
     if machine:
         as_json({"path": summary.path, "trials": summary.trials, "seconds": summary.seconds})
         return
-    show(trial_table(summary.trials[:10]))
+    show(trial_table(summary.trials[:5]))
     show(escape(f"best recipe: {Path(summary.path, 'best.yaml')}"))
 
 
 def trial_table(trials: Sequence[Mapping[str, Any]]) -> Table:
-    """Lay trials out side by side, with the values that were drawn for them."""
-    names = sorted({name for trial in trials for name in trial["params"]})
-    grid = Table("trial", "state", "macro F1", "epochs", *names)
-    for trial in trials:
-        value = "" if trial["value"] is None else f"{trial['value']:.3f}"
-        drawn = (trial["params"].get(name, "") for name in names)
-        cells = (f"{v:.3g}" if isinstance(v, float) else str(v) for v in drawn)
-        grid.add_row(str(trial["number"]), trial["state"], value, str(trial["epochs"]), *cells)
+    """One column per trial, with how it ended and the values that were drawn for it."""
+    grid = Table(Column("trial", no_wrap=True), *(str(trial["number"]) for trial in trials))
+    grid.add_row("state", *(trial["state"] for trial in trials))
+    values = (trial["value"] for trial in trials)
+    grid.add_row("macro F1", *("" if value is None else f"{value:.3f}" for value in values))
+    grid.add_row("epochs", *(str(trial["epochs"]) for trial in trials), end_section=True)
+    for name in sorted({name for trial in trials for name in trial["params"]}):
+        drawn = (trial["params"].get(name, "") for trial in trials)
+        grid.add_row(name, *(f"{v:.3g}" if isinstance(v, float) else str(v) for v in drawn))
     return grid
 
 
@@ -200,7 +201,9 @@ def evaluated(evaluation: "Evaluation", machine: bool) -> None:
 
 def instrument_table(instruments: Sequence[Mapping[str, Any]]) -> Table:
     """One row per instrument: precision, recall, F1, AP and threshold."""
-    grid = Table("instrument", "clips", "precision", "recall", "F1", "AP", "threshold")
+    grid = Table(
+        Column("instrument", no_wrap=True), "clips", "precision", "recall", "F1", "AP", "threshold"
+    )
     for row in instruments:
         values = (row[key] for key in ("precision", "recall", "f1", "ap", "threshold"))
         grid.add_row(row["name"], str(row["clips"]), *(f"{value:.3f}" for value in values))
@@ -278,7 +281,7 @@ def job_list(found: Sequence["Job"], machine: bool) -> None:
     if machine:
         as_json({"jobs": [asdict(job) for job in found]})
         return
-    grid = Table("job", "status", "started", "ended", "command")
+    grid = Table(Column("job", no_wrap=True), "status", "started", "ended", "command")
     for job in found:
         times = (f"{when:%Y-%m-%d %H:%M:%S}" if when else "" for when in (job.started, job.ended))
         grid.add_row(job.submission_id, job.status.value.lower(), *times, escape(job.entrypoint))
@@ -291,6 +294,7 @@ def demonstrated(summary: Mapping[str, Any], machine: bool) -> None:
         as_json(summary)
         return
     rows = {"this model": summary["metrics"], **summary["baselines"]}
+    show(trial_table(summary["trials"][:5]))
     show(instrument_table(summary["per_instrument"]))
     show(metric_table(rows))
     for name, path in summary["paths"].items():

@@ -114,6 +114,17 @@ def evaluate(model: str, features: str, out: str, part: str = TESTING) -> Evalua
     return judge(predictor.description, scores, path)
 
 
+def log_evaluation(recipe: Recipe, evaluation: Evaluation, name: str) -> None:
+    """Log how a model does as a W&B run of its own, with a table of the instruments."""
+    run = tracking.start_run(
+        recipe.tracking, name=name, job_type="evaluate", config=recipe.model_dump(mode="json")
+    )
+    run.summarise(evaluation.metrics)
+    rows = [list(row.values()) for row in evaluation.instruments]
+    run.table("instruments", list(evaluation.instruments[0]), rows)
+    run.close()
+
+
 def judge(description: ModelDescription, scores: Scores, path: str) -> Evaluation:
     """Apply a model's thresholds to scores.
 

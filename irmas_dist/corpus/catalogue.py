@@ -14,8 +14,10 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from irmas_dist import storage
+from irmas_dist.corpus.groups import join_identical
 from irmas_dist.corpus.manifest import TESTING, TRAINING
 from irmas_dist.corpus.names import parse_training_name, recording_of, song_of
 from irmas_dist.corpus.performance import GROOVES
@@ -162,23 +164,14 @@ def _entry(row: Mapping[str, str | None], part: str, where: str) -> CatalogueEnt
 
 def _join(entries: Sequence[CatalogueEntry]) -> dict[str, list[CatalogueEntry]]:
     """Return the files of each recording, in order of path, under the first of its names."""
-    root: dict[str, str] = {}
-    first: dict[str, str] = {}
-
-    def find(name: str) -> str:
-        while root[name] != name:
-            name = root[name]
-        return name
-
-    for entry in entries:
-        name = _recording_name(entry)
-        root.setdefault(name, name)
-        if entry.md5:
-            low, high = sorted((find(name), find(first.setdefault(entry.md5, name))))
-            root[high] = low
+    rows: list[dict[str, Any]] = [
+        {"clip_id": entry.path, "group": _recording_name(entry), "md5": entry.md5, "problem": None}
+        for entry in entries
+    ]
+    join_identical(rows)
     recordings: dict[str, list[CatalogueEntry]] = defaultdict(list)
-    for entry in sorted(entries, key=lambda entry: entry.path):
-        recordings[find(_recording_name(entry))].append(entry)
+    for entry, row in sorted(zip(entries, rows, strict=True), key=lambda pair: pair[0].path):
+        recordings[row["group"]].append(entry)
     return recordings
 
 
