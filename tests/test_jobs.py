@@ -274,10 +274,19 @@ def dropping_proxy(
     try:
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", drops
     finally:
-        loop.call_soon_threadsafe(server.close)
+        asyncio.run_coroutine_threadsafe(_end(server), loop).result()
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
+
+
+async def _end(server: asyncio.Server) -> None:
+    """Close a server and everything that its connections still wait for."""
+    server.close()
+    waiting = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in waiting:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
 
 
 @contextmanager

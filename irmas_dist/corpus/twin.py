@@ -41,6 +41,7 @@ RENDERER = (
     "band",
     "catalogue",
     "general_midi",
+    "groups",
     "names",
     "performance",
     "plan",
