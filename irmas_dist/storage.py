@@ -76,6 +76,13 @@ def make_directory(location: str | os.PathLike[str]) -> None:
         filesystem.create_dir(path, recursive=True)
 
 
+def remove(location: str | os.PathLike[str]) -> None:
+    """Delete one file, if it is there."""
+    filesystem, path = resolve(location)
+    if exists(location):
+        filesystem.delete_file(path)
+
+
 def remove_directory(location: str | os.PathLike[str]) -> None:
     """Delete a directory and all that is in it."""
     filesystem, path = resolve(location)

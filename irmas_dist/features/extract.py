@@ -78,6 +78,8 @@ def extract(
     blocks = [pa.Table.from_pylist(piece, manifests.SCHEMA) for piece in _cut(pending, cores)]
     with progress("extract", len(pending), "clips") as advance:
         if blocks:
+            # Until all are there again, nobody must take the store for whole.
+            storage.remove(storage.join(out, "features.json"))
             shards = ray.data.from_arrow(blocks).map_batches(
                 _extract_shard,
                 batch_size=None,

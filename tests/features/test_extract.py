@@ -92,6 +92,30 @@ def test_a_corrupt_file_is_a_reject_and_files_added_later_are_computed(
     assert (summary.clips, summary.computed) == (2, 1)
 
 
+def test_a_store_that_is_being_extended_is_not_taken_for_whole(
+    tmp_path: Path, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tone = np.sin(np.arange(44_100) / 20).astype(np.float32)
+    for name in ("first", "second"):
+        (tmp_path / "tree" / "pia").mkdir(parents=True, exist_ok=True)
+        soundfile.write(tmp_path / "tree" / "pia" / f"{name}.wav", tone, 44_100)
+        write_manifest(tmp_path / "m.parquet", index_tree(tmp_path / "tree"))
+        if name == "first":
+            run(tmp_path / "m.parquet", tmp_path / "store", recipe)
+            store.read_info(str(tmp_path / "store"))
+
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("irmas_dist.features.extract._finish", die)
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path / "m.parquet", tmp_path / "store", recipe)
+    with pytest.raises(IrmasError, match="not a finished feature store"):
+        store.read_info(str(tmp_path / "store"))
+    assert run(tmp_path / "m.parquet", tmp_path / "store", recipe).clips == 2
+
+
 def test_nothing_usable_is_an_error(tmp_path: Path, recipe: Recipe) -> None:
     (tmp_path / "tree" / "pia").mkdir(parents=True)
     (tmp_path / "tree" / "pia" / "bad.wav").write_text("no audio")
