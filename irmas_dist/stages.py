@@ -63,8 +63,8 @@ def train(recipe: Recipe, features: str, out: str, workers: WorkerSettings) -> M
     """Train a recipe and write its model directory; go on where an earlier run was cut short.
 
     Raises:
-        IrmasError: ``out`` holds a finished model of another recipe, the features do not go
-            with the recipe, or training failed.
+        IrmasError: ``out`` holds a model of another recipe, finished or not, the features do
+            not go with the recipe, or training failed.
     """
     settings = recipe.model_dump(mode="json")
     if storage.exists(storage.join(out, "model.json")):
@@ -72,7 +72,14 @@ def train(recipe: Recipe, features: str, out: str, workers: WorkerSettings) -> M
         if finished.recipe != settings:
             raise IrmasError(f"{out} holds a model of another recipe; choose another directory")
         return finished
+    begun = storage.join(out, "recipe.json")
+    if storage.exists(begun) and storage.read_json(begun) != settings:
+        raise IrmasError(
+            f"{out} holds an unfinished training of another recipe; finish that one, "
+            "delete it, or choose another directory"
+        )
     task = open_task(features, recipe)
+    storage.write_json(begun, settings)
     name = out.rstrip("/").rsplit("/", 1)[-1]
     run = tracking.start_run(recipe.tracking, name=name, job_type="train", config=settings)
     failed = True
@@ -83,6 +90,7 @@ def train(recipe: Recipe, features: str, out: str, workers: WorkerSettings) -> M
             )
         best = {f"best_{key}": value for key, value in description.scores.items()}
         run.summarise({**best, "parameters": description.parameters})
+        storage.remove(begun)
         failed = False
     finally:
         run.close(failed=failed)

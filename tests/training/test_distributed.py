@@ -116,6 +116,17 @@ def test_more_workers_than_the_cluster_can_hold_are_refused(
         stages.train(disabled, features, str(tmp_path / "m"), WorkerSettings(count=64))
 
 
+def test_an_unfinished_training_is_not_gone_on_with_by_another_recipe(
+    features: str, recipe: Recipe, tmp_path: Path
+) -> None:
+    disabled = build_recipe(recipe.model_dump(), {"tracking.mode": "disabled"}, "the test")
+    out = str(tmp_path / "m")
+    with pytest.raises(IrmasError, match="64 workers"):  # stopped after it had begun
+        stages.train(disabled, features, out, WorkerSettings(count=64))
+    with pytest.raises(IrmasError, match="unfinished training of another recipe"):
+        stages.train(disabled.model_copy(update={"seed": 7}), features, out, WORKERS)
+
+
 def test_features_of_other_settings_are_refused(
     features: str, recipe: Recipe, tmp_path: Path
 ) -> None:
