@@ -34,6 +34,9 @@ CONFIGS = Path("configs")
 SEARCH_EPOCHS = 9
 """Most epochs of a trial; the best recipe is then trained for as long as its own say."""
 
+MARKER = ".irmas-demo"
+"""File in a directory that a demo has made: what is beside it may be made anew."""
+
 WORKERS = 2
 """Data-parallel workers of the final training."""
 
@@ -52,12 +55,11 @@ def demo(out: Path, trials: int) -> dict[str, Any]:
         ``per_instrument``, ``baselines``, ``trials``, ``seconds`` by stage and ``paths``.
 
     Raises:
-        IrmasError: Not run from a checkout, or a stage failed.
+        IrmasError: Not run from a checkout, ``out`` holds what no demo made, or a stage failed.
     """
     if not (CONFIGS / "demo.yaml").is_file():
         raise IrmasError("no configs/demo.yaml here; run the demo from the project's checkout")
-    for name in ("audio", "features", "sweep", "model", "wandb"):
-        shutil.rmtree(out / name, ignore_errors=True)
+    _clear(out)
     recipe = load_recipe(CONFIGS / "demo.yaml", [f"tracking.directory={out}"])
     vocabulary = recipe.corpus.vocabulary
     tree, manifest, features = out / "audio", out / "manifest.parquet", str(out / "features")
@@ -115,6 +117,20 @@ def demo(out: Path, trials: int) -> dict[str, Any]:
     }
     storage.write_json(out / "summary.json", summary)
     return summary
+
+
+def _clear(out: Path) -> None:
+    """Delete what an earlier demo made, and nothing that a demo did not make."""
+    made = [out / name for name in ("audio", "features", "sweep", "model", "wandb")]
+    found = [path for path in made if path.exists()]
+    if found and not (out / MARKER).exists():
+        raise IrmasError(
+            f"{found[0]} is not a demo's, and the demo would replace it; choose another --out"
+        )
+    for path in found:
+        shutil.rmtree(path)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / MARKER).touch()
 
 
 class _Clock:

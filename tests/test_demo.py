@@ -1,0 +1,27 @@
+"""The demo replaces what a demo made, and nothing else."""
+
+from pathlib import Path
+
+import pytest
+
+from irmas_dist.demo import MARKER, _clear
+from irmas_dist.errors import IrmasError
+
+
+def test_what_no_demo_made_is_left_alone(tmp_path: Path) -> None:
+    precious = tmp_path / "features" / "mine.parquet"
+    precious.parent.mkdir()
+    precious.touch()
+    with pytest.raises(IrmasError, match=r"features is not a demo's"):
+        _clear(tmp_path)
+    assert precious.exists()
+
+
+def test_what_a_demo_made_is_made_anew(tmp_path: Path) -> None:
+    _clear(tmp_path / "demo")
+    assert (tmp_path / "demo" / MARKER).exists()
+    (tmp_path / "demo" / "model").mkdir()
+    (tmp_path / "demo" / "notes.txt").touch()
+    _clear(tmp_path / "demo")
+    assert not (tmp_path / "demo" / "model").exists()
+    assert (tmp_path / "demo" / "notes.txt").exists()
