@@ -8,6 +8,7 @@ import typer
 
 from irmas_dist.cli_corpus import Part, download, index, render
 from irmas_dist.cli_jobs import jobs_app, submit
+from irmas_dist.cli_search import review, sweep
 from irmas_dist.errors import IrmasError
 from irmas_dist.shell import Address, Config, DryRun, Json, Overrides, quiet, read_recipe
 
@@ -102,50 +103,8 @@ def train(
     return output.trained(description, out, json)
 
 
-@app.command()
-@quiet
-def sweep(
-    features: Annotated[str, typer.Argument(help="Feature store, a path or URL.")],
-    out: Annotated[Path, typer.Argument(help="Directory of the sweep; its name names the study.")],
-    space: Annotated[Path, typer.Option(help="What to search, a YAML file.")] = Path(
-        "configs/spaces/quick.yaml"
-    ),
-    config: Config = None,
-    overrides: Overrides = None,
-    trials: Annotated[int, typer.Option(min=1, help="Number of trials.")] = 20,
-    concurrent: Annotated[
-        int | None,
-        typer.Option(min=1, help="Trials at a time; none means as many as there is room for."),
-    ] = None,
-    cpus: Annotated[float, typer.Option(help="CPUs of each trial.")] = 1.0,
-    gpus: Annotated[float, typer.Option(help="GPUs of each trial, or a fraction of one.")] = 0.0,
-    study: Annotated[
-        str | None, typer.Option(help="Optuna storage: path, journal (.log) or database URL.")
-    ] = None,
-    address: Address = None,
-    dry_run: DryRun = False,
-    json: Json = False,
-) -> None:
-    """Search architectures, dropout rates and thresholds with Ray Tune and Optuna."""
-    from irmas_dist import output
-    from irmas_dist.search.space import load_space
-
-    recipe = read_recipe(config, overrides)
-    searched = load_space(space, recipe)
-    if dry_run:
-        return output.recipe(recipe, json)
-    from irmas_dist import stages
-    from irmas_dist.runtime import ray_running
-    from irmas_dist.search.sweep import SweepSettings
-    from irmas_dist.search.sweep import sweep as search
-
-    settings = SweepSettings(
-        trials=trials, concurrent=concurrent, cpus=cpus, gpus=gpus, study=study
-    )
-    task = stages.open_task(features, recipe)
-    with ray_running(address):
-        summary = search(task, recipe, searched, out, settings)
-    return output.swept(summary, json)
+app.command()(sweep)
+app.command()(review)
 
 
 @app.command()
@@ -203,21 +162,27 @@ def predict(
 @app.command()
 @quiet
 def report(
-    model: Annotated[str, typer.Argument(help="Model directory.")],
+    model: Annotated[str, typer.Argument(help="Model directory, or directory of a sweep.")],
     scores: Annotated[
         str | None, typer.Option(help="Scores file; none: scores.parquet in the model directory.")
     ] = None,
     out: Annotated[
-        str | None, typer.Option(help="The page; none: report.html in the model directory.")
+        str | None, typer.Option(help="The page; none: report.html in the directory.")
     ] = None,
     json: Json = False,
 ) -> None:
-    """Write one HTML page on how a model does."""
+    """Write one HTML page on how a model does, or on what a sweep found."""
     from irmas_dist import output, stages, storage
     from irmas_dist.evaluation.scores import read_scores
 
     page = out or storage.join(model, "report.html")
-    stages.report(model, read_scores(scores or storage.join(model, "scores.parquet")), page)
+    if storage.exists(storage.join(model, "sweep.json")):
+        from irmas_dist.search.report import write_sweep_report
+
+        write_sweep_report(Path(model), page)
+    else:
+        found = read_scores(scores or storage.join(model, "scores.parquet"))
+        stages.report(model, found, page)
     output.written(page, json)
 
 

@@ -1,9 +1,11 @@
 """How results look: tables for people, one JSON object for programs."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -163,25 +165,95 @@ def trained(description: "ModelDescription", path: str, machine: bool) -> None:
 
 
 def swept(summary: "SweepSummary", machine: bool) -> None:
-    """Show the trials of a sweep, the best first."""
+    """Show the best five trials of a sweep, what set them apart, and what became of the rest."""
     if machine:
-        as_json({"path": summary.path, "trials": summary.trials, "seconds": summary.seconds})
+        as_json({
+            "path": summary.path,
+            "trials": summary.trials,
+            "importances": summary.importances,
+            "best": {"recipe": str(Path(summary.path, "best.yaml")), "model": summary.model},
+            "seconds": summary.seconds,
+        })  # fmt: skip
         return
-    show(trial_table(summary.trials[:5]))
+    show(trial_table(summary.trials[:5], summary.trials[5:], summary.importances))
+    reasons = [trial["reason"] for trial in summary.trials if trial["state"] == "failed"]
+    for reason in dict.fromkeys(reasons):
+        show(escape(f"failed, {reasons.count(reason)}: {reason or 'its driver died'}"))
     show(escape(f"best recipe: {Path(summary.path, 'best.yaml')}"))
+    if summary.model:
+        show(escape(f"best model: {summary.model}"))
+    show(escape(f"more: irmas report {summary.path}, irmas review {summary.path}"))
 
 
-def trial_table(trials: Sequence[Mapping[str, Any]]) -> Table:
-    """One column per trial, with how it ended and the values that were drawn for it."""
-    grid = Table(Column("trial", no_wrap=True), *(str(trial["number"]) for trial in trials))
-    grid.add_row("state", *(trial["state"] for trial in trials))
-    values = (trial["value"] for trial in trials)
-    grid.add_row("macro F1", *("" if value is None else f"{value:.3f}" for value in values))
-    grid.add_row("epochs", *(str(trial["epochs"]) for trial in trials), end_section=True)
-    for name in sorted({name for trial in trials for name in trial["params"]}):
-        drawn = (trial["params"].get(name, "") for trial in trials)
-        grid.add_row(name, *(f"{v:.3g}" if isinstance(v, float) else str(v) for v in drawn))
+def trial_table(
+    trials: Sequence[Mapping[str, Any]],
+    others: Sequence[Mapping[str, Any]] = (),
+    importances: Mapping[str, float] | None = None,
+) -> Table:
+    """One column per trial, with how it ended and the values that were drawn for it.
+
+    Args:
+        trials: The best ones.
+        others: The rest, of which a column shows the median or the most frequent value.
+        importances: Share of each setting; the most important ones come first.
+    """
+    shares = importances or {}
+    rest = [trial for trial in others if trial["value"] is not None]
+    headings = [str(trial["number"]) for trial in trials]
+    headings += [*(["the rest"] if rest else []), *(["matters"] if shares else [])]
+    grid = Table(Column("trial", no_wrap=True), *headings)
+
+    def add(name: str, key: Callable[[Mapping[str, Any]], Any], **options: Any) -> None:
+        cells = [_drawn(key(trial)) for trial in trials]
+        if rest:
+            cells.append(_typical([key(trial) for trial in rest]))
+        if shares:
+            cells.append(f"{100 * shares[name]:.0f} %" if name in shares else "")
+        grid.add_row(name, *cells, **options)
+
+    add("state", lambda trial: trial["state"])
+    add("macro F1", lambda trial: trial["value"])
+    if any(trial.get("second") is not None for trial in trials):
+        add("against", lambda trial: trial["second"])
+    add("epochs", lambda trial: trial["epochs"], end_section=True)
+    names = sorted({name for trial in trials for name in trial["params"]})
+    for name in sorted(names, key=lambda name: -shares.get(name, 0.0)):
+        add(name, partial(_value_of, name))
     return grid
+
+
+_UNUSED = object()
+
+
+def _value_of(name: str, trial: Mapping[str, Any]) -> Any:
+    return trial["params"].get(name, _UNUSED)
+
+
+def _drawn(value: Any) -> str:
+    if value is _UNUSED:
+        return ""
+    if isinstance(value, list | tuple):
+        return ", ".join(_drawn(item) for item in value)
+    return f"{value:.3g}" if isinstance(value, float) else "none" if value is None else str(value)
+
+
+def _typical(values: Sequence[Any]) -> str:
+    """Return the median of numbers, and the most frequent of anything else."""
+    used = [value for value in values if value is not _UNUSED]
+    if not used:
+        return ""
+    if all(isinstance(value, int | float) and not isinstance(value, bool) for value in used):
+        return _drawn(float(median(used)))
+    texts = [_drawn(value) for value in used]
+    return max(texts, key=texts.count)
+
+
+def synced(runs: Sequence[str], machine: bool) -> None:
+    """Show which runs were uploaded."""
+    if machine:
+        as_json({"synced": list(runs)})
+        return
+    show(f"{len(runs)} runs uploaded")
 
 
 def evaluated(evaluation: "Evaluation", machine: bool) -> None:

@@ -13,13 +13,15 @@ CONNECT_TIMEOUT_S = 5.0
 
 
 @contextmanager
-def ray_running(address: str | None = None) -> Iterator[None]:
+def ray_running(address: str | None = None, dashboard: bool = False) -> Iterator[None]:
     """Have Ray inside the block; a Ray that is there already is used and left running.
 
     Args:
         address: A cluster's address, or ``auto`` for the one running on this host. None joins
             the cluster that RAY_ADDRESS names (as it does inside a submitted job) and
             otherwise starts Ray on this machine, for the time of the block.
+        dashboard: Whether a Ray that is started here is to have a dashboard, without which
+            the workers of a trial that was stopped are never cleared away.
 
     Raises:
         IrmasError: There is no cluster at the address, or it will not have us.
@@ -30,7 +32,7 @@ def ray_running(address: str | None = None) -> Iterator[None]:
     target = address or os.environ.get("RAY_ADDRESS") or "local"
     _require_answer(target)
     # A dashboard costs seconds and memory, and a cluster that is joined has its own.
-    options = {"include_dashboard": False} if target == "local" else {}
+    options = {"include_dashboard": dashboard} if target == "local" else {}
     # Reports of an epoch would otherwise be looked at every two seconds only.
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
     try:

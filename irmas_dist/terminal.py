@@ -14,6 +14,7 @@ from pathlib import Path
 from threading import Lock
 
 from rich.console import Console, RenderableType
+from rich.live import Live
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -88,6 +89,19 @@ def progress(description: str, total: int, unit: str = "") -> Iterator[Callable[
 
     yield advance
     say(f"{description}: {done:,} of {total:,} {unit} in {time.monotonic() - started:.1f} s")
+
+
+@contextmanager
+def watching(render: Callable[[], RenderableType]) -> Iterator[bool]:
+    """Keep what ``render`` returns on the terminal, and drawn anew four times a second.
+
+    Yields whether there is a terminal; elsewhere nothing is shown.
+    """
+    if not _err.is_terminal:
+        yield False
+        return
+    with Live(console=_err, get_renderable=render, refresh_per_second=4, transient=True):
+        yield True
 
 
 def _rate(per_second: float, unit: str) -> str:

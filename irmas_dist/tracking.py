@@ -4,6 +4,7 @@ Runs are made in the driver, never in workers, so that one process holds the key
 connection. Without a key they are written to disk; ``wandb sync`` uploads them later.
 """
 
+import json
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -12,6 +13,16 @@ from typing import Any, Literal, Protocol
 import wandb
 
 from irmas_dist.settings import Settings
+from irmas_dist.terminal import say
+
+BEST = {
+    "val_macro_f1": "max",
+    "val_micro_f1": "max",
+    "val_lrap": "max",
+    "val_map": "max",
+    "val_loss": "min",
+}
+"""Which value of a metric stands in a run's summary: its best."""
 
 
 class TrackingSettings(Settings):
@@ -42,6 +53,18 @@ class Run(Protocol):
     def table(self, name: str, columns: list[str], rows: Iterable[list[Any]]) -> None:
         """Log a table."""
 
+    def page(self, name: str, html: str) -> None:
+        """Log a piece of HTML."""
+
+    def uses(self, name: str, kind: str, metadata: Mapping[str, Any]) -> None:
+        """Log what the run worked with: an artifact that holds fingerprints only."""
+
+    def made(self, name: str, kind: str, directory: str, metadata: Mapping[str, Any]) -> None:
+        """Log what the run made: an artifact with the files of a local directory."""
+
+    def tag(self, *tags: str) -> None:
+        """Add tags."""
+
     def close(self, *, failed: bool = False) -> None:
         """Finish the run, as failed when the work did."""
 
@@ -60,6 +83,18 @@ class NullRun:
     def table(self, name: str, columns: list[str], rows: Iterable[list[Any]]) -> None:
         """Do nothing."""
 
+    def page(self, name: str, html: str) -> None:
+        """Do nothing."""
+
+    def uses(self, name: str, kind: str, metadata: Mapping[str, Any]) -> None:
+        """Do nothing."""
+
+    def made(self, name: str, kind: str, directory: str, metadata: Mapping[str, Any]) -> None:
+        """Do nothing."""
+
+    def tag(self, *tags: str) -> None:
+        """Do nothing."""
+
     def close(self, *, failed: bool = False) -> None:
         """Do nothing."""
 
@@ -73,7 +108,8 @@ class WandbRun:
         run.define_metric("epoch", hidden=True)
         run.define_metric("val_*", step_metric="epoch")
         run.define_metric("train_*", step_metric="epoch")
-        run.define_metric("val_macro_f1", step_metric="epoch", summary="max")
+        for metric, best in BEST.items():
+            run.define_metric(metric, step_metric="epoch", summary=best)
 
     def log(self, metrics: Mapping[str, float]) -> None:
         """Log one epoch's metrics; ``epoch`` among them is the step."""
@@ -86,6 +122,30 @@ class WandbRun:
     def table(self, name: str, columns: list[str], rows: Iterable[list[Any]]) -> None:
         """Log a table."""
         self._run.log({name: wandb.Table(columns=columns, data=list(rows))})
+
+    def page(self, name: str, html: str) -> None:
+        """Log a piece of HTML."""
+        self._run.log({name: wandb.Html(html, inject=False, data_is_not_path=True)})
+
+    def uses(self, name: str, kind: str, metadata: Mapping[str, Any]) -> None:
+        """Log what the run worked with: an artifact that holds fingerprints only."""
+        artifact = wandb.Artifact(name, kind, metadata=dict(metadata))
+        with artifact.new_file("fingerprints.json") as stream:
+            json.dump(dict(metadata), stream, indent=2)
+        if self._run.offline:  # W&B refuses inputs there; uploaded, it stands beside the model.
+            self._run.log_artifact(artifact)
+        else:
+            self._run.use_artifact(artifact)
+
+    def made(self, name: str, kind: str, directory: str, metadata: Mapping[str, Any]) -> None:
+        """Log what the run made: an artifact with the files of a local directory."""
+        artifact = wandb.Artifact(name, kind, metadata=dict(metadata))
+        artifact.add_dir(directory)
+        self._run.log_artifact(artifact)
+
+    def tag(self, *tags: str) -> None:
+        """Add tags."""
+        self._run.tags = (*(self._run.tags or ()), *tags)
 
     def close(self, *, failed: bool = False) -> None:
         """Finish the run, as failed when the work did."""
@@ -111,6 +171,7 @@ def start_run(
     group: str | None = None,
     run_id: str | None = None,
     tags: Iterable[str] = (),
+    requirements: bool = True,
 ) -> Run:
     """Open a run.
 
@@ -122,27 +183,36 @@ def start_run(
         group: Runs that belong together, such as the trials of a sweep.
         run_id: Identity; a run that was cut short goes on under the same one.
         tags: For filtering.
+        requirements: Whether to record the installed packages, which takes a third of a second.
     """
     mode = resolve_mode(settings)
     if mode == "disabled":
         return NullRun()
     Path(settings.directory).mkdir(parents=True, exist_ok=True)
-    run = wandb.init(
-        project=settings.project,
-        entity=settings.entity,
-        dir=settings.directory,
-        mode=mode,
-        name=name,
-        group=group,
-        job_type=job_type,
-        id=run_id,
-        resume="allow" if run_id else None,
-        tags=list(tags),
-        config=flatten(config),
-        reinit="create_new",
-        settings=wandb.Settings(console="off"),
-    )
-    return WandbRun(run)
+
+    def begin(mode: Literal["online", "offline"]) -> WandbRun:
+        run = wandb.init(
+            project=settings.project,
+            entity=settings.entity,
+            dir=settings.directory,
+            mode=mode,
+            name=name,
+            group=group,
+            job_type=job_type,
+            id=run_id,
+            resume="allow" if run_id else None,
+            tags=list(tags),
+            config=flatten(config),
+            reinit="create_new",
+            settings=wandb.Settings(console="off", x_save_requirements=requirements),
+        )
+        return WandbRun(run)
+
+    try:
+        return begin(mode)
+    except wandb.errors.CommError as error:
+        say(f"W&B does not answer ({str(error).splitlines()[0]}): {name} is logged to disk")
+        return begin("offline")
 
 
 def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

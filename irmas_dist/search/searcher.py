@@ -1,92 +1,150 @@
-"""Optuna as Tune's searcher, with every trial's end told as it was."""
+"""Optuna as Tune's searcher: proposes trials, goes on with cut ones, tells how each ended."""
 
 import math
+from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.storages import BaseStorage, JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend
-from optuna.trial import TrialState
-from ray.tune.result import TRAINING_ITERATION
-from ray.tune.search.optuna import OptunaSearch
+from optuna.trial import FrozenTrial, TrialState
+from ray.tune.search import Searcher
 
-from irmas_dist.errors import IrmasError
 from irmas_dist.search.space import Space
-from irmas_dist.search.trial import FINISHED
+from irmas_dist.search.study import OUTCOME, SWEEP
+from irmas_dist.search.trial import EPOCH, FAILED, FINISHED, INSTRUMENTS, TRIAL
 from irmas_dist.training.learner import SELECTED_BY
 
 
-class Searcher(OptunaSearch):
-    """Tune's OptunaSearch, except that trials cut short are PRUNED and NaN is a failure.
+class StudySearcher(Searcher):
+    """Trials from an Optuna study, told back as they ended: COMPLETE, PRUNED or FAIL.
 
-    The one of Ray tells Optuna that a trial which the scheduler stopped is complete with the
-    value it had then, and leaves a trial that reported NaN running for ever.
+    The OptunaSearch of Ray tells Optuna that a trial which the scheduler stopped is complete,
+    leaves one that reported NaN running for ever, and knows nothing of trials that an earlier
+    driver left behind.
 
     Args:
+        study: The study, with its sampler.
         space: What to search.
-        storage: Where the study is kept.
-        study_name: Name of the study; an existing one is gone on with.
-        seed: Of the sampler.
+        sweep: Identity of the sweep, with which its trials are marked.
+        budget: How many new trials to start.
+        interrupted: Trials to go on with first.
+        second: Name of the result that is the second objective.
+
+    Attributes:
+        left: How many new trials it has yet to start.
     """
 
-    def __init__(self, space: Space, storage: BaseStorage, study_name: str, seed: int) -> None:
-        super().__init__(
-            space=space,
-            metric=SELECTED_BY,
-            mode="max",
-            storage=storage,
-            study_name=study_name,
-            # Conditional entries need group; what is searched together is modelled together.
-            sampler=optuna.samplers.TPESampler(multivariate=True, group=True, seed=seed),
-        )
+    def __init__(
+        self,
+        study: optuna.Study,
+        space: Space,
+        sweep: str,
+        budget: int,
+        interrupted: list[FrozenTrial],
+        second: str | None = None,
+    ) -> None:
+        super().__init__(metric=SELECTED_BY, mode="max")
+        self._study, self._space, self._sweep, self._second = study, space, sweep, second
+        self.left = budget
+        self._interrupted = list(interrupted)
+        self._live: dict[str, optuna.Trial] = {}
+        self._last: dict[str, dict[str, Any]] = {}
+        self._curves: dict[str, list[float]] = {}
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """Return the values of the next trial, None to be asked again, or that it is enough."""
+        if self._interrupted:
+            # Values that it has already are given again, and not drawn anew.
+            trial = optuna.trial.Trial(self._study, self._interrupted.pop(0)._trial_id)
+            resume = True
+        elif self.left:
+            trial, resume = self._study.ask(), False
+            trial.set_user_attr(SWEEP, self._sweep)
+            self.left -= 1
+        else:
+            # A trial whose node goes down comes back here.
+            return None if self._live else Searcher.FINISHED
+        known = self._study._storage.get_trial(trial._trial_id).intermediate_values
+        self._live[trial_id] = trial
+        self._curves[trial_id] = [value for _, value in sorted(known.items())]
+        return {**self._space(trial), TRIAL: {"number": trial.number, "resume": resume}}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Pass an epoch's value on, unless it is not a number."""
-        if math.isfinite(result[SELECTED_BY]):
-            super().on_trial_result(trial_id, result)
+        """Take in an epoch."""
+        self._note(trial_id, result)
+
+    def _note(self, trial_id: str, result: dict[str, Any]) -> None:
+        """Report an epoch to the study, unless it did so before it was interrupted."""
+        value, epoch = result.get(SELECTED_BY, math.nan), int(result.get(EPOCH, 0))
+        curve = self._curves[trial_id]
+        self._last[trial_id] = result
+        if not math.isfinite(value) or epoch <= len(curve):
+            return
+        curve.append(value)
+        if self._second is None:  # Optuna takes reports for a single objective only.
+            self._live[trial_id].report(value, epoch)
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """Tell Optuna how a trial ended: COMPLETE, PRUNED or FAIL."""
-        if trial_id in self._completed_trials:
+        """Tell Optuna how a trial ended; of one that raised, `fail` or `postpone` is called."""
+        if error or trial_id not in self._live:
             return
-        last = result or {}
+        if result:
+            self._note(trial_id, result)
+        last = self._last.get(trial_id, {})
         value = last.get(SELECTED_BY, math.nan)
-        trial = self._ot_trials[trial_id]
-        if error or not math.isfinite(value):
-            self._ot_study.tell(trial, state=TrialState.FAIL)
+        if FAILED in last or not math.isfinite(value):
+            self.fail(trial_id, str(last.get(FAILED, f"{SELECTED_BY} is not a number")))
+            return
+        trial = self._live.pop(trial_id)
+        self._record(trial, trial_id)
+        if not last.get(FINISHED):
+            self._study.tell(trial, state=TrialState.PRUNED)
+        elif self._second:
+            self._study.tell(trial, [value, float(last[self._second])])
         else:
-            # Tune hands on the last epoch here only, and a pruned trial has no other value.
-            trial.report(value, last[TRAINING_ITERATION])
-            if last.get(FINISHED):
-                self._ot_study.tell(trial, value)
-            else:
-                self._ot_study.tell(trial, state=TrialState.PRUNED)
-        self._completed_trials.add(trial_id)
+            self._study.tell(trial, value)
 
+    def fail(self, trial_id: str, reason: str) -> None:
+        """Tell Optuna that a trial failed, and why."""
+        trial = self._live.pop(trial_id)
+        self._record(trial, trial_id, reason=reason)
+        self._study.tell(trial, state=TrialState.FAIL)
 
-def open_storage(location: str) -> BaseStorage:
-    """Open the storage of a study.
+    def postpone(self, trial_id: str) -> None:
+        """Put a trial back that was cut short through no fault of its own."""
+        trial = self._live.pop(trial_id)
+        self._interrupted.append(self._study._storage.get_trial(trial._trial_id))
 
-    Args:
-        location: A path ending in ``.log`` (journal file), any other path (SQLite), or the
-            URL of a database that SQLAlchemy knows.
+    def number(self, trial_id: str) -> int | None:
+        """Return a live trial's number in the study."""
+        trial = self._live.get(trial_id)
+        return None if trial is None else trial.number
 
-    Raises:
-        IrmasError: The storage cannot be opened.
-    """
-    if location.endswith(".log"):
-        return JournalStorage(JournalFileBackend(location))
-    url = location if "://" in location else f"sqlite:///{location}"
-    try:
-        return RDBStorage(url)
-    except (ImportError, optuna.exceptions.StorageInternalError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise IrmasError(f"cannot open the study at {location}: {reason}") from error
+    def _record(self, trial: optuna.Trial, trial_id: str, **more: Any) -> None:
+        last = self._last.pop(trial_id, {})
+        outcome: dict[str, Any] = {
+            "seconds": last.get("time_total_s"),
+            "parameters": last.get("parameters"),
+            "curve": self._curves.pop(trial_id),
+            "instruments": last.get(INSTRUMENTS),
+            **more,
+        }
+        value = last.get(SELECTED_BY)
+        if value is not None and math.isfinite(value):
+            outcome["value"] = value
+        ended_with = {k: v for k, v in last.get("config", {}).items() if k in self._space.entries}
+        if ended_with and ended_with != self._space.values(trial.params):
+            outcome["params"] = ended_with
+        trial.set_user_attr(OUTCOME, outcome)
 
+    def save(self, checkpoint_path: str) -> None:
+        """Write nothing: the study is the state."""
+        Path(checkpoint_path).touch()
 
-def fail_stale_trials(study: optuna.Study) -> None:
-    """Tell Optuna that trials left RUNNING by a driver that died have failed."""
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        study.tell(trial.number, state=TrialState.FAIL)
+    def restore(self, checkpoint_path: str) -> None:
+        """Read nothing: the study is the state."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave all but the study's name out of what Tune writes down: the study is the state."""
+        return {"study": self._study.study_name}

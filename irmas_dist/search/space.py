@@ -5,50 +5,92 @@ An entry names a value of the recipe and where it may lie:
     training.lr: {type: float, low: 1.0e-4, high: 1.0e-2, log: true}
     model.head: {type: categorical, choices: [flatten, max]}
     model.dense: {type: int, low: 64, high: 512, step: 64, when: {model.head: flatten}}
+
+Optuna keeps strings and numbers only, so a choice that is a list or null is stored as JSON;
+`Space.values` turns what Optuna stored into what a recipe takes.
 """
 
+import json
+import math
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import optuna
 import yaml
-from pydantic import Field, TypeAdapter, ValidationError, model_validator
+from pydantic import Field, TypeAdapter, ValidationError, field_validator, model_validator
 
 from irmas_dist.config import Recipe, build_recipe
 from irmas_dist.errors import IrmasError
 from irmas_dist.settings import Settings
 
-Value = bool | int | float | str
+Scalar = bool | int | float | str | None
+Value = Scalar | tuple[Scalar, ...]
 
 
 class _Entry(Settings):
-    when: dict[str, Value] = Field({})
-    """Searched only when these other entries have these values."""
+    when: dict[str, Value | list[Value]] = Field({})
+    """Searched only when each of these other entries has this value, or one of these."""
+
+    def holds(self, drawn: Mapping[str, Any]) -> bool:
+        """Return whether the conditions are met by what was drawn before."""
+        return all(
+            name in drawn and drawn[name] in _alternatives(wanted)
+            for name, wanted in self.when.items()
+        )
 
 
 class _Range(_Entry):
+    low: float
+    high: float
+    step: float | None = None
     log: bool = False
     """Whether to search on a logarithmic scale."""
 
     @model_validator(mode="after")
     def _not_empty(self) -> "_Range":
-        low, high = getattr(self, "low"), getattr(self, "high")  # noqa: B009
+        low, high = self.low, self.high
         if not low < high:
             raise ValueError(f"low {low:g} must be below high {high:g}")
         if self.log and low <= 0:
             raise ValueError(f"a logarithmic scale needs low above 0, not {low:g}")
-        if self.log and getattr(self, "step", None):
+        if self.log and self.step:
             raise ValueError("a logarithmic scale has no step")
+        if self.step:
+            last = low + math.floor((high - low) / self.step + 1e-9) * self.step
+            if not math.isclose(last, high):
+                raise ValueError(f"steps of {self.step:g} end at {last:g}, not at high {high:g}")
         return self
+
+    def grid(self) -> list[Any] | None:
+        """All values, or None when there is no step between them."""
+        if not self.step:
+            return None
+        count = round((self.high - self.low) / self.step) + 1
+        return [self.low + i * self.step for i in range(count)]
+
+    def contains(self, value: Any) -> bool:
+        """Return whether the entry can have this value."""
+        return isinstance(value, int | float) and self.low <= value <= self.high
 
 
 class FloatEntry(_Range):
     """A number from ``low`` to ``high``, in steps if there is a step."""
 
     type: Literal["float"]
-    low: float
-    high: float
-    step: float | None = Field(None, gt=0)
+    low: float = Field(allow_inf_nan=False)
+    high: float = Field(allow_inf_nan=False)
+    step: float | None = Field(None, gt=0, allow_inf_nan=False)
+
+    def suggest(self, name: str, trial: optuna.Trial) -> float:
+        """Ask the trial for a value."""
+        return trial.suggest_float(name, self.low, self.high, step=self.step, log=self.log)
+
+    def samples(self) -> list[Any]:
+        """Values that a recipe must take if it is to take all: both ends and an odd one."""
+        # Whole ends of a range would hide that the setting takes whole numbers only.
+        inner = self.low + (self.step or (self.high - self.low) * 0.3819)
+        return [self.low, self.high, inner]
 
 
 class IntEntry(_Range):
@@ -59,12 +101,58 @@ class IntEntry(_Range):
     high: int
     step: int | None = Field(None, ge=1)
 
+    def suggest(self, name: str, trial: optuna.Trial) -> int:
+        """Ask the trial for a value."""
+        return trial.suggest_int(name, self.low, self.high, step=self.step or 1, log=self.log)
+
+    def samples(self) -> list[Any]:
+        """Values that a recipe must take if it is to take all: both ends."""
+        return [self.low, self.high]
+
+    def grid(self) -> list[Any]:
+        """All values."""
+        return list(range(self.low, self.high + 1, self.step or 1))
+
+    def contains(self, value: Any) -> bool:
+        """Return whether the entry can have this value."""
+        return super().contains(value) and value == int(value)
+
 
 class CategoricalEntry(_Entry):
     """One of a few values."""
 
     type: Literal["categorical"]
     choices: tuple[Value, ...] = Field(min_length=1)
+
+    @field_validator("choices")
+    @classmethod
+    def _distinct(cls, choices: tuple[Value, ...]) -> tuple[Value, ...]:
+        stored = [_stored(choice) for choice in choices]
+        for choice in stored:
+            if stored.count(choice) > 1:
+                raise ValueError(f"{choice!r} stands there twice")
+        return choices
+
+    def suggest(self, name: str, trial: optuna.Trial) -> Value:
+        """Ask the trial for a value."""
+        chosen = trial.suggest_categorical(name, [_stored(choice) for choice in self.choices])
+        return self.restored(chosen)
+
+    def restored(self, stored: Any) -> Value:
+        """Return the choice that Optuna stored like this."""
+        return next(choice for choice in self.choices if _stored(choice) == stored)
+
+    def samples(self) -> list[Any]:
+        """Values that a recipe must take: all of them."""
+        return list(self.choices)
+
+    def grid(self) -> list[Any]:
+        """All values."""
+        return list(self.choices)
+
+    def contains(self, value: Any) -> bool:
+        """Return whether the entry can have this value."""
+        return value in self.choices
 
 
 Entry = Annotated[FloatEntry | IntEntry | CategoricalEntry, Field(discriminator="type")]
@@ -82,59 +170,154 @@ class Space:
     def __init__(self, entries: dict[str, Entry]) -> None:
         self.entries = entries
 
-    def __call__(self, trial: optuna.Trial) -> None:
+    def __call__(self, trial: optuna.Trial) -> dict[str, Value]:
         """Ask the trial for a value of every entry whose conditions hold."""
         drawn: dict[str, Value] = {}
         for name, entry in self.entries.items():
-            if any(drawn.get(other) != value for other, value in entry.when.items()):
-                continue
-            if isinstance(entry, CategoricalEntry):
-                drawn[name] = trial.suggest_categorical(name, list(entry.choices))
-            elif isinstance(entry, IntEntry):
-                step = entry.step or 1
-                drawn[name] = trial.suggest_int(
-                    name, entry.low, entry.high, step=step, log=entry.log
-                )
-            else:
-                drawn[name] = trial.suggest_float(
-                    name, entry.low, entry.high, step=entry.step, log=entry.log
-                )
+            if entry.holds(drawn):
+                drawn[name] = entry.suggest(name, trial)
+        return drawn
+
+    def values(self, stored: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the values for a recipe that Optuna stored as a trial's parameters."""
+        return {
+            name: entry.restored(stored[name]) if isinstance(entry, CategoricalEntry)
+            else stored[name]
+            for name, entry in self.entries.items() if name in stored
+        }  # fmt: skip
+
+    def stored(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return values of a recipe as Optuna stores them: those that the space can draw.
+
+        Values of entries that the space does not have, or that lie outside of them, are left
+        out, and so are those whose conditions do not hold.
+        """
+        drawn: dict[str, Any] = {}
+        for name, entry in self.entries.items():
+            if name in values and entry.contains(values[name]) and entry.holds(drawn):
+                drawn[name] = values[name]
+        return {name: _stored(value) for name, value in drawn.items()}
+
+    def grid(self) -> list[dict[str, Any]]:
+        """Return every combination that can be drawn, as Optuna stores it.
+
+        Raises:
+            IrmasError: An entry is a range without steps.
+        """
+        for name, entry in self.entries.items():
+            if entry.grid() is None:
+                raise IrmasError(f"a grid needs a step or choices, and {name} has neither")
+        return [self.stored(values) for values in self._combinations(list(self.entries), {})]
+
+    def _combinations(self, names: list[str], drawn: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        if not names:
+            yield drawn
+            return
+        name, *rest = names
+        entry = self.entries[name]
+        if not entry.holds(drawn):
+            yield from self._combinations(rest, drawn)
+            return
+        for value in entry.grid() or ():
+            yield from self._combinations(rest, {**drawn, name: value})
+
+    def describe(self) -> dict[str, Any]:
+        """Return the entries as they can be written down and read again."""
+        return {
+            name: entry.model_dump(mode="json", exclude_defaults=True)
+            for name, entry in self.entries.items()
+        }
 
 
 def load_space(path: Path, recipe: Recipe) -> Space:
     """Read a space and check every entry against the recipe it is to vary.
 
     Raises:
-        IrmasError: No such file, not YAML, an unknown name, an empty range, a value that the
-            recipe refuses, or a condition on something that is not searched before.
+        IrmasError: No such file, not YAML, or as from `build_space`.
     """
     try:
-        content = yaml.safe_load(path.read_text())
+        text = path.read_text()
+        content = yaml.safe_load(text)
+        tree = yaml.compose(text)
     except OSError as error:
         raise IrmasError(f"{path}: {error.strerror}") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise IrmasError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict) or not content:
         raise IrmasError(f"{path} must hold at least one entry, such as training.lr: {{type: …}}")
-    entries: dict[str, Entry] = {}
-    for name, value in content.items():
-        try:
-            entry = _ENTRY.validate_python(value)
-        except ValidationError as error:
-            first = error.errors()[0]
-            field = "".join(f" {part}" for part in first["loc"][1:])
-            message = first["msg"].removeprefix("Value error, ")
-            raise IrmasError(f"{path}: {name}{field}: {message}") from error
-        for other in entry.when:
+    names = [key.value for key, _ in tree.value] if tree else []
+    for name in names:
+        if names.count(name) > 1:
+            raise IrmasError(f"{path}: {name} stands there twice")
+    return build_space(content, recipe, str(path))
+
+
+def build_space(content: Mapping[str, Any], recipe: Recipe, origin: str) -> Space:
+    """Check entries against the recipe they are to vary, and put them in order.
+
+    Args:
+        content: Entries by dotted name, as in YAML.
+        recipe: What the space varies.
+        origin: Where the entries came from, for errors.
+
+    Raises:
+        IrmasError: An unknown name, a wrong type, an empty range, a value that the recipe
+            refuses, or a condition that can never hold.
+    """
+    entries = {str(name): _read_entry(str(name), value, origin) for name, value in content.items()}
+    for name, entry in entries.items():
+        for other, wanted in entry.when.items():
             if other not in entries:
-                raise IrmasError(f"{path}: {name} depends on {other}, which no entry above it has")
-        for extreme in _extremes(entry):
-            build_recipe(recipe.model_dump(), {name: extreme}, str(path))
-        entries[name] = entry
-    return Space(entries)
+                raise IrmasError(f"{origin}: {name} depends on {other}, which is not searched")
+            for value in _alternatives(wanted):
+                if not entries[other].contains(value):
+                    raise IrmasError(
+                        f"{origin}: {name} depends on {other}={value!r}, which {other} never is"
+                    )
+    space = Space(_in_order(entries, origin))
+    for name, entry in space.entries.items():
+        given = _conditions(name, space.entries)
+        for value in entry.samples():
+            build_recipe(recipe.model_dump(), {**given, name: value}, origin)
+    return space
 
 
-def _extremes(entry: Entry) -> list[Any]:
-    if isinstance(entry, CategoricalEntry):
-        return list(entry.choices)
-    return [entry.low, entry.high]
+def _read_entry(name: str, value: Any, origin: str) -> Entry:
+    try:
+        return _ENTRY.validate_python(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = "".join(f" {part}" for part in first["loc"][1:2])
+        message = first["msg"].removeprefix("Value error, ")
+        raise IrmasError(f"{origin}: {name}{field}: {message}") from error
+
+
+def _in_order(entries: dict[str, Entry], origin: str) -> dict[str, Entry]:
+    """Put every entry after those it depends on, otherwise as they stand."""
+    ordered: dict[str, Entry] = {}
+    left = dict(entries)
+    while left:
+        ready = [name for name, entry in left.items() if ordered.keys() >= entry.when.keys()]
+        if not ready:
+            raise IrmasError(f"{origin}: conditions in a circle: {' and '.join(sorted(left))}")
+        ordered[ready[0]] = left.pop(ready[0])
+    return ordered
+
+
+def _conditions(name: str, entries: Mapping[str, Entry]) -> dict[str, Any]:
+    """Return values under which an entry is searched: its conditions, and their conditions."""
+    given: dict[str, Any] = {}
+    for other, wanted in entries[name].when.items():
+        given |= {**_conditions(other, entries), other: _alternatives(wanted)[0]}
+    return given
+
+
+def _alternatives(wanted: Value | list[Value]) -> list[Value]:
+    return wanted if isinstance(wanted, list) else [wanted]
+
+
+def _stored(value: Value) -> bool | int | float | str:
+    """Return a choice as Optuna can store it."""
+    if value is None or isinstance(value, tuple):
+        return json.dumps(value)
+    return value

@@ -1,9 +1,11 @@
-"""A sweep: Tune runs the trials, Optuna proposes them, ASHA stops the poor ones."""
+"""A sweep: Tune runs the trials, Optuna proposes them, a scheduler stops the poor ones."""
 
 import json
 import math
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,41 +13,58 @@ from typing import Any
 import optuna
 import ray
 import yaml
-from pydantic import Field
+from optuna.trial import TrialState
 from ray import tune
 from ray.tune.experiment import Trial
-from ray.tune.schedulers import ASHAScheduler
+from ray.tune.logger import JsonLoggerCallback
 
-from irmas_dist import storage, tracking
+from irmas_dist import storage
 from irmas_dist.config import Recipe, build_recipe
 from irmas_dist.errors import IrmasError
-from irmas_dist.search.searcher import Searcher, fail_stale_trials, open_storage
+from irmas_dist.search import record as records
+from irmas_dist.search.charts import parallel_coordinates_page
+from irmas_dist.search.follow import Follower
+from irmas_dist.search.record import SweepRecord, SweepSettings
+from irmas_dist.search.runs import TrialRuns, log_summary
+from irmas_dist.search.samplers import best_points, build_sampler, enqueue
+from irmas_dist.search.schedulers import PAUSING, build_scheduler, replay
+from irmas_dist.search.searcher import StudySearcher
 from irmas_dist.search.space import Space
-from irmas_dist.search.trial import FINISHED, THIS_EPOCH, LearnerTrial
-from irmas_dist.settings import Settings
-from irmas_dist.terminal import progress
-from irmas_dist.training.learner import SELECTED_BY
+from irmas_dist.search.study import (
+    best_row,
+    directions,
+    fail_unmarked_trials,
+    importances,
+    interrupted_trials,
+    list_trials,
+    open_storage,
+    open_study,
+    own_trials,
+)
+from irmas_dist.search.trial import (
+    PROGRESS,
+    TRIAL,
+    LearnerTrial,
+    device,
+    progress_directory,
+    resume,
+)
+from irmas_dist.search.view import View
+from irmas_dist.terminal import say, watching
+from irmas_dist.training.checkpoint import describe, pack_weights, save_model
+from irmas_dist.training.learner import Learner
 from irmas_dist.training.task import Task
 
+SECOND = {"parameters": "parameters", "latency": "latency_ms"}
+"""Name of the result that is the second objective."""
 
-class SweepSettings(Settings):
-    """Settings of a sweep."""
-
-    trials: int = Field(20, ge=1)
-    """Number of trials."""
-    concurrent: int | None = Field(None, ge=1)
-    """Trials at a time; none means as many as the cluster has room for."""
-    cpus: float = Field(1.0, gt=0.0)
-    """CPUs of each trial."""
-    gpus: float = Field(0.0, ge=0.0)
-    """GPUs of each trial; a fraction lets several share one."""
-    grace_epochs: int = Field(3, ge=1)
-    """Epochs that every trial may run before ASHA compares it with others."""
-    reduction: float = Field(3.0, gt=1.0)
-    """Of the trials that reach a rung, ASHA lets one in this many go on."""
-    study: str | None = None
-    """Storage of the Optuna study: a path (SQLite; a journal when it ends in .log) or a
-    database URL; none means ``study.db`` in the sweep's directory."""
+QUIET_TUNE = {
+    # Of Tune's own files one per trial is enough.
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    # The study is the state to come back to; Tune's is written once, at the end.
+    "TUNE_GLOBAL_CHECKPOINT_S": "86400",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+}
 
 
 @dataclass(frozen=True)
@@ -53,25 +72,31 @@ class SweepSummary:
     """What a sweep found.
 
     Attributes:
-        path: Directory with ``best.yaml``, ``trials.json`` and the study.
-        trials: One dict per trial, best first: its number, state, value, epochs, seconds,
-            and the values drawn for it.
+        path: Directory with ``best.yaml``, ``trials.json``, ``model`` and the study.
+        trials: One dict per trial, best first, as from `list_trials`.
+        importances: Share of each entry in what decides about macro F1.
         best: The recipe of the best trial.
+        model: Directory of the best trial's model; None when only stopped trials have a value.
         seconds: Wall time.
     """
 
     path: str
     trials: list[dict[str, Any]]
+    importances: dict[str, float]
     best: Recipe
+    model: str | None
     seconds: float
 
 
 def sweep(
-    task: Task, recipe: Recipe, space: Space, out: Path, settings: SweepSettings
+    task: Task,
+    recipe: Recipe,
+    space: Space,
+    out: Path,
+    settings: SweepSettings,
+    resume: bool = False,
 ) -> SweepSummary:
     """Search a space for the recipe with the best macro F1 on the validation mixtures.
-
-    Run again with the same ``out``, it adds trials to the same study.
 
     Args:
         task: What the trials learn; put into the object store once.
@@ -79,151 +104,215 @@ def sweep(
         space: What to search.
         out: Directory of the sweep.
         settings: How many trials, with what.
+        resume: Go on with the sweep in ``out``: trials that were cut short continue from
+            their last progress, and new ones follow until there are as many as asked for.
 
     Raises:
-        IrmasError: The study cannot be opened, or no trial came to a result.
+        IrmasError: The directory holds a sweep already, or none to resume; the study cannot be
+            opened; the settings do not go together; no trial came to a result.
+        KeyboardInterrupt: It was interrupted; what is done is kept.
     """
     began = time.monotonic()
+    data = {"manifest": task.store.manifest, "features": task.store.fingerprint}
+    make = records.resume if resume else records.begin
+    record = make(out, recipe, space, settings, data)
+    _check(settings, space, recipe)
     out.mkdir(parents=True, exist_ok=True)
-    name = out.name
-    study_storage = open_storage(settings.study or str(out / "study.db"))
-    searcher = Searcher(space, study_storage, name, recipe.seed)
-    study = optuna.load_study(study_name=name, storage=study_storage)
-    fail_stale_trials(study)
-    earlier = len(study.get_trials(deepcopy=False))
-    with progress("sweep", settings.trials, "trials") as advance:
-        watcher = _Watcher(recipe, name, earlier, advance)
-        tuner = tune.Tuner(
-            tune.with_resources(
-                tune.with_parameters(LearnerTrial, task=task, recipe=recipe.model_dump()),
-                {"CPU": settings.cpus, "GPU": settings.gpus},
-            ),
-            tune_config=tune.TuneConfig(
-                metric=SELECTED_BY,
-                mode="max",
-                search_alg=searcher,
-                scheduler=ASHAScheduler(
-                    max_t=recipe.training.epochs,
-                    grace_period=min(settings.grace_epochs, recipe.training.epochs),
-                    reduction_factor=settings.reduction,
-                ),
-                num_samples=settings.trials,
-                # With a searcher and without this, Tune runs one trial at a time.
-                max_concurrent_trials=settings.concurrent or _room(settings),
-                reuse_actors=True,
-            ),
-            run_config=tune.RunConfig(
-                name=f"tune-{earlier}",
-                storage_path=storage.absolute(out),
-                verbose=0,
-                callbacks=[watcher],
-            ),
-        )
-        try:
-            tuner.fit()
-        finally:
-            watcher.close()
-    trials = _trials(study)
-    if not trials or trials[0]["value"] is None:
-        raise IrmasError(f"no trial of {out} came to a result; the log file says why")
-    best = build_recipe(recipe.model_dump(), trials[0]["params"], "the best trial")
-    with storage.write_whole(out / "best.yaml") as stream:
-        stream.write(yaml.safe_dump(json.loads(best.model_dump_json()), sort_keys=False).encode())
-    storage.write_json(out / "trials.json", trials)
-    return SweepSummary(str(out), trials, best, time.monotonic() - began)
-
-
-class _Watcher(tune.Callback):
-    """Follows the trials from the driver: progress for people, one W&B run per trial."""
-
-    def __init__(
-        self, recipe: Recipe, group: str, earlier: int, advance: Callable[[int], None]
-    ) -> None:
-        self._recipe, self._group, self._advance = recipe, group, advance
-        self._number = earlier
-        self._open: dict[str, tracking.Run] = {}
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave out of Tune's saved state what cannot be saved: open runs, a progress bar."""
-        return {name: self.__dict__[name] for name in ("_recipe", "_group", "_number")}
-
-    def on_trial_start(
-        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
-    ) -> None:
-        """Open the trial's run."""
-        if trial.trial_id not in self._open:
-            self._open[trial.trial_id] = tracking.start_run(
-                self._recipe.tracking,
-                name=f"{self._group}-{self._number:03d}",
-                job_type="trial",
-                group=self._group,
-                run_id=trial.trial_id,
-                tags=["sweep"],
-                config=tracking.flatten(self._recipe.model_dump()) | trial.config,
+    with records.only_driver(out):
+        study = _study(record, space, recipe, out)
+        records.write_record(out, record)
+        left = _run(task, recipe, space, out, record, study)
+        if left or interrupted_trials(study, record.identity):
+            raise KeyboardInterrupt  # Tune has swallowed it.
+        rows = list_trials(study, space)
+        best = best_row(rows)
+        if best is None:
+            reasons = [row["reason"] for row in rows if row["reason"]]
+            raise IrmasError(
+                f"no trial of {out} came to a result; the last one: {(reasons or ['stopped'])[-1]}"
             )
-            self._number += 1
+        found = build_recipe(recipe.model_dump(), best["params"], "the best trial")
+        with storage.write_whole(out / "best.yaml") as stream:
+            content = json.loads(found.model_dump_json())
+            stream.write(yaml.safe_dump(content, sort_keys=False).encode())
+        storage.write_json(out / "trials.json", rows)
+        model = _write_model(task, found, best, out, record)
+        shares = importances(study)
+        page = parallel_coordinates_page(rows, space, shares)
+        log_summary(recipe, record.name, record.identity, rows, shares, page, data, model)
+    return SweepSummary(str(out), rows, shares, found, model, time.monotonic() - began)
 
-    def on_trial_result(
-        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
-    ) -> None:
-        """Log an epoch."""
-        metrics = {
-            name: value
-            for name, value in result.items()
-            if name.startswith(("train_", "val_", "epoch")) and isinstance(value, int | float)
-        }
-        metrics[SELECTED_BY] = metrics.pop(THIS_EPOCH)
-        self._open[trial.trial_id].log(metrics)
 
-    def on_trial_complete(
-        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
-    ) -> None:
-        """Close the run of a trial that ended or was stopped."""
-        ended = bool(trial.last_result.get(FINISHED))
-        self._end(trial, "completed" if ended else "pruned")
+def _check(settings: SweepSettings, space: Space, recipe: Recipe) -> None:
+    """Refuse settings that do not go together, before anything is written."""
+    if settings.against and settings.scheduler not in ("none", "asha"):
+        raise IrmasError(f"--scheduler {settings.scheduler} compares by one objective; use none")
+    if settings.scheduler in PAUSING and settings.concurrent:
+        raise IrmasError(
+            f"--scheduler {settings.scheduler} decides itself how many trials run; "
+            "leave --concurrent out"
+        )
+    if settings.workers > 1 and settings.scheduler in PAUSING:
+        raise IrmasError(f"--scheduler {settings.scheduler} needs trials of one worker")
+    if settings.workers > 1 and settings.against == "latency":
+        raise IrmasError("--against latency needs trials of one worker")
+    if settings.sampler == "grid":
+        space.grid()
+    if settings.warm_start:
+        best_points(open_study(settings.warm_start), space)
+    build_scheduler(settings.scheduler, space, recipe.training.epochs, 1, settings.reduction)
+    objectives = len(directions(settings.against))
+    build_sampler(settings.sampler, space, recipe.seed, objectives)
+    _room(settings)
 
-    def on_trial_error(
-        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
-    ) -> None:
-        """Close the run of a trial that failed."""
-        self._end(trial, "failed")
 
-    def _end(self, trial: Trial, state: str) -> None:
-        run = self._open.pop(trial.trial_id)
-        run.summarise({"state": state})
-        run.close(failed=state == "failed")
-        self._advance(1)
+def _study(record: SweepRecord, space: Space, recipe: Recipe, out: Path) -> optuna.Study:
+    """Open or make the study, with what is to be tried first."""
+    settings = record.settings
+    kept = open_storage(settings.study or str(out / "study.db"))
+    aims = directions(settings.against)
+    there = record.name in optuna.get_all_study_names(kept)
+    made = len(optuna.load_study(study_name=record.name, storage=kept).trials) if there else 0
+    # A sampler that begins again must not begin with the same draws.
+    sampler = build_sampler(settings.sampler, space, recipe.seed + made, len(aims))
+    study = optuna.create_study(
+        storage=kept,
+        study_name=record.name,
+        sampler=sampler,
+        directions=aims,
+        load_if_exists=True,
+    )
+    if study.directions != aims:
+        raise IrmasError(f"the study {record.name} has other objectives; name another directory")
+    fail_unmarked_trials(study)
+    if settings.warm_start:
+        count = enqueue(study, best_points(open_study(settings.warm_start), space))
+        say(f"first come {count} points of the study at {settings.warm_start}")
+    if settings.sampler == "grid":
+        enqueue(study, space.grid())
+    return study
 
-    def close(self) -> None:
-        """Close what is still open, as failed: the sweep itself was cut short."""
-        for run in self._open.values():
-            run.close(failed=True)
+
+def _run(
+    task: Task, recipe: Recipe, space: Space, out: Path, record: SweepRecord, study: optuna.Study
+) -> int:
+    """Run trials until there are as many as asked for; return how many were not begun."""
+    settings = record.settings
+    own = own_trials(study, record.identity)
+    interrupted = interrupted_trials(study, record.identity)
+    wanted = settings.trials
+    if settings.sampler == "grid":
+        waiting = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+        wanted = min(wanted, len(own) + len(waiting))
+    budget = max(wanted - len(own), 0)
+    if not budget and not interrupted:
+        return 0
+    done = len(own) - len(interrupted)
+    second = SECOND[settings.against] if settings.against else None
+    searcher = StudySearcher(study, space, record.identity, budget, interrupted, second)
+    scheduler = build_scheduler(
+        "none" if settings.against else settings.scheduler,
+        space,
+        recipe.training.epochs,
+        settings.grace_epochs,
+        settings.reduction,
+    )
+    replay(scheduler, study)
+    root = storage.absolute(settings.storage or out)
+    progress = storage.join(root, "trials")
+    view = View(max(wanted, len(own)), done, recipe.training.epochs)
+    runs = TrialRuns(recipe, record.name, record.identity)
+    follower = Follower(searcher, runs, view, progress)
+    if completed := [row for row in list_trials(study, space) if row["state"] == "completed"]:
+        follower.remember_best(completed[0]["value"], completed[0]["number"])
+    concurrent = settings.concurrent or _room(settings)
+    tuner = tune.Tuner(
+        tune.with_resources(
+            tune.with_parameters(
+                LearnerTrial,
+                task=task,
+                recipe=recipe.model_dump(),
+                progress=progress,
+                latency=settings.against == "latency",
+            ),
+            {"CPU": settings.cpus, "GPU": settings.gpus},
+        ),
+        tune_config=tune.TuneConfig(
+            search_alg=searcher,
+            scheduler=scheduler,
+            num_samples=-1,  # The searcher says when it is enough.
+            # With a searcher and without this, Tune runs one trial at a time. A scheduler that
+            # pauses trials needs all of them; they wait for resources then.
+            max_concurrent_trials=budget + len(interrupted)
+            if settings.scheduler in PAUSING and not settings.against
+            else concurrent,
+            reuse_actors=True,
+            trial_name_creator=_trial_name,
+            trial_dirname_creator=_trial_name,
+        ),
+        run_config=tune.RunConfig(
+            name=time.strftime("tune-%Y%m%d-%H%M%S"),
+            storage_path=root,
+            verbose=0,
+            callbacks=[follower, JsonLoggerCallback()],
+            # Trials keep their progress themselves.
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+        ),
+    )
+    try:
+        with _environment(QUIET_TUNE), watching(view.render) as live:
+            view.lines = not live
+            tuner.fit()
+    finally:
+        runs.close()
+    return searcher.left
+
+
+def _trial_name(trial: Trial) -> str:
+    return f"{trial.config[TRIAL]['number']:04d}"
+
+
+@contextmanager
+def _environment(variables: dict[str, str]) -> Iterator[None]:
+    """Have environment variables inside the block; those that are set already stay."""
+    mine = {name: value for name, value in variables.items() if name not in os.environ}
+    os.environ |= mine
+    try:
+        yield
+    finally:
+        for name in mine:
+            del os.environ[name]
 
 
 def _room(settings: SweepSettings) -> int:
+    """Return how many trials the cluster has room for.
+
+    Raises:
+        IrmasError: For none.
+    """
     there = ray.cluster_resources()
-    by_cpu = there.get("CPU", 1) / settings.cpus
-    by_gpu = there.get("GPU", 0) / settings.gpus if settings.gpus else math.inf
-    room = int(min(by_cpu, by_gpu))
+    cpus, gpus = settings.workers * settings.cpus, settings.workers * settings.gpus
+    by_gpu = there.get("GPU", 0) / gpus if gpus else math.inf
+    room = int(min(there.get("CPU", 1) / cpus, by_gpu))
     if room < 1:
         raise IrmasError(
-            f"a trial needs {settings.cpus:g} CPUs and {settings.gpus:g} GPUs, and the cluster "
+            f"a trial needs {cpus:g} CPUs and {gpus:g} GPUs, and the cluster "
             f"has {there.get('CPU', 0):g} and {there.get('GPU', 0):g}"
         )
     return room
 
 
-def _trials(study: optuna.Study) -> list[dict[str, Any]]:
-    """All trials of a study, the best first."""
-    rows = [
-        {
-            "number": trial.number,
-            "state": trial.state.name.lower(),
-            "value": trial.value,
-            "epochs": len(trial.intermediate_values),
-            "seconds": trial.duration.total_seconds() if trial.duration else None,
-            "params": trial.params,
-        }
-        for trial in study.get_trials(deepcopy=False)
-    ]
-    return sorted(rows, key=lambda row: math.inf if row["value"] is None else -row["value"])
+def _write_model(
+    task: Task, recipe: Recipe, best: Mapping[str, Any], out: Path, record: SweepRecord
+) -> str | None:
+    """Write the model directory of the best trial, from the progress that was kept of it."""
+    root = storage.absolute(record.settings.storage or out)
+    place = progress_directory(storage.join(root, "trials"), best["number"])
+    if not storage.exists(storage.join(place, PROGRESS)):
+        return None
+    learner = Learner(task, recipe, device=device())
+    resume(learner, place)
+    description, validation = describe(learner, recipe.model_dump(mode="json"))
+    model = str(out / "model")
+    save_model(model, pack_weights(learner.network), description, validation)
+    return model

@@ -4,10 +4,12 @@ from pathlib import Path
 
 import optuna
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from irmas_dist.config import Recipe, build_recipe
 from irmas_dist.errors import IrmasError
-from irmas_dist.search.space import load_space
+from irmas_dist.search.space import Space, build_space, load_space
 from tests.conftest import CONFIGS
 
 
@@ -23,9 +25,8 @@ def test_every_shipped_space_draws_recipes(path: Path) -> None:
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     for _ in range(20):
         trial = study.ask()
-        searched(trial)
+        build_recipe(Recipe().model_dump(), searched(trial), "drawn")
         assert trial.params
-        build_recipe(Recipe().model_dump(), trial.params, "drawn")
 
 
 def test_a_condition_decides_whether_an_entry_is_drawn(tmp_path: Path) -> None:
@@ -48,6 +49,86 @@ def test_a_condition_decides_whether_an_entry_is_drawn(tmp_path: Path) -> None:
     assert heads == {"flatten", "max"}
 
 
+def test_an_entry_may_stand_above_what_it_depends_on(tmp_path: Path) -> None:
+    path = space(
+        tmp_path,
+        """
+        model.dense: {type: int, low: 64, high: 256, when: {model.head: [max, average]}}
+        model.head: {type: categorical, choices: [flatten, max, average]}
+        """,
+    )
+    assert list(load_space(path, Recipe()).entries) == ["model.head", "model.dense"]
+
+
+def test_choices_that_optuna_cannot_keep_come_back_as_they_were(tmp_path: Path) -> None:
+    path = space(
+        tmp_path,
+        """
+        model.padding: {type: categorical, choices: [null, 2]}
+        augment.mix.counts: {type: categorical, choices: [[1], [3, 2, 1]]}
+        """,
+    )
+    searched = load_space(path, Recipe())
+    drawn = {repr(draw(searched, seed)) for seed in range(20)}
+    assert drawn == {
+        repr({"model.padding": padding, "augment.mix.counts": counts})
+        for padding in (None, 2)
+        for counts in ((1,), (3, 2, 1))
+    }
+
+
+def draw(searched: Space, seed: int) -> dict:
+    trial = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed)).ask()
+    drawn = searched(trial)
+    assert searched.values(trial.params) == drawn
+    assert searched.stored(drawn) == trial.params
+    return drawn
+
+
+NUMBERS = st.floats(1e-6, 10.0)
+
+
+@st.composite
+def entries(draw: st.DrawFn) -> dict:
+    """Entries for settings that take any value drawn here, each maybe under a condition."""
+    low, high = sorted([draw(NUMBERS), draw(NUMBERS)])
+    log = draw(st.booleans())
+    made: dict = {
+        "training.optimizer": {"type": "categorical", "choices": ["adam", "adamw"]},
+        "training.lr": {"type": "float", "low": low, "high": high * 1.5, "log": log},
+        "model.width": {"type": "int", "low": (w := draw(st.integers(1, 9))),
+                        "high": w + draw(st.integers(1, 9))},
+        "augment.mix.counts": {
+            "type": "categorical",
+            "choices": draw(st.lists(
+                st.lists(st.integers(1, 9), min_size=1, max_size=3).map(tuple),
+                min_size=1, max_size=4, unique=True,
+            )),
+        },
+    }  # fmt: skip
+    for name in list(made)[1:]:
+        if draw(st.booleans()):
+            made[name]["when"] = {"training.optimizer": draw(st.sampled_from(["adam", "adamw"]))}
+    order = draw(st.permutations(list(made)))
+    return {name: made[name] for name in order}
+
+
+@settings(max_examples=40, deadline=None)
+@given(entries(), st.integers(0, 99))
+def test_whatever_is_drawn_lies_in_the_space_and_makes_a_recipe(made: dict, seed: int) -> None:
+    searched = build_space(made, Recipe(), "the test")
+    assert build_space(searched.describe(), Recipe(), "again").describe() == searched.describe()
+    drawn = draw(searched, seed)
+    for name, entry in made.items():
+        conditions = entry.get("when", {})
+        assert (name in drawn) == all(drawn.get(k) == v for k, v in conditions.items())
+        if name in drawn and "low" in entry:
+            assert entry["low"] <= drawn[name] <= entry["high"]
+        elif name in drawn:
+            assert drawn[name] in entry["choices"]
+    build_recipe(Recipe().model_dump(), drawn, "drawn")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -63,8 +144,26 @@ def test_a_condition_decides_whether_an_entry_is_drawn(tmp_path: Path) -> None:
         ("training.lr: {type: float, low: 0.1, high: 1, stepp: 1}", "training.lr.*stepp"),
         (
             "model.dense: {type: int, low: 1, high: 3, when: {model.head: max}}",
-            "depends on model.head, which no entry above it has",
+            "model.dense depends on model.head, which is not searched",
         ),
+        (
+            "model.head: {type: categorical, choices: [max, flatten]}\n"
+            "model.dense: {type: int, low: 1, high: 3, when: {model.head: average}}",
+            "model.dense depends on model.head='average', which model.head never is",
+        ),
+        (
+            "model.dense: {type: int, low: 1, high: 3, when: {model.width: 2}}\n"
+            "model.width: {type: int, low: 1, high: 3, when: {model.dense: 2}}",
+            "conditions in a circle: model.dense and model.width",
+        ),
+        ("training.batch_size: {type: float, low: 1, high: 8}", "batch_size=.*valid integer"),
+        ("model.width: {type: int, low: 1.5, high: 8}", "model.width low: .*valid integer"),
+        ("model.width: {type: int, low: 1, high: 8, step: 2}", "steps of 2 end at 7, not at"),
+        ("training.lr: {type: float, low: 0.1, high: .inf}", "training.lr high"),
+        ("training.lr: 3", "training.lr: "),
+        ("model: {type: categorical, choices: [1]}", "model=1"),
+        ("model.head: {type: categorical, choices: [max, max]}", "'max' stands there twice"),
+        ("training.lr: {type: float}\ntraining.lr: {type: int}", "training.lr stands there twice"),
         ("a: [", "is not YAML"),
     ],
 )

@@ -10,10 +10,12 @@ import pytest
 
 from irmas_dist import stages
 from irmas_dist.config import Recipe, build_recipe, load_recipe
-from irmas_dist.search.searcher import Searcher, fail_stale_trials, open_storage
-from irmas_dist.search.space import Space, load_space
-from irmas_dist.search.sweep import SweepSettings, SweepSummary, sweep
-from irmas_dist.search.trial import FINISHED
+from irmas_dist.errors import IrmasError
+from irmas_dist.inference.predictor import Predictor
+from irmas_dist.search.record import SweepSettings
+from irmas_dist.search.space import load_space
+from irmas_dist.search.study import open_storage
+from irmas_dist.search.sweep import SweepSummary, sweep
 from irmas_dist.training.learner import SELECTED_BY
 
 SPACE = """
@@ -21,6 +23,7 @@ model.width: {type: categorical, choices: [4, 8]}
 model.dropout.dense: {type: float, low: 0.0, high: 0.5}
 training.lr: {type: float, low: 1.0e-5, high: 1.0e-2, log: true}
 thresholds.rule: {type: categorical, choices: [global, per_instrument]}
+augment.mix.counts: {type: categorical, choices: [[1], [3, 2, 1]]}
 """
 
 
@@ -43,12 +46,12 @@ def swept(
 def test_every_trial_ends_and_the_best_is_first(swept: tuple[SweepSummary, Recipe]) -> None:
     summary, recipe = swept
     assert len(summary.trials) == 6
-    assert {trial["state"] for trial in summary.trials} <= {"complete", "pruned"}
+    assert {trial["state"] for trial in summary.trials} <= {"completed", "pruned", "failed"}
     values = [trial["value"] for trial in summary.trials]
     assert values == sorted(values, reverse=True)
     for trial in summary.trials:
         full = trial["epochs"] == recipe.training.epochs
-        assert (trial["state"] == "complete") == full
+        assert (trial["state"] == "completed") == full
     assert any(trial["state"] == "pruned" for trial in summary.trials)
 
 
@@ -60,8 +63,26 @@ def test_the_study_says_the_same(swept: tuple[SweepSummary, Recipe]) -> None:
     told = {trial.number: trial for trial in study.get_trials()}
     assert len(told) == len(summary.trials)
     for trial in summary.trials:
-        assert told[trial["number"]].state.name.lower() == trial["state"]
-        assert told[trial["number"]].params == trial["params"]
+        in_optuna = told[trial["number"]]
+        states = {"COMPLETE": "completed", "PRUNED": "pruned"}
+        assert states[in_optuna.state.name] == trial["state"]
+        counts = json.dumps(list(trial["params"]["augment.mix.counts"]))
+        assert in_optuna.params == {**trial["params"], "augment.mix.counts": counts}
+        assert list(in_optuna.intermediate_values.values()) == trial["curve"]
+
+
+def test_tune_says_the_same(swept: tuple[SweepSummary, Recipe]) -> None:
+    summary, _ = swept
+    (directory,) = Path(summary.path).glob("tune-*")
+    in_tune = {
+        int(path.parent.name): [json.loads(line) for line in path.read_text().splitlines()]
+        for path in directory.glob("*/result.json")
+    }
+    assert in_tune.keys() == {trial["number"] for trial in summary.trials}
+    for trial in summary.trials:
+        results = in_tune[trial["number"]]
+        assert [result[SELECTED_BY] for result in results] == trial["curve"]
+        assert results[-1]["finished"] == (trial["state"] == "completed")
 
 
 def test_the_best_recipe_loads_and_has_the_best_values(
@@ -72,22 +93,69 @@ def test_the_best_recipe_loads_and_has_the_best_values(
     assert best == build_recipe(recipe.model_dump(), summary.trials[0]["params"], "best")
 
 
+def test_the_best_trial_is_a_model_that_scores_as_it_did(
+    swept: tuple[SweepSummary, Recipe],
+) -> None:
+    summary, _ = swept
+    assert summary.model is not None
+    description = Predictor.load(summary.model).description
+    best = next(trial for trial in summary.trials if trial["state"] == "completed")
+    assert description.scores[SELECTED_BY] == best["value"]
+
+
+def test_a_directory_with_a_sweep_is_not_swept_again(
+    swept: tuple[SweepSummary, Recipe], features: str
+) -> None:
+    summary, recipe = swept
+    out = Path(summary.path)
+    space = load_space(out.parent / "space.yaml", recipe)
+    task = stages.open_task(features, recipe)
+    with pytest.raises(IrmasError, match="holds a sweep: go on with it by --resume"):
+        sweep(task, recipe, space, out, SweepSettings())
+    other = build_recipe(recipe.model_dump(), {"seed": 1}, "the test")
+    with pytest.raises(IrmasError, match="with another recipe"):
+        sweep(task, other, space, out, SweepSettings(), resume=True)
+
+
 def test_wandb_reads_each_trial_back(swept: tuple[SweepSummary, Recipe]) -> None:
     summary, _ = swept
-    logs = sorted(Path(summary.path).glob("wandb/offline-run-*/run-*.wandb"))
-    assert len(logs) == 6
-    runs = [inspect(log) for log in logs]
-    assert sorted(run["summary"]["state"] for run in runs) == sorted(
-        {"complete": "completed", "pruned": "pruned"}[trial["state"]] for trial in summary.trials
-    )
-    by_lr = {trial["params"]["training.lr"]: trial for trial in summary.trials}
-    for run in runs:
-        trial = by_lr[run["config"]["training.lr"]]
+    runs = [
+        inspect(log) for log in sorted(Path(summary.path).glob("wandb/offline-run-*/run-*.wandb"))
+    ]
+    trials = {trial["number"]: trial for trial in summary.trials}
+    by_number = {int(run["run_id"].rsplit("-")[1]): run for run in runs if "-" in run["run_id"]}
+    assert by_number.keys() == trials.keys()
+    for number, run in by_number.items():
+        trial = trials[number]
         assert run["state"] == "finished"
-        assert {name: run["config"][name] for name in trial["params"]} == trial["params"]
+        assert run["summary"]["state"] == trial["state"]
+        assert {name: run["config"][name] for name in trial["params"]} == {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in trial["params"].items()
+        }
         assert run["config"]["features.bands"] == 32
         assert run["summary"]["epoch"] == trial["epochs"]
         assert run["summary"][SELECTED_BY]["max"] == pytest.approx(trial["value"])
+        assert run["summary"]["parameters"] == trial["parameters"]
+        assert run["summary"]["instruments"]["nrows"] == 11
+
+
+def test_wandb_has_a_run_that_sums_the_sweep_up(swept: tuple[SweepSummary, Recipe]) -> None:
+    summary, _ = swept
+    runs = [inspect(log) for log in Path(summary.path).glob("wandb/offline-run-*/run-*.wandb")]
+    (run,) = [run for run in runs if "-" not in run["run_id"]]
+    assert run["summary"]["best_macro_f1"] == pytest.approx(
+        next(t["value"] for t in summary.trials if t["state"] == "completed")
+    )
+    assert run["summary"]["leaderboard"]["nrows"] == len(summary.trials)
+    assert run["summary"]["history"]["nrows"] == len(summary.trials)
+    assert run["summary"]["parallel coordinates"]["_type"] == "html-file"
+    table = next(Path(summary.path).glob("wandb/offline-run-*/files/media/table/leaderboard*.json"))
+    rows = json.loads(table.read_text())
+    columns = rows["columns"]
+    assert [row[columns.index("number")] for row in rows["data"]] == [
+        trial["number"] for trial in summary.trials
+    ]
 
 
 def inspect(log: Path) -> dict:
@@ -98,49 +166,3 @@ def inspect(log: Path) -> dict:
         check=True, capture_output=True, text=True,
     )  # fmt: skip
     return json.loads(printed.stdout)
-
-
-@pytest.fixture
-def searcher(tmp_path: Path) -> Searcher:
-    path = tmp_path / "space.yaml"
-    path.write_text(SPACE)
-    space: Space = load_space(path, Recipe())
-    return Searcher(space, open_storage(str(tmp_path / "study.log")), "study", seed=0)
-
-
-@pytest.mark.parametrize(
-    ("last", "error", "state"),
-    [
-        ({SELECTED_BY: 0.5, FINISHED: True}, False, "COMPLETE"),
-        ({SELECTED_BY: 0.5, FINISHED: False}, False, "PRUNED"),
-        ({SELECTED_BY: float("nan"), FINISHED: True}, False, "FAIL"),
-        (None, True, "FAIL"),
-    ],
-)
-def test_optuna_is_told_how_a_trial_ended(
-    searcher: Searcher, last: dict | None, error: bool, state: str
-) -> None:
-    searcher.suggest("t")
-    if last:
-        searcher.on_trial_result("t", {SELECTED_BY: 0.4, "training_iteration": 1})
-        last["training_iteration"] = 2
-    searcher.on_trial_complete("t", last, error)
-    (trial,) = searcher._ot_study.trials
-    assert trial.state.name == state
-    if state != "FAIL":
-        assert trial.value == 0.5
-        assert trial.intermediate_values == {1: 0.4, 2: 0.5}
-
-
-def test_trials_left_running_by_a_driver_that_died_have_failed(searcher: Searcher) -> None:
-    searcher.suggest("t")
-    fail_stale_trials(searcher._ot_study)
-    assert [trial.state.name for trial in searcher._ot_study.trials] == ["FAIL"]
-
-
-def test_studies_are_kept_in_sqlite_and_in_journals(tmp_path: Path) -> None:
-    for name in ("study.db", "study.log"):
-        study = optuna.create_study(storage=open_storage(str(tmp_path / name)), study_name="s")
-        study.ask()
-        again = optuna.load_study(study_name="s", storage=open_storage(str(tmp_path / name)))
-        assert len(again.trials) == 1

@@ -1,0 +1,143 @@
+"""The commands around a search: sweep, and review of what it found."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from irmas_dist.errors import IrmasError
+from irmas_dist.shell import Address, Config, DryRun, Json, Overrides, quiet, read_recipe
+from irmas_dist.terminal import say
+
+if TYPE_CHECKING:
+    from irmas_dist.config import Recipe
+    from irmas_dist.search.record import SweepSettings
+    from irmas_dist.search.space import Space
+
+SPACE = Path("configs/spaces/quick.yaml")
+
+
+@quiet
+def sweep(
+    features: Annotated[str, typer.Argument(help="Feature store, a path or URL.")],
+    out: Annotated[Path, typer.Argument(help="Directory of the sweep; its name names the study.")],
+    space: Annotated[
+        Path | None, typer.Option(help=f"What to search, a YAML file; none: {SPACE}.")
+    ] = None,
+    config: Config = None,
+    overrides: Overrides = None,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            help="Go on with the sweep in OUT, as it was begun; options given here replace its "
+            "own, but for the recipe and the space.",
+        ),
+    ] = False,
+    trials: Annotated[int | None, typer.Option(min=1, help="Number of trials; 20.")] = None,
+    sampler: Annotated[
+        Literal["tpe", "random", "grid", "cmaes", "nsga2"] | None,
+        typer.Option(help="Who proposes the trials; tpe."),
+    ] = None,
+    scheduler: Annotated[
+        Literal["asha", "hyperband", "median", "pbt", "none"] | None,
+        typer.Option(help="Who stops the poor ones; asha."),
+    ] = None,
+    against: Annotated[
+        Literal["parameters", "latency"] | None,
+        typer.Option(help="A second objective, to be small while macro F1 is large."),
+    ] = None,
+    concurrent: Annotated[
+        int | None,
+        typer.Option(min=1, help="Trials at a time; none means as many as there is room for."),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Data-parallel workers of each trial; 1.")
+    ] = None,
+    cpus: Annotated[float | None, typer.Option(help="CPUs of each worker; 1.")] = None,
+    gpus: Annotated[
+        float | None, typer.Option(help="GPUs of each worker, or a fraction of one; 0.")
+    ] = None,
+    study: Annotated[
+        str | None, typer.Option(help="Optuna storage: path, journal (.log) or database URL.")
+    ] = None,
+    storage: Annotated[
+        str | None, typer.Option(help="Where trials keep their progress: a path or URL; OUT.")
+    ] = None,
+    warm_start: Annotated[
+        str | None,
+        typer.Option(help="Study whose best trials are tried first: storage, as for --study."),
+    ] = None,
+    address: Address = None,
+    dry_run: DryRun = False,
+    json: Json = False,
+) -> None:
+    """Search architectures, dropout rates and thresholds with Ray Tune and Optuna."""
+    given = {
+        "trials": trials, "sampler": sampler, "scheduler": scheduler, "against": against,
+        "concurrent": concurrent, "workers": workers, "cpus": cpus, "gpus": gpus,
+        "study": study, "storage": storage, "warm_start": warm_start,
+    }  # fmt: skip
+    chosen = {name: value for name, value in given.items() if value is not None}
+    if resume and (config or overrides or space):
+        raise IrmasError("a sweep goes on with its own recipe and space: leave them out")
+    recipe, searched, settings = (
+        _recorded(out, chosen) if resume else _new(config, overrides, space, chosen)
+    )
+    from irmas_dist import output
+
+    if dry_run:
+        return output.recipe(recipe, json)
+    from irmas_dist import stages
+    from irmas_dist.runtime import ray_running
+    from irmas_dist.search.sweep import sweep as search
+
+    task = stages.open_task(features, recipe)
+    try:
+        with ray_running(address, dashboard=settings.workers > 1):
+            summary = search(task, recipe, searched, out, settings, resume)
+    except KeyboardInterrupt:
+        say(f"go on with it: irmas sweep {features} {out} --resume")
+        raise
+    return output.swept(summary, json)
+
+
+def _new(
+    config: Path | None, overrides: list[str] | None, space: Path | None, chosen: dict[str, Any]
+) -> "tuple[Recipe, Space, SweepSettings]":
+    from irmas_dist.search.space import load_space
+
+    recipe = read_recipe(config, overrides)
+    searched = load_space(space or SPACE, recipe)
+    from irmas_dist.search.record import SweepSettings
+
+    return recipe, searched, SweepSettings(**chosen)
+
+
+def _recorded(out: Path, chosen: dict[str, Any]) -> "tuple[Recipe, Space, SweepSettings]":
+    from irmas_dist.search.record import read_record
+
+    record = read_record(out)
+    recipe, searched = record.load(str(out))
+    return recipe, searched, record.settings.model_copy(update=chosen)
+
+
+@quiet
+def review(
+    path: Annotated[Path, typer.Argument(help="Directory of a sweep.")],
+    sync: Annotated[
+        bool, typer.Option("--sync", help="Upload its offline runs to W&B, and show nothing.")
+    ] = False,
+    port: Annotated[int, typer.Option(help="Port of the pages, on this machine only.")] = 8080,
+    json: Json = False,
+) -> None:
+    """Look through a sweep in the browser, or upload its runs to W&B."""
+    from irmas_dist import output
+    from irmas_dist.search import review as reviewing
+
+    if sync:
+        return output.synced(reviewing.sync(path), json)
+    with reviewing.dashboard(path, port) as server:
+        say(f"http://127.0.0.1:{server.server_port} shows the sweep in {path}; Ctrl-C ends it")
+        server.serve_forever()
+    return None

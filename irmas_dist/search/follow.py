@@ -1,0 +1,144 @@
+"""Follows the trials from the driver: for people, for W&B, and for the study when one fails."""
+
+from typing import Any
+
+from ray import tune
+from ray.exceptions import OutOfMemoryError, RayActorError, RayTaskError
+from ray.tune.experiment import Trial
+
+from irmas_dist import storage
+from irmas_dist.search.runs import TrialRuns
+from irmas_dist.search.searcher import StudySearcher
+from irmas_dist.search.trial import (
+    FAILED,
+    FINISHED,
+    INSTRUMENTS,
+    THIS_EPOCH,
+    TRIAL,
+    progress_directory,
+)
+from irmas_dist.search.view import View
+from irmas_dist.training.learner import SELECTED_BY
+
+
+class Follower(tune.Callback):
+    """Hears of every event of Tune.
+
+    Args:
+        searcher: Told of trials that raised.
+        runs: W&B.
+        view: The terminal.
+        progress: Where trials keep their progress.
+    """
+
+    def __init__(self, searcher: StudySearcher, runs: TrialRuns, view: View, progress: str) -> None:
+        self._searcher, self._runs, self._view = searcher, runs, view
+        self._progress = progress
+        self._best: tuple[float, int] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave all out of what Tune writes down: the study is the state."""
+        return {}
+
+    def on_trial_start(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
+    ) -> None:
+        """Open the trial's run, or go on with it after a pause."""
+        if trial.last_result.get("training_iteration", 0) == 0:
+            values = {key: value for key, value in trial.config.items() if key != TRIAL}
+            self._view.start(_number(trial))
+            self._runs.start(_number(trial), values)
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
+    ) -> None:
+        """Log an epoch."""
+        if FAILED in result:
+            return
+        metrics = {
+            name: value
+            for name, value in result.items()
+            if name.startswith(("train_", "val_", "epoch")) and isinstance(value, int | float)
+        }
+        metrics[SELECTED_BY] = metrics.pop(THIS_EPOCH)
+        self._view.epoch(_number(trial), metrics[SELECTED_BY])
+        self._runs.log(_number(trial), metrics)
+
+    def on_trial_complete(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
+    ) -> None:
+        """Close the run of a trial that ended or was stopped."""
+        last = trial.last_result
+        reason = last.get(FAILED)
+        state = "failed" if reason else "completed" if last.get(FINISHED) else "pruned"
+        self._end(trial, state, reason)
+
+    def on_trial_error(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
+    ) -> None:
+        """Record why a trial failed, or put it back when it was its node that did."""
+        error = trial.get_pickled_error()
+        if isinstance(error, RayActorError) and (error.preempted or _of_node(error)):
+            self._searcher.postpone(trial.trial_id)
+            return
+        reason = describe_error(error, trial.get_error())
+        self._searcher.fail(trial.trial_id, reason)
+        self._end(trial, "failed", reason)
+
+    def _end(self, trial: Trial, state: str, reason: str | None) -> None:
+        number, last = _number(trial), trial.last_result
+        self._view.end(number, state, reason)
+        facts = {
+            "reason": reason,
+            "parameters": last.get("parameters"),
+            "latency_ms": last.get("latency_ms"),
+            "seconds": last.get("time_total_s"),
+        }
+        known = {name: value for name, value in facts.items() if value is not None}
+        self._runs.end(number, state, known, last.get(INSTRUMENTS) or [])
+        self._keep_the_best(number, state, last.get(SELECTED_BY))
+
+    def _keep_the_best(self, number: int, state: str, value: float | None) -> None:
+        """Delete the progress of trials that are over, but for the best completed one."""
+        over: int | None = number
+        better = self._best is None or (value or 0.0) > self._best[0]
+        if state == "completed" and value is not None and better:
+            over = None if self._best is None else self._best[1]
+            self._best = value, number
+        if over is not None:
+            place = progress_directory(self._progress, over)
+            if storage.exists(place):
+                storage.remove_directory(place)
+
+    def remember_best(self, value: float, number: int) -> None:
+        """Take note of the best trial that an earlier driver left."""
+        self._best = value, number
+
+
+def describe_error(error: Exception | None, text: str | None) -> str:
+    """Return in one line why a trial failed.
+
+    Args:
+        error: The exception, if it could be kept.
+        text: What was written of it.
+    """
+    if isinstance(error, OutOfMemoryError):
+        return "out of memory: Ray ended its worker before the machine was full"
+    if isinstance(error, RayActorError):
+        return "its worker process ended (out of memory, or killed)"
+    if isinstance(error, RayTaskError) and error.cause is not None:
+        cause = error.cause
+        lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
+        said = lines[-1] if lines else "without a word"
+        return f"{type(cause).__name__}: {said}"
+    lines = [line.strip() for line in (text or "").splitlines() if line.strip()]
+    return lines[-1] if lines else "for an unknown reason"
+
+
+def _of_node(error: RayActorError) -> bool:
+    """Return whether an actor died because its node did; only the message says so."""
+    return "its node has died" in str(error)
+
+
+def _number(trial: Trial) -> int:
+    return int(trial.config[TRIAL]["number"])

@@ -1,0 +1,86 @@
+"""The page of a sweep: one HTML file that needs nothing else."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import yaml
+from markupsafe import Markup
+
+from irmas_dist import storage
+from irmas_dist.search import charts
+from irmas_dist.search.narrow import Advice, advise
+from irmas_dist.search.record import read_record
+from irmas_dist.search.review import study_location
+from irmas_dist.search.study import best_row, importances, list_trials, open_study
+
+LEADERS = 12
+"""Trials in the table of the best."""
+
+
+def write_sweep_report(path: Path, location: str | os.PathLike[str]) -> None:
+    """Write the page of a sweep: what was found, what mattered, what to narrow next.
+
+    Args:
+        path: Directory of the sweep, which may still run.
+        location: Path or URL of the page.
+
+    Raises:
+        IrmasError: There is no sweep, its study cannot be opened, or the page not be written.
+    """
+    record = read_record(path)
+    recipe, space = record.load(str(path))
+    study = open_study(study_location(path, record), record.name)
+    rows = list_trials(study, space)
+    shares = importances(study)
+    states = [row["state"] for row in rows]
+    valued = [row for row in rows if row["value"] is not None]
+    advice = advise(rows, space, shares)
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("irmas_dist.search", ""),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters["short"] = charts.short
+    best = best_row(rows)
+    page = environment.get_template("report.html").render(
+        name=record.name,
+        settings=record.settings,
+        epochs=recipe.training.epochs,
+        states={state: states.count(state) for state in dict.fromkeys(states)},
+        seconds=sum(row["seconds"] or 0.0 for row in rows),
+        best=best,
+        leaders=valued[:LEADERS],
+        searched=list(space.entries),
+        failures=[row for row in rows if row["state"] == "failed"],
+        shares=shares,
+        parallel=Markup(charts.parallel_coordinates(rows, space, shares)),
+        history=Markup(charts.history_plot(rows)),
+        curves=Markup(charts.learning_curves(rows)),
+        slices={n: Markup(charts.slice_plot(rows, space, n)) for n in
+                sorted(space.entries, key=lambda n: -shares.get(n, 0.0))},
+        instruments=(best or {}).get("instruments"),
+        advice=advice,
+        next_space=_next_space(advice),
+    )  # fmt: skip
+    with storage.write_whole(location) as stream:
+        stream.write(page.encode())
+
+
+def _next_space(advice: list[Advice]) -> str:
+    """Return the advice as lines of a space, those to be fixed as comments."""
+    lines = []
+    for name, _, entry, value in advice:
+        if entry is None:
+            lines.append(
+                f"# --set {name}={yaml.safe_dump(value, default_flow_style=True).split(chr(10))[0]}"
+            )
+        else:
+            content: Any = yaml.safe_dump(
+                entry, default_flow_style=True, sort_keys=False, width=200
+            )
+            lines.append(f"{name}: {content.strip()}")
+    return "\n".join(lines)

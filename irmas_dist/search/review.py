@@ -1,0 +1,77 @@
+"""Looking through a sweep: optuna-dashboard on its study, and its offline runs to W&B."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from wsgiref.simple_server import WSGIServer, make_server
+
+import wandb
+
+from irmas_dist.errors import IrmasError
+from irmas_dist.search.record import SweepRecord, read_record
+from irmas_dist.search.study import open_storage
+
+
+def study_location(path: Path, record: SweepRecord) -> str:
+    """Return where a sweep's study is kept."""
+    return record.settings.study or str(path / "study.db")
+
+
+@contextmanager
+def dashboard(path: Path, port: int) -> Iterator[WSGIServer]:
+    """Have a server of optuna-dashboard, for this machine only, on a sweep's study.
+
+    Args:
+        path: Directory of the sweep.
+        port: Where to listen; 0 finds a free one.
+
+    Raises:
+        IrmasError: There is no sweep, optuna-dashboard is not installed, or the port is taken.
+    """
+    location = study_location(path, read_record(path))
+    try:
+        import optuna_dashboard
+    except ModuleNotFoundError as error:
+        raise IrmasError(
+            f"reviewing needs {error.name}: pip install 'irmas-dist[review]'"
+        ) from error
+    app = optuna_dashboard.wsgi(open_storage(location))
+    try:
+        server = make_server("127.0.0.1", port, app)
+    except OSError as error:
+        raise IrmasError(f"port {port}: {error.strerror}; name another with --port") from error
+    with server:
+        yield server
+
+
+def sync(path: Path) -> list[str]:
+    """Upload the offline runs of a sweep's directory to W&B; return their directories.
+
+    Args:
+        path: Directory of the sweep, or any directory with runs in ``wandb`` below it.
+
+    Raises:
+        IrmasError: There are none, there is no key, or W&B refuses them.
+    """
+    places = [path]
+    if (path / "sweep.json").exists():
+        places.append(Path(read_record(path).recipe["tracking"]["directory"]))
+    found = {run.resolve() for place in places for run in place.glob("wandb/offline-run-*")}
+    runs = sorted(str(run) for run in found)
+    if not runs:
+        where = " or ".join(str(place / "wandb") for place in places)
+        raise IrmasError(f"no offline runs in {where}")
+    if not wandb.login(prompt=False):
+        raise IrmasError("W&B wants a key: set WANDB_API_KEY, or run 'wandb login'")
+    environment = {name: v for name, v in os.environ.items() if name != "WANDB_MODE"}
+    done = subprocess.run(
+        [sys.executable, "-m", "wandb", "sync", *runs],
+        env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if done.returncode:
+        lines = (done.stderr or done.stdout).strip().splitlines() or ["no reason given"]
+        raise IrmasError(f"W&B refuses the runs: {lines[-1]}")
+    return runs

@@ -1,0 +1,176 @@
+"""The W&B runs of a sweep: one per trial, and one that sums it up.
+
+Runs are opened and written in a thread of their own, so that a slow network holds up no trial,
+and one that W&B itself gives up on costs the log and not the sweep.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import wandb
+
+from irmas_dist import tracking
+from irmas_dist.config import Recipe
+from irmas_dist.search.study import best_row
+from irmas_dist.terminal import say
+
+
+class TrialRuns:
+    """One run per trial, from its start to its end.
+
+    Args:
+        recipe: The sweep's recipe, which a trial's values change.
+        name: The sweep's name: the group of its runs.
+        identity: The sweep's identity, with which a trial's run is found again.
+    """
+
+    def __init__(self, recipe: Recipe, name: str, identity: str) -> None:
+        self._recipe, self._name, self._identity = recipe, name, identity
+        self._open: dict[int, tracking.Run] = {}
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="wandb")
+        self._submitted: list[Future[None]] = []
+        self._lost = False
+
+    def start(self, number: int, values: Mapping[str, Any]) -> None:
+        """Open a trial's run; that of one which was cut short goes on."""
+
+        def work() -> None:
+            if number not in self._open:
+                self._open[number] = tracking.start_run(
+                    self._recipe.tracking,
+                    name=f"{self._name}-{number:03d}",
+                    job_type="trial",
+                    group=self._name,
+                    run_id=f"{self._identity}-{number:04d}",
+                    tags=["sweep"],
+                    config={**tracking.flatten(self._recipe.model_dump(mode="json")), **values},
+                    requirements=False,
+                )
+
+        self._do(work)
+
+    def log(self, number: int, metrics: Mapping[str, float]) -> None:
+        """Log an epoch of a trial."""
+        self._do(lambda: self._open[number].log(metrics))
+
+    def end(
+        self,
+        number: int,
+        state: str,
+        facts: Mapping[str, Any],
+        instruments: Sequence[Mapping[str, Any]],
+    ) -> None:
+        """Close a trial's run.
+
+        Args:
+            number: The trial.
+            state: completed, pruned or failed.
+            facts: For the run's summary.
+            instruments: Rows of the per-instrument table.
+        """
+
+        def work() -> None:
+            run = self._open.pop(number)
+            run.summarise({"state": state, **facts})
+            run.tag(state)
+            if instruments:
+                rows = [list(row.values()) for row in instruments]
+                run.table("instruments", list(instruments[0]), rows)
+            run.close(failed=state == "failed")
+
+        self._do(work)
+
+    def close(self) -> None:
+        """Write what is left; runs that are still open were cut short, and end as failed."""
+        for number in list(self._open):
+            self.end(number, "interrupted", {}, [])
+        self._thread.shutdown()
+        for future in self._submitted:
+            future.result()
+
+    def _do(self, work: Callable[[], None]) -> None:
+        def guarded() -> None:
+            if self._lost:
+                return
+            try:
+                work()
+            except (wandb.Error, OSError) as error:
+                self._lost = True
+                reason = str(error).strip().splitlines()[0]
+                say(f"W&B failed, the sweep goes on without it: {reason}")
+
+        self._submitted.append(self._thread.submit(guarded))
+
+
+def log_summary(
+    recipe: Recipe,
+    name: str,
+    identity: str,
+    trials: Sequence[Mapping[str, Any]],
+    importances: Mapping[str, float],
+    page: str,
+    data: Mapping[str, Any],
+    model: str | None,
+) -> None:
+    """Log the sweep as a whole, as a run of its own.
+
+    Args:
+        recipe: The sweep's recipe.
+        name: The sweep's name.
+        identity: The sweep's identity.
+        trials: As from `list_trials`.
+        importances: As from `importances`.
+        page: HTML with the parallel coordinates.
+        data: Fingerprints of the manifest and the features.
+        model: Directory of the best trial's model.
+    """
+    run = tracking.start_run(
+        recipe.tracking,
+        name=name,
+        job_type="sweep",
+        group=name,
+        run_id=identity,
+        tags=["sweep", "summary"],
+        config=recipe.model_dump(mode="json"),
+    )
+    run.uses(f"features-{data['features'][:12] or 'unknown'}", "dataset", data)
+    searched = sorted({key for trial in trials for key in trial["params"]})
+    facts = ["number", "state", "value", "epochs", "seconds", "parameters", "reason"]
+    run.table(
+        "leaderboard",
+        facts + searched,
+        [
+            [trial[fact] for fact in facts]
+            + [_cell([t["params"].get(key) for t in trials], trial["params"].get(key))
+               for key in searched]
+            for trial in trials
+        ],
+    )  # fmt: skip
+    run.table("importances", ["setting", "importance"], [list(i) for i in importances.items()])
+    best, history = None, []
+    for trial in sorted(trials, key=lambda trial: trial["number"]):
+        if trial["value"] is not None:
+            best = max(best or 0.0, trial["value"])
+            history.append([trial["number"], trial["value"], best])
+    run.table("history", ["number", "macro_f1", "best_macro_f1"], history)
+    run.page("parallel coordinates", page)
+    states = [trial["state"] for trial in trials]
+    top = best_row(trials)
+    summary = {f"trials_{state}": states.count(state) for state in sorted(set(states))}
+    if top is not None:
+        summary |= {"best_macro_f1": top["value"], "best_trial": top["number"]}
+        summary |= {f"best/{key}": value for key, value in top["params"].items()}
+    run.summarise(summary)
+    if model is not None and top is not None:
+        made = {"macro_f1": top["value"], "trial": top["number"], **data}
+        run.made(f"model-{name}", "model", model, made)
+    run.close()
+
+
+def _cell(column: Sequence[Any], value: Any) -> Any:
+    """Return a value as W&B takes it: all of a column of one type."""
+    kinds = {type(other) for other in column if other is not None}
+    return (
+        value if value is None or kinds <= {int, float} or kinds in ({str}, {bool}) else str(value)
+    )

@@ -1,0 +1,91 @@
+"""Who proposes the trials: Optuna's samplers, grids, and what earlier studies found best."""
+
+from typing import Any, Literal
+
+import optuna
+from optuna.samplers import BaseSampler
+from optuna.trial import TrialState
+
+from irmas_dist.errors import IrmasError
+from irmas_dist.search.space import CategoricalEntry, Space
+
+SamplerName = Literal["tpe", "random", "grid", "cmaes", "nsga2"]
+
+WARM_STARTS = 5
+"""Trials of an earlier study that are run again, the best ones."""
+
+
+def build_sampler(name: SamplerName, space: Space, seed: int, objectives: int) -> BaseSampler:
+    """Make a sampler.
+
+    Args:
+        name: ``tpe``: tree-structured Parzen estimators, over all entries together and by
+            group of entries that go together (Bergstra et al. 2011, Falkner et al. 2018);
+            ``random``; ``grid``: every combination, see `Space.grid`; ``cmaes``: covariance
+            matrix adaptation over the entries that are always searched and are numbers, the
+            others drawn at random (Hansen 2016); ``nsga2``: a genetic algorithm for two
+            objectives (Deb et al. 2002).
+        space: What is searched.
+        seed: Of the draws.
+        objectives: How many objectives there are.
+
+    Raises:
+        IrmasError: The sampler cannot search this space, or so many objectives.
+    """
+    if name == "tpe":
+        # Conditional entries need group; what is searched together is modelled together.
+        return optuna.samplers.TPESampler(multivariate=True, group=True, seed=seed)
+    if name == "nsga2":
+        return optuna.samplers.NSGAIISampler(seed=seed)
+    if name == "cmaes":
+        entries = space.entries.values()
+        if not any(not isinstance(entry, CategoricalEntry) and not entry.when for entry in entries):
+            raise IrmasError(
+                "cmaes needs a float or int entry that is always searched; use tpe for this space"
+            )
+        if objectives > 1:
+            raise IrmasError("cmaes has one objective; use nsga2 or tpe for two")
+        return optuna.samplers.CmaEsSampler(seed=seed, warn_independent_sampling=False)
+    # A grid is a queue of given points; nothing is left to be drawn.
+    return optuna.samplers.RandomSampler(seed=seed)
+
+
+def enqueue(study: optuna.Study, points: list[dict[str, Any]]) -> int:
+    """Queue points to be tried first, those that no trial has or had yet; return how many.
+
+    Args:
+        study: The study.
+        points: As `Space.stored` gives them.
+    """
+    known = [
+        trial.system_attrs.get("fixed_params") or trial.params
+        for trial in study.get_trials(deepcopy=False)
+    ]
+    new = [point for point in points if point and point not in known]
+    for point in new:
+        study.enqueue_trial(point)
+    return len(new)
+
+
+def best_points(earlier: optuna.Study, space: Space) -> list[dict[str, Any]]:
+    """Return the best points of an earlier study, as far as this space can draw them.
+
+    What this space does not search, or not there, is left to the sampler.
+
+    Args:
+        earlier: The earlier study.
+        space: What is to be searched now.
+
+    Raises:
+        IrmasError: No trial of it can be used.
+    """
+    told = earlier.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    points: list[dict[str, Any]] = []
+    for trial in sorted(told, key=lambda trial: -trial.values[0]):
+        known = {name: v for name, v in trial.params.items() if name in space.entries}
+        point = space.stored(space.values(known))
+        if point and point not in points:
+            points.append(point)
+    if not points:
+        raise IrmasError(f"no completed trial of the study {earlier.study_name} lies in this space")
+    return points[:WARM_STARTS]

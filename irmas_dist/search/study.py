@@ -1,0 +1,204 @@
+"""The Optuna study: where it is kept, whose trials are whose, and what all of them came to.
+
+The study is the record of a sweep. A driver marks every trial that it starts with the identity
+of its sweep, so that several drivers can share one study: each goes on with its own trials that
+were cut short, and leaves those of the others alone.
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+import optuna
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
+
+from irmas_dist.errors import IrmasError
+from irmas_dist.search.space import Space
+
+SWEEP = "sweep"
+"""A trial's attribute: the sweep that it belongs to."""
+
+OUTCOME = "outcome"
+"""A trial's attribute: what it came to, beyond its value; see `list_trials`."""
+
+UNMARKED = timedelta(minutes=1)
+"""A running trial that no sweep has marked for so long was left by a driver that died."""
+
+STATES = {
+    TrialState.COMPLETE: "completed",
+    TrialState.PRUNED: "pruned",
+    TrialState.FAIL: "failed",
+    TrialState.RUNNING: "running",
+}
+
+
+def open_storage(location: str) -> BaseStorage:
+    """Open the storage of a study.
+
+    Args:
+        location: A path ending in ``.log`` (journal file), any other path (SQLite), or the
+            URL of a database, such as ``postgresql://user@host/database``.
+
+    Raises:
+        IrmasError: The storage cannot be opened.
+    """
+    if location.endswith(".log"):
+        return JournalStorage(JournalFileBackend(location))
+    url = location if "://" in location else f"sqlite:///{location}"
+    # psycopg 3 is what the extra installs; SQLAlchemy would look for its predecessor.
+    for plain in ("postgresql://", "postgres://"):
+        if url.startswith(plain):
+            url = "postgresql+psycopg://" + url.removeprefix(plain)
+    try:
+        return RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
+    except ModuleNotFoundError as error:
+        raise IrmasError(_needs(error, "pip install 'irmas-dist[postgres]'")) from error
+    except (ImportError, optuna.exceptions.StorageInternalError, SQLAlchemyError, OSError) as error:
+        cause = error.__cause__ or error
+        if isinstance(cause, ModuleNotFoundError):
+            raise IrmasError(_needs(cause, "pip install 'irmas-dist[postgres]'")) from error
+        reason = " ".join(str(cause).split("\n[SQL")[0].split("\n(Background")[0].split())
+        raise IrmasError(f"cannot open the study at {_public(location)}: {reason}") from error
+
+
+def _needs(error: ModuleNotFoundError, remedy: str) -> str:
+    return f"this study needs {error.name}: {remedy}"
+
+
+def _public(location: str) -> str:
+    """Return a location without the password in it."""
+    scheme, marker, rest = location.partition("://")
+    user, at, host = rest.rpartition("@")
+    return f"{scheme}{marker}{user.split(':')[0]}{at}{host}" if marker else location
+
+
+def open_study(location: str, name: str | None = None) -> optuna.Study:
+    """Open an existing study.
+
+    Args:
+        location: As for `open_storage`.
+        name: Its name; none means the only one there.
+
+    Raises:
+        IrmasError: There is no such study, or several when none was named.
+    """
+    storage = open_storage(location)
+    names = optuna.get_all_study_names(storage)
+    if name is None and len(names) == 1:
+        name = names[0]
+    if name not in names:
+        which = f"no study {name}" if name else "no study" if not names else "several studies"
+        raise IrmasError(f"{_public(location)} has {which}; it has: {', '.join(names) or 'none'}")
+    return optuna.load_study(study_name=name, storage=storage)
+
+
+def own_trials(study: optuna.Study, sweep: str) -> list[FrozenTrial]:
+    """Return the trials that a sweep has started, in order."""
+    trials = study.get_trials(deepcopy=False)
+    return [trial for trial in trials if trial.user_attrs.get(SWEEP) == sweep]
+
+
+def interrupted_trials(study: optuna.Study, sweep: str) -> list[FrozenTrial]:
+    """Return the trials of a sweep that were cut short with its driver, in order.
+
+    To be asked before the sweep goes on: later, its running trials do run.
+    """
+    return [trial for trial in own_trials(study, sweep) if trial.state == TrialState.RUNNING]
+
+
+def fail_unmarked_trials(study: optuna.Study) -> None:
+    """Tell Optuna that trials whose driver died before it could mark them have failed.
+
+    Marking follows starting at once, so that an unmarked trial of a live driver is young.
+    """
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        started = trial.datetime_start or datetime.min
+        if SWEEP not in trial.user_attrs and datetime.now() - started > UNMARKED:
+            study.tell(trial.number, state=TrialState.FAIL)
+
+
+def list_trials(study: optuna.Study, space: Space, live: bool = False) -> list[dict[str, Any]]:
+    """Return one dict per trial, best first.
+
+    Its ``number``; ``state`` (completed, pruned, failed, running or interrupted); ``value``,
+    the best macro F1; ``curve``, the best value so far after each epoch; ``epochs``;
+    ``seconds`` of training; ``params``, the values drawn (or, after population-based training,
+    those it ended with); ``parameters`` of the network; ``reason``, if it failed; ``second``,
+    the value of the second objective, if there is one; ``instruments``, how well each was
+    recognised.
+
+    Args:
+        study: The study.
+        space: What it searches.
+        live: Whether a driver is at work; else trials that are running were interrupted.
+    """
+    rows = [
+        _row(trial, space, live)
+        for trial in study.get_trials(deepcopy=False)
+        if trial.state != TrialState.WAITING
+    ]
+    return sorted(rows, key=lambda row: math.inf if row["value"] is None else -row["value"])
+
+
+def _row(trial: FrozenTrial, space: Space, live: bool) -> dict[str, Any]:
+    outcome: dict[str, Any] = trial.user_attrs.get(OUTCOME, {})
+    state = STATES[trial.state]
+    if state == "running" and not live:
+        state = "interrupted"
+    curve = outcome.get("curve") or [
+        value for _, value in sorted(trial.intermediate_values.items())
+    ]
+    value, second = None, None
+    if trial.state in (TrialState.COMPLETE, TrialState.PRUNED):
+        values = trial.values or [outcome.get("value")]
+        value = values[0]
+        second = values[1] if len(values) > 1 else None
+    return {
+        "number": trial.number,
+        "state": state,
+        "value": value,
+        "second": second,
+        "epochs": len(curve),
+        "seconds": outcome.get("seconds"),
+        "parameters": outcome.get("parameters"),
+        "reason": outcome.get("reason"),
+        "params": outcome.get("params") or space.values(trial.params),
+        "curve": curve,
+        "instruments": outcome.get("instruments"),
+    }
+
+
+def best_row(rows: Iterable[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """Return the best trial that ran to its end, or the best of all when none did.
+
+    Args:
+        rows: As from `list_trials`.
+    """
+    valued = [row for row in rows if row["value"] is not None]
+    ended = [row for row in valued if row["state"] == "completed"]
+    return next(iter(ended or valued), None)
+
+
+def importances(study: optuna.Study) -> dict[str, float]:
+    """Return how much each entry matters for macro F1, in shares of one, the largest first.
+
+    By PED-ANOVA (Watanabe, Bansal and Hutter 2023), which also judges entries that are not
+    always searched. Empty with fewer than four completed trials, or when all have one value.
+    """
+    trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    values = {trial.values[0] for trial in trials}
+    if len(trials) < 4 or len(values) < 2:
+        return {}
+    several = len(study.directions) > 1
+    target = (lambda trial: float(trial.values[0])) if several else None
+    return optuna.importance.get_param_importances(study, target=target)
+
+
+def directions(second: str | None) -> list[StudyDirection]:
+    """Return what is made large and what small: macro F1, and a second objective if any."""
+    return [StudyDirection.MAXIMIZE] + ([StudyDirection.MINIMIZE] if second else [])

@@ -1,0 +1,109 @@
+"""What people see of a sweep while it runs: a live table, or a line per trial that ended."""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Group
+from rich.markup import escape
+from rich.progress_bar import ProgressBar
+from rich.table import Column, Table
+from rich.text import Text
+
+from irmas_dist.terminal import say
+
+SHOWN = 8
+"""Ended trials in the live table, the best ones."""
+
+SPARKS = "▁▂▃▄▅▆▇█"
+
+COLOURS = {"running": "cyan", "completed": "green", "pruned": "yellow", "failed": "red"}
+
+
+class View:
+    """What is known of the trials as they go.
+
+    Args:
+        total: Trials that the sweep is to have.
+        done: Trials that had ended before.
+        epochs: Most epochs of a trial.
+    """
+
+    def __init__(self, total: int, done: int, epochs: int) -> None:
+        self._total, self._done, self._epochs = total, done, epochs
+        self._trials: dict[int, dict[str, Any]] = {}
+        self._began, self._before = time.monotonic(), done
+        self.lines = True
+
+    def start(self, number: int) -> None:
+        """A trial begins, or goes on."""
+        self._trials[number] = {"state": "running", "curve": [], "began": time.monotonic()}
+
+    def epoch(self, number: int, value: float) -> None:
+        """A trial has done an epoch."""
+        self._trials[number]["curve"].append(value)
+
+    def end(self, number: int, state: str, reason: str | None = None) -> None:
+        """A trial has ended."""
+        trial = self._trials[number]
+        trial |= {"state": state, "reason": reason, "ended": time.monotonic()}
+        self._done += 1
+        if self.lines:
+            say(self._line(number, trial))
+
+    def _line(self, number: int, trial: Mapping[str, Any]) -> str:
+        curve, best = trial["curve"], self._best()
+        what = f"macro F1 {max(curve):.3f}" if curve else "no result"
+        if trial["reason"]:
+            what = escape(trial["reason"])
+        leader = f"; best {best[0]:.3f} (trial {best[1]})" if best else ""
+        return (
+            f"trial {number} {trial['state']} after {_epochs(len(curve))}: {what}{leader}; "
+            f"{self._done} of {self._total}{self._left()}"
+        )
+
+    def _best(self) -> tuple[float, int] | None:
+        curves = {number: trial["curve"] for number, trial in self._trials.items()}
+        return max(((max(c), n) for n, c in curves.items() if c), default=None)
+
+    def _left(self) -> str:
+        here = self._done - self._before
+        if not 0 < self._done < self._total or not here:
+            return ""
+        seconds = (time.monotonic() - self._began) / here * (self._total - self._done)
+        return f", {seconds:.0f} s left"
+
+    def render(self) -> Group:
+        """Return the live table: what runs, and the best of what has ended."""
+        grid = Table(
+            "trial", "state", "epochs", "macro F1",
+            Column("by epoch", no_wrap=True), Column("seconds", justify="right"), "",
+        )  # fmt: skip
+        # The driver's thread adds trials while this one draws.
+        trials = list(self._trials.items())
+        running = [item for item in trials if item[1]["state"] == "running"]
+        ended = [item for item in trials if item[1]["state"] != "running"]
+        ended.sort(key=lambda item: -max(item[1]["curve"], default=-1.0))
+        for number, trial in [*running, *ended[:SHOWN]]:
+            curve = trial["curve"]
+            until = trial.get("ended", time.monotonic())
+            grid.add_row(
+                str(number),
+                Text(trial["state"], style=COLOURS.get(trial["state"], "")),
+                f"{len(curve)}/{self._epochs}",
+                f"{max(curve):.3f}" if curve else "",
+                spark(curve),
+                f"{until - trial['began']:.0f}",
+                escape(trial.get("reason") or ""),
+            )
+        bar = ProgressBar(total=self._total, completed=self._done, width=40)
+        return Group(grid, bar, Text(f"{self._done} of {self._total} trials{self._left()}"))
+
+
+def spark(curve: list[float]) -> str:
+    """Return a curve of values from 0 to 1 as a row of blocks."""
+    return "".join(SPARKS[min(int(value * len(SPARKS)), len(SPARKS) - 1)] for value in curve[-24:])
+
+
+def _epochs(count: int) -> str:
+    return f"{count} epoch{'' if count == 1 else 's'}"
