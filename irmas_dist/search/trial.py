@@ -108,6 +108,7 @@ class LearnerTrial(tune.Trainable):
         self._place = progress_directory(self._progress_root, identity["number"])
         self._saved, self._saving_s = time.monotonic(), 0.0
         self._refused: str | None = None
+        self._cpu_s, began = 0.0, time.process_time()
         try:
             self._settings = build_recipe(self._recipe, values, "the search space")
             self._learner = TrialLearner(self._task, self._settings, device=device())
@@ -116,6 +117,7 @@ class LearnerTrial(tune.Trainable):
                 self._facts["latency_ms"] = latency_ms(self._learner)
             if identity["resume"]:
                 resume(self._learner, self._place)
+            self._cpu_s = time.process_time() - began
         except (IrmasError, torch.OutOfMemoryError) as error:
             self._refuse(error)
 
@@ -130,13 +132,15 @@ class LearnerTrial(tune.Trainable):
             try:
                 # One that was killed between its last epoch and its end has nothing to do.
                 if not self._learner.finished:
+                    began = time.process_time()
                     self._learner.run_epoch()
+                    self._cpu_s += time.process_time() - began
             except (IrmasError, torch.OutOfMemoryError) as error:
                 self._refuse(error)
         if self._refused is not None:
             return {FAILED: self._refused, SELECTED_BY: math.nan, EPOCH: 0, "done": True}
         self._save_now_and_then()
-        return {**describe_epoch(self._learner), **self._facts}
+        return {**describe_epoch(self._learner), **self._facts, "cpu_s": self._cpu_s}
 
     def _refuse(self, error: Exception) -> None:
         if isinstance(error, IrmasError):

@@ -1,0 +1,352 @@
+"""A sweep's trials per hour, and what a trial costs beside its training: ours against three others.
+
+One command, under 12 minutes: the same trials (the same values, seeds and epochs, about 5 s of
+training each) on two cores, by
+
+* ``ours``: `LearnerTrial` under Tune, actors reused, features in the object store;
+* ``plain``: ``study.optimize(n_jobs=1)`` in one process, once with one thread and once with
+  as many as torch takes by itself;
+* ``function``: a Tune function trainable that loads its data itself, without reuse of actors;
+* ``trainer``: a TorchTrainer per trial, as in Ray's documentation.
+
+Each contestant has its own process, and they take turns; rates are from the steady state: the
+time from the end of the first trials (one per slot) to the end of the last. Overhead is what a
+slot's time holds beside the CPU time of training. Start-up is stated apart. At the end, the
+memory of 2 and of 8 trials at a time: what the processes hold for themselves (USS).
+Writes ``benchmarks/results/sweep.json``.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+os.environ |= {"WANDB_MODE": "offline", "WANDB_SILENT": "true", "RAY_DEDUP_LOGS": "0"}
+os.environ["RAY_ADDRESS"] = "local"
+os.environ["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"] = "0.2"
+
+RESULTS = Path(__file__).parent / "results"
+CPUS = 2
+EPOCHS = 5
+TRIALS = {"ours": 14, "plain-1": 5, "plain": 5, "function": 8, "trainer": 3}
+"""Trials of each contestant in each round."""
+
+ROUNDS = 2
+
+
+def values(number: int) -> dict[str, Any]:
+    """Return the values of a trial: the same for every contestant."""
+    return {"training.lr": 1e-3 * (1 + number % 5), "seed": number}
+
+
+def make_task(clips: int) -> Any:
+    """Return clips of three seconds of noise, as many bands and instruments as the demo has."""
+    import numpy as np
+
+    from irmas_dist.config import Recipe
+    from irmas_dist.features.store import Clips, StoreInfo
+    from irmas_dist.training.augment import mixture_clips
+    from irmas_dist.training.task import Task
+
+    recipe = Recipe.model_validate({"features": {"bands": 64}})
+    vocabulary = recipe.corpus.vocabulary
+    rng = np.random.default_rng(0)
+
+    def draw(count: int) -> Clips:
+        lengths = np.full(count, 130)
+        classes = np.arange(count) % len(vocabulary)
+        frames = rng.normal(-9, 1, size=(count, 130, 64)).astype(np.float16)
+        for clip, which in enumerate(classes):
+            frames[clip, :, 5 * which : 5 * which + 5] += 4
+        return Clips(
+            frames=frames.reshape(-1, 64),
+            starts=np.arange(count) * 130,
+            lengths=lengths,
+            labels=np.eye(len(vocabulary), dtype=np.uint8)[classes],
+            clip_ids=[f"{i}" for i in range(count)],
+            parts=["training"] * count,
+            groups=[f"{i}" for i in range(count)],
+        )
+
+    training = draw(clips)
+    info = StoreInfo(
+        settings=recipe.features, vocabulary=vocabulary, fingerprint="", manifest="",
+        clips={"training": clips}, frames=clips * 130, mean=[-9.0] * 64, std=[1.0] * 64,
+    )  # fmt: skip
+    validation = recipe.validation
+    mixed = mixture_clips(draw(220), 200, validation.mix, info.settings.log_floor, validation.seed)
+    return Task(training=training, validation=mixed, store=info)
+
+
+def make_recipe(folder: str, width: int) -> Any:
+    from irmas_dist.config import Recipe
+
+    return Recipe.model_validate({
+        "features": {"bands": 64},
+        "window": {"seconds": 1.5, "hop_seconds": 0.75},
+        "model": {"blocks": 3, "width": width, "convolutions": 1, "pool": 2, "dense": 64,
+                  "normalisation": "batch", "head": "average"},
+        "training": {"epochs": EPOCHS, "batch_size": 32, "patience": 99},
+        "tracking": {"directory": folder},
+    })  # fmt: skip
+
+
+def train_one(task: Any, recipe: dict[str, Any], number: int) -> dict[str, float]:
+    """Train one trial in this process; return when it began and ended, and its CPU seconds."""
+    import torch
+
+    from irmas_dist.config import build_recipe
+    from irmas_dist.training.learner import SELECTED_BY, Learner
+
+    began, cpu = time.time(), time.process_time()
+    learner = Learner(task, build_recipe(recipe, values(number), "the benchmark"))
+    while not learner.finished:
+        learner.run_epoch()
+    best = learner.history[learner.best_epoch - 1][SELECTED_BY]
+    return {
+        "began": began, "ended": time.time(), "cpu": time.process_time() - cpu, "value": best,
+        "threads": torch.get_num_threads(),
+    }  # fmt: skip
+
+
+def steady(ends: list[float], slots: int) -> float:
+    """Return trials per hour between the end of the first ones and the end of the last."""
+    ends = sorted(ends)
+    return 3_600 * (len(ends) - slots) / (ends[-1] - ends[slots - 1])
+
+
+def by_plain(task: Any, recipe: dict[str, Any], trials: int, threads: int | None) -> dict:
+    import optuna
+    import torch
+
+    if threads:
+        torch.set_num_threads(threads)
+    study = optuna.create_study(direction="maximize")
+    done: list[dict[str, float]] = []
+
+    def objective(trial: optuna.Trial) -> float:
+        done.append(train_one(task, recipe, trial.number))
+        return done[-1]["value"]
+
+    study.optimize(objective, n_trials=trials, n_jobs=1)
+    return {"rate": steady([row["ended"] for row in done], 1), "slots": 1,
+            "cpu": sum(row["cpu"] for row in done[1:]) / (trials - 1)}  # fmt: skip
+
+
+def by_ours(task: Any, recipe: Any, trials: int, folder: str) -> dict:
+    """Run the real thing, W&B, study and all, over a grid of the same values."""
+    import ray
+
+    from irmas_dist.search.record import SweepSettings
+    from irmas_dist.search.space import build_space
+    from irmas_dist.search.study import open_study
+    from irmas_dist.search.sweep import sweep
+
+    settings = SweepSettings(trials=trials, concurrent=CPUS, sampler="grid", scheduler="none")
+    learning_rates = [1e-3 * (1 + i) for i in range(5)]
+    entries = {
+        "training.lr": {"type": "categorical", "choices": learning_rates},
+        "seed": {"type": "int", "low": 0, "high": trials - 1},
+    }
+    space = build_space(entries, recipe, "the benchmark")
+    space.grid = lambda: [values(i) for i in range(trials)]  # the same trials, not all pairs
+    ray.init(num_cpus=CPUS, include_dashboard=False, log_to_driver=False)
+    began = time.time()
+    out = Path(folder, "ours")
+    sweep(task, recipe, space, out, settings)
+    rows = [
+        [json.loads(line) for line in path.read_text().splitlines()]
+        for path in out.glob("tune-*/*/result.json")
+    ]
+    told = open_study(str(out / "study.db")).get_trials(deepcopy=False)
+    return {
+        "rate": steady([trial.datetime_complete.timestamp() for trial in told], CPUS),
+        "slots": CPUS,
+        "cpu": sum(lines[-1]["cpu_s"] for lines in rows) / len(rows),
+        "first_trial_s": min(lines[0]["timestamp"] for lines in rows) - began,
+    }
+
+
+def by_function(task: Any, recipe: dict[str, Any], trials: int, folder: str) -> dict:
+    import pickle
+
+    import ray
+    from ray import tune
+
+    file = Path(folder, "task.pickle")
+    file.write_bytes(pickle.dumps(task))
+
+    def trainable(config: dict[str, Any]) -> None:
+        import pickle as reader
+
+        mine = reader.loads(file.read_bytes())
+        tune.report(train_one(mine, recipe, config["number"]))
+
+    ray.init(num_cpus=CPUS, include_dashboard=False, log_to_driver=False)
+    tuner = tune.Tuner(
+        tune.with_resources(trainable, {"CPU": 1}),
+        param_space={"number": tune.grid_search(list(range(trials)))},
+        tune_config=tune.TuneConfig(max_concurrent_trials=CPUS, reuse_actors=False),
+        run_config=tune.RunConfig(name="function", storage_path=folder, verbose=0),
+    )
+    rows = [result.metrics for result in tuner.fit()]
+    return {"rate": steady([row["ended"] for row in rows], CPUS), "slots": CPUS,
+            "cpu": sum(row["cpu"] for row in rows) / trials}  # fmt: skip
+
+
+def by_trainer(task: Any, recipe: dict[str, Any], trials: int, folder: str) -> dict:
+    import ray
+    from ray import train, tune
+    from ray.train.torch import TorchTrainer
+
+    ray.init(num_cpus=CPUS, include_dashboard=False, log_to_driver=False)
+    shared = ray.put(task)
+
+    def worker(config: dict[str, Any]) -> None:
+        train.report(train_one(ray.get(config["task"]), recipe, config["number"]))
+
+    def trainable(config: dict[str, Any]) -> None:
+        trainer = TorchTrainer(
+            worker,
+            train_loop_config={"task": shared, "number": config["number"]},
+            scaling_config=train.ScalingConfig(num_workers=1),
+            run_config=train.RunConfig(name=f"trial-{config['number']}", storage_path=folder),
+        )
+        tune.report(trainer.fit().metrics | {"ended": time.time()})
+
+    tuner = tune.Tuner(
+        tune.with_resources(trainable, {"CPU": 0}),
+        param_space={"number": tune.grid_search(list(range(trials)))},
+        tune_config=tune.TuneConfig(max_concurrent_trials=CPUS),
+        run_config=tune.RunConfig(name="trainer", storage_path=folder, verbose=0),
+    )
+    rows = [result.metrics for result in tuner.fit()]
+    return {"rate": steady([row["ended"] for row in rows], CPUS), "slots": CPUS,
+            "cpu": sum(row["cpu"] for row in rows) / trials}  # fmt: skip
+
+
+def by_memory(task: Any, recipe: dict[str, Any], concurrent: int) -> dict:
+    """Return what the actors of some trials at a time hold, while they train."""
+    import ray
+    from ray.tune import with_parameters
+
+    # isort: split
+    import psutil
+
+    from irmas_dist.search.trial import TRIAL, LearnerTrial
+
+    ray.init(num_cpus=concurrent, include_dashboard=False, log_to_driver=False)
+    with tempfile.TemporaryDirectory() as folder:
+        kind = with_parameters(LearnerTrial, task=task, recipe=recipe, progress=folder)
+        remote = ray.remote(num_cpus=1)(kind)
+        actors = [
+            remote.remote(config=values(i) | {TRIAL: {"number": i, "resume": False}})
+            for i in range(concurrent)
+        ]
+        pids = [row["pid"] for row in ray.get([actor.train.remote() for actor in actors])]
+        memory = [psutil.Process(pid).memory_full_info() for pid in pids]
+    return {"features_mb": task.training.frames.nbytes / 1e6,
+            "uss_mb_per_trial": sum(m.uss for m in memory) / concurrent / 1e6,
+            "shared_mb_per_trial": sum(m.rss - m.uss for m in memory) / concurrent / 1e6,
+            "uss_mb": sum(m.uss for m in memory) / 1e6}  # fmt: skip
+
+
+def contest(name: str, trials: int, width: int, clips: int) -> dict:
+    """Run one contestant in this process."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        recipe = make_recipe(folder, width)
+        plain = recipe.model_dump()
+        task = make_task(clips)
+        began = time.time()
+        if name.startswith("memory"):
+            result = by_memory(task, plain, trials)
+        elif name.startswith("plain"):
+            result = by_plain(task, plain, trials, 1 if name == "plain-1" else None)
+        elif name == "ours":
+            result = by_ours(task, recipe, trials, folder)
+        elif name == "function":
+            result = by_function(task, plain, trials, folder)
+        else:
+            result = by_trainer(task, plain, trials, folder)
+        return result | {"seconds": time.time() - began}
+
+
+def in_process(name: str, trials: int, arguments: argparse.Namespace) -> dict:
+    """Run one contestant in a process of its own, whose threads and caches end with it."""
+    command = [sys.executable, __file__, "--only", name, "--trials", str(trials)]
+    command += ["--width", str(arguments.width), "--clips", str(arguments.clips)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{name} failed:\n{done.stderr[-3000:]}")
+    result: dict = json.loads(done.stdout.splitlines()[-1])
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", help="one contestant, in this process")
+    parser.add_argument("--trials", type=int, default=0)
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--width", type=int, default=16)
+    parser.add_argument("--clips", type=int, default=1_100)
+    arguments = parser.parse_args()
+    if arguments.only:
+        result = contest(arguments.only, arguments.trials, arguments.width, arguments.clips)
+        print(json.dumps(result))
+        return
+    began = time.time()
+    rounds: dict[str, list[dict]] = {name: [] for name in TRIALS}
+    for turn in range(arguments.rounds):
+        for name, trials in TRIALS.items():
+            if name == "trainer" and turn:
+                continue  # half a minute for each of its trials: once is enough
+            rounds[name].append(in_process(name, arguments.trials or trials, arguments))
+            last = rounds[name][-1]
+            print(f"round {turn + 1}: {name:9s} {last['rate']:6.0f} trials an hour", flush=True)
+    memory = {n: in_process(f"memory-{n}", n, arguments) for n in (2, 8)}
+    report(rounds, memory, time.time() - began)
+
+
+def report(rounds: dict[str, list[dict]], memory: dict[int, dict], seconds: float) -> None:
+    """Print the table and write it down."""
+    summary: dict[str, Any] = {}
+    for name, runs in rounds.items():
+        rates = [run["rate"] for run in runs]
+        ratios = [
+            ours["rate"] / run["rate"] for ours, run in zip(rounds["ours"], runs, strict=False)
+        ]
+        cpu = sum(run["cpu"] for run in runs) / len(runs)
+        rate = sum(rates) / len(rates)
+        summary[name] = {
+            "trials_per_hour": rate,
+            "trials_per_hour_by_round": rates,
+            "ours_times_as_many": sum(ratios) / len(ratios),
+            "ours_times_as_many_by_round": ratios,
+            "training_cpu_s_per_trial": cpu,
+            "overhead_s_per_trial": 3_600 * runs[0]["slots"] / rate - cpu,
+        }
+        row = summary[name]
+        print(
+            f"{name:9s} {rate:6.0f} trials an hour; ours {row['ours_times_as_many']:5.2f} times "
+            f"({min(ratios):.2f} to {max(ratios):.2f}); {cpu:.2f} s CPU and "
+            f"{row['overhead_s_per_trial']:.2f} s besides per trial"
+        )
+    first = [run["first_trial_s"] for run in rounds["ours"]]
+    print(f"ours: first epoch {min(first):.1f} to {max(first):.1f} s after the sweep's start")
+    for count, row in memory.items():
+        print(
+            f"{count} trials at a time: {row['uss_mb']:.0f} MB of their own "
+            f"({row['uss_mb_per_trial']:.0f} each), {row['features_mb']:.0f} MB of features once"
+        )
+    RESULTS.mkdir(exist_ok=True)
+    content = {"contestants": summary, "first_epoch_s": first, "memory": memory, "seconds": seconds}
+    (RESULTS / "sweep.json").write_text(json.dumps(content, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

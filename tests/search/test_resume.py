@@ -1,0 +1,144 @@
+"""A sweep whose driver is killed or interrupted goes on where it was."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import optuna
+import pytest
+import ray  # puts the psutil that it brings along on the import path
+from optuna.trial import TrialState
+
+from irmas_dist.search.study import open_study
+from tests.conftest import CONFIGS, TINY
+
+# isort: split
+import psutil
+
+SPACE = "training.lr: {type: float, low: 1.0e-4, high: 1.0e-2, log: true}\n"
+EPOCHS = 6
+TRIALS = 5
+
+
+class Driver:
+    """`irmas sweep` in a process of its own, on the Ray that all tests share."""
+
+    def __init__(self, features: str, folder: Path) -> None:
+        self.features, self.out = features, folder / "swept"
+        self.environment = {
+            **os.environ,
+            "RAY_ADDRESS": ray.get_runtime_context().gcs_address,
+            "PYTHONPATH": str(Path(__file__).parents[2]),
+            "IRMAS_LOG_DIR": str(folder / "logs"),
+        }
+        (folder / "space.yaml").write_text(SPACE)
+        self.first = ["--space", str(folder / "space.yaml"), "--scheduler", "none"]
+        self.first += ["--config", str(CONFIGS / "demo.yaml"), "--trials", str(TRIALS)]
+        for override in (*TINY, f"training.epochs={EPOCHS}", f"tracking.directory={folder}"):
+            self.first += ["--set", override]
+
+    def start(self, *options: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "irmas_dist", "sweep", self.features, str(self.out), *options],
+            env=self.environment, text=True, start_new_session=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+
+    def study(self) -> optuna.Study:
+        return open_study(str(self.out / "study.db"))
+
+    def wait_until(self, process: subprocess.Popen[str], holds: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + 200
+        while time.monotonic() < deadline and process.poll() is None:
+            if (self.out / "sweep.json").exists() and holds():
+                return
+            time.sleep(0.05)
+        pytest.fail(f"not reached: {process.communicate()}")
+
+    def mid_trial(self) -> bool:
+        """Whether a trial is done and another one is some epochs on its way."""
+        trials = self.study().get_trials(deepcopy=False)
+        return any(trial.state == TrialState.COMPLETE for trial in trials) and any(
+            trial.state == TrialState.RUNNING and 2 <= len(trial.intermediate_values) < EPOCHS
+            for trial in trials
+        )
+
+
+@pytest.fixture
+def driver(features: str, tmp_path: Path) -> Driver:
+    return Driver(features, tmp_path)
+
+
+def results(directory: Path) -> dict[int, list[dict]]:
+    """What Tune wrote down of each trial."""
+    return {
+        int(path.parent.name): [json.loads(line) for line in path.read_text().splitlines()]
+        for path in directory.glob("*/result.json")
+    }
+
+
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT], ids=["killed", "interrupted"])
+def test_a_sweep_goes_on_after_its_driver_was(driver: Driver, end: signal.Signals) -> None:
+    process = driver.start(*driver.first)
+    driver.wait_until(process, driver.mid_trial)
+    os.killpg(process.pid, end)
+    _, said = process.communicate(timeout=60)
+    if end == signal.SIGINT:
+        assert process.returncode == 130
+        assert f"go on with it: irmas sweep {driver.features} {driver.out} --resume" in said
+        assert "Traceback" not in said
+    before = {trial.number: trial for trial in driver.study().trials}
+    ended = {n: trial for n, trial in before.items() if trial.state == TrialState.COMPLETE}
+    (first_run,) = driver.out.glob("tune-*")
+
+    again = driver.start(*driver.first)
+    assert again.wait(timeout=120) == 1
+    assert "go on with it by --resume" in again.communicate()[1]
+
+    resumed = driver.start("--resume", "--json")
+    printed, said = resumed.communicate(timeout=250)
+    assert resumed.returncode == 0, said
+    after = {trial.number: trial for trial in driver.study().trials}
+    assert [after[number].state for number in sorted(after)] == [TrialState.COMPLETE] * TRIALS
+    for number, trial in ended.items():
+        assert after[number] == trial
+    (second_run,) = set(driver.out.glob("tune-*")) - {first_run}
+    in_first, in_second = results(first_run), results(second_run)
+    assert in_second.keys() == after.keys() - ended.keys()
+    saved_share = []
+    for number, lines in in_second.items():
+        # Every epoch was done, and those before the last saved one not again.
+        epochs = [line["epoch"] for line in in_first.get(number, [])]
+        own = [line["epoch"] for line in lines]
+        assert own == list(range(own[0], EPOCHS + 1))
+        assert own[0] <= len(before[number].intermediate_values if number in before else []) + 1
+        saved_share.append(bool(epochs) and own[0] > 1)
+        assert after[number].params == {**before.get(number, after[number]).params}
+        assert lines[-1]["val_macro_f1"] == after[number].value
+    assert any(saved_share)
+    assert {t["number"]: t["value"] for t in json.loads(printed)["trials"]} == {
+        number: trial.value for number, trial in after.items()
+    }
+
+
+def test_a_trial_whose_worker_is_killed_ends_alone(driver: Driver) -> None:
+    process = driver.start(*driver.first, "--json")
+    driver.wait_until(process, driver.mid_trial)
+    # Ray's workers are children of the process that started Ray: this one.
+    family = psutil.Process().children(recursive=True)
+    worker = next(child for child in family if " ".join(child.cmdline()).startswith("ray::Learner"))
+    worker.kill()
+    printed, said = process.communicate(timeout=250)
+    assert process.returncode == 0, said
+    trials = json.loads(printed)["trials"]
+    failed = [trial for trial in trials if trial["state"] == "failed"]
+    assert [trial["reason"] for trial in failed] == [
+        "its worker process ended (out of memory, or killed)"
+    ]
+    assert len(trials) == TRIALS
+    assert sum(trial["state"] == "completed" for trial in trials) == TRIALS - 1
