@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from irmas_dist.cli_corpus import Part, download, index, render
 from irmas_dist.cli_jobs import jobs_app, submit
-from irmas_dist.cli_search import review, sweep
+from irmas_dist.cli_search import review, sweep, thresholds
 from irmas_dist.errors import IrmasError
 from irmas_dist.shell import Address, Config, DryRun, Json, Overrides, quiet, read_recipe
 
@@ -105,6 +105,7 @@ def train(
 
 app.command()(sweep)
 app.command()(review)
+app.command()(thresholds)
 
 
 @app.command()
@@ -122,26 +123,6 @@ def evaluate(
     from irmas_dist import output, stages
 
     output.evaluated(stages.evaluate(model, features, out or model, part), json)
-
-
-@app.command()
-@quiet
-def thresholds(
-    model: Annotated[str, typer.Argument(help="Model directory.")],
-    rule: Annotated[
-        Literal["global", "per_instrument"], typer.Option(help="One threshold, or one for each.")
-    ] = "per_instrument",
-    objective: Annotated[
-        Literal["macro_f1", "micro_f1"], typer.Option(help="What they make as large as can be.")
-    ] = "macro_f1",
-    json: Json = False,
-) -> None:
-    """Fit a model's decision thresholds again, to its validation scores."""
-    from irmas_dist import output, stages
-    from irmas_dist.evaluation.thresholds import ThresholdSettings
-
-    settings = ThresholdSettings(rule=rule, objective=objective)
-    output.thresholds(stages.refit_thresholds(model, settings), json)
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""The commands around a search: sweep, and review of what it found."""
+"""The commands around a search: sweep, thresholds, and review of what was found."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -141,3 +141,35 @@ def review(
         say(f"http://127.0.0.1:{server.server_port} shows the sweep in {path}; Ctrl-C ends it")
         server.serve_forever()
     return None
+
+
+@quiet
+def thresholds(
+    model: Annotated[str, typer.Argument(help="Model directory, such as SWEEP/model.")],
+    features: Annotated[
+        str | None,
+        typer.Option(
+            help="Feature store it was trained on, to choose the aggregation and the window hop "
+            "as well; none: the thresholds only."
+        ),
+    ] = None,
+    rule: Annotated[
+        Literal["global", "per_instrument"], typer.Option(help="One threshold, or one for each.")
+    ] = "per_instrument",
+    objective: Annotated[
+        str, typer.Option(help="What they make as large as can be: macro_f1, micro_f1.")
+    ] = "macro_f1",
+    json: Json = False,
+) -> None:
+    """Fit a model's decision thresholds again, to its validation scores."""
+    from pydantic import ValidationError
+
+    from irmas_dist import output
+    from irmas_dist.evaluation.thresholds import ThresholdSettings
+    from irmas_dist.search.decisions import search_decisions
+
+    try:
+        settings = ThresholdSettings.model_validate({"rule": rule, "objective": objective})
+    except ValidationError as error:
+        raise IrmasError(f"--objective {objective}: {error.errors()[0]['msg']}") from error
+    output.thresholds(*search_decisions(model, settings, features), objective, json)

@@ -1,6 +1,7 @@
 """How results look: tables for people, one JSON object for programs."""
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from irmas_dist.features.extract import ExtractSummary
     from irmas_dist.inference.predictor import Predictor
     from irmas_dist.jobs import Job
+    from irmas_dist.search.decisions import Candidate
     from irmas_dist.search.sweep import SweepSummary
     from irmas_dist.stages import Evaluation
     from irmas_dist.training.checkpoint import ModelDescription
@@ -290,12 +292,30 @@ def metric_table(results: Mapping[str, Mapping[str, float]]) -> Table:
     return grid
 
 
-def thresholds(description: "ModelDescription", machine: bool) -> None:
-    """Show a model's thresholds and what they were fitted to."""
+def thresholds(
+    description: "ModelDescription",
+    candidates: Sequence["Candidate"],
+    objective: str,
+    machine: bool,
+) -> None:
+    """Show a model's thresholds, what they were fitted to, and what they are worth elsewhere."""
+    compared = [
+        {
+            "aggregation": candidate.windows.aggregation,
+            "hop_frames": candidate.windows.hop_frames,
+            "fitted": candidate.fitted,
+            "cross_validated": None
+            if math.isnan(candidate.cross_validated)
+            else candidate.cross_validated,
+        }
+        for candidate in candidates
+    ]
     if machine:
         as_json({
             "thresholds": description.thresholds,
             "thresholds_from": description.thresholds_from,
+            "objective": objective,
+            "compared": compared,
             "validation": description.scores,
         })  # fmt: skip
         return
@@ -303,8 +323,11 @@ def thresholds(description: "ModelDescription", machine: bool) -> None:
     for code, value in description.thresholds.items():
         grid.add_row(description.instruments[code], f"{value:.3f}")
     show(grid)
-    macro_f1 = description.scores["val_macro_f1"]
-    show(f"fitted on {description.thresholds_from}; macro F1 there {macro_f1:.3f}")
+    ways = Table("aggregation", "hop in frames", f"{objective} fitted", "cross-validated")
+    for row in compared:
+        ways.add_row(*(_drawn(value) for value in row.values()))
+    show(ways)
+    show(f"fitted on {description.thresholds_from}; the first way is the model's now")
 
 
 def predicted(predictor: "Predictor", files: Sequence[Path], machine: bool) -> bool:

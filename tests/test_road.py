@@ -46,7 +46,7 @@ def test_from_a_soundfont_to_a_report(
     space = tmp_path / "space.yaml"
     space.write_text("training.lr: {type: float, low: 1.0e-4, high: 1.0e-2, log: true}\n")
     swept = irmas("sweep", "features", "sweep", "--space", str(space), "--trials", "2", *recipe)
-    assert [trial["state"] for trial in swept["trials"]] == ["complete", "complete"]
+    assert [trial["state"] for trial in swept["trials"]] == ["completed", "completed"]
 
     best = ["--config", "sweep/best.yaml"]
     trained = irmas("train", "features", "model", "--workers", "2", *best)
@@ -54,6 +54,10 @@ def test_from_a_soundfont_to_a_report(
 
     fitted = irmas("thresholds", "model", "--objective", "micro_f1")
     assert set(fitted["thresholds"]) == set(indexed["per_instrument"])
+    decided = irmas("thresholds", "sweep/model", "--features", "features")
+    assert {way["aggregation"] for way in decided["compared"]} == {"mean", "s2", "max"}
+    page = Path(irmas("report", "sweep")["path"]).read_text()
+    assert "training.lr" in page
 
     evaluated = irmas("evaluate", "model", "--features", "features")
     assert evaluated["clips"] == 6

@@ -10,6 +10,7 @@ from irmas_dist import storage
 from irmas_dist.search.runs import TrialRuns
 from irmas_dist.search.searcher import StudySearcher
 from irmas_dist.search.trial import (
+    EPOCH,
     FAILED,
     FINISHED,
     INSTRUMENTS,
@@ -53,7 +54,8 @@ class Follower(tune.Callback):
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
     ) -> None:
         """Log an epoch."""
-        if FAILED in result:
+        # A trial of several workers tells its last epoch again once it has a model.
+        if FAILED in result or result[EPOCH] <= trial.last_result.get(EPOCH, 0):
             return
         metrics = {
             name: value

@@ -30,6 +30,7 @@ from irmas_dist.search.samplers import best_points, build_sampler, enqueue
 from irmas_dist.search.schedulers import PAUSING, build_scheduler, replay
 from irmas_dist.search.searcher import StudySearcher
 from irmas_dist.search.space import Space
+from irmas_dist.search.spread import require_state_api, spread_trial
 from irmas_dist.search.study import (
     best_row,
     directions,
@@ -52,6 +53,7 @@ from irmas_dist.search.trial import (
 from irmas_dist.search.view import View
 from irmas_dist.terminal import say, watching
 from irmas_dist.training.checkpoint import describe, pack_weights, save_model
+from irmas_dist.training.distributed import WorkerSettings
 from irmas_dist.training.learner import Learner
 from irmas_dist.training.task import Task
 
@@ -152,6 +154,8 @@ def _check(settings: SweepSettings, space: Space, recipe: Recipe) -> None:
             f"--scheduler {settings.scheduler} decides itself how many trials run; "
             "leave --concurrent out"
         )
+    if settings.workers > 1 and settings.gpus not in (0.0, 1.0):
+        raise IrmasError(f"--gpus {settings.gpus:g}: a worker of several has one GPU or none")
     if settings.workers > 1 and settings.scheduler in PAUSING:
         raise IrmasError(f"--scheduler {settings.scheduler} needs trials of one worker")
     if settings.workers > 1 and settings.against == "latency":
@@ -164,6 +168,8 @@ def _check(settings: SweepSettings, space: Space, recipe: Recipe) -> None:
     objectives = len(directions(settings.against))
     build_sampler(settings.sampler, space, recipe.seed, objectives)
     _room(settings)
+    if settings.workers > 1:
+        require_state_api()
 
 
 def _study(record: SweepRecord, space: Space, recipe: Recipe, out: Path) -> optuna.Study:
@@ -227,16 +233,7 @@ def _run(
         follower.remember_best(completed[0]["value"], completed[0]["number"])
     concurrent = settings.concurrent or _room(settings)
     tuner = tune.Tuner(
-        tune.with_resources(
-            tune.with_parameters(
-                LearnerTrial,
-                task=task,
-                recipe=recipe.model_dump(),
-                progress=progress,
-                latency=settings.against == "latency",
-            ),
-            {"CPU": settings.cpus, "GPU": settings.gpus},
-        ),
+        _trainable(task, recipe, progress, settings),
         tune_config=tune.TuneConfig(
             search_alg=searcher,
             scheduler=scheduler,
@@ -266,6 +263,27 @@ def _run(
     finally:
         runs.close()
     return searcher.left
+
+
+def _trainable(task: Task, recipe: Recipe, progress: str, settings: SweepSettings) -> Any:
+    """Return what Tune is to run: an actor that is reused, or a driver of several workers."""
+    if settings.workers == 1:
+        alone = tune.with_parameters(
+            LearnerTrial,
+            task=task,
+            recipe=recipe.model_dump(),
+            progress=progress,
+            latency=settings.against == "latency",
+        )
+        return tune.with_resources(alone, {"CPU": settings.cpus, "GPU": settings.gpus})
+    workers = WorkerSettings(
+        count=settings.workers, cpus=settings.cpus, gpu=settings.gpus > 0, retries=0
+    )
+    together = tune.with_parameters(
+        spread_trial, task=task, recipe=recipe.model_dump(), progress=progress, workers=workers
+    )
+    # The workers reserve what they need themselves.
+    return tune.with_resources(together, {"CPU": 0})
 
 
 def _trial_name(trial: Trial) -> str:
@@ -308,11 +326,16 @@ def _write_model(
     """Write the model directory of the best trial, from the progress that was kept of it."""
     root = storage.absolute(record.settings.storage or out)
     place = progress_directory(storage.join(root, "trials"), best["number"])
+    model = str(out / "model")
+    if storage.exists(storage.join(place, "model.json")):
+        for name in storage.list_files(place):
+            with storage.write_whole(storage.join(model, name)) as stream:
+                stream.write(storage.read_bytes(storage.join(place, name)))
+        return model
     if not storage.exists(storage.join(place, PROGRESS)):
         return None
     learner = Learner(task, recipe, device=device())
     resume(learner, place)
     description, validation = describe(learner, recipe.model_dump(mode="json"))
-    model = str(out / "model")
     save_model(model, pack_weights(learner.network), description, validation)
     return model

@@ -29,11 +29,13 @@ def study(space: Space, tmp_path: Path) -> optuna.Study:
     return make_study(space, f"sqlite:///{tmp_path}/study.db")
 
 
-def make_study(space: Space, storage: object, name: str = "study") -> optuna.Study:
+def make_study(
+    space: Space, storage: object, name: str = "study", sampler: str = "tpe"
+) -> optuna.Study:
     return optuna.create_study(
         storage=storage,
         study_name=name,
-        sampler=build_sampler("tpe", space, seed=0, objectives=1),
+        sampler=build_sampler(sampler, space, seed=0, objectives=1),
         direction="maximize",
         load_if_exists=True,
     )

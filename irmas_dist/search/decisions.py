@@ -1,0 +1,140 @@
+"""From a trained model's scores to its decisions: thresholds, aggregation and window hop.
+
+Thresholds are fitted to the scores of the validation mixtures. With the features at hand, the
+mixtures are scored again under every aggregation rule and with windows twice as dense, and the
+way that does best on mixtures it was not fitted to is taken.
+"""
+
+from dataclasses import replace
+from typing import NamedTuple, get_args
+
+import numpy as np
+
+from irmas_dist import storage
+from irmas_dist.config import Recipe
+from irmas_dist.corpus.split import k_folds
+from irmas_dist.errors import IrmasError
+from irmas_dist.evaluation import metrics
+from irmas_dist.evaluation.aggregate import AggregationRule
+from irmas_dist.evaluation.scores import Scores, read_scores, write_scores
+from irmas_dist.evaluation.thresholds import ThresholdSettings, decide, fit_thresholds
+from irmas_dist.features import store
+from irmas_dist.inference.predictor import Predictor
+from irmas_dist.training.checkpoint import (
+    ModelDescription,
+    Windows,
+    load_network,
+    read_description,
+    threshold_origin,
+    write_description,
+)
+from irmas_dist.training.learner import SELECTED_BY
+from irmas_dist.training.task import load_task
+
+FOLDS = 5
+"""Parts that the validation mixtures are dealt to, groups whole, to judge what was fitted."""
+
+
+class Candidate(NamedTuple):
+    """One way from window scores to clip scores, with thresholds for it.
+
+    Attributes:
+        windows: Aggregation and hop.
+        scores: Of the validation mixtures.
+        thresholds: Fitted to all of them, float32, shape (instruments,).
+        fitted: The objective on the mixtures that the thresholds were fitted to.
+        cross_validated: The objective when each fold is decided by thresholds that were fitted
+            to the others; NaN when there are too few groups for that.
+    """
+
+    windows: Windows
+    scores: Scores
+    thresholds: np.ndarray
+    fitted: float
+    cross_validated: float
+
+
+def search_decisions(
+    model: str, settings: ThresholdSettings, features: str | None = None
+) -> tuple[ModelDescription, list[Candidate]]:
+    """Fit a model's thresholds again, and its aggregation and hop if the features are at hand.
+
+    Writes the model's ``model.json``, and ``validation.parquet`` when its scores are others.
+
+    Args:
+        model: Model directory.
+        settings: What thresholds are fitted, and for what.
+        features: The feature store that the model was trained on.
+
+    Returns:
+        The changed description, and what was compared, the one that was taken first.
+
+    Raises:
+        IrmasError: There is no finished model, its validation scores are gone, or the features
+            are not those it was trained on.
+    """
+    description = read_description(model)
+    place = storage.join(model, "validation.parquet")
+    scored = {description.windows: read_scores(place)}
+    if features is not None:
+        scored |= _score_again(model, description, next(iter(scored.values())), features)
+    candidates = [_judge(windows, scores, settings) for windows, scores in scored.items()]
+    # What is fitted is compared where it can be wrong; the present way wins ties.
+    candidates.sort(key=lambda c: np.nan_to_num(c.cross_validated, nan=c.fitted), reverse=True)
+    best = candidates[0]
+    results = metrics.evaluate(best.scores.labels, best.scores.scores, best.thresholds)
+    changed = description.model_copy(
+        update={
+            "windows": best.windows,
+            "thresholds": dict(zip(description.instruments, best.thresholds.tolist(), strict=True)),
+            "thresholds_from": threshold_origin(settings, len(best.scores.clip_ids)),
+            "scores": description.scores
+            | {SELECTED_BY: results["macro_f1"], "val_micro_f1": results["micro_f1"]},
+        }
+    )
+    if best.windows != description.windows:
+        write_scores(place, best.scores)
+    write_description(model, changed)
+    return changed, candidates
+
+
+def _score_again(
+    model: str, description: ModelDescription, known: Scores, features: str
+) -> dict[Windows, Scores]:
+    """Score the validation mixtures under the other aggregation rules and a denser hop."""
+    if store.read_info(features).fingerprint != description.data["features"]:
+        raise IrmasError(f"{features} is not what {model} was trained on")
+    clips = load_task(features, Recipe.model_validate(description.recipe).validation).validation
+    if clips.clip_ids != known.clip_ids:
+        raise IrmasError(f"{features} has other clips than {model} was validated on")
+    network = load_network(model, description)
+    hop = description.windows.hop_frames
+    found: dict[Windows, Scores] = {}
+    for frames in dict.fromkeys((hop, max(hop // 2, 1))):
+        for rule in get_args(AggregationRule):
+            windows = description.windows.model_copy(
+                update={"aggregation": rule, "hop_frames": frames}
+            )
+            if windows != description.windows:
+                predictor = Predictor(description.model_copy(update={"windows": windows}), network)
+                found[windows] = replace(known, scores=predictor.score_clips(clips))
+    return found
+
+
+def _judge(windows: Windows, scores: Scores, settings: ThresholdSettings) -> Candidate:
+    labels, values = scores.labels, scores.scores
+    fitted = fit_thresholds(labels, values, settings)
+    try:
+        folds = k_folds(scores.groups, labels, FOLDS, 0, scores.vocabulary)
+    except IrmasError:
+        held_out = float("nan")
+    else:
+        decisions = np.zeros(labels.shape, np.uint8)
+        for fold in range(FOLDS):
+            here = folds == fold
+            others = fit_thresholds(labels[~here], values[~here], settings)
+            decisions[here] = decide(values[here], others)
+        # Decisions as scores: 1 is above, and 0 below a threshold of one half.
+        held_out = metrics.evaluate(labels, decisions.astype(np.float32), 0.5)[settings.objective]
+    value = metrics.evaluate(labels, values, fitted)[settings.objective]
+    return Candidate(windows, scores, fitted, value, held_out)

@@ -1,0 +1,116 @@
+"""The page of a sweep says what its study says, and advises what the trials support."""
+
+import re
+import threading
+import urllib.request
+from pathlib import Path
+
+import optuna
+import pytest
+
+from irmas_dist.config import Recipe
+from irmas_dist.errors import IrmasError
+from irmas_dist.search import record, review
+from irmas_dist.search.narrow import advise
+from irmas_dist.search.record import SweepSettings
+from irmas_dist.search.report import write_sweep_report
+from irmas_dist.search.searcher import StudySearcher
+from irmas_dist.search.space import Space, build_space
+from irmas_dist.search.study import importances, list_trials
+from irmas_dist.search.trial import EPOCH, FAILED, FINISHED, TRIAL
+from irmas_dist.training.learner import SELECTED_BY
+from tests.search.conftest import ENTRIES, make_study
+
+
+def fill(study: optuna.Study, space: Space, count: int) -> None:
+    """Add trials that are good when the learning rate is near 3e-3 and the head pools."""
+    searcher = StudySearcher(study, space, "a", count + 2, [])
+    for number in range(count):
+        drawn = searcher.suggest("t")
+        value = 0.7 - abs(drawn["training.lr"] - 3e-3) * 50 - 0.2 * (drawn["model.head"] != "max")
+        for epoch in (1, 2, 3):
+            result = {SELECTED_BY: max(value * epoch / 3, 0.01), EPOCH: epoch, "time_total_s": 2.0}
+            stopped = number % 4 == 3 and epoch == 2
+            if stopped or epoch == 3:
+                searcher.on_trial_complete("t", result | {FINISHED: not stopped})
+                break
+            searcher.on_trial_result("t", result)
+    searcher.suggest("bad")
+    searcher.on_trial_complete("bad", {FAILED: "the loss became <nan>", SELECTED_BY: float("nan")})
+    assert searcher.suggest("cut")[TRIAL]["number"] == count + 1  # and is never told of
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    space = build_space(ENTRIES, Recipe(), "the test")
+    out = tmp_path_factory.mktemp("report") / "swept"
+    out.mkdir()
+    recipe = Recipe.model_validate({"tracking": {"directory": str(out)}})
+    made = record.begin(out, recipe, space, SweepSettings(), {"manifest": "", "features": ""})
+    record.write_record(out, made)
+    fill(make_study(space, f"sqlite:///{out}/study.db", "swept", "random"), space, 24)
+    return out
+
+
+def test_the_page_needs_nothing_else_and_names_every_trial_that_failed(
+    swept: Path, tmp_path: Path
+) -> None:
+    write_sweep_report(swept, tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text()
+    assert not re.search(r'(src|href)="(?!#)', page)
+    assert "the loss became &lt;nan&gt;" in page
+    assert page.count("<polyline") >= 24  # parallel coordinates, and as many curves
+    for name in ("model.head", "model.dense", "augment.mix.counts", "training.lr"):
+        assert f"<figcaption>{name}</figcaption>" in page
+    assert "interrupted" in page
+
+
+def test_advice_names_the_good_part_of_a_range(space: Space) -> None:
+    study = make_study(space, None, sampler="random")
+    fill(study, space, 60)
+    rows = list_trials(study, space)
+    advice = {item.name: item for item in advise(rows, space, importances(study))}
+    narrowed = advice["training.lr"].entry
+    assert narrowed is not None
+    assert 1e-4 < narrowed["low"] < 3e-3 < narrowed["high"] < 1e-2
+    assert advise(rows[:4], space, {}) == []
+
+
+def test_a_page_of_a_sweep_without_results_is_written(space: Space, tmp_path: Path) -> None:
+    made = record.begin(tmp_path, Recipe(), space, SweepSettings(), {})
+    record.write_record(tmp_path, made)
+    make_study(space, f"sqlite:///{tmp_path}/study.db", made.name)
+    write_sweep_report(tmp_path, tmp_path / "report.html")
+    assert "No trial has come to a result yet" in (tmp_path / "report.html").read_text()
+
+
+def test_the_dashboard_shows_the_study_on_this_machine_only(swept: Path) -> None:
+    pytest.importorskip("optuna_dashboard", reason="install the extra 'review'")
+    with review.dashboard(swept, 0) as server:
+        assert server.server_address[0] == "127.0.0.1"
+        threading.Thread(target=server.handle_request).start()
+        url = f"http://127.0.0.1:{server.server_port}/api/studies"
+        with urllib.request.urlopen(url, timeout=20) as answer:
+            assert b'"swept"' in answer.read()
+
+
+def test_what_cannot_be_reviewed_is_said_in_one_line(
+    swept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(IrmasError, match="is not a sweep"), review.dashboard(tmp_path, 0):
+        pass
+    with pytest.raises(IrmasError, match="no offline runs in"):
+        review.sync(swept)
+    (swept / "wandb" / "offline-run-1-a").mkdir(parents=True)
+    monkeypatch.setattr("wandb.login", lambda prompt: False)
+    with pytest.raises(IrmasError, match="W&B wants a key"):
+        review.sync(swept)
+
+
+def test_only_one_driver_is_at_work_in_a_directory(tmp_path: Path) -> None:
+    with (
+        record.only_driver(tmp_path),
+        pytest.raises(IrmasError, match="another process is at work"),
+        record.only_driver(tmp_path),
+    ):
+        pass
