@@ -73,7 +73,7 @@ def parallel_coordinates_page(
 ) -> str:
     """Return the parallel coordinates as a page of their own, for W&B."""
     return (
-        "<style>:root{color-scheme:light;--ink:#1c2126;--muted:#5d6670;--line:#d9dde1;"
+        "<style>:root{color-scheme:light;--page:#fff;--ink:#1c2126;--muted:#5d6670;--line:#d9dde1;"
         "--first:#0072b2;--second:#d55e00}body{font-family:system-ui,sans-serif}</style>"
         + parallel_coordinates(rows, space, shares)
     )
@@ -228,7 +228,8 @@ def _axes(low: float, high: float) -> list[str]:
 def _text(x: float, y: float, text: str, anchor: str, colour: str) -> str:
     return (
         f'<text x="{x:.1f}" y="{y:.1f}" font-size="11" text-anchor="{anchor}" '
-        f'fill="var(--{colour})">{html.escape(text)}</text>'
+        f'fill="var(--{colour})" stroke="var(--page)" stroke-width="3" paint-order="stroke">'
+        f"{html.escape(text)}</text>"
     )
 
 

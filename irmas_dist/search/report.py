@@ -15,7 +15,7 @@ from irmas_dist.search.record import read_record
 from irmas_dist.search.review import study_location
 from irmas_dist.search.study import best_row, importances, list_trials, open_study
 
-LEADERS = 12
+LEADERS = 8
 """Trials in the table of the best."""
 
 

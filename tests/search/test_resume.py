@@ -3,10 +3,12 @@
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import optuna
@@ -21,8 +23,8 @@ from tests.conftest import CONFIGS, TINY
 import psutil
 
 SPACE = "training.lr: {type: float, low: 1.0e-4, high: 1.0e-2, log: true}\n"
-EPOCHS = 6
-TRIALS = 5
+EPOCHS = 12
+TRIALS = 4
 
 
 class Driver:
@@ -30,6 +32,7 @@ class Driver:
 
     def __init__(self, features: str, folder: Path) -> None:
         self.features, self.out = features, folder / "swept"
+        self.started: list[subprocess.Popen[str]] = []
         self.environment = {
             **os.environ,
             "RAY_ADDRESS": ray.get_runtime_context().gcs_address,
@@ -39,15 +42,22 @@ class Driver:
         (folder / "space.yaml").write_text(SPACE)
         self.first = ["--space", str(folder / "space.yaml"), "--scheduler", "none"]
         self.first += ["--config", str(CONFIGS / "demo.yaml"), "--trials", str(TRIALS)]
-        for override in (*TINY, f"training.epochs={EPOCHS}", f"tracking.directory={folder}"):
+        longer = (
+            "training.windows_per_clip=4",
+            f"training.epochs={EPOCHS}",
+            "training.patience=99",
+        )
+        for override in (*TINY, *longer, f"tracking.directory={folder}"):
             self.first += ["--set", override]
 
     def start(self, *options: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-m", "irmas_dist", "sweep", self.features, str(self.out), *options],
             env=self.environment, text=True, start_new_session=True,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
+        self.started.append(process)
+        return process
 
     def study(self) -> optuna.Study:
         return open_study(str(self.out / "study.db"))
@@ -58,20 +68,30 @@ class Driver:
             if (self.out / "sweep.json").exists() and holds():
                 return
             time.sleep(0.05)
+        process.kill()
         pytest.fail(f"not reached: {process.communicate()}")
 
     def mid_trial(self) -> bool:
         """Whether a trial is done and another one is some epochs on its way."""
-        trials = self.study().get_trials(deepcopy=False)
-        return any(trial.state == TrialState.COMPLETE for trial in trials) and any(
-            trial.state == TrialState.RUNNING and 2 <= len(trial.intermediate_values) < EPOCHS
-            for trial in trials
-        )
+        with closing(sqlite3.connect(self.out / "study.db", timeout=30)) as study:
+            try:
+                (done,) = study.execute("SELECT count(*) FROM trials WHERE state = 'COMPLETE'")
+                running = study.execute(
+                    "SELECT count(*) FROM trials JOIN trial_intermediate_values USING (trial_id) "
+                    "WHERE state = 'RUNNING' GROUP BY trial_id"
+                ).fetchall()
+            except sqlite3.OperationalError:  # not made yet
+                return False
+        return done[0] > 0 and any(2 <= epochs < EPOCHS - 2 for (epochs,) in running)
 
 
 @pytest.fixture
-def driver(features: str, tmp_path: Path) -> Driver:
-    return Driver(features, tmp_path)
+def driver(features: str, tmp_path: Path) -> Iterator[Driver]:
+    made = Driver(features, tmp_path)
+    yield made
+    for process in made.started:
+        process.kill()
+        process.wait()
 
 
 def results(directory: Path) -> dict[int, list[dict]]:
