@@ -82,7 +82,7 @@ def sweep(
     if resume and (config or overrides or space):
         raise IrmasError("a sweep goes on with its own recipe and space: leave them out")
     recipe, searched, settings = (
-        _recorded(out, chosen) if resume else _new(config, overrides, space, chosen)
+        _recorded(out, chosen) if resume else _new(out, config, overrides, space, chosen)
     )
     from irmas_dist import output
 
@@ -103,14 +103,19 @@ def sweep(
 
 
 def _new(
-    config: Path | None, overrides: list[str] | None, space: Path | None, chosen: dict[str, Any]
+    out: Path,
+    config: Path | None,
+    overrides: list[str] | None,
+    space: Path | None,
+    chosen: dict[str, Any],
 ) -> "tuple[Recipe, Space, SweepSettings]":
     from irmas_dist.search.space import load_space
 
     recipe = read_recipe(config, overrides)
     searched = load_space(space or SPACE, recipe)
-    from irmas_dist.search.record import SweepSettings
+    from irmas_dist.search.record import SweepSettings, require_new
 
+    require_new(out)  # Before Ray takes its time to start.
     return recipe, searched, SweepSettings(**chosen)
 
 

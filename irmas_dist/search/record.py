@@ -105,6 +105,19 @@ def read_record(out: Path) -> SweepRecord:
         raise IrmasError(f"{place} cannot be used: {field}: {first['msg']}") from error
 
 
+def require_new(out: Path) -> None:
+    """Refuse a directory that holds a sweep.
+
+    Raises:
+        IrmasError: It does.
+    """
+    if (out / RECORD).exists():
+        raise IrmasError(
+            f"{out} holds a sweep: go on with it by --resume (with more --trials, if all are "
+            "done), or choose another directory"
+        )
+
+
 def begin(
     out: Path, recipe: Recipe, space: Space, settings: SweepSettings, data: dict[str, str]
 ) -> SweepRecord:
@@ -113,11 +126,7 @@ def begin(
     Raises:
         IrmasError: There is a sweep in ``out``.
     """
-    if (out / RECORD).exists():
-        raise IrmasError(
-            f"{out} holds a sweep: go on with it by --resume (with more --trials, if all are "
-            "done), or choose another directory"
-        )
+    require_new(out)
     return SweepRecord(
         identity=uuid.uuid4().hex[:12],
         name=out.name,

@@ -64,8 +64,11 @@ class TrialLearner(Learner):
 
     def judge_instruments(self) -> list[dict[str, Any]]:
         """Return precision, recall, F1, AP and threshold of each instrument, best epoch."""
-        if self.best_scores is None:
-            return []
+        if self.best_scores is None:  # the best epoch was before an interruption
+            now = {name: value.clone() for name, value in self.network.state_dict().items()}
+            self.network.load_state_dict(self.best_weights)
+            self.best_scores, _ = self.score_validation()
+            self.network.load_state_dict(now)
         labels = self.task.validation.labels
         fitted = fit_thresholds(labels, self.best_scores, self.settings.thresholds)
         vocabulary = self.task.store.vocabulary
@@ -108,6 +111,7 @@ class LearnerTrial(tune.Trainable):
         self._place = progress_directory(self._progress_root, identity["number"])
         self._saved, self._saving_s = time.monotonic(), 0.0
         self._refused: str | None = None
+        self._untold = False
         self._cpu_s, began = 0.0, time.process_time()
         try:
             self._settings = build_recipe(self._recipe, values, "the search space")
@@ -117,6 +121,8 @@ class LearnerTrial(tune.Trainable):
                 self._facts["latency_ms"] = latency_ms(self._learner)
             if identity["resume"]:
                 resume(self._learner, self._place)
+                # Its driver may have died before it heard of the last epoch saved.
+                self._untold = self._learner.epoch > 0
             self._cpu_s = time.process_time() - began
         except (IrmasError, torch.OutOfMemoryError) as error:
             self._refuse(error)
@@ -130,8 +136,7 @@ class LearnerTrial(tune.Trainable):
         """
         if self._refused is None:
             try:
-                # One that was killed between its last epoch and its end has nothing to do.
-                if not self._learner.finished:
+                if not self._untold:
                     began = time.process_time()
                     self._learner.run_epoch()
                     self._cpu_s += time.process_time() - began
@@ -139,6 +144,7 @@ class LearnerTrial(tune.Trainable):
                 self._refuse(error)
         if self._refused is not None:
             return {FAILED: self._refused, SELECTED_BY: math.nan, EPOCH: 0, "done": True}
+        self._untold = False
         self._save_now_and_then()
         return {**describe_epoch(self._learner), **self._facts, "cpu_s": self._cpu_s}
 

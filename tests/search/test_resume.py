@@ -125,6 +125,8 @@ def test_a_sweep_goes_on_after_its_driver_was(driver: Driver, end: signal.Signal
     assert resumed.returncode == 0, said
     after = {trial.number: trial for trial in driver.study().trials}
     assert [after[number].state for number in sorted(after)] == [TrialState.COMPLETE] * TRIALS
+    for trial in after.values():
+        assert list(trial.intermediate_values) == list(range(1, EPOCHS + 1))
     for number, trial in ended.items():
         assert after[number] == trial
     (second_run,) = set(driver.out.glob("tune-*")) - {first_run}
