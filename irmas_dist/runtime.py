@@ -4,6 +4,7 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import ray
 
@@ -32,7 +33,10 @@ def ray_running(address: str | None = None, dashboard: bool = False) -> Iterator
     target = address or os.environ.get("RAY_ADDRESS") or "local"
     _require_answer(target)
     # A dashboard costs seconds and memory, and a cluster that is joined has its own.
-    options = {"include_dashboard": dashboard} if target == "local" else {}
+    options: dict[str, Any] = {"include_dashboard": dashboard} if target == "local" else {}
+    if dashboard and target not in ("local", "auto"):
+        # Where several Rays run on a host, those who ask the dashboard must know which.
+        options["runtime_env"] = {"env_vars": {"RAY_ADDRESS": target}}
     # Reports of an epoch would otherwise be looked at every two seconds only.
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
     try:

@@ -122,7 +122,8 @@ def require_state_api() -> None:
         reason = str(error).strip().splitlines()[-1]
         raise IrmasError(
             "trials of several workers need Ray's dashboard, which does not answer "
-            f"({reason}); install ray[default] and start Ray with its dashboard"
+            f"({reason}); start Ray with its dashboard, and name it by its address if several "
+            "run on this host"
         ) from error
     if not nodes & set(answered):
         raise IrmasError(

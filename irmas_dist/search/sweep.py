@@ -60,6 +60,9 @@ from irmas_dist.training.task import Task
 SECOND = {"parameters": "parameters", "latency": "latency_ms"}
 """Name of the result that is the second objective."""
 
+DRIVER_BYTES = 256 << 20
+"""Memory that is reserved for the driver of a trial of several workers."""
+
 QUIET_TUNE = {
     # Of Tune's own files one per trial is enough.
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
@@ -282,8 +285,8 @@ def _trainable(task: Task, recipe: Recipe, progress: str, settings: SweepSetting
     together = tune.with_parameters(
         spread_trial, task=task, recipe=recipe.model_dump(), progress=progress, workers=workers
     )
-    # The workers reserve what they need themselves.
-    return tune.with_resources(together, {"CPU": 0})
+    # The workers reserve what they need themselves; Tune refuses to reserve nothing at all.
+    return tune.with_resources(together, {"CPU": 0, "memory": DRIVER_BYTES})
 
 
 def _trial_name(trial: Trial) -> str:
