@@ -59,13 +59,17 @@ def spread_trial(
     place = progress_directory(progress, config[TRIAL]["number"])
     epochs: Queue[dict[str, float]] = Queue()
     outcome: list[ModelDescription | IrmasError] = []
+    try:
+        settings = build_recipe(recipe, values, "the search space")
+    except IrmasError as error:
+        tune.report(_failure(error))
+        return
 
     def train() -> None:
         try:
             if storage.exists(storage.join(place, "model.json")):
                 outcome.append(read_description(place))
                 return
-            settings = build_recipe(recipe, values, "the search space")
             recorded = settings.model_dump(mode="json")
             outcome.append(train_distributed(task, settings, recorded, place, workers, epochs.put))
         except IrmasError as error:
@@ -80,11 +84,13 @@ def spread_trial(
         except Empty:
             continue
         best = max(best, metrics[SELECTED_BY])
+        if metrics["epoch"] >= settings.training.epochs:
+            continue  # The last is told below, with the end: a scheduler would stop it here.
         tune.report(_result(metrics, best) | {FINISHED: False})
     training.join()
     (end,) = outcome or [IrmasError("its training ended without a word")]
     if isinstance(end, IrmasError):
-        tune.report({FAILED: str(end), SELECTED_BY: math.nan, EPOCH: 0, "done": True})
+        tune.report(_failure(end))
         return
     validation = read_scores(storage.join(place, "validation.parquet"))
     tune.report(
@@ -98,6 +104,10 @@ def spread_trial(
             "done": True,
         }
     )
+
+
+def _failure(error: IrmasError) -> dict[str, Any]:
+    return {FAILED: str(error), SELECTED_BY: math.nan, EPOCH: 0, "done": True}
 
 
 def _result(metrics: dict[str, float], best: float) -> dict[str, Any]:

@@ -130,16 +130,15 @@ def test_a_sweep_goes_on_after_its_driver_was(driver: Driver, end: signal.Signal
     for number, trial in ended.items():
         assert after[number] == trial
     (second_run,) = set(driver.out.glob("tune-*")) - {first_run}
-    in_first, in_second = results(first_run), results(second_run)
+    in_second = results(second_run)
     assert in_second.keys() == after.keys() - ended.keys()
     saved_share = []
     for number, lines in in_second.items():
         # Every epoch was done, and those before the last saved one not again.
-        epochs = [line["epoch"] for line in in_first.get(number, [])]
         own = [line["epoch"] for line in lines]
         assert own == list(range(own[0], EPOCHS + 1))
         assert own[0] <= len(before[number].intermediate_values if number in before else []) + 1
-        saved_share.append(bool(epochs) and own[0] > 1)
+        saved_share.append(own[0] > 1)
         assert after[number].params == {**before.get(number, after[number]).params}
         assert lines[-1]["val_macro_f1"] == after[number].value
     assert any(saved_share)
@@ -151,9 +150,13 @@ def test_a_sweep_goes_on_after_its_driver_was(driver: Driver, end: signal.Signal
 def test_a_trial_whose_worker_is_killed_ends_alone(driver: Driver) -> None:
     process = driver.start(*driver.first, "--json")
     driver.wait_until(process, driver.mid_trial)
-    # Ray's workers are children of the process that started Ray: this one.
-    family = psutil.Process().children(recursive=True)
-    worker = next(child for child in family if " ".join(child.cmdline()).startswith("ray::Learner"))
+    # Other Rays may run on this host: only a worker of this one's raylet will do.
+    session = ray._private.worker._global_node.get_session_dir_path()
+    worker = next(
+        process for process in psutil.process_iter()
+        if process.name().startswith("ray::LearnerTri")
+        and session in " ".join(process.parent().cmdline())
+    )  # fmt: skip
     worker.kill()
     printed, said = process.communicate(timeout=250)
     assert process.returncode == 0, said

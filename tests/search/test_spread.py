@@ -1,0 +1,47 @@
+"""Trials of several workers: refused where they would hang, and run where they would not."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from irmas_dist.errors import IrmasError
+from irmas_dist.search.spread import require_state_api
+from tests.conftest import CONFIGS, TINY
+from tests.ray_cluster import running_cluster
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_ray_without_its_dashboard_is_refused_before_anything_starts() -> None:
+    with pytest.raises(IrmasError, match="dashboard") as caught:
+        require_state_api()
+    assert "\n" not in str(caught.value)
+
+
+def test_a_trial_of_two_workers_trains_on_both(features: str, tmp_path: Path) -> None:
+    space = tmp_path / "space.yaml"
+    space.write_text("training.lr: {type: float, low: 1.0e-4, high: 1.0e-2, log: true}\n")
+    command = [sys.executable, "-m", "irmas_dist", "sweep", features, str(tmp_path / "swept")]
+    command += ["--space", str(space), "--config", str(CONFIGS / "demo.yaml"), "--json"]
+    command += ["--trials", "1", "--workers", "2"]
+    for override in (*TINY, f"tracking.directory={tmp_path}"):
+        command += ["--set", override]
+    with running_cluster(num_cpus=2) as cluster:
+        environment = {
+            **os.environ,
+            **cluster.environment,
+            "RAY_ADDRESS": cluster.gcs_address,
+            "PYTHONPATH": str(Path(__file__).parents[2]),
+            "IRMAS_LOG_DIR": str(tmp_path / "logs"),
+        }
+        done = subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=280, check=False
+        )
+    assert done.returncode == 0, done.stderr
+    (trial,) = json.loads(done.stdout)["trials"]
+    assert (trial["state"], trial["epochs"]) == ("completed", 2)
+    assert (tmp_path / "swept" / "model" / "model.json").exists()
+    assert len(trial["instruments"]) == 11
