@@ -30,7 +30,7 @@ from irmas_dist.training.learner import Learner
 FORMAT: Literal[1] = 1
 """Format number of ``model.json``."""
 
-RECORDED_VERSIONS = ("irmas-dist", "torch", "ray", "numpy", "soundfile", "soxr", "torchaudio")
+RECORDED_VERSIONS = ("irmas-dist", "torch", "ray", "numpy", "scipy", "soundfile", "soxr")
 
 
 class Normalisation(Settings):
