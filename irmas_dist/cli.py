@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 from irmas_dist.cli_corpus import Part, download, index, render
+from irmas_dist.cli_features import extract
 from irmas_dist.cli_jobs import jobs_app, submit
 from irmas_dist.errors import IrmasError
 from irmas_dist.shell import Address, Config, DryRun, Json, Overrides, quiet, read_recipe
@@ -20,7 +21,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 
-for command in (render, download, index):
+for command in (render, download, index, extract):
     app.command()(command)
 
 
@@ -38,33 +39,6 @@ def run(arguments: Sequence[str]) -> int:
     except SystemExit as end:
         return int(end.code or 0)
     return 0
-
-
-@app.command()
-@quiet
-def extract(
-    manifest: Annotated[str, typer.Argument(help="manifest.parquet, a path or URL.")],
-    out: Annotated[str, typer.Argument(help="The feature store to make, a path or URL.")],
-    config: Config = None,
-    overrides: Overrides = None,
-    address: Address = None,
-    dry_run: DryRun = False,
-    json: Json = False,
-) -> None:
-    """Compute log-mel spectrograms with Ray Data."""
-    from irmas_dist import output
-
-    recipe = read_recipe(config, overrides)
-    if dry_run:
-        return output.recipe(recipe, json)
-    from irmas_dist.corpus.manifest import read_manifest
-    from irmas_dist.features.extract import extract as extract_features
-    from irmas_dist.runtime import ray_running
-
-    read_manifest(manifest)  # A wrong one is refused before Ray takes its time to start.
-    with ray_running(address):
-        summary = extract_features(manifest, out, recipe.features, recipe.corpus.vocabulary)
-    return output.extracted(summary, json)
 
 
 @app.command()

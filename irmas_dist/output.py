@@ -131,15 +131,20 @@ def _first(heading: str, lines: Sequence[str], column: str, at_most: int = 5) ->
 def extracted(summary: "ExtractSummary", machine: bool) -> None:
     """Show what an extraction did."""
     if machine:
-        as_json(asdict(summary))
+        as_json(asdict(summary) | {"realtime_factor": summary.realtime_factor})
         return
-    for reason, count in summary.rejects.items():
-        show(escape(f"rejected {count}: {reason}"))
-    realtime = summary.hours * 3600 / summary.seconds
-    show(
-        f"{summary.computed} clips computed ({summary.hours:.2f} hours, {realtime:.0f} times real "
-        f"time), {summary.clips} in {escape(summary.path)}"
-    )
+    for reason, count in list(summary.rejects.items())[:5]:
+        show(escape(f"rejected, {count:,}: {reason}"))
+    if summary.rejects:
+        show(escape(f"{sum(summary.rejects.values()):,} rejected: {summary.path}/rejects.parquet"))
+    if summary.rewritten:
+        show(f"{summary.rewritten:,} shards brought in line with the manifest")
+    if summary.computed:
+        show(
+            f"{summary.computed:,} clips computed, {summary.hours:.2f} hours of audio at "
+            f"{summary.realtime_factor:,.0f} times real time, {summary.bytes / 1e6:,.1f} MB written"
+        )
+    show(escape(f"{summary.clips:,} clips, {summary.seconds:.1f} s: {summary.path}"))
 
 
 def trained(description: "ModelDescription", path: str, machine: bool) -> None:

@@ -12,14 +12,14 @@ from irmas_dist.corpus.irmas import index_tree
 from irmas_dist.corpus.manifest import read_manifest, write_manifest
 from irmas_dist.errors import IrmasError
 from irmas_dist.features import store
-from irmas_dist.features.extract import extract
+from irmas_dist.features.extract import ExtractSummary, extract
 from irmas_dist.features.logmel import log_mel
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
 
-def run(manifest: Path, out: Path, recipe: Recipe):
-    return extract(str(manifest), str(out), recipe.features, recipe.corpus.vocabulary)
+def run(manifest: Path, out: Path, recipe: Recipe, **options: object) -> ExtractSummary:
+    return extract(str(manifest), str(out), recipe.features, recipe.corpus.vocabulary, **options)
 
 
 def test_every_clip_is_there_once_with_its_spectrogram_and_labels(
@@ -80,7 +80,7 @@ def test_a_corrupt_file_is_a_reject_and_files_added_later_are_computed(
     soundfile.write(folder / "bad.wav", tone, 44_100)
     write_manifest(tmp_path / "m.parquet", index_tree(tmp_path / "tree"))
     (folder / "bad.wav").write_bytes(b"RIFF, and then nothing")  # after it was indexed
-    summary = run(tmp_path / "m.parquet", tmp_path / "store", recipe)
+    summary = run(tmp_path / "m.parquet", tmp_path / "store", recipe, max_rejects=0.5)
     assert (summary.clips, sum(summary.rejects.values())) == (1, 1)
     rejects = pq.read_table(tmp_path / "store" / "rejects.parquet").to_pylist()
     assert rejects[0]["clip_id"] == "pia/bad"
@@ -88,7 +88,7 @@ def test_a_corrupt_file_is_a_reject_and_files_added_later_are_computed(
 
     soundfile.write(folder / "later.wav", tone, 44_100)
     write_manifest(tmp_path / "m.parquet", index_tree(tmp_path / "tree"))
-    summary = run(tmp_path / "m.parquet", tmp_path / "store", recipe)
+    summary = run(tmp_path / "m.parquet", tmp_path / "store", recipe, max_rejects=0.5)
     assert (summary.clips, summary.computed) == (2, 1)
 
 
@@ -108,7 +108,7 @@ def test_a_store_that_is_being_extended_is_not_taken_for_whole(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("irmas_dist.features.extract._finish", die)
+        patched.setattr("irmas_dist.features.store.write_info", die)
         with pytest.raises(KeyboardInterrupt):
             run(tmp_path / "m.parquet", tmp_path / "store", recipe)
     with pytest.raises(IrmasError, match="not a finished feature store"):
@@ -121,6 +121,6 @@ def test_nothing_usable_is_an_error(tmp_path: Path, recipe: Recipe) -> None:
     (tmp_path / "tree" / "pia" / "bad.wav").write_text("no audio")
     write_manifest(tmp_path / "m.parquet", index_tree(tmp_path / "tree"))
     with pytest.raises(IrmasError, match="none of the 1 files"):
-        run(tmp_path / "m.parquet", tmp_path / "store", recipe)
+        run(tmp_path / "m.parquet", tmp_path / "store", recipe, max_rejects=1.0)
     with pytest.raises(IrmasError, match="not a finished feature store"):
         store.read_info(str(tmp_path / "store"))

@@ -54,6 +54,7 @@ def task() -> Task:
             manifest="",
             clips={"training": 48},
             frames=len(flat),
+            shards=[],
             mean=flat.mean(axis=0).tolist(),
             std=flat.std(axis=0).tolist(),
         ),

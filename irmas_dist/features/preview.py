@@ -1,0 +1,60 @@
+"""A picture of one file's log-mel spectrogram: what the network will see, to be looked at."""
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torchaudio
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from irmas_dist import storage
+from irmas_dist.features.logmel import LogMelSettings, log_mel
+
+TICKS_HZ = (50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000)
+"""Frequencies that are marked, as far as the bands reach."""
+
+_FINE_BINS = 1 << 15
+"""Resolution at which the centres of the bands are looked for: under 1 Hz below 60 kHz."""
+
+
+def draw(audio: str, settings: LogMelSettings, out: Path) -> None:
+    """Draw a file's spectrogram with its axes in seconds and Hz, and a colour bar, to a PNG.
+
+    Raises:
+        IrmasError: The file cannot be used, or the picture not be written.
+    """
+    mel = log_mel(audio, settings).astype(np.float32)
+    figure = Figure(figsize=(9, 4.5), dpi=150, layout="constrained")
+    axes = figure.add_subplot()
+    seconds = mel.shape[1] / settings.frames_per_second
+    image = axes.imshow(
+        mel,
+        origin="lower",
+        aspect="auto",
+        interpolation="nearest",
+        cmap="magma",
+        extent=(0, seconds, -0.5, len(mel) - 0.5),
+    )
+    centres = band_centres(settings)
+    marked = [hz for hz in TICKS_HZ if centres[0] <= hz <= centres[-1]]
+    axes.set_yticks(np.interp(marked, centres, np.arange(len(centres))), [f"{f:,}" for f in marked])
+    axes.set_xlabel("time (s)")
+    axes.set_ylabel(f"frequency (Hz), {settings.bands} mel bands")
+    axes.set_title(Path(audio).name, parse_math=False)
+    figure.colorbar(image, ax=axes, label="logarithm of mel power", pad=0.01)
+    with storage.write_whole(out) as stream:
+        FigureCanvasAgg(figure).print_png(stream)
+
+
+def band_centres(settings: LogMelSettings) -> npt.NDArray[np.float64]:
+    """Return the frequency in Hz at which each band is most sensitive, shape (bands,)."""
+    filters = torchaudio.functional.melscale_fbanks(
+        n_freqs=_FINE_BINS + 1,
+        f_min=settings.fmin,
+        f_max=settings.fmax or settings.sample_rate / 2,
+        n_mels=settings.bands,
+        sample_rate=settings.sample_rate,
+        mel_scale="slaney",
+    )
+    return filters.numpy().argmax(axis=0) * settings.sample_rate / 2 / _FINE_BINS
