@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from irmas_dist import storage
 from irmas_dist.features.logmel import LogMelSettings, log_mel
 
-TICKS_HZ = (50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000)
+TICKS_HZ = (125, 250, 500, 1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 64_000)
 """Frequencies that are marked, as far as the bands reach."""
 
 _FINE_BINS = 1 << 15
