@@ -10,6 +10,7 @@ the spectrograms of one shard (some 7 MB), or of one file where that is longer.
 
 import time
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -214,8 +215,12 @@ class _Run:
                     note = f"{self.rejects.num_rows:,} rejects"
                     advance(row["clips"] + len(row["rejects"]), note)
                     self._require_few_rejects()
-            finally:
-                self._write_rejects()
+            except IrmasError:
+                # On a full disk this fails as well, and says less than what failed first.
+                with suppress(IrmasError):
+                    self._write_rejects()
+                raise
+            self._write_rejects()
 
     def finish(self) -> store.StoreInfo:
         """Count what the shards hold and write ``features.json``."""

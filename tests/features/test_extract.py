@@ -13,7 +13,8 @@ from irmas_dist.corpus.manifest import read_manifest, write_manifest
 from irmas_dist.errors import IrmasError
 from irmas_dist.features import store
 from irmas_dist.features.extract import ExtractSummary, extract
-from irmas_dist.features.logmel import log_mel
+from irmas_dist.features.logmel import LogMelSettings, log_mel
+from irmas_dist.instruments import Vocabulary
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -124,3 +125,73 @@ def test_nothing_usable_is_an_error(tmp_path: Path, recipe: Recipe) -> None:
         run(tmp_path / "m.parquet", tmp_path / "store", recipe, max_rejects=1.0)
     with pytest.raises(IrmasError, match="not a finished feature store"):
         store.read_info(str(tmp_path / "store"))
+
+
+def test_the_store_follows_its_manifest_without_computing_twice(
+    tmp_path: Path, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tree" / "pia").mkdir(parents=True)
+    for pitch, name in enumerate(("gone", "kept", "relabelled"), start=1):
+        tone = np.sin(np.arange(44_100) * pitch / 20).astype(np.float32)
+        soundfile.write(tmp_path / "tree" / "pia" / f"{name}.wav", tone, 44_100)
+    rows = index_tree(tmp_path / "tree")
+    write_manifest(tmp_path / "m.parquet", rows)
+    run(tmp_path / "m.parquet", tmp_path / "store", recipe, shard_seconds=2.0)
+    before = store.read_clips(str(tmp_path / "store"), "training")
+
+    rows = [row for row in rows if row["clip_id"] != "pia/gone"]
+    rows[1] |= {"instruments": ["vio"], "group": "another", "part": "testing"}
+    write_manifest(tmp_path / "m.parquet", rows)
+    # From here on nothing needs Ray, so none is started.
+    monkeypatch.setattr("irmas_dist.runtime.ray_running", None)
+    summary = run(tmp_path / "m.parquet", tmp_path / "store", recipe)
+    assert (summary.clips, summary.computed) == (2, 0)
+    kept = store.read_clips(str(tmp_path / "store"), "training")
+    assert kept.clip_ids == ["pia/kept"]
+    moved = store.read_clips(str(tmp_path / "store"), "testing")
+    assert (moved.clip_ids, moved.groups) == (["pia/relabelled"], ["another"])
+    assert recipe.corpus.vocabulary.decode(moved.labels[0]) == ["vio"]
+    start, length = before.starts[2], before.lengths[2]
+    np.testing.assert_array_equal(moved.frames, before.frames[start : start + length])
+    info = store.read_info(str(tmp_path / "store"))
+    np.testing.assert_allclose(info.mean, kept.frames.astype(float).mean(axis=0), rtol=1e-6)
+
+    again = run(tmp_path / "m.parquet", tmp_path / "store", recipe)
+    assert (again.clips, again.computed, again.rewritten) == (2, 0, 0)
+
+
+def test_too_many_bad_files_end_it_and_the_rejects_say_which(
+    tmp_path: Path, recipe: Recipe
+) -> None:
+    (tmp_path / "tree" / "pia").mkdir(parents=True)
+    tone = np.sin(np.arange(44_100) / 20).astype(np.float32)
+    for name in "abcd":
+        soundfile.write(tmp_path / "tree" / "pia" / f"{name}.wav", tone, 44_100)
+    write_manifest(tmp_path / "m.parquet", index_tree(tmp_path / "tree"))
+    tone[9] = np.nan
+    soundfile.write(tmp_path / "tree" / "pia" / "b.wav", tone, 44_100, subtype="FLOAT")
+    with pytest.raises(IrmasError, match=r"1 of 4 files cannot be used, more than the 20\.0%"):
+        run(tmp_path / "m.parquet", tmp_path / "store", recipe, max_rejects=0.2)
+    (reject,) = pq.read_table(tmp_path / "store" / "rejects.parquet").to_pylist()
+    assert (reject["clip_id"], reject["problem"]) == ("pia/b", "holds NaN or infinite samples")
+    with pytest.raises(IrmasError, match="not a finished feature store"):
+        store.read_info(str(tmp_path / "store"))
+    # A file that was mended, but not indexed again, is tried when it is asked for.
+    assert run(tmp_path / "m.parquet", tmp_path / "store", recipe, max_rejects=0.25).clips == 3
+    soundfile.write(tmp_path / "tree" / "pia" / "b.wav", np.ones(44_100), 44_100)
+    assert run(tmp_path / "m.parquet", tmp_path / "store", recipe, max_rejects=0.25).clips == 3
+    assert run(tmp_path / "m.parquet", tmp_path / "store", recipe, retry_rejects=True).clips == 4
+
+
+def test_the_store_keeps_the_type_that_was_computed(tmp_path: Path) -> None:
+    mel = np.arange(6, dtype=np.float32).repeat(4).reshape(8, 3) / 3
+    row = {"clip_id": "a", "md5": "0", "part": "training", "group": "g", "labels": [1]}
+    store.write_shard(str(tmp_path), [{**row, "logmel": mel}], "f")
+    shards = store.read_shards(str(tmp_path), store.shard_names(str(tmp_path)))
+    settings = LogMelSettings(bands=8)
+    store.write_info(str(tmp_path), shards, settings, Vocabulary(("a",), ("A",)), "")
+    clips = store.read_clips(str(tmp_path), "training")
+    np.testing.assert_array_equal(clips.frames, mel.T)
+    stored = pq.read_table(tmp_path / shards[0].name)
+    assert stored.schema.field("logmel").type.value_type == "float"
+    np.testing.assert_array_equal(stored.column("logmel")[0].values.to_numpy(), mel.ravel())
