@@ -43,15 +43,28 @@ def mel_filters(settings: LogMelSettings) -> Float32:
     Interval Research, 1998. HTK's scale: S. Young et al., "The HTK Book", 2006, eq. 5.13.
     """
     bins = np.fft.rfftfreq(settings.n_fft, 1 / settings.sample_rate)
-    htk = settings.mel_scale == "htk"
-    low, high = _to_mel(np.array([settings.fmin, settings.top]), htk).tolist()
-    edges = _to_hz(np.linspace(low, high, settings.bands + 2), htk)
+    edges = _edges(settings)
     lower, centre, upper = edges[:-2, None], edges[1:-1, None], edges[2:, None]
     rising, falling = (bins - lower) / (centre - lower), (upper - bins) / (upper - centre)
     filters = np.maximum(np.minimum(rising, falling), 0)
     if settings.mel_norm == "slaney":
         filters *= 2 / (upper - lower)
     return filters.astype(np.float32)
+
+
+def band_centres(settings: LogMelSettings) -> npt.NDArray[np.float64]:
+    """Return the frequency in Hz at which each band peaks, shape (bands,)."""
+    return _edges(settings)[1:-1]
+
+
+def _edges(settings: LogMelSettings) -> npt.NDArray[np.float64]:
+    """Frequencies in Hz, equally far apart in mel, shape (bands + 2,).
+
+    Each band begins at one, peaks at the next and ends at the one after that.
+    """
+    htk = settings.mel_scale == "htk"
+    low, high = _to_mel(np.array([settings.fmin, settings.top]), htk).tolist()
+    return _to_hz(np.linspace(low, high, settings.bands + 2), htk)
 
 
 def _to_mel(hz: npt.NDArray[np.float64], htk: bool) -> npt.NDArray[np.float64]:

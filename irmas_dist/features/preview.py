@@ -3,19 +3,15 @@
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
-import torchaudio
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from irmas_dist import storage
 from irmas_dist.features.logmel import LogMelSettings, log_mel
+from irmas_dist.features.mel import band_centres
 
 TICKS_HZ = (125, 250, 500, 1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 64_000)
 """Frequencies that are marked, as far as the bands reach."""
-
-_FINE_BINS = 1 << 15
-"""Resolution at which the centres of the bands are looked for: under 1 Hz below 60 kHz."""
 
 
 def draw(audio: str, settings: LogMelSettings, out: Path) -> None:
@@ -42,19 +38,11 @@ def draw(audio: str, settings: LogMelSettings, out: Path) -> None:
     axes.set_xlabel("time (s)")
     axes.set_ylabel(f"frequency (Hz), {settings.bands} mel bands")
     axes.set_title(Path(audio).name, parse_math=False)
-    figure.colorbar(image, ax=axes, label="logarithm of mel power", pad=0.01)
+    figure.colorbar(image, ax=axes, label=_unit(settings), pad=0.01)
     with storage.write_whole(out) as stream:
         FigureCanvasAgg(figure).print_png(stream)
 
 
-def band_centres(settings: LogMelSettings) -> npt.NDArray[np.float64]:
-    """Return the frequency in Hz at which each band is most sensitive, shape (bands,)."""
-    filters = torchaudio.functional.melscale_fbanks(
-        n_freqs=_FINE_BINS + 1,
-        f_min=settings.fmin,
-        f_max=settings.fmax or settings.sample_rate / 2,
-        n_mels=settings.bands,
-        sample_rate=settings.sample_rate,
-        mel_scale="slaney",
-    )
-    return filters.numpy().argmax(axis=0) * settings.sample_rate / 2 / _FINE_BINS
+def _unit(settings: LogMelSettings) -> str:
+    quantity = {1.0: "magnitude", 2.0: "power"}.get(settings.power, f"magnitude^{settings.power:g}")
+    return f"{quantity} (dB)" if settings.log == "decibel" else f"natural logarithm of {quantity}"
