@@ -107,7 +107,7 @@ def test_wrong_usage(irmas: Callable[..., Ended], arguments: str, told: str) -> 
         ("training.lr=fast", "training.lr='fast': should be a valid number"),
         ("training.lr.top=3", "training.lr={'top': 3}: should be a valid number"),
         ("training.epochs=0", "training.epochs=0: should be greater than or equal to 1"),
-        ("model.activation=tanh", "model.activation='tanh': should be 'relu' or 'leaky_relu'"),
+        ("model.activation=tanh", "model.activation='tanh': should be 'relu', 'leaky_relu', "),
         ("model.dropout.dense=2", "model.dropout.dense=2: should be less than 1"),
         ("model=3", "model=3: this is a group of settings: blocks, width, "),
         ("model.dropout=0.5", "model.dropout=0.5: this is a group of settings: blocks, dense"),

@@ -23,7 +23,8 @@ from irmas_dist.evaluation.scores import Scores, write_scores
 from irmas_dist.evaluation.thresholds import ThresholdSettings, fit_thresholds
 from irmas_dist.features.logmel import LogMelSettings
 from irmas_dist.instruments import Vocabulary
-from irmas_dist.models.cnn import CNN, ModelSettings, parameter_count
+from irmas_dist.models.cnn import CNN, parameter_count
+from irmas_dist.models.settings import ModelSettings
 from irmas_dist.settings import Settings
 from irmas_dist.training.learner import Learner
 

@@ -19,7 +19,8 @@ from irmas_dist.errors import IrmasError
 from irmas_dist.evaluation.aggregate import aggregate
 from irmas_dist.evaluation.metrics import evaluate, precision_recall_f1
 from irmas_dist.evaluation.thresholds import ThresholdSettings, decide, fit_thresholds
-from irmas_dist.models.cnn import CNN, ModelSettings, initialise
+from irmas_dist.models.cnn import CNN, initialise
+from irmas_dist.models.settings import ModelSettings
 from irmas_dist.settings import Settings
 from irmas_dist.training.augment import AugmentSettings, mix, plan_epoch
 from irmas_dist.training.dataset import (
