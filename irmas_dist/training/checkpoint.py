@@ -5,7 +5,6 @@ scores of the validation mixtures, from which thresholds can be fitted again. A 
 complete once it has a ``model.json``, which is therefore written last.
 """
 
-import importlib.metadata
 import os
 from pathlib import Path
 from typing import Any, Literal
@@ -26,12 +25,11 @@ from irmas_dist.instruments import Vocabulary
 from irmas_dist.models.cnn import CNN, parameter_count
 from irmas_dist.models.settings import ModelSettings
 from irmas_dist.settings import Settings
+from irmas_dist.training import provenance
 from irmas_dist.training.learner import Learner
 
 FORMAT: Literal[1] = 1
 """Format number of ``model.json``."""
-
-RECORDED_VERSIONS = ("irmas-dist", "torch", "ray", "numpy", "scipy", "soundfile", "soxr")
 
 
 class Normalisation(Settings):
@@ -68,6 +66,8 @@ class ModelDescription(Settings):
     data: dict[str, Any]
     """Fingerprints of the manifest and the features, and numbers of clips."""
     versions: dict[str, str]
+    commit: str | None = None
+    """Git commit of the code that trained it, when that was a checkout."""
     history: list[dict[str, float]]
     """Metrics of every epoch."""
     best_epoch: int
@@ -98,7 +98,7 @@ def describe(learner: Learner, recipe: dict[str, Any]) -> tuple[ModelDescription
     Returns:
         The description, and the scores of the validation mixtures.
     """
-    learner.network.load_state_dict(learner.best_weights)
+    learner.restore_best()
     task = learner.task
     values, _ = learner.score_validation()
     vocabulary = task.store.vocabulary
@@ -125,7 +125,8 @@ def describe(learner: Learner, recipe: dict[str, Any]) -> tuple[ModelDescription
             "training_clips": len(task.training),
             "validation_mixtures": len(task.validation),
         },
-        versions={name: importlib.metadata.version(name) for name in RECORDED_VERSIONS},
+        versions=provenance.versions(),
+        commit=provenance.commit(),
         history=learner.history,
         best_epoch=learner.best_epoch,
         scores=learner.history[learner.best_epoch - 1],
