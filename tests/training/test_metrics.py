@@ -6,6 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import settings as budget
 from hypothesis import strategies as st
+from torchmetrics.functional.classification import multilabel_ranking_average_precision
 
 from irmas_dist.evaluation.metrics import evaluate
 from irmas_dist.evaluation.thresholds import ThresholdSettings, fit_thresholds
@@ -31,6 +32,10 @@ def test_validation_metrics_are_those_of_the_evaluation(
     for index, code in enumerate(VOCABULARY.codes):
         right = ((scores[:, index] >= 0.5) == labels[:, index]).mean()
         assert ours[f"val_label_accuracy_{code}"] == pytest.approx(right, abs=1e-6)
+    theirs = multilabel_ranking_average_precision(
+        torch.from_numpy(scores), torch.from_numpy(labels.astype(np.int64)), 3
+    )
+    assert ours["val_lrap"] == pytest.approx(float(theirs), abs=1e-6)
 
 
 @budget(max_examples=20, deadline=None)
