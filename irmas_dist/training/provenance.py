@@ -7,7 +7,14 @@ from pathlib import Path
 import irmas_dist
 
 RECORDED_VERSIONS = (
-    *("irmas-dist", "torch", "ray", "numpy", "scipy", "soundfile", "soxr", "torchmetrics"),
+    "irmas-dist",
+    "torch",
+    "ray",
+    "numpy",
+    "scipy",
+    "soundfile",
+    "soxr",
+    "torchmetrics",
 )
 
 
