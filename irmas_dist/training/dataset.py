@@ -47,6 +47,7 @@ class Resident:
             # Arrays out of Ray's object store are read-only, and nothing here writes to them.
             warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
             self.frames = torch.from_numpy(clips.frames).to(device)
+        self.clips = clips
         self.starts = torch.from_numpy(clips.starts.copy()).to(device)
         self.lengths = torch.from_numpy(clips.lengths.copy()).to(device)
         self.labels = torch.from_numpy(clips.labels.copy()).to(device, torch.float32)
@@ -68,6 +69,24 @@ class Resident:
         lengths = self.lengths[clips][:, None]
         rows = self.starts[clips][:, None] + torch.minimum(within, lengths - 1)
         return self.frames[rows].float(), within < lengths
+
+    def between(self, clips: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Gather windows whose frames lie between those of the clips, by interpolation.
+
+        Args:
+            clips: Index of the clip of each window, shape (windows,).
+            positions: Where each frame lies within its clip, in frames, (windows, frames).
+
+        Returns:
+            As `windows`.
+        """
+        lengths = self.lengths[clips][:, None]
+        low = positions.long()
+        starts = self.starts[clips][:, None]
+        below, above = (
+            self.frames[starts + torch.minimum(row, lengths - 1)].float() for row in (low, low + 1)
+        )
+        return torch.lerp(below, above, (positions - low)[:, :, None]), positions <= lengths - 1
 
 
 @dataclass(frozen=True)

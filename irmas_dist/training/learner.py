@@ -20,7 +20,7 @@ from irmas_dist.evaluation.thresholds import ThresholdSettings
 from irmas_dist.models.cnn import CNN, initialise
 from irmas_dist.models.settings import ModelSettings
 from irmas_dist.settings import Settings
-from irmas_dist.training.augment import AugmentSettings, mix, plan_epoch
+from irmas_dist.training.augment import AugmentSettings
 from irmas_dist.training.dataset import (
     Resident,
     Standardise,
@@ -32,6 +32,8 @@ from irmas_dist.training.losses import Loss
 from irmas_dist.training.metrics import training_metrics, validation_metrics
 from irmas_dist.training.optimisation import Optimisation, TrainingSettings
 from irmas_dist.training.precision import autocast, compile_network
+from irmas_dist.training.mixing import Mixer
+from irmas_dist.training.plan import Mixtures, plan_epoch
 from irmas_dist.training.task import Task
 
 SELECTED_BY = "val_macro_f1"
@@ -102,6 +104,7 @@ class Learner:
             compile_network(self._parallel, self.device)
         self._loss = Loss(training.loss, task.training.labels).to(self.device)
         self._standardise = Standardise(task.store.mean, task.store.std).to(self.device)
+        self._mixer = Mixer(features, self._standardise.mean, self.device)
         self._resident = Resident(task.training, self.device)
         self._judged = Resident(task.validation, self.device)
         examples = len(task.training) * training.windows_per_clip
@@ -184,14 +187,11 @@ class Learner:
             **({"train_skipped": float(self._optimisation.skipped)} if skips else {}),
         }
 
-    def _examples(self, plan: Any) -> tuple[Tensor, Tensor]:
-        features = self.task.store.settings
-        mel, labels = mix(
-            self._resident, plan, self.frames, features.log_floor, self._standardise.mean
-        )
+    def _examples(self, plan: Mixtures) -> tuple[Tensor, Tensor]:
+        mel, labels = self._mixer(self._resident, plan, self.frames)
         return self._standardise(mel), labels
 
-    def _step(self, plan: Any, examples: int) -> Tensor:
+    def _step(self, plan: Mixtures, examples: int) -> Tensor:
         """Learn from this worker's share of a step; return its loss and number of decisions."""
         parts = min(self.settings.training.accumulate, max(len(plan), 1))
         passed: list[tuple[Tensor, Tensor, Tensor]] = []

@@ -9,7 +9,8 @@ from irmas_dist.corpus.manifest import TRAINING
 from irmas_dist.corpus.split import SplitSettings, held_out
 from irmas_dist.errors import IrmasError
 from irmas_dist.features.store import Clips, StoreInfo, read_clips, read_info
-from irmas_dist.training.augment import MixSettings, mixture_clips
+from irmas_dist.training.augment import MixSettings
+from irmas_dist.training.mixing import mixture_clips
 
 
 class ValidationSettings(SplitSettings):
@@ -54,7 +55,7 @@ def load_task(location: str, settings: ValidationSettings) -> Task:
     return Task(
         training=clips.select(np.flatnonzero(~out)),
         validation=mixture_clips(
-            aside, settings.mixtures, settings.mix, info.settings.log_floor, settings.seed
+            aside, settings.mixtures, settings.mix, info.settings, settings.seed
         ),
         store=info,
     )
