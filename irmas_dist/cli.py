@@ -53,11 +53,17 @@ def train(
     gpu: Annotated[
         bool | None, typer.Option("--gpu/--no-gpu", help="Default: when the cluster has enough.")
     ] = None,
+    retries: Annotated[
+        int, typer.Option(min=0, help="How often to go on after a worker or node was lost.")
+    ] = 3,
+    wait: Annotated[
+        float, typer.Option(min=0, help="Seconds to wait for room in the cluster.")
+    ] = 30.0,
     address: Address = None,
     dry_run: DryRun = False,
     json: Json = False,
 ) -> None:
-    """Train a model, data-parallel with Ray Train."""
+    """Train a model, data-parallel with Ray Train; run it again to go on where it was cut short."""
     from irmas_dist import output
 
     recipe = read_recipe(config, overrides)
@@ -66,12 +72,12 @@ def train(
     from irmas_dist import stages
     from irmas_dist.features.store import read_info
     from irmas_dist.runtime import gpus, ray_running
-    from irmas_dist.training.distributed import WorkerSettings
+    from irmas_dist.training.room import WorkerSettings
 
     read_info(features)  # What is no feature store is refused before Ray takes its time to start.
     with ray_running(address):
         on_gpu = gpus() >= workers if gpu is None else gpu
-        spread = WorkerSettings(count=workers, cpus=cpus, gpu=on_gpu)
+        spread = WorkerSettings(count=workers, cpus=cpus, gpu=on_gpu, retries=retries, wait_s=wait)
         description = stages.train(recipe, features, out, spread)
     return output.trained(description, out, json)
 

@@ -28,7 +28,7 @@ from irmas_dist.runtime import gpus, ray_running
 from irmas_dist.search.space import load_space
 from irmas_dist.search.sweep import SweepSettings, sweep
 from irmas_dist.terminal import say
-from irmas_dist.training.distributed import WorkerSettings
+from irmas_dist.training.room import WorkerSettings
 
 CONFIGS = Path("configs")
 SEARCH_EPOCHS = 9

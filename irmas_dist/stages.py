@@ -10,7 +10,6 @@ from irmas_dist.config import Recipe
 from irmas_dist.corpus.manifest import TESTING
 from irmas_dist.errors import IrmasError
 from irmas_dist.evaluation import metrics
-from irmas_dist.evaluation.report import write_report
 from irmas_dist.evaluation.scores import Scores, read_scores, write_scores
 from irmas_dist.evaluation.thresholds import ThresholdSettings, fit_thresholds
 from irmas_dist.features import store
@@ -22,8 +21,9 @@ from irmas_dist.training.checkpoint import (
     threshold_origin,
     write_description,
 )
-from irmas_dist.training.distributed import WorkerSettings, train_distributed
+from irmas_dist.training.distributed import train_distributed
 from irmas_dist.training.learner import SELECTED_BY
+from irmas_dist.training.room import WorkerSettings
 from irmas_dist.training.task import Task, load_task
 
 
@@ -72,16 +72,21 @@ def train(recipe: Recipe, features: str, out: str, workers: WorkerSettings) -> M
         if finished.recipe != settings:
             raise IrmasError(f"{out} holds a model of another recipe; choose another directory")
         return finished
-    begun = storage.join(out, "recipe.json")
-    if storage.exists(begun) and storage.read_json(begun) != settings:
-        raise IrmasError(
-            f"{out} holds an unfinished training of another recipe; finish that one, "
-            "delete it, or choose another directory"
-        )
+    begun = storage.join(out, "begun.json")
+    about: dict[str, Any] = {"recipe": settings, "run_id": tracking.new_run_id()}
+    if storage.exists(begun):
+        about = storage.read_json(begun)
+        if about["recipe"] != settings:
+            raise IrmasError(
+                f"{out} holds an unfinished training of another recipe; finish that one, "
+                "delete it, or choose another directory"
+            )
     task = open_task(features, recipe)
-    storage.write_json(begun, settings)
+    storage.write_json(begun, about)
     name = out.rstrip("/").rsplit("/", 1)[-1]
-    run = tracking.start_run(recipe.tracking, name=name, job_type="train", config=settings)
+    run = tracking.start_run(
+        recipe.tracking, name=name, job_type="train", config=settings, run_id=about["run_id"]
+    )
     failed = True
     try:
         with progress("train", recipe.training.epochs, "epochs") as advance:
@@ -100,9 +105,18 @@ def train(recipe: Recipe, features: str, out: str, workers: WorkerSettings) -> M
 def _listener(
     run: tracking.Run, advance: Callable[[int], None]
 ) -> Callable[[Mapping[str, float]], None]:
-    def on_epoch(epoch: Mapping[str, float]) -> None:
-        run.log(epoch)
-        advance(1)
+    """What to do with each epoch's metrics: log them, and advance to where they are.
+
+    After a resume the first epoch is not number 1, and after a lost worker some come again.
+    """
+    done = 0
+
+    def on_epoch(metrics: Mapping[str, float]) -> None:
+        nonlocal done
+        if (epoch := int(metrics["epoch"])) > done:
+            run.log(metrics)
+            advance(epoch - done)
+            done = epoch
 
     return on_epoch
 
@@ -182,6 +196,9 @@ def report(
     Raises:
         IrmasError: There is no finished model, or the page cannot be written.
     """
+    # Here, so that no training waits for matplotlib.
+    from irmas_dist.evaluation.report import write_report
+
     description = read_description(model)
     part = " and ".join(sorted(set(scores.parts)))
     write_report(

@@ -1,14 +1,13 @@
 """A trial: a Learner as a Tune Trainable, in an actor that is reused from trial to trial."""
 
-from pathlib import Path
 from typing import Any
 
 import torch
 from ray import tune
 
 from irmas_dist.config import build_recipe
-from irmas_dist.training.checkpoint import load_progress, save_progress
 from irmas_dist.training.learner import SELECTED_BY, Learner
+from irmas_dist.training.progress import load_progress, save_progress
 from irmas_dist.training.task import Task
 
 FINISHED = "finished"
@@ -60,8 +59,8 @@ class LearnerTrial(tune.Trainable):
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Write all that is needed to resume."""
-        save_progress(Path(checkpoint_dir), self._learner)
+        save_progress(checkpoint_dir, self._learner)
 
     def load_checkpoint(self, checkpoint: Any) -> None:
         """Resume."""
-        load_progress(Path(checkpoint), self._learner)
+        load_progress(checkpoint, self._learner)

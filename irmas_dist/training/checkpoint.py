@@ -6,12 +6,10 @@ complete once it has a ``model.json``, which is therefore written last.
 """
 
 import os
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import safetensors.torch
-import torch
 from pydantic import ValidationError
 from torch import nn
 
@@ -217,15 +215,3 @@ def load_network(directory: str | os.PathLike[str], description: ModelDescriptio
         reason = str(error).splitlines()[0]
         raise IrmasError(f"{place} is damaged or of another model: {reason}") from error
     return network.eval()
-
-
-def save_progress(directory: Path, learner: Learner) -> None:
-    """Write ``optimizer.pt``: all that is needed to resume; beside first, then renamed."""
-    with storage.write_whole(directory / "optimizer.pt") as stream:
-        torch.save(learner.state_dict(), stream)
-
-
-def load_progress(directory: Path, learner: Learner) -> None:
-    """Resume from ``optimizer.pt``; nothing in the file is executed."""
-    state = torch.load(directory / "optimizer.pt", map_location=learner.device, weights_only=True)
-    learner.load_state_dict(state)

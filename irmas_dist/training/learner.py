@@ -30,10 +30,10 @@ from irmas_dist.training.dataset import (
 )
 from irmas_dist.training.losses import Loss
 from irmas_dist.training.metrics import training_metrics, validation_metrics
-from irmas_dist.training.optimisation import Optimisation, TrainingSettings
-from irmas_dist.training.precision import autocast, compile_network
 from irmas_dist.training.mixing import Mixer
+from irmas_dist.training.optimisation import Optimisation, TrainingSettings
 from irmas_dist.training.plan import Mixtures, plan_epoch
+from irmas_dist.training.precision import autocast, compile_network
 from irmas_dist.training.task import Task
 
 SELECTED_BY = "val_macro_f1"
