@@ -56,7 +56,7 @@ def open_task(features: str, recipe: Recipe) -> Task:
             f"{features} was made with other feature settings or instruments than this recipe "
             "has; extract with the same --config, or train with the one of the features"
         )
-    return load_task(features, recipe.validation)
+    return load_task(features, recipe.validation, recipe.ingest)
 
 
 def train(recipe: Recipe, features: str, out: str, workers: WorkerSettings) -> ModelDescription:

@@ -28,6 +28,7 @@ from irmas_dist.training.dataset import (
     covering_windows,
     window_logits,
 )
+from irmas_dist.training.ingest import Pools
 from irmas_dist.training.losses import Loss
 from irmas_dist.training.metrics import training_metrics, validation_metrics
 from irmas_dist.training.mixing import Mixer
@@ -105,10 +106,9 @@ class Learner:
         self._loss = Loss(training.loss, task.training.labels).to(self.device)
         self._standardise = Standardise(task.store.mean, task.store.std).to(self.device)
         self._mixer = Mixer(features, self._standardise.mean, self.device)
-        self._resident = Resident(task.training, self.device)
+        self._pools = Pools(task.training, settings.seed, self.device)
         self._judged = Resident(task.validation, self.device)
-        examples = len(task.training) * training.windows_per_clip
-        self._steps = math.ceil(examples / training.batch_size)
+        self._steps = sum(map(self._steps_in, self._pools.sizes))
         self._optimisation = Optimisation(self.network, training, self._steps)
         self._running = training_metrics(len(task.store.vocabulary), self.device)
         self.epoch = 0
@@ -154,24 +154,19 @@ class Learner:
         """
         # Seeded by epoch, not carried along: an epoch is the same after a resume.
         torch.manual_seed(hash((self.settings.seed, self.epoch, self.rank)) % 2**63)
-        plan = plan_epoch(
-            self.task.training,
-            self.task.store.settings.bands,
-            self.frames,
-            self.settings.training.windows_per_clip,
-            self.settings.augment,
-            np.random.default_rng([self.settings.seed, self.epoch]),
-        )
         self._parallel.train()
         self._running.reset()
         # Loss, and decisions that it is the sum of.
         totals = torch.zeros(2, dtype=torch.float64, device=self.device)
-        for step in range(self._steps):
-            low, high = (len(plan) * (step + i) // self._steps for i in range(2))
-            mine = plan.part(
-                *(low + (high - low) * (self.rank + i) // self.workers for i in range(2))
-            )
-            totals += self._step(mine, examples=high - low)
+        for number, pool in enumerate(self._pools.epoch(self.epoch)):
+            plan = self._plan(pool, number)
+            steps = self._steps_in(len(pool.clips))
+            for step in range(steps):
+                low, high = (len(plan) * (step + i) // steps for i in range(2))
+                mine = plan.part(
+                    *(low + (high - low) * (self.rank + i) // self.workers for i in range(2))
+                )
+                totals += self._step(pool, mine, examples=high - low)
         if self.workers > 1:
             dist.all_reduce(totals)
             self._join_buffers()
@@ -187,18 +182,33 @@ class Learner:
             **({"train_skipped": float(self._optimisation.skipped)} if skips else {}),
         }
 
-    def _examples(self, plan: Mixtures) -> tuple[Tensor, Tensor]:
-        mel, labels = self._mixer(self._resident, plan, self.frames)
+    def _steps_in(self, clips: int) -> int:
+        """Steps that a pool of so many clips makes."""
+        training = self.settings.training
+        return math.ceil(clips * training.windows_per_clip / training.batch_size)
+
+    def _plan(self, pool: Resident, number: int) -> Mixtures:
+        return plan_epoch(
+            pool.clips,
+            self.task.store.settings.bands,
+            self.frames,
+            self.settings.training.windows_per_clip,
+            self.settings.augment,
+            np.random.default_rng([self.settings.seed, self.epoch, number]),
+        )
+
+    def _examples(self, pool: Resident, plan: Mixtures) -> tuple[Tensor, Tensor]:
+        mel, labels = self._mixer(pool, plan, self.frames)
         return self._standardise(mel), labels
 
-    def _step(self, plan: Mixtures, examples: int) -> Tensor:
+    def _step(self, pool: Resident, plan: Mixtures, examples: int) -> Tensor:
         """Learn from this worker's share of a step; return its loss and number of decisions."""
         parts = min(self.settings.training.accumulate, max(len(plan), 1))
         passed: list[tuple[Tensor, Tensor, Tensor]] = []
         self._optimisation.begin()
         for part in range(parts):
             low, high = (len(plan) * (part + i) // parts for i in range(2))
-            windows, labels = self._examples(plan.part(low, high))
+            windows, labels = self._examples(pool, plan.part(low, high))
             # Workers' gradients are averaged once, with the last part's.
             apart = getattr(self._parallel, "no_sync", nullcontext)
             with nullcontext() if part == parts - 1 else apart():

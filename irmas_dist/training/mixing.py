@@ -5,9 +5,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from irmas_dist.features.clips import Clips
 from irmas_dist.features.logmel import LogMelSettings
 from irmas_dist.features.mel import band_centres
-from irmas_dist.features.store import Clips
 from irmas_dist.training.augment import AugmentSettings, MixSettings
 from irmas_dist.training.dataset import Resident
 from irmas_dist.training.plan import Mixtures, plan_mixtures

@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 import numpy.typing as npt
 
-from irmas_dist.features.store import Clips
+from irmas_dist.features.clips import Clips
 from irmas_dist.training.augment import DECIBEL, NOISE_LIMIT_DB, AugmentSettings
 
 Float32 = npt.NDArray[np.float32]

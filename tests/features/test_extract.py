@@ -12,6 +12,7 @@ from irmas_dist.corpus.irmas import index_tree
 from irmas_dist.corpus.manifest import read_manifest, write_manifest
 from irmas_dist.errors import IrmasError
 from irmas_dist.features import store
+from irmas_dist.features.clips import read_clips
 from irmas_dist.features.extract import ExtractSummary, extract
 from irmas_dist.features.logmel import LogMelSettings, log_mel
 from irmas_dist.instruments import Vocabulary
@@ -41,13 +42,13 @@ def test_every_clip_is_there_once_with_its_spectrogram_and_labels(
 
 def test_statistics_are_those_of_the_training_frames(features: str) -> None:
     info = store.read_info(features)
-    frames = store.read_clips(features, "training").frames.astype(np.float64)
+    frames = read_clips(features, "training").frames.astype(np.float64)
     np.testing.assert_allclose(info.mean, frames.mean(axis=0), rtol=1e-6)
     np.testing.assert_allclose(info.std, frames.std(axis=0), rtol=1e-6)
 
 
 def test_clips_in_memory_are_those_in_the_shards(features: str, recipe: Recipe) -> None:
-    clips = store.read_clips(features, "testing")
+    clips = read_clips(features, "testing")
     assert clips.clip_ids == sorted(clips.clip_ids)
     shard = pq.read_table(Path(features, store.shard_names(features)[-1])).to_pylist()
     for row in (row for row in shard if row["part"] == "testing"):
@@ -137,7 +138,7 @@ def test_the_store_follows_its_manifest_without_computing_twice(
     rows = index_tree(tmp_path / "tree")
     write_manifest(tmp_path / "m.parquet", rows)
     run(tmp_path / "m.parquet", tmp_path / "store", recipe, shard_seconds=2.0)
-    before = store.read_clips(str(tmp_path / "store"), "training")
+    before = read_clips(str(tmp_path / "store"), "training")
 
     rows = [row for row in rows if row["clip_id"] != "pia/gone"]
     rows[1] |= {"instruments": ["vio"], "group": "another", "part": "testing"}
@@ -146,9 +147,9 @@ def test_the_store_follows_its_manifest_without_computing_twice(
     monkeypatch.setattr("irmas_dist.runtime.ray_running", None)
     summary = run(tmp_path / "m.parquet", tmp_path / "store", recipe)
     assert (summary.clips, summary.computed) == (2, 0)
-    kept = store.read_clips(str(tmp_path / "store"), "training")
+    kept = read_clips(str(tmp_path / "store"), "training")
     assert kept.clip_ids == ["pia/kept"]
-    moved = store.read_clips(str(tmp_path / "store"), "testing")
+    moved = read_clips(str(tmp_path / "store"), "testing")
     assert (moved.clip_ids, moved.groups) == (["pia/relabelled"], ["another"])
     assert recipe.corpus.vocabulary.decode(moved.labels[0]) == ["vio"]
     start, length = before.starts[2], before.lengths[2]
@@ -190,7 +191,7 @@ def test_the_store_keeps_the_type_that_was_computed(tmp_path: Path) -> None:
     shards = store.read_shards(str(tmp_path), store.shard_names(str(tmp_path)))
     settings = LogMelSettings(bands=8)
     store.write_info(str(tmp_path), shards, settings, Vocabulary(("a",), ("A",)), "")
-    clips = store.read_clips(str(tmp_path), "training")
+    clips = read_clips(str(tmp_path), "training")
     np.testing.assert_array_equal(clips.frames, mel.T)
     stored = pq.read_table(tmp_path / shards[0].name)
     assert stored.schema.field("logmel").type.value_type == "float"

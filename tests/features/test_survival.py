@@ -23,6 +23,7 @@ from irmas_dist.config import Recipe, load_recipe
 from irmas_dist.corpus.irmas import index_tree
 from irmas_dist.corpus.manifest import read_manifest, write_manifest
 from irmas_dist.features import store
+from irmas_dist.features.clips import read_clips
 from irmas_dist.features.extract import _extract_shard
 from tests.conftest import CONFIGS, TINY
 
@@ -99,7 +100,7 @@ def reader(out: Path) -> Iterator[None]:
                 for path in out.glob("part-*.parquet"):
                     pq.read_table(path)
                 if (out / "features.json").exists():
-                    clips = store.read_clips(str(out), "training").clip_ids
+                    clips = read_clips(str(out), "training").clip_ids
                     assert len(clips) == len(set(clips)) == CLIPS
             except Exception as error:  # noqa: BLE001 - whatever a reader may meet
                 wrong.append(error)

@@ -23,6 +23,7 @@ from irmas_dist.corpus.irmas import index_tree
 from irmas_dist.corpus.manifest import write_manifest
 from irmas_dist.errors import IrmasError
 from irmas_dist.features import store
+from irmas_dist.features.clips import read_clips
 from irmas_dist.features.extract import extract
 from irmas_dist.features.logmel import log_mel
 from tests.ray_cluster import free_port
@@ -162,7 +163,7 @@ def test_manifest_audio_and_store_may_all_be_in_an_object_store(
     first = irmas()
     assert (first["clips"], first["computed"], first["rejects"]) == (CLIPS, CLIPS, {})
     assert irmas()["computed"] == 0
-    clips = store.read_clips(f"{bucket}/a/store", "training")
+    clips = read_clips(f"{bucket}/a/store", "training")
     assert clips.clip_ids == [row["clip_id"] for row in sorted(rows, key=lambda r: r["clip_id"])]
     local = {row["clip_id"]: row["path"] for row in index_tree(corpus / "tree")}
     for index, clip in enumerate(clips.clip_ids):

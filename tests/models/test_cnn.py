@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from irmas_dist.config import build_recipe, load_recipe
 from irmas_dist.errors import IrmasError
-from irmas_dist.features.store import Clips
+from irmas_dist.features.clips import Clips
 from irmas_dist.models.cnn import CNN, initialise, parameter_count
 from irmas_dist.models.heads import AttentionPool
 from irmas_dist.models.settings import ModelSettings

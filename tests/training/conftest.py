@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from irmas_dist.config import Recipe
+from irmas_dist.features.clips import Clips
 from irmas_dist.features.logmel import LogMelSettings
-from irmas_dist.features.store import Clips, StoreInfo
+from irmas_dist.features.store import StoreInfo
 from irmas_dist.instruments import Vocabulary
 from irmas_dist.training.augment import MixSettings
 from irmas_dist.training.learner import LearnerSettings

@@ -10,7 +10,7 @@ from irmas_dist.config import Recipe, build_recipe
 from irmas_dist.errors import IrmasError
 from irmas_dist.evaluation.scores import read_scores
 from irmas_dist.evaluation.thresholds import ThresholdSettings
-from irmas_dist.features.store import read_clips
+from irmas_dist.features.clips import read_clips
 from irmas_dist.inference.predictor import Predictor
 from irmas_dist.training.checkpoint import ModelDescription, read_description
 from irmas_dist.training.distributed import RUN_NAME
