@@ -1,5 +1,7 @@
 """Carrying a plan out on the device: windows are gathered, changed, added, and masked."""
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -26,7 +28,8 @@ class Mixer:
     """
 
     def __init__(self, features: LogMelSettings, mean: Tensor, device: torch.device) -> None:
-        self._floor = features.floor
+        self._unit = features.log_power_per_unit
+        self._floor = math.exp(features.log_floor * self._unit)
         self._mean = mean.to(device)
         self._device = device
         self._centres = torch.from_numpy(band_centres(features)).to(device, torch.float32)
@@ -51,7 +54,7 @@ class Mixer:
         if (plan.pitches != 1).any():
             mel = self._shifted(mel, self._sent(plan.pitches))
         filters = self._sent(plan.levels)[:, None] + self._curves(plan.curves)
-        power = mel.add_(filters[:, None, :]).exp_()
+        power = mel.mul_(self._unit).add_(filters[:, None, :]).exp_()
         if inside is not None:
             power *= inside[:, :, None]
         mixed = self._added(power, np.diff(plan.first))
@@ -59,7 +62,7 @@ class Mixer:
         if plan.noise.any():
             colour = self._curves(plan.colours).exp() * self._sent(plan.noise)[:, None]
             mixed += (mixed.mean(dim=(1, 2))[:, None] * colour)[:, None, :]
-        mixed = mixed.clamp_(min=self._floor).log_()
+        mixed = mixed.clamp_(min=self._floor).log_().div_(self._unit)
         return self._masked(mixed, plan), labels
 
     def _sent(self, values: npt.NDArray[np.generic]) -> Tensor:

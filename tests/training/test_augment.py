@@ -71,6 +71,22 @@ def test_power_spectra_add_and_labels_join() -> None:
     assert labels[0].tolist() == (CLIPS.labels[0] | CLIPS.labels[1]).tolist()
 
 
+@pytest.mark.parametrize(
+    "features",
+    [LogMelSettings(bands=BANDS, log="decibel"), LogMelSettings(bands=BANDS, power=1)],
+)
+def test_features_in_any_unit_are_mixed_in_power(features: LogMelSettings) -> None:
+    unit = features.log_power_per_unit
+    stored = dataclasses.replace(CLIPS, frames=(CLIPS.frames / unit).astype(np.float32))
+    mixer = Mixer(features, torch.full((BANDS,), HIDDEN), torch.device("cpu"))
+    drawn = plan(EVERYTHING)
+    mel, labels = mixer(Resident(stored, torch.device("cpu")), drawn, 20)
+    expected, same = MIXER(RESIDENT, drawn, 20)
+    seen = expected != HIDDEN
+    np.testing.assert_allclose(mel[seen] * unit, expected[seen], atol=0.02)
+    assert torch.equal(labels, same)
+
+
 @settings(max_examples=12, deadline=None)
 @given(st.lists(st.integers(0, 29), min_size=1, max_size=5))
 def test_a_mixture_is_nowhere_quieter_than_any_of_its_sources(clips: list[int]) -> None:
