@@ -153,15 +153,31 @@ def thresholds(
         Literal["global", "per_instrument"], typer.Option(help="One threshold, or one for each.")
     ] = "per_instrument",
     objective: Annotated[
-        Literal["macro_f1", "micro_f1"], typer.Option(help="What they make as large as can be.")
+        Literal[
+            "macro_f1",
+            "micro_f1",
+            "macro_f2",
+            "micro_f2",
+            "macro_f05",
+            "micro_f05",
+            "subset_accuracy",
+            "cost",
+        ],
+        typer.Option(help="What they make as large as can be."),
     ] = "macro_f1",
+    cost_of_missing: Annotated[
+        float,
+        typer.Option(help="For 'cost': of an instrument that is missed; wrongly said costs 1."),
+    ] = 1.0,
     json: Json = False,
 ) -> None:
     """Fit a model's decision thresholds again, to its validation scores."""
     from irmas_dist import output, stages
     from irmas_dist.evaluation.thresholds import ThresholdSettings
 
-    settings = ThresholdSettings(rule=rule, objective=objective)
+    if cost_of_missing <= 0:
+        raise IrmasError(f"--cost-of-missing {cost_of_missing:g}: must be above 0")
+    settings = ThresholdSettings(rule=rule, objective=objective, cost_of_missing=cost_of_missing)
     output.thresholds(stages.refit_thresholds(model, settings), json)
 
 
