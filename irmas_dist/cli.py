@@ -6,9 +6,10 @@ from typing import Annotated, Literal
 
 import typer
 
-from irmas_dist.cli_corpus import Part, download, index, render
+from irmas_dist.cli_corpus import download, index, render
 from irmas_dist.cli_features import extract
 from irmas_dist.cli_jobs import jobs_app, submit
+from irmas_dist.cli_scores import compare, evaluate, report
 from irmas_dist.errors import IrmasError
 from irmas_dist.shell import Address, Config, DryRun, Json, Overrides, quiet, read_recipe
 
@@ -130,23 +131,6 @@ def sweep(
 
 @app.command()
 @quiet
-def evaluate(
-    model: Annotated[str, typer.Argument(help="Model directory.")],
-    features: Annotated[str, typer.Option(help="Feature store with the clips to score.")],
-    part: Annotated[Part, typer.Option(help="Part of the store to score.")] = Part.TESTING,
-    out: Annotated[
-        str | None, typer.Option(help="Where to write scores.parquet; none: the model directory.")
-    ] = None,
-    json: Json = False,
-) -> None:
-    """Score clips with known labels and print how well the model does."""
-    from irmas_dist import output, stages
-
-    output.evaluated(stages.evaluate(model, features, out or model, part), json)
-
-
-@app.command()
-@quiet
 def thresholds(
     model: Annotated[str, typer.Argument(help="Model directory.")],
     rule: Annotated[
@@ -198,27 +182,6 @@ def predict(
 
 @app.command()
 @quiet
-def report(
-    model: Annotated[str, typer.Argument(help="Model directory.")],
-    scores: Annotated[
-        str | None, typer.Option(help="Scores file; none: scores.parquet in the model directory.")
-    ] = None,
-    out: Annotated[
-        str | None, typer.Option(help="The page; none: report.html in the model directory.")
-    ] = None,
-    json: Json = False,
-) -> None:
-    """Write one HTML page on how a model does."""
-    from irmas_dist import output, stages, storage
-    from irmas_dist.evaluation.scores import read_scores
-
-    page = out or storage.join(model, "report.html")
-    stages.report(model, read_scores(scores or storage.join(model, "scores.parquet")), page)
-    output.written(page, json)
-
-
-@app.command()
-@quiet
 def demo(
     out: Annotated[Path, typer.Option(help="Directory of everything it makes.")] = Path(
         "runs/demo"
@@ -227,14 +190,17 @@ def demo(
     json: Json = False,
 ) -> None:
     """Do the whole job on a small rendered corpus, and compare with two baselines."""
-    from irmas_dist import output
+    from irmas_dist import output_scores
 
     try:
         from irmas_dist import demo as whole
     except ModuleNotFoundError as error:
         raise IrmasError(f"the demo needs {error.name}: pip install 'irmas-dist[demo]'") from error
-    output.demonstrated(whole.demo(out, trials), json)
+    output_scores.demonstrated(whole.demo(out, trials), json)
 
 
+app.command()(evaluate)
+app.command()(compare)
+app.command()(report)
 app.command(context_settings={"allow_interspersed_args": False})(submit)
 app.add_typer(jobs_app, name="jobs")

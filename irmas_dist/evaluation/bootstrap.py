@@ -60,6 +60,11 @@ class Draws:
         """How many songs there are."""
         return self.times.shape[1]
 
+    @property
+    def clips(self) -> Float64:
+        """How many clips are taken, for each row of ``times``; 1 where it is none."""
+        return np.maximum(self.times @ np.bincount(self.song), 1)
+
 
 def draw_songs(groups: Sequence[str], resamples: int = RESAMPLES, seed: int = 0) -> Draws:
     """Draw as many songs as there are, with replacement, again and again.
@@ -75,45 +80,58 @@ def draw_songs(groups: Sequence[str], resamples: int = RESAMPLES, seed: int = 0)
     return Draws(song, np.concatenate([np.ones((1, songs)), 1 - np.eye(songs), drawn]))
 
 
-def replicate(
-    labels: Labels, scores: ScoreArray, decisions: Decisions, draws: Draws
-) -> dict[str, Float64]:
-    """Return every metric of `metrics.evaluate` for every way to take the songs.
+def replicate_decisions(labels: Labels, decisions: Decisions, draws: Draws) -> dict[str, Float64]:
+    """Return every metric of `metrics.judge_decisions` for every way to take the songs.
 
     Args:
         labels: 0 or 1, shape (clips, instruments).
-        scores: Shape (clips, instruments), from 0 to 1.
         decisions: 0 or 1, shape (clips, instruments).
         draws: Which songs are taken how often.
 
     Returns:
-        Metric to values, one for each row of ``draws.times``; and ``f1`` and ``ap`` of each
-        instrument, with a column for each.
+        Metric to values, one for each row of ``draws.times``; and ``f1`` of each instrument,
+        with a column for each.
 
     Raises:
         ValueError: See `arrays.validate`.
     """
     validate(labels, decisions)
-    validate(labels, scores)
     hits, said, present = (
         draws.times @ _sums(values, draws) for values in (labels & decisions, decisions, labels)
     )
-    clips = np.maximum(draws.times @ np.bincount(draws.song), 1)
     wrong = labels != decisions
-    loss = _mean(wrong.mean(axis=1), clips, draws)
-    ap = _average_precision(labels, scores, draws)
-    result = {
+    loss = _mean(wrong.mean(axis=1), draws)
+    return {
         **_averages(hits, said, present),
-        "subset_accuracy": _mean(~wrong.any(axis=1), clips, draws),
+        "subset_accuracy": _mean(~wrong.any(axis=1), draws),
         "label_accuracy": 1 - loss,
         "hamming_loss": loss,
-        "lrap": _mean(clip_lrap(labels, scores), clips, draws),
-        "coverage_error": _mean(clip_coverage(labels, scores), clips, draws),
-        "map": ap.mean(axis=1),
-        "roc_auc": _roc_auc(labels, scores, draws).mean(axis=1),
-        "ece": _calibration_error(labels, scores, clips, draws).mean(axis=1),
+        "f1": 2 * hits / np.maximum(said + present, 1),
     }
-    return result | {"f1": 2 * hits / np.maximum(said + present, 1), "ap": ap}
+
+
+def replicate_scores(labels: Labels, scores: ScoreArray, draws: Draws) -> dict[str, Float64]:
+    """Return every metric of `metrics.judge_scores` for every way to take the songs.
+
+    Args:
+        labels: 0 or 1, shape (clips, instruments).
+        scores: Shape (clips, instruments), from 0 to 1.
+        draws: Which songs are taken how often.
+
+    Returns:
+        Metric to values, one for each row of ``draws.times``.
+
+    Raises:
+        ValueError: See `arrays.validate`.
+    """
+    validate(labels, scores)
+    return {
+        "lrap": _mean(clip_lrap(labels, scores), draws),
+        "coverage_error": _mean(clip_coverage(labels, scores), draws),
+        "map": _average_precision(labels, scores, draws).mean(axis=1),
+        "roc_auc": _roc_auc(labels, scores, draws).mean(axis=1),
+        "ece": _calibration_error(labels, scores, draws).mean(axis=1),
+    }
 
 
 def interval(values: Float64, draws: Draws, confidence: float = 0.95) -> Interval:
@@ -205,9 +223,9 @@ def _sums(values: npt.NDArray[np.generic], draws: Draws) -> Float64:
     return sums
 
 
-def _mean(values: npt.NDArray[np.generic], clips: Float64, draws: Draws) -> Float64:
-    """Return the mean over the clips drawn, shape (draws,)."""
-    mean: Float64 = draws.times @ _sums(values, draws) / clips
+def _mean(values: npt.NDArray[np.generic], draws: Draws) -> Float64:
+    """Return the mean over the clips that are taken, for each row of ``draws.times``."""
+    mean: Float64 = draws.times @ _sums(values, draws) / draws.clips
     return mean
 
 
@@ -267,7 +285,7 @@ def _roc_auc(labels: Labels, scores: ScoreArray, draws: Draws) -> Float64:
     return result
 
 
-def _calibration_error(labels: Labels, scores: ScoreArray, clips: Float64, draws: Draws) -> Float64:
+def _calibration_error(labels: Labels, scores: ScoreArray, draws: Draws) -> Float64:
     """Return expected calibration errors on every draw, shape (draws, instruments)."""
     bins = bins_of(scores)
     excess = scores.astype(np.float64) - labels
@@ -275,7 +293,7 @@ def _calibration_error(labels: Labels, scores: ScoreArray, clips: Float64, draws
         np.abs(draws.times @ _sums(np.where(bins == number, excess, 0.0), draws))
         for number in range(BINS)
     )
-    return np.asarray(error) / clips[:, None]
+    return np.asarray(error) / draws.clips[:, None]
 
 
 def _places(scores: ScoreArray) -> npt.NDArray[np.int64]:

@@ -166,41 +166,39 @@ def judge_scores(labels: Labels, scores: ScoreArray) -> dict[str, float]:
 
 
 def per_instrument(
-    labels: Labels, scores: ScoreArray, thresholds: npt.ArrayLike, vocabulary: Vocabulary
+    labels: Labels, scores: ScoreArray, decisions: Decisions, vocabulary: Vocabulary
 ) -> list[dict[str, Any]]:
     """Return one row per instrument, in the order of the vocabulary.
 
     Args:
         labels: 0 or 1, shape (clips, instruments).
         scores: Shape (clips, instruments), from 0 to 1.
-        thresholds: Shape (instruments,), or one number for all.
+        decisions: 0 or 1, shape (clips, instruments).
         vocabulary: The instruments, in the order of the columns.
 
     Returns:
-        Rows of code, name, precision, recall, f1, ap (average precision), roc_auc, ece
-        (expected calibration error), threshold and clips (how many have the instrument).
+        Rows of code, name, clips (how many have the instrument), precision, recall, f1, ap
+        (average precision), roc_auc and ece (expected calibration error).
 
     Raises:
         ValueError: See `arrays.validate`.
     """
-    validate(labels, scores)
-    precision, recall, f1 = precision_recall_f1(labels, decide(scores, thresholds), None)
-    ap, auc = average_precision(labels, scores), roc_auc(labels, scores)
-    ece = calibration_error(labels, scores)
+    precision, recall, f1 = precision_recall_f1(labels, decisions, None)
+    columns = {
+        "precision": precision,
+        "recall": recall,
+        "f1": f1,
+        "ap": average_precision(labels, scores),
+        "roc_auc": roc_auc(labels, scores),
+        "ece": calibration_error(labels, scores),
+    }
     clips = labels.sum(axis=0, dtype=np.int64)
-    each_threshold = np.broadcast_to(np.asarray(thresholds, np.float32), (len(vocabulary),))
     return [
         {
             "code": code,
             "name": name,
-            "precision": float(precision[i]),
-            "recall": float(recall[i]),
-            "f1": float(f1[i]),
-            "ap": float(ap[i]),
-            "roc_auc": float(auc[i]),
-            "ece": float(ece[i]),
-            "threshold": float(each_threshold[i]),
             "clips": int(clips[i]),
+            **{key: float(values[i]) for key, values in columns.items()},
         }
         for i, (code, name) in enumerate(zip(vocabulary.codes, vocabulary.names, strict=True))
     ]

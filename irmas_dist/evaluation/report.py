@@ -132,16 +132,18 @@ def _comparison(
 
 def _instruments(scores: Scores, thresholds: npt.NDArray[np.float32]) -> list[dict[str, Any]]:
     """Return the metrics of each instrument, each with its precision-recall curve."""
-    rows = metrics.per_instrument(scores.labels, scores.scores, thresholds, scores.vocabulary)
+    decisions = decide(scores.scores, thresholds)
+    rows = metrics.per_instrument(scores.labels, scores.scores, decisions, scores.vocabulary)
     return [
         {
             **row,
-            "never": not bool(decide(np.ones(1), row["threshold"])),
+            "threshold": float(thresholds[i]),
+            "never": not bool(decide(np.ones(1), thresholds[i])),
             "curve": Markup(
                 figures.precision_recall_curve(
                     scores.labels[:, i],
                     scores.scores[:, i],
-                    row["threshold"],
+                    float(thresholds[i]),
                     f"Precision and recall of {row['name']}",
                 )
             ),
