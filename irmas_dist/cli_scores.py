@@ -18,6 +18,17 @@ Labels = Annotated[
     typer.Option(help="For scores in CSV: CSV of path and instruments (gac|voi); none: IRMAS's."),
 ]
 
+Threshold = Annotated[
+    float | None, typer.Option(help="With --scores: one threshold, chosen beforehand.")
+]
+FitOn = Annotated[
+    str | None,
+    typer.Option(help="With --scores: held-out scores to fit thresholds to, mixed if need be."),
+]
+FitLabels = Annotated[
+    str | None, typer.Option(help="Labels of --fit-on, if that is CSV; none: IRMAS's.")
+]
+
 
 @quiet
 def evaluate(
@@ -35,16 +46,9 @@ def evaluate(
         typer.Option(help="Scores of any model: scores.parquet, or CSV of path and instruments."),
     ] = None,
     labels: Labels = None,
-    threshold: Annotated[
-        float | None, typer.Option(help="With --scores: one threshold, chosen beforehand.")
-    ] = None,
-    fit_on: Annotated[
-        str | None,
-        typer.Option(help="With --scores: held-out scores to fit thresholds to, mixed if need be."),
-    ] = None,
-    fit_labels: Annotated[
-        str | None, typer.Option(help="Labels of --fit-on, if that is CSV; none: IRMAS's.")
-    ] = None,
+    threshold: Threshold = None,
+    fit_on: FitOn = None,
+    fit_labels: FitLabels = None,
     part: Annotated[Part, typer.Option(help="Part of the store or tree to score.")] = Part.TESTING,
     out: Annotated[
         str | None, typer.Option(help="Where to write scores.parquet; none: the model directory.")
@@ -142,9 +146,18 @@ def compare(
 
 @quiet
 def report(
-    model: Annotated[str, typer.Argument(help="Model directory.")],
+    model: Annotated[
+        str | None, typer.Argument(help="Model directory; none with --scores alone.")
+    ] = None,
     scores: Annotated[
         str | None, typer.Option(help="Scores file; none: scores.parquet in the model directory.")
+    ] = None,
+    labels: Labels = None,
+    threshold: Threshold = None,
+    fit_on: FitOn = None,
+    fit_labels: FitLabels = None,
+    tree: Annotated[
+        Path | None, typer.Option(help="Tree of the audio: the worst clips can then be heard.")
     ] = None,
     out: Annotated[
         str | None, typer.Option(help="The page; none: report.html in the model directory.")
@@ -152,9 +165,22 @@ def report(
     json: Json = False,
 ) -> None:
     """Write one HTML page on how a model does."""
-    from irmas_dist import output, stages, storage
+    from irmas_dist import output
+
+    if model is None:
+        if scores is None or out is None:
+            raise typer.BadParameter("give MODEL, or --scores and --out")
+        from irmas_dist.pages import write_page
+
+        judged = _judge(scores, labels, threshold, fit_on, fit_labels, None, None)
+        write_page(judged, out, title=Path(scores).stem, tree=tree)
+        return output.written(out, json)
+    if labels or threshold is not None or fit_on or fit_labels:
+        raise typer.BadParameter("a model has thresholds and its clips have labels: see --scores")
+    from irmas_dist import stages, storage
     from irmas_dist.evaluation.scores import read_scores
 
     page = out or storage.join(model, "report.html")
-    stages.report(model, read_scores(scores or storage.join(model, "scores.parquet")), page)
-    output.written(page, json)
+    read = read_scores(scores or storage.join(model, "scores.parquet"))
+    stages.report(model, read, page, tree=tree)
+    return output.written(page, json)

@@ -33,6 +33,7 @@ COMPACT = {"micro_f1": "micro F1", "macro_f1": "macro F1", "lrap": "LRAP"}
 
 def evaluated(evaluation: "Evaluation", machine: bool) -> None:
     """Show how a model does by each protocol, on which instruments, and beside what."""
+    from irmas_dist.evaluation.baselines import protocol_of
     from irmas_dist.evaluation.published import PUBLISHED
 
     if machine:
@@ -47,7 +48,10 @@ def evaluated(evaluation: "Evaluation", machine: bool) -> None:
             },
             "per_instrument": evaluation.instruments,
             "thresholds_from": evaluation.thresholds_from,
-            "baselines": evaluation.baselines,
+            "baselines": {
+                name: {"protocol": protocol_of(name), **values}
+                for name, values in evaluation.baselines.items()
+            },
             "published": [asdict(work) for work in PUBLISHED],
             "clips": len(evaluation.scores.clip_ids),
             "songs": len(set(evaluation.scores.groups)),
@@ -63,9 +67,7 @@ def evaluated(evaluation: "Evaluation", machine: bool) -> None:
         )
     grid.add_section()
     for name, values in evaluation.baselines.items():
-        # All but saying everything take their answer from the labels that they are judged by.
-        protocol = "validation" if name.startswith("every") else "oracle"
-        grid.add_row(name, protocol, *(_figure(values.get(key)) for key in COMPACT))
+        grid.add_row(name, protocol_of(name), *(_figure(values.get(key)) for key in COMPACT))
     grid.add_section()
     for work in PUBLISHED:
         figures = (work.micro_f1, work.macro_f1, work.lrap)

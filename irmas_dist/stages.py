@@ -15,6 +15,7 @@ from irmas_dist.features import store
 from irmas_dist.features.extract import extract
 from irmas_dist.inference.predictor import Predictor
 from irmas_dist.judging import Evaluation, judge
+from irmas_dist.pages import write_page
 from irmas_dist.runtime import ray_running
 from irmas_dist.terminal import progress
 from irmas_dist.training.checkpoint import (
@@ -207,25 +208,36 @@ def refit_thresholds(model: str, settings: ThresholdSettings) -> ModelDescriptio
 
 
 def report(
-    model: str, scores: Scores, out: str, baselines: Mapping[str, Mapping[str, float]] | None = None
+    model: str,
+    scores: Scores,
+    out: str,
+    baselines: Mapping[str, Mapping[str, float]] | None = None,
+    tree: Path | None = None,
 ) -> None:
     """Write the HTML report of a model on a set of clips.
 
+    Args:
+        model: Model directory.
+        scores: Its scores.
+        out: The page.
+        baselines: What else it is compared with, all on the same clips.
+        tree: Where the audio is; None for a page without players.
+
     Raises:
-        IrmasError: There is no finished model, or the page cannot be written.
+        IrmasError: There is no finished model, the tree holds no audio, or the page cannot be
+            written.
     """
     # Here, so that no training waits for matplotlib.
     from irmas_dist.evaluation.report import write_report
 
     description = read_description(model)
-    part = " and ".join(sorted(set(scores.parts)))
-    write_report(
+    evaluation = _judge(description, scores, f"the scores of {model}")
+    write_page(
+        evaluation,
         out,
-        title=f"{Path(model).name}: {len(scores.clip_ids)} {part} clips",
-        scores=scores,
-        thresholds=description.threshold_array(),
+        title=Path(model).name,
+        baselines=baselines,
+        tree=tree,
         model=description.model_dump(mode="json", exclude={"history"}),
         history=description.history,
-        baselines=baselines,
-        thresholds_from=description.thresholds_from,
     )
