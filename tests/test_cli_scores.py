@@ -277,3 +277,92 @@ def test_models_of_other_clips_are_not_compared(
     assert (code, "is named twice" in err) == (1, True)
     code, _, err = irmas("compare", FOREST, "other.parquet", "--protocol", "validation")
     assert code == 1
+
+
+@pytest.fixture(scope="module")
+def models(forest: Scores, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two model directories that have been evaluated; what scored is not in them."""
+    from irmas_dist.features.logmel import LogMelSettings
+    from irmas_dist.instruments import IRMAS_INSTRUMENTS
+    from irmas_dist.models.cnn import ModelSettings
+    from irmas_dist.training.checkpoint import (
+        ModelDescription,
+        Normalisation,
+        Windows,
+        write_description,
+    )
+
+    root = tmp_path_factory.mktemp("models")
+    for name, threshold in (("good", 0.14), ("shy", 0.4)):
+        description = ModelDescription(
+            instruments=IRMAS_INSTRUMENTS,
+            features=LogMelSettings(),
+            normalisation=Normalisation(mean=(0.0,), std=(1.0,)),
+            model=ModelSettings(),
+            parameters=1,
+            windows=Windows(frames=43, hop_frames=21, aggregation="mean"),
+            thresholds=dict.fromkeys(IRMAS.codes, threshold),
+            thresholds_from="500 mixtures",
+            recipe={"thresholds": {"rule": "global"}},
+            data={},
+            versions={},
+            history=[{"epoch": 1, "val_loss": 0.5}],
+            best_epoch=1,
+            scores={},
+        )
+        write_description(root / name, description)
+        write_scores(
+            root / name / "scores.parquet", chosen(forest, range(0, len(forest.clip_ids), 5))
+        )
+    return root
+
+
+def test_models_are_compared_by_the_thresholds_they_came_with(
+    irmas: Callable[..., Ended], models: Path
+) -> None:
+    code, out, err = irmas("compare", models / "good", models / "shy", "--json")
+    assert code == 0, err
+    found = json.loads(out)
+    assert found["protocol"] == "validation"
+    by_metric = {row["metric"]: row for row in found["differences"]}
+    assert by_metric["micro_f1"]["real"]
+    assert by_metric["lrap"]["difference"] == 0
+    assert not by_metric["lrap"]["real"]
+
+
+def test_a_model_that_was_not_evaluated_is_not_compared(
+    irmas: Callable[..., Ended], models: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / "model.json").write_bytes((models / "good" / "model.json").read_bytes())
+    code, _, err = irmas("compare", models / "good", "new")
+    assert code == 1
+    assert "new has not been evaluated: run 'irmas evaluate new' first" in err
+
+
+def test_the_report_of_a_model_has_players_for_what_lies_in_the_tree(
+    irmas: Callable[..., Ended], models: Path, forest: Scores, tmp_path: Path
+) -> None:
+    import soundfile
+
+    for clip_id in forest.clip_ids[::5]:
+        path = tmp_path / "tree" / f"{clip_id}.wav"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, np.zeros(800), 8_000)
+    page = tmp_path / "page.html"
+    code, _, err = irmas("report", models / "good", "--tree", tmp_path / "tree", "--out", page)
+    assert code == 0, err
+    text = page.read_text()
+    assert text.count("<audio controls") == 10
+    assert "thresholds chosen without any test data, on 500 mixtures" in text
+    assert "Loss over the epochs" in text
+    assert "most frequent few" in text
+
+
+def test_scores_without_a_model_have_a_report_as_well(
+    irmas: Callable[..., Ended], thinned: Path
+) -> None:
+    code, out, err = irmas("report", "--scores", thinned, "--threshold", 0.14, "--out", "p.html")
+    assert (code, out) == (0, "p.html\n"), err
+    assert "0.14, chosen beforehand" in Path("p.html").read_text()
+    assert irmas("report", "--scores", thinned)[0] == 2
