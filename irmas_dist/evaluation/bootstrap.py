@@ -29,8 +29,8 @@ from irmas_dist.evaluation.calibration import BINS, bins_of
 from irmas_dist.evaluation.ranking import clip_coverage, clip_lrap
 
 RESAMPLES = 2_000
-"""Draws: the ends of a 95 % interval then vary by some 3 % of its width from seed to seed."""
-
+"""Draws. The ends of a 95 % interval of something normally distributed then vary from seed to
+seed by 1.5 % of its width (one standard deviation)."""
 
 _NORMAL = NormalDist()
 

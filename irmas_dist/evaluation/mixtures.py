@@ -15,6 +15,10 @@ mixtures whose scores are the maximum          0.453  0.326
 mixtures whose scores are the mean             0.458  0.352
 the test itself (``oracle``)                   0.458  0.356
 =============================================  =====  =====
+
+No test label goes into these thresholds. But that the mean is taken, and one threshold for all,
+was decided with this table in view, and `IRMAS_COUNTS` are those of the test: with another
+classifier, read the gain over single-label thresholds as likely, not as measured.
 """
 
 from collections.abc import Sequence

@@ -12,7 +12,7 @@ RATE = 24_000
 """Samples per second: up to 12 kHz is enough to tell instruments apart."""
 
 MOST_S = 20.0
-"""Of a longer file, only so much: ten players then add about 1.5 MB to a page."""
+"""Of a longer file, only so much: ten players then add about 1.6 MB to a page."""
 
 
 def embedded(path: Path) -> str | None:
@@ -23,7 +23,7 @@ def embedded(path: Path) -> str | None:
             samples = file.read(int(MOST_S * rate), dtype="float32", always_2d=True)
         mono = soxr.resample(samples.mean(axis=1), rate, RATE)
         buffer = io.BytesIO()
-        # The lowest of MP3's constant rates at which music of this bandwidth is clean enough.
+        # This level is 48 kbit/s.
         soundfile.write(
             buffer, np.clip(mono, -1, 1), RATE, format="MP3", bitrate_mode="CONSTANT",
             compression_level=0.75,
