@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from irmas_dist import storage, tracking
 from irmas_dist.config import Recipe
@@ -16,7 +17,6 @@ from irmas_dist.features.extract import extract
 from irmas_dist.inference.predictor import Predictor
 from irmas_dist.judging import Evaluation, judge
 from irmas_dist.pages import write_page
-from irmas_dist.runtime import ray_running
 from irmas_dist.terminal import progress
 from irmas_dist.training.checkpoint import (
     ModelDescription,
@@ -146,8 +146,7 @@ def evaluate_tree(
     if not any(row["part"] == part and not row["problem"] for row in rows):
         raise IrmasError(f"{tree} has no clips for {part} that can be used")
     write_manifest(manifest, [row for row in rows if row["part"] == part])
-    with ray_running(address):
-        extract(str(manifest), features, description.features, description.vocabulary)
+    extract(str(manifest), features, description.features, description.vocabulary, address=address)
     return evaluate(model, features, out, part)
 
 
@@ -228,7 +227,6 @@ def report(
             written.
     """
     # Here, so that no training waits for matplotlib.
-    from irmas_dist.evaluation.report import write_report
 
     description = read_description(model)
     evaluation = _judge(description, scores, f"the scores of {model}")
