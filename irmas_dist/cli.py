@@ -72,11 +72,12 @@ def train(
         return output.recipe(recipe, json)
     from irmas_dist import stages
     from irmas_dist.features.store import read_info
-    from irmas_dist.runtime import gpus, ray_running
+    from irmas_dist.runtime import gpus, ray_running, require_shared
     from irmas_dist.training.room import WorkerSettings
 
     read_info(features)  # What is no feature store is refused before Ray takes its time to start.
     with ray_running(address):
+        require_shared(out)
         on_gpu = gpus() >= workers if gpu is None else gpu
         spread = WorkerSettings(count=workers, cpus=cpus, gpu=on_gpu, retries=retries, wait_s=wait)
         description = stages.train(recipe, features, out, spread)
@@ -116,7 +117,7 @@ def sweep(
     if dry_run:
         return output.recipe(recipe, json)
     from irmas_dist import stages
-    from irmas_dist.runtime import ray_running
+    from irmas_dist.runtime import ray_running, require_shared
     from irmas_dist.search.sweep import SweepSettings
     from irmas_dist.search.sweep import sweep as search
 
@@ -125,6 +126,7 @@ def sweep(
     )
     task = stages.open_task(features, recipe)
     with ray_running(address):
+        require_shared(str(out))
         summary = search(task, recipe, searched, out, settings)
     return output.swept(summary, json)
 

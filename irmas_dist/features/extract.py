@@ -183,12 +183,13 @@ class _Run:
         import ray
         import ray.data
 
-        from irmas_dist.runtime import ray_running
+        from irmas_dist.runtime import ray_running, require_shared
 
         durations = pending.column("duration_s").fill_null(0.0).to_numpy()
         seconds = dict(zip(pending.column("clip_id").to_pylist(), durations, strict=True))
         self.audio_s = float(durations.sum())
         with ray_running(address), progress("extract", pending.num_rows, "clips") as advance:
+            require_shared(self.out)
             ray.data.DataContext.get_current().enable_progress_bars = False
             cores = ray.cluster_resources().get("CPU", 1)
             pieces = _cut(pending, durations, shard_seconds, cores)
