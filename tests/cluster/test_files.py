@@ -214,7 +214,7 @@ def documented() -> Iterator[tuple[str, list[str]]]:
     for path in [ROOT / "README.md", *sorted(CLUSTER.rglob("*.md"))]:
         text = path.read_text().replace("\\\n", " ")
         for block in re.findall(r"```console\n(.*?)```", text, re.S):
-            for line in re.findall(r"^\$ (?:.*\s)?\S*\birmas (\S.*)$", block, re.M):
+            for line in re.findall(r"^\$ (?:\S*/irmas|irmas|.*irmas\.sbatch) (\S.*)$", block, re.M):
                 yield path.name, line.split(" #")[0].split()
     for path in sorted(KUBERAY.glob("jobs/*.yaml")):
         (job,) = kubernetes_objects(path)
