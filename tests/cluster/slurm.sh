@@ -1,16 +1,18 @@
 #!/usr/bin/env bash
-# A Slurm of two nodes on one machine, for as long as this runs:  slurm.sh DIRECTORY
+# Runs a command beside a Slurm of two nodes on this machine:  slurm.sh DIRECTORY COMMAND…
 #
 # Each node has a network, a name and processes of its own, so that what ends every Ray of a
-# node, as `ray symmetric-run` does, ends no other. Needs root; started in new namespaces:
-# unshare --net --mount --uts --pid --fork --mount-proc slurm.sh DIRECTORY
+# node, as `ray symmetric-run` does, ends no other. Needs root, and new namespaces to start in:
+# unshare --net --mount --uts --pid --fork --mount-proc slurm.sh …
 set -euo pipefail
 directory=$1
-export PATH=$PATH:/usr/sbin:/sbin
+shift
+export PATH=$PATH:/usr/sbin:/sbin SLURM_CONF=$directory/slurm.conf
 mkdir -p "$directory/state"
 chmod 755 "$directory"
 
-mount -t tmpfs none /run/netns 2> /dev/null || { mkdir -p /run/netns && mount -t tmpfs none /run/netns; }
+mkdir -p /run/netns
+mount -t tmpfs none /run/netns
 hostname controller
 ip link set lo up
 ip link add bridge type bridge
@@ -19,7 +21,7 @@ ip link set bridge up
 
 head --bytes=64 /dev/urandom > "$directory/munge.key"
 chmod 400 "$directory/munge.key"
-munged --force --key-file="$directory/munge.key" --socket="$directory/munge.socket" \
+munged --force 2> /dev/null --key-file="$directory/munge.key" --socket="$directory/munge.socket" \
     --pid-file="$directory/munged.pid" --log-file="$directory/munged.log" \
     --seed-file="$directory/munged.seed"
 
@@ -49,7 +51,7 @@ CONF
 
 echo "CgroupPlugin=cgroup/v1" > "$directory/cgroup.conf"
 
-slurmctld -D -f "$directory/slurm.conf" &
+slurmctld -D > /dev/null 2>&1 &
 for n in 1 2; do
     mkdir -p "$directory/node$n"
     ip netns add "node$n"
@@ -59,7 +61,13 @@ for n in 1 2; do
     ip -n "node$n" address add "10.77.0.1$n/24" dev eth0
     ip -n "node$n" link set eth0 up
     ip netns exec "node$n" unshare --uts --mount --pid --fork --mount-proc \
-        sh -c "hostname node$n && exec slurmd -D -f '$directory/slurm.conf'" &
+        sh -c "hostname node$n && exec slurmd -D" > /dev/null 2>&1 &
 done
-touch "$directory/started"
-wait
+
+for _ in $(seq 150); do
+    idle=$(sinfo --noheader --states=idle --format=%D 2> /dev/null || true)
+    [[ ${idle// /} == 2 ]] && break
+    sleep 0.2
+done
+# As this is the first process of its namespace, all others end with it.
+"$@"
