@@ -70,7 +70,6 @@ def submit(
         cpus=float(alone) if cpus is None else cpus,
         gpus=gpus,
     )
-    say(f"submitted {submission}")
     if wait:
         _follow(submission, address)
 

@@ -125,6 +125,7 @@ def submit(
             entrypoint_num_cpus=cpus or None,
             entrypoint_num_gpus=gpus or None,
         )
+    say(f"submitted {submission_id}")
     return submission_id
 
 

@@ -91,7 +91,9 @@ def test_exit_codes(status: str, driver_exit_code: int | None, expected: int) ->
 def test_a_named_job_runs_once_at_a_time(url: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert submit(url, "import time; time.sleep(300)", "long") == "long"
     assert submit(url, "print('again')", "long") == "long"
-    assert "job long is" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert told.count("submitted long") == 1
+    assert "job long is" in told
     assert jobs.stop("long", url)
     assert jobs.follow("long", url, lambda _: None) == JobStatus.STOPPED
     assert jobs.exit_code(jobs.status("long", url)) == 1
