@@ -23,7 +23,7 @@ def work(config: dict[str, Any]) -> dict[str, float]:
     entered["network and features"] = time.time()
     pool = next(learner._pools.epoch(0))
     plan = learner._plan(pool, 0).part(0, config["recipe"].training.batch_size)
-    learner._step(*learner._examples(pool, plan), examples=len(plan))
+    learner._step(pool, plan, examples=len(plan))
     return {**entered, "first step": time.time()}
 
 

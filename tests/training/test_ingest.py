@@ -82,7 +82,7 @@ def test_a_network_learns_from_several_pools_with_as_many_steps_as_it_says(
 ) -> None:
     learner = Learner(task(features, split, "streaming", pool_clips=25), split)
     learner.train_epoch()
-    assert learner._schedule.last_epoch == learner._steps
+    assert learner._optimisation._steps == learner._steps
 
 
 def test_two_workers_that_take_every_cpu_can_stream(

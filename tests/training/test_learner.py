@@ -6,7 +6,6 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -14,8 +13,10 @@ import torch
 from irmas_dist.errors import IrmasError
 from irmas_dist.models.settings import DropoutSettings
 from irmas_dist.training.augment import AugmentSettings, MixSettings
+from irmas_dist.training.dataset import Resident
 from irmas_dist.training.learner import SELECTED_BY, Learner, LearnerSettings
 from irmas_dist.training.losses import LossSettings
+from irmas_dist.training.plan import Mixtures
 from irmas_dist.training.precision import computes_in_bfloat16
 from irmas_dist.training.progress import load_progress, save_progress
 from irmas_dist.training.task import Task
@@ -169,8 +170,8 @@ def poison(learner: Learner, *steps: int) -> None:
     """Make the examples of these steps, counted from 0, no numbers."""
     examples, count = learner._examples, itertools.count()
 
-    def poisoned(plan: Any) -> tuple[torch.Tensor, torch.Tensor]:
-        windows, labels = examples(plan)
+    def poisoned(pool: Resident, plan: Mixtures) -> tuple[torch.Tensor, torch.Tensor]:
+        windows, labels = examples(pool, plan)
         return windows * (math.nan if next(count) in steps else 1.0), labels
 
     learner._examples = poisoned  # type: ignore[method-assign]
