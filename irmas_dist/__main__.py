@@ -6,8 +6,14 @@ import sys
 def main() -> None:
     """Run the command line and exit with its status."""
     # Only now: help and errors of usage must not wait for torch and Ray.
-    from irmas_dist.cli import run
-
+    try:
+        from irmas_dist.cli import run
+    except ModuleNotFoundError as error:
+        # As a rule on a cluster's node, where the code was sent and its libraries were not.
+        sys.exit(
+            f"irmas: {sys.executable} lacks {error.name}: install irmas-dist with what it needs, "
+            "on a cluster on every node"
+        )
     sys.exit(run(sys.argv[1:]))
 
 

@@ -6,8 +6,10 @@ from typing import Annotated
 
 import typer
 
-from irmas_dist.cli_corpus import Part, download, index, render
+from irmas_dist.cli_corpus import download, index, render
+from irmas_dist.cli_features import extract
 from irmas_dist.cli_jobs import jobs_app, submit
+from irmas_dist.cli_scores import compare, evaluate, report
 from irmas_dist.cli_search import review, sweep, thresholds
 from irmas_dist.errors import IrmasError
 from irmas_dist.shell import Address, Config, DryRun, Json, Overrides, quiet, read_recipe
@@ -21,7 +23,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 
-for command in (render, download, index):
+for command in (render, download, index, extract):
     app.command()(command)
 
 
@@ -43,33 +45,6 @@ def run(arguments: Sequence[str]) -> int:
 
 @app.command()
 @quiet
-def extract(
-    manifest: Annotated[str, typer.Argument(help="manifest.parquet, a path or URL.")],
-    out: Annotated[str, typer.Argument(help="The feature store to make, a path or URL.")],
-    config: Config = None,
-    overrides: Overrides = None,
-    address: Address = None,
-    dry_run: DryRun = False,
-    json: Json = False,
-) -> None:
-    """Compute log-mel spectrograms with Ray Data."""
-    from irmas_dist import output
-
-    recipe = read_recipe(config, overrides)
-    if dry_run:
-        return output.recipe(recipe, json)
-    from irmas_dist.corpus.manifest import read_manifest
-    from irmas_dist.features.extract import extract as extract_features
-    from irmas_dist.runtime import ray_running
-
-    read_manifest(manifest)  # A wrong one is refused before Ray takes its time to start.
-    with ray_running(address):
-        summary = extract_features(manifest, out, recipe.features, recipe.corpus.vocabulary)
-    return output.extracted(summary, json)
-
-
-@app.command()
-@quiet
 def train(
     features: Annotated[str, typer.Argument(help="Feature store, a path or URL.")],
     out: Annotated[str, typer.Argument(help="The model directory to make.")],
@@ -80,11 +55,17 @@ def train(
     gpu: Annotated[
         bool | None, typer.Option("--gpu/--no-gpu", help="Default: when the cluster has enough.")
     ] = None,
+    retries: Annotated[
+        int, typer.Option(min=0, help="How often to go on after a worker or node was lost.")
+    ] = 3,
+    wait: Annotated[
+        float, typer.Option(min=0, help="Seconds to wait for room in the cluster.")
+    ] = 30.0,
     address: Address = None,
     dry_run: DryRun = False,
     json: Json = False,
 ) -> None:
-    """Train a model, data-parallel with Ray Train."""
+    """Train a model, data-parallel with Ray Train; run it again to go on where it was cut short."""
     from irmas_dist import output
 
     recipe = read_recipe(config, overrides)
@@ -92,37 +73,20 @@ def train(
         return output.recipe(recipe, json)
     from irmas_dist import stages
     from irmas_dist.features.store import read_info
-    from irmas_dist.runtime import gpus, ray_running
-    from irmas_dist.training.distributed import WorkerSettings
+    from irmas_dist.runtime import gpus, ray_running, require_shared
+    from irmas_dist.training.room import WorkerSettings
 
     read_info(features)  # What is no feature store is refused before Ray takes its time to start.
     with ray_running(address):
+        require_shared(out)
         on_gpu = gpus() >= workers if gpu is None else gpu
-        spread = WorkerSettings(count=workers, cpus=cpus, gpu=on_gpu)
+        spread = WorkerSettings(count=workers, cpus=cpus, gpu=on_gpu, retries=retries, wait_s=wait)
         description = stages.train(recipe, features, out, spread)
     return output.trained(description, out, json)
 
 
-app.command()(sweep)
-app.command()(review)
-app.command()(thresholds)
-
-
-@app.command()
-@quiet
-def evaluate(
-    model: Annotated[str, typer.Argument(help="Model directory.")],
-    features: Annotated[str, typer.Option(help="Feature store with the clips to score.")],
-    part: Annotated[Part, typer.Option(help="Part of the store to score.")] = Part.TESTING,
-    out: Annotated[
-        str | None, typer.Option(help="Where to write scores.parquet; none: the model directory.")
-    ] = None,
-    json: Json = False,
-) -> None:
-    """Score clips with known labels and print how well the model does."""
-    from irmas_dist import output, stages
-
-    output.evaluated(stages.evaluate(model, features, out or model, part), json)
+for later in (sweep, review, thresholds, evaluate, compare, report):
+    app.command()(later)
 
 
 @app.command()
@@ -142,33 +106,6 @@ def predict(
 
 @app.command()
 @quiet
-def report(
-    model: Annotated[str, typer.Argument(help="Model directory, or directory of a sweep.")],
-    scores: Annotated[
-        str | None, typer.Option(help="Scores file; none: scores.parquet in the model directory.")
-    ] = None,
-    out: Annotated[
-        str | None, typer.Option(help="The page; none: report.html in the directory.")
-    ] = None,
-    json: Json = False,
-) -> None:
-    """Write one HTML page on how a model does, or on what a sweep found."""
-    from irmas_dist import output, stages, storage
-    from irmas_dist.evaluation.scores import read_scores
-
-    page = out or storage.join(model, "report.html")
-    if storage.exists(storage.join(model, "sweep.json")):
-        from irmas_dist.search.report import write_sweep_report
-
-        write_sweep_report(Path(model), page)
-    else:
-        found = read_scores(scores or storage.join(model, "scores.parquet"))
-        stages.report(model, found, page)
-    output.written(page, json)
-
-
-@app.command()
-@quiet
 def demo(
     out: Annotated[Path, typer.Option(help="Directory of everything it makes.")] = Path(
         "runs/demo"
@@ -177,13 +114,13 @@ def demo(
     json: Json = False,
 ) -> None:
     """Do the whole job on a small rendered corpus, and compare with two baselines."""
-    from irmas_dist import output
+    from irmas_dist import output_scores
 
     try:
         from irmas_dist import demo as whole
     except ModuleNotFoundError as error:
         raise IrmasError(f"the demo needs {error.name}: pip install 'irmas-dist[demo]'") from error
-    output.demonstrated(whole.demo(out, trials), json)
+    output_scores.demonstrated(whole.demo(out, trials), json)
 
 
 app.command(context_settings={"allow_interspersed_args": False})(submit)

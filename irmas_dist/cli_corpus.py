@@ -138,7 +138,9 @@ def download(
 @quiet
 def index(
     tree: Annotated[Path, typer.Argument(help="Root of an IRMAS tree, whole or in part.")],
-    out: Annotated[Path, typer.Option(help="The manifest to write.")] = Path("manifest.parquet"),
+    out: Annotated[
+        str, typer.Option(help="The manifest to write, a path or URL.")
+    ] = "manifest.parquet",
     config: Config = None,
     overrides: Overrides = None,
     address: Annotated[
@@ -161,4 +163,4 @@ def index(
     conflicts = settle_conflicts(rows, corpus.conflicts)
     write_manifest(out, rows)
     summary = summarise(rows, conflicts, corpus.vocabulary)
-    output.indexed(summary, str(out), corpus.vocabulary, json)
+    output.indexed(summary, out, corpus.vocabulary, json)

@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer.main import get_command
 
+from irmas_dist.errors import IrmasError
 from irmas_dist.shell import Json, quiet
 from irmas_dist.terminal import say, write
 
@@ -37,14 +39,37 @@ def submit(
     working_dir: Annotated[
         Path | None, typer.Option(help="What to pack; none: this checkout, if it is one.")
     ] = None,
+    env: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Name of a variable to pass along, besides those of W&B, AWS, Azure, PostgreSQL "
+            "and irmas. May be repeated."
+        ),
+    ] = None,
+    cpus: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            help="CPUs reserved for the command itself; none: 1 where it works alone, 0 where it "
+            "leaves the work to Ray.",
+        ),
+    ] = None,
+    gpus: Annotated[float, typer.Option(min=0, help="GPUs reserved for the command itself.")] = 0.0,
 ) -> None:
     """Run any irmas command on a Ray cluster."""
     from irmas_dist import jobs
+    from irmas_dist.packing import passed_environment
 
+    alone = works_alone(command)
     submission = jobs.submit(
-        command, address=address, name=name, working_dir=working_dir, environment=os.environ
+        command,
+        address=address,
+        name=name,
+        working_dir=working_dir,
+        environment=passed_environment(os.environ, env or ()),
+        cpus=float(alone) if cpus is None else cpus,
+        gpus=gpus,
     )
-    say(f"submitted {submission}")
     if wait:
         _follow(submission, address)
 
@@ -95,6 +120,31 @@ def stop(submission: JobId, address: Cluster = None) -> None:
         say(f"stopped {submission}")
     else:
         say(f"{submission} had ended already")
+
+
+def works_alone(command: list[str]) -> bool:
+    """Return whether a command works in its own process, and leaves nothing to Ray.
+
+    What cannot be parsed is left to the job, whose code may be another than this.
+
+    Raises:
+        IrmasError: The command would write into the job's own directory, which is deleted after it.
+    """
+    from irmas_dist.cli import app
+    from irmas_dist.storage import is_url
+
+    name, *arguments = command
+    found = getattr(get_command(app), "commands", {}).get(name)
+    if found is None:
+        return False
+    given = found.make_context(name, arguments, resilient_parsing=True).params
+    out = given.get("out")
+    if out and not given.get("dry_run") and not (is_url(out) or Path(out).is_absolute()):
+        raise IrmasError(
+            f"{name} would write {out} into the job's own directory, which is deleted after "
+            "it: name the result by an absolute path or URL that the nodes can reach"
+        )
+    return "address" not in given and name not in ("demo", "jobs")
 
 
 def _follow(submission: str, address: str | None) -> None:

@@ -9,6 +9,17 @@ from irmas_dist.errors import IrmasError
 from irmas_dist.shell import Address, Config, DryRun, Json, Overrides, quiet, read_recipe
 from irmas_dist.terminal import say
 
+ObjectiveName = Literal[
+    "macro_f1",
+    "micro_f1",
+    "macro_f2",
+    "micro_f2",
+    "macro_f05",
+    "micro_f05",
+    "subset_accuracy",
+    "cost",
+]
+
 if TYPE_CHECKING:
     from irmas_dist.config import Recipe
     from irmas_dist.search.record import SweepSettings
@@ -89,12 +100,13 @@ def sweep(
     if dry_run:
         return output.recipe(recipe, json)
     from irmas_dist import stages
-    from irmas_dist.runtime import ray_running
+    from irmas_dist.runtime import ray_running, require_shared
     from irmas_dist.search.sweep import sweep as search
 
     task = stages.open_task(features, recipe)
     try:
         with ray_running(address, dashboard=settings.workers > 1):
+            require_shared(str(out))
             summary = search(task, recipe, searched, out, settings, resume)
     except KeyboardInterrupt:
         say(f"go on with it: irmas sweep {features} {out} --resume")
@@ -162,19 +174,20 @@ def thresholds(
         Literal["global", "per_instrument"], typer.Option(help="One threshold, or one for each.")
     ] = "per_instrument",
     objective: Annotated[
-        str, typer.Option(help="What they make as large as can be: macro_f1, micro_f1.")
+        ObjectiveName, typer.Option(help="What they make as large as can be.")
     ] = "macro_f1",
+    cost_of_missing: Annotated[
+        float,
+        typer.Option(help="For 'cost': of an instrument that is missed; wrongly said costs 1."),
+    ] = 1.0,
     json: Json = False,
 ) -> None:
     """Fit a model's decision thresholds again, to its validation scores."""
-    from pydantic import ValidationError
-
     from irmas_dist import output
     from irmas_dist.evaluation.thresholds import ThresholdSettings
     from irmas_dist.search.decisions import search_decisions
 
-    try:
-        settings = ThresholdSettings.model_validate({"rule": rule, "objective": objective})
-    except ValidationError as error:
-        raise IrmasError(f"--objective {objective}: {error.errors()[0]['msg']}") from error
+    if cost_of_missing <= 0:
+        raise IrmasError(f"--cost-of-missing {cost_of_missing:g}: must be above 0")
+    settings = ThresholdSettings(rule=rule, objective=objective, cost_of_missing=cost_of_missing)
     output.thresholds(*search_decisions(model, settings, features), objective, json)

@@ -12,6 +12,7 @@ from irmas_dist.corpus.irmas import CorpusSettings
 from irmas_dist.errors import IrmasError
 from irmas_dist.features.logmel import LogMelSettings
 from irmas_dist.tracking import TrackingSettings
+from irmas_dist.training.ingest import IngestSettings
 from irmas_dist.training.learner import LearnerSettings
 from irmas_dist.training.task import ValidationSettings
 
@@ -22,6 +23,7 @@ class Recipe(LearnerSettings):
     corpus: CorpusSettings = CorpusSettings()
     features: LogMelSettings = LogMelSettings()
     validation: ValidationSettings = ValidationSettings()
+    ingest: IngestSettings = IngestSettings()
     tracking: TrackingSettings = TrackingSettings()
 
 

@@ -5,7 +5,9 @@ from `connect` has time limits, and `one_line_errors` puts its failures into one
 """
 
 import os
+import platform
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +19,7 @@ from ray.exceptions import AuthenticationError
 from ray.job_submission import JobSubmissionClient
 
 from irmas_dist.errors import IrmasError
+from irmas_dist.terminal import say
 
 DASHBOARD_PORT = 8265
 """Ray's default port for the dashboard, which serves the Jobs API."""
@@ -55,14 +58,69 @@ class Client(JobSubmissionClient):
         limits = (CONNECT_TIMEOUT_S, READ_TIMEOUT_S)
         return super()._do_request(method, endpoint, timeout=limits, **options)
 
-    def require_same_ray(self) -> None:
-        """Refuse a cluster on which a job would import another minor release of Ray."""
-        theirs = self._server_ray_version
-        if theirs.split(".")[:2] != ray.__version__.split(".")[:2]:
+    def require_same_versions(self) -> None:
+        """Refuse a cluster whose Ray or Python is of another minor release than ours.
+
+        The code that is sent was tried with ours, and finds the cluster's there.
+        """
+        self._require_same("Ray", self._server_ray_version, ray.__version__)
+        python = self._ask("/api/v0/cluster_metadata")["pythonVersion"]
+        self._require_same("Python", python, platform.python_version())
+
+    def _require_same(self, what: str, theirs: str, ours: str) -> None:
+        if theirs.split(".")[:2] != ours.split(".")[:2]:
             raise IrmasError(
-                f"the cluster at {self.get_address()} runs Ray {theirs}, this is Ray "
-                f"{ray.__version__}: install the same minor release on both sides"
+                f"the cluster at {self.get_address()} runs {what} {theirs}, this is {what} "
+                f"{ours}: use the same minor release on both sides"
             )
+
+    def require_room(self, cpus: float, gpus: float) -> None:
+        """Refuse what no node of the cluster can ever hold, unless nodes can be added.
+
+        Ray itself keeps such a job pending for a quarter of an hour.
+
+        Args:
+            cpus: CPUs on one node.
+            gpus: GPUs on the same node.
+        """
+        if not (cpus or gpus):
+            return
+        nodes = [
+            node["resources_total"]
+            for node in self._ask("/api/v0/nodes?detail=true")["result"]["result"]
+            if node["state"] == "ALIVE"
+        ]
+        if any(node.get("CPU", 0) >= cpus and node.get("GPU", 0) >= gpus for node in nodes):
+            return
+        wanted = f"{cpus:g} CPUs and {gpus:g} GPUs on one node"
+        kinds = Counter(f"{node.get('CPU', 0):g} and {node.get('GPU', 0):g}" for node in nodes)
+        there = ", ".join(f"{kind} on {count} nodes" for kind, count in kinds.items())
+        if not self._may_grow():
+            raise IrmasError(
+                f"the command itself is to have {wanted}, and the cluster at "
+                f"{self.get_address()} has {there}: ask for less with --cpus and --gpus, "
+                "or add a node"
+            )
+        say(f"no node has {wanted} ({there}): the job waits until one is added")
+
+    def _may_grow(self) -> bool:
+        """Return whether an autoscaler may add nodes: false only when it is sure that none does.
+
+        Without one, Ray reports every node as of a type of its own, named after the node.
+        """
+        status = self._ask("/api/cluster_status").get("clusterStatus")
+        if status is None:  # What the second generation of autoscalers leaves.
+            return True
+        types = (status.get("autoscalerReport") or {}).get("nodeTypeMapping") or {}
+        return any(kind != f"node_{node}" for node, kind in types.items())
+
+    def _ask(self, endpoint: str) -> dict[str, Any]:
+        """Return the data of an answer of the dashboard's own API."""
+        answer = self._do_request("GET", endpoint)
+        if answer.status_code != 200:
+            self._raise_error(answer)
+        data: dict[str, Any] = answer.json()["data"]
+        return data
 
 
 def connect(address: str | None) -> Client:

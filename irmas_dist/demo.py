@@ -28,7 +28,7 @@ from irmas_dist.runtime import gpus, ray_running
 from irmas_dist.search.space import load_space
 from irmas_dist.search.sweep import SweepSettings, sweep
 from irmas_dist.terminal import say
-from irmas_dist.training.distributed import WorkerSettings
+from irmas_dist.training.room import WorkerSettings
 
 CONFIGS = Path("configs")
 SEARCH_EPOCHS = 9
@@ -51,8 +51,9 @@ def demo(out: Path, trials: int) -> dict[str, Any]:
         trials: Trials of the search.
 
     Returns:
-        What is also written to ``summary.json``: ``micro_f1``, ``macro_f1``, ``metrics``,
-        ``per_instrument``, ``baselines``, ``trials``, ``seconds`` by stage and ``paths``.
+        What is also written to ``summary.json``: ``micro_f1``, ``macro_f1``, ``protocol``,
+        ``metrics``, ``per_instrument``, ``baselines``, ``trials``, ``seconds`` by stage and
+        ``paths``.
 
     Raises:
         IrmasError: Not run from a checkout, ``out`` holds what no demo made, or a stage failed.
@@ -103,6 +104,7 @@ def demo(out: Path, trials: int) -> dict[str, Any]:
     summary = {
         "micro_f1": evaluation.metrics["micro_f1"],
         "macro_f1": evaluation.metrics["macro_f1"],
+        "protocol": evaluation.headline.protocol,
         "metrics": evaluation.metrics,
         "per_instrument": evaluation.instruments,
         "baselines": baselines,

@@ -22,7 +22,7 @@ from rich.markup import escape
 
 from irmas_dist.dashboard import Client, connect, one_line_errors
 from irmas_dist.errors import IrmasError
-from irmas_dist.packing import EXCLUDES, checkout, left_behind, passed_environment
+from irmas_dist.packing import EXCLUDES, checkout, left_behind, require_packable
 from irmas_dist.terminal import say
 
 SILENCE_S = 60.0
@@ -33,7 +33,13 @@ RECONNECT_EVERY_S = 1.0
 PATIENCE_S = 300.0
 """Following a job is given up when its cluster has not answered for this long."""
 
+PENDING_S = 10.0
+"""Of a job that has not started after this long, it is said what it may be waiting for."""
+
 ENTRYPOINT = ("python", "-m", "irmas_dist")
+
+PASSWORD = re.compile(r"://[^/\s:@]*:[^/\s@]+@")
+"""A password in a URL, such as a database's."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +66,8 @@ def submit(
     name: str | None,
     working_dir: Path | None,
     environment: Mapping[str, str],
+    cpus: float = 0.0,
+    gpus: float = 0.0,
     entrypoint: Sequence[str] = ENTRYPOINT,
 ) -> str:
     """Submit a command to a cluster and return its submission id.
@@ -74,36 +82,50 @@ def submit(
         working_dir: The directory to pack and to run in. Without one it is the checkout
             that this package runs from; an installed package sends nothing, and the
             nodes are expected to have it installed as well.
-        environment: Where `packing.passed_environment` picks variables from.
+        environment: Variables that the job gets, as from `packing.passed_environment`.
+        cpus: CPUs reserved for the command itself, besides those that it asks for when it
+            runs. Without any it runs on the head, and with some wherever there is room.
+        gpus: GPUs reserved for the command itself.
         entrypoint: What ``command`` is appended to.
 
     Raises:
-        IrmasError: The cluster cannot be used, runs another Ray, or refuses the job.
+        IrmasError: The cluster cannot be used, runs another Ray or Python, has no room for
+            the job or refuses it, or the directory is too large.
     """
     if name is not None and not re.fullmatch(r"[A-Za-z0-9_.-]+", name):
         # Ray keeps a job whose name cannot be a file name as pending for ever.
         raise IrmasError(f"{name!r} cannot name a job: use letters, digits, '.', '_' and '-'")
+    if any(PASSWORD.search(argument) for argument in command):
+        raise IrmasError(
+            "the command has a URL with a password, which everyone could read who may list the "
+            "cluster's jobs: leave it out of the URL; PGPASSWORD goes along with the job"
+        )
     client = connect(address)
-    client.require_same_ray()
     with one_line_errors(client.get_address()):
+        client.require_same_versions()
         if name is not None:
             name, running = _free_name(client, name)
             if running:
                 return name
+        client.require_room(cpus, gpus)
         directory = working_dir or checkout()
         if missed := left_behind(command[1:], directory):
             say(
                 f"the job will not see {escape(', '.join(missed))} from here: it runs in a copy of "
                 "the code on the cluster; name inputs and outputs by absolute paths or URLs there"
             )
-        runtime_env: dict[str, Any] = {"env_vars": passed_environment(environment)}
+        runtime_env: dict[str, Any] = {"env_vars": dict(environment)}
         if directory:
+            require_packable(directory)
             runtime_env |= {"working_dir": str(directory), "excludes": list(EXCLUDES)}
         submission_id: str = client.submit_job(
             entrypoint=shlex.join([*entrypoint, *command]),
             submission_id=name,
             runtime_env=runtime_env,
+            entrypoint_num_cpus=cpus or None,
+            entrypoint_num_gpus=gpus or None,
         )
+    say(f"submitted {submission_id}")
     return submission_id
 
 
@@ -132,8 +154,8 @@ def follow(
         IrmasError: There is no such job, or its cluster stays out of reach.
     """
     client = connect(address)
-    _find(client, submission_id)
-    return asyncio.run(_follow(client, submission_id, write, patience_s))
+    job = _find(client, submission_id)
+    return asyncio.run(_follow(client, job, write, patience_s))
 
 
 def list_jobs(address: str | None) -> list[Job]:
@@ -238,18 +260,24 @@ def _free_name(client: Client, name: str) -> tuple[str, bool]:
 
 
 async def _follow(
-    client: Client, submission_id: str, write: Callable[[str], None], patience_s: float
+    client: Client, job: Job, write: Callable[[str], None], patience_s: float
 ) -> JobStatus:
+    submission_id = job.submission_id
     written = 0
-    answered = time.monotonic()
+    began = answered = time.monotonic()
+    told = False
     while True:
-        written = await _tail(client, submission_id, written, write)
+        if job.status != JobStatus.PENDING:  # There is no log yet, and waiting for it is silent.
+            written = await _tail(client, submission_id, written, write)
         # A connection that closes tidily does not mean that the job has ended.
         try:
             job = _find(client, submission_id)
             if job.status.is_terminal():
                 break
             answered = time.monotonic()
+            if job.status == JobStatus.PENDING and not told and answered - began > PENDING_S:
+                say(f"job {submission_id} is pending: {escape(job.message or 'no reason given')}")
+                told = True
         except IrmasError as error:
             if time.monotonic() - answered > patience_s:
                 raise IrmasError(f"lost sight of job {submission_id}: {error}") from error

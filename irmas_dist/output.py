@@ -27,19 +27,7 @@ if TYPE_CHECKING:
     from irmas_dist.jobs import Job
     from irmas_dist.search.decisions import Candidate
     from irmas_dist.search.sweep import SweepSummary
-    from irmas_dist.stages import Evaluation
     from irmas_dist.training.checkpoint import ModelDescription
-
-HEADLINE = {
-    "micro_f1": "micro F1",
-    "macro_f1": "macro F1",
-    "micro_precision": "micro precision",
-    "micro_recall": "micro recall",
-    "macro_precision": "macro precision",
-    "macro_recall": "macro recall",
-    "lrap": "LRAP",
-}
-"""Metrics in the tables, in order, and their headings."""
 
 
 def as_json(value: Any) -> None:
@@ -135,15 +123,20 @@ def _first(heading: str, lines: Sequence[str], column: str, at_most: int = 5) ->
 def extracted(summary: "ExtractSummary", machine: bool) -> None:
     """Show what an extraction did."""
     if machine:
-        as_json(asdict(summary))
+        as_json(asdict(summary) | {"realtime_factor": summary.realtime_factor})
         return
-    for reason, count in summary.rejects.items():
-        show(escape(f"rejected {count}: {reason}"))
-    realtime = summary.hours * 3600 / summary.seconds
-    show(
-        f"{summary.computed} clips computed ({summary.hours:.2f} hours, {realtime:.0f} times real "
-        f"time), {summary.clips} in {escape(summary.path)}"
-    )
+    for reason, count in list(summary.rejects.items())[:5]:
+        show(escape(f"rejected, {count:,}: {reason}"))
+    if summary.rejects:
+        show(escape(f"{sum(summary.rejects.values()):,} rejected: {summary.path}/rejects.parquet"))
+    if summary.rewritten:
+        show(f"{summary.rewritten:,} shards brought in line with the manifest")
+    if summary.computed:
+        show(
+            f"{summary.computed:,} clips computed, {summary.hours:.2f} hours of audio at "
+            f"{summary.realtime_factor:,.0f} times real time, {summary.bytes / 1e6:,.1f} MB written"
+        )
+    show(escape(f"{summary.clips:,} clips, {summary.seconds:.1f} s: {summary.path}"))
 
 
 def trained(description: "ModelDescription", path: str, machine: bool) -> None:
@@ -258,40 +251,6 @@ def synced(runs: Sequence[str], machine: bool) -> None:
     show(f"{len(runs)} runs uploaded")
 
 
-def evaluated(evaluation: "Evaluation", machine: bool) -> None:
-    """Show how a model does, and on which instruments."""
-    if machine:
-        as_json({
-            "metrics": evaluation.metrics,
-            "per_instrument": evaluation.instruments,
-            "clips": len(evaluation.scores.clip_ids),
-            "path": evaluation.path,
-        })  # fmt: skip
-        return
-    show(instrument_table(evaluation.instruments))
-    show(metric_table({"model": evaluation.metrics}))
-    show(escape(f"{len(evaluation.scores.clip_ids)} clips; scores: {evaluation.path}"))
-
-
-def instrument_table(instruments: Sequence[Mapping[str, Any]]) -> Table:
-    """One row per instrument: precision, recall, F1, AP and threshold."""
-    grid = Table(
-        Column("instrument", no_wrap=True), "clips", "precision", "recall", "F1", "AP", "threshold"
-    )
-    for row in instruments:
-        values = (row[key] for key in ("precision", "recall", "f1", "ap", "threshold"))
-        grid.add_row(row["name"], str(row["clips"]), *(f"{value:.3f}" for value in values))
-    return grid
-
-
-def metric_table(results: Mapping[str, Mapping[str, float]]) -> Table:
-    """One column per model or baseline, one row per metric."""
-    grid = Table("", *results)
-    for key, heading in HEADLINE.items():
-        grid.add_row(heading, *(f"{values[key]:.3f}" for values in results.values()))
-    return grid
-
-
 def thresholds(
     description: "ModelDescription",
     candidates: Sequence["Candidate"],
@@ -381,18 +340,3 @@ def job_list(found: Sequence["Job"], machine: bool) -> None:
         times = (f"{when:%Y-%m-%d %H:%M:%S}" if when else "" for when in (job.started, job.ended))
         grid.add_row(job.submission_id, job.status.value.lower(), *times, escape(job.entrypoint))
     show(grid)
-
-
-def demonstrated(summary: Mapping[str, Any], machine: bool) -> None:
-    """Show what the demo came to."""
-    if machine:
-        as_json(summary)
-        return
-    rows = {"this model": summary["metrics"], **summary["baselines"]}
-    show(trial_table(summary["trials"][:5]))
-    show(instrument_table(summary["per_instrument"]))
-    show(metric_table(rows))
-    for name, path in summary["paths"].items():
-        show(escape(f"{name.replace('_', ' ')}: {path}"))
-    stages = ", ".join(f"{name} {value:.0f}" for name, value in summary["seconds"].items())
-    show(f"seconds: {stages}; in all {sum(summary['seconds'].values()):.0f}")

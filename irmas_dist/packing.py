@@ -9,6 +9,10 @@ from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePath
 
+from ray._private.runtime_env import packaging
+
+from irmas_dist.errors import IrmasError
+
 EXCLUDES = (
     *(".git", ".env", ".venv", "venv", "__pycache__", ".*_cache", ".hypothesis", "*.egg-info"),
     *("/build", "/dist", "/data", "/runs", "/tests", "wandb"),
@@ -17,10 +21,16 @@ EXCLUDES = (
 )
 """What is never packed with the code (gitignore patterns): data, results, secrets, caches."""
 
-PASSED = re.compile(r"WANDB_(API_KEY|BASE_URL|ENTITY|PROJECT|MODE)|AWS_\w+|IRMAS_\w+")
-"""Environment variables that go with a job."""
+PACKABLE_BYTES = 512 << 20
+"""Ray keeps packages in the head's memory, and takes none that is larger."""
 
-NAMES_A_LOCAL_FILE = re.compile(r"AWS_(CA_BUNDLE|CONFIG_FILE|\w+_(CREDENTIALS|TOKEN)_FILE)")
+PASSED = re.compile(
+    r"WANDB_(API_KEY|BASE_URL|ENTITY|PROJECT|MODE)|IRMAS_\w+"
+    r"|(AWS|AZURE)_\w+|PG(HOST|PORT|DATABASE|USER|PASSWORD|SSLMODE)"
+)
+"""Environment variables that go with a job: for W&B, object stores and the study's database."""
+
+NAMES_A_LOCAL_FILE = re.compile(r"(AWS|AZURE)_(CA_BUNDLE|\w+_FILE|\w+_PATH|CONFIG_DIR)")
 """The ones among them that stay: they point to files that the cluster does not have."""
 
 
@@ -30,17 +40,52 @@ def checkout() -> Path | None:
     return root if (root / "pyproject.toml").is_file() else None
 
 
-def passed_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables that go with a job: for W&B, for object stores, and our own.
+def passed_environment(
+    environment: Mapping[str, str], others: Sequence[str] = ()
+) -> dict[str, str]:
+    """Return the variables that go with a job.
 
     The values travel in the job's runtime environment, which everyone who may submit
     jobs to the cluster can read.
+
+    Args:
+        environment: What there is.
+        others: Names of variables that go along besides those of `PASSED`.
+
+    Raises:
+        IrmasError: One of the others is not set.
     """
+    if missing := [name for name in others if name not in environment]:
+        raise IrmasError(f"{', '.join(missing)} cannot go with the job: not set here")
     return {
         name: value
         for name, value in environment.items()
-        if PASSED.fullmatch(name) and not NAMES_A_LOCAL_FILE.fullmatch(name)
+        if name in others or (PASSED.fullmatch(name) and not NAMES_A_LOCAL_FILE.fullmatch(name))
     }
+
+
+def require_packable(directory: Path, limit: int = PACKABLE_BYTES) -> None:
+    """Refuse a directory that is too large to go with a job, before it is read and zipped.
+
+    Raises:
+        IrmasError: What is left of it after the exclusions is larger than ``limit`` bytes.
+    """
+    sizes: dict[str, int] = {}
+
+    def measure(path: Path) -> None:
+        if path.is_file():
+            sizes[str(path.relative_to(directory))] = path.stat().st_size
+
+    excluded = [packaging._get_excludes(directory, list(EXCLUDES))]
+    packaging._dir_travel(directory, excluded, measure, include_gitignore=True)
+    if (total := sum(sizes.values())) > limit:
+        largest = sorted(sizes, key=lambda name: -sizes[name])[:3]
+        listed = ", ".join(f"{name} ({sizes[name] / 1e6:,.0f} MB)" for name in largest)
+        raise IrmasError(
+            f"{directory} is too large to go with a job: {total / 1e6:,.0f} MB of at most "
+            f"{limit / 1e6:,.0f}; the largest: {listed}; move data elsewhere, or name it in "
+            ".gitignore or .rayignore"
+        )
 
 
 def left_behind(arguments: Sequence[str], directory: Path | None) -> list[str]:

@@ -1,16 +1,24 @@
-"""Starting Ray, or joining it."""
+"""Starting Ray, or joining it, and what all of its nodes must see."""
 
 import os
 import socket
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import ray
+from ray.exceptions import RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from irmas_dist import storage
 from irmas_dist.errors import IrmasError
 
 CONNECT_TIMEOUT_S = 5.0
+
+NODE_TIMEOUT_S = 60.0
+"""A node that does not answer for this long is as good as lost, and not waited for."""
 
 
 @contextmanager
@@ -48,6 +56,63 @@ def ray_running(address: str | None = None, dashboard: bool = False) -> Iterator
         yield
     finally:
         ray.shutdown()
+
+
+def require_shared(out: str, *inputs: str) -> None:
+    """Refuse local paths that are not the same on every node of the running cluster.
+
+    Otherwise a checkpoint or a shard would lie, unseen by the others, on the disk of
+    the node that wrote it. The nodes are asked whether they see what is written here.
+
+    Args:
+        out: Path or URL of what the nodes will write.
+        inputs: Paths or URLs of what they will read.
+
+    Raises:
+        IrmasError: A node does not see them, or nothing can be written here.
+    """
+    here = ray.get_runtime_context().get_node_id()
+    nodes = {node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]}
+    if not nodes.keys() - {here}:
+        return
+    paths = {path: storage.absolute(path) for path in inputs if not storage.is_url(path)}
+    with tempfile.TemporaryDirectory(dir=_parent(out), prefix=".irmas-") as marker:
+        if not storage.is_url(out):
+            paths[out] = marker
+        answers = {
+            node: _absent.options(
+                num_cpus=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)
+            ).remote(paths)
+            for node in nodes.keys() - {here}
+        }
+        for node, answer in answers.items():
+            try:
+                absent = ray.get(answer, timeout=NODE_TIMEOUT_S)
+            except RayError:
+                continue
+            if absent:
+                raise IrmasError(
+                    f"node {nodes[node]} does not see {absent[0]} as node {nodes[here]} does: "
+                    "name a directory that all nodes mount, or a URL such as s3://bucket/name"
+                )
+
+
+@ray.remote
+def _absent(paths: dict[str, str]) -> list[str]:
+    """Return the names of the paths that do not exist on the node where this runs."""
+    return [name for name, path in paths.items() if not Path(path).exists()]
+
+
+def _parent(out: str) -> Path | None:
+    """Return the nearest directory above a local path that exists and can be written to."""
+    if storage.is_url(out):
+        return None
+    path = Path(storage.absolute(out))
+    while not path.is_dir():
+        path = path.parent
+    if not os.access(path, os.W_OK):
+        raise IrmasError(f"{out} cannot be made: {path} cannot be written to")
+    return path
 
 
 def _require_answer(address: str) -> None:

@@ -40,7 +40,8 @@ Address = Annotated[
 def quiet(command: Callable[P, R]) -> Callable[P, R]:
     """Send all chatter of a command to a log file, and turn errors into one line.
 
-    Ends with status 1 when the command failed, and with 130 when it was interrupted.
+    Ends with status 1 when the command failed, with 2 when its options do not go together, and
+    with 130 when it was interrupted.
     """
 
     @functools.wraps(command)
@@ -50,12 +51,12 @@ def quiet(command: Callable[P, R]) -> Callable[P, R]:
             with chatter_to(log):
                 try:
                     result = command(*args, **kwargs)
-                except (typer.Exit, IrmasError):
+                except (typer.Exit, typer.BadParameter, IrmasError):
                     raise
                 except BaseException:
                     traceback.print_exc()
                     raise
-        except typer.Exit:
+        except (typer.Exit, typer.BadParameter):
             _say_where(log)
             raise
         except IrmasError as error:

@@ -1,20 +1,22 @@
 """The stages that put rooms together: train, evaluate, fit thresholds again, report."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from irmas_dist import storage, tracking
 from irmas_dist.config import Recipe
-from irmas_dist.corpus.manifest import TESTING
+from irmas_dist.corpus.irmas import index_tree
+from irmas_dist.corpus.manifest import TESTING, write_manifest
 from irmas_dist.errors import IrmasError
 from irmas_dist.evaluation import metrics
-from irmas_dist.evaluation.report import write_report
 from irmas_dist.evaluation.scores import Scores, read_scores, write_scores
 from irmas_dist.evaluation.thresholds import ThresholdSettings, fit_thresholds
 from irmas_dist.features import store
+from irmas_dist.features.extract import extract
 from irmas_dist.inference.predictor import Predictor
+from irmas_dist.judging import Evaluation, judge
+from irmas_dist.pages import write_page
 from irmas_dist.terminal import progress
 from irmas_dist.training.checkpoint import (
     ModelDescription,
@@ -22,26 +24,10 @@ from irmas_dist.training.checkpoint import (
     threshold_origin,
     write_description,
 )
-from irmas_dist.training.distributed import WorkerSettings, train_distributed
+from irmas_dist.training.distributed import train_distributed
 from irmas_dist.training.learner import SELECTED_BY
+from irmas_dist.training.room import WorkerSettings
 from irmas_dist.training.task import Task, load_task
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """How a model does on a set of clips, with its own thresholds.
-
-    Attributes:
-        scores: Scores and labels of the clips.
-        metrics: As from `metrics.evaluate`.
-        instruments: As from `metrics.per_instrument`.
-        path: The scores file.
-    """
-
-    scores: Scores
-    metrics: dict[str, float]
-    instruments: list[dict[str, Any]]
-    path: str
 
 
 def open_task(features: str, recipe: Recipe) -> Task:
@@ -56,7 +42,7 @@ def open_task(features: str, recipe: Recipe) -> Task:
             f"{features} was made with other feature settings or instruments than this recipe "
             "has; extract with the same --config, or train with the one of the features"
         )
-    return load_task(features, recipe.validation)
+    return load_task(features, recipe.validation, recipe.ingest)
 
 
 def train(recipe: Recipe, features: str, out: str, workers: WorkerSettings) -> ModelDescription:
@@ -72,16 +58,21 @@ def train(recipe: Recipe, features: str, out: str, workers: WorkerSettings) -> M
         if finished.recipe != settings:
             raise IrmasError(f"{out} holds a model of another recipe; choose another directory")
         return finished
-    begun = storage.join(out, "recipe.json")
-    if storage.exists(begun) and storage.read_json(begun) != settings:
-        raise IrmasError(
-            f"{out} holds an unfinished training of another recipe; finish that one, "
-            "delete it, or choose another directory"
-        )
+    begun = storage.join(out, "begun.json")
+    about: dict[str, Any] = {"recipe": settings, "run_id": tracking.new_run_id()}
+    if storage.exists(begun):
+        about = storage.read_json(begun)
+        if about["recipe"] != settings:
+            raise IrmasError(
+                f"{out} holds an unfinished training of another recipe; finish that one, "
+                "delete it, or choose another directory"
+            )
     task = open_task(features, recipe)
-    storage.write_json(begun, settings)
+    storage.write_json(begun, about)
     name = out.rstrip("/").rsplit("/", 1)[-1]
-    run = tracking.start_run(recipe.tracking, name=name, job_type="train", config=settings)
+    run = tracking.start_run(
+        recipe.tracking, name=name, job_type="train", config=settings, run_id=about["run_id"]
+    )
     failed = True
     try:
         with progress("train", recipe.training.epochs, "epochs") as advance:
@@ -100,9 +91,18 @@ def train(recipe: Recipe, features: str, out: str, workers: WorkerSettings) -> M
 def _listener(
     run: tracking.Run, advance: Callable[[int], None]
 ) -> Callable[[Mapping[str, float]], None]:
-    def on_epoch(epoch: Mapping[str, float]) -> None:
-        run.log(epoch)
-        advance(1)
+    """What to do with each epoch's metrics: log them, and advance to where they are.
+
+    After a resume the first epoch is not number 1, and after a lost worker some come again.
+    """
+    done = 0
+
+    def on_epoch(metrics: Mapping[str, float]) -> None:
+        nonlocal done
+        if (epoch := int(metrics["epoch"])) > done:
+            run.log(metrics)
+            advance(epoch - done)
+            done = epoch
 
     return on_epoch
 
@@ -119,37 +119,69 @@ def evaluate(model: str, features: str, out: str, part: str = TESTING) -> Evalua
     scores = predictor.score_store(features, part)
     path = storage.join(out, "scores.parquet")
     write_scores(path, scores)
-    return judge(predictor.description, scores, path)
+    return _judge(predictor.description, scores, path)
+
+
+def evaluate_tree(
+    model: str, tree: Path, out: str, part: str, work: Path, address: str | None
+) -> Evaluation:
+    """Index and extract an IRMAS tree as a model needs it, and evaluate the model on it.
+
+    What an earlier call left in ``work`` is not done again.
+
+    Args:
+        model: Model directory.
+        tree: The audio and its labels.
+        out: Where ``scores.parquet`` is written.
+        part: Which part of the tree.
+        work: Where the manifest and the features go.
+        address: The Ray cluster to extract with; None starts one.
+
+    Raises:
+        IrmasError: The model or the tree cannot be used.
+    """
+    description = read_description(model)
+    manifest, features = work / "manifest.parquet", str(work / "features")
+    rows = index_tree(tree, description.vocabulary)
+    if not any(row["part"] == part and not row["problem"] for row in rows):
+        raise IrmasError(f"{tree} has no clips for {part} that can be used")
+    write_manifest(manifest, [row for row in rows if row["part"] == part])
+    extract(str(manifest), features, description.features, description.vocabulary, address=address)
+    return evaluate(model, features, out, part)
+
+
+def _judge(description: ModelDescription, scores: Scores, path: str) -> Evaluation:
+    """Judge scores of a model, whose thresholds were fitted without them."""
+    if scores.vocabulary != description.vocabulary:
+        raise IrmasError(f"{path} holds scores of other instruments than the model's")
+    fitted_to = set(scores.parts) - {TESTING}
+    evaluation = judge(
+        scores, path, description.threshold_array(), description.thresholds_from,
+        ThresholdSettings.model_validate(description.recipe.get("thresholds", {})),
+    )  # fmt: skip
+    if fitted_to:
+        evaluation.notes.append(
+            f"the model has learnt from clips of {' and '.join(sorted(fitted_to))}: "
+            "these figures say nothing of music that it has not heard"
+        )
+    return evaluation
 
 
 def log_evaluation(recipe: Recipe, evaluation: Evaluation, name: str) -> None:
-    """Log how a model does as a W&B run of its own, with a table of the instruments."""
+    """Log how a model does as a W&B run of its own, with a table of the instruments.
+
+    The figures are those of the headline, and the run's name says by which protocol.
+    """
     run = tracking.start_run(
-        recipe.tracking, name=name, job_type="evaluate", config=recipe.model_dump(mode="json")
+        recipe.tracking,
+        name=f"{name} ({evaluation.headline.protocol})",
+        job_type="evaluate",
+        config=recipe.model_dump(mode="json"),
     )
     run.summarise(evaluation.metrics)
     rows = [list(row.values()) for row in evaluation.instruments]
     run.table("instruments", list(evaluation.instruments[0]), rows)
     run.close()
-
-
-def judge(description: ModelDescription, scores: Scores, path: str) -> Evaluation:
-    """Apply a model's thresholds to scores.
-
-    Raises:
-        IrmasError: The scores are for other instruments than the model's.
-    """
-    if scores.vocabulary != description.vocabulary:
-        raise IrmasError(f"{path} holds scores of other instruments than the model's")
-    thresholds = description.threshold_array()
-    return Evaluation(
-        scores=scores,
-        metrics=metrics.evaluate(scores.labels, scores.scores, thresholds),
-        instruments=metrics.per_instrument(
-            scores.labels, scores.scores, thresholds, scores.vocabulary
-        ),
-        path=path,
-    )
 
 
 def refit_thresholds(model: str, settings: ThresholdSettings) -> ModelDescription:
@@ -175,22 +207,35 @@ def refit_thresholds(model: str, settings: ThresholdSettings) -> ModelDescriptio
 
 
 def report(
-    model: str, scores: Scores, out: str, baselines: Mapping[str, Mapping[str, float]] | None = None
+    model: str,
+    scores: Scores,
+    out: str,
+    baselines: Mapping[str, Mapping[str, float]] | None = None,
+    tree: Path | None = None,
 ) -> None:
     """Write the HTML report of a model on a set of clips.
 
+    Args:
+        model: Model directory.
+        scores: Its scores.
+        out: The page.
+        baselines: What else it is compared with, all on the same clips.
+        tree: Where the audio is; None for a page without players.
+
     Raises:
-        IrmasError: There is no finished model, or the page cannot be written.
+        IrmasError: There is no finished model, the tree holds no audio, or the page cannot be
+            written.
     """
+    # Here, so that no training waits for matplotlib.
+
     description = read_description(model)
-    part = " and ".join(sorted(set(scores.parts)))
-    write_report(
+    evaluation = _judge(description, scores, f"the scores of {model}")
+    write_page(
+        evaluation,
         out,
-        title=f"{Path(model).name}: {len(scores.clip_ids)} {part} clips",
-        scores=scores,
-        thresholds=description.threshold_array(),
+        title=Path(model).name,
+        baselines=baselines,
+        tree=tree,
         model=description.model_dump(mode="json", exclude={"history"}),
         history=description.history,
-        baselines=baselines,
-        thresholds_from=description.thresholds_from,
     )

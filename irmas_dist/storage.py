@@ -1,7 +1,7 @@
 """Files by path or URL, local or in an object store, written whole or not at all.
 
 A local file is written beside its target and renamed over it; an object store shows an
-object only once it is complete, so there the target is written directly.
+object only once it is complete, so there it is put together in memory and sent at once.
 """
 
 import json
@@ -9,6 +9,8 @@ import os
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
+from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -17,6 +19,9 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from irmas_dist.errors import IrmasError
+
+PARTIAL = ".partial"
+"""Ending of local files that are being written."""
 
 
 def is_url(location: str | os.PathLike[str]) -> bool:
@@ -32,10 +37,19 @@ def resolve(location: str | os.PathLike[str]) -> tuple[pafs.FileSystem, str]:
     """
     if not is_url(location):
         return pafs.LocalFileSystem(), str(Path(location).expanduser().absolute())
+    scheme, _, rest = str(location).partition("://")
+    bucket, _, key = rest.partition("/")
     try:
-        return pafs.FileSystem.from_uri(str(location))
-    except (pa.ArrowInvalid, ValueError) as error:
+        filesystem, root = _bucket(f"{scheme}://{bucket or '/'}")
+    except (pa.ArrowInvalid, ValueError, OSError) as error:
         raise IrmasError(f"cannot use {location} for storage: {error}") from error
+    return filesystem, f"{root.rstrip('/')}/{key}".rstrip("/") or "/"
+
+
+@lru_cache(maxsize=16)
+def _bucket(url: str) -> tuple[pafs.FileSystem, str]:
+    """Connect once; keys are appended as they are, for in a URL ``[`` or ``#`` would be wrong."""
+    return pafs.FileSystem.from_uri(url)
 
 
 def absolute(location: str | os.PathLike[str]) -> str:
@@ -69,6 +83,12 @@ def list_files(location: str | os.PathLike[str], *, recursive: bool = False) -> 
     )
 
 
+def size(location: str | os.PathLike[str]) -> int:
+    """Return the size of a file in bytes; 0 when there is none."""
+    filesystem, path = resolve(location)
+    return int(filesystem.get_file_info(path).size or 0)
+
+
 def make_directory(location: str | os.PathLike[str]) -> None:
     """Create a directory and its parents unless they exist."""
     filesystem, path = resolve(location)
@@ -79,8 +99,16 @@ def make_directory(location: str | os.PathLike[str]) -> None:
 def remove(location: str | os.PathLike[str]) -> None:
     """Delete one file, if it is there."""
     filesystem, path = resolve(location)
-    if exists(location):
-        filesystem.delete_file(path)
+    with _told(location):
+        if exists(location):
+            filesystem.delete_file(path)
+
+
+def remove_partial(location: str | os.PathLike[str]) -> None:
+    """Delete what writers that were killed have left in a directory; nobody may be writing."""
+    for name in list_files(location):
+        if name.endswith(PARTIAL):
+            remove(join(location, name))
 
 
 def remove_directory(location: str | os.PathLike[str]) -> None:
@@ -97,19 +125,22 @@ def write_whole(location: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         IrmasError: The target cannot be written: read-only, full, not permitted.
     """
     filesystem, path = resolve(location)
-    local = isinstance(filesystem, pafs.LocalFileSystem)
     with _told(location):
-        if local:
-            filesystem.create_dir(str(Path(path).parent), recursive=True)
-        beside = f"{path}.{uuid.uuid4().hex[:8]}.partial" if local else path
+        if not isinstance(filesystem, pafs.LocalFileSystem):
+            # Closing a stream completes the object, also after an error: open it late.
+            content = BytesIO()
+            yield content
+            with filesystem.open_output_stream(path) as stream:
+                stream.write(content.getbuffer())
+            return
+        filesystem.create_dir(str(Path(path).parent), recursive=True)
+        beside = f"{path}.{uuid.uuid4().hex[:8]}{PARTIAL}"
         try:
             with filesystem.open_output_stream(beside) as stream:
                 yield stream
-            if local:
-                filesystem.move(beside, path)
+            filesystem.move(beside, path)
         finally:
-            if local and Path(beside).exists():
-                Path(beside).unlink()
+            Path(beside).unlink(missing_ok=True)
 
 
 def read_bytes(location: str | os.PathLike[str]) -> bytes:

@@ -12,9 +12,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from threading import Lock
+from typing import Protocol
 
 from rich.console import Console, RenderableType
 from rich.live import Live
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -49,9 +51,16 @@ def write(text: str) -> None:
     _out.file.flush()
 
 
+class Advance(Protocol):
+    """Advances a progress by some steps, from any thread."""
+
+    def __call__(self, steps: int, note: str = "") -> None:
+        """Advance; ``note`` is shown behind the numbers until the next."""
+
+
 @contextmanager
-def progress(description: str, total: int, unit: str = "") -> Iterator[Callable[[int], None]]:
-    """Show the progress of ``total`` steps; yields the function that advances it, from any thread.
+def progress(description: str, total: int, unit: str = "") -> Iterator[Advance]:
+    """Show the progress of ``total`` steps; yields the function that advances it.
 
     On a terminal this is a bar with rate and time left; elsewhere a line now and then.
     """
@@ -62,12 +71,13 @@ def progress(description: str, total: int, unit: str = "") -> Iterator[Callable[
             MofNCompleteColumn(),
             _Rate(unit),
             TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}", markup=False),
         )
         with Progress(*columns, console=_err) as bar:
-            task = bar.add_task(description, total=total)
+            task = bar.add_task(description, total=total, note="")
 
-            def advance_bar(steps: int) -> None:
-                bar.advance(task, steps)
+            def advance_bar(steps: int, note: str = "") -> None:
+                bar.update(task, advance=steps, note=note)
 
             yield advance_bar
         return
@@ -75,7 +85,7 @@ def progress(description: str, total: int, unit: str = "") -> Iterator[Callable[
     done = 0
     lock = Lock()
 
-    def advance(steps: int) -> None:
+    def advance(steps: int, note: str = "") -> None:
         nonlocal done, said
         with lock:
             done += steps
@@ -85,7 +95,8 @@ def progress(description: str, total: int, unit: str = "") -> Iterator[Callable[
             said = now
         left = (total - done) * (now - started) / done
         rate = _rate(done / (now - started), unit)
-        say(f"{description}: {done:,} of {total:,} {unit}, {rate}, {left:.0f} s left")
+        told = f", {escape(note)}" if note else ""
+        say(f"{description}: {done:,} of {total:,} {unit}, {rate}, {left:.0f} s left{told}")
 
     yield advance
     say(f"{description}: {done:,} of {total:,} {unit} in {time.monotonic() - started:.1f} s")

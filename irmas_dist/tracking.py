@@ -1,16 +1,20 @@
 """Logging to Weights & Biases: one thin logger, and one that does nothing.
 
 Runs are made in the driver, never in workers, so that one process holds the key and the
-connection. Without a key they are written to disk; ``wandb sync`` uploads them later.
+connection. Without a key they are written to disk; ``wandb sync`` uploads them later. The work
+that is logged never waits or fails for the logging's sake.
 """
 
 import json
 import os
+import secrets
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import wandb
+from pydantic import Field
+from rich.markup import escape
 
 from irmas_dist.settings import Settings
 from irmas_dist.terminal import say
@@ -36,6 +40,8 @@ class TrackingSettings(Settings):
     """W&B user or team; none means the key's own."""
     directory: str = "runs"
     """Local directory; runs lie in ``wandb`` below it."""
+    timeout_s: float = Field(30.0, gt=0.0)
+    """How long to wait for W&B to answer, at the start and again at the end of a run."""
 
 
 class Run(Protocol):
@@ -113,7 +119,8 @@ class WandbRun:
 
     def log(self, metrics: Mapping[str, float]) -> None:
         """Log one epoch's metrics; ``epoch`` among them is the step."""
-        self._run.log(dict(metrics))
+        # A run that goes on in another process would otherwise count its steps from 0 again.
+        self._run.log(dict(metrics), step=int(metrics["epoch"]))
 
     def summarise(self, values: Mapping[str, Any]) -> None:
         """Set values of the run's summary."""
@@ -184,13 +191,17 @@ def start_run(
         run_id: Identity; a run that was cut short goes on under the same one.
         tags: For filtering.
         requirements: Whether to record the installed packages, which takes a third of a second.
+
+    Returns:
+        A run; where W&B does not answer, one that is written to disk, and where that cannot
+        be written to, one that logs nothing.
     """
     mode = resolve_mode(settings)
     if mode == "disabled":
         return NullRun()
-    Path(settings.directory).mkdir(parents=True, exist_ok=True)
 
     def begin(mode: Literal["online", "offline"]) -> WandbRun:
+        Path(settings.directory).mkdir(parents=True, exist_ok=True)
         run = wandb.init(
             project=settings.project,
             entity=settings.entity,
@@ -204,15 +215,29 @@ def start_run(
             tags=list(tags),
             config=flatten(config),
             reinit="create_new",
-            settings=wandb.Settings(console="off", x_save_requirements=requirements),
+            settings=wandb.Settings(
+                console="off",
+                x_save_requirements=requirements,
+                init_timeout=settings.timeout_s,
+                finish_timeout=settings.timeout_s,
+                finish_timeout_raises=False,
+            ),
         )
         return WandbRun(run)
 
-    try:
-        return begin(mode)
-    except wandb.errors.CommError as error:
-        say(f"W&B does not answer ({str(error).splitlines()[0]}): {name} is logged to disk")
-        return begin("offline")
+    modes: tuple[Literal["online", "offline"], ...] = (mode, "offline")
+    for instead in dict.fromkeys(modes):
+        try:
+            return begin(instead)
+        except (wandb.Error, OSError) as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            say(f"W&B cannot be used {instead} ({escape(reason)}); going on without")
+    return NullRun()
+
+
+def new_run_id() -> str:
+    """Return an identity for a run that may have to go on later."""
+    return secrets.token_hex(4)
 
 
 def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -54,7 +54,8 @@ def ray_cluster() -> Iterator[None]:
     """One Ray on this machine, for all tests that need it."""
     import ray
 
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    # Not one of another that happens to run on this machine.
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
     yield
     ray.shutdown()
 

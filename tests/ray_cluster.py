@@ -76,7 +76,7 @@ def running_cluster(num_cpus: int = 2, object_store_mb: int = 128) -> Iterator[R
             _wait_until_up(head, url, token, log)
             yield RunningCluster(url, f"127.0.0.1:{gcs}", {"RAY_AUTH_TOKEN": token})
         finally:
-            _end(head)
+            end_family(head)
 
 
 def free_port() -> int:
@@ -99,23 +99,37 @@ def _free_ports(count: int) -> list[int]:
     return found
 
 
+def wait_for_nodes(cluster: RunningCluster, count: int) -> None:
+    """Wait until a cluster has as many nodes."""
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while _nodes(cluster.dashboard_url, cluster.environment["RAY_AUTH_TOKEN"]) < count:
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"the cluster did not come to {count} nodes")
+        time.sleep(0.2)
+
+
 def _wait_until_up(head: subprocess.Popen[bytes], url: str, token: str, log: Path) -> None:
-    request = urllib.request.Request(
-        f"{url}/nodes?view=summary", headers={"Authorization": f"Bearer {token}"}
-    )
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline and head.poll() is None:
-        try:
-            with urllib.request.urlopen(request, timeout=5) as answer:
-                if json.load(answer)["data"]["summary"]:
-                    return
-        except (OSError, ValueError):
-            pass
+        if _nodes(url, token):
+            return
         time.sleep(0.2)
     raise RuntimeError(f"the cluster did not start:\n{log.read_text()[-4000:]}")
 
 
-def _end(head: subprocess.Popen[bytes]) -> None:
+def _nodes(url: str, token: str) -> int:
+    request = urllib.request.Request(
+        f"{url}/nodes?view=summary", headers={"Authorization": f"Bearer {token}"}
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=5) as answer:
+            return len(json.load(answer)["data"]["summary"])
+    except (OSError, ValueError):
+        return 0
+
+
+def end_family(head: subprocess.Popen[bytes]) -> None:
+    """Kill a process that leads its group, and everything that it started."""
     try:
         family = psutil.Process(head.pid).children(recursive=True)
     except psutil.NoSuchProcess:

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from irmas_dist import cli_jobs
 from irmas_dist.config import load_recipe
+from irmas_dist.errors import IrmasError
 from tests.ray_cluster import RunningCluster, running_cluster
 
 ROOT = Path(__file__).parents[1]
@@ -101,6 +103,31 @@ def test_a_job_left_running(irmas: Callable[..., tuple[int, str, str]], sleeping
     assert (code, err.splitlines()[0]) == (0, "long had ended already")
     code, out, _ = irmas("jobs status", "long", "--json")
     assert (code, json.loads(out)["jobs"][0]["status"]) == (0, "STOPPED")
+
+
+def test_what_a_command_needs_is_reserved_for_it() -> None:
+    assert cli_jobs.works_alone(["evaluate", "/shared/model", "--features", "s3://b/features"])
+    assert not cli_jobs.works_alone(["train", "/shared/features", "/shared/model"])
+    assert not cli_jobs.works_alone(["demo", "--out", "/shared/demo"])
+    assert not cli_jobs.works_alone(["nonsense"])
+    assert not cli_jobs.works_alone(["train", "--no-such-option"])
+
+
+@pytest.mark.parametrize(
+    "command", ["train features model", "index tree", "sweep /f runs/s", "demo", "render tree"]
+)
+def test_results_are_not_written_into_the_job_s_own_directory(command: str) -> None:
+    with pytest.raises(IrmasError, match="which is deleted after it"):
+        cli_jobs.works_alone(command.split())
+    cli_jobs.works_alone(["train", "features", "model", "--dry-run"])
+
+
+def test_a_python_without_what_irmas_needs_is_told_in_one_line(tmp_path: Path) -> None:
+    bare = [sys.executable, "-S", "-m", "irmas_dist", "--help"]
+    done = subprocess.run(bare, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "lacks typer: install irmas-dist with what it needs" in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 def test_a_job_that_is_not_there(irmas: Callable[..., tuple[int, str, str]]) -> None:

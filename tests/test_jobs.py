@@ -6,18 +6,20 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
+import ray
 from ray.job_submission import JobStatus
 
 from irmas_dist import jobs
 from irmas_dist.dashboard import dashboard_url
 from irmas_dist.errors import IrmasError
-from irmas_dist.packing import left_behind, passed_environment
+from irmas_dist.packing import left_behind, passed_environment, require_packable
 from tests.ray_cluster import RunningCluster, free_port, running_cluster
 
 PYTHON = ("python", "-c")
@@ -53,7 +55,7 @@ def test_a_job_runs_in_a_copy_of_the_code_without_data(url: str, tmp_path: Path)
         "files = [str(p) for p in pathlib.Path().rglob('*') if p.is_file()];"
         "print(json.dumps([files, os.environ.get('WANDB_MODE'), os.environ.get('OTHER')]))"
     )
-    environment = {"WANDB_MODE": "offline", "OTHER": "stays"}
+    environment = passed_environment({"WANDB_MODE": "offline", "OTHER": "stays"})
     job = submit(url, program, working_dir=tmp_path, environment=environment)
     pieces: list[str] = []
     assert jobs.follow(job, url, pieces.append) == JobStatus.SUCCEEDED
@@ -89,7 +91,9 @@ def test_exit_codes(status: str, driver_exit_code: int | None, expected: int) ->
 def test_a_named_job_runs_once_at_a_time(url: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert submit(url, "import time; time.sleep(300)", "long") == "long"
     assert submit(url, "print('again')", "long") == "long"
-    assert "job long is" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert told.count("submitted long") == 1
+    assert "job long is" in told
     assert jobs.stop("long", url)
     assert jobs.follow("long", url, lambda _: None) == JobStatus.STOPPED
     assert jobs.exit_code(jobs.status("long", url)) == 1
@@ -179,11 +183,59 @@ def test_tokens(url: str, tmp_path: Path) -> None:
     assert list_jobs().returncode == 0
 
 
-def test_another_ray_is_refused_for_new_jobs_only() -> None:
-    with cluster_of_another_ray() as old:
+@pytest.mark.parametrize(
+    ("versions", "refusal"),
+    [
+        ({"ray_version": "2.40.0"}, r"runs Ray 2\.40\.0, this is Ray"),
+        ({"pythonVersion": "3.8.10"}, r"runs Python 3\.8\.10, this is Python"),
+    ],
+)
+def test_other_versions_are_refused_for_new_jobs_only(
+    versions: dict[str, str], refusal: str
+) -> None:
+    with cluster_of_other_versions(versions) as old:
         assert jobs.list_jobs(old) == []
-        with pytest.raises(IrmasError, match=r"runs Ray 2\.40\.0, this is Ray"):
+        with pytest.raises(IrmasError, match=refusal):
             submit(old, "print()")
+
+
+def test_a_job_that_no_node_can_hold_is_refused(url: str) -> None:
+    with pytest.raises(IrmasError, match=r"have 3 CPUs and 0 GPUs .* has 2 and 0 on 1 nodes"):
+        submit(url, "print()", "large", cpus=3)
+    with pytest.raises(IrmasError, match=r"have 0\.5 CPUs and 1 GPUs on one node"):
+        submit(url, "print()", "large", cpus=0.5, gpus=1)
+    assert "large" not in [job.submission_id for job in jobs.list_jobs(url)]
+
+
+def test_a_job_that_waits_for_room_says_so(
+    url: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "PENDING_S", 0.0)
+    first = submit(url, "import time; time.sleep(300)", cpus=2)
+    while jobs.status(first, url).status == JobStatus.PENDING:
+        time.sleep(0.1)
+    second = submit(url, "print()", cpus=2)
+    threading.Timer(3.0, jobs.stop, (first, url)).start()
+    assert jobs.follow(second, url, lambda _: None) == JobStatus.SUCCEEDED
+    assert f"{second} is pending: Job has not started yet" in capsys.readouterr().err
+
+
+def test_a_password_does_not_go_into_the_list_of_jobs(url: str) -> None:
+    with pytest.raises(IrmasError, match="leave it out of the URL") as refused:
+        submit(url, "postgresql://irmas:secret@db/study", "leaky")
+    assert "secret" not in str(refused.value)
+
+
+def test_a_directory_too_large_to_send_is_refused_by_its_largest_files(tmp_path: Path) -> None:
+    (tmp_path / "code.py").write_bytes(b"#" * 1000)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "big").write_bytes(b"#" * 10_000_000)
+    (tmp_path / "ignored.csv").write_bytes(b"#" * 10_000_000)
+    (tmp_path / ".gitignore").write_text("*.csv\n")
+    require_packable(tmp_path, limit=2_000_000)
+    (tmp_path / "data").rename(tmp_path / "more")
+    with pytest.raises(IrmasError, match=r"10 MB of at most 2; the largest: more/big \(10 MB\)"):
+        require_packable(tmp_path, limit=2_000_000)
 
 
 @pytest.mark.parametrize(
@@ -205,9 +257,22 @@ def test_addresses(address: str | None, environment: dict[str, str], expected: s
 
 
 def test_only_what_a_job_needs_of_the_environment_goes_with_it() -> None:
-    goes = {"WANDB_API_KEY": "k", "AWS_SECRET_ACCESS_KEY": "s", "IRMAS_CACHE": "c"}
-    stays = {"AWS_CA_BUNDLE": "/f", "AWS_WEB_IDENTITY_TOKEN_FILE": "/f", "HOME": "/h"}
+    goes = {
+        "WANDB_API_KEY": "k",
+        "AWS_SECRET_ACCESS_KEY": "s",
+        "IRMAS_CACHE": "c",
+        "PGPASSWORD": "p",
+    }
+    stays = {
+        "AWS_CA_BUNDLE": "/f",
+        "AWS_WEB_IDENTITY_TOKEN_FILE": "/f",
+        "PGPASSFILE": "/f",
+        "HOME": "/h",
+    }
     assert passed_environment(goes | stays | {"WANDB_DIR": "/d"}) == goes
+    assert passed_environment(goes | stays, ["HOME"]) == goes | {"HOME": "/h"}
+    with pytest.raises(IrmasError, match="HF_TOKEN cannot go with the job: not set here"):
+        passed_environment(goes, ["HF_TOKEN"])
 
 
 def test_paths_that_a_job_would_not_see_are_told(
@@ -290,13 +355,18 @@ async def _end(server: asyncio.Server) -> None:
 
 
 @contextmanager
-def cluster_of_another_ray() -> Iterator[str]:
+def cluster_of_other_versions(versions: dict[str, str]) -> Iterator[str]:
+    answers = {
+        "/api/version": {"version": "4", "ray_version": ray.__version__} | versions,
+        "/api/v0/cluster_metadata": {"data": versions},
+        "/api/jobs/": [],
+    }
+
     class Dashboard(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            version = {"version": "4", "ray_version": "2.40.0"}
             self.send_response(200)
             self.end_headers()
-            self.wfile.write(json.dumps(version if self.path == "/api/version" else []).encode())
+            self.wfile.write(json.dumps(answers[self.path]).encode())
 
         def log_message(self, *_: object) -> None:
             pass

@@ -63,6 +63,10 @@ def test_from_a_soundfont_to_a_report(
     assert evaluated["clips"] == 6
     assert 0 <= evaluated["metrics"]["macro_f1"] <= 1
 
+    straight = irmas("evaluate", "model", "--tree", "tree", "--work", "work", "--out", "again")
+    assert straight["metrics"] == pytest.approx(evaluated["metrics"], abs=1e-6)
+    assert {path.name for path in (tmp_path / "work").iterdir()} == {"manifest.parquet", "features"}
+
     excerpt = sorted((tmp_path / "tree").rglob("Part1/*.wav"))[0]
     predicted = irmas("predict", "model", str(excerpt))["predictions"]
     assert set(predicted[0]["scores"]) == set(fitted["thresholds"])

@@ -20,7 +20,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from irmas_dist.evaluation.thresholds import decide, operating_points
+from irmas_dist.evaluation.thresholds import operating_points
 
 # Stand-ins that matplotlib can work with; `_render` puts the variables in their place.
 INK, MUTED, LINE, FIRST, SECOND = "#1a1a1b", "#6a6a6b", "#d0d0d1", "#0072b2", "#d55e00"
@@ -51,15 +51,15 @@ _STYLE = {
 def precision_recall_curve(
     labels: npt.NDArray[np.integer[Any]],
     scores: npt.NDArray[np.floating[Any]],
-    threshold: float,
+    said: npt.NDArray[np.integer[Any]],
     description: str,
 ) -> str:
-    """Draw one instrument's precision against recall, with the chosen threshold marked.
+    """Draw one instrument's precision against recall, with what was decided marked.
 
     Args:
         labels: 0 or 1, shape (clips,).
         scores: Shape (clips,), from 0 to 1.
-        threshold: The decision threshold in use.
+        said: 0 or 1, shape (clips,): where the instrument is said to play.
         description: What the figure shows, for those who cannot see it.
     """
     points = operating_points(labels, scores)
@@ -78,7 +78,6 @@ def precision_recall_curve(
             solid_joinstyle="round",
             clip_on=False,  # else half the line is gone where precision is 1
         )
-        said = decide(scores, threshold)
         if not said.any():
             axes.text(0.96, 0.94, "never said", ha="right", va="top", color=INK)
             return
@@ -103,6 +102,32 @@ def precision_recall_curve(
             va=va,
             color=INK,
         )
+
+    return _render(draw, width=176, height=168, description=description)
+
+
+def reliability_diagram(
+    clips: npt.NDArray[np.int64],
+    score: npt.NDArray[np.float64],
+    frequency: npt.NDArray[np.float64],
+    description: str,
+) -> str:
+    """Draw how often an instrument plays against how it scores; on the diagonal it is calibrated.
+
+    Args:
+        clips: Clips in each bin; the larger a dot, the more there are.
+        score: Their mean score.
+        frequency: The share of them that has the instrument.
+        description: What the figure shows, for those who cannot see it.
+    """
+    some = clips > 0
+
+    def draw(axes: Axes) -> None:
+        axes.plot([0, 1], [0, 1], color=LINE, linewidth=1.0)
+        _unit_axes(axes, "score", "plays")
+        axes.plot(score[some], frequency[some], color=FIRST, linewidth=1.2, clip_on=False)
+        area = 6 + 90 * clips[some] / clips.sum()
+        axes.scatter(score[some], frequency[some], s=area, color=FIRST, clip_on=False, zorder=3)
 
     return _render(draw, width=176, height=168, description=description)
 
@@ -170,12 +195,16 @@ def _unit_square(axes: Axes) -> None:
     for f1 in (0.2, 0.4, 0.6, 0.8):
         recall = np.linspace(f1 / (2 - f1), 1, 25)
         axes.plot(recall, f1 * recall / (2 * recall - f1), color=LINE, linewidth=0.8)
+    _unit_axes(axes, "recall", "precision")
+
+
+def _unit_axes(axes: Axes, xlabel: str, ylabel: str) -> None:
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1)
     axes.set_xticks([0, 0.5, 1], ["0", ".5", "1"])
     axes.set_yticks([0, 0.5, 1], ["0", ".5", "1"])
-    axes.set_xlabel("recall", loc="right", labelpad=1)
-    axes.set_ylabel("precision", loc="top", labelpad=1)
+    axes.set_xlabel(xlabel, loc="right", labelpad=1)
+    axes.set_ylabel(ylabel, loc="top", labelpad=1)
 
 
 def _name_lines_at_their_ends(axes: Axes, ends: list[tuple[str, tuple[float, float]]]) -> None:

@@ -3,26 +3,25 @@
 Conventions
 -----------
 ``labels`` are 0 or 1, shape (clips, instruments). ``decisions`` have the same shape and are
-0 or 1; ``scores`` have the same shape and are higher where the model is surer. Every metric
-is from 0 to 1, higher is better. With tp, fp and fn the true positives, false positives and
-false negatives, F1 = 2 tp / (2 tp + fp + fn).
+0 or 1; ``scores`` have the same shape, are from 0 to 1, and higher where the model is surer.
+Metrics are from 0 to 1 and higher is better, but for those in `LOWER_IS_BETTER`. With tp, fp
+and fn the true positives, false positives and false negatives, F1 = 2 tp / (2 tp + fp + fn).
 
 *Micro* averages count tp, fp and fn over all instruments together, so that frequent
 instruments weigh more; *macro* averages are the plain mean of the instruments' own values
-(macro F1 is the mean of the F1s, not the F1 of mean precision and mean recall). Both are
-used as in Han, Kim and Lee, arXiv:1605.09507.
+(macro F1 is the mean of the F1s, not the F1 of mean precision and mean recall), *weighted*
+ones their mean by how many clips have the instrument. Micro and macro are used as in Han, Kim
+and Lee, arXiv:1605.09507.
 
 Whatever would divide by zero is 0: the precision of an instrument that is never said; the
 recall, F1 and average precision of one that never occurs. Such instruments count in macro
-averages. These are the conventions of scikit-learn with ``zero_division=0``.
+averages. These are the conventions of scikit-learn with ``zero_division=0``, and all figures
+are those of scikit-learn.
 
-Sources
--------
-LRAP, label ranking average precision: Tsoumakas, Katakis and Vlahavas, "Mining multi-label
-data" (2010), there called average precision. Average precision: area under the
-precision-recall curve as a sum of steps, without interpolation (Manning, Raghavan and
-Schütze, "Introduction to Information Retrieval", section 8.4). Label accuracy is 1 less the
-Hamming loss. It is high for any model that says little; do not compare models by it.
+Here are the metrics of decisions; `ranking` has those of scores (LRAP, coverage error, average
+precision, ROC AUC) and `calibration` the expected calibration error, each with its source.
+Label accuracy is 1 less the Hamming loss. It is high for any model that says little; do not
+compare models by it.
 """
 
 from typing import Any, Literal, overload
@@ -30,35 +29,22 @@ from typing import Any, Literal, overload
 import numpy as np
 import numpy.typing as npt
 
-from irmas_dist.evaluation.thresholds import decide, operating_points
+from irmas_dist.evaluation.arrays import Decisions, Labels, ScoreArray, validate
+from irmas_dist.evaluation.calibration import calibration_error
+from irmas_dist.evaluation.ranking import average_precision, coverage_error, lrap, roc_auc
+from irmas_dist.evaluation.thresholds import decide
 from irmas_dist.instruments import Vocabulary
 
-Labels = npt.NDArray[np.integer[Any]]
-Decisions = npt.NDArray[np.integer[Any]]
-ScoreArray = npt.NDArray[np.floating[Any]]
+Average = Literal["micro", "macro", "weighted"]
+"""How the values of several instruments become one."""
 
-
-def validate(labels: Labels, scores_or_decisions: npt.NDArray[Any]) -> None:
-    """Check that labels and scores (or decisions) belong together.
-
-    Raises:
-        ValueError: They are not both of shape (clips, instruments) with at least one clip,
-            a label is neither 0 nor 1, or a score is not a finite number.
-    """
-    if labels.ndim != 2 or labels.shape != scores_or_decisions.shape or labels.size == 0:
-        raise ValueError(
-            "labels and scores must have one shape (clips, instruments) and not be empty, "
-            f"got {labels.shape} and {scores_or_decisions.shape}"
-        )
-    if not np.isin(labels, (0, 1)).all():
-        raise ValueError("labels must be 0 or 1")
-    if not np.isfinite(scores_or_decisions).all():
-        raise ValueError("scores must be finite numbers")
+LOWER_IS_BETTER = frozenset({"hamming_loss", "coverage_error", "ece"})
+"""Metrics of `evaluate` that are errors."""
 
 
 @overload
 def precision_recall_f1(
-    labels: Labels, decisions: Decisions, average: Literal["micro", "macro"]
+    labels: Labels, decisions: Decisions, average: Average
 ) -> tuple[float, float, float]: ...
 
 
@@ -69,18 +55,18 @@ def precision_recall_f1(
 
 
 def precision_recall_f1(
-    labels: Labels, decisions: Decisions, average: Literal["micro", "macro"] | None
+    labels: Labels, decisions: Decisions, average: Average | None
 ) -> tuple[Any, Any, Any]:
     """Return precision, recall and F1.
 
     Args:
         labels: 0 or 1, shape (clips, instruments).
         decisions: 0 or 1, shape (clips, instruments).
-        average: ``micro`` or ``macro`` for three numbers; None for three arrays of shape
-            (instruments,).
+        average: ``micro``, ``macro`` or ``weighted`` for three numbers; None for three arrays
+            of shape (instruments,).
 
     Raises:
-        ValueError: See `validate`.
+        ValueError: See `arrays.validate`.
     """
     validate(labels, decisions)
     hits = np.count_nonzero(labels & decisions, axis=0)
@@ -93,6 +79,10 @@ def precision_recall_f1(
     f1 = 2 * hits / np.maximum(said + present, 1)
     if average is None:
         return precision, recall, f1
+    if average == "weighted" and present.any():
+        precision, recall, f1 = (
+            value @ present / present.sum() for value in (precision, recall, f1)
+        )
     return float(precision.mean()), float(recall.mean()), float(f1.mean())
 
 
@@ -100,60 +90,20 @@ def subset_accuracy(labels: Labels, decisions: Decisions) -> float:
     """Return the share of clips whose set of instruments is exactly right.
 
     Raises:
-        ValueError: See `validate`.
+        ValueError: See `arrays.validate`.
     """
     validate(labels, decisions)
     return float((labels == decisions).all(axis=1).mean())
 
 
-def label_accuracy(labels: Labels, decisions: Decisions) -> float:
-    """Return the share of right yes/no decisions: 1 less the Hamming loss.
+def hamming_loss(labels: Labels, decisions: Decisions) -> float:
+    """Return the share of wrong yes/no decisions.
 
     Raises:
-        ValueError: See `validate`.
+        ValueError: See `arrays.validate`.
     """
     validate(labels, decisions)
-    return float((labels == decisions).mean())
-
-
-def lrap(labels: Labels, scores: ScoreArray) -> float:
-    """Return the label ranking average precision; it needs no thresholds.
-
-    For each instrument of a clip: of those that score at least as high, the share that is
-    right; averaged over the clip's instruments, then over clips. Clips that have no
-    instrument, or all of them, cannot be ranked wrongly and count as 1.
-
-    Raises:
-        ValueError: See `validate`.
-    """
-    validate(labels, scores)
-    rank = np.zeros(labels.shape, dtype=np.int64)
-    right = np.zeros(labels.shape, dtype=np.int64)
-    for other in range(labels.shape[1]):
-        above = scores[:, other, None] >= scores
-        rank += above
-        right += above & (labels[:, other, None] == 1)
-    per_clip = labels.sum(axis=1, dtype=np.int64)
-    precision = (labels * right / rank).sum(axis=1) / np.maximum(per_clip, 1)
-    trivial = (per_clip == 0) | (per_clip == labels.shape[1])
-    return float(np.where(trivial, 1.0, precision).mean())
-
-
-def average_precision(labels: Labels, scores: ScoreArray) -> npt.NDArray[np.float64]:
-    """Return the average precision of each instrument, shape (instruments,).
-
-    The mean of it is mAP. Like `decide`, this compares scores as float32.
-
-    Raises:
-        ValueError: See `validate`.
-    """
-    validate(labels, scores)
-    result = np.zeros(labels.shape[1])
-    for instrument in range(labels.shape[1]):
-        points = operating_points(labels[:, instrument], scores[:, instrument])
-        precision = points.hits[1:] / points.said[1:]
-        result[instrument] = np.diff(points.hits) @ precision / max(points.hits[-1], 1)
-    return result
+    return float((labels != decisions).mean())
 
 
 def evaluate(labels: Labels, scores: ScoreArray, thresholds: npt.ArrayLike) -> dict[str, float]:
@@ -165,63 +115,90 @@ def evaluate(labels: Labels, scores: ScoreArray, thresholds: npt.ArrayLike) -> d
         thresholds: Shape (instruments,), or one number for all.
 
     Returns:
-        micro_f1, micro_precision, micro_recall, macro_f1, macro_precision, macro_recall,
-        subset_accuracy, label_accuracy, lrap and map (mean average precision).
+        ``<average>_f1``, ``<average>_precision`` and ``<average>_recall`` of micro, macro and
+        weighted averages; subset_accuracy, label_accuracy, hamming_loss; lrap, coverage_error
+        (in instruments); and the means over instruments map (average precision), roc_auc and
+        ece (expected calibration error).
 
     Raises:
-        ValueError: See `validate`.
+        ValueError: See `arrays.validate`.
     """
     validate(labels, scores)
-    decisions = decide(scores, thresholds)
-    micro_precision, micro_recall, micro_f1 = precision_recall_f1(labels, decisions, "micro")
-    macro_precision, macro_recall, macro_f1 = precision_recall_f1(labels, decisions, "macro")
-    return {
-        "micro_f1": micro_f1,
-        "micro_precision": micro_precision,
-        "micro_recall": micro_recall,
-        "macro_f1": macro_f1,
-        "macro_precision": macro_precision,
-        "macro_recall": macro_recall,
+    return judge_decisions(labels, decide(scores, thresholds)) | judge_scores(labels, scores)
+
+
+def judge_decisions(labels: Labels, decisions: Decisions) -> dict[str, float]:
+    """Return the metrics of `evaluate` that need no scores, by name.
+
+    Raises:
+        ValueError: See `arrays.validate`.
+    """
+    result: dict[str, float] = {}
+    averages: tuple[Average, ...] = ("micro", "macro", "weighted")
+    for average in averages:
+        precision, recall, f1 = precision_recall_f1(labels, decisions, average)
+        result |= {
+            f"{average}_f1": f1,
+            f"{average}_precision": precision,
+            f"{average}_recall": recall,
+        }
+    loss = hamming_loss(labels, decisions)
+    return result | {
         "subset_accuracy": subset_accuracy(labels, decisions),
-        "label_accuracy": label_accuracy(labels, decisions),
+        "label_accuracy": 1 - loss,
+        "hamming_loss": loss,
+    }
+
+
+def judge_scores(labels: Labels, scores: ScoreArray) -> dict[str, float]:
+    """Return the metrics of `evaluate` that need no decisions, by name.
+
+    Raises:
+        ValueError: See `arrays.validate`.
+    """
+    return {
         "lrap": lrap(labels, scores),
+        "coverage_error": coverage_error(labels, scores),
         "map": float(average_precision(labels, scores).mean()),
+        "roc_auc": float(roc_auc(labels, scores).mean()),
+        "ece": float(calibration_error(labels, scores).mean()),
     }
 
 
 def per_instrument(
-    labels: Labels, scores: ScoreArray, thresholds: npt.ArrayLike, vocabulary: Vocabulary
+    labels: Labels, scores: ScoreArray, decisions: Decisions, vocabulary: Vocabulary
 ) -> list[dict[str, Any]]:
     """Return one row per instrument, in the order of the vocabulary.
 
     Args:
         labels: 0 or 1, shape (clips, instruments).
         scores: Shape (clips, instruments), from 0 to 1.
-        thresholds: Shape (instruments,), or one number for all.
+        decisions: 0 or 1, shape (clips, instruments).
         vocabulary: The instruments, in the order of the columns.
 
     Returns:
-        Rows of code, name, precision, recall, f1, ap (average precision), threshold and
-        clips (how many have the instrument).
+        Rows of code, name, clips (how many have the instrument), precision, recall, f1, ap
+        (average precision), roc_auc and ece (expected calibration error).
 
     Raises:
-        ValueError: See `validate`.
+        ValueError: See `arrays.validate`.
     """
-    validate(labels, scores)
-    precision, recall, f1 = precision_recall_f1(labels, decide(scores, thresholds), None)
-    ap = average_precision(labels, scores)
+    precision, recall, f1 = precision_recall_f1(labels, decisions, None)
+    columns = {
+        "precision": precision,
+        "recall": recall,
+        "f1": f1,
+        "ap": average_precision(labels, scores),
+        "roc_auc": roc_auc(labels, scores),
+        "ece": calibration_error(labels, scores),
+    }
     clips = labels.sum(axis=0, dtype=np.int64)
-    each_threshold = np.broadcast_to(np.asarray(thresholds, np.float32), (len(vocabulary),))
     return [
         {
             "code": code,
             "name": name,
-            "precision": float(precision[i]),
-            "recall": float(recall[i]),
-            "f1": float(f1[i]),
-            "ap": float(ap[i]),
-            "threshold": float(each_threshold[i]),
             "clips": int(clips[i]),
+            **{key: float(values[i]) for key, values in columns.items()},
         }
         for i, (code, name) in enumerate(zip(vocabulary.codes, vocabulary.names, strict=True))
     ]

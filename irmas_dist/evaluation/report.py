@@ -6,7 +6,7 @@ model's description, its training history and what to compare it with.
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jinja2
@@ -16,18 +16,22 @@ from markupsafe import Markup
 
 from irmas_dist import storage
 from irmas_dist.evaluation import figures, metrics
+from irmas_dist.evaluation.arrays import Decisions
+from irmas_dist.evaluation.baselines import protocol_of
+from irmas_dist.evaluation.calibration import reliability
+from irmas_dist.evaluation.errors import confusion
+from irmas_dist.evaluation.protocols import MEANING, Protocol, Result
+from irmas_dist.evaluation.published import PUBLISHED
 from irmas_dist.evaluation.scores import Scores
-from irmas_dist.evaluation.thresholds import decide
+from irmas_dist.instruments import IRMAS
 
 COLUMNS = {
     "micro_f1": "Micro F1",
     "macro_f1": "Macro F1",
-    "micro_precision": "Micro precision",
-    "micro_recall": "Micro recall",
     "lrap": "LRAP",
     "map": "mAP",
     "subset_accuracy": "Subset accuracy",
-    "label_accuracy": "Label accuracy",
+    "ece": "Calibration error",
 }
 """Columns of the comparison: key of `metrics.evaluate` and heading."""
 
@@ -44,6 +48,9 @@ CURVES = {
 WORST_CLIPS = 10
 """How many of the clips with the most wrong decisions are listed."""
 
+IRMAS_EXCERPTS = 2_874
+"""Test excerpts of IRMAS: only all of them compare with published results."""
+
 _LONG_LIST = 12
 
 
@@ -52,11 +59,14 @@ def write_report(
     *,
     title: str,
     scores: Scores,
-    thresholds: npt.ArrayLike,
-    model: Mapping[str, Any],
-    history: Sequence[dict[str, Any]],
+    results: Mapping[Protocol, Result],
+    thresholds: npt.NDArray[np.float32] | None,
+    thresholds_from: str = "",
+    model: Mapping[str, Any] | None = None,
+    history: Sequence[dict[str, Any]] = (),
     baselines: Mapping[str, Mapping[str, float]] | None = None,
-    thresholds_from: str = "validation clips",
+    genres: Sequence[str | None] | None = None,
+    player: Callable[[str], str | None] | None = None,
 ) -> None:
     """Write the report as one self-contained HTML file.
 
@@ -64,23 +74,24 @@ def write_report(
         location: Path or URL of the page.
         title: Heading of the page.
         scores: The clips that the results are for.
-        thresholds: Decision thresholds, shape (instruments,), or one number for all.
+        results: As from `protocols.judge`; the first is the headline, and what is shown of
+            instruments and clips is by its decisions.
+        thresholds: Those of the protocol ``validation``, shape (instruments,), if there are any.
+        thresholds_from: The clips that they were chosen on, in words.
         model: The content of ``model.json``, listed at the end.
         history: One row per epoch: ``epoch``, and metrics as ``train_<name>`` and
             ``val_<name>``, of which those in `CURVES` are drawn.
         baselines: Name to metrics (as from `metrics.evaluate`, or some of them) of what the
             model is compared with, all on the same clips.
-        thresholds_from: The clips that the thresholds were chosen on, in words.
+        genres: Of each clip, None where it is not known.
+        player: Returns a clip's audio as a ``data:`` URL, or None, by its ``clip_id``.
 
     Raises:
-        ValueError: The scores and labels do not belong together; see `metrics.validate`.
         IrmasError: The page cannot be written.
     """
-    thresholds = np.broadcast_to(
-        np.asarray(thresholds, dtype=np.float32), (len(scores.vocabulary),)
-    )
-    decisions = decide(scores.scores, thresholds)
-    results = metrics.evaluate(scores.labels, scores.scores, thresholds)
+    headline = next(iter(results.values()))
+    decisions = headline.decisions
+    shown = thresholds if headline.protocol == "validation" else None
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("irmas_dist.evaluation", ""),
         autoescape=True,
@@ -90,64 +101,105 @@ def write_report(
     )
     page = environment.get_template("report.html").render(
         title=title,
-        results=results,
+        headline=headline,
         clips=len(scores.clip_ids),
         groups=len(set(scores.groups)),
         parts=sorted(set(scores.parts)),
         per_clip=float(scores.labels.sum(axis=1).mean()),
-        one_threshold=len(set(thresholds.tolist())) == 1,
-        thresholds_from=thresholds_from,
+        one_threshold=shown is not None and len(set(shown.tolist())) == 1,
+        thresholds_from=thresholds_from if headline.protocol == "validation" else "",
+        meaning=MEANING,
         columns=COLUMNS,
-        rows=_comparison(results, baselines or {}),
+        rows=_comparison(scores, results, baselines or {}),
         silence=1 - float(scores.labels.mean()),
-        instruments=_instruments(scores, thresholds),
+        instruments=_instruments(scores, headline, shown),
+        confusion=_confusion(scores, decisions),
         curves=_training_curves(history),
         by_count=_by_count(scores.labels, decisions),
-        worst=_worst_clips(scores, decisions),
-        facts=_flat(model),
+        by_genre=_by_genre(scores.labels, decisions, genres),
+        worst=_worst_clips(scores, decisions, player),
+        facts=_flat(model or {}),
     )
     with storage.write_whole(location) as stream:
         stream.write(page.encode())
 
 
 def _comparison(
-    results: dict[str, float], baselines: Mapping[str, Mapping[str, float]]
+    scores: Scores,
+    results: Mapping[Protocol, Result],
+    baselines: Mapping[str, Mapping[str, float]],
 ) -> list[dict[str, Any]]:
-    """Return one row per model, ours first, with the best value of each column marked."""
-    everyone = {"This model": results, **baselines}
-    best = {
-        column: max(row[column] for row in everyone.values() if column in row) for column in COLUMNS
-    }
+    """Return one row per protocol, baseline and, on IRMAS's test excerpts, published result."""
+    rows: list[tuple[str, str, Mapping[str, float | None]]] = [
+        ("These scores", protocol, result.metrics) for protocol, result in results.items()
+    ]
+    rows += [(name, protocol_of(name), values) for name, values in baselines.items()]
+    if len(scores.clip_ids) == IRMAS_EXCERPTS and scores.vocabulary == IRMAS:
+        rows += [
+            (
+                work.work,
+                work.protocol or "not stated",
+                {"micro_f1": work.micro_f1, "macro_f1": work.macro_f1, "lrap": work.lrap},
+            )
+            for work in PUBLISHED
+        ]
     return [
-        {
-            "name": name,
-            "values": [
-                {"value": row.get(column), "best": row.get(column) == best[column]}
-                for column in COLUMNS
-            ],
-        }
-        for name, row in everyone.items()
+        {"name": name, "protocol": protocol, "figures": [values.get(key) for key in COLUMNS]}
+        for name, protocol, values in rows
     ]
 
 
-def _instruments(scores: Scores, thresholds: npt.NDArray[np.float32]) -> list[dict[str, Any]]:
-    """Return the metrics of each instrument, each with its precision-recall curve."""
-    rows = metrics.per_instrument(scores.labels, scores.scores, thresholds, scores.vocabulary)
+def _instruments(
+    scores: Scores, result: Result, thresholds: npt.NDArray[np.float32] | None
+) -> list[dict[str, Any]]:
+    """Return the metrics of each instrument, with its curves."""
+    labels, decisions = scores.labels, result.decisions
+    rows = metrics.per_instrument(labels, scores.scores, decisions, scores.vocabulary)
+    bins = reliability(labels, scores.scores)
     return [
         {
             **row,
-            "never": not bool(decide(np.ones(1), row["threshold"])),
+            "interval": result.instrument_intervals[i],
+            "threshold": None if thresholds is None else float(thresholds[i]),
+            "never": not decisions[:, i].any(),
             "curve": Markup(
                 figures.precision_recall_curve(
-                    scores.labels[:, i],
+                    labels[:, i],
                     scores.scores[:, i],
-                    row["threshold"],
+                    decisions[:, i],
                     f"Precision and recall of {row['name']}",
+                )
+            ),
+            "reliability": Markup(
+                figures.reliability_diagram(
+                    bins.clips[:, i],
+                    bins.score[:, i],
+                    bins.frequency[:, i],
+                    f"Calibration of {row['name']}",
                 )
             ),
         }
         for i, row in enumerate(rows)
     ]
+
+
+def _confusion(scores: Scores, decisions: Decisions) -> dict[str, Any]:
+    """Return what was wrongly said where something was missed, a row per instrument."""
+    found = confusion(scores.labels, decisions)
+    most = max(float(found.instead.max()), float(found.usual.max()), 0.01)
+
+    def cells(shares: npt.NDArray[np.float64]) -> list[dict[str, float]]:
+        return [{"share": float(share), "shade": float(share) / most} for share in shares]
+
+    return {
+        "codes": list(zip(scores.vocabulary.codes, scores.vocabulary.names, strict=True)),
+        "rows": [
+            {"name": name, "missed": int(found.missed[i]), "cells": cells(found.instead[i])}
+            for i, name in enumerate(scores.vocabulary.names)
+            if found.missed[i]
+        ],
+        "usual": cells(found.usual),
+    }
 
 
 def _training_curves(history: Sequence[dict[str, Any]]) -> dict[str, Markup]:
@@ -159,31 +211,48 @@ def _training_curves(history: Sequence[dict[str, Any]]) -> dict[str, Markup]:
     return {heading: Markup(curve) for heading, curve in curves.items() if curve is not None}
 
 
-def _by_count(labels: npt.NDArray[np.uint8], decisions: npt.NDArray[np.uint8]) -> Markup:
+def _by_count(labels: npt.NDArray[np.uint8], decisions: Decisions) -> Markup:
     """Draw micro F1 of the clips with one instrument, with two, and so on."""
     per_clip = labels.sum(axis=1)
+    chosen = {f"{count}": per_clip == count for count in np.unique(per_clip)}
+    return _by(chosen, labels, decisions, "instruments", "number of instruments")
+
+
+def _by_genre(
+    labels: npt.NDArray[np.uint8], decisions: Decisions, genres: Sequence[str | None] | None
+) -> Markup | None:
+    """Draw micro F1 of the clips of each genre, or return None where no genre is known."""
+    known = np.array([genre or "" for genre in genres or ()])
+    names = sorted(set(known.tolist()) - {""})
+    if not names:
+        return None
+    return _by({name: known == name for name in names}, labels, decisions, "genre", "genre")
+
+
+def _by(
+    chosen: Mapping[str, npt.NDArray[np.bool_]],
+    labels: npt.NDArray[np.uint8],
+    decisions: Decisions,
+    axis: str,
+    what: str,
+) -> Markup:
+    """Draw micro F1 of several kinds of clips."""
     names, values = [], []
-    for count in np.unique(per_clip):
-        chosen = per_clip == count
-        values.append(metrics.precision_recall_f1(labels[chosen], decisions[chosen], "micro")[2])
-        clips = np.count_nonzero(chosen)
-        names.append(f"{count}\n{clips:,} {'clip' if clips == 1 else 'clips'}")
-    return Markup(
-        figures.bars(
-            names,
-            values,
-            "instruments in the clip",
-            "Micro F1 by number of instruments in the clip",
-        )
-    )
+    for name, clips in chosen.items():
+        values.append(metrics.precision_recall_f1(labels[clips], decisions[clips], "micro")[2])
+        count = np.count_nonzero(clips)
+        names.append(f"{name}\n{count:,} {'clip' if count == 1 else 'clips'}")
+    return Markup(figures.bars(names, values, axis, f"Micro F1 by {what}"))
 
 
-def _worst_clips(scores: Scores, decisions: npt.NDArray[np.uint8]) -> list[dict[str, Any]]:
+def _worst_clips(
+    scores: Scores, decisions: Decisions, player: Callable[[str], str | None] | None
+) -> list[dict[str, Any]]:
     """Return the clips with the most wrong decisions, worst first."""
     wrong = (scores.labels != decisions).sum(axis=1)
     order = sorted(range(len(wrong)), key=lambda clip: (-wrong[clip], scores.clip_ids[clip]))
 
-    def names(present: npt.NDArray[np.uint8]) -> list[str]:
+    def names(present: npt.NDArray[Any]) -> list[str]:
         return [scores.vocabulary.name(code) for code in scores.vocabulary.decode(present)]
 
     return [
@@ -191,6 +260,7 @@ def _worst_clips(scores: Scores, decisions: npt.NDArray[np.uint8]) -> list[dict[
             "clip": scores.clip_ids[clip],
             "right": names(scores.labels[clip] & decisions[clip]),
             "missed": names(scores.labels[clip] & (1 - decisions[clip])),
+            "audio": player(scores.clip_ids[clip]) if player else None,
             "wrong": names((1 - scores.labels[clip]) & decisions[clip]),
         }
         for clip in order[:WORST_CLIPS]

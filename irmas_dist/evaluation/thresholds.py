@@ -4,22 +4,40 @@ An instrument is said when ``score >= threshold``. Scores are float32 from 0 to 
 compared as float32, so that a decision does not depend on whether a score or a threshold
 has been through a file. Clips with equal scores are never told apart.
 
-Thresholds are fitted exactly: F1 changes only between neighbouring distinct scores, so one
-sort visits every decision there is. A fitted threshold lies midway between the two scores
+For F1, thresholds are fitted exactly: it changes only between neighbouring distinct scores, so
+one sort visits every decision there is. A fitted threshold lies midway between the two scores
 it separates; below the smallest score, midway between it and 0. Of thresholds that are
 equally good the highest wins. An instrument that is better never said, such as one that
 never occurs in the clips at hand, gets `NEVER`, which is above every score there can be.
+Whatever else thresholds may be chosen for, `threshold_search` finds them.
 """
 
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field
 
+from irmas_dist.evaluation import objectives
 from irmas_dist.settings import Settings
 
 NEVER = np.nextafter(np.float32(1), np.float32(2))
 """The threshold of an instrument that is never said: the smallest float32 above 1."""
+
+
+ObjectiveName = Literal[
+    "macro_f1",
+    "micro_f1",
+    "macro_f2",
+    "micro_f2",
+    "macro_f05",
+    "micro_f05",
+    "subset_accuracy",
+    "cost",
+]
+"""What thresholds can make as large as possible. F2 counts recall twice as much as precision,
+F0.5 half as much; subset accuracy is the share of clips whose set of instruments is exactly
+right; cost is that of wrong decisions, which is made as small as possible."""
 
 
 class ThresholdSettings(Settings):
@@ -28,8 +46,12 @@ class ThresholdSettings(Settings):
     rule: Literal["global", "per_instrument"] = "per_instrument"
     """One threshold for all instruments, or one for each."""
 
-    objective: Literal["macro_f1", "micro_f1"] = "macro_f1"
+    objective: ObjectiveName = "macro_f1"
     """What the thresholds make as large as possible on the clips they are fitted to."""
+
+    cost_of_missing: float = Field(1.0, gt=0.0)
+    """For the objective ``cost``: what it costs to miss an instrument, where saying one that
+    does not play costs 1."""
 
 
 class OperatingPoints(NamedTuple):
@@ -65,15 +87,23 @@ def fit_thresholds(
 ) -> npt.NDArray[np.float32]:
     """Return the thresholds that are best on these clips, float32, shape (instruments,).
 
-    The optimum is exact for each of the four combinations of rule and objective. Fit on
-    clips that look like those to be scored (as many instruments at once), and never on
-    the clips that a result is reported for.
+    For F1, and for one threshold for all instruments, the optimum is exact. Fit on clips that
+    look like those to be scored (as many instruments at once), and never on the clips that a
+    result is reported for.
 
     Args:
         labels: 0 or 1, shape (clips, instruments).
         scores: Shape (clips, instruments), from 0 to 1.
         settings: What is fitted, and to what end.
     """
+    if settings.objective not in ("macro_f1", "micro_f1"):
+        # Here, because Optuna takes a second to import, and few need it.
+        from irmas_dist.evaluation import threshold_search
+
+        objective = objective_of(settings)
+        if settings.rule == "global":
+            return threshold_search.best_global_threshold(labels, scores, objective)
+        return threshold_search.search_thresholds(labels, scores, objective)
     instruments = labels.shape[1]
     if settings.rule == "global":
         if settings.objective == "micro_f1":
@@ -111,6 +141,20 @@ def operating_points(
         hits=np.insert(hits, 0, 0),
         said=np.insert(last_of_ties + 1, 0, 0),
     )
+
+
+def objective_of(settings: ThresholdSettings) -> objectives.Objective:
+    """Return what thresholds are to make as large as possible, as a function of decisions."""
+    match settings.objective:
+        case "cost":
+            return objectives.cost(settings.cost_of_missing)
+        case "subset_accuracy":
+            return objectives.subset_accuracy
+        case name:
+            average, _, beta = name.partition("_f")
+            return objectives.f_beta(
+                "micro" if average == "micro" else "macro", 0.5 if beta == "05" else float(beta)
+            )
 
 
 def _midway(falling: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -1,28 +1,41 @@
 """The Ray Data pipeline: a manifest to a feature store.
 
-The manifest is cut into pieces of about half an hour of audio. Each piece is one block of a
+What is pending is cut into pieces of at most ten minutes of audio. Each piece is one block of a
 Ray data set; the task that maps it decodes, transforms and writes its own shard, so that no
 spectrogram travels between processes and whatever was finished stays finished.
+
+The driver holds the manifest, and of the store all columns but the spectrograms; a worker holds
+the spectrograms of one shard (some 7 MB), or of one file where that is longer.
 """
 
 import time
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
-import ray
 
 from irmas_dist import storage
 from irmas_dist.corpus import manifest as manifests
 from irmas_dist.errors import IrmasError
 from irmas_dist.features import store
 from irmas_dist.features.logmel import AudioError, LogMelSettings, log_mel
+from irmas_dist.features.plan import AUDIO, Plan, make_plan
 from irmas_dist.instruments import Vocabulary
 from irmas_dist.terminal import progress
 
-SHARD_SECONDS = 1_800.0
-"""Audio in one shard: about 20 MB of features at the default settings."""
+SHARD_SECONDS = 600.0
+"""Most audio in one shard: about 7 MB of features, and under a second of work, at the default
+settings. Short enough for all cores to finish together."""
+
+PIECES_PER_CORE = 4
+"""Pieces that a small corpus is cut into, so that one slow file does not hold up the end."""
+
+MAX_REJECTS = 0.05
+"""Share of unusable files above which something is wrong with more than single files."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +46,9 @@ class ExtractSummary:
         path: The feature store.
         clips: Clips in the store, earlier ones included.
         computed: Clips computed this time.
+        rewritten: Shards of earlier times that were brought in line with the manifest.
         hours: Hours of audio computed this time.
+        bytes: Bytes of features written this time.
         rejects: Number of unusable files by reason.
         seconds: Wall time.
     """
@@ -41,147 +56,268 @@ class ExtractSummary:
     path: str
     clips: int
     computed: int
+    rewritten: int
     hours: float
+    bytes: int
     rejects: dict[str, int]
     seconds: float
 
+    @property
+    def realtime_factor(self) -> float:
+        """Seconds of audio computed in one second."""
+        return self.hours * 3600 / self.seconds
+
 
 def extract(
-    manifest: str, out: str, settings: LogMelSettings, vocabulary: Vocabulary
+    manifest: str,
+    out: str,
+    settings: LogMelSettings,
+    vocabulary: Vocabulary,
+    *,
+    address: str | None = None,
+    max_rejects: float = MAX_REJECTS,
+    retry_rejects: bool = False,
+    shard_seconds: float = SHARD_SECONDS,
 ) -> ExtractSummary:
-    """Compute the features of every clip in a manifest that the store does not have yet.
+    """Bring a feature store in line with a manifest, computing only what it does not have.
+
+    Ray is started, or joined, only when there is a clip to compute.
 
     Args:
         manifest: Path or URL of ``manifest.parquet``.
         out: Path or URL of the feature store; made when it is not there.
         settings: How to compute the spectrograms.
         vocabulary: Instruments, in the order of the labels.
+        address: The Ray to use, as `ray_running` takes it.
+        max_rejects: Share of the manifest's files that may be unusable, 0 to 1.
+        retry_rejects: Whether files that could not be used earlier are tried again though they
+            have not changed since.
+        shard_seconds: Most audio in one shard.
 
     Raises:
-        IrmasError: The manifest cannot be read, ``out`` holds features of other settings,
-            or not a single file could be used.
+        IrmasError: The manifest cannot be read, ``out`` cannot be written or holds features of
+            other settings, or too many files cannot be used. What was finished is kept.
     """
     began = time.monotonic()
-    table = manifests.read_manifest(manifest)
-    print_ = store.fingerprint(settings, vocabulary)
-    storage.make_directory(out)
-    there = store.stored_clips(out, print_)
-    rejects_place = storage.join(out, "rejects.parquet")
-    rejects: dict[str, str] = {}
-    if storage.exists(rejects_place):
-        rejects = {row["clip_id"]: row["problem"] for row in _rows(rejects_place)}
-    rows = table.to_pylist()
-    rejects |= {row["clip_id"]: row["problem"] for row in rows if row["problem"]}
-    pending = [row for row in rows if row["clip_id"] not in there | rejects.keys()]
-
-    cores = ray.cluster_resources().get("CPU", 1)
-    blocks = [pa.Table.from_pylist(piece, manifests.SCHEMA) for piece in _cut(pending, cores)]
-    with progress("extract", len(pending), "clips") as advance:
-        if blocks:
-            # Until all are there again, nobody must take the store for whole.
-            storage.remove(storage.join(out, "features.json"))
-            shards = ray.data.from_arrow(blocks).map_batches(
-                _extract_shard,
-                batch_size=None,
-                batch_format="pyarrow",
-                fn_kwargs={
-                    "out": storage.absolute(out),
-                    "settings": settings,
-                    "vocabulary": vocabulary,
-                },
-            )
-            for row in shards.iter_rows():
-                advance(row["clips"] + len(row["rejects"]))
-                rejects |= {reject["clip_id"]: reject["problem"] for reject in row["rejects"]}
-
-    storage.write_table(
-        rejects_place,
-        pa.Table.from_pylist(
-            [{"clip_id": clip, "problem": why} for clip, why in sorted(rejects.items())],
-            schema=store.REJECTS_SCHEMA,
-        ),
-    )
-    info = _finish(out, table, settings, vocabulary, print_)
-    used = [row for row in pending if row["clip_id"] not in rejects]
+    run = _Run(out, manifests.read_manifest(manifest), settings, vocabulary, max_rejects)
+    whole = None if retry_rejects else run.whole()
+    if whole is None:
+        plan = run.plan(retry_rejects)
+        run.prepare(plan)
+        if plan.pending.num_rows:
+            run.compute(plan.pending, address, shard_seconds)
+        whole = run.finish()
     return ExtractSummary(
         path=out,
-        clips=sum(info.clips.values()),
-        computed=len(used),
-        hours=sum(row["duration_s"] or 0.0 for row in used) / 3600,
-        rejects=dict(Counter(rejects.values())),
+        clips=sum(whole.clips.values()),
+        computed=run.computed,
+        rewritten=run.rewritten,
+        hours=run.audio_s / 3600,
+        bytes=run.bytes,
+        rejects=dict(Counter(run.rejects.column("problem").to_pylist()).most_common()),
         seconds=time.monotonic() - began,
     )
 
 
-def _cut(rows: list[dict[str, Any]], cores: float) -> list[list[dict[str, Any]]]:
-    """Cut rows into pieces of at most `SHARD_SECONDS`, and at least one for each core."""
-    total = sum(row["duration_s"] or 0.0 for row in rows)
-    limit = min(SHARD_SECONDS, max(total / max(cores, 1), 1.0))
-    pieces: list[list[dict[str, Any]]] = []
-    seconds = limit
-    for row in rows:
-        if seconds >= limit:
-            pieces.append([])
-            seconds = 0.0
-        pieces[-1].append(row)
-        seconds += row["duration_s"] or 0.0
-    return pieces
+class _Run:
+    """One extraction: the steps of `extract`, and what they have come to so far."""
+
+    def __init__(
+        self,
+        out: str,
+        manifest: pa.Table,
+        settings: LogMelSettings,
+        vocabulary: Vocabulary,
+        max_rejects: float,
+    ) -> None:
+        self.out = storage.absolute(out)
+        self.manifest = manifest
+        self.manifest_fingerprint = manifests.fingerprint(manifest)
+        self.settings = settings
+        self.vocabulary = vocabulary
+        self.fingerprint = store.fingerprint(settings, vocabulary)
+        self.most_rejects = max_rejects * manifest.num_rows
+        self.rejects_place = storage.join(self.out, store.REJECTS)
+        self.info_place = storage.join(self.out, store.INFO)
+        self.rejects: pa.Table = store.REJECTS_SCHEMA.empty_table()
+        if storage.exists(self.rejects_place):
+            self.rejects = storage.read_table(self.rejects_place)
+        self.computed = self.rewritten = self.bytes = 0
+        self.audio_s = 0.0
+
+    def whole(self) -> store.StoreInfo | None:
+        """Return what the store is, when it is finished and of this manifest."""
+        if not storage.exists(self.info_place):
+            return None
+        info = store.read_info(self.out)
+        self._require_same_settings(info.fingerprint)
+        if info.manifest != self.manifest_fingerprint:
+            return None
+        self._require_few_rejects()
+        return info if set(info.shards) <= set(store.shard_names(self.out)) else None
+
+    def plan(self, retry_rejects: bool) -> Plan:
+        """Compare the manifest with the store."""
+        shards = store.read_shards(self.out, store.shard_names(self.out))
+        for shard in shards:
+            self._require_same_settings(shard.fingerprint)
+        known = store.REJECTS_SCHEMA.empty_table() if retry_rejects else self.rejects
+        return make_plan(self.manifest, shards, known, self.vocabulary)
+
+    def prepare(self, plan: Plan) -> None:
+        """Bring what is there in line with the manifest, before anything is computed."""
+        storage.make_directory(self.out)
+        # Until all are there again, nobody must take the store for whole.
+        storage.remove(self.info_place)
+        storage.remove_partial(self.out)
+        self.rejects = plan.rejects
+        self._write_rejects()
+        self._require_few_rejects()
+        for shard, kept in plan.rewrites:
+            store.rewrite_shard(self.out, shard, kept)
+        self.rewritten = len(plan.rewrites)
+
+    def compute(self, pending: pa.Table, address: str | None, shard_seconds: float) -> None:
+        """Compute clips with Ray Data, and take down what became of them."""
+        # Here, because they take seconds, and a finished store is told without them.
+        import ray
+        import ray.data
+
+        from irmas_dist.runtime import ray_running, require_shared
+
+        durations = pending.column("duration_s").fill_null(0.0).to_numpy()
+        seconds = dict(zip(pending.column("clip_id").to_pylist(), durations, strict=True))
+        self.audio_s = float(durations.sum())
+        with ray_running(address), progress("extract", pending.num_rows, "clips") as advance:
+            require_shared(self.out)
+            ray.data.DataContext.get_current().enable_progress_bars = False
+            cores = ray.cluster_resources().get("CPU", 1)
+            pieces = _cut(pending, durations, shard_seconds, cores)
+            shards = ray.data.from_arrow(pieces).map_batches(
+                _extract_shard,
+                batch_size=None,
+                batch_format="pyarrow",
+                fn_kwargs={
+                    "out": self.out,
+                    "settings": self.settings,
+                    "vocabulary": self.vocabulary,
+                },
+            )
+            try:
+                for row in shards.iter_rows():
+                    if row["failure"]:
+                        raise IrmasError(row["failure"])
+                    self.computed += row["clips"]
+                    self.bytes += row["bytes"]
+                    if row["rejects"]:
+                        bad = pa.Table.from_pylist(row["rejects"], store.REJECTS_SCHEMA)
+                        self.rejects = pa.concat_tables([self.rejects, bad])
+                        self.audio_s -= sum(seconds[one["clip_id"]] for one in row["rejects"])
+                    note = f"{self.rejects.num_rows:,} rejects"
+                    advance(row["clips"] + len(row["rejects"]), note)
+                    self._require_few_rejects()
+            except IrmasError:
+                # On a full disk this fails as well, and says less than what failed first.
+                with suppress(IrmasError):
+                    self._write_rejects()
+                raise
+            self._write_rejects()
+
+    def finish(self) -> store.StoreInfo:
+        """Count what the shards hold and write ``features.json``."""
+        storage.remove_partial(self.out)
+        shards = store.read_shards(self.out, store.shard_names(self.out))
+        # A run that was given up for dead may have written a shard meanwhile.
+        plan = make_plan(self.manifest, shards, self.rejects, self.vocabulary)
+        if plan.rewrites:
+            for shard, kept in plan.rewrites:
+                store.rewrite_shard(self.out, shard, kept)
+            shards = store.read_shards(self.out, store.shard_names(self.out))
+        if plan.pending.num_rows:
+            raise IrmasError(
+                f"{plan.pending.num_rows:,} clips have gone from {self.out} while it was being "
+                "written; run the same command again"
+            )
+        if not shards:
+            raise IrmasError(
+                f"none of the {self.manifest.num_rows} files of the manifest could be used; "
+                f"see {self.rejects_place}"
+            )
+        return store.write_info(
+            self.out, shards, self.settings, self.vocabulary, self.manifest_fingerprint
+        )
+
+    def _write_rejects(self) -> None:
+        storage.write_table(self.rejects_place, self.rejects.sort_by("clip_id"))
+
+    def _require_same_settings(self, fingerprint: str) -> None:
+        if fingerprint != self.fingerprint:
+            raise IrmasError(
+                f"{self.out} holds features of other settings (fingerprint {fingerprint}, "
+                f"these settings have {self.fingerprint}); choose another directory"
+            )
+
+    def _require_few_rejects(self) -> None:
+        bad, all_ = self.rejects.num_rows, self.manifest.num_rows
+        if bad > self.most_rejects:
+            commonest = Counter(self.rejects.column("problem").to_pylist()).most_common(1)[0][0]
+            raise IrmasError(
+                f"{bad:,} of {all_:,} files cannot be used, more than the "
+                f"{self.most_rejects / all_:.1%} that --max-rejects allows, most often: "
+                f"{commonest}; see {self.rejects_place}"
+            )
+
+
+def _cut(
+    pending: pa.Table, durations: np.ndarray, shard_seconds: float, cores: float
+) -> list[pa.Table]:
+    """Cut rows into pieces of equal duration, `shard_seconds` at most but for longer files."""
+    total = float(durations.sum())
+    enough = min(int(PIECES_PER_CORE * cores), pending.num_rows)
+    count = max(int(np.ceil(total / shard_seconds)), enough, 1)
+    before = np.cumsum(durations) - durations
+    piece = (before * count / total).astype(np.int64) if total else np.arange(len(durations))
+    bounds = np.flatnonzero(np.diff(piece, prepend=-1, append=-2))
+    # Copies: of a slice, the whole table would be sent.
+    return [pending.take(pa.array(np.arange(low, high))) for low, high in pairwise(bounds)]
 
 
 def _extract_shard(
     block: pa.Table, out: str, settings: LogMelSettings, vocabulary: Vocabulary
 ) -> pa.Table:
-    """Compute one block of the manifest, write it as a shard, and tell what became of it."""
-    rows, rejects = [], []
+    """Compute one block of the manifest, write it as a shard, and tell what became of it.
+
+    A target that cannot be written is told, not raised: Ray would wrap it in its own traceback.
+    """
+    rows: list[dict[str, Any]] = []
+    rejects: list[dict[str, Any]] = []
     for clip in block.to_pylist():
         try:
             mel = log_mel(clip["path"], settings)
-            labels = vocabulary.encode(clip["instruments"])
-        except IrmasError as error:
+        except AudioError as error:
             # Only what is wrong with this one file: the others of the block must not suffer.
-            problem = str(error) if isinstance(error, AudioError) else f"labels: {error}"
-            rejects.append({"clip_id": clip["clip_id"], "problem": problem})
+            rejects.append(
+                {
+                    "clip_id": clip["clip_id"],
+                    "md5": clip["md5"],
+                    "problem": str(error),
+                    "found_in": AUDIO,
+                }
+            )
         else:
+            labels = vocabulary.encode(clip["instruments"])
             rows.append({**clip, "labels": labels, "logmel": mel})
+    size, failure = 0, None
     if rows:
-        store.write_shard(out, rows, store.fingerprint(settings, vocabulary), settings.bands)
+        try:
+            size = store.write_shard(out, rows, store.fingerprint(settings, vocabulary))
+        except IrmasError as error:
+            failure = str(error)
     return pa.table(
         {
             "clips": pa.array([len(rows)], pa.int64()),
+            "bytes": pa.array([size], pa.int64()),
             "rejects": pa.array([rejects], pa.list_(pa.struct(list(store.REJECTS_SCHEMA)))),
+            "failure": pa.array([failure], pa.string()),
         }
     )
-
-
-def _finish(
-    out: str, table: pa.Table, settings: LogMelSettings, vocabulary: Vocabulary, print_: str
-) -> store.StoreInfo:
-    """Count what the shards hold and write ``features.json``."""
-    clips: Counter[str] = Counter()
-    frames = 0
-    for name in store.shard_names(out):
-        shard = storage.read_table(storage.join(out, name), ["part", "frames"])
-        clips.update(shard.column("part").to_pylist())
-        frames += sum(shard.column("frames").to_pylist())
-    if not clips:
-        raise IrmasError(
-            f"none of the {table.num_rows} files of the manifest could be used; "
-            f"see {storage.join(out, 'rejects.parquet')}"
-        )
-    mean, std = store.band_statistics(out, settings.bands)
-    info = store.StoreInfo(
-        settings=settings,
-        vocabulary=vocabulary,
-        fingerprint=print_,
-        manifest=manifests.fingerprint(table),
-        clips=dict(clips),
-        frames=frames,
-        mean=mean,
-        std=std,
-    )
-    store.write_info(out, info)
-    return info
-
-
-def _rows(place: str) -> list[dict[str, Any]]:
-    return list(storage.read_table(place).to_pylist())

@@ -1,181 +1,214 @@
 """The front end: audio in any format to a log-mel spectrogram.
 
-Decode with libsndfile, average the channels, resample with soxr at high quality, divide
-by the peak, frame with zero padding, FFT, power, mel bands, natural logarithm. The same
-numbers as librosa's ``melspectrogram(center=True, pad_mode="constant")``, several times faster.
+Decode with libsndfile, mix the channels down, resample with soxr at high quality, divide by
+the peak, frame with zero padding, FFT, power, mel bands, logarithm. The same numbers as
+librosa's ``melspectrogram(center=True, pad_mode="constant")``, several times faster: samples stay
+16-bit until the channels are one, mel filters are sparse, nothing is copied to be transposed,
+and freed memory is kept. All of it is numpy, scipy and soxr: torch is no quicker on the whole,
+and its import would cost every worker process as much as two thousand clips.
+
+Files of more than some 20 s are decoded, resampled and transformed block by block, so that
+memory does not grow with them but for the result.
 """
 
-import os
-from functools import lru_cache
+from collections.abc import Iterator
+from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
-import soundfile
+import scipy.fft
 import soxr
-import torch
-import torchaudio
-from pydantic import Field, model_validator
 
-from irmas_dist import storage
-from irmas_dist.errors import IrmasError
-from irmas_dist.settings import Settings
+from irmas_dist.features.audio import (
+    AudioError,
+    Float32,
+    Samples,
+    Source,
+    joined,
+    open_audio,
+    read_audio,
+    read_blocks,
+    to_mono,
+)
+from irmas_dist.features.mel import kernels
+from irmas_dist.features.settings import LogMelSettings
 
-Float16 = npt.NDArray[np.float16]
-Float32 = npt.NDArray[np.float32]
-Samples = npt.NDArray[np.int16] | Float32
+__all__ = ["AudioError", "LogMel", "LogMelSettings", "Samples", "log_mel", "log_mel_blocks"]
+__all__ += ["read_audio"]
 
-BLOCK_FRAMES = 4096
-"""Frames transformed at once: 16 MB at 1,024 samples a frame, whatever the file's length."""
+LogMel = npt.NDArray[np.float16] | Float32
 
+WINDOWED_SAMPLES = 2**20
+"""Samples in the frames that are transformed at once: 4 MB, and as much for their spectra."""
 
-class LogMelSettings(Settings):
-    """Settings of the log-mel spectrogram; the defaults are those of Han et al. (2016)."""
-
-    sample_rate: int = Field(22_050, ge=1_000, le=192_000)
-    """Rate to which audio is resampled, in Hz."""
-    n_fft: int = Field(1_024, ge=16, le=65_536)
-    """Length of a frame and of its FFT, in samples."""
-    hop_length: int = Field(512, ge=1)
-    """Samples from one frame to the next."""
-    bands: int = Field(128, ge=8, le=1_024)
-    """Number of mel bands."""
-    fmin: float = Field(0.0, ge=0.0)
-    """Lower edge of the lowest band, in Hz."""
-    fmax: float | None = Field(None, gt=0.0)
-    """Upper edge of the highest band, in Hz; none means half the sample rate."""
-    floor: float = Field(1e-8, gt=0.0)
-    """Mel power below this is raised to it before the logarithm."""
-    peak_normalise: bool = True
-    """Whether a clip is divided by its largest absolute sample after resampling."""
-
-    @model_validator(mode="after")
-    def _in_range(self) -> "LogMelSettings":
-        top = self.fmax or self.sample_rate / 2
-        if not self.fmin < top <= self.sample_rate / 2:
-            raise ValueError(
-                f"fmin {self.fmin:g} Hz and fmax {top:g} Hz must be in order "
-                f"and at most half the sample rate, {self.sample_rate / 2:g} Hz"
-            )
-        if self.hop_length > self.n_fft:
-            raise ValueError(f"hop_length {self.hop_length} exceeds n_fft {self.n_fft}")
-        return self
-
-    @property
-    def frames_per_second(self) -> float:
-        """Frames in one second of audio."""
-        return self.sample_rate / self.hop_length
-
-    @property
-    def log_floor(self) -> float:
-        """The smallest value in a spectrogram: the natural logarithm of ``floor``."""
-        return float(np.log(self.floor))
-
-
-class AudioError(IrmasError):
-    """A file or array that holds no usable audio; the message says why."""
-
-
-def read_audio(path: str | os.PathLike[str]) -> tuple[Samples, int]:
-    """Decode an audio file.
-
-    Args:
-        path: Path or URL of a file in any format that libsndfile reads.
-
-    Returns:
-        Samples of shape (samples, channels), and their rate in Hz. 16-bit files stay int16:
-        converting is cheaper once the channels are averaged.
-
-    Raises:
-        AudioError: The file is missing, empty or not audio.
-    """
-    try:
-        if storage.is_url(path):
-            filesystem, inner = storage.resolve(path)
-            source = filesystem.open_input_file(inner)
-        else:
-            source = os.fspath(path)
-        with soundfile.SoundFile(source) as file:
-            dtype = "int16" if file.subtype in ("PCM_16", "PCM_S8", "PCM_U8") else "float32"
-            return file.read(dtype=dtype, always_2d=True), file.samplerate
-    except (soundfile.LibsndfileError, OSError, RuntimeError) as error:
-        if not storage.exists(path):
-            raise AudioError("no such file") from error
-        reason = str(error).splitlines()[0].removeprefix(f"Error opening {path!r}: ")
-        raise AudioError(f"cannot be decoded: {reason}") from error
+# glibc hands freed memory back to the system at once, and every clip would fetch it anew, page
+# by page, for a third of its time. Having freed a block of almost 32 MB, it keeps 64 MB.
+np.empty(2**25 - 2**13, np.uint8)
 
 
 def log_mel(
-    audio: str | os.PathLike[str] | Samples,
-    settings: LogMelSettings,
-    sample_rate: int | None = None,
-) -> Float16:
-    """Return the log-mel spectrogram of a file or an array.
+    audio: Source | Samples, settings: LogMelSettings, sample_rate: int | None = None
+) -> LogMel:
+    """Return the log-mel spectrogram of a file, a stream or an array.
 
     Args:
-        audio: Path or URL of an audio file, or samples of shape (samples,) or
-            (samples, channels), int16 or float32 in [-1, 1].
+        audio: Path or URL of an audio file, a binary stream, or samples of shape (samples,) or
+            (samples, channels), int16 or float32 with full scale at 1. Float samples beyond 1
+            are kept as they are: nothing is clipped, here or after resampling.
         settings: What to compute.
         sample_rate: Rate of the samples in Hz; only for arrays, which need it.
 
     Returns:
-        Natural logarithm of mel power, shape (bands, frames), with
-        ``frames = 1 + resampled samples // hop_length``.
+        Logarithm of mel power, shape (bands, frames), where ``frames`` is
+        ``1 + samples // hop_length`` (for an even ``n_fft``) with
+        ``samples = ceil(seconds * settings.sample_rate)``. Besides the result and about 60 MB, as
+        much memory as the result takes as float32 is needed while a long file is under way.
 
     Raises:
-        AudioError: The audio cannot be decoded, is empty, or holds NaN or infinite samples.
+        AudioError: The audio cannot be decoded, is empty or cut short, or holds NaN or infinite
+            samples.
     """
     if isinstance(audio, np.ndarray):
         if sample_rate is None:
             raise AudioError("an array of samples needs its sample rate")
-        samples = audio
-    else:
-        samples, sample_rate = read_audio(audio)
-    return _spectrogram(_prepare(samples, sample_rate, settings), settings)
+        if len(audio) == 0:
+            raise AudioError("holds no samples")
+        return _log_mel(iter([audio]), sample_rate, settings)
+    with open_audio(audio) as file:
+        return _log_mel(read_blocks(file), file.samplerate, settings)
 
 
-def _prepare(samples: Samples, sample_rate: int, settings: LogMelSettings) -> Float32:
-    """Mono, at the settings' rate, peak-normalised: shape (samples,)."""
-    if samples.shape[0] == 0:
-        raise AudioError("holds no samples")
-    full_scale = 32_768.0 if samples.dtype == np.int16 else 1.0
-    if samples.ndim == 2:
-        # One matrix-vector product: a mean over interleaved channels is several times slower.
-        weights = np.full(samples.shape[1], 1 / (samples.shape[1] * full_scale), np.float32)
-        mono = samples.astype(np.float32, copy=False) @ weights
-    else:
-        mono = samples.astype(np.float32) / np.float32(full_scale)
-    if not np.isfinite(mono).all():
-        raise AudioError("holds NaN or infinite samples")
-    if sample_rate != settings.sample_rate:
-        mono = soxr.resample(mono, sample_rate, settings.sample_rate, quality="HQ")
-    if settings.peak_normalise and mono.size and (peak := np.abs(mono).max()) > 0:
-        mono = mono / peak
-    return np.asarray(mono, np.float32)
+def log_mel_blocks(source: Source, settings: LogMelSettings) -> Iterator[LogMel]:
+    """Yield the log-mel spectrogram of a file or stream of any length, piece by piece.
+
+    Memory is bounded by about 60 MB, whatever the length. With ``peak_normalise``, every
+    piece is divided by the largest sample so far, since nobody knows what is to come: the
+    pieces are those of `log_mel` from the loudest one on.
+
+    Args:
+        source: Path or URL of an audio file, or a binary stream such as ``sys.stdin.buffer``.
+        settings: What to compute; always by the fast path.
+
+    Yields:
+        Arrays of shape (bands, frames), with at least one frame each.
+
+    Raises:
+        AudioError: As `log_mel` does, when it comes to the place.
+    """
+    with open_audio(source) as file:
+        for mel, _ in _mel_blocks(read_blocks(file), file.samplerate, settings):
+            yield _logarithm(mel, settings)
 
 
-def _spectrogram(mono: Float32, settings: LogMelSettings) -> Float16:
-    window, filters = _kernels(settings)
-    half = settings.n_fft // 2
-    padded = torch.nn.functional.pad(torch.from_numpy(mono), (half, half))
-    frames = padded.unfold(0, settings.n_fft, settings.hop_length)
-    blocks = [
-        torch.view_as_real(torch.fft.rfft(block * window)).square().sum(-1) @ filters
-        for block in frames.split(BLOCK_FRAMES)
-    ]
-    mel = torch.cat(blocks).clamp_(min=settings.floor).log_().to(torch.float16)
-    return mel.T.contiguous().numpy()
+def _log_mel(blocks: Iterator[Samples], rate: int, settings: LogMelSettings) -> LogMel:
+    if settings.backend == "librosa":
+        # Imported by those alone who ask for it: librosa takes seconds.
+        from irmas_dist.features.reference import mel_by_librosa
 
-
-@lru_cache(maxsize=8)
-def _kernels(settings: LogMelSettings) -> tuple[torch.Tensor, torch.Tensor]:
-    """Hann window, shape (n_fft,), and mel filters, shape (n_fft // 2 + 1, bands)."""
-    filters = torchaudio.functional.melscale_fbanks(
-        n_freqs=settings.n_fft // 2 + 1,
-        f_min=settings.fmin,
-        f_max=settings.fmax or settings.sample_rate / 2,
-        n_mels=settings.bands,
-        sample_rate=settings.sample_rate,
-        norm="slaney",
-        mel_scale="slaney",
+        return _logarithm(mel_by_librosa(joined(blocks), rate, settings), settings)
+    parts = list(_mel_blocks(blocks, rate, settings))
+    if len(parts) == 1:
+        return _logarithm(parts[0][0], settings)
+    loudest = parts[-1][1]
+    result: LogMel = np.empty(
+        (settings.bands, sum(mel.shape[1] for mel, _ in parts)), settings.dtype
     )
-    return torch.hann_window(settings.n_fft), filters
+    at = result.shape[1]
+    while parts:  # from the end, so that each part is freed as soon as it is in the result
+        mel, peak = parts.pop()
+        mel *= np.float32((peak / loudest) ** settings.power)
+        at -= mel.shape[1]
+        result[:, at : at + mel.shape[1]] = _logarithm(mel, settings)
+    return result
+
+
+def _logarithm(mel: Float32, settings: LogMelSettings) -> LogMel:
+    """Mel values to what is stored; overwrites them."""
+    np.maximum(mel, np.float32(settings.floor), out=mel)
+    np.log(mel, out=mel)
+    if settings.log_scale != 1:
+        mel *= np.float32(settings.log_scale)
+    return mel.astype(settings.dtype, copy=False)
+
+
+def _mel_blocks(
+    blocks: Iterator[Samples], rate: int, settings: LogMelSettings
+) -> Iterator[tuple[Float32, float]]:
+    """Mel values, shape (bands, frames), and the peak so far that they are relative to."""
+    window, filters = kernels(settings)
+    size, hop = settings.n_fft, settings.hop_length
+    at_once = max(WINDOWED_SAMPLES // size, 1)
+    peak = 0.0
+    waiting = np.zeros(0, np.float32)
+    mono = (to_mono(block, settings.downmix) for block in blocks)
+    for block in _padded(_resampled(mono, rate, settings), size // 2):
+        if settings.peak_normalise and block.size:
+            peak = max(peak, float(block.max()), -float(block.min()))
+        scaled = window * np.float32(1 / peak) if peak else window
+        waiting = np.concatenate([waiting, block]) if waiting.size else block
+        count = max((len(waiting) - size) // hop + 1, 0)
+        for first in range(0, count, at_once):
+            # As as_strided does it, in a tenth of the time.
+            frames = np.ndarray(
+                (min(at_once, count - first), size),
+                np.float32,
+                waiting[first * hop :],
+                strides=(hop * waiting.itemsize, waiting.itemsize),
+            )
+            yield filters @ _spectrum(frames * scaled, settings.power), peak or 1.0
+        waiting = waiting[count * hop :]
+
+
+def _spectrum(frames: Float32, power: float) -> Float32:
+    """Magnitude to the given power of frames of shape (frames, n_fft), (bins, frames)."""
+    spectrum = scipy.fft.rfft(frames.T, axis=0)
+    parts = spectrum.view(np.float32)
+    parts *= parts
+    squares: Float32 = parts[:, ::2] + parts[:, 1::2]
+    if power == 1:
+        return np.sqrt(squares, out=squares)
+    return squares if power == 2 else squares ** np.float32(power / 2)
+
+
+def _resampled(blocks: Iterator[Float32], rate: int, settings: LogMelSettings) -> Iterator[Float32]:
+    """The blocks at another rate, ``ceil(samples * ratio)`` samples in all, as librosa counts."""
+    target = settings.sample_rate
+    if rate == target:
+        yield from blocks
+        return
+    first, second = next(blocks), next(blocks, None)
+    if second is None:
+        # Somewhat quicker in one go.
+        whole = soxr.resample(first, rate, target, quality="HQ")
+        yield _of_length(whole, _ceil(len(first), rate, target))
+        return
+    stream = soxr.ResampleStream(rate, target, 1, dtype="float32", quality="HQ")
+    taken = given = 0
+    for block in chain([first, second], blocks):
+        made = stream.resample_chunk(block)
+        taken += len(block)
+        given += len(made)
+        yield made
+    rest = stream.resample_chunk(np.zeros(0, np.float32), last=True)
+    yield _of_length(rest, _ceil(taken, rate, target) - given)
+
+
+def _padded(blocks: Iterator[Float32], margin: int) -> Iterator[Float32]:
+    """The blocks with zeros before the first and after the last one."""
+    zeros = np.zeros(margin, np.float32)
+    held = [zeros, next(blocks)]
+    for block in blocks:
+        yield np.concatenate(held)
+        held = [block]
+    yield np.concatenate([*held, zeros])
+
+
+def _ceil(samples: int, rate: int, target: int) -> int:
+    return int(np.ceil(samples * (target / rate)))
+
+
+def _of_length(samples: Float32, length: int) -> Float32:
+    """Cut off or pad with zeros what rounding adds or leaves out."""
+    return (
+        np.pad(samples, (0, length - len(samples))) if length > len(samples) else samples[:length]
+    )

@@ -1,12 +1,16 @@
 """The feature store: Parquet shards of log-mel spectrograms, and what was measured of them.
 
-One row per clip; ``logmel`` is float16, bands × frames in row-major order. A shard is named by
-the clips in it, carries the fingerprint of the settings that made it, and appears whole or not
-at all, so that an interrupted extraction leaves nothing that could be mistaken for more.
+One row per clip; ``logmel`` is bands × frames in row-major order, of the type that was computed.
+A shard is named by the clips that it was made of, carries the fingerprint of the settings, and
+appears whole or not at all. ``features.json`` is written last and names the shards that belong to
+the store: what a process that was given up for dead may still leave is none of it.
 """
 
 import hashlib
 import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +18,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from irmas_dist import storage
 from irmas_dist.corpus.manifest import TRAINING
@@ -22,22 +25,59 @@ from irmas_dist.errors import IrmasError
 from irmas_dist.features.logmel import LogMelSettings
 from irmas_dist.instruments import Vocabulary
 
-FORMAT = 1
+FORMAT = 2
 """Format number of the store; part of every fingerprint."""
 
 SHARD_SCHEMA = pa.schema(
     [
         pa.field("clip_id", pa.string()),
+        pa.field("md5", pa.string()),
         pa.field("part", pa.string()),
         pa.field("group", pa.string()),
         pa.field("labels", pa.list_(pa.uint8())),
         pa.field("frames", pa.int32()),
-        pa.field("logmel", pa.list_(pa.float16())),
     ]
 )
-REJECTS_SCHEMA = pa.schema([pa.field("clip_id", pa.string()), pa.field("problem", pa.string())])
+"""Columns of a shard beside ``logmel``, a list of float16 or float32. ``md5`` is that of the
+audio file: a clip whose file has changed is computed again."""
+
+REJECTS_SCHEMA = pa.schema(
+    [
+        pa.field("clip_id", pa.string()),
+        pa.field("md5", pa.string()),
+        pa.field("problem", pa.string()),
+        pa.field("found_in", pa.string()),
+    ]
+)
+"""Columns of ``rejects.parquet``. ``found_in`` is what the problem was found in: the manifest,
+the labels or the audio."""
+
+INFO = "features.json"
+REJECTS = "rejects.parquet"
+
+READERS = 16
+"""Shards that are looked into at once: from an object store, each answer takes its time."""
 
 _META = b"irmas_dist"
+
+
+@dataclass(frozen=True)
+class Shard:
+    """What a shard holds, but for the spectrograms.
+
+    Attributes:
+        name: File name.
+        fingerprint: Digest of the settings that made it.
+        training_frames: Number of frames of its training clips.
+        moments: Their sum and their sum of squares by band, shape (2, bands).
+        clips: Its clips, with the columns of `SHARD_SCHEMA`.
+    """
+
+    name: str
+    fingerprint: str
+    training_frames: int
+    moments: npt.NDArray[np.float64]
+    clips: pa.Table
 
 
 @dataclass(frozen=True)
@@ -51,6 +91,7 @@ class StoreInfo:
         manifest: Fingerprint of the manifest that was extracted.
         clips: Number of clips by part.
         frames: Number of frames in all.
+        shards: File names of the shards that make up the store, sorted.
         mean: Per-band mean over the frames of the training clips, shape (bands,).
         std: Per-band standard deviation over the same, shape (bands,).
     """
@@ -61,6 +102,7 @@ class StoreInfo:
     manifest: str
     clips: dict[str, int]
     frames: int
+    shards: list[str]
     mean: list[float]
     std: list[float]
 
@@ -71,45 +113,86 @@ def fingerprint(settings: LogMelSettings, vocabulary: Vocabulary) -> str:
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
-def write_shard(location: str, rows: list[dict[str, Any]], print_: str, bands: int) -> None:
+def write_shard(location: str, rows: Sequence[dict[str, Any]], print_: str) -> int:
     """Write clips as one shard named by their identities.
 
     Args:
         location: Directory of the store.
         rows: One dict per clip with the columns of a shard; ``logmel`` has shape (bands, frames).
         print_: Fingerprint of the settings.
-        bands: Number of mel bands.
+
+    Returns:
+        Size of the file in bytes.
     """
-    total = np.zeros((2, bands))
-    frames = 0
-    for row in rows:
-        if row["part"] == TRAINING:
-            mel = row["logmel"].astype(np.float64)
-            total += mel.sum(axis=1), np.square(mel).sum(axis=1)
-            frames += mel.shape[1]
+    digest = hashlib.sha256("\n".join(f"{row['clip_id']} {row['md5']}" for row in rows).encode())
+    return _write(location, f"part-{digest.hexdigest()[:16]}.parquet", rows, print_)
+
+
+def rewrite_shard(location: str, shard: Shard, kept: pa.Table) -> None:
+    """Replace a shard by some of its clips, with other labels, part and group.
+
+    Args:
+        location: Directory of the store.
+        shard: The shard.
+        kept: The clips that stay, with ``row`` (their place in the shard), ``part``, ``group``
+            and ``labels``; when there are none, the shard is deleted.
+    """
+    place = storage.join(location, shard.name)
+    if not kept.num_rows:
+        storage.remove(place)
+        return
+    stored = storage.read_table(place).take(kept.column("row"))
+    rows = [
+        {**row, "clip_id": clip, "md5": md5, "logmel": mel.values.to_numpy().reshape(-1, frames)}
+        for row, clip, md5, mel, frames in zip(
+            kept.to_pylist(),
+            stored.column("clip_id").to_pylist(),
+            stored.column("md5").to_pylist(),
+            stored.column("logmel"),
+            stored.column("frames").to_pylist(),
+            strict=True,
+        )
+    ]
+    # Under its name, so that no clip is ever in two shards.
+    _write(location, shard.name, rows, shard.fingerprint)
+
+
+def _write(location: str, name: str, rows: Sequence[dict[str, Any]], print_: str) -> int:
+    mels = [row["logmel"] for row in rows]
+    training = [row["logmel"] for row in rows if row["part"] == TRAINING]
+    moments = sum((_moments(mel) for mel in training), np.zeros((2, len(mels[0]))))
     meta = {
         "fingerprint": print_,
-        "training_frames": frames,
-        "sum": total[0].tolist(),
-        "sum_of_squares": total[1].tolist(),
+        "training_frames": sum(mel.shape[1] for mel in training),
+        "moments": moments.tolist(),
     }
-    columns: dict[str, Any] = {
-        name: [row[name] for row in rows] for name in ("clip_id", "part", "group", "labels")
+    columns = {
+        field.name: pa.array([row[field.name] for row in rows], field.type)
+        for field in SHARD_SCHEMA
+        if field.name != "frames"
     }
-    columns["frames"] = [row["logmel"].shape[1] for row in rows]
-    offsets = np.cumsum([0] + [row["logmel"].size for row in rows])
-    values = np.concatenate([row["logmel"].ravel() for row in rows])
+    columns["frames"] = pa.array([mel.shape[1] for mel in mels], pa.int32())
+    offsets = np.cumsum([0] + [mel.size for mel in mels])
+    values = np.concatenate([mel.ravel() for mel in mels])
     columns["logmel"] = pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(values))
-    table = pa.table(columns, schema=SHARD_SCHEMA.with_metadata({_META: json.dumps(meta)}))
-    digest = hashlib.sha256("\n".join(columns["clip_id"]).encode()).hexdigest()[:16]
+    table = pa.table(columns).replace_schema_metadata({_META: json.dumps(meta)})
+    place = storage.join(location, name)
     # Log-mels hardly compress, and dictionaries of them would only cost time.
-    storage.write_table(
-        storage.join(location, f"part-{digest}.parquet"), table, use_dictionary=False
-    )
+    storage.write_table(place, table, use_dictionary=False)
+    return storage.size(place)
+
+
+def _moments(mel: npt.NDArray[np.generic]) -> npt.NDArray[np.float64]:
+    """Sum and sum of squares by band, shape (2, bands), some frames at a time."""
+    total = np.zeros((2, len(mel)))
+    for low in range(0, mel.shape[1], 4_096):
+        frames = mel[:, low : low + 4_096].astype(np.float64)
+        total += frames.sum(axis=1), np.einsum("bf,bf->b", frames, frames)
+    return total
 
 
 def shard_names(location: str) -> list[str]:
-    """Return the file names of the whole shards in a store, sorted."""
+    """Return the file names of the whole shards in a directory, sorted."""
     return [
         name
         for name in storage.list_files(location)
@@ -117,41 +200,57 @@ def shard_names(location: str) -> list[str]:
     ]
 
 
-def stored_clips(location: str, print_: str) -> set[str]:
-    """Return the identities of the clips that are in a store already.
+def read_shards(location: str, names: Iterable[str]) -> list[Shard]:
+    """Look into shards, in the order of their names; spectrograms are not read."""
+    with ThreadPoolExecutor(READERS) as pool:
+        return list(pool.map(lambda name: _read_shard(location, name), sorted(names)))
 
-    Raises:
-        IrmasError: The store was made with other settings.
+
+def _read_shard(location: str, name: str) -> Shard:
+    clips = storage.read_table(storage.join(location, name), SHARD_SCHEMA.names)
+    meta = json.loads(clips.schema.metadata[_META])
+    return Shard(
+        name=name,
+        fingerprint=meta["fingerprint"],
+        training_frames=meta["training_frames"],
+        moments=np.array(meta["moments"]),
+        clips=clips.replace_schema_metadata(),
+    )
+
+
+def write_info(
+    location: str,
+    shards: Sequence[Shard],
+    settings: LogMelSettings,
+    vocabulary: Vocabulary,
+    manifest: str,
+) -> StoreInfo:
+    """Write ``features.json``: from then on the store can be read.
+
+    Args:
+        location: Directory of the store.
+        shards: All of the store, at least one; no clip may be in two of them.
+        settings: How the spectrograms were made.
+        vocabulary: Instruments, in the order of the labels.
+        manifest: Fingerprint of the manifest that was extracted.
     """
-    clips: set[str] = set()
-    for name in shard_names(location):
-        meta = _shard_meta(location, name)
-        if meta["fingerprint"] != print_:
-            raise IrmasError(
-                f"{location} holds features of other settings (fingerprint {meta['fingerprint']}, "
-                f"these settings have {print_}); choose another directory"
-            )
-        ids = storage.read_table(storage.join(location, name), ["clip_id"]).column("clip_id")
-        clips.update(ids.to_pylist())
-    return clips
-
-
-def band_statistics(location: str, bands: int) -> tuple[list[float], list[float]]:
-    """Return the per-band mean and standard deviation over all training frames of a store."""
-    total = np.zeros((2, bands))
-    frames = 0
-    for name in shard_names(location):
-        meta = _shard_meta(location, name)
-        total += meta["sum"], meta["sum_of_squares"]
-        frames += meta["training_frames"]
+    frames = sum(shard.training_frames for shard in shards)
+    total = np.sum([shard.moments for shard in shards], axis=0)
     mean, square = total / max(frames, 1)
     # A band that never moves would otherwise be divided by zero.
-    std = np.sqrt(np.maximum(square - mean**2, 1e-6)) if frames else np.ones(bands)
-    return mean.tolist(), std.tolist()
-
-
-def write_info(location: str, info: StoreInfo) -> None:
-    """Write ``features.json``: from then on the store can be read."""
+    std = np.sqrt(np.maximum(square - mean**2, 1e-6)) if frames else np.ones(len(mean))
+    clips = Counter(part for shard in shards for part in shard.clips.column("part").to_pylist())
+    info = StoreInfo(
+        settings=settings,
+        vocabulary=vocabulary,
+        fingerprint=fingerprint(settings, vocabulary),
+        manifest=manifest,
+        clips=dict(clips),
+        frames=sum(pc.sum(shard.clips.column("frames")).as_py() for shard in shards),
+        shards=[shard.name for shard in shards],
+        mean=mean.tolist(),
+        std=std.tolist(),
+    )
     content = {
         "format": FORMAT,
         "fingerprint": info.fingerprint,
@@ -160,10 +259,12 @@ def write_info(location: str, info: StoreInfo) -> None:
         "instruments": dict(zip(info.vocabulary.codes, info.vocabulary.names, strict=True)),
         "clips": info.clips,
         "frames": info.frames,
+        "shards": info.shards,
         "mean": info.mean,
         "std": info.std,
     }
-    storage.write_json(storage.join(location, "features.json"), content)
+    storage.write_json(storage.join(location, INFO), content)
+    return info
 
 
 def read_info(location: str) -> StoreInfo:
@@ -172,12 +273,15 @@ def read_info(location: str) -> StoreInfo:
     Raises:
         IrmasError: There is no finished store at ``location``, or one of another format.
     """
-    place = storage.join(location, "features.json")
+    place = storage.join(location, INFO)
     if not storage.exists(place):
         raise IrmasError(f"{location} is not a finished feature store; make one: irmas extract")
     content = storage.read_json(place)
     if content.get("format") != FORMAT:
-        raise IrmasError(f"{place} has format {content.get('format')}, this version reads {FORMAT}")
+        raise IrmasError(
+            f"{place} has format {content.get('format')}, this version reads {FORMAT}; "
+            "extract again into another directory"
+        )
     return StoreInfo(
         settings=LogMelSettings(**content["settings"]),
         vocabulary=Vocabulary.of(content["instruments"]),
@@ -185,90 +289,7 @@ def read_info(location: str) -> StoreInfo:
         manifest=content["manifest"],
         clips=content["clips"],
         frames=content["frames"],
+        shards=content["shards"],
         mean=content["mean"],
         std=content["std"],
     )
-
-
-@dataclass(frozen=True)
-class Clips:
-    """Clips held in memory: all frames in one array, and where each clip lies in it.
-
-    A selection shares the array of frames with what it was selected from.
-
-    Attributes:
-        frames: Log-mel frames of all clips, float16, shape (all frames, bands).
-        starts: First frame of each clip, int64, shape (clips,).
-        lengths: Frames of each clip, int64, shape (clips,).
-        labels: Multi-hot labels, uint8, shape (clips, instruments).
-        clip_ids: Identity of each clip.
-        parts: Part of each clip: training or testing.
-        groups: Group of each clip.
-    """
-
-    frames: npt.NDArray[np.float16]
-    starts: npt.NDArray[np.int64]
-    lengths: npt.NDArray[np.int64]
-    labels: npt.NDArray[np.uint8]
-    clip_ids: list[str]
-    parts: list[str]
-    groups: list[str]
-
-    def __len__(self) -> int:
-        return len(self.clip_ids)
-
-    def select(self, indices: npt.NDArray[np.int64] | list[int]) -> "Clips":
-        """Return the clips at ``indices``, in that order."""
-        indices = np.asarray(indices, np.int64)
-        return Clips(
-            frames=self.frames,
-            starts=self.starts[indices],
-            lengths=self.lengths[indices],
-            labels=self.labels[indices],
-            clip_ids=[self.clip_ids[i] for i in indices],
-            parts=[self.parts[i] for i in indices],
-            groups=[self.groups[i] for i in indices],
-        )
-
-
-def read_clips(location: str, part: str) -> Clips:
-    """Read all clips of one part of a store into memory, in order of their identity.
-
-    Raises:
-        IrmasError: The store is not finished, or holds no clip of that part.
-    """
-    info = read_info(location)
-    places = [storage.join(location, name) for name in shard_names(location)]
-    columns = ["clip_id", "part", "group", "labels", "frames"]
-    about = [row for place in places for row in storage.read_table(place, columns).to_pylist()]
-    kept = [row for row in about if row["part"] == part]
-    if not kept:
-        raise IrmasError(f"{location} holds no {part} clips: its manifest had none of use")
-    lengths = np.array([row["frames"] for row in kept], np.int64)
-    starts = np.cumsum(lengths) - lengths
-    frames = np.empty((int(lengths.sum()), info.settings.bands), np.float16)
-    at = 0
-    # Shard by shard, so that little more than the array itself is ever in memory.
-    for place in places:
-        table = storage.read_table(place, ["part", "frames", "logmel"])
-        table = table.filter(pc.equal(table.column("part"), part))
-        for length, mel in zip(table.column("frames"), table.column("logmel"), strict=True):
-            flat = mel.values.to_numpy()
-            frames[at : at + length.as_py()] = flat.reshape(-1, length.as_py()).T
-            at += length.as_py()
-    order = sorted(range(len(kept)), key=lambda i: kept[i]["clip_id"])
-    return Clips(
-        frames=frames,
-        starts=starts,
-        lengths=lengths,
-        labels=np.array([row["labels"] for row in kept], np.uint8),
-        clip_ids=[row["clip_id"] for row in kept],
-        parts=[row["part"] for row in kept],
-        groups=[row["group"] for row in kept],
-    ).select(order)
-
-
-def _shard_meta(location: str, name: str) -> dict[str, Any]:
-    filesystem, path = storage.resolve(storage.join(location, name))
-    with filesystem.open_input_file(path) as source:
-        return dict(json.loads(pq.read_schema(source).metadata[_META]))

@@ -9,8 +9,9 @@ import torch
 from irmas_dist.errors import IrmasError
 from irmas_dist.evaluation.aggregate import aggregate
 from irmas_dist.evaluation.scores import Scores
-from irmas_dist.features.logmel import Float16, Samples, log_mel
-from irmas_dist.features.store import Clips, fingerprint, read_clips, read_info
+from irmas_dist.features.clips import Clips, read_clips
+from irmas_dist.features.logmel import LogMel, Samples, log_mel
+from irmas_dist.features.store import fingerprint, read_info
 from irmas_dist.models.cnn import CNN
 from irmas_dist.training.checkpoint import ModelDescription, load_network, read_description
 from irmas_dist.training.dataset import Resident, Standardise, covering_windows, window_logits
@@ -119,11 +120,11 @@ class Predictor:
         )
         return aggregate(logits.sigmoid().numpy(), covering.bounds, windows.aggregation)
 
-    def _of(self, mel: Float16) -> dict[str, float]:
+    def _of(self, mel: LogMel) -> dict[str, float]:
         codes = self.description.vocabulary.codes
         unlabelled: dict[str, Any] = {"clip_ids": [""], "parts": [""], "groups": [""]}
         clip = Clips(
-            frames=np.ascontiguousarray(mel.T),
+            frames=np.ascontiguousarray(mel.T, np.float16),
             starts=np.zeros(1, np.int64),
             lengths=np.array([mel.shape[1]]),
             labels=np.zeros((1, len(codes)), np.uint8),

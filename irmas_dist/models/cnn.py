@@ -1,53 +1,18 @@
 """One configurable family of convolutional networks over log-mel windows.
 
-Blocks of 3×3 convolutions with max-pooling, widths doubling from block to block, then a head.
-With ``head: flatten`` this is the plain network of the textbooks; with ``head: max``,
-``convolutions: 2``, ``padding: 2`` and ``pool: 3`` it is that of Han et al. (2016).
+Blocks of convolutions with pooling, then a head. By its settings the family is the plain network
+of the textbooks (``configs/seed.yaml``), that of Han et al. (``configs/han2016.yaml``), a VGG, a
+residual network or one with squeeze-and-excitation, with a flattened, a pooled or an attention
+head.
 """
 
-from typing import Literal
-
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from irmas_dist.errors import IrmasError
-from irmas_dist.settings import Settings
-
-
-class DropoutSettings(Settings):
-    """Share of activations that are dropped in training, by place."""
-
-    blocks: float = Field(0.25, ge=0.0, lt=1.0)
-    """After each pooled block of convolutions."""
-    dense: float = Field(0.5, ge=0.0, lt=1.0)
-    """Before the output layer."""
-
-
-class ModelSettings(Settings):
-    """Architecture of the network."""
-
-    blocks: int = Field(4, ge=1, le=8)
-    """Blocks of convolutions; each halves or thirds the map by pooling."""
-    width: int = Field(32, ge=1, le=1_024)
-    """Channels of the first block; each further block has twice as many."""
-    convolutions: int = Field(2, ge=1, le=4)
-    """Convolutions in a block."""
-    kernel: int = Field(3, ge=1, le=9)
-    """Side of the square convolution kernels."""
-    padding: int | None = Field(None, ge=0, le=8)
-    """Zeros around a map on each side; none keeps its size."""
-    normalisation: Literal["none", "batch"] = "none"
-    """Normalisation after each convolution."""
-    activation: Literal["relu", "leaky_relu"] = "leaky_relu"
-    """Non-linearity; the leaky one has slope 0.33, as in Han et al."""
-    pool: int = Field(3, ge=2, le=4)
-    """Side of the max-pooling between blocks."""
-    head: Literal["flatten", "max", "average"] = "max"
-    """How the last maps become one vector: flattened, or pooled over all of each map."""
-    dense: int = Field(1_024, ge=0, le=8_192)
-    """Units of the dense layer before the output; 0 leaves it out."""
-    dropout: DropoutSettings = DropoutSettings()
+from irmas_dist.models.blocks import block
+from irmas_dist.models.heads import head
+from irmas_dist.models.settings import ModelSettings
 
 
 class CNN(nn.Module):
@@ -60,45 +25,27 @@ class CNN(nn.Module):
         instruments: Number of outputs.
 
     Raises:
-        IrmasError: Pooling leaves nothing of a map of this size.
+        IrmasError: A kernel or pooling leaves nothing of a map of this size, or normalisation
+            nothing of its values.
     """
 
     def __init__(self, settings: ModelSettings, bands: int, frames: int, instruments: int) -> None:
         super().__init__()
         self.settings = settings
+        sizes = map_sizes(settings, bands, frames)
+        pool = nn.MaxPool2d if settings.pooling == "max" else nn.AvgPool2d
         layers: list[nn.Module] = []
-        channels, height, width = 1, bands, frames
-        padding = settings.kernel // 2 if settings.padding is None else settings.padding
-        grows = 2 * padding - settings.kernel + 1
-        for block in range(settings.blocks):
-            wider = settings.width * 2**block
-            for _ in range(settings.convolutions):
-                layers.append(nn.Conv2d(channels, wider, settings.kernel, padding=padding))
-                if settings.normalisation == "batch":
-                    layers.append(nn.BatchNorm2d(wider))
-                layers.append(_activation(settings))
-                channels, height, width = wider, height + grows, width + grows
-            # A head that pools over the whole map takes the place of the last pooling.
-            if block < settings.blocks - 1 or settings.head == "flatten":
-                layers += [nn.MaxPool2d(settings.pool), nn.Dropout(settings.dropout.blocks)]
-                height, width = height // settings.pool, width // settings.pool
-            if height < 1 or width < 1:
-                raise IrmasError(
-                    f"model.blocks={settings.blocks} with model.pool={settings.pool} leaves "
-                    f"nothing of a window of {bands} bands by {frames} frames; "
-                    "use fewer blocks, a smaller pool or a longer window"
-                )
-        if settings.head == "max":
-            layers.append(nn.AdaptiveMaxPool2d(1))
-        elif settings.head == "average":
-            layers.append(nn.AdaptiveAvgPool2d(1))
-        layers.append(nn.Flatten())
-        features = channels * (height * width if settings.head == "flatten" else 1)
-        if settings.dense:
-            layers += [nn.Linear(features, settings.dense), _activation(settings)]
-            features = settings.dense
-        layers += [nn.Dropout(settings.dropout.dense), nn.Linear(features, instruments)]
-        self.layers = nn.Sequential(*layers)
+        inputs = 1
+        for index, outputs in enumerate(settings.widths):
+            layers += block(settings, inputs, outputs)
+            if _pools(settings, index):
+                layers.append(pool(settings.pool))
+                layers.append(nn.Dropout(settings.dropout.blocks))
+                if settings.dropout.maps:
+                    layers.append(nn.Dropout2d(settings.dropout.maps))
+            inputs = outputs
+        height, width = sizes[-1]
+        self.layers = nn.Sequential(*layers, *head(settings, inputs, height * width, instruments))
 
     def forward(self, windows: Tensor) -> Tensor:
         """Return logits, shape (windows, instruments).
@@ -110,15 +57,30 @@ class CNN(nn.Module):
         return logits
 
 
+def map_sizes(settings: ModelSettings, bands: int, frames: int) -> list[tuple[int, int]]:
+    """Return bands and frames of the maps after each block, with its pooling if it has one.
+
+    Raises:
+        IrmasError: As for `CNN`.
+    """
+    sizes: list[tuple[int, int]] = []
+    height, width = bands, frames
+    for index in range(settings.blocks):
+        for _ in range(settings.convolutions):
+            if settings.padding is not None:
+                height += 2 * settings.padding - settings.kernel[0] + 1
+                width += 2 * settings.padding - settings.kernel[1] + 1
+            _check(settings, bands, frames, index, height, width)
+        if _pools(settings, index):
+            height, width = height // settings.pool[0], width // settings.pool[1]
+            _check(settings, bands, frames, index, height, width, pooled=True)
+        sizes.append((height, width))
+    return sizes
+
+
 def parameter_count(model: nn.Module) -> int:
     """Return the number of trainable parameters."""
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-
-
-def _activation(settings: ModelSettings) -> nn.Module:
-    if settings.activation == "relu":
-        return nn.ReLU(inplace=True)
-    return nn.LeakyReLU(0.33, inplace=True)
 
 
 def initialise(model: nn.Module, seed: int) -> None:
@@ -135,3 +97,37 @@ def initialise(model: nn.Module, seed: int) -> None:
                 nn.init.xavier_uniform_(module.weight)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
+
+
+def _pools(settings: ModelSettings, index: int) -> bool:
+    """Whether a block ends with pooling: a head that pools takes the place of the last one."""
+    return index < settings.blocks - 1 or settings.head == "flatten"
+
+
+def _check(
+    settings: ModelSettings,
+    bands: int,
+    frames: int,
+    index: int,
+    height: int,
+    width: int,
+    *,
+    pooled: bool = False,
+) -> None:
+    """Refuse maps of which nothing is left, or that normalisation would make all zero."""
+    if height < 1 or width < 1:
+        left = "nothing"
+    elif not pooled and settings.normalisation != "none" and height * width == 1:
+        left = f"a single value for model.normalisation={settings.normalisation}"
+    else:
+        return
+    kernel, pool = (
+        str(sides[0]) if sides[0] == sides[1] else str(list(sides))
+        for sides in (settings.kernel, settings.pool)
+    )
+    shrinks = f"model.kernel={kernel} and model.padding={settings.padding}, "
+    raise IrmasError(
+        f"model.blocks={settings.blocks} with {shrinks if settings.padding is not None else ''}"
+        f"model.pool={pool} leaves {left} in block {index + 1} of a window of {bands} bands by "
+        f"{frames} frames; use fewer blocks, a smaller pool or a longer window"
+    )

@@ -6,7 +6,7 @@ way that does best on mixtures it was not fitted to is taken.
 """
 
 from dataclasses import replace
-from typing import NamedTuple, get_args
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,9 +15,16 @@ from irmas_dist.config import Recipe
 from irmas_dist.corpus.split import k_folds
 from irmas_dist.errors import IrmasError
 from irmas_dist.evaluation import metrics
-from irmas_dist.evaluation.aggregate import AggregationRule
+from irmas_dist.evaluation.aggregate import RULES
+from irmas_dist.evaluation.arrays import Decisions, Labels
+from irmas_dist.evaluation.protocols import cross_validated
 from irmas_dist.evaluation.scores import Scores, read_scores, write_scores
-from irmas_dist.evaluation.thresholds import ThresholdSettings, decide, fit_thresholds
+from irmas_dist.evaluation.thresholds import (
+    ThresholdSettings,
+    decide,
+    fit_thresholds,
+    objective_of,
+)
 from irmas_dist.features import store
 from irmas_dist.inference.predictor import Predictor
 from irmas_dist.training.checkpoint import (
@@ -104,14 +111,15 @@ def _score_again(
     """Score the validation mixtures under the other aggregation rules and a denser hop."""
     if store.read_info(features).fingerprint != description.data["features"]:
         raise IrmasError(f"{features} is not what {model} was trained on")
-    clips = load_task(features, Recipe.model_validate(description.recipe).validation).validation
+    recipe = Recipe.model_validate(description.recipe)
+    clips = load_task(features, recipe.validation, recipe.ingest).validation
     if clips.clip_ids != known.clip_ids:
         raise IrmasError(f"{features} has other clips than {model} was validated on")
     network = load_network(model, description)
     hop = description.windows.hop_frames
     found: dict[Windows, Scores] = {}
     for frames in dict.fromkeys((hop, max(hop // 2, 1))):
-        for rule in get_args(AggregationRule):
+        for rule in RULES:
             windows = description.windows.model_copy(
                 update={"aggregation": rule, "hop_frames": frames}
             )
@@ -129,12 +137,11 @@ def _judge(windows: Windows, scores: Scores, settings: ThresholdSettings) -> Can
     except IrmasError:
         held_out = float("nan")
     else:
-        decisions = np.zeros(labels.shape, np.uint8)
-        for fold in range(FOLDS):
-            here = folds == fold
-            others = fit_thresholds(labels[~here], values[~here], settings)
-            decisions[here] = decide(values[here], others)
-        # Decisions as scores: 1 is above, and 0 below a threshold of one half.
-        held_out = metrics.evaluate(labels, decisions.astype(np.float32), 0.5)[settings.objective]
-    value = metrics.evaluate(labels, values, fitted)[settings.objective]
+        held_out = _value(labels, cross_validated(labels, values, folds, settings), settings)
+    value = _value(labels, decide(values, fitted), settings)
     return Candidate(windows, scores, fitted, value, held_out)
+
+
+def _value(labels: Labels, decisions: Decisions, settings: ThresholdSettings) -> float:
+    objective = objective_of(settings)
+    return float(objective(labels.astype(bool), decisions.astype(bool)[None])[0])

@@ -17,7 +17,6 @@ from ray.exceptions import RayError
 from irmas_dist import storage
 from irmas_dist.config import build_recipe
 from irmas_dist.errors import IrmasError
-from irmas_dist.evaluation.metrics import per_instrument
 from irmas_dist.evaluation.scores import read_scores
 from irmas_dist.search.trial import (
     EPOCH,
@@ -26,6 +25,7 @@ from irmas_dist.search.trial import (
     INSTRUMENTS,
     THIS_EPOCH,
     TRIAL,
+    instrument_rows,
     progress_directory,
 )
 from irmas_dist.training.checkpoint import ModelDescription, read_description
@@ -98,7 +98,7 @@ def spread_trial(
         | {
             FINISHED: True,
             "parameters": end.parameters,
-            INSTRUMENTS: per_instrument(
+            INSTRUMENTS: instrument_rows(
                 validation.labels, validation.scores, end.threshold_array(), end.vocabulary
             ),
             "done": True,

@@ -43,7 +43,6 @@ from irmas_dist.search.study import (
     own_trials,
 )
 from irmas_dist.search.trial import (
-    PROGRESS,
     TRIAL,
     LearnerTrial,
     device,
@@ -55,6 +54,7 @@ from irmas_dist.terminal import say, watching
 from irmas_dist.training.checkpoint import describe, pack_weights, save_model
 from irmas_dist.training.distributed import WorkerSettings
 from irmas_dist.training.learner import Learner
+from irmas_dist.training.progress import FILE_NAME
 from irmas_dist.training.task import Task
 
 SECOND = {"parameters": "parameters", "latency": "latency_ms"}
@@ -335,7 +335,7 @@ def _write_model(
             with storage.write_whole(storage.join(model, name)) as stream:
                 stream.write(storage.read_bytes(storage.join(place, name)))
         return model
-    if not storage.exists(storage.join(place, PROGRESS)):
+    if not storage.exists(storage.join(place, FILE_NAME)):
         return None
     learner = Learner(task, recipe, device=device())
     resume(learner, place)

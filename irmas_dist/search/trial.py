@@ -1,9 +1,8 @@
 """A trial: a Learner as a Tune Trainable, in an actor that is reused from trial to trial."""
 
 import math
-import tempfile
 import time
-from pathlib import Path
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -13,11 +12,13 @@ from ray import tune
 from irmas_dist import storage
 from irmas_dist.config import build_recipe
 from irmas_dist.errors import IrmasError
+from irmas_dist.evaluation.arrays import Labels, ScoreArray
 from irmas_dist.evaluation.metrics import per_instrument
-from irmas_dist.evaluation.thresholds import fit_thresholds
+from irmas_dist.evaluation.thresholds import decide, fit_thresholds
+from irmas_dist.instruments import Vocabulary
 from irmas_dist.models.cnn import parameter_count
-from irmas_dist.training.checkpoint import load_progress, save_progress
 from irmas_dist.training.learner import SELECTED_BY, Learner
+from irmas_dist.training.progress import FILE_NAME, load_progress, save_progress
 from irmas_dist.training.task import Task
 
 TRIAL = "trial"
@@ -41,8 +42,6 @@ INSTRUMENTS = "instruments"
 SAVING_SHARE = 0.02
 """Share of its time that a trial spends on saving its progress."""
 
-PROGRESS = "optimizer.pt"
-
 
 class TrialLearner(Learner):
     """A Learner that remembers the scores of its best epoch."""
@@ -65,14 +64,14 @@ class TrialLearner(Learner):
     def judge_instruments(self) -> list[dict[str, Any]]:
         """Return precision, recall, F1, AP and threshold of each instrument, best epoch."""
         if self.best_scores is None:  # the best epoch was before an interruption
-            now = {name: value.clone() for name, value in self.network.state_dict().items()}
-            self.network.load_state_dict(self.best_weights)
+            now = deepcopy(self.state_dict())
+            self.restore_best()
             self.best_scores, _ = self.score_validation()
-            self.network.load_state_dict(now)
+            self.load_state_dict(now)
         labels = self.task.validation.labels
         fitted = fit_thresholds(labels, self.best_scores, self.settings.thresholds)
         vocabulary = self.task.store.vocabulary
-        return per_instrument(labels, self.best_scores, fitted, vocabulary)
+        return instrument_rows(labels, self.best_scores, fitted, vocabulary)
 
 
 class LearnerTrial(tune.Trainable):
@@ -161,25 +160,17 @@ class LearnerTrial(tune.Trainable):
         began = time.monotonic()
         due = began - self._saved >= self._saving_s / SAVING_SHARE
         if due or self._learner.finished:
-            save(self._learner, self._place)
+            save_progress(self._place, self._learner)
             self._saved = time.monotonic()
             self._saving_s = self._saved - began
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Write all that is needed to resume, for schedulers that pause trials."""
-        save_progress(Path(checkpoint_dir), self._learner)
+        save_progress(checkpoint_dir, self._learner)
 
     def load_checkpoint(self, checkpoint: Any) -> None:
         """Resume; the learning rate and the weight decay are this trial's, not the file's."""
-        state = torch.load(
-            Path(checkpoint) / PROGRESS, map_location=self._learner.device, weights_only=True
-        )
-        training = self._settings.training
-        for group in state["optimizer"]["param_groups"]:
-            group["lr"] *= training.lr / group["initial_lr"]
-            group |= {"initial_lr": training.lr, "weight_decay": training.weight_decay}
-        state["schedule"]["base_lrs"] = [training.lr] * len(state["schedule"]["base_lrs"])
-        self._learner.load_state_dict(state)
+        load_progress(checkpoint, self._learner)
 
 
 def describe_epoch(learner: TrialLearner) -> dict[str, Any]:
@@ -197,33 +188,26 @@ def describe_epoch(learner: TrialLearner) -> dict[str, Any]:
     }
 
 
+def instrument_rows(
+    labels: Labels, scores: ScoreArray, thresholds: ScoreArray, vocabulary: Vocabulary
+) -> list[dict[str, Any]]:
+    """Return how well each instrument is recognised, and at which threshold."""
+    rows = per_instrument(labels, scores, decide(scores, thresholds), vocabulary)
+    return [
+        row | {"threshold": float(threshold)}
+        for row, threshold in zip(rows, thresholds, strict=True)
+    ]
+
+
 def progress_directory(root: str, number: int) -> str:
     """Return where a trial's progress is kept."""
     return storage.join(root, f"{number:04d}")
 
 
-def save(learner: Learner, place: str) -> None:
-    """Write a Learner's progress to a path or URL, whole or not at all."""
-    if not storage.is_url(place):
-        save_progress(Path(place), learner)
-        return
-    with tempfile.TemporaryDirectory() as directory:
-        save_progress(Path(directory), learner)
-        with storage.write_whole(storage.join(place, PROGRESS)) as stream:
-            stream.write(Path(directory, PROGRESS).read_bytes())
-
-
 def resume(learner: Learner, place: str) -> None:
     """Go on from the progress at a path or URL, if there is any."""
-    found = storage.join(place, PROGRESS)
-    if not storage.exists(found):
-        return
-    if not storage.is_url(place):
-        load_progress(Path(place), learner)
-        return
-    with tempfile.TemporaryDirectory() as directory:
-        Path(directory, PROGRESS).write_bytes(storage.read_bytes(found))
-        load_progress(Path(directory), learner)
+    if storage.exists(storage.join(place, FILE_NAME)):
+        load_progress(place, learner)
 
 
 def device() -> str:

@@ -5,14 +5,11 @@ scores of the validation mixtures, from which thresholds can be fitted again. A 
 complete once it has a ``model.json``, which is therefore written last.
 """
 
-import importlib.metadata
 import os
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import safetensors.torch
-import torch
 from pydantic import ValidationError
 from torch import nn
 
@@ -23,14 +20,14 @@ from irmas_dist.evaluation.scores import Scores, write_scores
 from irmas_dist.evaluation.thresholds import ThresholdSettings, fit_thresholds
 from irmas_dist.features.logmel import LogMelSettings
 from irmas_dist.instruments import Vocabulary
-from irmas_dist.models.cnn import CNN, ModelSettings, parameter_count
+from irmas_dist.models.cnn import CNN, parameter_count
+from irmas_dist.models.settings import ModelSettings
 from irmas_dist.settings import Settings
+from irmas_dist.training import provenance
 from irmas_dist.training.learner import Learner
 
 FORMAT: Literal[1] = 1
 """Format number of ``model.json``."""
-
-RECORDED_VERSIONS = ("irmas-dist", "torch", "ray", "numpy", "soundfile", "soxr", "torchaudio")
 
 
 class Normalisation(Settings):
@@ -67,6 +64,8 @@ class ModelDescription(Settings):
     data: dict[str, Any]
     """Fingerprints of the manifest and the features, and numbers of clips."""
     versions: dict[str, str]
+    commit: str | None = None
+    """Git commit of the code that trained it, when that was a checkout."""
     history: list[dict[str, float]]
     """Metrics of every epoch."""
     best_epoch: int
@@ -97,7 +96,7 @@ def describe(learner: Learner, recipe: dict[str, Any]) -> tuple[ModelDescription
     Returns:
         The description, and the scores of the validation mixtures.
     """
-    learner.network.load_state_dict(learner.best_weights)
+    learner.restore_best()
     task = learner.task
     values, _ = learner.score_validation()
     vocabulary = task.store.vocabulary
@@ -124,7 +123,8 @@ def describe(learner: Learner, recipe: dict[str, Any]) -> tuple[ModelDescription
             "training_clips": len(task.training),
             "validation_mixtures": len(task.validation),
         },
-        versions={name: importlib.metadata.version(name) for name in RECORDED_VERSIONS},
+        versions=provenance.versions(),
+        commit=provenance.commit(),
         history=learner.history,
         best_epoch=learner.best_epoch,
         scores=learner.history[learner.best_epoch - 1],
@@ -215,15 +215,3 @@ def load_network(directory: str | os.PathLike[str], description: ModelDescriptio
         reason = str(error).splitlines()[0]
         raise IrmasError(f"{place} is damaged or of another model: {reason}") from error
     return network.eval()
-
-
-def save_progress(directory: Path, learner: Learner) -> None:
-    """Write ``optimizer.pt``: all that is needed to resume; beside first, then renamed."""
-    with storage.write_whole(directory / "optimizer.pt") as stream:
-        torch.save(learner.state_dict(), stream)
-
-
-def load_progress(directory: Path, learner: Learner) -> None:
-    """Resume from ``optimizer.pt``; nothing in the file is executed."""
-    state = torch.load(directory / "optimizer.pt", map_location=learner.device, weights_only=True)
-    learner.load_state_dict(state)

@@ -10,9 +10,12 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from irmas_dist.evaluation.aggregate import AggregationRule
+from irmas_dist.features.clips import Clips
 from irmas_dist.features.logmel import LogMelSettings
-from irmas_dist.features.store import Clips
 from irmas_dist.settings import Settings
+
+GPU_SHARE = 0.5
+"""Clips are kept on the GPU when they take up to this share of what is free there."""
 
 
 class WindowSettings(Settings):
@@ -35,18 +38,22 @@ class WindowSettings(Settings):
 
 
 class Resident:
-    """Clips on a device, from which windows are gathered.
+    """Clips from which windows are gathered, on the device when they fit there.
 
     Args:
         clips: Clips in memory; on the CPU their array is used as it is.
-        device: Where to gather.
+        device: Where windows are wanted.
     """
 
     def __init__(self, clips: Clips, device: torch.device) -> None:
+        place = device
+        if device.type == "cuda" and clips.frames.nbytes > GPU_SHARE * torch.cuda.mem_get_info()[0]:
+            place = torch.device("cpu")
         with warnings.catch_warnings():
             # Arrays out of Ray's object store are read-only, and nothing here writes to them.
             warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-            self.frames = torch.from_numpy(clips.frames).to(device)
+            self._frames = torch.from_numpy(clips.frames).to(place)
+        self.clips = clips
         self.starts = torch.from_numpy(clips.starts.copy()).to(device)
         self.lengths = torch.from_numpy(clips.lengths.copy()).to(device)
         self.labels = torch.from_numpy(clips.labels.copy()).to(device, torch.float32)
@@ -67,7 +74,28 @@ class Resident:
         within = offsets[:, None] + torch.arange(frames, device=self.device)
         lengths = self.lengths[clips][:, None]
         rows = self.starts[clips][:, None] + torch.minimum(within, lengths - 1)
-        return self.frames[rows].float(), within < lengths
+        return self._rows(rows), within < lengths
+
+    def between(self, clips: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Gather windows whose frames lie between those of the clips, by interpolation.
+
+        Args:
+            clips: Index of the clip of each window, shape (windows,).
+            positions: Where each frame lies within its clip, in frames, (windows, frames).
+
+        Returns:
+            As `windows`.
+        """
+        lengths = self.lengths[clips][:, None]
+        low = positions.long()
+        starts = self.starts[clips][:, None]
+        below, above = (
+            self._rows(starts + torch.minimum(row, lengths - 1)) for row in (low, low + 1)
+        )
+        return torch.lerp(below, above, (positions - low)[:, :, None]), positions <= lengths - 1
+
+    def _rows(self, rows: Tensor) -> Tensor:
+        return self._frames[rows.to(self._frames.device)].to(self.device).float()
 
 
 @dataclass(frozen=True)

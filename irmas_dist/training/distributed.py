@@ -1,49 +1,47 @@
-"""Ray Train around the Learner: data-parallel workers, checkpoints, and one model at the end."""
+"""Ray Train around the Learner: data-parallel workers, checkpoints, and one model at the end.
 
-import tempfile
+A lost worker or node costs the epoch it was in: training starts again from the last checkpoint,
+as often as is allowed. That is done here rather than by Ray Train's `FailureConfig`, which does
+not tell a lost worker from a loss that is no number, and waits in silence for room that may
+never come.
+"""
+
 from collections.abc import Callable
-from pathlib import Path
-from threading import Event, Thread
+from threading import Event, Lock, Thread
 from typing import Any
 
 import ray
-from pydantic import Field
+import torch
 from ray import train
-from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+from ray.train import Checkpoint, CheckpointConfig, CheckpointUploadMode, RunConfig, ScalingConfig
+from ray.train.collective import broadcast_from_rank_zero
 from ray.train.torch import TorchTrainer, get_device, prepare_model
 from ray.train.v2.api.exceptions import TrainingFailedError
-from ray.util.queue import Empty, Queue
+from ray.util.queue import Queue
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+from rich.markup import escape
 
 from irmas_dist import storage
 from irmas_dist.errors import IrmasError
 from irmas_dist.evaluation.scores import Scores
-from irmas_dist.settings import Settings
-from irmas_dist.training.checkpoint import (
-    ModelDescription,
-    describe,
+from irmas_dist.terminal import say
+from irmas_dist.training.checkpoint import ModelDescription, describe, pack_weights, save_model
+from irmas_dist.training.learner import SELECTED_BY, Learner, LearnerSettings
+from irmas_dist.training.progress import (
+    epoch_directory,
     load_progress,
-    pack_weights,
-    save_model,
+    new_attempt,
+    newest_progress,
     save_progress,
 )
-from irmas_dist.training.learner import SELECTED_BY, Learner, LearnerSettings
+from irmas_dist.training.room import WorkerSettings, wait_for_room
 from irmas_dist.training.task import Task
 
 RUN_NAME = "progress"
-"""Where Ray Train keeps checkpoints, inside the model directory until the model is done."""
+"""Where checkpoints are kept, inside the model directory until the model is done."""
 
-
-class WorkerSettings(Settings):
-    """How training is spread."""
-
-    count: int = Field(1, ge=1)
-    """Data-parallel workers."""
-    cpus: float = Field(1.0, gt=0.0)
-    """CPUs of each worker."""
-    gpu: bool = False
-    """Whether each worker has a GPU."""
-    retries: int = Field(3, ge=0)
-    """How often training goes on from its last checkpoint after a worker or node was lost."""
+LISTEN_EVERY_S = 0.2
+"""How soon the driver hears what a worker tells."""
 
 
 def train_distributed(
@@ -62,114 +60,179 @@ def train_distributed(
         task: What to learn.
         settings: How to learn it.
         recipe: All settings, as they are to be recorded in the model.
-        out: Path or URL of the model directory.
+        out: Path or URL of the model directory, which all nodes must reach.
         workers: How many workers, with what.
         on_epoch: Called in this process with the metrics of each epoch.
 
     Raises:
-        IrmasError: The cluster cannot hold the workers, or training failed.
+        IrmasError: The cluster has no room for the workers, or training failed.
     """
-    _check_resources(workers)
     storage.make_directory(out)
-    queue = Queue(actor_options={"num_cpus": 0})
-    trainer = TorchTrainer(
-        _train_worker,
-        train_loop_config={
+    progress = storage.join(storage.absolute(out), RUN_NAME)
+    with _Ear(on_epoch) as ear:
+        config = {
             "task": ray.put(task),
             "settings": settings,
             "recipe": recipe,
-            "queue": queue,
-        },
-        scaling_config=ScalingConfig(
-            num_workers=workers.count,
-            use_gpu=workers.gpu,
-            resources_per_worker={"CPU": workers.cpus, **({"GPU": 1} if workers.gpu else {})},
-        ),
-        run_config=RunConfig(
-            name=RUN_NAME,
-            storage_path=storage.absolute(out),
-            checkpoint_config=CheckpointConfig(num_to_keep=2),
-            failure_config=FailureConfig(max_failures=workers.retries),
-        ),
-    )
-    ended = Event()
-    listener = Thread(target=_listen, args=(queue, ended, on_epoch))
-    listener.start()
-    try:
-        result = trainer.fit()
-    except TrainingFailedError as error:
-        raise IrmasError(f"training failed: {_reason(error)}") from error
-    finally:
-        ended.set()
-        listener.join()
-        queue.shutdown()
-    weights, description, validation = result.return_value
+            "progress": progress,
+            "threads": max(int(workers.cpus), 1),
+            "queue": ear.queue,
+        }
+        weights, description, validation = _fit(config, workers, ear)
     save_model(out, weights, description, validation)
-    storage.remove_directory(storage.join(out, RUN_NAME))
+    storage.remove_directory(progress)
     return description
+
+
+def _fit(
+    config: dict[str, Any], workers: WorkerSettings, ear: "_Ear"
+) -> tuple[bytes, ModelDescription, Scores]:
+    """Start the workers, again when some were lost, and return what rank 0 returns."""
+    for retries_left in reversed(range(workers.retries + 1)):
+        wait_for_room(workers)
+        attempt = new_attempt(config["progress"])
+        trainer = TorchTrainer(
+            _train_worker,
+            train_loop_config=config | {"attempt": attempt},
+            scaling_config=ScalingConfig(
+                num_workers=workers.count,
+                use_gpu=workers.gpu,
+                resources_per_worker=workers.resources,
+            ),
+            run_config=RunConfig(
+                name=attempt,
+                storage_path=config["progress"],
+                checkpoint_config=CheckpointConfig(
+                    num_to_keep=workers.kept, checkpoint_score_attribute=SELECTED_BY
+                ),
+            ),
+        )
+        try:
+            result: tuple[bytes, ModelDescription, Scores] = trainer.fit().return_value
+        except TrainingFailedError as error:
+            if failure := ear.failure():
+                raise IrmasError(failure) from error
+            if not retries_left:
+                reason = str(error).strip().splitlines()[-1]
+                raise IrmasError(
+                    f"training lost its workers {workers.retries + 1} times, the last time with: "
+                    f"{reason}; the same command goes on from the last checkpoint"
+                ) from error
+            again = "once more" if retries_left == 1 else f"{retries_left} times more"
+            say(f"a worker was lost; going on from the last checkpoint, as it may {again}")
+        else:
+            return result
+    raise AssertionError("unreachable: the last attempt returns or raises")
 
 
 def _train_worker(config: dict[str, Any]) -> tuple[bytes, ModelDescription, Scores]:
     """One worker's whole run; all return the same, and Ray Train hands on rank 0's."""
     context = train.get_context()
-    rank = context.get_world_rank()
-    device = get_device()
+    try:
+        return _run(config, context.get_world_rank(), context.get_world_size())
+    except Exception as error:
+        if not _is_of_a_lost_peer(error, context.get_world_size()):
+            ours = isinstance(error, IrmasError)
+            text = str(error) if ours else f"{type(error).__name__}: {error}".splitlines()[0]
+            config["queue"].put(("failure", f"training failed: {text}"))
+        raise
+
+
+def _run(config: dict[str, Any], rank: int, workers: int) -> tuple[bytes, ModelDescription, Scores]:
+    torch.set_num_threads(config["threads"])
+    tell, progress = config["queue"].put, config["progress"]
     learner = Learner(
         ray.get(config["task"]),
         config["settings"],
-        device=device,
+        device=get_device(),
         rank=rank,
-        workers=context.get_world_size(),
-        wrap=lambda network: prepare_model(network, move_to_device=False),
+        workers=workers,
+        wrap=lambda network: prepare_model(
+            network,
+            move_to_device=False,
+            parallel_strategy_kwargs={"gradient_as_bucket_view": True},
+        ),
     )
-    if checkpoint := train.get_checkpoint():
-        with checkpoint.as_directory() as directory:
-            load_progress(Path(directory), learner)
+    # One worker chooses, so that all go on from the same epoch.
+    found = newest_progress(progress, lambda line: tell(("note", line))) if rank == 0 else None
+    if last := broadcast_from_rank_zero(found):
+        load_progress(last, learner)
+        if rank == 0:
+            tell(("note", f"going on after epoch {learner.epoch}"))
     while not learner.finished:
         metrics = learner.run_epoch()
-        if rank == 0:
-            config["queue"].put(metrics)
-            with tempfile.TemporaryDirectory() as directory:
-                save_progress(Path(directory), learner)
-                train.report(
-                    {SELECTED_BY: metrics[SELECTED_BY], "epoch": learner.epoch},
-                    checkpoint=Checkpoint.from_directory(directory),
-                )
-        else:
+        if rank > 0:
             train.report({})
+            continue
+        directory = epoch_directory(progress, config["attempt"], learner.epoch)
+        save_progress(directory, learner)
+        filesystem, path = storage.resolve(directory)
+        train.report(
+            {SELECTED_BY: metrics[SELECTED_BY], "epoch": learner.epoch},
+            checkpoint=Checkpoint(path, filesystem),
+            # It lies where it is to be kept, written beside and renamed.
+            checkpoint_upload_mode=CheckpointUploadMode.NO_UPLOAD,
+        )
+        tell(("epoch", metrics))
     description, validation = describe(learner, config["recipe"])
     # As bytes: Ray Train hands no tensors back.
     return pack_weights(learner.network), description, validation
 
 
-def _listen(queue: Queue, ended: Event, on_epoch: Callable[[dict[str, float]], None]) -> None:
-    """Hand on metrics until training has ended and the queue is empty."""
-    while True:
-        try:
-            on_epoch(queue.get(timeout=0.2))
-        except Empty:
-            if ended.is_set():
-                return
+def _is_of_a_lost_peer(error: Exception, workers: int) -> bool:
+    """Return whether an error may be no fault of this worker: another one is gone.
+
+    Gloo says so by a plain RuntimeError, NCCL by one of torch.distributed's own.
+    """
+    return workers > 1 and (
+        type(error) is RuntimeError or isinstance(error, torch.distributed.DistError)
+    )
 
 
-def _check_resources(workers: WorkerSettings) -> None:
-    """Refuse at once what the cluster as it is can never hold."""
-    there = ray.cluster_resources()
-    wanted = {"CPU": workers.count * workers.cpus, "GPU": float(workers.count * workers.gpu)}
-    for kind, amount in wanted.items():
-        if amount > there.get(kind, 0):
-            raise IrmasError(
-                f"{workers.count} workers need {amount:g} {kind}s and the cluster has "
-                f"{there.get(kind, 0):g}; ask for fewer workers, or add nodes"
-            )
+class _Ear:
+    """Hears what workers tell: an epoch's metrics, a note for people, the failure that ends it.
 
+    Args:
+        on_epoch: Called with the metrics of each epoch.
+    """
 
-def _reason(error: TrainingFailedError) -> str:
-    """Return the first worker's own words, without the traceback around them."""
-    failures = getattr(error, "worker_failures", None) or {}
-    for failure in failures.values():
-        cause = failure.__cause__ or failure
-        lines = [line for line in str(cause).splitlines() if line.strip()]
-        if lines:
-            return lines[-1].removeprefix("irmas_dist.errors.IrmasError: ")
-    return str(error).strip().splitlines()[-1]
+    def __init__(self, on_epoch: Callable[[dict[str, float]], None]) -> None:
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        # On this node: if another one is lost, the queue must not be lost with it.
+        self.queue = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
+        self._on_epoch = on_epoch
+        self._failure: str | None = None
+        self._one_at_a_time = Lock()
+        self._ended = Event()
+        self._listener = Thread(target=self._listen)
+
+    def __enter__(self) -> "_Ear":
+        self._listener.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._ended.set()
+        self._listener.join()
+        self.queue.shutdown()
+
+    def failure(self) -> str | None:
+        """Return why training must end, if a worker said so."""
+        self._hear()
+        return self._failure
+
+    def _listen(self) -> None:
+        while not self._ended.wait(LISTEN_EVERY_S):
+            self._hear()
+        self._hear()
+
+    def _hear(self) -> None:
+        """Take all messages that are there."""
+        with self._one_at_a_time:
+            while not self.queue.empty():
+                kind, content = self.queue.get()
+                if kind == "epoch":
+                    self._on_epoch(content)
+                elif kind == "note":
+                    say(escape(content))
+                else:
+                    self._failure = self._failure or content

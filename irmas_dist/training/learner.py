@@ -1,4 +1,4 @@
-"""The Learner: a network, its optimiser, one epoch. It knows nothing of Ray.
+"""The Learner: a network and its epochs. It knows nothing of Ray.
 
 Ray Train drives it, Ray Tune drives it, a test drives it in ten lines. One of several workers
 is told its rank; torch.distributed does the rest.
@@ -6,22 +6,21 @@ is told its rank; torch.distributed does the rest.
 
 import math
 from collections.abc import Callable
-from typing import Any, Literal
+from contextlib import nullcontext
+from typing import Any
 
 import numpy as np
 import torch
 import torch.distributed as dist
-from pydantic import Field
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from irmas_dist.errors import IrmasError
 from irmas_dist.evaluation.aggregate import aggregate
-from irmas_dist.evaluation.metrics import evaluate, precision_recall_f1
-from irmas_dist.evaluation.thresholds import ThresholdSettings, decide, fit_thresholds
-from irmas_dist.models.cnn import CNN, ModelSettings, initialise
+from irmas_dist.evaluation.thresholds import ThresholdSettings
+from irmas_dist.models.cnn import CNN, initialise
+from irmas_dist.models.settings import ModelSettings
 from irmas_dist.settings import Settings
-from irmas_dist.training.augment import AugmentSettings, mix, plan_epoch
+from irmas_dist.training.augment import AugmentSettings
 from irmas_dist.training.dataset import (
     Resident,
     Standardise,
@@ -29,35 +28,17 @@ from irmas_dist.training.dataset import (
     covering_windows,
     window_logits,
 )
+from irmas_dist.training.ingest import Pools
+from irmas_dist.training.losses import Loss
+from irmas_dist.training.metrics import training_metrics, validation_metrics
+from irmas_dist.training.mixing import Mixer
+from irmas_dist.training.optimisation import Optimisation, TrainingSettings
+from irmas_dist.training.plan import Mixtures, plan_epoch
+from irmas_dist.training.precision import autocast, compile_network
 from irmas_dist.training.task import Task
 
 SELECTED_BY = "val_macro_f1"
 """The metric by which epochs and trials are compared: larger is better."""
-
-
-class TrainingSettings(Settings):
-    """Settings of the optimisation."""
-
-    epochs: int = Field(30, ge=1)
-    """Most passes over the training clips."""
-    batch_size: int = Field(64, ge=1)
-    """Examples in a step, over all workers together."""
-    windows_per_clip: int = Field(1, ge=1)
-    """Examples made from each training clip in an epoch."""
-    optimizer: Literal["adam", "adamw"] = "adam"
-    """Adam (Kingma and Ba 2015), or with decoupled weight decay (Loshchilov and Hutter 2019)."""
-    lr: float = Field(1e-3, gt=0.0)
-    """Learning rate, or the highest one of a schedule."""
-    weight_decay: float = Field(0.0, ge=0.0)
-    """Weight decay."""
-    schedule: Literal["constant", "cosine"] = "cosine"
-    """Constant, or falling to zero over all epochs along half a cosine."""
-    warmup_epochs: float = Field(0.5, ge=0.0)
-    """Epochs over which the learning rate rises from zero at first."""
-    patience: int = Field(10, ge=1)
-    """Epochs without a better validation macro F1 after which training stops."""
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Arithmetic of the network; auto takes bfloat16 where the device computes in it."""
 
 
 class LearnerSettings(Settings):
@@ -75,6 +56,13 @@ class LearnerSettings(Settings):
 class Learner:
     """A network that learns a `Task`, epoch by epoch.
 
+    For the same seed any number of workers takes the same steps, up to rounding: the examples of
+    a step are drawn for all workers together, each takes an equal share, equal but for one
+    example, and the loss is the mean over them all. What does differ from worker to worker is
+    dropout, whose draws depend on the rank, so that with it loss curves agree only as those of
+    two seeds do; and batch normalisation, as each worker normalises its share by itself. Their
+    running statistics are averaged after every epoch.
+
     Args:
         task: What to learn, and what to be judged by.
         settings: How.
@@ -88,7 +76,7 @@ class Learner:
         epoch: Epochs done.
         history: Metrics of every epoch so far.
         best_epoch: The epoch, from 1, with the best validation macro F1 so far.
-        best_weights: The network's weights after it, on the CPU.
+        best_weights: The judged network's weights after it, on the CPU.
         finished: Whether all epochs are done, or patience has run out.
     """
 
@@ -113,16 +101,16 @@ class Learner:
         # Convolutions are quicker with channels last, on CPUs and GPUs alike.
         self.network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._parallel = wrap(self.network)
+        if training.compile:
+            compile_network(self._parallel, self.device)
+        self._loss = Loss(training.loss, task.training.labels).to(self.device)
         self._standardise = Standardise(task.store.mean, task.store.std).to(self.device)
-        self._resident = Resident(task.training, self.device)
+        self._mixer = Mixer(features, self._standardise.mean, self.device)
+        self._pools = Pools(task.training, settings.seed, self.device)
         self._judged = Resident(task.validation, self.device)
-        kind = torch.optim.Adam if training.optimizer == "adam" else torch.optim.AdamW
-        self._optimizer = kind(
-            self.network.parameters(), lr=training.lr, weight_decay=training.weight_decay
-        )
-        examples = len(task.training) * training.windows_per_clip
-        self._steps = math.ceil(examples / training.batch_size)
-        self._schedule = torch.optim.lr_scheduler.LambdaLR(self._optimizer, self._lr_factor)
+        self._steps = sum(map(self._steps_in, self._pools.sizes))
+        self._optimisation = Optimisation(self.network, training, self._steps)
+        self._running = training_metrics(len(task.store.vocabulary), self.device)
         self.epoch = 0
         self.history: list[dict[str, float]] = []
         self.best_epoch = 0
@@ -131,6 +119,7 @@ class Learner:
     def run_epoch(self) -> dict[str, float]:
         """Train for one epoch, validate, and remember the weights when they are the best yet."""
         metrics = {**self.train_epoch(), **self.validate(), "epoch": float(self.epoch)}
+        self._optimisation.end_epoch(metrics[SELECTED_BY])
         if (
             not self.history
             or metrics[SELECTED_BY] > self.history[self.best_epoch - 1][SELECTED_BY]
@@ -138,7 +127,7 @@ class Learner:
             self.best_epoch = self.epoch
             self.best_weights = {
                 name: value.detach().cpu().clone()
-                for name, value in self.network.state_dict().items()
+                for name, value in self._optimisation.judged.state_dict().items()
             }
         self.history.append(metrics)
         return metrics
@@ -155,93 +144,110 @@ class Learner:
         """Pass once over the training clips.
 
         Returns:
-            ``train_loss``, and at a threshold of 0.5 ``train_label_accuracy``,
-            ``train_micro_precision`` and ``train_micro_recall``, over all workers' examples.
+            Over all workers' examples, ``train_loss``, and at a threshold of 0.5
+            ``train_label_accuracy``, ``train_micro_precision`` and ``train_micro_recall``; the
+            learning rate at the end, ``train_lr``; and, where steps may be skipped,
+            ``train_skipped``, how many were so far.
 
         Raises:
             IrmasError: The loss is no longer a number.
         """
         # Seeded by epoch, not carried along: an epoch is the same after a resume.
         torch.manual_seed(hash((self.settings.seed, self.epoch, self.rank)) % 2**63)
-        plan = plan_epoch(
-            self.task.training,
+        self._parallel.train()
+        self._running.reset()
+        # Loss, and decisions that it is the sum of.
+        totals = torch.zeros(2, dtype=torch.float64, device=self.device)
+        for number, pool in enumerate(self._pools.epoch(self.epoch)):
+            plan = self._plan(pool, number)
+            steps = self._steps_in(len(pool.clips))
+            for step in range(steps):
+                low, high = (len(plan) * (step + i) // steps for i in range(2))
+                mine = plan.part(
+                    *(low + (high - low) * (self.rank + i) // self.workers for i in range(2))
+                )
+                totals += self._step(pool, mine, examples=high - low)
+        if self.workers > 1:
+            dist.all_reduce(totals)
+            self._join_buffers()
+        self.epoch += 1
+        loss, decisions = totals.tolist()
+        if not math.isfinite(loss):
+            raise IrmasError(f"the loss became {loss} in epoch {self.epoch}")
+        skips = self.settings.training.on_nan == "skip"
+        return {
+            "train_loss": loss / max(decisions, 1),
+            **{name: float(value) for name, value in self._running.compute().items()},
+            "train_lr": self._optimisation.lr,
+            **({"train_skipped": float(self._optimisation.skipped)} if skips else {}),
+        }
+
+    def _steps_in(self, clips: int) -> int:
+        """Steps that a pool of so many clips makes."""
+        training = self.settings.training
+        return math.ceil(clips * training.windows_per_clip / training.batch_size)
+
+    def _plan(self, pool: Resident, number: int) -> Mixtures:
+        return plan_epoch(
+            pool.clips,
             self.task.store.settings.bands,
             self.frames,
             self.settings.training.windows_per_clip,
             self.settings.augment,
-            np.random.default_rng([self.settings.seed, self.epoch]),
+            np.random.default_rng([self.settings.seed, self.epoch, number]),
         )
-        self._parallel.train()
-        # Loss, examples, right decisions, true positives, positives said, positives there.
-        totals = torch.zeros(6, dtype=torch.float64)
-        for step in range(self._steps):
-            low, high = (len(plan) * (step + i) // self._steps for i in range(2))
-            mine = plan.part(
-                *(low + (high - low) * (self.rank + i) // self.workers for i in range(2))
-            )
-            totals += self._step(*self._examples(mine), examples=high - low)
-        if self.workers > 1:
-            dist.all_reduce(totals)
-        self.epoch += 1
-        loss, examples, right, hits, said, there = totals.tolist()
-        decisions = examples * len(self.task.store.vocabulary)
-        return {
-            "train_loss": loss / decisions,
-            "train_label_accuracy": right / decisions,
-            "train_micro_precision": hits / max(said, 1),
-            "train_micro_recall": hits / max(there, 1),
-        }
 
-    def _examples(self, plan: Any) -> tuple[Tensor, Tensor]:
-        features = self.task.store.settings
-        mel, labels = mix(
-            self._resident, plan, self.frames, features.log_floor, self._standardise.mean
-        )
+    def _examples(self, pool: Resident, plan: Mixtures) -> tuple[Tensor, Tensor]:
+        mel, labels = self._mixer(pool, plan, self.frames)
         return self._standardise(mel), labels
 
-    def _step(self, windows: Tensor, labels: Tensor, examples: int) -> Tensor:
-        with self._autocast():
-            logits = self._parallel(windows)
-        losses = F.binary_cross_entropy_with_logits(logits.float(), labels, reduction="sum")
-        # The mean over the whole step's examples, wherever they are: workers' gradients are
-        # averaged, so each one's share counts as many times as there are workers.
-        loss = losses * (self.workers / (examples * labels.shape[1]))
-        if not torch.isfinite(loss):
-            raise IrmasError(
-                f"the loss became {loss.item()} in epoch {self.epoch + 1}; "
-                f"try a learning rate below training.lr={self.settings.training.lr:g}"
-            )
-        self._optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        self._optimizer.step()
-        self._schedule.step()
-        with torch.no_grad():
-            said, there = logits > 0, labels > 0.5
-            counts = [losses, len(labels), (said == there).sum(), (said & there).sum()]
-            return torch.tensor([*map(float, counts), float(said.sum()), float(there.sum())])
+    def _step(self, pool: Resident, plan: Mixtures, examples: int) -> Tensor:
+        """Learn from this worker's share of a step; return its loss and number of decisions."""
+        parts = min(self.settings.training.accumulate, max(len(plan), 1))
+        passed: list[tuple[Tensor, Tensor, Tensor]] = []
+        self._optimisation.begin()
+        for part in range(parts):
+            low, high = (len(plan) * (part + i) // parts for i in range(2))
+            windows, labels = self._examples(pool, plan.part(low, high))
+            # Workers' gradients are averaged once, with the last part's.
+            apart = getattr(self._parallel, "no_sync", nullcontext)
+            with nullcontext() if part == parts - 1 else apart():
+                with autocast(self.settings.training.precision, self.device):
+                    logits = self._parallel(windows)
+                loss = self._loss(logits, labels)
+                # The mean over the whole step's examples, wherever they are: workers' gradients
+                # are averaged, so each one's share counts as many times as there are workers.
+                (loss * (self.workers / (examples * labels.shape[1]))).backward()
+            passed.append((loss.detach(), logits.detach(), labels))
+        totals = torch.zeros(2, dtype=torch.float64, device=self.device)
+        if self._optimisation.step():
+            for loss, logits, labels in passed:
+                totals += torch.stack([loss, torch.full_like(loss, labels.numel())])
+                if len(labels):
+                    self._running.update((logits > 0).long(), labels.long())
+        return totals
+
+    def _join_buffers(self) -> None:
+        """Average over workers what batch normalisation has seen."""
+        for network in self._optimisation.networks:
+            for buffer in network.buffers():
+                if buffer.is_floating_point():
+                    dist.all_reduce(buffer)
+                    buffer /= self.workers
 
     def validate(self) -> dict[str, float]:
         """Score the validation mixtures.
 
         Returns:
-            ``val_loss`` over windows; ``val_label_accuracy``, ``val_micro_precision`` and
-            ``val_micro_recall`` of clips at a threshold of 0.5; with thresholds fitted to the
-            mixtures, ``val_macro_f1`` and ``val_micro_f1``; ``val_lrap`` and ``val_map``.
+            ``val_loss``, over windows, and what `validation_metrics` says of the clips.
         """
         scores, loss = self.score_validation()
-        labels = self.task.validation.labels
-        fitted = evaluate(labels, scores, fit_thresholds(labels, scores, self.settings.thresholds))
-        halfway = decide(scores, 0.5)
-        precision, recall, _ = precision_recall_f1(labels, halfway, "micro")
+        task = self.task
         return {
             "val_loss": loss,
-            "val_label_accuracy": float((halfway == labels).mean()),
-            "val_micro_precision": precision,
-            "val_micro_recall": recall,
-            "val_macro_f1": fitted["macro_f1"],
-            "val_micro_f1": fitted["micro_f1"],
-            "val_lrap": fitted["lrap"],
-            "val_map": fitted["map"],
+            **validation_metrics(
+                task.validation.labels, scores, self.settings.thresholds, task.store.vocabulary
+            ),
         }
 
     def score_validation(self) -> tuple[np.ndarray, float]:
@@ -257,9 +263,9 @@ class Learner:
             clips.lengths[mine], self.frames, self.settings.window.hop_frames(features)
         )
         windows.clips[:] = mine[windows.clips]
-        with self._autocast():
+        with autocast(self.settings.training.precision, self.device):
             logits = window_logits(
-                self.network,
+                self._optimisation.judged,
                 self._standardise,
                 self._judged,
                 windows,
@@ -267,7 +273,7 @@ class Learner:
                 features.log_floor,
             )
         labels = torch.from_numpy(clips.labels[windows.clips]).float()
-        loss = float(F.binary_cross_entropy_with_logits(logits, labels, reduction="sum"))
+        loss = float(self._loss(logits.to(self.device), labels.to(self.device)))
         scores = aggregate(
             logits.sigmoid().numpy(), windows.bounds, self.settings.window.aggregation
         )
@@ -278,12 +284,16 @@ class Learner:
         total = sum(share[1] for share in shares) / sum(share[2] for share in shares)
         return np.concatenate([share[0] for share in shares]), total
 
+    def restore_best(self) -> None:
+        """Go back to the best epoch's weights."""
+        for network in self._optimisation.networks:
+            network.load_state_dict(self.best_weights)
+
     def state_dict(self) -> dict[str, Any]:
         """Return everything that a Learner with the same settings needs to go on from here."""
         return {
             "network": self.network.state_dict(),
-            "optimizer": self._optimizer.state_dict(),
-            "schedule": self._schedule.state_dict(),
+            "optimisation": self._optimisation.state_dict(),
             "epoch": self.epoch,
             "history": self.history,
             "best_epoch": self.best_epoch,
@@ -293,36 +303,8 @@ class Learner:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from where `state_dict` was called."""
         self.network.load_state_dict(state["network"])
-        self._optimizer.load_state_dict(state["optimizer"])
-        self._schedule.load_state_dict(state["schedule"])
+        self._optimisation.load_state_dict(state["optimisation"])
         self.epoch = state["epoch"]
         self.history = list(state["history"])
         self.best_epoch = state["best_epoch"]
         self.best_weights = state["best_weights"]
-
-    def _lr_factor(self, step: int) -> float:
-        warmup = self.settings.training.warmup_epochs * self._steps
-        if step < warmup:
-            return (step + 1) / (warmup + 1)
-        if self.settings.training.schedule == "constant":
-            return 1.0
-        total = self.settings.training.epochs * self._steps
-        return 0.5 * (1 + math.cos(math.pi * min((step - warmup) / max(total - warmup, 1), 1.0)))
-
-    def _autocast(self) -> torch.autocast:
-        if self.settings.training.precision == "auto":
-            enabled = computes_in_bfloat16(self.device)
-        else:
-            enabled = self.settings.training.precision == "bfloat16"
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=enabled)
-
-
-def computes_in_bfloat16(device: torch.device) -> bool:
-    """Return whether bfloat16 is arithmetic of the device's own there.
-
-    A CPU without it emulates it, more than ten times slower than float32.
-    """
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    capabilities = torch.cpu.get_capabilities()
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))

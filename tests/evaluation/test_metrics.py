@@ -3,8 +3,12 @@ import pytest
 import sklearn.metrics
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.calibration import calibration_curve
 
 from irmas_dist.evaluation import metrics
+from irmas_dist.evaluation.arrays import validate
+from irmas_dist.evaluation.calibration import BINS, reliability
+from irmas_dist.evaluation.ranking import coverage_error, lrap, roc_auc
 from irmas_dist.evaluation.thresholds import decide
 from irmas_dist.instruments import IRMAS
 
@@ -15,7 +19,7 @@ def scikit_learn(labels, scores, thresholds):
     """The same metrics by scikit-learn."""
     decisions = decide(scores, thresholds)
     result = {}
-    for average in ("micro", "macro"):
+    for average in ("micro", "macro", "weighted"):
         precision, recall, f1, _ = sklearn.metrics.precision_recall_fscore_support(
             labels, decisions, average=average, zero_division=0
         )
@@ -24,16 +28,33 @@ def scikit_learn(labels, scores, thresholds):
             f"{average}_recall": recall,
             f"{average}_f1": f1,
         }
-    present = labels.any(axis=0)
-    ap = np.zeros(labels.shape[1])
-    for i in np.flatnonzero(present):
-        ap[i] = sklearn.metrics.average_precision_score(labels[:, i], scores[:, i])
+    loss = sklearn.metrics.hamming_loss(labels, decisions)
+    columns = list(zip(labels.T, scores.T, strict=True))
     return result | {
         "subset_accuracy": sklearn.metrics.accuracy_score(labels, decisions),
-        "label_accuracy": 1 - sklearn.metrics.hamming_loss(labels, decisions),
+        "label_accuracy": 1 - loss,
+        "hamming_loss": loss,
         "lrap": sklearn.metrics.label_ranking_average_precision_score(labels, scores),
-        "map": ap.mean(),
+        "coverage_error": sklearn.metrics.coverage_error(labels, scores),
+        "map": np.mean([ap_by_scikit_learn(*column) for column in columns]),
+        "roc_auc": np.mean([auc_by_scikit_learn(*column) for column in columns]),
+        "ece": np.mean([ece_by_scikit_learn(*column) for column in columns]),
     }
+
+
+def ap_by_scikit_learn(labels, scores):
+    return sklearn.metrics.average_precision_score(labels, scores) if labels.any() else 0
+
+
+def auc_by_scikit_learn(labels, scores):
+    return sklearn.metrics.roc_auc_score(labels, scores) if 0 < labels.mean() < 1 else 0.5
+
+
+def ece_by_scikit_learn(labels, scores):
+    scores = scores.astype(np.float64)
+    frequency, mean_score = calibration_curve(labels, scores, n_bins=BINS)
+    in_bin = np.bincount(np.digitize(scores, np.linspace(0, 1, BINS + 1)[1:-1], right=True))
+    return np.average(np.abs(frequency - mean_score), weights=in_bin[in_bin > 0])
 
 
 def test_the_labels_of_irmas_are_what_the_data_set_says(forest):
@@ -69,8 +90,8 @@ def test_a_forest_on_irmas_against_scikit_learn(forest, threshold):
 
 
 def test_each_instrument_against_scikit_learn(forest):
-    rows = metrics.per_instrument(forest.labels, forest.scores, 0.14, IRMAS)
     decisions = decide(forest.scores, 0.14)
+    rows = metrics.per_instrument(forest.labels, forest.scores, decisions, IRMAS)
     theirs = sklearn.metrics.precision_recall_fscore_support(
         forest.labels, decisions, average=None, zero_division=0
     )
@@ -78,15 +99,13 @@ def test_each_instrument_against_scikit_learn(forest):
         assert [row[key] for row in rows] == pytest.approx(values.tolist(), abs=CLOSE)
     ap = sklearn.metrics.average_precision_score(forest.labels, forest.scores, average=None)
     assert [row["ap"] for row in rows] == pytest.approx(ap.tolist(), abs=CLOSE)
+    auc = sklearn.metrics.roc_auc_score(forest.labels, forest.scores, average=None)
+    assert [row["roc_auc"] for row in rows] == pytest.approx(auc.tolist(), abs=CLOSE)
+    columns = zip(forest.labels.T, forest.scores.T, strict=True)
+    ece = [ece_by_scikit_learn(*column) for column in columns]
+    assert [row["ece"] for row in rows] == pytest.approx(ece, abs=CLOSE)
     assert [row["code"] for row in rows] == list(IRMAS.codes)
     assert [row["name"] for row in rows] == list(IRMAS.names)
-    assert {row["threshold"] for row in rows} == {float(np.float32(0.14))}
-
-
-def test_per_instrument_shows_the_threshold_of_each(forest):
-    thresholds = np.linspace(0.1, 0.3, len(IRMAS), dtype=np.float32)
-    rows = metrics.per_instrument(forest.labels, forest.scores, thresholds, IRMAS)
-    assert [row["threshold"] for row in rows] == thresholds.tolist()
 
 
 @st.composite
@@ -109,18 +128,22 @@ def test_anything_against_scikit_learn(labelled, threshold):
     assert ours == pytest.approx(scikit_learn(labels, scores, threshold), abs=CLOSE)
 
 
-def test_perfect_scores_are_worth_1_in_every_metric():
+def test_perfect_scores_are_worth_1_and_have_no_error():
     labels = np.array([[1, 0, 1], [0, 1, 0], [1, 1, 1]], dtype=np.uint8)
-    assert set(metrics.evaluate(labels, labels.astype(np.float32), 0.5).values()) == {1.0}
+    result = metrics.evaluate(labels, labels.astype(np.float32), 0.5)
+    assert result.pop("coverage_error") == 2  # instruments per clip, the least there can be
+    assert {result.pop("ece"), result.pop("hamming_loss")} == {0.0}
+    # The third clip has them all, and so has nothing to be ranked above.
+    assert set(result.values()) == {1.0}
 
 
-def test_saying_nothing_is_worth_nothing_but_label_accuracy():
+def test_saying_nothing_is_worth_nothing_but_a_low_hamming_loss():
     labels = np.array([[1, 0, 0, 0], [0, 1, 0, 0]], dtype=np.uint8)
     nothing = np.zeros_like(labels)
     assert metrics.precision_recall_f1(labels, nothing, "micro") == (0, 0, 0)
     assert metrics.precision_recall_f1(labels, nothing, "macro") == (0, 0, 0)
     assert metrics.subset_accuracy(labels, nothing) == 0
-    assert metrics.label_accuracy(labels, nothing) == 0.75
+    assert metrics.hamming_loss(labels, nothing) == 0.25
 
 
 def test_an_instrument_that_never_occurs_counts_as_0_in_macro_averages():
@@ -133,7 +156,25 @@ def test_an_instrument_that_never_occurs_counts_as_0_in_macro_averages():
 
 def test_tied_scores_rank_against_an_instrument():
     labels = np.array([[1, 0, 0]], dtype=np.uint8)
-    assert metrics.lrap(labels, np.array([[0.5, 0.5, 0.1]])) == 0.5
+    assert lrap(labels, np.array([[0.5, 0.5, 0.1]])) == 0.5
+
+
+def test_a_clip_without_instruments_needs_none_to_be_named():
+    assert coverage_error(np.zeros((1, 3), int), np.full((1, 3), 0.5)) == 0
+
+
+def test_an_instrument_in_all_clips_or_none_has_the_auc_of_chance():
+    labels = np.array([[1, 0, 1], [1, 0, 0]])
+    scores = np.array([[0.1, 0.9, 0.3], [0.2, 0.8, 0.4]])
+    np.testing.assert_array_equal(roc_auc(labels, scores), [0.5, 0.5, 0.0])
+
+
+def test_a_score_on_the_edge_of_a_bin_belongs_to_the_bin_below():
+    scores = np.array([[0.0], [0.05], [0.5], [0.75], [1.0]])
+    bins = reliability(np.array([[0], [1], [1], [0], [1]]), scores)
+    assert bins.clips[:, 0].tolist() == [2, 0, 0, 0, 1, 0, 0, 1, 0, 1]
+    assert bins.score[0, 0] == 0.025
+    assert bins.frequency[:, 0].tolist() == [0.5, 0, 0, 0, 1, 0, 0, 0, 0, 1]
 
 
 @pytest.mark.parametrize(
@@ -147,5 +188,7 @@ def test_tied_scores_rank_against_an_instrument():
     ],
 )
 def test_what_does_not_belong_together_is_refused(labels, scores, message):
+    with pytest.raises(ValueError, match=message):
+        validate(labels, scores)
     with pytest.raises(ValueError, match=message):
         metrics.evaluate(labels, scores, 0.5)

@@ -12,14 +12,16 @@ from irmas_dist.corpus.irmas import index_tree
 from irmas_dist.corpus.manifest import read_manifest, write_manifest
 from irmas_dist.errors import IrmasError
 from irmas_dist.features import store
-from irmas_dist.features.extract import extract
-from irmas_dist.features.logmel import log_mel
+from irmas_dist.features.clips import read_clips
+from irmas_dist.features.extract import ExtractSummary, extract
+from irmas_dist.features.logmel import LogMelSettings, log_mel
+from irmas_dist.instruments import Vocabulary
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
 
-def run(manifest: Path, out: Path, recipe: Recipe):
-    return extract(str(manifest), str(out), recipe.features, recipe.corpus.vocabulary)
+def run(manifest: Path, out: Path, recipe: Recipe, **options: object) -> ExtractSummary:
+    return extract(str(manifest), str(out), recipe.features, recipe.corpus.vocabulary, **options)
 
 
 def test_every_clip_is_there_once_with_its_spectrogram_and_labels(
@@ -40,13 +42,13 @@ def test_every_clip_is_there_once_with_its_spectrogram_and_labels(
 
 def test_statistics_are_those_of_the_training_frames(features: str) -> None:
     info = store.read_info(features)
-    frames = store.read_clips(features, "training").frames.astype(np.float64)
+    frames = read_clips(features, "training").frames.astype(np.float64)
     np.testing.assert_allclose(info.mean, frames.mean(axis=0), rtol=1e-6)
     np.testing.assert_allclose(info.std, frames.std(axis=0), rtol=1e-6)
 
 
 def test_clips_in_memory_are_those_in_the_shards(features: str, recipe: Recipe) -> None:
-    clips = store.read_clips(features, "testing")
+    clips = read_clips(features, "testing")
     assert clips.clip_ids == sorted(clips.clip_ids)
     shard = pq.read_table(Path(features, store.shard_names(features)[-1])).to_pylist()
     for row in (row for row in shard if row["part"] == "testing"):
@@ -80,7 +82,7 @@ def test_a_corrupt_file_is_a_reject_and_files_added_later_are_computed(
     soundfile.write(folder / "bad.wav", tone, 44_100)
     write_manifest(tmp_path / "m.parquet", index_tree(tmp_path / "tree"))
     (folder / "bad.wav").write_bytes(b"RIFF, and then nothing")  # after it was indexed
-    summary = run(tmp_path / "m.parquet", tmp_path / "store", recipe)
+    summary = run(tmp_path / "m.parquet", tmp_path / "store", recipe, max_rejects=0.5)
     assert (summary.clips, sum(summary.rejects.values())) == (1, 1)
     rejects = pq.read_table(tmp_path / "store" / "rejects.parquet").to_pylist()
     assert rejects[0]["clip_id"] == "pia/bad"
@@ -88,7 +90,7 @@ def test_a_corrupt_file_is_a_reject_and_files_added_later_are_computed(
 
     soundfile.write(folder / "later.wav", tone, 44_100)
     write_manifest(tmp_path / "m.parquet", index_tree(tmp_path / "tree"))
-    summary = run(tmp_path / "m.parquet", tmp_path / "store", recipe)
+    summary = run(tmp_path / "m.parquet", tmp_path / "store", recipe, max_rejects=0.5)
     assert (summary.clips, summary.computed) == (2, 1)
 
 
@@ -108,7 +110,7 @@ def test_a_store_that_is_being_extended_is_not_taken_for_whole(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("irmas_dist.features.extract._finish", die)
+        patched.setattr("irmas_dist.features.store.write_info", die)
         with pytest.raises(KeyboardInterrupt):
             run(tmp_path / "m.parquet", tmp_path / "store", recipe)
     with pytest.raises(IrmasError, match="not a finished feature store"):
@@ -121,6 +123,76 @@ def test_nothing_usable_is_an_error(tmp_path: Path, recipe: Recipe) -> None:
     (tmp_path / "tree" / "pia" / "bad.wav").write_text("no audio")
     write_manifest(tmp_path / "m.parquet", index_tree(tmp_path / "tree"))
     with pytest.raises(IrmasError, match="none of the 1 files"):
-        run(tmp_path / "m.parquet", tmp_path / "store", recipe)
+        run(tmp_path / "m.parquet", tmp_path / "store", recipe, max_rejects=1.0)
     with pytest.raises(IrmasError, match="not a finished feature store"):
         store.read_info(str(tmp_path / "store"))
+
+
+def test_the_store_follows_its_manifest_without_computing_twice(
+    tmp_path: Path, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tree" / "pia").mkdir(parents=True)
+    for pitch, name in enumerate(("gone", "kept", "relabelled"), start=1):
+        tone = np.sin(np.arange(44_100) * pitch / 20).astype(np.float32)
+        soundfile.write(tmp_path / "tree" / "pia" / f"{name}.wav", tone, 44_100)
+    rows = index_tree(tmp_path / "tree")
+    write_manifest(tmp_path / "m.parquet", rows)
+    run(tmp_path / "m.parquet", tmp_path / "store", recipe, shard_seconds=2.0)
+    before = read_clips(str(tmp_path / "store"), "training")
+
+    rows = [row for row in rows if row["clip_id"] != "pia/gone"]
+    rows[1] |= {"instruments": ["vio"], "group": "another", "part": "testing"}
+    write_manifest(tmp_path / "m.parquet", rows)
+    # From here on nothing needs Ray, so none is started.
+    monkeypatch.setattr("irmas_dist.runtime.ray_running", None)
+    summary = run(tmp_path / "m.parquet", tmp_path / "store", recipe)
+    assert (summary.clips, summary.computed) == (2, 0)
+    kept = read_clips(str(tmp_path / "store"), "training")
+    assert kept.clip_ids == ["pia/kept"]
+    moved = read_clips(str(tmp_path / "store"), "testing")
+    assert (moved.clip_ids, moved.groups) == (["pia/relabelled"], ["another"])
+    assert recipe.corpus.vocabulary.decode(moved.labels[0]) == ["vio"]
+    start, length = before.starts[2], before.lengths[2]
+    np.testing.assert_array_equal(moved.frames, before.frames[start : start + length])
+    info = store.read_info(str(tmp_path / "store"))
+    np.testing.assert_allclose(info.mean, kept.frames.astype(float).mean(axis=0), rtol=1e-6)
+
+    again = run(tmp_path / "m.parquet", tmp_path / "store", recipe)
+    assert (again.clips, again.computed, again.rewritten) == (2, 0, 0)
+
+
+def test_too_many_bad_files_end_it_and_the_rejects_say_which(
+    tmp_path: Path, recipe: Recipe
+) -> None:
+    (tmp_path / "tree" / "pia").mkdir(parents=True)
+    tone = np.sin(np.arange(44_100) / 20).astype(np.float32)
+    for name in "abcd":
+        soundfile.write(tmp_path / "tree" / "pia" / f"{name}.wav", tone, 44_100)
+    write_manifest(tmp_path / "m.parquet", index_tree(tmp_path / "tree"))
+    tone[9] = np.nan
+    soundfile.write(tmp_path / "tree" / "pia" / "b.wav", tone, 44_100, subtype="FLOAT")
+    with pytest.raises(IrmasError, match=r"1 of 4 files cannot be used, more than the 20\.0%"):
+        run(tmp_path / "m.parquet", tmp_path / "store", recipe, max_rejects=0.2)
+    (reject,) = pq.read_table(tmp_path / "store" / "rejects.parquet").to_pylist()
+    assert (reject["clip_id"], reject["problem"]) == ("pia/b", "holds NaN or infinite samples")
+    with pytest.raises(IrmasError, match="not a finished feature store"):
+        store.read_info(str(tmp_path / "store"))
+    # A file that was mended, but not indexed again, is tried when it is asked for.
+    assert run(tmp_path / "m.parquet", tmp_path / "store", recipe, max_rejects=0.25).clips == 3
+    soundfile.write(tmp_path / "tree" / "pia" / "b.wav", np.ones(44_100), 44_100)
+    assert run(tmp_path / "m.parquet", tmp_path / "store", recipe, max_rejects=0.25).clips == 3
+    assert run(tmp_path / "m.parquet", tmp_path / "store", recipe, retry_rejects=True).clips == 4
+
+
+def test_the_store_keeps_the_type_that_was_computed(tmp_path: Path) -> None:
+    mel = np.arange(6, dtype=np.float32).repeat(4).reshape(8, 3) / 3
+    row = {"clip_id": "a", "md5": "0", "part": "training", "group": "g", "labels": [1]}
+    store.write_shard(str(tmp_path), [{**row, "logmel": mel}], "f")
+    shards = store.read_shards(str(tmp_path), store.shard_names(str(tmp_path)))
+    settings = LogMelSettings(bands=8)
+    store.write_info(str(tmp_path), shards, settings, Vocabulary(("a",), ("A",)), "")
+    clips = read_clips(str(tmp_path), "training")
+    np.testing.assert_array_equal(clips.frames, mel.T)
+    stored = pq.read_table(tmp_path / shards[0].name)
+    assert stored.schema.field("logmel").type.value_type == "float"
+    np.testing.assert_array_equal(stored.column("logmel")[0].values.to_numpy(), mel.ravel())

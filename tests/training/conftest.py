@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 
 from irmas_dist.config import Recipe
+from irmas_dist.features.clips import Clips
 from irmas_dist.features.logmel import LogMelSettings
-from irmas_dist.features.store import Clips, StoreInfo
+from irmas_dist.features.store import StoreInfo
 from irmas_dist.instruments import Vocabulary
-from irmas_dist.training.augment import MixSettings, mixture_clips
+from irmas_dist.training.augment import MixSettings
 from irmas_dist.training.learner import LearnerSettings
+from irmas_dist.training.mixing import mixture_clips
 from irmas_dist.training.task import Task
 
 VOCABULARY = Vocabulary.of({"low": "low noise", "mid": "middle noise", "top": "high noise"})
@@ -44,9 +46,7 @@ def task() -> Task:
     flat = training.frames.astype(float)
     return Task(
         training=training,
-        validation=mixture_clips(
-            synthetic_clips(24, seed=1), 36, MixSettings(), features.log_floor, seed=0
-        ),
+        validation=mixture_clips(synthetic_clips(24, seed=1), 36, MixSettings(), features, seed=0),
         store=StoreInfo(
             settings=features,
             vocabulary=VOCABULARY,
@@ -54,6 +54,7 @@ def task() -> Task:
             manifest="",
             clips={"training": 48},
             frames=len(flat),
+            shards=[],
             mean=flat.mean(axis=0).tolist(),
             std=flat.std(axis=0).tolist(),
         ),

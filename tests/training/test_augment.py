@@ -1,5 +1,6 @@
-"""Mixtures: power adds, labels join, the plan is the same however it is cut up."""
+"""Mixtures: power adds, labels join, changes do what they say, a plan may be cut up anyhow."""
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -8,43 +9,91 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from irmas_dist.training.augment import (
-    AugmentSettings,
-    MixSettings,
-    Mixtures,
-    mix,
-    mixture_clips,
-    plan_epoch,
-)
+from irmas_dist.features.logmel import LogMelSettings, log_mel
+from irmas_dist.features.mel import band_centres, mel_filters
+from irmas_dist.training.augment import DECIBEL, AugmentSettings, MixSettings
 from irmas_dist.training.dataset import Resident, covering_windows
+from irmas_dist.training.mixing import Mixer, mixture_clips
+from irmas_dist.training.plan import Mixtures, plan_epoch
 from tests.training.conftest import BANDS, synthetic_clips
 
-FLOOR = float(np.log(1e-8))
+FEATURES = LogMelSettings(bands=BANDS)
+FLOOR = FEATURES.log_floor
 CLIPS = synthetic_clips(30, seed=3)
 RESIDENT = Resident(CLIPS, torch.device("cpu"))
-MEAN = torch.zeros(BANDS)
+HIDDEN = 99.0
+MIXER = Mixer(FEATURES, torch.full((BANDS,), HIDDEN), torch.device("cpu"))
+ALONE = MixSettings(counts=(1,))
+EVERYTHING = AugmentSettings(
+    equalise_db=6,
+    pitch_semitones=2,
+    tempo=0.2,
+    noise_snr_db=10,
+    frequency_mask=4,
+    frequency_masks=2,
+    time_mask=5,
+    time_masks=2,
+)
 
 
 def plan(augment: AugmentSettings, seed: int = 0, frames: int = 20) -> Mixtures:
     return plan_epoch(CLIPS, BANDS, frames, 2, augment, np.random.default_rng(seed))
 
 
-def test_power_spectra_add_and_labels_join() -> None:
-    by_hand = Mixtures(
-        first=np.array([0, 2]),
-        clips=np.array([0, 1]),
-        offsets=np.array([3, 5]),
-        levels=np.array([0.0, np.log(0.5)], np.float32),
-        masks=np.zeros((1, 4), np.int64),
+def by_hand(clips: list[int], offsets: list[int], **changes: object) -> Mixtures:
+    """One example of windows as they are, but for ``changes``."""
+    sources = len(clips)
+    plain = Mixtures(
+        first=np.array([0, sources]),
+        clips=np.array(clips),
+        offsets=np.array(offsets),
+        levels=np.zeros(sources, np.float32),
+        curves=np.zeros((sources, 2), np.float32),
+        pitches=np.ones(sources, np.float32),
+        tempi=np.ones(sources, np.float32),
+        noise=np.zeros(1, np.float32),
+        colours=np.zeros((1, 2), np.float32),
+        band_masks=np.zeros((1, 1, 2), np.int64),
+        frame_masks=np.zeros((1, 1, 2), np.int64),
     )
-    mel, labels = mix(RESIDENT, by_hand, 20, FLOOR, MEAN)
-    windows = [
-        CLIPS.frames[CLIPS.starts[clip] + low :][:20].astype(np.float64)
-        for clip, low in ((0, 3), (1, 5))
-    ]
-    expected = np.log(np.exp(windows[0]) + 0.5 * np.exp(windows[1]))
+    return dataclasses.replace(plain, **changes)
+
+
+def window(clip: int, offset: int, frames: int = 20) -> np.ndarray:
+    return CLIPS.frames[CLIPS.starts[clip] + offset :][:frames].astype(np.float64)
+
+
+def test_power_spectra_add_and_labels_join() -> None:
+    drawn = by_hand([0, 1], [3, 5], levels=np.array([0.0, np.log(0.5)], np.float32))
+    mel, labels = MIXER(RESIDENT, drawn, 20)
+    expected = np.log(np.exp(window(0, 3)) + 0.5 * np.exp(window(1, 5)))
     np.testing.assert_allclose(mel[0].numpy(), expected, atol=1e-4)
     assert labels[0].tolist() == (CLIPS.labels[0] | CLIPS.labels[1]).tolist()
+
+
+@pytest.mark.parametrize(
+    "features",
+    [LogMelSettings(bands=BANDS, log="decibel"), LogMelSettings(bands=BANDS, power=1)],
+)
+def test_features_in_any_unit_are_mixed_in_power(features: LogMelSettings) -> None:
+    unit = features.log_power_per_unit
+    stored = dataclasses.replace(CLIPS, frames=(CLIPS.frames / unit).astype(np.float32))
+    mixer = Mixer(features, torch.full((BANDS,), HIDDEN), torch.device("cpu"))
+    drawn = plan(EVERYTHING)
+    mel, labels = mixer(Resident(stored, torch.device("cpu")), drawn, 20)
+    expected, same = MIXER(RESIDENT, drawn, 20)
+    seen = expected != HIDDEN
+    np.testing.assert_allclose(mel[seen] * unit, expected[seen], atol=0.02)
+    assert torch.equal(labels, same)
+
+
+@settings(max_examples=12, deadline=None)
+@given(st.lists(st.integers(0, 29), min_size=1, max_size=5))
+def test_a_mixture_is_nowhere_quieter_than_any_of_its_sources(clips: list[int]) -> None:
+    mel, labels = MIXER(RESIDENT, by_hand(clips, [0] * len(clips)), 20)
+    for clip in clips:
+        assert (mel[0].numpy() >= window(clip, 0) - 1e-4).all()
+    assert labels[0].tolist() == CLIPS.labels[clips].max(axis=0).tolist()
 
 
 def test_every_clip_leads_as_often_as_asked_and_crops_lie_inside() -> None:
@@ -67,39 +116,131 @@ def test_the_number_of_labels_follows_the_distribution_asked_for() -> None:
     assert np.mean([pair.max(axis=0).sum() == 2 for pair in pairs]) > 0.97
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(st.lists(st.integers(0, 60), min_size=0, max_size=4), st.integers(0, 3))
 def test_a_plan_cut_up_makes_the_same_examples(cuts: list[int], seed: int) -> None:
-    drawn = plan(AugmentSettings(frequency_mask=4, time_mask=5), seed)
-    whole = mix(RESIDENT, drawn, 20, FLOOR, MEAN)
+    drawn = plan(EVERYTHING, seed)
+    whole = MIXER(RESIDENT, drawn, 20)
     bounds = [0, *sorted(cuts), len(drawn)]
-    parts = [
-        mix(RESIDENT, drawn.part(low, high), 20, FLOOR, MEAN)
-        for low, high in itertools.pairwise(bounds)
-    ]
+    parts = [MIXER(RESIDENT, drawn.part(low, high), 20) for low, high in itertools.pairwise(bounds)]
     for index in range(2):
         torch.testing.assert_close(torch.cat([part[index] for part in parts]), whole[index])
 
 
-def test_masks_hide_what_they_say_and_nothing_else() -> None:
-    augment = AugmentSettings(frequency_mask=4, time_mask=5)
-    drawn = plan(augment)
-    masked, _ = mix(RESIDENT, drawn, 20, FLOOR, torch.full((BANDS,), 99.0))
-    bare = Mixtures(drawn.first, drawn.clips, drawn.offsets, drawn.levels, drawn.masks * 0)
-    plain, _ = mix(RESIDENT, bare, 20, FLOOR, MEAN)
-    for example, (low, high, start, end) in enumerate(drawn.masks):
-        assert high - low <= 4
-        assert end - start <= 5
+@settings(max_examples=12, deadline=None)
+@given(st.integers(0, 9), st.integers(0, 3))
+def test_masks_hide_what_they_say_and_nothing_else(widest: int, seed: int) -> None:
+    augment = AugmentSettings(
+        frequency_mask=widest, frequency_masks=2, time_mask=widest, time_masks=3
+    )
+    drawn = plan(augment, seed)
+    masked, _ = MIXER(RESIDENT, drawn, 20)
+    bare = dataclasses.replace(
+        drawn, band_masks=drawn.band_masks * 0, frame_masks=drawn.frame_masks * 0
+    )
+    plain, _ = MIXER(RESIDENT, bare, 20)
+    for example in range(len(drawn)):
         hidden = np.zeros((20, BANDS), bool)
-        hidden[:, low:high] = True
-        hidden[start:end] = True
-        assert (masked[example].numpy()[hidden] == 99).all()
+        for low, high in drawn.band_masks[example]:
+            assert 0 <= high - low <= widest
+            hidden[:, low:high] = True
+        for low, high in drawn.frame_masks[example]:
+            assert 0 <= high - low <= widest
+            hidden[low:high] = True
+        assert (masked[example].numpy()[hidden] == HIDDEN).all()
         np.testing.assert_array_equal(masked[example].numpy()[~hidden], plain[example][~hidden])
+
+
+def test_changes_turned_off_leave_the_window_as_it_is() -> None:
+    off = AugmentSettings(mix=ALONE, gain_db=0)
+    drawn = plan(off)
+    mel, _ = MIXER(RESIDENT, drawn, 20)
+    for example in range(len(drawn)):
+        as_stored = window(drawn.clips[example], drawn.offsets[example])
+        np.testing.assert_allclose(mel[example].numpy(), as_stored, atol=1e-5)
+
+
+def test_equalisation_is_one_smooth_curve_over_all_frames_as_strong_as_asked() -> None:
+    drawn = plan(AugmentSettings(mix=ALONE, gain_db=0, equalise_db=6, equalise_order=3), frames=8)
+    curves = []
+    for example in range(len(drawn)):
+        mel, _ = MIXER(RESIDENT, drawn.part(example, example + 1), 8)
+        curve = mel[0].numpy() - window(drawn.clips[example], drawn.offsets[example], 8)
+        np.testing.assert_allclose(curve, curve[:1].repeat(8, axis=0), atol=1e-4)
+        curves.append(curve[0] / DECIBEL)
+        # Cosines of up to one and a half periods turn at most twice in between.
+        turns = np.diff(np.sign(np.diff(curve[0]))) != 0
+        assert turns.sum() <= 2
+    assert np.std(curves) == pytest.approx(6, rel=0.25)
+    assert np.abs(np.mean(curves, axis=1)).max() < 1e-3  # a colour, not a level
+
+
+def test_every_source_of_a_mixture_has_a_colour_of_its_own() -> None:
+    drawn = plan(AugmentSettings(equalise_db=6))
+    assert len(np.unique(drawn.curves[:, 0])) == len(drawn.clips)
+
+
+@pytest.mark.parametrize("semitones", [-12, -3, 5, 12])
+def test_a_pitched_spectrum_is_that_of_a_tone_as_much_higher(semitones: int) -> None:
+    """Judged by spectra of real tones, an equal ratio apart, through the whole front end."""
+    ratio = 2 ** (semitones / 12)
+    features = LogMelSettings(bands=96, peak_normalise=False)
+    seconds = np.arange(22_050) / 22_050
+
+    def peak(mel: np.ndarray) -> float:
+        power = np.exp(mel.astype(np.float64) - mel.max())
+        return float((power * np.arange(96)).sum() / power.sum())
+
+    tone, wanted = (
+        log_mel(np.sin(2 * np.pi * hertz * seconds, dtype=np.float32), features, 22_050)[:, 20]
+        for hertz in (1_500, 1_500 * ratio)
+    )
+    mixer = Mixer(features, torch.zeros(96), torch.device("cpu"))
+    mel = torch.from_numpy(tone.astype(np.float32))[None, None]
+    moved = mixer._shifted(mel, torch.tensor([ratio]))[0, 0].numpy()
+    assert peak(moved) == pytest.approx(peak(wanted), abs=0.35)
+
+
+@pytest.mark.parametrize("tempo", [0.7, 1.3])
+def test_a_faster_window_takes_in_more_of_its_clip(tempo: float) -> None:
+    slow = CLIPS.frames[CLIPS.starts[0] :][: CLIPS.lengths[0]].astype(np.float32)
+    drawn = by_hand([0], [2], tempi=np.array([tempo], np.float32))
+    mel, _ = MIXER(RESIDENT, drawn, 20)
+    at = 2 + np.arange(20) * tempo
+    expected = [np.interp(at, np.arange(len(slow)), band) for band in slow.T]
+    np.testing.assert_allclose(mel[0].numpy(), np.transpose(expected), atol=1e-4)
+
+
+def test_windows_at_any_tempo_lie_inside_their_clips() -> None:
+    drawn = plan(AugmentSettings(tempo=0.5))
+    ends = drawn.offsets + np.ceil(19 * drawn.tempi)
+    fits = CLIPS.lengths[drawn.clips] >= np.ceil(19 * drawn.tempi) + 1
+    assert (ends[fits] <= CLIPS.lengths[drawn.clips][fits] - 1).all()
+
+
+def test_noise_is_as_far_below_the_example_as_asked() -> None:
+    for snr_db in (10.0, 30.0):
+        noise = np.array([np.exp(-snr_db * DECIBEL)], np.float32)
+        noisy, _ = MIXER(RESIDENT, by_hand([0], [0], noise=noise), 20)
+        clean = np.exp(window(0, 0))
+        added = np.exp(noisy[0].numpy().astype(np.float64)) - clean
+        assert 10 * np.log10(clean.mean() / added.mean()) == pytest.approx(snr_db, abs=0.1)
+    assert (plan(AugmentSettings(noise_snr_db=0)).noise == 0).all()
+    drawn = plan(AugmentSettings(noise_snr_db=20)).noise
+    assert drawn.max() <= 10 ** (-2)
+    assert drawn.min() >= 10 ** (-6) * 0.99
+
+
+def test_the_front_ends_filters_peak_where_the_band_centres_are() -> None:
+    features = LogMelSettings(bands=40, fmin=100, fmax=9_000)
+    resolution = features.sample_rate / features.n_fft
+    peaks = mel_filters(features).argmax(axis=1) * resolution
+    np.testing.assert_allclose(band_centres(features), peaks, atol=resolution)
 
 
 def test_validation_mixtures_are_whole_clips_and_the_same_for_the_same_seed() -> None:
     first, same, other = (
-        mixture_clips(CLIPS, 50, MixSettings(), FLOOR, seed) for seed in (0, 0, 1)
+        mixture_clips(CLIPS, 50, MixSettings(), FEATURES, seed) for seed in (0, 0, 1)
     )
     np.testing.assert_array_equal(first.frames, same.frames)
     assert first.labels.shape == (50, 3)
@@ -129,12 +270,8 @@ def test_a_clip_shorter_than_a_window_is_padded_with_silence() -> None:
     _, inside = RESIDENT.windows(torch.tensor([0]), torch.tensor([0]), 100)
     length = int(CLIPS.lengths[0])
     assert inside[0].sum() == length
-    quiet = Mixtures(
-        first=np.array([0, 1]),
-        clips=np.array([0]),
-        offsets=np.array([0]),
-        levels=np.zeros(1, np.float32),
-        masks=np.zeros((1, 4), np.int64),
-    )
-    mel, _ = mix(RESIDENT, quiet, 100, FLOOR, MEAN)
-    np.testing.assert_allclose(mel[0, length:].numpy(), FLOOR)
+    for tempo in (1.0, 0.9):
+        drawn = by_hand([0], [0], tempi=np.array([tempo], np.float32))
+        mel, _ = MIXER(RESIDENT, drawn, 100)
+        np.testing.assert_allclose(mel[0, int(length / tempo) + 1 :].numpy(), FLOOR, rtol=1e-6)
+        assert (mel[0, : int((length - 1) / tempo)].numpy() > FLOOR + 1).any(axis=1).all()

@@ -10,11 +10,12 @@ from irmas_dist.config import Recipe, build_recipe
 from irmas_dist.errors import IrmasError
 from irmas_dist.evaluation.scores import read_scores
 from irmas_dist.evaluation.thresholds import ThresholdSettings
-from irmas_dist.features.store import read_clips
+from irmas_dist.features.clips import read_clips
 from irmas_dist.inference.predictor import Predictor
 from irmas_dist.training.checkpoint import ModelDescription, read_description
-from irmas_dist.training.distributed import RUN_NAME, WorkerSettings
+from irmas_dist.training.distributed import RUN_NAME
 from irmas_dist.training.learner import Learner
+from irmas_dist.training.room import WorkerSettings
 
 WORKERS = WorkerSettings(count=2)
 
@@ -108,12 +109,14 @@ def test_thresholds_can_be_fitted_again_without_the_network(
     assert stages.refit_thresholds(path, ThresholdSettings()).thresholds == description.thresholds
 
 
-def test_more_workers_than_the_cluster_can_hold_are_refused(
-    features: str, recipe: Recipe, tmp_path: Path
+def test_more_workers_than_there_is_room_for_are_waited_for_and_then_refused(
+    features: str, recipe: Recipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     disabled = build_recipe(recipe.model_dump(), {"tracking.mode": "disabled"}, "the test")
-    with pytest.raises(IrmasError, match="64 workers need 64 CPUs and the cluster has 2"):
-        stages.train(disabled, features, str(tmp_path / "m"), WorkerSettings(count=64))
+    many = WorkerSettings(count=64, wait_s=3)
+    with pytest.raises(IrmasError, match=r"64 workers need 64 CPUs, and after 3 s the cluster has"):
+        stages.train(disabled, features, str(tmp_path / "m"), many)
+    assert "waiting up to 3 s for room: 64 workers need 64 CPUs" in capsys.readouterr().err
 
 
 def test_an_unfinished_training_is_not_gone_on_with_by_another_recipe(
@@ -122,7 +125,7 @@ def test_an_unfinished_training_is_not_gone_on_with_by_another_recipe(
     disabled = build_recipe(recipe.model_dump(), {"tracking.mode": "disabled"}, "the test")
     out = str(tmp_path / "m")
     with pytest.raises(IrmasError, match="64 workers"):  # stopped after it had begun
-        stages.train(disabled, features, out, WorkerSettings(count=64))
+        stages.train(disabled, features, out, WorkerSettings(count=64, wait_s=0))
     with pytest.raises(IrmasError, match="unfinished training of another recipe"):
         stages.train(disabled.model_copy(update={"seed": 7}), features, out, WORKERS)
 

@@ -1,17 +1,24 @@
 """The Learner learns, repeats itself, and goes on where it was."""
 
+import itertools
 import math
+import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
 from irmas_dist.errors import IrmasError
+from irmas_dist.models.settings import DropoutSettings
 from irmas_dist.training.augment import AugmentSettings, MixSettings
-from irmas_dist.training.checkpoint import load_progress, save_progress
-from irmas_dist.training.learner import SELECTED_BY, Learner, LearnerSettings, computes_in_bfloat16
+from irmas_dist.training.dataset import Resident
+from irmas_dist.training.learner import SELECTED_BY, Learner, LearnerSettings
+from irmas_dist.training.losses import LossSettings
+from irmas_dist.training.plan import Mixtures
+from irmas_dist.training.precision import computes_in_bfloat16
+from irmas_dist.training.progress import load_progress, save_progress
 from irmas_dist.training.task import Task
 
 
@@ -26,9 +33,7 @@ def test_overfits_one_batch(task: Task, settings: LearnerSettings) -> None:
         update={"augment": AugmentSettings(mix=MixSettings(counts=(1,)), gain_db=0.0)}
     )
     plain = changed(plain, "training", epochs=60, schedule="constant", warmup_epochs=0.0)
-    plain = changed(plain, "model", dropout=plain.model.dropout.model_copy(
-        update={"blocks": 0.0, "dense": 0.0}))  # fmt: skip
-    learner = Learner(few, plain)
+    learner = Learner(few, without_dropout(plain))
     losses = [learner.train_epoch()["train_loss"] for _ in range(60)]
     assert losses[-1] < 0.02 < losses[0]
 
@@ -42,15 +47,39 @@ def test_learns_the_task(task: Task, settings: LearnerSettings) -> None:
     assert best["val_label_accuracy"] > 0.8
 
 
-def test_repeats_itself_bit_for_bit(task: Task, settings: LearnerSettings) -> None:
+EVERYTHING = {
+    "loss": LossSettings(kind="asymmetric", balance=0.5, smoothing=0.1),
+    "optimizer": "adamw",
+    "weight_decay": 0.01,
+    "clip_norm": 1.0,
+    "schedule": "plateau",
+    "plateau_epochs": 1,
+    "ema": 0.9,
+    "accumulate": 2,
+    "on_nan": "skip",
+}
+"""Settings of the optimisation with all that has a state."""
+
+
+def with_everything(settings: LearnerSettings) -> LearnerSettings:
+    normalised = changed(settings, "model", normalisation="batch", residual=True)
+    return changed(normalised, "training", **EVERYTHING)
+
+
+@pytest.mark.parametrize("richer", [lambda plain: plain, with_everything])
+def test_repeats_itself_bit_for_bit(
+    task: Task, settings: LearnerSettings, richer: Callable[[LearnerSettings], LearnerSettings]
+) -> None:
     runs = []
     for _ in range(2):
-        learner = Learner(task, settings)
+        learner = Learner(task, richer(settings))
         learner.run_epoch()
-        runs.append((learner.history, learner.network.state_dict()))
+        learner.run_epoch()
+        runs.append((learner.history, learner.network.state_dict(), learner.best_weights))
     assert runs[0][0] == runs[1][0]
-    for name, value in runs[0][1].items():
-        assert torch.equal(value, runs[1][1][name])
+    for first, second in zip(runs[0][1:], runs[1][1:], strict=True):
+        for name, value in first.items():
+            assert torch.equal(value, second[name])
 
 
 def test_another_seed_is_another_run(task: Task, settings: LearnerSettings) -> None:
@@ -61,18 +90,22 @@ def test_another_seed_is_another_run(task: Task, settings: LearnerSettings) -> N
     assert losses[0] != losses[1]
 
 
+@pytest.mark.parametrize("richer", [lambda plain: plain, with_everything])
 def test_goes_on_from_a_checkpoint_as_if_nothing_had_happened(
-    task: Task, settings: LearnerSettings, tmp_path: Path
+    task: Task,
+    settings: LearnerSettings,
+    richer: Callable[[LearnerSettings], LearnerSettings],
+    tmp_path: Path,
 ) -> None:
-    undisturbed = Learner(task, settings)
+    undisturbed = Learner(task, richer(settings))
     while not undisturbed.finished:
         undisturbed.run_epoch()
 
-    cut_short = Learner(task, settings)
+    cut_short = Learner(task, richer(settings))
     cut_short.run_epoch()
     cut_short.run_epoch()
     save_progress(tmp_path, cut_short)
-    resumed = Learner(task, settings)
+    resumed = Learner(task, richer(settings))
     load_progress(tmp_path, resumed)
     while not resumed.finished:
         resumed.run_epoch()
@@ -81,30 +114,37 @@ def test_goes_on_from_a_checkpoint_as_if_nothing_had_happened(
         assert torch.equal(value, resumed.best_weights[name])
 
 
-def test_workers_gradients_add_up_to_the_whole_batchs(
+def test_the_weights_that_are_kept_are_those_that_were_judged(
     task: Task, settings: LearnerSettings
 ) -> None:
-    """Two halves of a step, averaged as DDP does, are the step of one worker."""
-    settings = changed(settings, "model", dropout=settings.model.dropout.model_copy(
-        update={"blocks": 0.0, "dense": 0.0}))  # fmt: skip
-    gradients = []
-    for workers in (1, 2):
-        total = None
-        for rank in range(workers):
-            learner = Learner(task, settings, rank=rank, workers=workers)
-            seen: list[np.ndarray] = []
-            learner._optimizer.step = lambda *args, at=learner, out=seen: out.append(
-                torch.cat([p.grad.flatten() for p in at.network.parameters()]).numpy().copy()
-            )
-            learner._steps, learner._schedule.step = 1, lambda *args: None
-            if workers > 1:
-                with pytest.raises(ValueError, match="process group"):
-                    learner.train_epoch()  # the sums over workers, after the only step
-            else:
-                learner.train_epoch()
-            total = seen[0] / workers + (0 if total is None else total)
-        gradients.append(total)
-    np.testing.assert_allclose(gradients[1], gradients[0], rtol=1e-3, atol=1e-6)
+    learner = Learner(task, with_everything(settings))
+    while not learner.finished:
+        learner.run_epoch()
+    learner.restore_best()
+    kept = learner.network.state_dict()
+    assert all(torch.equal(kept[name], value) for name, value in learner.best_weights.items())
+    assert learner.validate() == {
+        name: value
+        for name, value in learner.history[learner.best_epoch - 1].items()
+        if name.startswith("val_")
+    }
+
+
+@pytest.mark.parametrize("parts", [2, 3, 20])
+def test_a_step_in_parts_is_the_step_as_a_whole(
+    task: Task, settings: LearnerSettings, parts: int
+) -> None:
+    """Of networks without batch statistics and dropout, up to rounding."""
+    plain = without_dropout(settings)
+    losses = []
+    for accumulate in (1, parts):
+        learner = Learner(task, changed(plain, "training", accumulate=accumulate))
+        losses.append([learner.run_epoch()["train_loss"] for _ in range(3)])
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+
+
+def without_dropout(settings: LearnerSettings) -> LearnerSettings:
+    return changed(settings, "model", dropout=DropoutSettings(blocks=0.0, dense=0.0))
 
 
 def test_patience_ends_training(task: Task, settings: LearnerSettings) -> None:
@@ -120,23 +160,76 @@ def test_a_loss_that_is_no_number_says_what_to_change(
     learner = Learner(task, settings)
     with torch.no_grad():
         learner.network.layers[0].weight.fill_(math.nan)
-    with pytest.raises(IrmasError, match=r"the loss became nan in epoch 1; .*training\.lr=0\.005"):
+    with pytest.raises(
+        IrmasError, match=r"became nan or infinite in epoch 1; .*training\.lr=0\.005"
+    ):
         learner.train_epoch()
 
 
-@pytest.mark.parametrize(("schedule", "last"), [("constant", 1.0), ("cosine", 0.0)])
-def test_learning_rate_rises_and_then_follows_its_schedule(
-    task: Task, settings: LearnerSettings, schedule: str, last: float
+def poison(learner: Learner, *steps: int) -> None:
+    """Make the examples of these steps, counted from 0, no numbers."""
+    examples, count = learner._examples, itertools.count()
+
+    def poisoned(pool: Resident, plan: Mixtures) -> tuple[torch.Tensor, torch.Tensor]:
+        windows, labels = examples(pool, plan)
+        return windows * (math.nan if next(count) in steps else 1.0), labels
+
+    learner._examples = poisoned  # type: ignore[method-assign]
+
+
+def test_a_step_that_is_no_number_is_left_out_where_that_is_asked_for(
+    task: Task, settings: LearnerSettings
 ) -> None:
-    learner = Learner(
-        task, changed(settings, "training", schedule=schedule, warmup_epochs=1.0, epochs=5)
-    )
-    steps = learner._steps
-    factors = [learner._lr_factor(step) for step in range(5 * steps + 1)]
-    assert factors[:steps] == sorted(factors[:steps])
-    assert factors[0] < 0.2
-    assert factors[steps] == pytest.approx(1.0, abs=0.01)
-    assert factors[-1] == pytest.approx(last, abs=1e-9)
+    settings = changed(settings, "training", on_nan="skip", ema=0.9)
+    learner = Learner(task, changed(settings, "model", normalisation="batch"))
+    poison(learner, 1, 4)
+    metrics = learner.run_epoch()
+    assert metrics["train_skipped"] == 2
+    assert math.isfinite(metrics["train_loss"])
+    assert math.isfinite(metrics["val_loss"])
+    for network in learner._optimisation.networks:
+        assert all(value.isfinite().all() for value in network.state_dict().values())
+
+
+def test_skipping_without_end_stops_with_a_clear_error(
+    task: Task, settings: LearnerSettings
+) -> None:
+    learner = Learner(task, changed(settings, "training", on_nan="skip", batch_size=1))
+    poison(learner, *range(100))
+    with pytest.raises(IrmasError, match=r"20 steps in a row had to be skipped in epoch 1.*lr=0"):
+        learner.train_epoch()
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs g++ on a CPU")
+def test_a_compiled_network_learns_the_same(task: Task, settings: LearnerSettings) -> None:
+    plain = without_dropout(changed(settings, "model", blocks=1, head="average", dense=0))
+    losses = []
+    for translate in (False, True):
+        learner = Learner(task, changed(plain, "training", compile=translate))
+        losses.append([learner.train_epoch()["train_loss"] for _ in range(2)])
+        assert all(not name.startswith("_orig_mod") for name in learner.network.state_dict())
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+
+
+def test_compiling_without_a_compiler_is_refused(
+    task: Task, settings: LearnerSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(IrmasError, match=r"training\.compile=true needs a C\+\+ compiler"):
+        Learner(task, changed(settings, "training", compile=True))
+
+
+def test_bfloat16_moves_the_loss_curve_by_less_than_two_percent(
+    task: Task, settings: LearnerSettings
+) -> None:
+    plain = without_dropout(changed(settings, "training", epochs=6))
+    curves = []
+    for precision in ("float32", "bfloat16"):
+        learner = Learner(task, changed(plain, "training", precision=precision))
+        epochs = [learner.run_epoch() for _ in range(6)]
+        curves.append([epoch[name] for epoch in epochs for name in ("train_loss", "val_loss")])
+    assert curves[0] != curves[1]
+    assert curves[1] == pytest.approx(curves[0], rel=0.02)
 
 
 def test_bfloat16_is_chosen_only_where_the_device_has_it() -> None:

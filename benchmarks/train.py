@@ -1,0 +1,256 @@
+"""Training: what data, augmentation and Ray cost beside the network itself, side by side.
+
+(a) the Learner against a bare loop over random tensors in memory, (b) Ray Train with one worker
+against the Learner alone, (c) two workers against one, each on one thread, (d) resident against
+streaming ingest, (e) the Learner's memory format and precision against PyTorch's defaults, and
+where the time from a command to its first step goes. All with the network of Han et al. (2016) on
+rendered clips, with everything random turned on. Prints ratios with their quartiles, and writes
+them to ``benchmarks/results/train.json``. About eight minutes on two idle cores.
+"""
+
+import dataclasses
+import itertools
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
+os.environ["RAY_DATA_DISABLE_PROGRESS_BARS"] = "1"
+
+import numpy as np
+import ray
+import torch
+from torch.nn import functional as F
+
+from irmas_dist.config import Recipe, load_recipe
+from irmas_dist.corpus.irmas import index_tree
+from irmas_dist.corpus.manifest import write_manifest
+from irmas_dist.corpus.render import RenderSettings, render
+from irmas_dist.features.extract import extract
+from irmas_dist.models.cnn import CNN
+from irmas_dist.training.distributed import RUN_NAME, train_distributed
+from irmas_dist.training.ingest import IngestSettings, Pools
+from irmas_dist.training.learner import Learner, computes_in_bfloat16
+from irmas_dist.training.room import WorkerSettings
+from irmas_dist.training.task import Task, load_task
+
+HERE = Path(__file__).parent
+FIRST_STEP = HERE / "first_step.py"
+EPOCHS = 4
+ROUNDS = 2
+OVERRIDES = (
+    "augment.mix.counts=[1236, 1278, 318, 39, 3]",
+    "augment.equalise_db=6",
+    "augment.pitch_semitones=1",
+    "augment.tempo=0.1",
+    "augment.noise_snr_db=20",
+    "augment.frequency_mask=16",
+    "augment.time_mask=8",
+    "training.batch_size=32",
+    f"training.epochs={EPOCHS}",
+    "training.patience=100",
+    "validation.mixtures=40",
+)
+
+Measured = dict[str, Any]
+
+
+def race(contestants: dict[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
+    """Let contestants take turns; each returns windows per second."""
+    for run in contestants.values():
+        run()  # first allocations, kernels and caches
+    rates: dict[str, list[float]] = {name: [] for name in contestants}
+    for _ in range(rounds):
+        for name, run in contestants.items():
+            rates[name].append(run())
+    return rates
+
+
+def ratio(name: str, rates: dict[str, list[float]], target: float | None = None) -> Measured:
+    """Print the first contestant's rate in relation to the second's, round by round."""
+    ours, theirs = rates
+    ratios = np.array(rates[ours]) / np.array(rates[theirs])
+    middle, low, high = np.quantile(ratios, [0.5, 0.25, 0.75])
+    aim = f", target {target:g}" if target else ""
+    print(f"({name}) {ours} / {theirs}: {middle:.3f} (quartiles {low:.3f} to {high:.3f}{aim})")
+    for contestant, values in rates.items():
+        print(f"      {contestant}: {np.median(values):.1f} windows/s")
+    return {
+        "ratio": middle,
+        "quartiles": [low, high],
+        "target": target,
+        "windows_per_s": {key: float(np.median(values)) for key, values in rates.items()},
+    }
+
+
+def timed(windows: int, work: Callable[[], object]) -> Callable[[], float]:
+    def run() -> float:
+        began = time.perf_counter()
+        work()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        return windows / (time.perf_counter() - began)
+
+    return run
+
+
+def bare_loop(
+    recipe: Recipe, task: Task, windows: int, device: str, *, plain: bool
+) -> Callable[[], None]:
+    """Steps of a network over tensors that are there already; ``plain`` leaves PyTorch as it is."""
+    frames = recipe.window.frames(task.store.settings)
+    bands, instruments = task.store.settings.bands, len(task.store.vocabulary)
+    network = CNN(recipe.model, bands, frames, instruments).to(device)
+    if not plain:
+        network.to(memory_format=torch.channels_last)
+    halves = computes_in_bfloat16(torch.device(device)) and not plain
+    optimizer = torch.optim.Adam(network.parameters(), lr=recipe.training.lr)
+    inputs = torch.randn(windows, bands, frames, device=device)
+    labels = (torch.rand(windows, instruments, device=device) < 0.15).float()
+
+    def epoch() -> None:
+        network.train()
+        size = recipe.training.batch_size
+        for low in range(0, windows, size):
+            with torch.autocast(device, torch.bfloat16, enabled=halves):
+                logits = network(inputs[low : low + size])
+            loss = F.binary_cross_entropy_with_logits(logits.float(), labels[low : low + size])
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+
+    return epoch
+
+
+def part_of(task: Task, clips: int) -> Task:
+    return dataclasses.replace(task, training=task.training.select(list(range(clips))))
+
+
+def in_process(task: Task, recipe: Recipe) -> Measured:
+    """(a) and (e): everything in this process, on one thread or on the GPU."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    windows = 4 * recipe.training.batch_size
+    learner = Learner(part_of(task, windows), recipe, device=device)
+    recipe_loop = bare_loop(recipe, task, windows, device, plain=False)
+    plain_loop = bare_loop(recipe, task, windows, device, plain=True)
+    rates = race(
+        {
+            "Learner": timed(windows, learner.train_epoch),
+            "bare loop": timed(windows, recipe_loop),
+            "PyTorch's defaults": timed(windows, plain_loop),
+        },
+        rounds=8,
+    )
+    defaults = rates.pop("PyTorch's defaults")
+    return {
+        "learner": ratio("a", rates, 0.97),
+        "recipe": ratio("e", {"channels last": rates["bare loop"], "defaults": defaults}),
+    }
+
+
+def epochs_per_s(task: Task, recipe: Recipe, workers: int) -> float:
+    """Train with Ray Train and return windows per second between the first and the last epoch."""
+    written: list[float] = []
+    with tempfile.TemporaryDirectory() as out:
+
+        def on_epoch(metrics: dict[str, float]) -> None:
+            pattern = f"{RUN_NAME}/*/epoch-{int(metrics['epoch']):04d}/optimizer.pt"
+            written.extend(path.stat().st_mtime for path in Path(out).glob(pattern))
+
+        spread = WorkerSettings(count=workers, kept=EPOCHS)
+        train_distributed(task, recipe, {}, out, spread, on_epoch)
+    return len(task.training) * (len(written) - 1) / (written[-1] - written[0])
+
+
+def alone(task: Task, recipe: Recipe) -> float:
+    learner = Learner(task, recipe)
+    learner.run_epoch()
+    began = time.perf_counter()
+    for _ in range(EPOCHS - 1):
+        learner.run_epoch()
+    return len(task.training) * (EPOCHS - 1) / (time.perf_counter() - began)
+
+
+def distributed(task: Task, recipe: Recipe) -> Measured:
+    """(b) and (c): whole epochs, with validation and checkpoint."""
+    rates: dict[str, list[float]] = {"one worker": [], "Learner": [], "two workers": []}
+    for _ in range(ROUNDS):
+        rates["Learner"].append(alone(task, recipe))
+        rates["one worker"].append(epochs_per_s(task, recipe, 1))
+        rates["two workers"].append(epochs_per_s(task, recipe, 2))
+    pairs = (("b", "one worker", "Learner", 0.97), ("c", "two workers", "one worker", 1.7))
+    return {
+        ours: ratio(name, {ours: rates[ours], theirs: rates[theirs]}, target)
+        for name, ours, theirs, target in pairs
+    }
+
+
+def ingest(features: str, recipe: Recipe) -> Measured:
+    """(d): the same epoch from memory, and from the store."""
+    learners, tasks = {}, {}
+    for mode in ("streaming", "resident"):
+        settings = IngestSettings.model_validate({"mode": mode})
+        tasks[mode] = load_task(features, recipe.validation, settings)
+        learners[mode] = Learner(tasks[mode], recipe)
+    windows = len(tasks["resident"].training)
+    result = ratio(
+        "d",
+        race({mode: timed(windows, one.train_epoch) for mode, one in learners.items()}, rounds=3),
+    )
+    pools = Pools(tasks["streaming"].training, 0, torch.device("cpu"))
+    rate = np.median([timed(windows, lambda: list(pools.epoch(0)))() for _ in range(3)])
+    print(f"      streaming without training: {rate:.0f} clips/s")
+    return {**result, "clips_per_s": float(rate)}
+
+
+def first_step(features: str) -> Measured:
+    """From a command to its first step, in processes and a Ray of their own."""
+    runs = []
+    for _ in range(ROUNDS):
+        began = time.time()
+        done = subprocess.run(
+            [sys.executable, FIRST_STEP, features, *OVERRIDES],
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        runs.append({"python": began, **json.loads(done.stdout.splitlines()[-1])})
+    spans = {
+        later: float(np.median([run[later] - run[earlier] for run in runs]))
+        for earlier, later in itertools.pairwise(runs[0])
+    }
+    print(f"from the command to the first step: {sum(spans.values()):.1f} s")
+    for stage, seconds in spans.items():
+        print(f"      {stage}: {seconds:.1f} s")
+    return spans
+
+
+def main() -> None:
+    recipe = load_recipe(HERE.parent / "configs" / "han2016.yaml", OVERRIDES)
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        tree, manifest, features = (Path(folder, name) for name in ("tree", "m.parquet", "store"))
+        render(tree, RenderSettings(recordings=10, clips_per_recording=3, songs=0))
+        write_manifest(manifest, index_tree(tree))
+        result = {"machine": {"cores": os.cpu_count(), "gpu": torch.cuda.is_available()}}
+        ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+        extract(str(manifest), str(features), recipe.features, recipe.corpus.vocabulary)
+        task = load_task(str(features), recipe.validation, IngestSettings(mode="resident"))
+        result |= in_process(task, recipe)
+        result |= distributed(task, recipe)
+        result["ingest"] = ingest(str(features), recipe)
+        ray.shutdown()
+        result["first_step"] = first_step(str(features))
+    out = HERE / "results" / "train.json"
+    out.parent.mkdir(exist_ok=True)
+    out.write_text(json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

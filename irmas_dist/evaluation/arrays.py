@@ -1,0 +1,35 @@
+"""What goes into every metric: arrays of labels, decisions and scores that belong together."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Labels = npt.NDArray[np.integer[Any]]
+"""0 or 1, shape (clips, instruments): 1 where the instrument plays."""
+
+Decisions = npt.NDArray[np.integer[Any]]
+"""0 or 1, shape (clips, instruments): 1 where the instrument is said to play."""
+
+ScoreArray = npt.NDArray[np.floating[Any]]
+"""From 0 to 1, shape (clips, instruments), higher where the model is surer."""
+
+Float64 = npt.NDArray[np.float64]
+
+
+def validate(labels: Labels, scores_or_decisions: npt.NDArray[Any]) -> None:
+    """Check that labels and scores (or decisions) belong together.
+
+    Raises:
+        ValueError: They are not both of shape (clips, instruments) with at least one clip,
+            a label is neither 0 nor 1, or a score is not a finite number.
+    """
+    if labels.ndim != 2 or labels.shape != scores_or_decisions.shape or labels.size == 0:
+        raise ValueError(
+            "labels and scores must have one shape (clips, instruments) and not be empty, "
+            f"got {labels.shape} and {scores_or_decisions.shape}"
+        )
+    if not np.isin(labels, (0, 1)).all():
+        raise ValueError("labels must be 0 or 1")
+    if not np.isfinite(scores_or_decisions).all():
+        raise ValueError("scores must be finite numbers")

@@ -1,0 +1,48 @@
+"""A picture of one file's log-mel spectrogram: what the network will see, to be looked at."""
+
+from pathlib import Path
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from irmas_dist import storage
+from irmas_dist.features.logmel import LogMelSettings, log_mel
+from irmas_dist.features.mel import band_centres
+
+TICKS_HZ = (125, 250, 500, 1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 64_000)
+"""Frequencies that are marked, as far as the bands reach."""
+
+
+def draw(audio: str, settings: LogMelSettings, out: Path) -> None:
+    """Draw a file's spectrogram with its axes in seconds and Hz, and a colour bar, to a PNG.
+
+    Raises:
+        IrmasError: The file cannot be used, or the picture not be written.
+    """
+    mel = log_mel(audio, settings).astype(np.float32)
+    figure = Figure(figsize=(9, 4.5), dpi=150, layout="constrained")
+    axes = figure.add_subplot()
+    seconds = mel.shape[1] / settings.frames_per_second
+    image = axes.imshow(
+        mel,
+        origin="lower",
+        aspect="auto",
+        interpolation="nearest",
+        cmap="magma",
+        extent=(0, seconds, -0.5, len(mel) - 0.5),
+    )
+    centres = band_centres(settings)
+    marked = [hz for hz in TICKS_HZ if centres[0] <= hz <= centres[-1]]
+    axes.set_yticks(np.interp(marked, centres, np.arange(len(centres))), [f"{f:,}" for f in marked])
+    axes.set_xlabel("time (s)")
+    axes.set_ylabel(f"frequency (Hz), {settings.bands} mel bands")
+    axes.set_title(Path(audio).name, parse_math=False)
+    figure.colorbar(image, ax=axes, label=_unit(settings), pad=0.01)
+    with storage.write_whole(out) as stream:
+        FigureCanvasAgg(figure).print_png(stream)
+
+
+def _unit(settings: LogMelSettings) -> str:
+    quantity = {1.0: "magnitude", 2.0: "power"}.get(settings.power, f"magnitude^{settings.power:g}")
+    return f"{quantity} (dB)" if settings.log == "decibel" else f"natural logarithm of {quantity}"

@@ -1,0 +1,102 @@
+"""Blocks of convolutions: plain or residual, with or without squeeze-and-excitation."""
+
+import math
+
+from torch import Tensor, nn
+
+from irmas_dist.models.settings import ModelSettings
+
+
+def block(settings: ModelSettings, inputs: int, outputs: int) -> list[nn.Module]:
+    """Return the layers of one block, without its pooling.
+
+    Args:
+        settings: Architecture.
+        inputs: Channels that come in.
+        outputs: Channels that go out.
+    """
+    layers: list[nn.Module] = []
+    for index in range(settings.convolutions):
+        layers += _convolution(settings, outputs if index else inputs, outputs, settings.kernel)
+        layers.append(activation(settings))
+    excite = [SqueezeExcite(outputs)] if settings.squeeze_excite else []
+    if not settings.residual:
+        return [*layers, *excite]
+    last = layers.pop()
+    # Where the number of channels changes, 1 x 1 convolutions take the place of the identity.
+    shortcut = [] if inputs == outputs else _convolution(settings, inputs, outputs, (1, 1))
+    return [Residual(nn.Sequential(*layers, *excite), nn.Sequential(*shortcut)), last]
+
+
+def activation(settings: ModelSettings) -> nn.Module:
+    """Return the non-linearity."""
+    match settings.activation:
+        case "relu":
+            return nn.ReLU(inplace=True)
+        case "leaky_relu":
+            return nn.LeakyReLU(0.33, inplace=True)
+        case "elu":
+            return nn.ELU(inplace=True)
+        case "gelu":
+            return nn.GELU()
+        case "silu":
+            return nn.SiLU(inplace=True)
+
+
+def _convolution(
+    settings: ModelSettings, inputs: int, outputs: int, kernel: tuple[int, int]
+) -> list[nn.Module]:
+    keeps = (kernel[0] // 2, kernel[1] // 2)
+    padding = keeps if settings.padding is None else settings.padding
+    convolution = nn.Conv2d(inputs, outputs, kernel, padding=padding)
+    match settings.normalisation:
+        case "none":
+            return [convolution]
+        case "batch":
+            return [convolution, nn.BatchNorm2d(outputs)]
+        case "group":
+            return [convolution, nn.GroupNorm(math.gcd(8, outputs), outputs)]
+        case "instance":
+            return [convolution, nn.InstanceNorm2d(outputs, affine=True)]
+
+
+class Residual(nn.Module):
+    """The sum of a branch and a shortcut around it (He et al. 2016, figure 2).
+
+    Args:
+        branch: What is learned on top of the input.
+        shortcut: Brings the input to the branch's channels; empty, it is the identity.
+    """
+
+    def __init__(self, branch: nn.Sequential, shortcut: nn.Sequential) -> None:
+        super().__init__()
+        self.branch, self.shortcut = branch, shortcut
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Return maps of the same size, shape (windows, channels, bands, frames)."""
+        total: Tensor = self.branch(maps) + self.shortcut(maps)
+        return total
+
+
+class SqueezeExcite(nn.Module):
+    """Channels weighed by what is in all of them (Hu et al. 2018, equations 2 to 4).
+
+    Args:
+        channels: Of the maps; a sixteenth of them, at least 4, look at all.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        fewer = max(channels // 16, 4)
+        self.weigh = nn.Sequential(
+            nn.AdaptiveAvgPool2d(1),
+            nn.Conv2d(channels, fewer, 1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(fewer, channels, 1),
+            nn.Sigmoid(),
+        )
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Return maps of the same shape (windows, channels, bands, frames)."""
+        weighed: Tensor = maps * self.weigh(maps)
+        return weighed

@@ -1,0 +1,107 @@
+"""How training clips reach the device: all at once and for good, or in pools, every epoch anew.
+
+*Resident* clips lie in one array, once per node, and make one pool. *Streamed* ones are read from
+the store's shards by Ray Data, in an order of the epoch's own, and come in pools of a few
+thousand clips; examples are planned and mixed within a pool. A pool is planned alike however it
+came: with a pool as large as the store, both give the same batches.
+"""
+
+import math
+import queue
+from collections.abc import Iterator
+from dataclasses import dataclass
+from threading import Thread
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from pydantic import Field
+
+from irmas_dist.features.clips import Clips
+from irmas_dist.settings import Settings
+from irmas_dist.training.dataset import Resident
+
+
+class IngestSettings(Settings):
+    """How training clips reach the device."""
+
+    mode: Literal["auto", "resident", "streaming"] = "auto"
+    """auto holds them in memory where they take no more than half of Ray's object store."""
+    pool_clips: int = Field(4_096, ge=1)
+    """Most clips in memory at a time when streaming; only these are mixed with each other."""
+
+
+@dataclass(frozen=True)
+class StreamedClips:
+    """Training clips that stay in their store.
+
+    Attributes:
+        location: Path or URL of the store.
+        clip_ids: Those clips of the store that are trained with.
+        labels: Their multi-hot labels, in the order of their identity, shape (clips, instruments).
+        bands: Mel bands of the store.
+        pool_clips: Most clips in memory at a time.
+    """
+
+    location: str
+    clip_ids: frozenset[str]
+    labels: npt.NDArray[np.uint8]
+    bands: int
+    pool_clips: int
+
+    def __len__(self) -> int:
+        return len(self.clip_ids)
+
+
+class Pools:
+    """The training clips of each epoch, pool by pool.
+
+    Args:
+        clips: The clips, held in memory or in their store.
+        seed: Of the order in which shards are read.
+        device: Where batches are made.
+
+    Attributes:
+        sizes: Number of clips in each pool of an epoch.
+    """
+
+    def __init__(self, clips: Clips | StreamedClips, seed: int, device: torch.device) -> None:
+        self._clips, self._seed, self._device = clips, seed, device
+        pools = 1
+        if isinstance(clips, Clips):
+            self._resident = Resident(clips, device)
+        else:
+            pools = math.ceil(len(clips) / clips.pool_clips)
+        self.sizes = np.diff(np.arange(pools + 1) * len(clips) // pools).tolist()
+
+    def epoch(self, number: int) -> Iterator[Resident]:
+        """Yield the pools of an epoch; each clip is in one of them."""
+        if isinstance(self._clips, Clips):
+            yield self._resident
+            return
+        # Here, so that who holds all clips in memory needs no Ray.
+        from irmas_dist.training.streaming import stream
+
+        order = np.random.default_rng([self._seed, number])
+        for clips in _one_ahead(stream(self._clips, self.sizes, order)):
+            yield Resident(clips, self._device)
+
+
+def _one_ahead(pools: Iterator[Clips]) -> Iterator[Clips]:
+    """Yield pools while the next one is being read in another thread."""
+    ready: queue.Queue[Clips | Exception | None] = queue.Queue(maxsize=1)
+
+    def read() -> None:
+        try:
+            for pool in pools:
+                ready.put(pool)
+            ready.put(None)
+        except Exception as error:  # noqa: BLE001 - raised again where it is waited for
+            ready.put(error)
+
+    Thread(target=read, daemon=True).start()
+    while (item := ready.get()) is not None:
+        if isinstance(item, Exception):
+            raise item
+        yield item

@@ -1,0 +1,93 @@
+"""Losses of multilabel classification, and what they make of rare instruments.
+
+Write z for a logit, p = sigmoid(z), and y for its label. All three kinds are sums over labels of
+
+    - w y (1 - p)^g+ log p  -  (1 - y) q^g- log(1 - q),    q = max(p - m, 0)
+
+*bce*, binary cross-entropy, has g+ = g- = m = 0. *focal* has g+ = g- = ``gamma`` and m = 0: what
+is right already counts less (Lin et al., "Focal loss for dense object detection", 2017,
+equation 4; its alpha is what ``balance`` is for). *asymmetric* has an exponent for each of the
+two, and disregards negatives whose score is below the ``margin`` (Ridnik et al., "Asymmetric loss
+for multi-label classification", 2021, equation 7).
+"""
+
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from irmas_dist.settings import Settings
+
+SMALLEST = 1e-8
+"""Below this a probability is not raised to a power, whose slope may be infinite at 0."""
+
+
+class LossSettings(Settings):
+    """What training makes small."""
+
+    kind: Literal["bce", "focal", "asymmetric"] = "bce"
+    """Binary cross-entropy, focal (Lin et al. 2017) or asymmetric loss (Ridnik et al. 2021)."""
+    balance: float = Field(0.0, ge=0.0, le=1.0)
+    """How far rare instruments are made up for: positive labels weigh as much as the training
+    clips have negatives to a positive, raised to this power; 0 weighs all labels alike."""
+    smoothing: float = Field(0.0, ge=0.0, lt=1.0)
+    """How far labels are drawn from 0 and 1 towards a half (Szegedy et al. 2016)."""
+    gamma: float = Field(2.0, ge=0.0, le=10.0)
+    """Exponent of the focal loss."""
+    gamma_positive: float = Field(0.0, ge=0.0, le=10.0)
+    """Exponent of the asymmetric loss for positive labels."""
+    gamma_negative: float = Field(4.0, ge=0.0, le=10.0)
+    """Exponent of the asymmetric loss for negative labels."""
+    margin: float = Field(0.05, ge=0.0, lt=1.0)
+    """Score below which the asymmetric loss disregards negative labels."""
+
+
+class Loss(nn.Module):
+    """The loss of windows, summed: whoever knows the size of the whole batch divides by it.
+
+    Args:
+        settings: Which loss.
+        labels: 0 or 1, of the training clips, shape (clips, instruments): from their counts come
+            the weights of positive labels.
+    """
+
+    positive_weight: Tensor
+
+    def __init__(self, settings: LossSettings, labels: npt.NDArray[np.uint8]) -> None:
+        super().__init__()
+        self.settings = settings
+        positives = np.maximum(labels.sum(axis=0, dtype=np.int64), 1)
+        negatives = np.maximum(len(labels) - positives, 1)
+        weight = torch.from_numpy((negatives / positives) ** settings.balance)
+        self.register_buffer("positive_weight", weight.float())
+
+    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return the sum over all windows and instruments, in float32.
+
+        Args:
+            logits: Shape (windows, instruments).
+            labels: 0 or 1, float32, of the same shape.
+        """
+        settings, logits = self.settings, logits.float()
+        labels = labels * (1 - settings.smoothing) + settings.smoothing / 2
+        if settings.kind == "bce":
+            return F.binary_cross_entropy_with_logits(
+                logits, labels, pos_weight=self.positive_weight, reduction="sum"
+            )
+        if settings.kind == "focal":
+            above = below = settings.gamma
+            margin = 0.0
+        else:
+            above, below = settings.gamma_positive, settings.gamma_negative
+            margin = settings.margin
+        score = logits.sigmoid()
+        disregarded = (score - margin).clamp(min=SMALLEST)
+        # Without a margin the logarithm is taken of the logit: 1 - score may round to 0.
+        no = torch.log1p(-disregarded) if margin else F.logsigmoid(-logits)
+        yes = (1 - score).clamp(min=SMALLEST) ** above * F.logsigmoid(logits)
+        losses = self.positive_weight * labels * yes + (1 - labels) * disregarded**below * no
+        return -losses.sum()

@@ -1,0 +1,161 @@
+"""Carrying a plan out on the device: windows are gathered, changed, added, and masked."""
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from irmas_dist.features.clips import Clips
+from irmas_dist.features.logmel import LogMelSettings
+from irmas_dist.features.mel import band_centres
+from irmas_dist.training.augment import AugmentSettings, MixSettings
+from irmas_dist.training.dataset import Resident
+from irmas_dist.training.plan import Mixtures, plan_mixtures
+
+
+class Mixer:
+    """Makes examples as a plan says, in batches, on a device.
+
+    The changes are our own rather than torchaudio's, whose transforms draw as they go: what a
+    step sees would then depend on the number of workers.
+
+    Args:
+        features: How the log-mels were made.
+        mean: Per-band mean, shape (bands,): what masked places are filled with.
+        device: Where to compute.
+    """
+
+    def __init__(self, features: LogMelSettings, mean: Tensor, device: torch.device) -> None:
+        self._unit = features.log_power_per_unit
+        self._floor = math.exp(features.log_floor * self._unit)
+        self._mean = mean.to(device)
+        self._device = device
+        self._centres = torch.from_numpy(band_centres(features)).to(device, torch.float32)
+        bands = features.bands
+        self._angles = (torch.arange(bands, device=device) + 0.5) * (torch.pi / bands)
+
+    def __call__(self, resident: Resident, plan: Mixtures, frames: int) -> tuple[Tensor, Tensor]:
+        """Make examples.
+
+        Args:
+            resident: Clips on the device.
+            plan: The examples.
+            frames: Length of an example.
+
+        Returns:
+            Log-mel examples, float32, shape (examples, frames, bands), and their labels, the
+            union of their sources', float32, shape (examples, instruments). What lies past the
+            end of a clip adds nothing.
+        """
+        clips = self._sent(plan.clips)
+        mel, inside = self._windows(resident, plan, clips, frames)
+        if (plan.pitches != 1).any():
+            mel = self._shifted(mel, self._sent(plan.pitches))
+        filters = self._sent(plan.levels)[:, None] + self._curves(plan.curves)
+        power = mel.mul_(self._unit).add_(filters[:, None, :]).exp_()
+        if inside is not None:
+            power *= inside[:, :, None]
+        mixed = self._added(power, np.diff(plan.first))
+        labels = self._added(resident.labels[clips], np.diff(plan.first)).clamp(max=1.0)
+        if plan.noise.any():
+            colour = self._curves(plan.colours).exp() * self._sent(plan.noise)[:, None]
+            mixed += (mixed.mean(dim=(1, 2))[:, None] * colour)[:, None, :]
+        mixed = mixed.clamp_(min=self._floor).log_().div_(self._unit)
+        return self._masked(mixed, plan), labels
+
+    def _sent(self, values: npt.NDArray[np.generic]) -> Tensor:
+        return torch.from_numpy(values).to(self._device, non_blocking=True)
+
+    def _windows(
+        self, resident: Resident, plan: Mixtures, clips: Tensor, frames: int
+    ) -> tuple[Tensor, Tensor | None]:
+        """Sources at their tempo, and where they are inside their clips; None for all over."""
+        offsets = self._sent(plan.offsets)
+        if (plan.tempi == 1).all():
+            mel, inside = resident.windows(clips, offsets, frames)
+            reach = plan.offsets + frames
+        else:
+            positions = torch.arange(frames, device=self._device) * self._sent(plan.tempi)[:, None]
+            mel, inside = resident.between(clips, offsets[:, None] + positions)
+            reach = plan.offsets + np.ceil((frames - 1) * plan.tempi).astype(np.int64) + 1
+        whole = (reach <= resident.clips.lengths[plan.clips]).all()
+        return mel, None if whole else inside
+
+    def _shifted(self, mel: Tensor, pitches: Tensor) -> Tensor:
+        """Spectra moved to other frequencies, by interpolation between bands.
+
+        What ``f`` Hz is in the result was ``f / pitch`` Hz; beyond the outermost bands their
+        values go on.
+        """
+        bands = len(self._centres)
+        wanted = self._centres / pitches[:, None]
+        low = (torch.searchsorted(self._centres, wanted) - 1).clamp(0, bands - 2)
+        gap = self._centres[low + 1] - self._centres[low]
+        share = ((wanted - self._centres[low]) / gap).clamp(0, 1)[:, None, :]
+        index = low[:, None, :].expand_as(mel)
+        return torch.lerp(mel.gather(2, index), mel.gather(2, index + 1), share)
+
+    def _curves(self, amplitudes: npt.NDArray[np.float32]) -> Tensor:
+        """Sums of cosines over the bands, shape (curves, bands)."""
+        orders = torch.arange(1, amplitudes.shape[1] + 1, device=self._device)
+        return self._sent(amplitudes) @ torch.cos(orders[:, None] * self._angles)
+
+    def _added(self, values: Tensor, counts: npt.NDArray[np.int64]) -> Tensor:
+        """Sums over the sources of each example; the first dimension becomes that of examples."""
+        example = self._sent(np.repeat(np.arange(len(counts)), counts))
+        total = torch.zeros(len(counts), *values.shape[1:], device=self._device)
+        return total.index_add_(0, example, values)
+
+    def _masked(self, mixed: Tensor, plan: Mixtures) -> Tensor:
+        for axis, spans in ((2, plan.band_masks), (1, plan.frame_masks)):
+            if not (spans[..., 1] > spans[..., 0]).any():
+                continue
+            place = torch.arange(mixed.shape[axis], device=self._device)
+            low, high = self._sent(spans).unbind(2)
+            hidden = ((place >= low[..., None]) & (place < high[..., None])).any(dim=1)
+            mixed = torch.where(hidden.unsqueeze(3 - axis), self._mean, mixed)
+        return mixed
+
+
+def mixture_clips(
+    clips: Clips, examples: int, settings: MixSettings, features: LogMelSettings, seed: int
+) -> Clips:
+    """Make whole multilabel clips out of single-label ones, for validation.
+
+    Args:
+        clips: Held-out clips; each is the first source of equally many examples.
+        examples: How many to make.
+        settings: How many clips go into one, and at which levels.
+        features: How the log-mels were made.
+        seed: The same seed makes the same clips.
+
+    Returns:
+        Clips of their own array of frames, each as long as its first source.
+    """
+    rng = np.random.default_rng(seed)
+    lead = np.resize(rng.permutation(len(clips)), examples)
+    levels_only = AugmentSettings(mix=settings, gain_db=0.0)
+    # A window of the longest clip's length makes every source begin where its clip begins.
+    longest = int(clips.lengths.max())
+    plan = plan_mixtures(clips, lead, features.bands, longest, levels_only, rng)
+    resident = Resident(clips, torch.device("cpu"))
+    mixer = Mixer(features, torch.zeros(features.bands), torch.device("cpu"))
+    made: list[npt.NDArray[np.float16]] = []
+    labels: list[npt.NDArray[np.uint8]] = []
+    for index in range(examples):
+        length = int(clips.lengths[lead[index]])
+        mel, label = mixer(resident, plan.part(index, index + 1), length)
+        made.append(mel[0].to(torch.float16).numpy())
+        labels.append(label[0].to(torch.uint8).numpy())
+    lengths = np.array([len(mel) for mel in made], np.int64)
+    return Clips(
+        frames=np.concatenate(made),
+        starts=np.cumsum(lengths) - lengths,
+        lengths=lengths,
+        labels=np.stack(labels),
+        clip_ids=[f"mixture {index + 1}" for index in range(examples)],
+        parts=["validation"] * examples,
+        groups=[clips.groups[index] for index in lead],
+    )

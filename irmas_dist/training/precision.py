@@ -1,0 +1,43 @@
+"""How a device computes: bfloat16 where it has it, compiled where that is asked for."""
+
+import os
+import shutil
+from typing import Literal
+
+import torch
+from torch import nn
+
+from irmas_dist.errors import IrmasError
+
+Precision = Literal["auto", "float32", "bfloat16"]
+
+
+def autocast(precision: Precision, device: torch.device) -> torch.autocast:
+    """Return the context in which a network computes; weights and losses stay float32."""
+    enabled = computes_in_bfloat16(device) if precision == "auto" else precision == "bfloat16"
+    return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
+
+
+def computes_in_bfloat16(device: torch.device) -> bool:
+    """Return whether bfloat16 is arithmetic of the device's own there.
+
+    A CPU without it emulates it, more than ten times slower than float32.
+    """
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+def compile_network(network: nn.Module, device: torch.device) -> None:
+    """Have ``torch.compile`` translate the network when it is first called.
+
+    Raises:
+        IrmasError: Compiling for a CPU takes a C++ compiler, and there is none.
+    """
+    if device.type == "cpu" and not shutil.which(os.environ.get("CXX", "g++")):
+        raise IrmasError(
+            "training.compile=true needs a C++ compiler on a CPU and there is none; "
+            "install g++, set CXX to another, or leave it out"
+        )
+    network.compile()

@@ -1,0 +1,255 @@
+"""The files for Docker, Kubernetes, `ray up` and Slurm, checked as strictly as can be offline."""
+
+import copy
+import functools
+import json
+import lzma
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+from ray.autoscaler._private.util import prepare_config, validate_config
+from typer.main import get_command
+
+from irmas_dist.cli import app
+
+ROOT = Path(__file__).parents[2]
+DOCKER, CLUSTER = ROOT / "docker", ROOT / "cluster"
+KUBERAY = CLUSTER / "kuberay"
+OVERLAYS = [KUBERAY / "base", *sorted((KUBERAY / "overlays").iterdir())]
+SHELL = [*sorted((CLUSTER / "slurm").iterdir()), ROOT / "tests/cluster/slurm.sh", ROOT / ".ci/run"]
+
+
+def schema(name: str) -> dict[str, Any]:
+    packed = Path(__file__).parent / "schemas" / f"{name}.json.xz"
+    return json.loads(lzma.decompress(packed.read_bytes()))
+
+
+def strict(part: Any) -> Any:
+    """A schema of Kubernetes that also refuses what it does not know: a typo is not ignored."""
+    if isinstance(part, list):
+        return [strict(item) for item in part]
+    if not isinstance(part, dict):
+        return part
+    part = {key: strict(value) for key, value in part.items()}
+    if part.get("x-kubernetes-int-or-string"):
+        part.pop("type", None)
+        return part | {"anyOf": [{"type": "integer"}, {"type": "string"}]}
+    if "properties" in part and not part.get("x-kubernetes-preserve-unknown-fields"):
+        part.setdefault("additionalProperties", False)
+    return part
+
+
+def kubernetes_objects(path: Path) -> list[dict[str, Any]]:
+    return [found for found in yaml.safe_load_all(path.read_text()) if found]
+
+
+def check(found: dict[str, Any]) -> None:
+    """Check a KubeRay object; other kinds have no schema here."""
+    name = {"RayCluster": "rayclusters.v1", "RayJob": "rayjobs.v1"}.get(found["kind"])
+    if name is not None:
+        validator(name).validate(found)
+
+
+@functools.cache
+def validator(name: str) -> jsonschema.Validator:
+    whole = strict(schema(name))
+    # Kubernetes' own object metadata is left open by the definition of a resource.
+    whole["properties"]["metadata"] = {"type": "object"}
+    return jsonschema.Draft202012Validator(whole)
+
+
+@pytest.mark.parametrize(
+    "path", sorted(KUBERAY.glob("base/*.yaml")) + sorted(KUBERAY.glob("jobs/*.yaml")), ids=str
+)
+def test_kuberay_objects_are_valid(path: Path) -> None:
+    for found in kubernetes_objects(path):
+        check(found)
+
+
+def test_a_typo_in_a_kuberay_object_is_found() -> None:
+    (found,) = kubernetes_objects(KUBERAY / "base/cluster.yaml")
+    broken = copy.deepcopy(found)
+    broken["spec"]["workerGroupSpecs"][1]["template"]["spec"]["toleration"] = []
+    with pytest.raises(jsonschema.ValidationError, match="'toleration' was unexpected"):
+        check(broken)
+
+
+def built(overlay: Path) -> list[dict[str, Any]]:
+    """What kustomize makes of an overlay; without one at hand, its JSON patches applied here."""
+    if shutil.which("kubectl"):
+        done = subprocess.run(
+            ["kubectl", "kustomize", str(overlay)], capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        return [found for found in yaml.safe_load_all(done.stdout) if found]
+    content = yaml.safe_load((overlay / "kustomization.yaml").read_text())
+    found = [
+        thing
+        for name in content["resources"]
+        for thing in (
+            built(overlay / name)
+            if (overlay / name).is_dir()
+            else kubernetes_objects(overlay / name)
+        )
+    ]
+    for patch in content.get("patches", []):
+        target = patch["target"]
+        (thing,) = [
+            one
+            for one in found
+            if (one["kind"], one["metadata"]["name"]) == (target["kind"], target["name"])
+        ]
+        for step in yaml.safe_load((overlay / patch["path"]).read_text()):
+            apply_patch(thing, step)
+    return found
+
+
+def apply_patch(thing: Any, step: dict[str, Any]) -> None:
+    """Apply one step of a JSON patch (RFC 6902), whose place must exist."""
+    *path, last = [int(key) if key.isdigit() else key for key in step["path"].split("/")[1:]]
+    for key in path:
+        thing = thing[key]
+    if step["op"] == "add":
+        thing.append(step["value"]) if last == "-" else thing.update({last: step["value"]})
+        return
+    del thing[last]
+    if step["op"] == "replace":
+        thing.insert(last, step["value"]) if isinstance(thing, list) else thing.update(
+            {last: step["value"]}
+        )
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS, ids=lambda path: path.name)
+def test_an_overlay_builds_to_a_valid_cluster(overlay: Path) -> None:
+    objects = built(overlay)
+    assert {found["kind"] for found in objects} == {
+        "RayCluster", "PersistentVolumeClaim", "NetworkPolicy",
+    }  # fmt: skip
+    for found in objects:
+        check(found)
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS, ids=lambda path: path.name)
+def test_every_container_is_limited_and_unprivileged(overlay: Path) -> None:
+    (cluster,) = [found for found in built(overlay) if found["kind"] == "RayCluster"]
+    spec = cluster["spec"]
+    assert spec["authOptions"]["mode"] == "token"
+    groups = [spec["headGroupSpec"], *spec["workerGroupSpecs"]]
+    for pod in (group["template"]["spec"] for group in groups):
+        assert pod["securityContext"]["runAsNonRoot"]
+        for container in pod["containers"]:
+            assert {"cpu", "memory"} <= container["resources"]["requests"].keys()
+            assert {"cpu", "memory"} <= container["resources"]["limits"].keys()
+            assert not container["securityContext"]["allowPrivilegeEscalation"]
+
+
+def test_the_cluster_runs_the_ray_that_was_tested() -> None:
+    (cluster,) = kubernetes_objects(KUBERAY / "base/cluster.yaml")
+    assert cluster["spec"]["rayVersion"] == version("ray")
+
+
+@pytest.mark.parametrize("path", sorted((CLUSTER / "ray-up").glob("*.yaml")), ids=str)
+def test_ray_up_files_are_valid(path: Path) -> None:
+    validate_config(prepare_config(yaml.safe_load(path.read_text())))
+
+
+@pytest.mark.parametrize("path", sorted((CLUSTER / "ray-up").glob("*.yaml")), ids=str)
+def test_ray_up_starts_nodes_with_a_token_and_a_private_dashboard(path: Path) -> None:
+    content = yaml.safe_load(path.read_text())
+    assert any(target.endswith("/.ray/auth_token") for target in content["file_mounts"])
+    assert "RAY_AUTH_MODE=token" in path.read_text()
+    assert "--dashboard-host=127.0.0.1" in content["head_start_ray_commands"][-1]
+
+
+def test_a_typo_in_a_ray_up_file_is_found() -> None:
+    content = yaml.safe_load((CLUSTER / "ray-up/aws.yaml").read_text())
+    with pytest.raises(jsonschema.ValidationError):
+        validate_config(prepare_config(content | {"max_worker": 3}))
+
+
+def test_compose_files_are_valid() -> None:
+    known = jsonschema.Draft202012Validator(schema("compose-spec"))
+    for path in sorted(DOCKER.glob("compose*.yaml")):
+        known.validate(yaml.safe_load(path.read_text()))
+
+
+def test_compose_publishes_on_loopback_only_and_wants_a_token() -> None:
+    content = yaml.safe_load((DOCKER / "compose.yaml").read_text())
+    services = content["services"]
+    assert services["worker"]["environment"]["RAY_AUTH_MODE"] == "token"
+    published = [port for service in services.values() for port in service.get("ports", [])]
+    assert len(published) == 2
+    assert all(port.startswith("127.0.0.1:") for port in published)
+    pinned = [service["image"] for service in services.values()]
+    assert all(re.search(r":(\$|.*\d)", image) for image in pinned)
+
+
+def test_the_image_passes_hadolint() -> None:
+    hadolint = Path(sys.executable).with_name("hadolint")
+    done = subprocess.run([hadolint, DOCKER / "Dockerfile"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_image_copies_only_what_docker_is_shown() -> None:
+    shown = (DOCKER / "Dockerfile.dockerignore").read_text().splitlines()
+    copies = re.findall(
+        r"^COPY (?!--from)(?:--\S+ )*(.+) \S+$", (DOCKER / "Dockerfile").read_text(), re.M
+    )
+    for name in {word.split("/")[0] for line in copies for word in line.split()}:
+        assert (ROOT / name).exists()
+        assert f"!{name}" in shown
+
+
+@pytest.mark.parametrize("path", SHELL, ids=lambda path: path.name)
+def test_shell_scripts_pass_shellcheck(path: Path) -> None:
+    shellcheck = Path(sys.executable).with_name("shellcheck")
+    done = subprocess.run([shellcheck, path], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
+def documented() -> Iterator[tuple[str, list[str]]]:
+    """Every irmas command of the guides and cluster files: where, and its arguments."""
+    for path in [ROOT / "README.md", *sorted(CLUSTER.rglob("*.md"))]:
+        text = path.read_text().replace("\\\n", " ")
+        for block in re.findall(r"```console\n(.*?)```", text, re.S):
+            for line in re.findall(r"^\$ (?:\S*/irmas|irmas|.*irmas\.sbatch) (\S.*)$", block, re.M):
+                yield str(path.relative_to(ROOT)), shlex.split(line, comments=True)
+    for path in sorted(KUBERAY.glob("jobs/*.yaml")):
+        (job,) = kubernetes_objects(path)
+        yield path.name, shlex.split(job["spec"]["entrypoint"])[1:]
+    script = (CLUSTER / "slurm/sweep.sh").read_text().replace("\\\n", " ")
+    for line in re.findall(r"^\w+=\$\(after \S+ (.*)\)$", script, re.M):
+        filled = re.sub(r"\$\{\w+:-(\w+)\}", r"\1", line.replace('"${tracked[@]}"', "--set a=b"))
+        yield "sweep.sh", shlex.split(filled)
+
+
+def parse(command: list[str]) -> None:
+    group = get_command(app)
+    while command and command[0] in getattr(group, "commands", {}):
+        group, command = group.commands[command[0]], command[1:]
+    parsed = group.make_context(group.name, command)
+    if parsed.params.get("command"):
+        parse(parsed.params["command"])
+
+
+def test_every_documented_command_is_one() -> None:
+    commands = list(documented())
+    assert {where for where, _ in commands} == {
+        "README.md", "cluster/README.md", "cluster/kuberay/README.md",
+        "train.yaml", "sweep.yaml", "sweep.sh",
+    }  # fmt: skip
+    for where, command in commands:
+        try:
+            parse(list(command))
+        except Exception as error:
+            raise AssertionError(f"{where}: irmas {' '.join(command)}: {error}") from error

@@ -1,0 +1,130 @@
+import numpy as np
+import pytest
+import scipy.stats
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from irmas_dist.evaluation.bootstrap import (
+    draw_songs,
+    holm,
+    interval,
+    p_value,
+    replicate_decisions,
+    replicate_scores,
+)
+from irmas_dist.evaluation.metrics import evaluate, per_instrument, precision_recall_f1
+from irmas_dist.evaluation.thresholds import decide
+from irmas_dist.instruments import IRMAS
+from tests.evaluation.test_metrics import labelled_scores
+
+
+def replicate(labels, scores, decisions, draws):
+    of_decisions = replicate_decisions(labels, decisions, draws)
+    return of_decisions | replicate_scores(labels, scores, draws)
+
+
+def test_songs_are_drawn_as_often_as_there_are_songs(forest):
+    draws = draw_songs(forest.groups, resamples=50)
+    assert draws.times.shape == (1 + 208 + 50, 208)
+    assert (draws.times[0] == 1).all()
+    assert (draws.times[1:209].sum(axis=1) == 207).all()
+    assert (draws.times[209:].sum(axis=1) == 208).all()
+    assert (np.bincount(draws.song) > 0).all()
+
+
+def test_the_same_seed_draws_the_same_songs_whatever_the_order_of_clips():
+    names = ["a", "b", "b", "c", "a"]
+    there, back = draw_songs(names, 20, seed=3), draw_songs(names[::-1], 20, seed=3)
+    np.testing.assert_array_equal(there.times, back.times)
+    np.testing.assert_array_equal(there.song, back.song[::-1])
+    assert (there.times != draw_songs(names, 20, seed=4).times).any()
+
+
+@settings(max_examples=60, deadline=None)
+@given(labelled_scores(), st.integers(0, 2**32 - 1), st.sampled_from([0.0, 0.3, 0.5, 1.1]))
+def test_a_draw_is_worth_what_its_clips_are_worth(labelled, seed, threshold):
+    labels, scores = labelled
+    rng = np.random.default_rng(seed)
+    songs = rng.integers(0, 4, len(labels))
+    draws = draw_songs([f"song {song}" for song in songs], resamples=3, seed=seed)
+    decisions = decide(scores, threshold)
+    replicated = replicate(labels, scores, decisions, draws)
+    for number, times in enumerate(draws.times):
+        if not times.any():
+            continue  # the only song there is, left out
+        clips = np.repeat(np.arange(len(labels)), times[draws.song].astype(int))
+        expected = evaluate(labels[clips], scores[clips], threshold)
+        assert replicated.keys() - {"f1"} == expected.keys()
+        for name, value in expected.items():
+            assert replicated[name][number] == pytest.approx(value, abs=1e-9), name
+
+
+def test_each_song_once_gives_the_figures_themselves(forest):
+    draws = draw_songs(forest.groups, 0)
+    result = replicate(forest.labels, forest.scores, decide(forest.scores, 0.14), draws)
+    for name, value in evaluate(forest.labels, forest.scores, 0.14).items():
+        assert result[name][0] == pytest.approx(value, abs=1e-9)
+    rows = per_instrument(forest.labels, forest.scores, decide(forest.scores, 0.14), IRMAS)
+    assert result["f1"][0] == pytest.approx([row["f1"] for row in rows], abs=1e-9)
+
+
+def test_drawing_songs_gives_wider_intervals_than_drawing_excerpts(forest):
+    decisions = decide(forest.scores, 0.14)
+    draws = draw_songs(forest.groups, resamples=200)
+    values = replicate_decisions(forest.labels, decisions, draws)["micro_f1"]
+    by_song = interval(values, draws)
+    rng = np.random.default_rng(0)
+    values = []
+    for _ in range(200):
+        clips = rng.integers(0, len(decisions), len(decisions))
+        values.append(precision_recall_f1(forest.labels[clips], decisions[clips], "micro")[2])
+    low, high = np.quantile(values, [0.025, 0.975])
+    assert by_song.low < low < 0.4607 < high < by_song.high
+    assert by_song.high - by_song.low > 2 * (high - low)
+
+
+def test_intervals_are_those_of_scipy():
+    sample = np.random.default_rng(1).exponential(size=40)
+    draws = draw_songs([str(number) for number in range(100, 140)], 20_000)
+    ours = interval(draws.times @ sample / draws.times.sum(axis=1), draws, 0.9)
+    theirs = scipy.stats.bootstrap(
+        (sample,), np.mean, n_resamples=20_000, confidence_level=0.9, method="BCa", rng=2
+    ).confidence_interval
+    assert ours == pytest.approx(tuple(theirs), abs=0.01)
+
+
+def differences_of(values):
+    """Draws of some songs, and a mean over songs on each of them."""
+    draws = draw_songs([str(number) for number in range(len(values))], 5_000)
+    return draws.times @ values / draws.times.sum(axis=1), draws
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.1, -0.25, 0.4, 1.0])
+def test_a_difference_is_real_at_a_level_where_its_interval_leaves_zero_out(shift):
+    values, draws = differences_of(np.random.default_rng(2).exponential(size=60) - 1 + shift)
+    p = p_value(values, draws)
+    for confidence in (0.5, 0.8, 0.95, 0.99):
+        low, high = interval(values, draws, confidence)
+        assert (low > 0 or high < 0) == (p < 1 - confidence)
+
+
+def test_without_a_difference_there_is_nothing_to_be_surprised_by():
+    assert p_value(*differences_of(np.zeros(9))) == 1
+    values, draws = differences_of(np.full(9, 0.5))
+    assert interval(values, draws) == (0.5, 0.5)
+    assert p_value(values, draws) < 0.001
+
+
+def test_holm_multiplies_by_the_comparisons_that_are_left():
+    values = {("a", "b"): 0.02, ("a", "c"): 0.01, ("b", "c"): 0.9}
+    assert holm(values) == pytest.approx({("a", "b"): 0.04, ("a", "c"): 0.03, ("b", "c"): 0.9})
+    assert list(holm(values)) == list(values)
+    # No comparison becomes surer than one that was surer before.
+    assert holm({("a", "b"): 0.04, ("a", "c"): 0.03}) == {("a", "b"): 0.06, ("a", "c"): 0.06}
+
+
+def test_what_does_not_belong_together_is_refused():
+    with pytest.raises(ValueError, match="one shape"):
+        replicate_decisions(np.zeros((2, 3), int), np.zeros((3, 2), int), draw_songs("ab"))
+    with pytest.raises(ValueError, match="finite"):
+        replicate_scores(np.zeros((2, 3), int), np.full((2, 3), np.inf), draw_songs("ab"))

@@ -1,0 +1,58 @@
+import numpy as np
+import pytest
+
+from irmas_dist.corpus.split import k_folds
+from irmas_dist.evaluation.baselines import trivial
+from irmas_dist.evaluation.bootstrap import draw_songs
+from irmas_dist.evaluation.metrics import evaluate, precision_recall_f1
+from irmas_dist.evaluation.protocols import cross_validated, judge
+from irmas_dist.evaluation.published import PUBLISHED
+from irmas_dist.evaluation.thresholds import ThresholdSettings, decide, fit_thresholds
+
+FITTED = ThresholdSettings()
+
+
+def test_each_fold_is_decided_by_thresholds_that_have_not_seen_it(forest):
+    folds = k_folds(forest.groups, forest.labels, 5, seed=0)
+    decisions = cross_validated(forest.labels, forest.scores, folds, FITTED)
+    for fold in range(5):
+        here = folds == fold
+        # Whatever the labels of a fold are, its decisions stay the same.
+        changed = np.where(here[:, None], 1 - forest.labels, forest.labels)
+        again = cross_validated(changed, forest.scores, folds, FITTED)
+        np.testing.assert_array_equal(decisions[here], again[here])
+        assert (decisions[~here] != again[~here]).any()
+
+
+def test_the_oracle_is_above_cross_validation(forest):
+    folds = k_folds(forest.groups, forest.labels, 5, seed=0)
+    honest = cross_validated(forest.labels, forest.scores, folds, FITTED)
+    swept = decide(forest.scores, fit_thresholds(forest.labels, forest.scores, FITTED))
+    macro = [precision_recall_f1(forest.labels, said, "macro")[2] for said in (honest, swept)]
+    assert macro[0] < macro[1]
+
+
+def test_a_result_has_every_figure_with_an_interval_around_it(forest):
+    draws = draw_songs(forest.groups, 300)
+    result = judge(forest, {"validation": decide(forest.scores, 0.14)}, draws)["validation"]
+    assert result.protocol == "validation"
+    assert result.metrics == pytest.approx(evaluate(forest.labels, forest.scores, 0.14))
+    assert result.intervals.keys() == result.metrics.keys()
+    for name in ("micro_f1", "macro_f1", "lrap", "map", "coverage_error"):
+        low, high = result.intervals[name]
+        assert low < result.metrics[name] < high
+    assert len(result.instrument_intervals) == 11
+
+
+def test_what_answers_without_music_reach_on_irmas(forest):
+    reached = trivial(forest.labels)
+    assert reached["every instrument"] == pytest.approx(
+        {"micro_f1": 0.2692, "macro_f1": 0.2502}, abs=5e-5
+    )
+    assert reached["most frequent one"]["micro_f1"] == pytest.approx(0.268, abs=5e-4)
+    assert reached["most frequent few"]["micro_f1"] == pytest.approx(0.4404, abs=5e-5)
+    assert reached["one right per clip"]["micro_f1"] == pytest.approx(0.738, abs=5e-4)
+
+
+def test_a_work_that_swept_its_threshold_on_the_test_is_marked():
+    assert [work.work for work in PUBLISHED if work.protocol == "oracle"] == ["Zhong et al. 2023"]

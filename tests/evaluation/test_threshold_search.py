@@ -1,0 +1,108 @@
+import itertools
+
+import numpy as np
+import pytest
+import sklearn.metrics
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from irmas_dist.evaluation import objectives
+from irmas_dist.evaluation.threshold_search import best_global_threshold, search_thresholds
+from irmas_dist.evaluation.thresholds import NEVER, ThresholdSettings, decide, fit_thresholds
+from tests.evaluation.test_thresholds import every_threshold, labelled_scores
+
+BY_NAME = {
+    "macro_f2": objectives.f_beta("macro", 2),
+    "micro_f05": objectives.f_beta("micro", 0.5),
+    "subset_accuracy": objectives.subset_accuracy,
+    "cost": objectives.cost(3.0),
+}
+
+
+def value(objective, labels, scores, thresholds):
+    decisions = decide(scores, np.asarray(thresholds, np.float32)).astype(bool)
+    return float(objective(labels.astype(bool), decisions[None])[0])
+
+
+@settings(max_examples=60, deadline=None)
+@given(labelled_scores(), st.sampled_from(["micro", "macro"]), st.sampled_from([0.5, 1, 2]))
+def test_f_beta_is_that_of_scikit_learn(labelled, average, beta):
+    labels, scores = labelled
+    decisions = np.stack([decide(scores, threshold) for threshold in (0.0, 0.5, 1.1)])
+    ours = objectives.f_beta(average, beta)(labels.astype(bool), decisions.astype(bool))
+    for number, said in enumerate(decisions):
+        # Of one column scikit-learn would take 0 and 1 for two classes.
+        theirs = sklearn.metrics.fbeta_score(
+            *(np.column_stack([matrix, np.zeros(len(matrix))]) for matrix in (labels, said)),
+            beta=beta,
+            average=None if average == "macro" else "micro",
+            zero_division=0,
+        )
+        theirs = np.mean(theirs[:-1]) if average == "macro" else theirs
+        assert ours[number] == pytest.approx(theirs, abs=1e-12)
+
+
+def test_what_wrong_decisions_cost():
+    labels = np.array([[1, 1, 0], [0, 0, 0]], bool)
+    candidates = np.array([[[0, 0, 0], [0, 0, 0]], [[1, 1, 1], [0, 1, 0]]], bool)
+    np.testing.assert_allclose(objectives.cost(3.0)(labels, candidates), [-3.0, -1.0])
+
+
+@settings(max_examples=25, deadline=None)
+@given(labelled_scores(max_clips=6, max_instruments=2), st.sampled_from(sorted(BY_NAME)))
+def test_no_combination_of_thresholds_is_better_where_all_can_be_tried(labelled, name):
+    labels, scores = labelled
+    found = search_thresholds(labels, scores, BY_NAME[name], starts=12)
+    choices = [every_threshold(scores[:, i]) for i in range(labels.shape[1])]
+    best = max(value(BY_NAME[name], labels, scores, t) for t in itertools.product(*choices))
+    assert value(BY_NAME[name], labels, scores, found) == pytest.approx(best, abs=1e-9)
+
+
+@settings(max_examples=25, deadline=None)
+@given(labelled_scores(), st.sampled_from(sorted(BY_NAME)))
+def test_no_single_threshold_is_better_than_the_global_one(labelled, name):
+    labels, scores = labelled
+    found = best_global_threshold(labels, scores, BY_NAME[name])
+    assert len(set(found.tolist())) == 1
+    best = max(value(BY_NAME[name], labels, scores, t) for t in every_threshold(scores))
+    assert value(BY_NAME[name], labels, scores, found) == pytest.approx(best, abs=1e-9)
+
+
+def test_the_search_finds_what_is_found_exactly_on_irmas(forest):
+    labels, scores = forest.labels[::4], forest.scores[::4]
+    for average in ("micro", "macro"):
+        objective = objectives.f_beta(average, 1)
+        exact = fit_thresholds(labels, scores, ThresholdSettings(objective=f"{average}_f1"))
+        found = search_thresholds(labels, scores, objective, starts=3)
+        best = value(objective, labels, scores, exact)
+        assert value(objective, labels, scores, found) == pytest.approx(best, abs=1e-3)
+
+
+def test_settings_name_what_is_searched_for(forest):
+    labels, scores = forest.labels[::20], forest.scores[::20]
+    for name in ("subset_accuracy", "cost"):
+        chosen = ThresholdSettings(objective=name, cost_of_missing=3.0)
+        exact = fit_thresholds(labels, scores, ThresholdSettings())
+        fitted = fit_thresholds(labels, scores, chosen)
+        assert fitted.dtype == np.float32
+        better = value(BY_NAME[name], labels, scores, fitted)
+        assert better > value(BY_NAME[name], labels, scores, exact)
+        np.testing.assert_array_equal(fitted, fit_thresholds(labels, scores, chosen))
+
+
+def test_missing_less_costs_saying_more(forest):
+    labels, scores = forest.labels[::20], forest.scores[::20]
+    said = [
+        decide(scores, search_thresholds(labels, scores, objectives.cost(missing), 2)).sum()
+        for missing in (0.3, 1.0, 5.0)
+    ]
+    assert said[0] < said[1] < said[2]
+
+
+@pytest.mark.parametrize("score", [0.0, 0.4, 1.0])
+def test_constant_scores_say_all_or_nothing(score):
+    labels = np.array([[1, 0], [1, 0], [0, 0]], np.uint8)
+    scores = np.full(labels.shape, score, np.float32)
+    found = search_thresholds(labels, scores, objectives.cost(1.0), starts=2)
+    assert decide(scores, found).tolist() == [[1, 0]] * 3
+    assert found[1] == NEVER

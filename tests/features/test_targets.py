@@ -1,0 +1,200 @@
+"""Where a store is written: full, read-only, in an object store."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pyarrow.fs as pafs
+import pyarrow.parquet as pq
+import pytest
+import soundfile
+
+from irmas_dist import storage
+from irmas_dist.config import Recipe
+from irmas_dist.corpus.irmas import index_tree
+from irmas_dist.corpus.manifest import write_manifest
+from irmas_dist.errors import IrmasError
+from irmas_dist.features import store
+from irmas_dist.features.clips import read_clips
+from irmas_dist.features.extract import extract
+from irmas_dist.features.logmel import log_mel
+from tests.ray_cluster import free_port
+
+CLIPS = 24
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    (tmp_path / "tree" / "pia").mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for number in range(CLIPS):
+        noise = 0.3 * rng.standard_normal(22_050 * 3)
+        soundfile.write(tmp_path / "tree" / "pia" / f"[pia] #{number}.wav", noise, 22_050)
+    write_manifest(tmp_path / "m.parquet", index_tree(tmp_path / "tree"))
+    return tmp_path
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk with room for some of the shards."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(disk)]
+    if os.geteuid() != 0 or subprocess.run(command, capture_output=True).returncode != 0:
+        pytest.skip("only root may mount a small disk")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_full_disk_is_told_in_one_line_and_what_was_finished_is_kept(
+    corpus: Path, small_disk: Path, recipe: Recipe
+) -> None:
+    def run() -> None:
+        extract(
+            str(corpus / "m.parquet"),
+            str(small_disk / "store"),
+            recipe.features,
+            recipe.corpus.vocabulary,
+            shard_seconds=9,
+        )
+
+    with pytest.raises(IrmasError, match=r"part-\w+\.parquet: .*No space left on device") as told:
+        run()
+    assert "\n" not in str(told.value)
+    kept = store.shard_names(str(small_disk / "store"))
+    assert kept
+    for name in kept:
+        pq.read_table(small_disk / "store" / name)
+    assert not list(small_disk.rglob("*.partial"))
+    assert not (small_disk / "store" / "features.json").exists()
+
+    before = {name: (small_disk / "store" / name).stat().st_mtime_ns for name in kept}
+    subprocess.run(["mount", "-o", "remount,size=8m", str(small_disk)], check=True)
+    run()
+    assert {name: (small_disk / "store" / name).stat().st_mtime_ns for name in kept} == before
+    assert store.read_info(str(small_disk / "store")).clips == {"training": CLIPS}
+
+
+def test_a_read_only_target_is_told_before_anything_is_computed(
+    corpus: Path, small_disk: Path, recipe: Recipe
+) -> None:
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    with pytest.raises(IrmasError, match="Read-only file system") as told:
+        extract(
+            str(corpus / "m.parquet"),
+            str(small_disk / "store"),
+            recipe.features,
+            recipe.corpus.vocabulary,
+        )
+    assert "\n" not in str(told.value)
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
+    """An empty bucket of a server that speaks S3, on this machine."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    for name, value in {
+        "AWS_ENDPOINT_URL": url,
+        "AWS_ACCESS_KEY_ID": "testing",
+        "AWS_SECRET_ACCESS_KEY": "testing",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }.items():
+        monkeypatch.setenv(name, value)
+    with (tmp_path / "moto.log").open("wb") as log:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
+            stdout=log,
+            stderr=log,
+        )
+    try:
+        deadline = time.monotonic() + 120
+        while True:
+            with suppress(OSError):
+                urllib.request.urlopen(url, timeout=5)
+                break
+            assert server.poll() is None, (tmp_path / "moto.log").read_text()
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        request = urllib.request.Request(f"{url}/corpus", method="PUT")
+        urllib.request.urlopen(request, timeout=30)
+        # Whoever connected to another server before would go on to use it.
+        storage._bucket.cache_clear()
+        yield "s3://corpus"
+    finally:
+        storage._bucket.cache_clear()
+        server.send_signal(signal.SIGKILL)
+        server.wait()
+
+
+def test_manifest_audio_and_store_may_all_be_in_an_object_store(
+    corpus: Path, bucket: str, recipe: Recipe
+) -> None:
+    rows = index_tree(corpus / "tree")
+    for row in rows:
+        url = storage.join(bucket, "audio", Path(row["path"]).name)
+        with storage.write_whole(url) as stream:
+            stream.write(Path(row["path"]).read_bytes())
+        row["path"] = url
+    write_manifest(f"{bucket}/m.parquet", rows)
+    command = [sys.executable, "-m", "irmas_dist", "extract", f"{bucket}/m.parquet"]
+    options = ["--set", f"features.bands={recipe.features.bands}", "--json"]
+
+    def irmas() -> dict[str, object]:
+        done = subprocess.run(
+            [*command, f"{bucket}/a/store", *options],
+            cwd=corpus,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    first = irmas()
+    assert (first["clips"], first["computed"], first["rejects"]) == (CLIPS, CLIPS, {})
+    assert irmas()["computed"] == 0
+    clips = read_clips(f"{bucket}/a/store", "training")
+    assert clips.clip_ids == [row["clip_id"] for row in sorted(rows, key=lambda r: r["clip_id"])]
+    local = {row["clip_id"]: row["path"] for row in index_tree(corpus / "tree")}
+    for index, clip in enumerate(clips.clip_ids):
+        start, length = clips.starts[index], clips.lengths[index]
+        expected = log_mel(local[clip], recipe.features)
+        np.testing.assert_array_equal(clips.frames[start : start + length].T, expected)
+
+
+def test_an_object_whose_writing_failed_is_not_there(bucket: str) -> None:
+    def write_half() -> None:
+        with storage.write_whole(f"{bucket}/half") as stream:
+            stream.write(b"half of it")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_half()
+    assert not storage.exists(f"{bucket}/half")
+    filesystem, path = storage.resolve(bucket)
+    assert filesystem.get_file_info(pafs.FileSelector(path)) == []
+
+
+def test_names_with_brackets_and_hashes_are_no_part_of_the_url(bucket: str) -> None:
+    for name in ("[pia][cla]0001__1.wav", "a #1 100%.wav"):
+        with storage.write_whole(f"{bucket}/folder/{name}") as stream:
+            stream.write(b"content")
+        assert storage.read_bytes(f"{bucket}/folder/{name}") == b"content"
+        assert name in storage.list_files(f"{bucket}/folder")
+
+
+def test_a_bucket_that_is_not_there_is_one_line(bucket: str, recipe: Recipe) -> None:
+    with pytest.raises(IrmasError) as told:
+        extract("s3://nowhere/m.parquet", bucket, recipe.features, recipe.corpus.vocabulary)
+    assert "s3://nowhere/m.parquet" in str(told.value)
+    assert "\n" not in str(told.value)

@@ -1,0 +1,225 @@
+"""SIGKILL of a worker, of a node and of the driver, at random moments: the curve is the same."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from threading import Thread
+
+import numpy as np
+import pytest
+import ray
+import torch
+
+# isort: split
+import psutil
+
+from irmas_dist import stages
+from irmas_dist.config import Recipe, build_recipe
+from irmas_dist.errors import IrmasError
+from irmas_dist.training.learner import Learner
+from irmas_dist.training.progress import FILE_NAME
+from irmas_dist.training.room import WorkerSettings
+from tests.conftest import CONFIGS, TINY
+
+CALM = {
+    "training.epochs": 4,
+    "training.windows_per_clip": 6,
+    # Batch statistics and dropout differ between workers; without them their sums agree.
+    "model.normalisation": "none",
+    "model.dropout.blocks": 0.0,
+    "model.dropout.dense": 0.0,
+}
+WAIT_S = 240.0
+
+
+@pytest.fixture(scope="module")
+def calm(recipe: Recipe) -> Recipe:
+    """A recipe whose curve does not depend on the number of workers; epochs take a moment."""
+    return build_recipe(recipe.model_dump(), CALM | {"tracking.mode": "disabled"}, "the test")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(features: str, calm: Recipe) -> list[dict[str, float]]:
+    """The curve on one worker that nobody kills."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    learner = Learner(stages.open_task(features, calm), calm)
+    while not learner.finished:
+        learner.run_epoch()
+    torch.set_num_threads(threads)
+    return learner.history
+
+
+def checkpoints(out: Path) -> list[Path]:
+    return sorted(out.glob(f"progress/*/*/{FILE_NAME}"))
+
+
+def wait_for(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + WAIT_S
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.02)
+
+
+def our_workers() -> list[int]:
+    """Processes of Ray Train's workers of the Ray that this test has, and of no other."""
+    session = Path(ray._private.worker._global_node.get_session_dir_path()).name
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        try:
+            if "TrainWorker" in " ".join(process.info["cmdline"] or ()) and session in " ".join(
+                process.parent().cmdline()
+            ):
+                found.append(process.pid)
+        except (psutil.Error, AttributeError):
+            continue
+    return found
+
+
+def test_a_killed_worker_costs_its_epoch_and_nothing_else(
+    features: str,
+    calm: Recipe,
+    undisturbed: list[dict[str, float]],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    rng = np.random.default_rng(1)
+    killed: list[int] = []
+
+    def killer() -> None:
+        wait_for(lambda: len(checkpoints(tmp_path)) >= rng.integers(1, 3))
+        time.sleep(rng.uniform(0, 0.3))
+        for pid in our_workers()[:1]:
+            os.kill(pid, signal.SIGKILL)
+            killed.append(pid)
+
+    thread = Thread(target=killer)
+    thread.start()
+    description = stages.train(calm, features, str(tmp_path), WorkerSettings())
+    thread.join()
+    assert killed
+    said = capsys.readouterr().err
+    assert "a worker was lost" in said
+    assert "going on after epoch" in said
+    assert description.history == undisturbed
+
+
+def test_a_killed_driver_goes_on_by_the_same_command_past_a_damaged_checkpoint(
+    features: str, calm: Recipe, undisturbed: list[dict[str, float]], tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(2)
+    out = tmp_path / "model"
+    command = [
+        *(sys.executable, "-m", "irmas_dist", "train", features, str(out)),
+        *("--config", str(CONFIGS / "demo.yaml"), "--json"),
+        *("--address", ray.get_runtime_context().gcs_address),
+    ]
+    for override in (*TINY, *(f"{k}={v}" for k, v in CALM.items()), f"tracking.directory={out}"):
+        command += ["--set", override]
+    driver = subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    wait_for(lambda: len(checkpoints(out)) >= 2 or driver.poll() is not None)
+    time.sleep(rng.uniform(0, 0.3))
+    driver.send_signal(signal.SIGKILL)
+    driver.wait()
+    newest = max(checkpoints(out), key=lambda path: path.parent.name)
+    with newest.open("r+b") as file:
+        file.truncate(int(rng.integers(1, newest.stat().st_size)))
+
+    wait_for(lambda: not our_workers())  # Ray ends what the dead driver had started
+    again = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=WAIT_S
+    )
+    assert again.returncode == 0, again.stderr
+    assert f"{newest} is damaged" in again.stderr
+    history = json.loads((out / "model.json").read_text())["history"]
+    assert history == undisturbed
+    # Both halves are one W&B run.
+    runs = {path.name.rsplit("-", 1)[1] for path in (out / "wandb").glob("offline-run-*")}
+    assert len(runs) == 1
+    assert len(list((out / "wandb").glob("offline-run-*"))) == 2
+
+
+NODE_KILL = """
+import sys, time
+from pathlib import Path
+from threading import Thread
+from ray.cluster_utils import Cluster
+
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+lost = cluster.add_node(num_cpus=1)
+cluster.wait_for_nodes()
+import ray
+ray.init(address=cluster.address, log_to_driver=False)
+
+from irmas_dist import stages
+from irmas_dist.config import Recipe
+from irmas_dist.training.room import WorkerSettings
+
+features, out, recipe, delay = sys.argv[1:]
+
+def train() -> None:
+    workers = WorkerSettings(count=2, wait_s=60)
+    stages.train(Recipe.model_validate_json(recipe), features, out, workers)
+
+thread = Thread(target=train)
+thread.start()
+while thread.is_alive() and not list(Path(out).glob("progress/*/*/optimizer.pt")):
+    time.sleep(0.02)
+time.sleep(float(delay))
+cluster.remove_node(lost, allow_graceful=False)
+time.sleep(1)
+cluster.add_node(num_cpus=1)
+thread.join()
+ray.shutdown()
+cluster.shutdown()
+"""
+
+
+def test_a_killed_node_is_waited_for_and_the_curve_is_the_same(
+    features: str, calm: Recipe, undisturbed: list[dict[str, float]], tmp_path: Path
+) -> None:
+    delay = np.random.default_rng(3).uniform(0, 0.3)
+    out = tmp_path / "model"
+    # A directory of its own, or other Rays on this machine would take this cluster for theirs.
+    own = tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True)
+    with own as temporary:
+        done = subprocess.run(
+            [
+                sys.executable,
+                "-c",
+                NODE_KILL,
+                features,
+                str(out),
+                calm.model_dump_json(),
+                str(delay),
+            ],
+            env=os.environ | {"RAY_TMPDIR": temporary},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=WAIT_S,
+        )
+    assert (out / "model.json").exists(), done.stderr
+    assert "a worker was lost" in done.stderr
+    history = json.loads((out / "model.json").read_text())["history"]
+    for ours, theirs in zip(history, undisturbed, strict=True):
+        for name in ("train_loss", "val_loss", "val_map"):
+            assert ours[name] == pytest.approx(theirs[name], rel=0.02), name
+
+
+def test_a_loss_that_is_no_number_ends_training_at_once_with_its_one_line(
+    features: str, calm: Recipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wild = build_recipe(calm.model_dump(), {"training.lr": 1e30}, "the test")
+    with pytest.raises(IrmasError, match=r"the loss became (nan|inf) in epoch 1; try a learning"):
+        stages.train(wild, features, str(tmp_path), WorkerSettings(count=2))
+    assert "a worker was lost" not in capsys.readouterr().err

@@ -1,0 +1,129 @@
+"""Steps: how far, along what, averaged over which, and with what spared."""
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from irmas_dist.training.optimisation import Optimisation, TrainingSettings
+
+
+def optimisation(network: nn.Module | None = None, steps: int = 10, **values: Any) -> Optimisation:
+    network = nn.Linear(3, 2) if network is None else network
+    return Optimisation(network, TrainingSettings.model_validate(values), steps)
+
+
+def step(ours: Optimisation, gradient: float = 1.0) -> bool:
+    ours.begin()
+    for parameter in ours.network.parameters():
+        parameter.grad = torch.full_like(parameter, gradient)
+    return ours.step()
+
+
+def flat(network: nn.Module) -> Tensor:
+    return torch.cat([parameter.detach().flatten().clone() for parameter in network.parameters()])
+
+
+@pytest.mark.parametrize(("schedule", "last"), [("constant", 1.0), ("cosine", 0.0)])
+def test_learning_rate_rises_and_then_follows_its_schedule(schedule: str, last: float) -> None:
+    ours = optimisation(steps=6, schedule=schedule, warmup_epochs=1.0, epochs=5)
+    factors = [ours.factor(step) for step in range(5 * 6 + 1)]
+    assert factors[:6] == sorted(factors[:6])
+    assert factors[0] < 0.2
+    assert factors[6] == pytest.approx(1.0, abs=0.01)
+    assert factors[6:] == sorted(factors[6:], reverse=True)
+    assert factors[-1] == pytest.approx(last, abs=1e-9)
+
+
+def test_a_plateau_lowers_the_learning_rate_after_as_many_epochs_as_asked_for() -> None:
+    ours = optimisation(
+        schedule="plateau", warmup_epochs=0.0, lr=1.0, plateau_epochs=2, plateau_factor=0.1
+    )
+    rates = []
+    for value in (0.5, 0.6, 0.6, 0.5, 0.7, 0.6, 0.6, 0.6, 0.6):
+        ours.end_epoch(value)
+        rates.append(ours.lr)
+    assert rates == pytest.approx([1, 1, 1, 0.1, 0.1, 0.1, 0.01, 0.01, 0.001])
+
+
+def test_the_learning_rate_is_that_of_the_schedule_at_every_step() -> None:
+    ours = optimisation(steps=4, lr=0.1, schedule="cosine", warmup_epochs=1.0, epochs=2)
+    for number in range(8):
+        assert ours.lr == pytest.approx(0.1 * ours.factor(number))
+        step(ours)
+        rates = {group["lr"] for group in ours._optimizer.param_groups}
+        assert rates == {0.1 * ours.factor(number)}
+
+
+def test_gradients_beyond_the_norm_are_scaled_down_to_it() -> None:
+    """Adam's first moment after one step is a tenth of the gradient that it saw."""
+    for clip, seen in ((None, 8.0), (100.0, 8.0), (0.5, 0.5)):
+        ours = optimisation(clip_norm=clip)
+        step(ours, gradient=8 / math.sqrt(8))  # of 8 parameters: norm 8
+        moments = [state["exp_avg"].flatten() for state in ours._optimizer.state.values()]
+        assert 10 * float(torch.cat(moments).norm()) == pytest.approx(seen, rel=1e-4)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw"])
+def test_weight_decay_spares_biases_and_normalisation(optimizer: str) -> None:
+    network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Linear(3, 2))
+    nn.init.ones_(network[0].bias)
+    before = {name: value.detach().clone() for name, value in network.named_parameters()}
+    ours = optimisation(network, optimizer=optimizer, weight_decay=0.1, warmup_epochs=0.0)
+    step(ours, gradient=0.0)
+    moved = {name for name, value in network.named_parameters() if (value != before[name]).any()}
+    assert moved == {"0.weight", "2.weight"}
+
+
+def test_decoupled_decay_shrinks_weights_by_lr_times_decay() -> None:
+    ours = optimisation(optimizer="adamw", lr=0.5, weight_decay=0.1, warmup_epochs=0.0)
+    weight = ours.network.weight
+    before = weight.detach().clone()
+    step(ours, gradient=0.0)
+    torch.testing.assert_close(weight.detach(), before * 0.95)
+
+
+def test_the_average_is_an_exponential_one_that_sets_out_fast() -> None:
+    ours = optimisation(ema=0.5)
+    expected = torch.zeros(0)
+    for number in range(20):
+        step(ours)
+        now = flat(ours.network)
+        keep = min(0.5, (1 + number) / (10 + number))
+        expected = now if number == 0 else keep * expected + (1 - keep) * now
+        torch.testing.assert_close(flat(ours.judged), expected)
+    assert not torch.equal(flat(ours.judged), flat(ours.network))
+
+
+def test_what_batch_normalisation_has_seen_is_averaged_like_the_weights() -> None:
+    network = nn.BatchNorm1d(1)
+    ours = optimisation(network, ema=0.5)
+    for mean in (0.0, 8.0, 8.0):
+        network.running_mean.fill_(mean)
+        step(ours)
+    first, second = 2 / 11, 3 / 12
+    assert ours.judged.running_mean.item() == pytest.approx(8 * (1 - first * second))
+
+
+def test_without_averaging_the_network_itself_is_judged() -> None:
+    ours = optimisation()
+    assert ours.judged is ours.network
+
+
+def test_a_skipped_step_changes_nothing_but_its_count() -> None:
+    ours = optimisation(nn.BatchNorm1d(3), on_nan="skip", ema=0.9)
+    step(ours)
+    before = [
+        {name: value.clone() for name, value in network.state_dict().items()}
+        for network in ours.networks
+    ]
+    ours.begin()
+    ours.network(torch.full((4, 3), math.nan)).sum().backward()
+    assert not ours.step()
+    for network, state in zip(ours.networks, before, strict=True):
+        for name, value in network.state_dict().items():
+            assert torch.equal(value, state[name]), name
+    assert ours.skipped == 1
+    assert step(ours)

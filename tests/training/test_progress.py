@@ -1,0 +1,90 @@
+"""What an unfinished training keeps: whole or refused by name, and the newest of all attempts."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from irmas_dist.errors import IrmasError
+from irmas_dist.training.learner import Learner, LearnerSettings
+from irmas_dist.training.progress import (
+    FILE_NAME,
+    epoch_directory,
+    load_progress,
+    new_attempt,
+    newest_progress,
+    save_progress,
+)
+from irmas_dist.training.task import Task
+
+
+@pytest.fixture(scope="module")
+def kept(task: Task, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Progress of two attempts: epochs 1 and 2, and then 2 and 3."""
+    place = tmp_path_factory.mktemp("progress")
+    learner = Learner(task, LearnerSettings.model_validate({"model": {"blocks": 1, "width": 4}}))
+    for attempt, epoch in ((1, 1), (1, 2), (2, 2), (2, 3)):
+        learner.epoch = epoch
+        save_progress(epoch_directory(str(place), f"attempt-{attempt:03d}", epoch), learner)
+    return place
+
+
+def test_the_newest_epoch_of_all_attempts_is_found(kept: Path, tmp_path: Path) -> None:
+    assert newest_progress(str(kept), pytest.fail) == f"{kept}/attempt-002/epoch-0003"
+    assert new_attempt(str(kept)) == "attempt-003"
+    assert newest_progress(str(tmp_path / "nothing"), pytest.fail) is None
+    assert new_attempt(str(tmp_path / "nothing")) == "attempt-001"
+
+
+@settings(
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(data=st.data())
+def test_a_damaged_file_is_refused_by_name_and_the_one_before_it_used(
+    kept: Path, data: st.DataObject
+) -> None:
+    newest = kept / "attempt-002" / "epoch-0003" / FILE_NAME
+    whole = newest.read_bytes()
+    place = data.draw(st.integers(0, len(whole) - 1))
+    if data.draw(st.booleans(), label="cut short"):
+        newest.write_bytes(whole[:place])
+    else:
+        flipped = bytearray(whole)
+        flipped[place] ^= 1 << data.draw(st.integers(0, 7))
+        newest.write_bytes(flipped)
+    lines: list[str] = []
+    try:
+        assert newest_progress(str(kept), lines.append) == f"{kept}/attempt-002/epoch-0002"
+    finally:
+        newest.write_bytes(whole)
+    assert len(lines) == 1
+    assert f"{newest} is damaged" in lines[0]
+
+
+def test_damaged_progress_is_not_loaded(
+    kept: Path, task: Task, settings: LearnerSettings, tmp_path: Path
+) -> None:
+    whole = (kept / "attempt-001" / "epoch-0001" / FILE_NAME).read_bytes()
+    (tmp_path / FILE_NAME).write_bytes(whole[:-1])
+    with pytest.raises(IrmasError, match=rf"{FILE_NAME} is damaged"):
+        load_progress(tmp_path, Learner(task, settings))
+
+
+def test_a_file_that_would_execute_code_is_not_loaded(
+    task: Task, settings: LearnerSettings, tmp_path: Path
+) -> None:
+    executed = tmp_path / "executed"
+
+    class Trap:
+        def __reduce__(self) -> tuple[object, ...]:
+            return (Path.touch, (executed,))
+
+    class Villain(Learner):
+        def state_dict(self) -> dict[str, object]:
+            return {"network": Trap()}
+
+    save_progress(tmp_path, Villain(task, settings))
+    with pytest.raises(Exception, match="Weights only"):
+        load_progress(tmp_path, Learner(task, settings))
+    assert not executed.exists()

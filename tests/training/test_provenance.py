@@ -1,0 +1,52 @@
+"""What a model says of the code that trained it."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+import irmas_dist
+from irmas_dist.training import provenance
+
+
+def git(directory: Path, *arguments: str) -> str:
+    identity = ("-c", "user.name=t", "-c", "user.email=t@localhost")
+    command = ["git", "-C", str(directory), *identity, *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A package of one file, from which the code under test believes to have been imported."""
+    package = tmp_path / "checkout" / "irmas_dist"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("")
+    monkeypatch.setattr(irmas_dist, "__file__", str(package / "__init__.py"))
+    return package
+
+
+def test_the_commit_of_a_checkout_and_whether_files_were_changed_since(package: Path) -> None:
+    git(package.parent, "init", "-q")
+    git(package.parent, "add", ".")
+    git(package.parent, "commit", "-q", "-m", "first")
+    head = git(package.parent, "rev-parse", "HEAD")
+    assert len(head) == 40
+    assert provenance.commit() == head
+    (package / "__init__.py").write_text("changed = True\n")
+    assert provenance.commit() == f"{head}-dirty"
+
+
+def test_an_installed_package_has_no_commit_even_inside_another_checkout(package: Path) -> None:
+    git(package.parents[1], "init", "-q")
+    git(package.parents[1], "commit", "-q", "--allow-empty", "-m", "of something else")
+    assert provenance.commit() is None
+
+
+def test_without_git_there_is_no_commit(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    git(package.parent, "init", "-q")
+    monkeypatch.setenv("PATH", "")
+    assert provenance.commit() is None
+
+
+def test_versions_name_what_may_change_a_result() -> None:
+    assert {"torch", "numpy", "soxr", "torchmetrics"} <= provenance.versions().keys()
