@@ -1,16 +1,19 @@
-# The three commands of this project. Each makes .venv first when it must.
+# The commands of this project. Each makes .venv first when it must.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test bench lint clean
+.PHONY: demo test drills bench lint clean
 
 demo: $(VENV)/ready  ## the whole job on a small rendered corpus, in runs/demo
 	@$(BIN)/irmas demo
 
-test: $(VENV)/ready lint  ## lint, types and all tests
+test: $(VENV)/ready lint  ## lint, types and tests
 	@$(BIN)/python -m pytest
+
+drills: $(VENV)/ready  ## the tests that kill workers and nodes at length, and are left out of test
+	@$(BIN)/python -m pytest -m drill
 
 bench: $(VENV)/ready  ## side-by-side measurements
 	@for benchmark in benchmarks/*.py; do $(BIN)/python $$benchmark || exit 1; done

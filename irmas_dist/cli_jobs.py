@@ -144,7 +144,9 @@ def works_alone(command: list[str]) -> bool:
             f"{name} would write {out} into the job's own directory, which is deleted after "
             "it: name the result by an absolute path or URL that the nodes can reach"
         )
-    return "address" not in given and name not in ("demo", "jobs")
+    # Only a tree, of which features are to be computed, needs Ray to be evaluated on.
+    uses_ray = given.get("tree") if name == "evaluate" else "address" in given
+    return not uses_ray and name not in ("demo", "jobs")
 
 
 def _follow(submission: str, address: str | None) -> None:

@@ -107,6 +107,7 @@ def test_a_job_left_running(irmas: Callable[..., tuple[int, str, str]], sleeping
 
 def test_what_a_command_needs_is_reserved_for_it() -> None:
     assert cli_jobs.works_alone(["evaluate", "/shared/model", "--features", "s3://b/features"])
+    assert not cli_jobs.works_alone(["evaluate", "/shared/model", "--tree", "/shared/IRMAS"])
     assert not cli_jobs.works_alone(["train", "/shared/features", "/shared/model"])
     assert not cli_jobs.works_alone(["demo", "--out", "/shared/demo"])
     assert not cli_jobs.works_alone(["nonsense"])

@@ -1,8 +1,9 @@
 """Follows the trials from the driver: for people, for W&B, and for the study when one fails."""
 
+from pathlib import Path
 from typing import Any
 
-from ray import tune
+from ray import cloudpickle, tune
 from ray.exceptions import OutOfMemoryError, RayActorError, RayTaskError
 from ray.tune.experiment import Trial
 
@@ -79,11 +80,11 @@ class Follower(tune.Callback):
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
         """Record why a trial failed, or put it back when it was its node that did."""
-        error = trial.get_pickled_error()
+        error, text = _error(trial)
         if isinstance(error, RayActorError) and (error.preempted or _of_node(error)):
             self._searcher.postpone(trial.trial_id)
             return
-        reason = describe_error(error, trial.get_error())
+        reason = describe_error(error, text)
         self._searcher.fail(trial.trial_id, reason)
         self._end(trial, "failed", reason)
 
@@ -115,6 +116,16 @@ class Follower(tune.Callback):
     def remember_best(self, value: float, number: int) -> None:
         """Take note of the best trial that an earlier driver left."""
         self._best = value, number
+
+
+def _error(trial: Trial) -> tuple[Exception | None, str | None]:
+    """What Tune has written of a trial's failure: the exception if it could be kept, and its text.
+
+    From the files here, not by `Trial.get_error`: that reads copies which may not be there yet.
+    """
+    kept, written = trial.pickled_error_file, trial.error_file
+    error = cloudpickle.loads(Path(kept).read_bytes()) if kept else None
+    return error, Path(written).read_text() if written else None
 
 
 def describe_error(error: Exception | None, text: str | None) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from irmas_dist.corpus.manifest import read_manifest
-from irmas_dist.features.store import read_clips
+from irmas_dist.features.clips import read_clips
 from tests.servers import need
 
 ROOT = Path(__file__).parents[2]
@@ -22,6 +22,7 @@ echo "ended with $?"
 """
 
 
+@pytest.mark.drill
 @pytest.mark.timeout(600)
 def test_a_command_runs_on_all_nodes_of_a_job_and_its_exit_code_is_the_job_s(
     manifest: Path, tmp_path: Path

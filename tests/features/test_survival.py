@@ -192,6 +192,7 @@ def test_the_driver_killed_again_and_again(
     assert_whole(out, undisturbed)
 
 
+@pytest.mark.drill
 def test_workers_killed_on_the_way(
     corpus: Path, tmp_path: Path, undisturbed: list[dict[str, Any]]
 ) -> None:
@@ -203,7 +204,7 @@ def test_workers_killed_on_the_way(
             workers = [
                 process
                 for process in psutil.Process(driver.pid).children(recursive=True)
-                if process.name().startswith("ray::") and "idle" not in process.name().lower()
+                if process.name().startswith("ray::Map")
             ]
             if workers:
                 rng.choice(workers).kill()
@@ -211,6 +212,7 @@ def test_workers_killed_on_the_way(
     assert_whole(out, undisturbed)
 
 
+@pytest.mark.drill
 def test_a_node_killed_on_the_way(
     corpus: Path, tmp_path: Path, undisturbed: list[dict[str, Any]]
 ) -> None:

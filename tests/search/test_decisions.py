@@ -8,6 +8,7 @@ import pytest
 from irmas_dist import stages
 from irmas_dist.config import Recipe
 from irmas_dist.errors import IrmasError
+from irmas_dist.evaluation.aggregate import RULES
 from irmas_dist.evaluation.scores import read_scores
 from irmas_dist.evaluation.thresholds import ThresholdSettings, fit_thresholds
 from irmas_dist.inference.predictor import Predictor
@@ -29,7 +30,7 @@ def test_the_best_way_is_taken_and_the_model_decides_by_it(
     model: str, features: str, recipe: Recipe
 ) -> None:
     changed, candidates = search_decisions(model, ThresholdSettings(), features)
-    assert len(candidates) == 3 * 2
+    assert len(candidates) == len(RULES) * 2
     values = [candidate.cross_validated for candidate in candidates]
     if not np.isnan(values).any():
         assert values == sorted(values, reverse=True)

@@ -102,7 +102,13 @@ def results(directory: Path) -> dict[int, list[dict]]:
     }
 
 
-@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT], ids=["killed", "interrupted"])
+@pytest.mark.parametrize(
+    "end",
+    [
+        pytest.param(signal.SIGKILL, id="killed"),
+        pytest.param(signal.SIGINT, id="interrupted", marks=pytest.mark.drill),
+    ],
+)
 def test_a_sweep_goes_on_after_its_driver_was(driver: Driver, end: signal.Signals) -> None:
     process = driver.start(*driver.first)
     driver.wait_until(process, driver.mid_trial)
@@ -147,6 +153,7 @@ def test_a_sweep_goes_on_after_its_driver_was(driver: Driver, end: signal.Signal
     }
 
 
+@pytest.mark.drill
 def test_a_trial_whose_worker_is_killed_ends_alone(driver: Driver) -> None:
     process = driver.start(*driver.first, "--json")
     driver.wait_until(process, driver.mid_trial)

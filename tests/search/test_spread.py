@@ -21,6 +21,7 @@ def test_a_ray_without_its_dashboard_is_refused_before_anything_starts() -> None
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.drill
 def test_a_trial_of_two_workers_trains_on_both(features: str, tmp_path: Path) -> None:
     space = tmp_path / "space.yaml"
     space.write_text("training.lr: {type: float, low: 1.0e-4, high: 1.0e-2, log: true}\n")
