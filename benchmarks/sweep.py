@@ -49,8 +49,9 @@ def make_task(clips: int) -> Any:
     import numpy as np
 
     from irmas_dist.config import Recipe
-    from irmas_dist.features.store import Clips, StoreInfo
-    from irmas_dist.training.augment import mixture_clips
+    from irmas_dist.features.clips import Clips
+    from irmas_dist.features.store import StoreInfo
+    from irmas_dist.training.mixing import mixture_clips
     from irmas_dist.training.task import Task
 
     recipe = Recipe.model_validate({"features": {"bands": 64}})
@@ -76,10 +77,10 @@ def make_task(clips: int) -> Any:
     training = draw(clips)
     info = StoreInfo(
         settings=recipe.features, vocabulary=vocabulary, fingerprint="", manifest="",
-        clips={"training": clips}, frames=clips * 130, mean=[-9.0] * 64, std=[1.0] * 64,
+        clips={"training": clips}, frames=clips * 130, shards=[], mean=[-9.0] * 64, std=[1.0] * 64,
     )  # fmt: skip
     validation = recipe.validation
-    mixed = mixture_clips(draw(220), 200, validation.mix, info.settings.log_floor, validation.seed)
+    mixed = mixture_clips(draw(220), 200, validation.mix, info.settings, validation.seed)
     return Task(training=training, validation=mixed, store=info)
 
 
