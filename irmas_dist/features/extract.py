@@ -1,11 +1,11 @@
 """The Ray Data pipeline: a manifest to a feature store.
 
-What is pending is cut into pieces of at most ten minutes of audio. Each piece is one block of a
+What is pending is cut into pieces of at most half an hour of audio. Each piece is one block of a
 Ray data set; the task that maps it decodes, transforms and writes its own shard, so that no
 spectrogram travels between processes and whatever was finished stays finished.
 
 The driver holds the manifest, and of the store all columns but the spectrograms; a worker holds
-the spectrograms of one shard (some 7 MB), or of one file where that is longer.
+the spectrograms of one shard (some 20 MB), or of one file where that is longer.
 """
 
 import time
@@ -27,9 +27,9 @@ from irmas_dist.features.plan import AUDIO, Plan, make_plan
 from irmas_dist.instruments import Vocabulary
 from irmas_dist.terminal import progress
 
-SHARD_SECONDS = 600.0
-"""Most audio in one shard: about 7 MB of features, and under a second of work, at the default
-settings. Short enough for all cores to finish together."""
+SHARD_SECONDS = 1_800.0
+"""Most audio in one shard: about 20 MB of features, and one or two seconds of work, at the
+default settings. Short enough for all cores to finish together."""
 
 PIECES_PER_CORE = 4
 """Pieces that a small corpus is cut into, so that one slow file does not hold up the end."""

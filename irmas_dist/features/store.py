@@ -177,8 +177,8 @@ def _write(location: str, name: str, rows: Sequence[dict[str, Any]], print_: str
     columns["logmel"] = pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(values))
     table = pa.table(columns).replace_schema_metadata({_META: json.dumps(meta)})
     place = storage.join(location, name)
-    # Log-mels hardly compress, and dictionaries of them would only cost time.
-    storage.write_table(place, table, use_dictionary=False)
+    # Dictionaries and extremes of log-mels would only cost time.
+    storage.write_table(place, table, use_dictionary=False, write_statistics=False)
     return storage.size(place)
 
 
