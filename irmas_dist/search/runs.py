@@ -69,25 +69,35 @@ class TrialRuns:
             facts: For the run's summary.
             instruments: Rows of the per-instrument table.
         """
-
-        def work() -> None:
-            run = self._open.pop(number)
-            run.summarise({"state": state, **facts})
-            run.tag(state)
-            if instruments:
-                rows = [list(row.values()) for row in instruments]
-                run.table("instruments", list(instruments[0]), rows)
-            run.close(failed=state == "failed")
-
-        self._do(work)
+        self._do(lambda: self._end(number, state, facts, instruments))
 
     def close(self) -> None:
         """Write what is left; runs that are still open were cut short, and end as failed."""
-        for number in list(self._open):
-            self.end(number, "interrupted", {}, [])
+
+        def work() -> None:
+            # Only here is it known which are open: others may be waiting to be closed.
+            for number in list(self._open):
+                self._end(number, "interrupted", {}, [])
+
+        self._do(work)
         self._thread.shutdown()
         for future in self._submitted:
             future.result()
+
+    def _end(
+        self,
+        number: int,
+        state: str,
+        facts: Mapping[str, Any],
+        instruments: Sequence[Mapping[str, Any]],
+    ) -> None:
+        run = self._open.pop(number)
+        run.summarise({"state": state, **facts})
+        run.tag(state)
+        if instruments:
+            rows = [list(row.values()) for row in instruments]
+            run.table("instruments", list(instruments[0]), rows)
+        run.close(failed=state == "failed")
 
     def _do(self, work: Callable[[], None]) -> None:
         def guarded() -> None:

@@ -14,6 +14,7 @@ from tests.conftest import CONFIGS, TINY
 from tests.ray_cluster import running_cluster
 
 
+@pytest.mark.drill
 @pytest.mark.usefixtures("ray_cluster")
 def test_a_ray_without_its_dashboard_is_refused_before_anything_starts() -> None:
     with pytest.raises(IrmasError, match="dashboard") as caught:

@@ -85,6 +85,7 @@ def test_a_network_learns_from_several_pools_with_as_many_steps_as_it_says(
     assert learner._optimisation._steps == learner._steps
 
 
+@pytest.mark.drill
 def test_two_workers_that_take_every_cpu_can_stream(
     features: str, split: Recipe, tmp_path: Path
 ) -> None:

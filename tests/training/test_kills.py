@@ -132,11 +132,11 @@ def test_a_killed_driver_goes_on_by_the_same_command_past_a_damaged_checkpoint(
     time.sleep(rng.uniform(0, 0.3))
     driver.send_signal(signal.SIGKILL)
     driver.wait()
+    wait_for(lambda: not our_workers())  # Ray ends what the dead driver had started
     newest = max(checkpoints(out), key=lambda path: path.parent.name)
     with newest.open("r+b") as file:
         file.truncate(int(rng.integers(1, newest.stat().st_size)))
 
-    wait_for(lambda: not our_workers())  # Ray ends what the dead driver had started
     again = subprocess.run(
         command, cwd=tmp_path, env=own, capture_output=True, text=True, check=False, timeout=WAIT_S
     )
@@ -220,6 +220,7 @@ def test_a_killed_node_is_waited_for_and_the_curve_is_the_same(
             assert ours[name] == pytest.approx(theirs[name], rel=0.02), name
 
 
+@pytest.mark.drill
 def test_a_loss_that_is_no_number_ends_training_at_once_with_its_one_line(
     features: str, calm: Recipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
