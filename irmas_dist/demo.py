@@ -25,6 +25,7 @@ from irmas_dist.inference.predictor import Predictor
 from irmas_dist.instruments import Vocabulary
 from irmas_dist.mfcc_baseline import mfcc_baseline
 from irmas_dist.runtime import gpus, ray_running
+from irmas_dist.search.decisions import search_decisions
 from irmas_dist.search.space import load_space
 from irmas_dist.search.sweep import SweepSettings, sweep
 from irmas_dist.terminal import say
@@ -93,7 +94,7 @@ def demo(out: Path, trials: int) -> dict[str, Any]:
             spread = WorkerSettings(count=WORKERS, gpu=gpus() >= WORKERS)
             stages.train(best, features, model, spread)
     with clock.stage("evaluate", "Fitting the thresholds, scoring the test excerpts"):
-        stages.refit_thresholds(model, best.thresholds)
+        search_decisions(model, best.thresholds)
         evaluation = stages.evaluate(model, features, model)
         stages.log_evaluation(best, evaluation, "test excerpts")
     with clock.stage("baselines", "Measuring the baselines on the same excerpts"):

@@ -9,9 +9,8 @@ from irmas_dist.config import Recipe
 from irmas_dist.corpus.irmas import index_tree
 from irmas_dist.corpus.manifest import TESTING, write_manifest
 from irmas_dist.errors import IrmasError
-from irmas_dist.evaluation import metrics
-from irmas_dist.evaluation.scores import Scores, read_scores, write_scores
-from irmas_dist.evaluation.thresholds import ThresholdSettings, fit_thresholds
+from irmas_dist.evaluation.scores import Scores, write_scores
+from irmas_dist.evaluation.thresholds import ThresholdSettings
 from irmas_dist.features import store
 from irmas_dist.features.extract import extract
 from irmas_dist.inference.predictor import Predictor
@@ -21,11 +20,8 @@ from irmas_dist.terminal import progress
 from irmas_dist.training.checkpoint import (
     ModelDescription,
     read_description,
-    threshold_origin,
-    write_description,
 )
 from irmas_dist.training.distributed import train_distributed
-from irmas_dist.training.learner import SELECTED_BY
 from irmas_dist.training.room import WorkerSettings
 from irmas_dist.training.task import Task, load_task
 
@@ -182,28 +178,6 @@ def log_evaluation(recipe: Recipe, evaluation: Evaluation, name: str) -> None:
     rows = [list(row.values()) for row in evaluation.instruments]
     run.table("instruments", list(evaluation.instruments[0]), rows)
     run.close()
-
-
-def refit_thresholds(model: str, settings: ThresholdSettings) -> ModelDescription:
-    """Fit a model's thresholds again, to its scores of the validation mixtures.
-
-    Raises:
-        IrmasError: There is no finished model, or its validation scores are gone.
-    """
-    description = read_description(model)
-    scores = read_scores(storage.join(model, "validation.parquet"))
-    fitted = fit_thresholds(scores.labels, scores.scores, settings)
-    results = metrics.evaluate(scores.labels, scores.scores, fitted)
-    changed = description.model_copy(
-        update={
-            "thresholds": dict(zip(description.instruments, fitted.tolist(), strict=True)),
-            "thresholds_from": threshold_origin(settings, len(scores.clip_ids)),
-            "scores": description.scores
-            | {SELECTED_BY: results["macro_f1"], "val_micro_f1": results["micro_f1"]},
-        }
-    )
-    write_description(model, changed)
-    return changed
 
 
 def report(

@@ -12,6 +12,7 @@ from irmas_dist.evaluation.scores import read_scores
 from irmas_dist.evaluation.thresholds import ThresholdSettings
 from irmas_dist.features.clips import read_clips
 from irmas_dist.inference.predictor import Predictor
+from irmas_dist.search.decisions import search_decisions
 from irmas_dist.training.checkpoint import ModelDescription, read_description
 from irmas_dist.training.distributed import RUN_NAME
 from irmas_dist.training.learner import Learner
@@ -104,9 +105,10 @@ def test_thresholds_can_be_fitted_again_without_the_network(
     trained: tuple[str, ModelDescription, Recipe],
 ) -> None:
     path, description, _ = trained
-    changed = stages.refit_thresholds(path, ThresholdSettings(rule="global"))
+    changed, _ = search_decisions(path, ThresholdSettings(rule="global"))
     assert len(set(changed.thresholds.values())) == 1
-    assert stages.refit_thresholds(path, ThresholdSettings()).thresholds == description.thresholds
+    again, _ = search_decisions(path, ThresholdSettings())
+    assert again.thresholds == description.thresholds
 
 
 def test_more_workers_than_there_is_room_for_are_waited_for_and_then_refused(
