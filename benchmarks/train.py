@@ -35,10 +35,10 @@ from irmas_dist.corpus.render import RenderSettings, render
 from irmas_dist.features.extract import extract
 from irmas_dist.models.cnn import CNN
 from irmas_dist.training.distributed import RUN_NAME, train_distributed
-from irmas_dist.training.ingest import IngestSettings, Pools
+from irmas_dist.training.ingest import Pools
 from irmas_dist.training.learner import Learner
 from irmas_dist.training.precision import computes_in_bfloat16
-from irmas_dist.training.room import WorkerSettings
+from irmas_dist.training.settings import IngestSettings, WorkerSettings
 from irmas_dist.training.task import Task, load_task
 
 HERE = Path(__file__).parent

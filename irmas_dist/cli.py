@@ -74,7 +74,7 @@ def train(
     from irmas_dist import stages
     from irmas_dist.features.store import read_info
     from irmas_dist.runtime import gpus, ray_running, require_shared
-    from irmas_dist.training.room import WorkerSettings
+    from irmas_dist.training.settings import WorkerSettings
 
     read_info(features)  # What is no feature store is refused before Ray takes its time to start.
     with ray_running(address):

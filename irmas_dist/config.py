@@ -10,11 +10,9 @@ from pydantic_core import ErrorDetails
 
 from irmas_dist.corpus.irmas import CorpusSettings
 from irmas_dist.errors import IrmasError
-from irmas_dist.features.logmel import LogMelSettings
+from irmas_dist.features.settings import LogMelSettings
 from irmas_dist.tracking import TrackingSettings
-from irmas_dist.training.ingest import IngestSettings
-from irmas_dist.training.learner import LearnerSettings
-from irmas_dist.training.task import ValidationSettings
+from irmas_dist.training.settings import IngestSettings, LearnerSettings, ValidationSettings
 
 
 class Recipe(LearnerSettings):

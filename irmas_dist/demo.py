@@ -29,7 +29,7 @@ from irmas_dist.search.decisions import search_decisions
 from irmas_dist.search.space import load_space
 from irmas_dist.search.sweep import SweepSettings, sweep
 from irmas_dist.terminal import say
-from irmas_dist.training.room import WorkerSettings
+from irmas_dist.training.settings import WorkerSettings
 
 CONFIGS = Path("configs")
 SEARCH_EPOCHS = 9

@@ -22,7 +22,7 @@ from irmas_dist.training.checkpoint import (
     read_description,
 )
 from irmas_dist.training.distributed import train_distributed
-from irmas_dist.training.room import WorkerSettings
+from irmas_dist.training.settings import WorkerSettings
 from irmas_dist.training.task import Task, load_task
 
 

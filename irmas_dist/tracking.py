@@ -5,28 +5,17 @@ connection. Without a key they are written to disk; ``wandb sync`` uploads them 
 that is logged never waits or fails for the logging's sake.
 """
 
-import json
 import os
 import secrets
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-import wandb
 from pydantic import Field
 from rich.markup import escape
 
 from irmas_dist.settings import Settings
 from irmas_dist.terminal import say
-
-BEST = {
-    "val_macro_f1": "max",
-    "val_micro_f1": "max",
-    "val_lrap": "max",
-    "val_map": "max",
-    "val_loss": "min",
-}
-"""Which value of a metric stands in a run's summary: its best."""
 
 
 class TrackingSettings(Settings):
@@ -105,60 +94,6 @@ class NullRun:
         """Do nothing."""
 
 
-class WandbRun:
-    """Logs to a W&B run of its own; several can be open at once."""
-
-    def __init__(self, run: Any) -> None:
-        self._run = run
-        self.path: str | None = str(Path(run.dir).parent)
-        run.define_metric("epoch", hidden=True)
-        run.define_metric("val_*", step_metric="epoch")
-        run.define_metric("train_*", step_metric="epoch")
-        for metric, best in BEST.items():
-            run.define_metric(metric, step_metric="epoch", summary=best)
-
-    def log(self, metrics: Mapping[str, float]) -> None:
-        """Log one epoch's metrics; ``epoch`` among them is the step."""
-        # A run that goes on in another process would otherwise count its steps from 0 again.
-        self._run.log(dict(metrics), step=int(metrics["epoch"]))
-
-    def summarise(self, values: Mapping[str, Any]) -> None:
-        """Set values of the run's summary."""
-        self._run.summary.update(dict(values))
-
-    def table(self, name: str, columns: list[str], rows: Iterable[list[Any]]) -> None:
-        """Log a table."""
-        self._run.log({name: wandb.Table(columns=columns, data=list(rows))})
-
-    def page(self, name: str, html: str) -> None:
-        """Log a piece of HTML."""
-        self._run.log({name: wandb.Html(html, inject=False, data_is_not_path=True)})
-
-    def uses(self, name: str, kind: str, metadata: Mapping[str, Any]) -> None:
-        """Log what the run worked with: an artifact that holds fingerprints only."""
-        artifact = wandb.Artifact(name, kind, metadata=dict(metadata))
-        with artifact.new_file("fingerprints.json") as stream:
-            json.dump(dict(metadata), stream, indent=2)
-        if self._run.offline:  # W&B refuses inputs there; uploaded, it stands beside the model.
-            self._run.log_artifact(artifact)
-        else:
-            self._run.use_artifact(artifact)
-
-    def made(self, name: str, kind: str, directory: str, metadata: Mapping[str, Any]) -> None:
-        """Log what the run made: an artifact with the files of a local directory."""
-        artifact = wandb.Artifact(name, kind, metadata=dict(metadata))
-        artifact.add_dir(directory)
-        self._run.log_artifact(artifact)
-
-    def tag(self, *tags: str) -> None:
-        """Add tags."""
-        self._run.tags = (*(self._run.tags or ()), *tags)
-
-    def close(self, *, failed: bool = False) -> None:
-        """Finish the run, as failed when the work did."""
-        self._run.finish(exit_code=1 if failed else 0)
-
-
 def resolve_mode(settings: TrackingSettings) -> Literal["online", "offline", "disabled"]:
     """Return the mode that is meant: what WANDB_MODE says, else the settings, else by key."""
     if settings.mode != "auto":
@@ -166,6 +101,8 @@ def resolve_mode(settings: TrackingSettings) -> Literal["online", "offline", "di
     match os.environ.get("WANDB_MODE"):
         case "online" | "offline" | "disabled" as asked:
             return asked
+    import wandb  # here, since settings of it are in every recipe, and it takes a second
+
     return "online" if wandb.login(prompt=False) else "offline"
 
 
@@ -199,6 +136,9 @@ def start_run(
     mode = resolve_mode(settings)
     if mode == "disabled":
         return NullRun()
+    import wandb
+
+    from irmas_dist.wandb_run import WandbRun
 
     def begin(mode: Literal["online", "offline"]) -> WandbRun:
         Path(settings.directory).mkdir(parents=True, exist_ok=True)

@@ -29,8 +29,9 @@ from irmas_dist.search.trial import (
     progress_directory,
 )
 from irmas_dist.training.checkpoint import ModelDescription, read_description
-from irmas_dist.training.distributed import WorkerSettings, train_distributed
+from irmas_dist.training.distributed import train_distributed
 from irmas_dist.training.learner import SELECTED_BY
+from irmas_dist.training.settings import WorkerSettings
 from irmas_dist.training.task import Task
 
 POLL_S = 0.2

@@ -52,9 +52,9 @@ from irmas_dist.search.trial import (
 from irmas_dist.search.view import View
 from irmas_dist.terminal import say, watching
 from irmas_dist.training.checkpoint import describe, pack_weights, save_model
-from irmas_dist.training.distributed import WorkerSettings
 from irmas_dist.training.learner import Learner
 from irmas_dist.training.progress import FILE_NAME
+from irmas_dist.training.settings import WorkerSettings
 from irmas_dist.training.task import Task
 
 SECOND = {"parameters": "parameters", "latency": "latency_ms"}

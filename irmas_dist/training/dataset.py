@@ -6,35 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
-from irmas_dist.evaluation.aggregate import AggregationRule
 from irmas_dist.features.clips import Clips
-from irmas_dist.features.logmel import LogMelSettings
-from irmas_dist.settings import Settings
 
 GPU_SHARE = 0.5
 """Clips are kept on the GPU when they take up to this share of what is free there."""
-
-
-class WindowSettings(Settings):
-    """The windows that the network sees, and how a clip's score comes from theirs."""
-
-    seconds: float = Field(1.0, gt=0.0)
-    """Length of a window."""
-    hop_seconds: float = Field(0.5, gt=0.0)
-    """From one window to the next when a whole clip is scored."""
-    aggregation: AggregationRule = "mean"
-    """How the scores of a clip's windows become the clip's."""
-
-    def frames(self, features: LogMelSettings) -> int:
-        """Whole frames in a window, at least one."""
-        return max(int(self.seconds * features.frames_per_second), 1)
-
-    def hop_frames(self, features: LogMelSettings) -> int:
-        """Frames from one window to the next, at least one."""
-        return max(int(self.hop_seconds * features.frames_per_second), 1)
 
 
 class Resident:

@@ -26,7 +26,7 @@ from irmas_dist.errors import IrmasError
 from irmas_dist.evaluation.scores import Scores
 from irmas_dist.terminal import say
 from irmas_dist.training.checkpoint import ModelDescription, describe, pack_weights, save_model
-from irmas_dist.training.learner import SELECTED_BY, Learner, LearnerSettings
+from irmas_dist.training.learner import SELECTED_BY, Learner
 from irmas_dist.training.progress import (
     epoch_directory,
     load_progress,
@@ -34,7 +34,8 @@ from irmas_dist.training.progress import (
     newest_progress,
     save_progress,
 )
-from irmas_dist.training.room import WorkerSettings, wait_for_room
+from irmas_dist.training.room import wait_for_room
+from irmas_dist.training.settings import LearnerSettings, WorkerSettings
 from irmas_dist.training.task import Task
 
 RUN_NAME = "progress"

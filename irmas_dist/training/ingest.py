@@ -11,25 +11,13 @@ import queue
 from collections.abc import Iterator
 from dataclasses import dataclass
 from threading import Thread
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from pydantic import Field
 
 from irmas_dist.features.clips import Clips
-from irmas_dist.settings import Settings
 from irmas_dist.training.dataset import Resident
-
-
-class IngestSettings(Settings):
-    """How training clips reach the device."""
-
-    mode: Literal["auto", "resident", "streaming"] = "auto"
-    """auto holds them in memory where they take no more than half of Ray's object store."""
-    pool_clips: int = Field(4_096, ge=1)
-    """Most clips in memory at a time when streaming; only these are mixed with each other."""
 
 
 @dataclass(frozen=True)

@@ -16,15 +16,10 @@ from torch import Tensor, nn
 
 from irmas_dist.errors import IrmasError
 from irmas_dist.evaluation.aggregate import aggregate
-from irmas_dist.evaluation.thresholds import ThresholdSettings
 from irmas_dist.models.cnn import CNN, initialise
-from irmas_dist.models.settings import ModelSettings
-from irmas_dist.settings import Settings
-from irmas_dist.training.augment import AugmentSettings
 from irmas_dist.training.dataset import (
     Resident,
     Standardise,
-    WindowSettings,
     covering_windows,
     window_logits,
 )
@@ -32,25 +27,14 @@ from irmas_dist.training.ingest import Pools
 from irmas_dist.training.losses import Loss
 from irmas_dist.training.metrics import training_metrics, validation_metrics
 from irmas_dist.training.mixing import Mixer
-from irmas_dist.training.optimisation import Optimisation, TrainingSettings
+from irmas_dist.training.optimisation import Optimisation
 from irmas_dist.training.plan import Mixtures, plan_epoch
 from irmas_dist.training.precision import autocast, compile_network
+from irmas_dist.training.settings import LearnerSettings
 from irmas_dist.training.task import Task
 
 SELECTED_BY = "val_macro_f1"
 """The metric by which epochs and trials are compared: larger is better."""
-
-
-class LearnerSettings(Settings):
-    """All that decides what a Learner does with a task."""
-
-    seed: int = 0
-    """Of weights, batches and dropout."""
-    window: WindowSettings = WindowSettings()
-    model: ModelSettings = ModelSettings()
-    augment: AugmentSettings = AugmentSettings()
-    training: TrainingSettings = TrainingSettings()
-    thresholds: ThresholdSettings = ThresholdSettings()
 
 
 class Learner:

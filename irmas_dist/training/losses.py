@@ -11,39 +11,16 @@ two, and disregards negatives whose score is below the ``margin`` (Ridnik et al.
 for multi-label classification", 2021, equation 7).
 """
 
-from typing import Literal
-
 import numpy as np
 import numpy.typing as npt
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from irmas_dist.settings import Settings
+from irmas_dist.training.settings import LossSettings
 
 SMALLEST = 1e-8
 """Below this a probability is not raised to a power, whose slope may be infinite at 0."""
-
-
-class LossSettings(Settings):
-    """What training makes small."""
-
-    kind: Literal["bce", "focal", "asymmetric"] = "bce"
-    """Binary cross-entropy, focal (Lin et al. 2017) or asymmetric loss (Ridnik et al. 2021)."""
-    balance: float = Field(0.0, ge=0.0, le=1.0)
-    """How far rare instruments are made up for: positive labels weigh as much as the training
-    clips have negatives to a positive, raised to this power; 0 weighs all labels alike."""
-    smoothing: float = Field(0.0, ge=0.0, lt=1.0)
-    """How far labels are drawn from 0 and 1 towards a half (Szegedy et al. 2016)."""
-    gamma: float = Field(2.0, ge=0.0, le=10.0)
-    """Exponent of the focal loss."""
-    gamma_positive: float = Field(0.0, ge=0.0, le=10.0)
-    """Exponent of the asymmetric loss for positive labels."""
-    gamma_negative: float = Field(4.0, ge=0.0, le=10.0)
-    """Exponent of the asymmetric loss for negative labels."""
-    margin: float = Field(0.05, ge=0.0, lt=1.0)
-    """Score below which the asymmetric loss disregards negative labels."""
 
 
 class Loss(nn.Module):

@@ -4,63 +4,17 @@ Several workers, whose gradients are averaged before they come here, take the sa
 """
 
 import math
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from irmas_dist.errors import IrmasError
-from irmas_dist.settings import Settings
-from irmas_dist.training.losses import LossSettings
-from irmas_dist.training.precision import Precision
+from irmas_dist.training.settings import TrainingSettings
 
 MOST_SKIPPED = 20
 """Steps without finite gradients in a row after which training stops all the same."""
-
-
-class TrainingSettings(Settings):
-    """Settings of the optimisation."""
-
-    epochs: int = Field(30, ge=1)
-    """Most passes over the training clips."""
-    batch_size: int = Field(64, ge=1)
-    """Examples in a step, over all workers together."""
-    accumulate: int = Field(1, ge=1)
-    """Parts in which each worker computes its share of a step, one by one, to save memory."""
-    windows_per_clip: int = Field(1, ge=1)
-    """Examples made from each training clip in an epoch."""
-    loss: LossSettings = LossSettings()
-    optimizer: Literal["adam", "adamw"] = "adam"
-    """Adam (Kingma and Ba 2015), or with decoupled weight decay (Loshchilov and Hutter 2019)."""
-    lr: float = Field(1e-3, gt=0.0)
-    """Learning rate, or the highest one of a schedule."""
-    weight_decay: float = Field(0.0, ge=0.0)
-    """Weight decay, from which biases and normalisation are spared."""
-    clip_norm: float | None = Field(None, gt=0.0)
-    """Norm to which larger gradients are scaled down (Pascanu et al. 2013); none leaves them."""
-    schedule: Literal["constant", "cosine", "plateau"] = "cosine"
-    """Constant; falling to zero over all epochs along half a cosine; or lowered whenever
-    validation macro F1 no longer rises."""
-    warmup_epochs: float = Field(0.5, ge=0.0)
-    """Epochs over which the learning rate rises from zero at first."""
-    plateau_epochs: int = Field(3, ge=1)
-    """Epochs without a better validation macro F1 after which the plateau schedule lowers the
-    learning rate."""
-    plateau_factor: float = Field(0.3, gt=0.0, lt=1.0)
-    """What it is multiplied by then."""
-    ema: float = Field(0.0, ge=0.0, lt=1.0)
-    """Share that an exponential moving average of the weights keeps of itself in a step, less
-    during the first steps; validated and kept are the averaged weights. 0 averages nothing."""
-    patience: int = Field(10, ge=1)
-    """Epochs without a better validation macro F1 after which training stops."""
-    on_nan: Literal["stop", "skip"] = "stop"
-    """What to do about a step whose gradients are not finite: stop, or leave the step out."""
-    precision: Precision = "auto"
-    """Arithmetic of the network; auto takes bfloat16 where the device computes in it."""
-    compile: bool = False
-    """Whether to translate the network with torch.compile: some minutes at first, faster then."""
 
 
 class Optimisation:

@@ -2,14 +2,12 @@
 
 import os
 import shutil
-from typing import Literal
 
 import torch
 from torch import nn
 
 from irmas_dist.errors import IrmasError
-
-Precision = Literal["auto", "float32", "bfloat16"]
+from irmas_dist.training.settings import Precision
 
 
 def autocast(precision: Precision, device: torch.device) -> torch.autocast:

@@ -1,37 +1,14 @@
 """Room for workers: asked of the cluster, waited for, and given up in the end."""
 
 import ray
-from pydantic import Field
 from ray.util.placement_group import placement_group, remove_placement_group
 
 from irmas_dist.errors import IrmasError
-from irmas_dist.settings import Settings
 from irmas_dist.terminal import say
+from irmas_dist.training.settings import WorkerSettings
 
 PATIENCE_S = 2.0
 """A cluster that has room gives it within this time; only then is it worth a word."""
-
-
-class WorkerSettings(Settings):
-    """How training is spread."""
-
-    count: int = Field(1, ge=1)
-    """Data-parallel workers."""
-    cpus: float = Field(1.0, gt=0.0)
-    """CPUs of each worker; as many threads compute in it."""
-    gpu: bool = False
-    """Whether each worker has a GPU."""
-    retries: int = Field(3, ge=0)
-    """How often training goes on from its last checkpoint after a worker or node was lost."""
-    wait_s: float = Field(30.0, ge=0.0)
-    """How long to wait for room in the cluster. One that grows by itself may need minutes."""
-    kept: int = Field(2, ge=1)
-    """Checkpoints that are kept while training: the best ones, and the last in any case."""
-
-    @property
-    def resources(self) -> dict[str, float]:
-        """What one worker takes, as Ray names it."""
-        return {"CPU": self.cpus, **({"GPU": 1.0} if self.gpu else {})}
 
 
 def wait_for_room(workers: WorkerSettings) -> None:

@@ -6,28 +6,16 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import Field
 
 from irmas_dist import storage
 from irmas_dist.corpus.manifest import TRAINING
-from irmas_dist.corpus.split import SplitSettings, held_out
+from irmas_dist.corpus.split import held_out
 from irmas_dist.errors import IrmasError
 from irmas_dist.features.clips import Clips, clips_of, read_clips, read_rows
 from irmas_dist.features.store import SHARD_SCHEMA, StoreInfo, read_info
-from irmas_dist.training.augment import MixSettings
-from irmas_dist.training.ingest import IngestSettings, StreamedClips
+from irmas_dist.training.ingest import StreamedClips
 from irmas_dist.training.mixing import mixture_clips
-
-
-class ValidationSettings(SplitSettings):
-    """Settings of validation: which groups are held out, and what is made of them."""
-
-    mixtures: int = Field(500, ge=1)
-    """Multilabel clips that are mixed from the held-out ones, on which checkpoints are
-    selected and thresholds fitted."""
-    mix: MixSettings = MixSettings()
-    """How they are mixed; apart from the mixing of training examples, so that every trial of
-    a search is judged by the same clips."""
+from irmas_dist.training.settings import IngestSettings, ValidationSettings
 
 
 @dataclass(frozen=True)

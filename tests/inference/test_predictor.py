@@ -11,7 +11,8 @@ from irmas_dist.evaluation.metrics import evaluate
 from irmas_dist.features.logmel import AudioError
 from irmas_dist.inference.predictor import Predictor
 from irmas_dist.training.checkpoint import describe, pack_weights, save_model
-from irmas_dist.training.learner import SELECTED_BY, Learner, LearnerSettings
+from irmas_dist.training.learner import SELECTED_BY, Learner
+from irmas_dist.training.settings import LearnerSettings
 from irmas_dist.training.task import Task
 from tests.training.conftest import settings, task
 

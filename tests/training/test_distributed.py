@@ -16,7 +16,7 @@ from irmas_dist.search.decisions import search_decisions
 from irmas_dist.training.checkpoint import ModelDescription, read_description
 from irmas_dist.training.distributed import RUN_NAME
 from irmas_dist.training.learner import Learner
-from irmas_dist.training.room import WorkerSettings
+from irmas_dist.training.settings import WorkerSettings
 
 WORKERS = WorkerSettings(count=2)
 

@@ -10,9 +10,9 @@ from irmas_dist import stages
 from irmas_dist.config import Recipe, build_recipe
 from irmas_dist.features.store import read_info
 from irmas_dist.training import streaming
-from irmas_dist.training.ingest import IngestSettings, Pools, StreamedClips
+from irmas_dist.training.ingest import Pools, StreamedClips
 from irmas_dist.training.learner import Learner
-from irmas_dist.training.room import WorkerSettings
+from irmas_dist.training.settings import IngestSettings, WorkerSettings
 from irmas_dist.training.streaming import fits_in_memory
 from irmas_dist.training.task import Task, load_task
 

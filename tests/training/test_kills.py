@@ -24,7 +24,7 @@ from irmas_dist.config import Recipe, build_recipe
 from irmas_dist.errors import IrmasError
 from irmas_dist.training.learner import Learner
 from irmas_dist.training.progress import FILE_NAME
-from irmas_dist.training.room import WorkerSettings
+from irmas_dist.training.settings import WorkerSettings
 from tests.conftest import CONFIGS, TINY
 
 CALM = {
@@ -164,7 +164,7 @@ ray.init(address=cluster.address, log_to_driver=False)
 
 from irmas_dist import stages
 from irmas_dist.config import Recipe
-from irmas_dist.training.room import WorkerSettings
+from irmas_dist.training.settings import WorkerSettings
 
 features, out, recipe, delay = sys.argv[1:]
 

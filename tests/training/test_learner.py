@@ -14,11 +14,11 @@ from irmas_dist.errors import IrmasError
 from irmas_dist.models.settings import DropoutSettings
 from irmas_dist.training.augment import AugmentSettings, MixSettings
 from irmas_dist.training.dataset import Resident
-from irmas_dist.training.learner import SELECTED_BY, Learner, LearnerSettings
-from irmas_dist.training.losses import LossSettings
+from irmas_dist.training.learner import SELECTED_BY, Learner
 from irmas_dist.training.plan import Mixtures
 from irmas_dist.training.precision import computes_in_bfloat16
 from irmas_dist.training.progress import load_progress, save_progress
+from irmas_dist.training.settings import LearnerSettings, LossSettings
 from irmas_dist.training.task import Task
 
 

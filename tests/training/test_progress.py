@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from irmas_dist.errors import IrmasError
-from irmas_dist.training.learner import Learner, LearnerSettings
+from irmas_dist.training.learner import Learner
 from irmas_dist.training.progress import (
     FILE_NAME,
     epoch_directory,
@@ -16,6 +16,7 @@ from irmas_dist.training.progress import (
     newest_progress,
     save_progress,
 )
+from irmas_dist.training.settings import LearnerSettings
 from irmas_dist.training.task import Task
 
 
