@@ -200,8 +200,6 @@ def report(
         IrmasError: There is no finished model, the tree holds no audio, or the page cannot be
             written.
     """
-    # Here, so that no training waits for matplotlib.
-
     description = read_description(model)
     evaluation = _judge(description, scores, f"the scores of {model}")
     write_page(

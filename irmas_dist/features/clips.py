@@ -10,7 +10,8 @@ import pyarrow.compute as pc
 
 from irmas_dist import storage
 from irmas_dist.errors import IrmasError
-from irmas_dist.features.store import read_info, read_shards
+from irmas_dist.features.settings import LogMelSettings
+from irmas_dist.features.store import read_info, read_shards, spectrogram
 
 
 @dataclass(frozen=True)
@@ -67,19 +68,18 @@ def read_clips(location: str, part: str) -> Clips:
         raise IrmasError(f"{location} holds no {part} clips: its manifest had none of use")
     lengths = np.array([row["frames"] for row in kept], np.int64)
     starts = np.cumsum(lengths) - lengths
-    frames = None
+    settings = info.settings
+    frames = np.empty((int(lengths.sum()), settings.bands), settings.dtype)
     at = 0
     # Shard by shard, so that little more than the array itself is ever in memory.
     for name in info.shards:
         table = storage.read_table(storage.join(location, name), ["part", "frames", "logmel"])
         table = table.filter(pc.equal(table.column("part"), part))
-        if frames is None:
-            frames = np.empty((int(lengths.sum()), info.settings.bands), _dtype(table))
-        for length, mel in zip(table.column("frames"), table.column("logmel"), strict=True):
-            flat = mel.values.to_numpy()
-            frames[at : at + length.as_py()] = flat.reshape(-1, length.as_py()).T
-            at += length.as_py()
-    assert frames is not None  # there are clips, so there are shards
+        for length, mel in zip(
+            table.column("frames").to_pylist(), table.column("logmel"), strict=True
+        ):
+            frames[at : at + length] = spectrogram(mel, length, settings.dtype).T
+            at += length
     order = sorted(range(len(kept)), key=lambda i: kept[i]["clip_id"])
     return Clips(
         frames=frames,
@@ -92,20 +92,20 @@ def read_clips(location: str, part: str) -> Clips:
     ).select(order)
 
 
-def clips_of(tables: list[pa.Table], bands: int) -> Clips:
+def clips_of(tables: list[pa.Table], settings: LogMelSettings) -> Clips:
     """Take the clips out of rows of a store, in order of their identity.
 
     Args:
         tables: Rows with all columns of a shard.
-        bands: Mel bands of the store.
+        settings: Those of the store.
     """
     table = pa.concat_tables(tables)
     table = table.take(pc.sort_indices(table.column("clip_id"))).combine_chunks()
     lengths = table.column("frames").to_numpy().astype(np.int64)
     starts = np.cumsum(lengths) - lengths
-    frames = np.empty((int(lengths.sum()), bands), _dtype(table))
+    frames = np.empty((int(lengths.sum()), settings.bands), settings.dtype)
     for start, length, mel in zip(starts, lengths, table.column("logmel"), strict=True):
-        frames[start : start + length] = mel.values.to_numpy().reshape(bands, length).T
+        frames[start : start + length] = spectrogram(mel, length, settings.dtype).T
     return Clips(
         frames=frames,
         starts=starts,
@@ -122,9 +122,3 @@ def read_rows(location: str, columns: list[str], part: str) -> Iterator[pa.Table
     for name in read_info(location).shards:
         table = storage.read_table(storage.join(location, name), columns)
         yield table.filter(pc.equal(table.column("part"), part))
-
-
-def _dtype(table: pa.Table) -> npt.DTypeLike:
-    """The type of the values of a store's spectrograms."""
-    dtype: npt.DTypeLike = table.schema.field("logmel").type.value_type.to_pandas_dtype()
-    return dtype

@@ -190,10 +190,14 @@ class _Run:
         self.audio_s = float(durations.sum())
         with ray_running(address), progress("extract", pending.num_rows, "clips") as advance:
             require_shared(self.out)
-            ray.data.DataContext.get_current().enable_progress_bars = False
+            context = ray.data.DataContext.get_current()
+            context.enable_progress_bars = False
+            # A task returns a few bytes. Without this, the first ones run one at a time, until
+            # an actor of Ray Data's own has started and told it what the cluster has.
+            context.op_resource_reservation_enabled = False
             cores = ray.cluster_resources().get("CPU", 1)
             pieces = _cut(pending, durations, shard_seconds, cores)
-            shards = ray.data.from_arrow(pieces).map_batches(
+            shards = ray.data.from_blocks(pieces).map_batches(
                 _extract_shard,
                 batch_size=None,
                 batch_format="pyarrow",

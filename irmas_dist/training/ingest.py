@@ -17,6 +17,7 @@ import numpy.typing as npt
 import torch
 
 from irmas_dist.features.clips import Clips
+from irmas_dist.features.settings import LogMelSettings
 from irmas_dist.training.dataset import Resident
 
 
@@ -28,14 +29,14 @@ class StreamedClips:
         location: Path or URL of the store.
         clip_ids: Those clips of the store that are trained with.
         labels: Their multi-hot labels, in the order of their identity, shape (clips, instruments).
-        bands: Mel bands of the store.
+        features: Settings of the store.
         pool_clips: Most clips in memory at a time.
     """
 
     location: str
     clip_ids: frozenset[str]
     labels: npt.NDArray[np.uint8]
-    bands: int
+    features: LogMelSettings
     pool_clips: int
 
     def __len__(self) -> int:

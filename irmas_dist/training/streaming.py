@@ -73,7 +73,7 @@ def stream(
             rows = rows.slice(need)
             need -= pool[-1].num_rows
             if need == 0:
-                yield clips_of(pool, streamed.bands)
+                yield clips_of(pool, streamed.features)
                 pool, need = [], next(remaining, 0)
 
 

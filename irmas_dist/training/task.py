@@ -89,10 +89,10 @@ def _split_in_store(
         location=storage.absolute(location),
         clip_ids=frozenset(ids.filter(pa.array(~out)).to_pylist()),
         labels=labels[~out],
-        bands=info.settings.bands,
+        features=info.settings,
         pool_clips=ingest.pool_clips,
     )
-    return training, clips_of(aside, info.settings.bands)
+    return training, clips_of(aside, info.settings)
 
 
 def _held_out(
