@@ -157,11 +157,12 @@ def test_a_sweep_goes_on_after_its_driver_was(driver: Driver, end: signal.Signal
 def test_a_trial_whose_worker_is_killed_ends_alone(driver: Driver) -> None:
     process = driver.start(*driver.first, "--json")
     driver.wait_until(process, driver.mid_trial)
-    # Other Rays may run on this host: only a worker of this one's raylet will do.
+    # So Tune names what a trial runs in. Other Rays may run on this host: only a worker of this
+    # one's raylet will do.
     session = ray._private.worker._global_node.get_session_dir_path()
     worker = next(
         process for process in psutil.process_iter()
-        if process.name().startswith("ray::LearnerTri")
+        if process.name() == "ray::ResourceTrainable.train"
         and session in " ".join(process.parent().cmdline())
     )  # fmt: skip
     worker.kill()
