@@ -137,7 +137,9 @@ def download(
 
 @quiet
 def index(
-    tree: Annotated[Path, typer.Argument(help="Root of an IRMAS tree, whole or in part.")],
+    tree: Annotated[
+        str, typer.Argument(help="Root of an IRMAS tree, whole or in part, a path or URL.")
+    ],
     out: Annotated[
         str, typer.Option(help="The manifest to write, a path or URL.")
     ] = "manifest.parquet",

@@ -48,5 +48,5 @@ def write_page(
         history=history,
         baselines={**evaluation.baselines, **(baselines or {})},
         genres=[name.genre if name else None for name in names],
-        player=lambda clip_id: embedded(files[clip_id]) if clip_id in files else None,
+        player=lambda clip_id: embedded(Path(files[clip_id])) if clip_id in files else None,
     )

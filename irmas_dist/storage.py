@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
-from io import BytesIO
+from io import BufferedIOBase, BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -141,6 +141,19 @@ def write_whole(location: str | os.PathLike[str]) -> Iterator[BinaryIO]:
             filesystem.move(beside, path)
         finally:
             Path(beside).unlink(missing_ok=True)
+
+
+def open_file(location: str | os.PathLike[str]) -> BufferedIOBase:
+    """Open a file for reading bytes, anywhere in it.
+
+    Raises:
+        OSError: There is no such file, or it cannot be read.
+    """
+    if not is_url(location):
+        return Path(location).open("rb")
+    filesystem, path = resolve(location)
+    stream: BufferedIOBase = filesystem.open_input_file(path)
+    return stream
 
 
 def read_bytes(location: str | os.PathLike[str]) -> bytes:

@@ -2,10 +2,12 @@
 
 import os
 import unicodedata
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath, PurePosixPath
 
+from irmas_dist import storage
 from irmas_dist.errors import IrmasError
 
 AUDIO_SUFFIXES = frozenset(
@@ -20,34 +22,43 @@ class Source:
     """A file of the tree that may get a row.
 
     Attributes:
-        path: The audio file; none for a label file that has no audio beside it.
-        labels: The label file; none when there is none.
+        path: Path or URL of the audio file; none for a label file that has no audio beside it.
+        labels: Path or URL of the label file; none when there is none.
         clip_id: Path in the tree without suffix, Unicode NFC.
         folder: Name of the folder that it lies in, Unicode NFC.
     """
 
-    path: Path | None
-    labels: Path | None
+    path: str | None
+    labels: str | None
     clip_id: str
     folder: str
 
 
-def find_sources(tree: Path) -> list[Source]:
+def find_sources(tree: str | Path) -> list[Source]:
     """List the audio files of a tree, and the text files without audio of their name.
 
     Links to files and folders are followed; what is hidden is left out.
+
+    Args:
+        tree: A directory, or the URL of one in an object store.
 
     Raises:
         IrmasError: There is no such directory, no audio file in it, or a folder in it may not
             be read.
     """
-    if not tree.is_dir():
+    root = storage.absolute(tree).rstrip("/")
+    folders: Iterable[tuple[PurePath, set[str]]]
+    if storage.is_url(root):
+        folders = _stored_folders(root)
+    elif Path(root).is_dir():
+        folders = ((place.relative_to(root), names) for place, names in _folders(Path(root)))
+    else:
         raise IrmasError(f"{tree}: no such directory")
-    root = tree.absolute()
     try:
-        sources = [source for found in _folders(root) for source in _sources(root, *found)]
+        sources = [source for found in folders for source in _sources(root, *found)]
     except OSError as error:
-        raise IrmasError(f"{error.filename}: {error.strerror}") from error
+        where = f"{error.filename}: {error.strerror}" if error.filename else f"{tree}: {error}"
+        raise IrmasError(where) from error
     if not any(source.path for source in sources):
         raise IrmasError(f"{tree} holds no audio files; expected folders such as cel/ with WAVs")
     return sources
@@ -72,27 +83,44 @@ def _folders(folder: Path, above: frozenset[Path] = frozenset()) -> Iterator[tup
             yield from _folders(folder / entry.name, above | {real})
 
 
-def _sources(root: Path, folder: Path, names: set[str]) -> Iterator[Source]:
-    """Yield the files of one folder that may get a row, in order of their names."""
+def _stored_folders(url: str) -> Iterator[tuple[PurePosixPath, set[str]]]:
+    """Yield the folders of an object store, relative to the URL, with the names of their files."""
+    folders: dict[PurePosixPath, set[str]] = defaultdict(set)
+    for file in storage.list_files(url, recursive=True):
+        path = PurePosixPath(file)
+        if not any(part.startswith(".") for part in path.parts):
+            folders[path.parent].add(path.name)
+    yield from sorted(folders.items())
+
+
+def _sources(root: str, place: PurePath, names: set[str]) -> Iterator[Source]:
+    """Yield the files of one folder that may get a row, in order of their names.
+
+    Args:
+        root: Path or URL of the tree.
+        place: The folder, relative to it.
+        names: The files in it.
+    """
     # Beginning with a dot: hidden, such as what macOS leaves beside real files.
     paths = [Path(name) for name in sorted(names) if not name.startswith(".")]
     audio = [path for path in paths if path.suffix.lower() in AUDIO_SUFFIXES]
     texts = {_composed(path.stem): path for path in paths if path.suffix.lower() == ".txt"}
-    place = folder.relative_to(root)
-    within = _composed(folder.name)
+    folder = storage.join(root, *place.parts)
+    within = _composed(PurePosixPath(folder).name)
     for path in audio:
         own = path.with_suffix(".txt")
         # Copying can compose the one name and leave the other decomposed.
         labels = own if own.name in names else texts.get(_composed(path.stem))
         yield Source(
-            path=folder / path,
-            labels=folder / labels if labels else None,
+            path=storage.join(folder, str(path)),
+            labels=storage.join(folder, str(labels)) if labels else None,
             clip_id=_composed((place / path.stem).as_posix()),
             folder=within,
         )
     for stem in sorted(texts.keys() - {_composed(path.stem) for path in audio}):
         clip_id = _composed((place / stem).as_posix())
-        yield Source(path=None, labels=folder / texts[stem], clip_id=clip_id, folder=within)
+        alone = storage.join(folder, str(texts[stem]))
+        yield Source(path=None, labels=alone, clip_id=clip_id, folder=within)
 
 
 def _composed(name: str) -> str:

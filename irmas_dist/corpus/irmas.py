@@ -35,6 +35,7 @@ from typing import Any
 
 from pydantic import Field
 
+from irmas_dist import storage
 from irmas_dist.corpus.files import Source, as_text, find_sources
 from irmas_dist.corpus.groups import ConflictPolicy, join_identical
 from irmas_dist.corpus.manifest import TESTING, TRAINING
@@ -50,6 +51,9 @@ RAY_FROM_FILES = 50_000
 IRMAS's size keeps a core busy for 1.3 ms, 0.4 ms of which the threads of one process cannot
 share: they read 2,500 a second at most. Ray takes about 6 s to start, and on 4 cores has won
 them back at about this number."""
+
+STORE_READERS = 32
+"""Files of an object store that are read at once."""
 
 BATCH_FILES = 64
 """Files of one Ray task: about a tenth of a second of work at IRMAS's sizes."""
@@ -73,7 +77,7 @@ class CorpusSettings(Settings):
 
 
 def index_tree(
-    tree: Path, vocabulary: Vocabulary = IRMAS, address: str | None = None
+    tree: str | Path, vocabulary: Vocabulary = IRMAS, address: str | None = None
 ) -> list[dict[str, Any]]:
     """Read every audio file under ``tree`` into rows of a manifest.
 
@@ -82,7 +86,7 @@ def index_tree(
     are the same.
 
     Args:
-        tree: An IRMAS tree, whole or in part, or one in its shape.
+        tree: An IRMAS tree, whole or in part, or one in its shape; a path or URL.
         vocabulary: The instruments that folders and labels may name.
         address: The Ray cluster to read with, whatever the number of files; its nodes must
             have the tree at the same path. None reads on this machine.
@@ -99,7 +103,7 @@ def index_tree(
         if address or len(sources) >= RAY_FROM_FILES:
             rows = _read_with_ray(sources, tree, vocabulary, address, advance)
         else:
-            rows = _read_with_threads(sources, vocabulary, advance)
+            rows = _read_with_threads(sources, vocabulary, storage.is_url(tree), advance)
     _tell_apart(rows)
     join_identical(rows)
     return rows
@@ -152,9 +156,10 @@ def _row(source: Source, vocabulary: Vocabulary) -> dict[str, Any] | None:
     unreadable = labels = None
     if source.labels:
         try:
-            labels = source.labels.read_bytes()
+            with storage.open_file(source.labels) as file:
+                labels = file.read()
         except OSError as error:
-            unreadable = f"its label file cannot be read: {error.strerror}"
+            unreadable = f"its label file cannot be read: {error.strerror or error}"
     row = describe(source.clip_id, source.folder, labels, vocabulary)
     facts = asdict(measure(source.path) if source.path else Measure())
     problem = unreadable or row["problem"] or facts["problem"]
@@ -162,18 +167,19 @@ def _row(source: Source, vocabulary: Vocabulary) -> dict[str, Any] | None:
         if not any(code in vocabulary for code in read_labels(labels or b"")):
             return None  # a README, say
         problem = "label file without audio"
-    file = source.path or source.labels
-    path = as_text(str(file))
-    if path != str(file):
+    place = str(source.path or source.labels)
+    path = as_text(place)
+    if path != place:
         problem = "its name is not UTF-8"
     return row | facts | {"path": path, "problem": problem}
 
 
 def _read_with_threads(
-    sources: list[Source], vocabulary: Vocabulary, advance: Callable[[int], None]
+    sources: list[Source], vocabulary: Vocabulary, stored: bool, advance: Callable[[int], None]
 ) -> list[dict[str, Any]]:
     rows = []
-    with ThreadPoolExecutor() as pool:
+    # An object store takes its time for each answer, and has many at once.
+    with ThreadPoolExecutor(STORE_READERS if stored else None) as pool:
         for row in pool.map(lambda source: _row(source, vocabulary), sources):
             rows.append(row)
             advance(1)
@@ -182,7 +188,7 @@ def _read_with_threads(
 
 def _read_with_ray(
     sources: list[Source],
-    tree: Path,
+    tree: str | Path,
     vocabulary: Vocabulary,
     address: str | None,
     advance: Callable[[int], None],
@@ -192,6 +198,7 @@ def _read_with_ray(
 
     from irmas_dist.runtime import ray_running
 
+    root = storage.absolute(tree)
     batches = [sources[at : at + BATCH_FILES] for at in range(0, len(sources), BATCH_FILES)]
     with ray_running(address):
         read = ray.remote(_read_batch).options(scheduling_strategy="SPREAD")
@@ -201,13 +208,13 @@ def _read_with_ray(
         pending = iter(enumerate(batches))
         while len(read_rows) < len(batches):
             for number, batch in islice(pending, at_once - len(running)):
-                running[read.remote(batch, tree.absolute(), vocabulary)] = number
+                running[read.remote(batch, root, vocabulary)] = number
             done, _ = ray.wait(list(running))
             for task in done:
                 rows = ray.get(task)
                 if rows is None:
                     raise IrmasError(
-                        f"a node of the cluster does not see {tree.absolute()}; "
+                        f"a node of the cluster does not see {root}; "
                         "put the tree on storage that all nodes share, or index it without Ray"
                     )
                 number = running.pop(task)
@@ -217,10 +224,10 @@ def _read_with_ray(
 
 
 def _read_batch(
-    sources: list[Source], tree: Path, vocabulary: Vocabulary
+    sources: list[Source], tree: str, vocabulary: Vocabulary
 ) -> list[dict[str, Any]] | None:
     """Return the rows of some files; none when this node does not have the tree."""
-    if not tree.is_dir():
+    if not storage.is_url(tree) and not Path(tree).is_dir():
         return None
     rows = (_row(source, vocabulary) for source in sources)
     return [row for row in rows if row]

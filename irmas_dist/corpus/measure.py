@@ -4,10 +4,11 @@ import hashlib
 import os
 import struct
 from dataclasses import dataclass
-from pathlib import Path
-from typing import BinaryIO
+from io import BufferedIOBase
 
 import soundfile
+
+from irmas_dist import storage
 
 MISSING_SHARE = 0.01
 """A WAV is truncated when more than this share of its audio is missing; what is less cannot
@@ -38,25 +39,28 @@ class Measure:
     problem: str | None = None
 
 
-def measure(path: Path) -> Measure:
+def measure(location: str | os.PathLike[str]) -> Measure:
     """Read a file's digest and header.
+
+    Args:
+        location: Path or URL of the file.
 
     Any sample rate, number of channels and width that libsndfile reads is fine. A file in
     another format than WAV that is cut short is noticed only where it is decoded.
     """
     try:
-        with path.open("rb") as file:
+        with storage.open_file(location) as file:
             md5 = hashlib.file_digest(file, "md5").hexdigest()
             size = file.tell()
+            if size == 0:
+                return Measure(bytes=0, md5=md5, problem="empty file")
             file.seek(0)
             promised, there = _wav_audio(file, size)
+            file.seek(0)
+            # Bytes, because a name on disk need not be text.
+            info = soundfile.info(file if storage.is_url(location) else os.fsencode(location))
     except OSError as error:
-        return Measure(problem=f"cannot be read: {error.strerror}")
-    if size == 0:
-        return Measure(bytes=0, md5=md5, problem="empty file")
-    try:
-        # Bytes, because a name on disk need not be text.
-        info = soundfile.info(os.fsencode(path))
+        return Measure(problem=f"cannot be read: {error.strerror or error}")
     except soundfile.LibsndfileError as error:
         problem: str | None = f"cannot be read as audio: {error.error_string}"
         return Measure(bytes=size, md5=md5, problem=problem)
@@ -74,7 +78,7 @@ def measure(path: Path) -> Measure:
     )
 
 
-def _wav_audio(file: BinaryIO, size: int) -> tuple[int, int]:
+def _wav_audio(file: BufferedIOBase, size: int) -> tuple[int, int]:
     """Return how many bytes of audio a WAV promises and how many it has.
 
     libsndfile silently takes the smaller number. Both are 0 for other formats, and where the

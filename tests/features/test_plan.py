@@ -52,7 +52,9 @@ def a_shard(name: str, rows: list[dict[str, Any]]) -> Shard:
         {**row, "labels": VOCABULARY.encode(row["instruments"]).tolist(), "frames": 1}
         for row in known
     ]
-    return Shard(name, "f", "float16", 0, np.zeros((2, 1)), pa.Table.from_pylist(stored, SHARD_SCHEMA))
+    return Shard(
+        name, "f", "float16", 0, np.zeros((2, 1)), pa.Table.from_pylist(stored, SHARD_SCHEMA)
+    )
 
 
 def row(clip_id: str = "1", **other: Any) -> dict[str, Any]:

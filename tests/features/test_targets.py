@@ -141,35 +141,54 @@ def test_manifest_audio_and_store_may_all_be_in_an_object_store(
     corpus: Path, bucket: str, recipe: Recipe
 ) -> None:
     rows = index_tree(corpus / "tree")
-    for row in rows:
-        url = storage.join(bucket, "audio", Path(row["path"]).name)
-        with storage.write_whole(url) as stream:
-            stream.write(Path(row["path"]).read_bytes())
-        row["path"] = url
-    write_manifest(f"{bucket}/m.parquet", rows)
-    command = [sys.executable, "-m", "irmas_dist", "extract", f"{bucket}/m.parquet"]
-    options = ["--set", f"features.bands={recipe.features.bands}", "--json"]
+    local = {row["clip_id"]: row["path"] for row in rows}
+    for path in local.values():
+        with storage.write_whole(f"{bucket}/audio/pia/{Path(path).name}") as stream:
+            stream.write(Path(path).read_bytes())
+    manifest, place = f"{bucket}/m.parquet", f"{bucket}/a/store"
+    bands = f"features.bands={recipe.features.bands}"
 
-    def irmas() -> dict[str, object]:
-        done = subprocess.run(
-            [*command, f"{bucket}/a/store", *options],
-            cwd=corpus,
-            capture_output=True,
-            text=True,
-        )
+    def irmas(*arguments: str) -> dict[str, object]:
+        command = [sys.executable, "-m", "irmas_dist", *arguments, "--json"]
+        done = subprocess.run(command, cwd=corpus, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 
-    first = irmas()
+    irmas("index", f"{bucket}/audio", "--out", manifest)
+    indexed = storage.read_table(manifest).to_pylist()
+    assert indexed == [
+        {**row, "path": f"{bucket}/audio/pia/{Path(row['path']).name}"} for row in rows
+    ]
+    first = irmas("extract", manifest, place, "--set", bands)
     assert (first["clips"], first["computed"], first["rejects"]) == (CLIPS, CLIPS, {})
-    assert irmas()["computed"] == 0
-    clips = read_clips(f"{bucket}/a/store", "training")
-    assert clips.clip_ids == [row["clip_id"] for row in sorted(rows, key=lambda r: r["clip_id"])]
-    local = {row["clip_id"]: row["path"] for row in index_tree(corpus / "tree")}
+    assert irmas("extract", manifest, place, "--set", bands)["computed"] == 0
+    clips = read_clips(place, "training")
+    assert clips.clip_ids == sorted(local)
     for index, clip in enumerate(clips.clip_ids):
         start, length = clips.starts[index], clips.lengths[index]
         expected = log_mel(local[clip], recipe.features)
         np.testing.assert_array_equal(clips.frames[start : start + length].T, expected)
+
+
+def test_a_tree_in_an_object_store_is_indexed_like_a_local_one(corpus: Path, bucket: str) -> None:
+    tree = corpus / "tree"
+    (tree / "concert" / ".trash").mkdir(parents=True)
+    noise = 0.3 * np.random.default_rng(1).standard_normal(8_000)
+    for name in ("trio-1", "trio-2", ".hidden", ".trash/cello-1", "Cafe\u0301 #1-1"):
+        soundfile.write(tree / "concert" / f"{name}.wav", noise, 8_000)
+        (tree / "concert" / f"{name}.txt").write_text("pia\ncel\n")
+    (tree / "concert" / "lost-1.txt").write_text("vio\n")
+    (tree / "concert" / "README.txt").write_text("nothing\n")
+    (tree / "concert" / "torn-1.wav").write_bytes(
+        (tree / "concert" / "trio-1.wav").read_bytes()[:99]
+    )
+    for path in filter(Path.is_file, tree.rglob("*")):
+        with storage.write_whole(f"{bucket}/{path.relative_to(tree)}") as stream:
+            stream.write(path.read_bytes())
+    expected = [{**row, "path": row["path"].replace(str(tree), bucket)} for row in index_tree(tree)]
+    assert sorted(index_tree(bucket), key=lambda row: row["path"]) == sorted(
+        expected, key=lambda row: row["path"]
+    )
 
 
 def test_an_object_whose_writing_failed_is_not_there(bucket: str) -> None:
@@ -197,4 +216,7 @@ def test_a_bucket_that_is_not_there_is_one_line(bucket: str, recipe: Recipe) -> 
     with pytest.raises(IrmasError) as told:
         extract("s3://nowhere/m.parquet", bucket, recipe.features, recipe.corpus.vocabulary)
     assert "s3://nowhere/m.parquet" in str(told.value)
+    assert "\n" not in str(told.value)
+    with pytest.raises(IrmasError, match=r"^s3://nowhere/tree[: ].*") as told:
+        index_tree("s3://nowhere/tree")
     assert "\n" not in str(told.value)
