@@ -9,7 +9,6 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import jinja2
 import numpy as np
 import numpy.typing as npt
 from markupsafe import Markup
@@ -24,6 +23,7 @@ from irmas_dist.evaluation.protocols import MEANING, Protocol, Result
 from irmas_dist.evaluation.published import PUBLISHED
 from irmas_dist.evaluation.scores import Scores
 from irmas_dist.instruments import IRMAS
+from irmas_dist.templates import render
 
 COLUMNS = {
     "micro_f1": "Micro F1",
@@ -92,14 +92,8 @@ def write_report(
     headline = next(iter(results.values()))
     decisions = headline.decisions
     shown = thresholds if headline.protocol == "validation" else None
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("irmas_dist.evaluation", ""),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    page = environment.get_template("report.html").render(
+    page = render(
+        "evaluation/report.html",
         title=title,
         headline=headline,
         clips=len(scores.clip_ids),

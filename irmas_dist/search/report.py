@@ -4,7 +4,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import yaml
 from markupsafe import Markup
 
@@ -14,6 +13,7 @@ from irmas_dist.search.narrow import Advice, advise
 from irmas_dist.search.record import read_record
 from irmas_dist.search.review import study_location
 from irmas_dist.search.study import best_row, importances, list_trials, open_study
+from irmas_dist.templates import render
 
 LEADERS = 8
 """Trials in the table of the best."""
@@ -37,16 +37,10 @@ def write_sweep_report(path: Path, location: str | os.PathLike[str]) -> None:
     states = [row["state"] for row in rows]
     valued = [row for row in rows if row["value"] is not None]
     advice = advise(rows, space, shares)
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("irmas_dist.search", ""),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    environment.filters["short"] = charts.short
     best = best_row(rows)
-    page = environment.get_template("report.html").render(
+    page = render(
+        "search/report.html",
+        filters={"short": charts.short},
         name=record.name,
         settings=record.settings,
         epochs=recipe.training.epochs,
