@@ -354,7 +354,7 @@ def test_the_report_of_a_model_has_players_for_what_lies_in_the_tree(
     assert code == 0, err
     text = page.read_text()
     assert text.count("<audio controls") == 10
-    assert "thresholds chosen without any test data, on 500 mixtures" in text
+    assert "thresholds chosen without any test data (500 mixtures" in text
     assert "Loss over the epochs" in text
     assert "most frequent few" in text
 

@@ -143,7 +143,7 @@ def test_the_headline_says_how_good_on_what_by_which_protocol_and_how_sure(page)
     for key in ("micro_f1", "macro_f1", "lrap"):
         assert f"{results[key]:.3f} {sure[key].low:.3f} to {sure[key].high:.3f}" in page.text
     assert "Testing clips 60 of 15 songs" in page.text
-    chosen = "validation : thresholds chosen without any test data, on validation clips."
+    chosen = "validation : thresholds chosen without any test data (validation clips)."
     assert chosen in page.text
     assert "One decision threshold for all instruments." in page.text
 
@@ -174,7 +174,7 @@ def test_other_ways_to_choose_thresholds_are_named(tmp_path):
         thresholds=np.linspace(0.3, 0.5, len(STRINGS)),
         thresholds_from="mixtures of training clips",
     )
-    assert "on mixtures of training clips" in page.text
+    assert "test data (mixtures of training clips)" in page.text
     assert "One decision threshold per instrument." in page.text
 
 
