@@ -113,6 +113,11 @@ def read_blocks(file: soundfile.SoundFile, size: int | None = None) -> Iterator[
     _check_length(got, promised, file.samplerate)
 
 
+def in_one_block(file: soundfile.SoundFile) -> bool:
+    """Return whether `read_blocks` gives a file that can seek in a single block."""
+    return bool(file.frames <= BLOCK_SAMPLES)
+
+
 def to_mono(samples: Samples, downmix: Literal["mean", "first"]) -> Float32:
     """Make one channel of several, full scale at 1.
 

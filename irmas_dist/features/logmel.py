@@ -11,6 +11,7 @@ Files of more than some 20 s are decoded, resampled and transformed block by blo
 memory does not grow with them but for the result.
 """
 
+import os
 from collections.abc import Iterator
 from itertools import chain
 
@@ -24,6 +25,7 @@ from irmas_dist.features.audio import (
     Float32,
     Samples,
     Source,
+    in_one_block,
     joined,
     open_audio,
     read_audio,
@@ -81,9 +83,9 @@ def log_mel(
 def log_mel_blocks(source: Source, settings: LogMelSettings) -> Iterator[LogMel]:
     """Yield the log-mel spectrogram of a file or stream of any length, piece by piece.
 
-    Memory is bounded by about 60 MB, whatever the length. With ``peak_normalise``, every
-    piece is divided by the largest sample so far, since nobody knows what is to come: the
-    pieces are those of `log_mel` from the loudest one on.
+    Memory is bounded by about 60 MB, whatever the length. With ``peak_normalise``, a long file
+    is read twice, first for its peak. A stream cannot be: its pieces are divided by the largest
+    sample so far, and are those of `log_mel` from the loudest one on.
 
     Args:
         source: Path or URL of an audio file, or a binary stream such as ``sys.stdin.buffer``.
@@ -95,9 +97,21 @@ def log_mel_blocks(source: Source, settings: LogMelSettings) -> Iterator[LogMel]
     Raises:
         AudioError: As `log_mel` does, when it comes to the place.
     """
+    peak = 0.0
+    if settings.peak_normalise and isinstance(source, str | os.PathLike):
+        peak = _peak_of_long(source, settings)
     with open_audio(source) as file:
-        for mel, _ in _mel_blocks(read_blocks(file), file.samplerate, settings):
+        for mel, _ in _mel_blocks(read_blocks(file), file.samplerate, settings, peak):
             yield _logarithm(mel, settings)
+
+
+def _peak_of_long(path: str | os.PathLike[str], settings: LogMelSettings) -> float:
+    """Return the largest sample of a file; 0 for one that comes in a single block."""
+    with open_audio(path) as file:
+        if in_one_block(file):
+            return 0.0
+        mono = (to_mono(block, settings.downmix) for block in read_blocks(file))
+        return max(_peak(block) for block in _resampled(mono, file.samplerate, settings))
 
 
 def _log_mel(blocks: Iterator[Samples], rate: int, settings: LogMelSettings) -> LogMel:
@@ -132,18 +146,20 @@ def _logarithm(mel: Float32, settings: LogMelSettings) -> LogMel:
 
 
 def _mel_blocks(
-    blocks: Iterator[Samples], rate: int, settings: LogMelSettings
+    blocks: Iterator[Samples], rate: int, settings: LogMelSettings, peak: float = 0.0
 ) -> Iterator[tuple[Float32, float]]:
-    """Mel values, shape (bands, frames), and the peak so far that they are relative to."""
+    """Mel values, shape (bands, frames), and the peak so far that they are relative to.
+
+    That is the one given, as long as no larger sample comes.
+    """
     window, filters = kernels(settings)
     size, hop = settings.n_fft, settings.hop_length
     at_once = max(WINDOWED_SAMPLES // size, 1)
-    peak = 0.0
     waiting = np.zeros(0, np.float32)
     mono = (to_mono(block, settings.downmix) for block in blocks)
     for block in _padded(_resampled(mono, rate, settings), size // 2):
-        if settings.peak_normalise and block.size:
-            peak = max(peak, float(block.max()), -float(block.min()))
+        if settings.peak_normalise:
+            peak = max(peak, _peak(block))
         scaled = window * np.float32(1 / peak) if peak else window
         waiting = np.concatenate([waiting, block]) if waiting.size else block
         count = max((len(waiting) - size) // hop + 1, 0)
@@ -157,6 +173,10 @@ def _mel_blocks(
             )
             yield filters @ _spectrum(frames * scaled, settings.power), peak or 1.0
         waiting = waiting[count * hop :]
+
+
+def _peak(block: Float32) -> float:
+    return max(float(block.max()), -float(block.min())) if block.size else 0.0
 
 
 def _spectrum(frames: Float32, power: float) -> Float32:
