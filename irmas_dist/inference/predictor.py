@@ -1,20 +1,45 @@
 """From a model directory to scores: of samples, of files, of the clips of a feature store."""
 
 import os
-from typing import Any
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from irmas_dist.errors import IrmasError
 from irmas_dist.evaluation.aggregate import aggregate
 from irmas_dist.evaluation.scores import Scores
 from irmas_dist.features.clips import Clips, read_clips
-from irmas_dist.features.logmel import LogMel, Samples, log_mel
+from irmas_dist.features.logmel import LogMel, Samples, log_mel, log_mel_blocks
 from irmas_dist.features.store import fingerprint, read_info
+from irmas_dist.inference.streaming import windows_of
 from irmas_dist.models.cnn import CNN
 from irmas_dist.training.checkpoint import ModelDescription, load_network, read_description
 from irmas_dist.training.dataset import Resident, Standardise, covering_windows, window_logits
+
+WINDOWS_AT_ONCE = 16
+"""Windows that pass the network together: on a CPU more of them only leave its caches."""
+
+
+@dataclass(frozen=True, eq=False)
+class Timeline:
+    """What was heard when.
+
+    Attributes:
+        codes: The instruments, in the order of the columns.
+        starts: Where each window begins, in seconds, shape (windows,).
+        ends: Where it ends, shape (windows,).
+        windows: Its scores from 0 to 1, float32, shape (windows, instruments).
+        scores: Those of the whole by the model's aggregation, by instrument code.
+    """
+
+    codes: tuple[str, ...]
+    starts: npt.NDArray[np.float64]
+    ends: npt.NDArray[np.float64]
+    windows: npt.NDArray[np.float32]
+    scores: dict[str, float]
 
 
 class Predictor:
@@ -64,7 +89,7 @@ class Predictor:
         Raises:
             AudioError: There are no samples, or some are not numbers.
         """
-        return self._of(log_mel(samples, self.description.features, sample_rate))
+        return self._listen([log_mel(samples, self.description.features, sample_rate)]).scores
 
     def file(self, path: str | os.PathLike[str]) -> dict[str, float]:
         """Score an audio file: instrument code to score.
@@ -72,7 +97,24 @@ class Predictor:
         Raises:
             AudioError: The file is missing, or cannot be decoded.
         """
-        return self._of(log_mel(path, self.description.features))
+        return self.timeline(path).scores
+
+    def timeline(self, path: str | os.PathLike[str]) -> Timeline:
+        """Score every window of an audio file, and the whole of it.
+
+        However long it is, about 100 MB are needed beside the network, unless the model's features
+        are those of librosa, which takes files as a whole.
+
+        Args:
+            path: Path or URL of a file in any format that libsndfile reads, of any rate.
+
+        Raises:
+            AudioError: The file is missing, or cannot be decoded.
+        """
+        settings = self.description.features
+        if settings.backend == "librosa":
+            return self._listen([log_mel(path, settings)])
+        return self._listen(log_mel_blocks(path, settings))
 
     def decide(self, scores: dict[str, float]) -> list[str]:
         """Return the codes of the instruments whose score reaches their threshold."""
@@ -120,14 +162,31 @@ class Predictor:
         )
         return aggregate(logits.sigmoid().numpy(), covering.bounds, windows.aggregation)
 
-    def _of(self, mel: LogMel) -> dict[str, float]:
+    def _listen(self, pieces: Iterable[LogMel]) -> Timeline:
+        """Score a spectrogram that comes in pieces of shape (bands, frames)."""
+        windows, features = self.description.windows, self.description.features
+        offsets, scores = [], []
+        for first, cut in windows_of(
+            pieces, windows.frames, windows.hop_frames, features.log_floor, WINDOWS_AT_ONCE
+        ):
+            offsets.append(first)
+            scores.append(self._score(np.ascontiguousarray(cut, np.float32)))
+        starts, of_windows = np.concatenate(offsets), np.concatenate(scores)
+        bounds = np.array([0, len(of_windows)])
+        whole = aggregate(of_windows, bounds, windows.aggregation)[0]
         codes = self.description.vocabulary.codes
-        unlabelled: dict[str, Any] = {"clip_ids": [""], "parts": [""], "groups": [""]}
-        clip = Clips(
-            frames=np.ascontiguousarray(mel.T, np.float16),
-            starts=np.zeros(1, np.int64),
-            lengths=np.array([mel.shape[1]]),
-            labels=np.zeros((1, len(codes)), np.uint8),
-            **unlabelled,
+        return Timeline(
+            codes=codes,
+            starts=starts / features.frames_per_second,
+            ends=(starts + windows.frames) / features.frames_per_second,
+            windows=of_windows,
+            scores=dict(zip(codes, whole.tolist(), strict=True)),
         )
-        return dict(zip(codes, self.score_clips(clip)[0].tolist(), strict=True))
+
+    @torch.inference_mode()
+    def _score(self, windows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Score windows of shape (windows, bands, frames)."""
+        mel = torch.from_numpy(windows).to(self._device)
+        logits = self._network(self._standardise(mel.transpose(1, 2)))
+        scores: npt.NDArray[np.float32] = logits.float().sigmoid().cpu().numpy()
+        return scores

@@ -1,5 +1,8 @@
 """A saved model gives the scores that it had in training, from samples, files and stores."""
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,13 +10,18 @@ import numpy as np
 import pytest
 import soundfile
 
+from irmas_dist import storage
+from irmas_dist.evaluation.aggregate import RULES, aggregate
 from irmas_dist.evaluation.metrics import evaluate
-from irmas_dist.features.logmel import AudioError
+from irmas_dist.features import store
+from irmas_dist.features.logmel import AudioError, log_mel
 from irmas_dist.inference.predictor import Predictor
+from irmas_dist.instruments import IRMAS
 from irmas_dist.training.checkpoint import describe, pack_weights, save_model
 from irmas_dist.training.learner import SELECTED_BY, Learner
 from irmas_dist.training.settings import LearnerSettings
 from irmas_dist.training.task import Task
+from tests.inference.conftest import MakeModel
 from tests.training.conftest import settings, task
 
 __all__ = ["settings", "task"]
@@ -89,3 +97,98 @@ def test_what_is_no_audio_says_why(predictor: Predictor, tmp_path: Path) -> None
         predictor.file(tmp_path / "missing.wav")
     with pytest.raises(AudioError, match="holds no samples"):
         predictor(np.zeros((0, 2), np.float32), 44_100)
+
+
+# Timelines and streams
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_clips_score_is_made_of_its_timeline(
+    make_model: MakeModel, excerpts: list[Path], rule: str
+) -> None:
+    predictor = Predictor.load(make_model(aggregation=rule))
+    timeline = predictor.timeline(excerpts[0])
+    whole = aggregate(timeline.windows, np.array([0, len(timeline.windows)]), rule)[0]
+    assert list(timeline.scores) == list(timeline.codes) == list(IRMAS.codes)
+    assert list(timeline.scores.values()) == pytest.approx(whole.tolist())
+    assert timeline.scores == predictor.file(excerpts[0])
+
+
+def test_a_timeline_covers_the_file_from_beginning_to_end(
+    model: Path, excerpts: list[Path]
+) -> None:
+    timeline = Predictor.load(model).timeline(excerpts[0])
+    assert timeline.starts[0] == 0
+    assert timeline.ends[-1] == pytest.approx(soundfile.info(excerpts[0]).duration, abs=512 / 22050)
+    np.testing.assert_allclose(timeline.ends - timeline.starts, 43 * 512 / 22_050)
+    np.testing.assert_allclose(np.diff(timeline.starts)[:-1], 21 * 512 / 22_050)
+    assert np.diff(timeline.starts)[-1] > 0
+    assert timeline.windows.shape == (len(timeline.starts), 11)
+    assert np.ptp(timeline.windows) > 0.5
+
+
+def test_an_instrument_is_heard_when_it_plays(tmp_path: Path, predictor: Predictor) -> None:
+    quiet, loud = np.zeros(5 * 22_050, np.float32), noise(5)[:, 0]
+    high = np.diff(np.diff(np.diff(loud, prepend=0), prepend=0), prepend=0)
+    soundfile.write(tmp_path / "a.wav", np.concatenate([high / 8, quiet + loud / 9e9]), 22_050)
+    timeline = predictor.timeline(tmp_path / "a.wav")
+    top = timeline.windows[:, timeline.codes.index("top")]
+    assert top[timeline.ends < 5].min() > top[timeline.starts > 5].max()
+
+
+@pytest.mark.parametrize("peak_normalise", [True, False])
+def test_a_file_that_is_read_in_blocks_scores_as_one_that_is_not(
+    make_model: MakeModel, excerpts: list[Path], monkeypatch: pytest.MonkeyPatch,
+    peak_normalise: bool,
+) -> None:  # fmt: skip
+    predictor = Predictor.load(make_model({"peak_normalise": peak_normalise}))
+    whole = predictor.file(excerpts[0])
+    monkeypatch.setattr("irmas_dist.features.audio.BLOCK_SAMPLES", 9_999)
+    monkeypatch.setattr("irmas_dist.features.logmel.WINDOWED_SAMPLES", 40_000)
+    assert predictor.file(excerpts[0]) == pytest.approx(whole, abs=2e-3)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+@pytest.mark.parametrize("backend", ["fast", "librosa"])
+def test_a_file_scores_as_its_clip_in_a_feature_store(
+    make_model: MakeModel, excerpts: list[Path], tmp_path: Path, dtype: str, backend: str
+) -> None:
+    predictor = Predictor.load(make_model({"dtype": dtype, "backend": backend}))
+    settings = predictor.description.features
+    rows = [
+        {"clip_id": path.stem, "md5": "", "part": "testing", "group": path.stem,
+         "labels": [0] * 11, "logmel": log_mel(path, settings)}
+        for path in excerpts
+    ]  # fmt: skip
+    place = str(tmp_path / "store")
+    storage.make_directory(place)
+    store.write_shard(place, rows, store.fingerprint(settings, IRMAS))
+    shards = store.read_shards(place, store.shard_names(place))
+    store.write_info(place, shards, settings, IRMAS, "")
+    stored = predictor.score_store(place, "testing")
+    for clip, scores in zip(stored.clip_ids, stored.scores, strict=True):
+        path = next(path for path in excerpts if path.stem == clip)
+        assert list(predictor.file(path).values()) == pytest.approx(scores.tolist(), abs=1e-5)
+
+
+def test_memory_does_not_grow_with_the_length_of_a_file(model: Path, tmp_path: Path) -> None:
+    minute = (3_000 * np.random.default_rng(0).standard_normal((60 * 44_100, 2))).astype(np.int16)
+    program = (
+        "import resource, sys; from irmas_dist.inference.predictor import Predictor;"
+        "predictor = Predictor.load(sys.argv[1]); predictor.file(sys.argv[2]);"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss;"
+        "predictor.file(sys.argv[3]);"
+        "print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)"
+    )
+    for minutes in (1, 20):
+        with soundfile.SoundFile(tmp_path / f"{minutes}.wav", "w", 44_100, 2, "PCM_16") as file:
+            for _ in range(minutes):
+                file.write(minute)
+    files = [str(tmp_path / "1.wav"), str(tmp_path / "20.wav")]
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(model), *files],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    # Its samples alone would be 200 MB, and a spectrogram of it 13 MB.
+    assert float(done.stdout) < 12, done.stdout
