@@ -8,6 +8,7 @@ import typer
 
 from irmas_dist.cli_corpus import download, index, render
 from irmas_dist.cli_features import extract
+from irmas_dist.cli_inference import predict
 from irmas_dist.cli_jobs import jobs_app, submit
 from irmas_dist.cli_scores import compare, evaluate, report
 from irmas_dist.cli_search import review, sweep, thresholds
@@ -85,23 +86,8 @@ def train(
     return output.trained(description, out, json)
 
 
-for later in (sweep, review, thresholds, evaluate, compare, report):
+for later in (sweep, review, thresholds, evaluate, compare, report, predict):
     app.command()(later)
-
-
-@app.command()
-@quiet
-def predict(
-    model: Annotated[str, typer.Argument(help="Model directory.")],
-    files: Annotated[list[Path], typer.Argument(help="Audio files.")],
-    json: Json = False,
-) -> None:
-    """Say which instruments play in audio files."""
-    from irmas_dist import output
-    from irmas_dist.inference.predictor import Predictor
-
-    if output.predicted(Predictor.load(model), files, json):
-        raise typer.Exit(1)
 
 
 @app.command()

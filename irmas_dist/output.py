@@ -13,7 +13,6 @@ import yaml
 from rich.markup import escape
 from rich.table import Column, Table
 
-from irmas_dist.errors import IrmasError
 from irmas_dist.instruments import Vocabulary
 from irmas_dist.terminal import show, write
 
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from irmas_dist.corpus.render import RenderSummary
     from irmas_dist.corpus.summary import IndexSummary
     from irmas_dist.features.extract import ExtractSummary
-    from irmas_dist.inference.predictor import Predictor
     from irmas_dist.jobs import Job
     from irmas_dist.search.decisions import Candidate
     from irmas_dist.search.sweep import SweepSummary
@@ -287,39 +285,6 @@ def thresholds(
         ways.add_row(*(_drawn(value) for value in row.values()))
     show(ways)
     show(f"fitted on {description.thresholds_from}; the first way is the model's now")
-
-
-def predicted(predictor: "Predictor", files: Sequence[Path], machine: bool) -> bool:
-    """Score files one by one and show what plays in each; True when one could not be used."""
-    results: list[dict[str, Any]] = []
-    for file in files:
-        try:
-            scores = predictor.file(file)
-            result = {"file": str(file), "instruments": predictor.decide(scores), "scores": scores}
-        except IrmasError as error:
-            result = {"file": str(file), "error": str(error)}
-        results.append(result)
-        if not machine:
-            show(escape(_prediction_line(predictor, result)))
-    if machine:
-        as_json({"predictions": results})
-    return any("error" in result for result in results)
-
-
-def _prediction_line(predictor: "Predictor", result: Mapping[str, Any]) -> str:
-    if "error" in result:
-        return f"{result['file']}: {result['error']}"
-    names = predictor.description.instruments
-    scores = result["scores"]
-    heard = sorted(result["instruments"], key=lambda code: -scores[code])
-    said = ", ".join(f"{names[code]} {scores[code]:.2f}" for code in heard)
-    if said:
-        return f"{result['file']}: {said}"
-    likeliest = max(scores, key=lambda code: scores[code])
-    return (
-        f"{result['file']}: none above its threshold; "
-        f"likeliest {names[likeliest]} {scores[likeliest]:.2f}"
-    )
 
 
 def written(path: str, machine: bool) -> None:

@@ -58,14 +58,14 @@ def ray_running(address: str | None = None, dashboard: bool = False) -> Iterator
         ray.shutdown()
 
 
-def require_shared(out: str, *inputs: str) -> None:
+def require_shared(out: str | None, *inputs: str) -> None:
     """Refuse local paths that are not the same on every node of the running cluster.
 
     Otherwise a checkpoint or a shard would lie, unseen by the others, on the disk of
     the node that wrote it. The nodes are asked whether they see what is written here.
 
     Args:
-        out: Path or URL of what the nodes will write.
+        out: Path or URL of what the nodes will write; None if they only read.
         inputs: Paths or URLs of what they will read.
 
     Raises:
@@ -77,7 +77,7 @@ def require_shared(out: str, *inputs: str) -> None:
         return
     paths = {path: storage.absolute(path) for path in inputs if not storage.is_url(path)}
     with tempfile.TemporaryDirectory(dir=_parent(out), prefix=".irmas-") as marker:
-        if not storage.is_url(out):
+        if out is not None and not storage.is_url(out):
             paths[out] = marker
         answers = {
             node: _absent.options(
@@ -103,9 +103,9 @@ def _absent(paths: dict[str, str]) -> list[str]:
     return [name for name, path in paths.items() if not Path(path).exists()]
 
 
-def _parent(out: str) -> Path | None:
+def _parent(out: str | None) -> Path | None:
     """Return the nearest directory above a local path that exists and can be written to."""
-    if storage.is_url(out):
+    if out is None or storage.is_url(out):
         return None
     path = Path(storage.absolute(out))
     while not path.is_dir():

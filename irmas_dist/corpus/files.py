@@ -64,6 +64,28 @@ def find_sources(tree: str | Path) -> list[Source]:
     return sources
 
 
+def audio_files(folder: Path) -> list[Path]:
+    """Return the audio files of a folder and of those in it, in order of their paths.
+
+    Links are followed, and what is hidden is left out, as in `find_sources`.
+
+    Raises:
+        IrmasError: There is none, or a folder may not be read.
+    """
+    try:
+        found = [
+            place / name
+            for place, names in _folders(folder)
+            for name in sorted(names)
+            if not name.startswith(".") and Path(name).suffix.lower() in AUDIO_SUFFIXES
+        ]
+    except OSError as error:
+        raise IrmasError(f"{error.filename}: {error.strerror}") from error
+    if not found:
+        raise IrmasError(f"{folder} holds no audio files")
+    return found
+
+
 def as_text(name: str) -> str:
     """Return a name on disk as text that can be stored; bytes that are not UTF-8 become ``?``."""
     return name.encode("utf-8", "replace").decode()
