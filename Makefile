@@ -30,7 +30,7 @@ $(VENV)/ready: pyproject.toml constraints.txt
 		|| { echo "Python 3.11 or newer is needed; name one: make PYTHON=python3.11"; exit 1; }
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check \
-		--constraint constraints.txt --editable '.[demo,dev,postgres,review]'
+		--constraint constraints.txt --editable '.[demo,dev,export,postgres,review]'
 	@touch $@
 
 clean:

@@ -8,7 +8,7 @@ import typer
 
 from irmas_dist.cli_corpus import download, index, render
 from irmas_dist.cli_features import extract
-from irmas_dist.cli_inference import predict
+from irmas_dist.cli_inference import export, predict
 from irmas_dist.cli_jobs import jobs_app, submit
 from irmas_dist.cli_scores import compare, evaluate, report
 from irmas_dist.cli_search import review, sweep, thresholds
@@ -86,7 +86,7 @@ def train(
     return output.trained(description, out, json)
 
 
-for later in (sweep, review, thresholds, evaluate, compare, report, predict):
+for later in (sweep, review, thresholds, evaluate, compare, report, predict, export):
     app.command()(later)
 
 

@@ -66,6 +66,28 @@ def predict(
         raise typer.Exit(1)
 
 
+@quiet
+def export(
+    model: Annotated[str, typer.Argument(help="Model directory, a path or URL.")],
+    out: Annotated[
+        str | None, typer.Option(help="Directory for the files; none: export in MODEL.")
+    ] = None,
+    check_on: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Audio file or folder to check the export on, besides made-up clips. "
+            "May be repeated."
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Write a model as ONNX and torch.export files that take samples, and its card in Markdown."""
+    from irmas_dist import output_inference, stages, storage
+
+    place = out or storage.join(model, "export")
+    output_inference.exported(stages.export(model, place, check_on or ()), json)
+
+
 def _format(form: Format | None, out: str | None, json: bool) -> Format:
     """Return the format that the options ask for, or refuse what does not go together."""
     if json and form not in (None, "json"):

@@ -1,6 +1,7 @@
 """How predictions look: one file's scores by instrument, or what plays in each of many."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from rich.markup import escape
@@ -10,6 +11,7 @@ from irmas_dist.output import as_json
 from irmas_dist.terminal import say, show, write
 
 if TYPE_CHECKING:
+    from irmas_dist.inference.export import ExportSummary
     from irmas_dist.inference.files import Prediction
     from irmas_dist.training.checkpoint import ModelDescription
 
@@ -50,6 +52,17 @@ def predicted(
     for prediction in bad:
         say(escape(f"{prediction.path}: {prediction.error}"))
     return bool(bad)
+
+
+def exported(summary: "ExportSummary", machine: bool) -> None:
+    """Show what was exported, and how exact it is."""
+    if machine:
+        as_json(asdict(summary))
+        return
+    for name, difference in summary.differences.items():
+        clips = f"on {summary.clips} clips, scores differ from PyTorch's"
+        show(escape(f"{name}: {clips} by {difference:.1e} at most"))
+    show(escape(f"{', '.join(summary.files)}: {summary.path}"))
 
 
 def csv_printer(description: "ModelDescription") -> Callable[["Prediction"], None]:

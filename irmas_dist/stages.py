@@ -1,6 +1,7 @@
-"""The stages that put rooms together: train, evaluate, fit thresholds again, report."""
+"""The stages that put rooms together: train, evaluate, report, export."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,14 @@ from irmas_dist.config import Recipe
 from irmas_dist.corpus.irmas import index_tree
 from irmas_dist.corpus.manifest import TESTING, write_manifest
 from irmas_dist.errors import IrmasError
-from irmas_dist.evaluation.scores import Scores, write_scores
+from irmas_dist.evaluation.scores import Scores, read_scores, write_scores
 from irmas_dist.evaluation.thresholds import ThresholdSettings
 from irmas_dist.features import store
 from irmas_dist.features.extract import extract
+from irmas_dist.inference.card import model_card
+from irmas_dist.inference.export import ExportSummary
+from irmas_dist.inference.export import export as export_model
+from irmas_dist.inference.files import find_audio
 from irmas_dist.inference.predictor import Predictor
 from irmas_dist.judging import Evaluation, judge
 from irmas_dist.pages import write_page
@@ -24,6 +29,9 @@ from irmas_dist.training.checkpoint import (
 from irmas_dist.training.distributed import train_distributed
 from irmas_dist.training.settings import WorkerSettings
 from irmas_dist.training.task import Task, load_task
+
+CARD = "README.md"
+"""The model card beside exported files, where those who share models look for it."""
 
 
 def open_task(features: str, recipe: Recipe) -> Task:
@@ -161,6 +169,30 @@ def _judge(description: ModelDescription, scores: Scores, path: str) -> Evaluati
             "these figures say nothing of music that it has not heard"
         )
     return evaluation
+
+
+def export(model: str, out: str, audio: Sequence[str] = ()) -> ExportSummary:
+    """Export a model, and write its card beside the files.
+
+    Args:
+        model: Model directory. If it has been evaluated, the card has the figures.
+        out: Directory for the files.
+        audio: Files and folders to check the export on.
+
+    Raises:
+        IrmasError: The model or the audio cannot be used, or the export is not exact.
+    """
+    predictor = Predictor.load(model)
+    summary = export_model(predictor, out, [source.path for source in find_audio(audio)])
+    evaluation = None
+    place = storage.join(model, "scores.parquet")
+    if storage.exists(place):
+        evaluation = _judge(predictor.description, read_scores(place), place)
+    name = model.rstrip("/").rsplit("/", 1)[-1]
+    card = model_card(name, predictor.description, evaluation, summary)
+    with storage.write_whole(storage.join(out, CARD)) as stream:
+        stream.write(card.encode())
+    return replace(summary, files=[*summary.files, CARD])
 
 
 def log_evaluation(recipe: Recipe, evaluation: Evaluation, name: str) -> None:

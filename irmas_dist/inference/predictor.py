@@ -52,6 +52,10 @@ class Predictor:
         description: The content of ``model.json``.
         network: With its weights, in evaluation mode.
         device: Where to compute.
+
+    Attributes:
+        description: The content of ``model.json``.
+        network: The network, on its device.
     """
 
     def __init__(
@@ -59,7 +63,7 @@ class Predictor:
     ) -> None:
         self.description = description
         self._device = torch.device(device)
-        self._network = network.to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network = network.to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         normalisation = description.normalisation
         self._standardise = Standardise(list(normalisation.mean), list(normalisation.std))
         self._standardise.to(self._device)
@@ -153,7 +157,7 @@ class Predictor:
         windows = self.description.windows
         covering = covering_windows(clips.lengths, windows.frames, windows.hop_frames)
         logits = window_logits(
-            self._network,
+            self.network,
             self._standardise,
             Resident(clips, self._device),
             covering,
@@ -170,7 +174,7 @@ class Predictor:
             pieces, windows.frames, windows.hop_frames, features.log_floor, WINDOWS_AT_ONCE
         ):
             offsets.append(first)
-            scores.append(self._score(np.ascontiguousarray(cut, np.float32)))
+            scores.append(self._score(np.array(cut, np.float32, order="C")))
         starts, of_windows = np.concatenate(offsets), np.concatenate(scores)
         bounds = np.array([0, len(of_windows)])
         whole = aggregate(of_windows, bounds, windows.aggregation)[0]
@@ -187,6 +191,6 @@ class Predictor:
     def _score(self, windows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Score windows of shape (windows, bands, frames)."""
         mel = torch.from_numpy(windows).to(self._device)
-        logits = self._network(self._standardise(mel.transpose(1, 2)))
+        logits = self.network(self._standardise(mel.transpose(1, 2)))
         scores: npt.NDArray[np.float32] = logits.float().sigmoid().cpu().numpy()
         return scores

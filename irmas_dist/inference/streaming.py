@@ -42,7 +42,7 @@ def windows_of(
             following += count * hop
     length = start + held.shape[1]
     if length < frames:
-        silence = np.full((len(held), frames - length), floor, held.dtype)
+        silence = np.full((len(held), frames - length), floor, np.float32)
         held, length = np.concatenate([held, silence], axis=1), frames
     if following - hop < length - frames:
         yield _cut(held, length - frames - start, 1, start, frames, hop)

@@ -1,0 +1,298 @@
+"""What is exported gives the scores that the model gives, on audio of any length."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import soundfile
+import soxr
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from irmas_dist.cli import run
+from irmas_dist.errors import IrmasError
+from irmas_dist.evaluation.aggregate import RULES, aggregate
+from irmas_dist.evaluation.scores import Scores, write_scores
+from irmas_dist.features.logmel import LogMelSettings, log_mel
+from irmas_dist.inference import export as exporting
+from irmas_dist.inference.card import model_card
+from irmas_dist.inference.graph import FrontEnd, Graph, aggregated
+from irmas_dist.inference.predictor import Predictor
+from irmas_dist.instruments import IRMAS
+from irmas_dist.judging import judge
+from tests.inference.conftest import MakeModel
+
+Exported = tuple[Predictor, Path]
+
+KINDS = {
+    "max": {"head": "max", "aggregation": "s2", "padding": 2},
+    "flatten": {
+        "head": "flatten",
+        "aggregation": "han2017",
+        "features": {"peak_normalise": False, "power": 1.0, "mel_scale": "htk", "n_fft": 513},
+        "frames": 30,
+        "hop_frames": 11,
+        "normalisation": "batch",
+        "pooling": "average",
+    },
+    "attention": {
+        "head": "attention",
+        "aggregation": "top3",
+        "residual": True,
+        "squeeze_excite": True,
+        "normalisation": "group",
+        "activation": "gelu",
+    },
+    "average": {
+        "head": "average",
+        "aggregation": "attention",
+        "features": {"log": "decibel", "dtype": "float32", "sample_rate": 16_000, "fmax": 7_000.0},
+        "normalisation": "instance",
+        "activation": "silu",
+        "dense": 0,
+        "hop_frames": 50,
+    },
+}
+"""Every head, rule, normalisation and kind of front end at least once."""
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def exported(
+    request: pytest.FixtureRequest, make_model: MakeModel, tmp_path_factory: pytest.TempPathFactory
+) -> Exported:
+    predictor = Predictor.load(make_model(**KINDS[request.param]))
+    out = tmp_path_factory.mktemp("exported")
+    summary = exporting.export(predictor, str(out))
+    assert summary.files == ["model.onnx", "model.pt2"]
+    return predictor, out
+
+
+def clips(predictor: Predictor, excerpts: list[Path]) -> list[np.ndarray]:
+    """Rendered clips as the graph takes them, whole and cut to all kinds of lengths."""
+    settings = predictor.description.features
+    found = []
+    for path in excerpts:
+        samples, rate = soundfile.read(path, dtype="float32")
+        found.append(soxr.resample(samples.mean(axis=1), rate, settings.sample_rate))
+    hop, frames = settings.hop_length, predictor.description.windows.frames
+    for samples in (1, hop - 1, hop, (frames - 1) * hop, frames * hop, frames * hop + 1):
+        found.append(found[0][5_000 : 5_000 + samples])
+    return [clip.astype(np.float32) for clip in found]
+
+
+def test_onnx_gives_the_scores_of_rendered_clips(exported: Exported, excerpts: list[Path]) -> None:
+    predictor, out = exported
+    session = onnxruntime.InferenceSession(out / "model.onnx")
+    for clip in clips(predictor, excerpts):
+        scores, windows = session.run(["scores", "window_scores"], {"samples": clip})
+        expected = predictor(clip, predictor.description.features.sample_rate)
+        assert scores.tolist() == pytest.approx(list(expected.values()), abs=1e-4)
+        bounds = np.array([0, len(windows)])
+        whole = aggregate(windows, bounds, predictor.description.windows.aggregation)[0]
+        np.testing.assert_allclose(scores, whole, atol=1e-5)
+        assert np.ptp(scores) > 0.1
+
+
+def test_torch_export_gives_the_scores_of_rendered_clips(
+    exported: Exported, excerpts: list[Path]
+) -> None:
+    predictor, out = exported
+    extra = {"metadata.json": ""}
+    module = torch.export.load(out / "model.pt2", extra_files=extra).module()
+    assert json.loads(extra["metadata.json"]) == exporting.metadata(predictor.description)
+    for clip in clips(predictor, excerpts):
+        scores, _ = module(torch.from_numpy(clip))
+        expected = predictor(clip, predictor.description.features.sample_rate)
+        assert scores.tolist() == pytest.approx(list(expected.values()), abs=1e-4)
+
+
+def test_an_onnx_file_says_what_goes_in_and_comes_out(exported: Exported) -> None:
+    predictor, out = exported
+    session = onnxruntime.InferenceSession(out / "model.onnx")
+    (samples,) = session.get_inputs()
+    assert (samples.name, samples.shape) == ("samples", ["samples"])
+    assert [(o.name, o.shape) for o in session.get_outputs()] == [
+        ("scores", [11]), ("window_scores", ["windows", 11]),
+    ]  # fmt: skip
+    told = session.get_modelmeta().custom_metadata_map
+    assert json.loads(told["instruments"]) == predictor.description.instruments
+    assert json.loads(told["thresholds"]) == predictor.description.thresholds
+    assert int(told["sample_rate"]) == predictor.description.features.sample_rate
+
+
+def test_nothing_of_this_machine_goes_along(exported: Exported) -> None:
+    _, out = exported
+    for name in ("model.onnx", "model.pt2"):
+        assert str(Path(exporting.__file__).parents[2]).encode() not in (out / name).read_bytes()
+    model = onnx.load(out / "model.onnx")
+    assert not any(node.metadata_props for node in model.graph.node)
+
+
+@given(st.integers(1, 40), st.sampled_from([*RULES, "top1", "top7"]), st.integers(0, 10**6))
+def test_rules_are_those_of_evaluation(windows: int, rule: str, seed: int) -> None:
+    scores = np.random.default_rng(seed).uniform(size=(windows, 5)).astype(np.float32)
+    expected = aggregate(scores, np.array([0, windows]), rule)[0]
+    np.testing.assert_allclose(aggregated(torch.from_numpy(scores), rule), expected, atol=1e-6)
+    silent = aggregated(torch.zeros(windows, 5), rule)
+    np.testing.assert_array_equal(silent, np.zeros(5))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"n_fft": 400, "hop_length": 160}, {"power": 1.5}, {"window": "hamming", "n_fft": 2_047}],
+)
+def test_the_front_end_is_that_of_features(excerpts: list[Path], settings: dict) -> None:
+    chosen = LogMelSettings(dtype="float32", **settings)
+    samples, rate = soundfile.read(excerpts[0], dtype="float32")
+    mono = soxr.resample(samples[:, 0], rate, 22_050).astype(np.float32)
+    found = FrontEnd(chosen)(torch.from_numpy(mono)).numpy()
+    expected = log_mel(mono, chosen, 22_050)
+    assert found.shape == expected.shape
+    np.testing.assert_allclose(found, expected, atol=0.05)
+    assert np.abs(found - expected).mean() < 1e-4
+
+
+def test_an_fft_that_is_too_long_is_refused(make_model: MakeModel) -> None:
+    predictor = Predictor.load(make_model({"n_fft": 16_384, "hop_length": 8_192}, frames=16))
+    with pytest.raises(IrmasError, match="n_fft=16384 is too long to export; 8192 or less can"):
+        Graph(predictor.description, predictor.network)
+
+
+def test_an_export_that_is_not_exact_is_not_written(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The graph is then of other weights than the model that it is checked against.
+    predictor, other = Predictor.load(model), Predictor.load(model)
+    with torch.no_grad():
+        other.network.layers[-1].bias += 0.01
+    graph = Graph(other.description, other.network)
+    monkeypatch.setattr(exporting, "Graph", lambda *_: graph)
+    with pytest.raises(IrmasError, match=r"model.onnx would not compute what the model does: on "):
+        exporting.export(predictor, str(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+# The command
+
+
+@pytest.fixture
+def irmas(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Callable[..., tuple[int, str, str]]:
+    monkeypatch.chdir(tmp_path)
+
+    def run_line(*arguments: object) -> tuple[int, str, str]:
+        return run([str(argument) for argument in arguments]), *capfd.readouterr()
+
+    return run_line
+
+
+def judged(songs: int = 20) -> Scores:
+    """Scores of two clips of each song: good ones, but for the electric guitar's."""
+    rng = np.random.default_rng(0)
+    clips = 2 * songs
+    labels = (rng.uniform(size=(clips, 11)) < 0.3).astype(np.uint8)
+    scores = np.clip(labels * 0.4 + rng.uniform(0, 0.6, (clips, 11)), 0, 1).astype(np.float32)
+    labels[:, 4], scores[:, 4] = 1, 0.1
+    groups = [f"song {i // 2}" for i in range(clips)]
+    return Scores(
+        [f"clip {i}" for i in range(clips)], ["testing"] * clips, groups, labels, scores, IRMAS
+    )
+
+
+def test_a_model_is_exported_with_its_card(
+    irmas: Callable[..., tuple[int, str, str]], make_model: MakeModel, excerpts: list[Path]
+) -> None:
+    model = make_model()
+    write_scores(model / "scores.parquet", judged())
+    code, out, err = irmas(
+        "export", model, "--out", "shared", "--check-on", excerpts[0], "--check-on", excerpts[1]
+    )
+    assert (code, err) == (0, "")
+    assert "model.onnx: on 8 clips, scores differ from PyTorch's by " in out
+    assert sorted(path.name for path in Path("shared").iterdir()) == [
+        "README.md", "model.onnx", "model.pt2",
+    ]  # fmt: skip
+    card = Path("shared/README.md").read_text()
+    assert "On 8 clips, scores of `model.onnx` were those of PyTorch to 0.0001" in card
+    assert "On 40 clips of 20 songs (testing)" in card
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ("empty", "empty is not a model directory: it has no model.json"),
+        ("MODEL --check-on missing.wav", "missing.wav: no such file"),
+        ("MODEL --check-on empty", "empty holds no audio files"),
+    ],
+)
+def test_what_cannot_be_exported(
+    irmas: Callable[..., tuple[int, str, str]], model: Path, tmp_path: Path,
+    arguments: str, told: str,
+) -> None:  # fmt: skip
+    (tmp_path / "empty").mkdir()
+    line = [str(model) if word == "MODEL" else word for word in arguments.split()]
+    code, out, err = irmas("export", *line)
+    assert (code, out, err) == (1, "", f"irmas: {told}\n")
+
+
+def test_without_the_extra_it_says_what_to_install(
+    irmas: Callable[..., tuple[int, str, str]], model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    code, out, err = irmas("export", model)
+    assert (code, out) == (1, "")
+    assert err == "irmas: irmas export needs onnxscript: pip install 'irmas-dist[export]'\n"
+
+
+# The card
+
+
+def section(card: str, heading: str) -> str:
+    return card.split(f"\n## {heading}\n")[1].split("\n## ")[0]
+
+
+def test_a_card_says_what_the_model_directory_says(model: Path) -> None:
+    description = Predictor.load(model).description
+    card = model_card("model", description)
+    assert card.startswith("# model\n")
+    assert f"{description.parameters:,}" in card
+    assert "11 instruments" in card
+    assert "| voi | voice | 0.500 |" in section(card, "Use")
+    assert description.thresholds_from in section(card, "Use")
+    assert "on mixtures of held-out training clips" in section(card, "Figures")
+    assert "micro F1 0.625, macro F1 0.500" in section(card, "Figures")
+    assert "- training clips: 60\n" in section(card, "Data")
+    assert "- manifest: fingerprint `0123`" in section(card, "Data")
+    assert "CC BY-NC-SA 3.0" in section(card, "Data")
+    assert "How it does on music of a test is not known" in section(card, "Limits")
+    assert "surest" not in section(card, "Limits")
+    assert f"- torch {torch.__version__}" in section(card, "Made with")
+    assert "commit `89ab`" in section(card, "Made with")
+    assert "\n\n\n" not in card
+
+
+def test_a_card_has_the_figures_of_an_evaluation_with_their_protocol(
+    make_model: MakeModel,
+) -> None:
+    description = Predictor.load(make_model(aggregation="s2")).description
+    evaluation = judge(judged(), "", description.threshold_array())
+    card = model_card("model", description, evaluation)
+    figures = section(card, "Figures")
+    assert "On 40 clips of 20 songs (testing)" in figures
+    assert set(evaluation.results) == {"validation", "cross-validated", "oracle"}
+    for protocol, result in evaluation.results.items():
+        assert f"| {protocol} | {result.metrics['micro_f1']:.3f} (" in figures
+        assert f"- `{protocol}`: thresholds " in figures
+    for row in evaluation.instruments:
+        assert f"| {row['name']} | {row['clips']} | {row['precision']:.3f} |" in figures
+    assert "By instrument, the protocol is `validation`." in figures
+    assert "- electric guitar is found badly: F1 0.000 (`validation`; clips with it: 40)" in card
+    assert "Scores are relative to the surest instrument" in section(card, "Limits")
+    assert "\n\n\n" not in card
