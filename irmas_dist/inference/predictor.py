@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import numpy.typing as npt
@@ -14,13 +15,14 @@ from irmas_dist.evaluation.scores import Scores
 from irmas_dist.features.clips import Clips, read_clips
 from irmas_dist.features.logmel import LogMel, Samples, log_mel, log_mel_blocks
 from irmas_dist.features.store import fingerprint, read_info
+from irmas_dist.inference.fuse import fused
 from irmas_dist.inference.streaming import windows_of
 from irmas_dist.models.cnn import CNN
 from irmas_dist.training.checkpoint import ModelDescription, load_network, read_description
 from irmas_dist.training.dataset import Resident, Standardise, covering_windows, window_logits
 
-WINDOWS_AT_ONCE = 16
-"""Windows that pass the network together: on a CPU more of them only leave its caches."""
+WINDOWS_AT_ONCE = 32
+"""Windows that pass the network together; more of them take memory and no less time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +57,7 @@ class Predictor:
 
     Attributes:
         description: The content of ``model.json``.
-        network: The network, on its device.
+        network: The same network on its device, in fewer steps.
     """
 
     def __init__(
@@ -63,7 +65,7 @@ class Predictor:
     ) -> None:
         self.description = description
         self._device = torch.device(device)
-        self.network = network.to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network = fused(network).to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         normalisation = description.normalisation
         self._standardise = Standardise(list(normalisation.mean), list(normalisation.std))
         self._standardise.to(self._device)
@@ -169,13 +171,13 @@ class Predictor:
     def _listen(self, pieces: Iterable[LogMel]) -> Timeline:
         """Score a spectrogram that comes in pieces of shape (bands, frames)."""
         windows, features = self.description.windows, self.description.features
-        offsets, scores = [], []
-        for first, cut in windows_of(
-            pieces, windows.frames, windows.hop_frames, features.log_floor, WINDOWS_AT_ONCE
-        ):
-            offsets.append(first)
-            scores.append(self._score(np.array(cut, np.float32, order="C")))
-        starts, of_windows = np.concatenate(offsets), np.concatenate(scores)
+        coming = windows_of(pieces, windows.frames, windows.hop_frames, features.log_floor)
+        offsets: list[int] = []
+        scores: list[npt.NDArray[np.float32]] = []
+        while batch := list(islice(coming, WINDOWS_AT_ONCE)):
+            offsets += (first for first, _ in batch)
+            scores.append(self._score(np.stack([cut for _, cut in batch], dtype=np.float32)))
+        starts, of_windows = np.array(offsets), np.concatenate(scores)
         bounds = np.array([0, len(of_windows)])
         whole = aggregate(of_windows, bounds, windows.aggregation)[0]
         codes = self.description.vocabulary.codes

@@ -367,3 +367,20 @@ def test_ray_data_gives_what_one_process_gives(irmas: Irmas, model: Path, folder
             assert {k: float(v) for k, v in line.items()} == pytest.approx(
                 {k: float(v) for k, v in other.items()}, abs=1e-5
             )
+
+
+def test_a_prediction_waits_for_no_library_that_it_can_do_without(
+    model: Path, excerpts: list[Path], tmp_path: Path
+) -> None:
+    heavy = {"ray", "wandb", "librosa", "matplotlib", "pandas", "optuna", "torchmetrics", "onnx"}
+    program = (
+        "import sys; from irmas_dist.cli import run;"
+        f"run(['predict', {str(model)!r}, {str(excerpts[0])!r}, '--out', 'p.csv']);"
+        f"print(sorted({heavy!r} & sys.modules.keys()))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path, capture_output=True, text=True, check=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+    )  # fmt: skip
+    assert done.stdout == "1 of 1 files predicted: p.csv\n[]\n"

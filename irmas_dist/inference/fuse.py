@@ -1,0 +1,43 @@
+"""The same network in fewer steps, for those who only listen."""
+
+import copy
+
+from torch import nn
+from torch.nn.utils import fuse_conv_bn_eval
+
+from irmas_dist.models.cnn import CNN
+
+_MONOTONE = (nn.ReLU, nn.LeakyReLU, nn.ELU)
+"""Activations that never fall: the largest of their values is that of the largest input."""
+
+
+def fused(network: CNN) -> CNN:
+    """Return a copy of a network that gives the same logits, up to rounding, in less time.
+
+    Batch normalisation becomes part of the convolution before it, what is done to every value
+    before max-pooling is done to those that are left after it, and dropout goes.
+
+    Args:
+        network: In evaluation mode.
+    """
+    copied = copy.deepcopy(network)
+    for module in [copied, *copied.modules()]:
+        for name, child in module.named_children():
+            if isinstance(child, nn.Sequential):
+                setattr(module, name, _fused(child))
+    return copied.eval()
+
+
+def _fused(layers: nn.Sequential) -> nn.Sequential:
+    made: list[nn.Module] = []
+    for layer in layers:
+        before = made[-1] if made else None
+        if isinstance(layer, nn.Dropout | nn.Dropout2d):
+            continue
+        if isinstance(layer, nn.BatchNorm2d) and isinstance(before, nn.Conv2d):
+            made[-1] = fuse_conv_bn_eval(before, layer)
+        elif isinstance(layer, nn.MaxPool2d) and isinstance(before, _MONOTONE):
+            made[-1:] = [layer, before]
+        else:
+            made.append(layer)
+    return nn.Sequential(*made)
