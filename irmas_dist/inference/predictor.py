@@ -173,11 +173,13 @@ class Predictor:
         windows, features = self.description.windows, self.description.features
         coming = windows_of(pieces, windows.frames, windows.hop_frames, features.log_floor)
         offsets: list[int] = []
-        scores: list[npt.NDArray[np.float32]] = []
+        # As bytes: an array of each batch's own would keep the memory between them from use.
+        scores = bytearray()
         while batch := list(islice(coming, WINDOWS_AT_ONCE)):
             offsets += (first for first, _ in batch)
-            scores.append(self._score(np.stack([cut for _, cut in batch], dtype=np.float32)))
-        starts, of_windows = np.array(offsets), np.concatenate(scores)
+            scores += self._score(np.stack([cut for _, cut in batch], dtype=np.float32)).tobytes()
+        starts = np.array(offsets)
+        of_windows = np.frombuffer(scores, np.float32).reshape(len(starts), -1)
         bounds = np.array([0, len(of_windows)])
         whole = aggregate(of_windows, bounds, windows.aggregation)[0]
         codes = self.description.vocabulary.codes
