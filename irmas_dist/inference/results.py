@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from irmas_dist import storage
 from irmas_dist.errors import IrmasError
-from irmas_dist.inference.files import Prediction
+from irmas_dist.inference.files import STDIN, Prediction
 from irmas_dist.training.checkpoint import ModelDescription
 
 Format = Literal["table", "json", "csv", "parquet"]
@@ -144,7 +144,7 @@ class Journal:
         kept = []
         for entry in entries[1:]:
             path = entry["path"]
-            if "error" not in entry and entry["file"] == _state(path):
+            if "error" not in entry and entry["file"] and entry["file"] == _state(path):
                 self.known[path] = Prediction(path, entry["scores"], entry["instruments"])
                 kept.append(entry)
         return kept
@@ -163,11 +163,9 @@ def _entry(line: str) -> dict[str, Any] | None:
 
 
 def _state(path: str) -> list[int] | None:
-    """Return what changes when a local file does: its size and time; None for any other."""
-    if storage.is_url(path):
+    """Return what changes when a file does, its size and time; None for what is no file."""
+    if path == STDIN:
         return None
-    try:
-        found = Path(path).stat()
-    except OSError:
-        return None
-    return [found.st_size, found.st_mtime_ns]
+    filesystem, place = storage.resolve(path)
+    found = filesystem.get_file_info(place)
+    return [found.size, found.mtime_ns] if found.is_file else None

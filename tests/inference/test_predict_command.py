@@ -21,6 +21,7 @@ from irmas_dist.cli import run
 from irmas_dist.evaluation.aggregate import aggregate
 from irmas_dist.inference.files import Prediction
 from irmas_dist.inference.predictor import Predictor
+from irmas_dist.inference.results import Journal
 from irmas_dist.inference.timelines import clock
 from irmas_dist.instruments import IRMAS
 
@@ -314,6 +315,20 @@ def test_what_was_done_before_an_interruption_is_not_done_again(
     Path("music/a.wav").write_bytes(excerpts[2].read_bytes())
     go(each=lambda prediction: heard.append(prediction.path))
     assert heard[2:] == ["music/a.wav", "music/b/bad.flac"], "a file that has changed is heard anew"
+
+
+def test_what_came_through_a_pipe_is_never_taken_up_again(
+    predictor: Predictor, folder: Path, tmp_path: Path
+) -> None:
+    out = str(tmp_path / "p.csv")
+    journal = Journal(out, predictor.description, None)
+    os.mkfifo(tmp_path / "pipe")
+    for path in ("-", str(tmp_path / "pipe"), str(folder / "a.wav")):
+        journal.add(Prediction(path, dict.fromkeys(IRMAS.codes, 0.5)))
+    assert list(Journal(out, predictor.description, None).known) == [str(folder / "a.wav")]
+    windows = predictor.description.windows.model_copy(update={"hop_frames": 5})
+    other = predictor.description.model_copy(update={"windows": windows})
+    assert not Journal(out, other, None).known, "another model's"
 
 
 # Over time
