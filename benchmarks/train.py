@@ -42,7 +42,7 @@ from irmas_dist.training.settings import IngestSettings, WorkerSettings
 from irmas_dist.training.task import Task, load_task
 
 HERE = Path(__file__).parent
-FIRST_STEP = HERE / "first_step.py"
+FIRST_STEP = HERE / "processes" / "first_step.py"
 EPOCHS = 4
 ROUNDS = 2
 OVERRIDES = (
