@@ -1,5 +1,6 @@
 """A sweep whose driver is killed or interrupted goes on where it was."""
 
+import io
 import json
 import os
 import signal
@@ -14,6 +15,7 @@ from pathlib import Path
 import optuna
 import pytest
 import ray  # puts the psutil that it brings along on the import path
+import torch
 from optuna.trial import TrialState
 
 from irmas_dist.search.study import open_study
@@ -71,6 +73,13 @@ class Driver:
         process.kill()
         pytest.fail(f"not reached: {process.communicate()}")
 
+    def saved_epochs(self) -> dict[int, int]:
+        """The epoch after which each trial was last saved; the digest behind it is left out."""
+        return {
+            int(path.parent.name): torch.load(io.BytesIO(path.read_bytes()[:-32]))["epoch"]
+            for path in self.out.glob("trials/*/optimizer.pt")
+        }
+
     def mid_trial(self) -> bool:
         """Whether a trial is done and another one is some epochs on its way."""
         with closing(sqlite3.connect(self.out / "study.db", timeout=30)) as study:
@@ -126,6 +135,7 @@ def test_a_sweep_goes_on_after_its_driver_was(driver: Driver, end: signal.Signal
     assert again.wait(timeout=120) == 1
     assert "go on with it by --resume" in again.communicate()[1]
 
+    saved = driver.saved_epochs()
     resumed = driver.start("--resume", "--json")
     printed, said = resumed.communicate(timeout=250)
     assert resumed.returncode == 0, said
@@ -138,16 +148,12 @@ def test_a_sweep_goes_on_after_its_driver_was(driver: Driver, end: signal.Signal
     (second_run,) = set(driver.out.glob("tune-*")) - {first_run}
     in_second = results(second_run)
     assert in_second.keys() == after.keys() - ended.keys()
-    saved_share = []
     for number, lines in in_second.items():
-        # Every epoch was done, and those before the last saved one not again.
-        own = [line["epoch"] for line in lines]
-        assert own == list(range(own[0], EPOCHS + 1))
-        assert own[0] <= len(before[number].intermediate_values if number in before else []) + 1
-        saved_share.append(own[0] > 1)
+        # The last saved epoch was told again, for the driver may not have heard of it.
+        assert [line["epoch"] for line in lines] == list(range(saved.get(number, 1), EPOCHS + 1))
         assert after[number].params == {**before.get(number, after[number]).params}
         assert lines[-1]["val_macro_f1"] == after[number].value
-    assert any(saved_share)
+    assert saved.keys() & in_second.keys()
     assert {t["number"]: t["value"] for t in json.loads(printed)["trials"]} == {
         number: trial.value for number, trial in after.items()
     }

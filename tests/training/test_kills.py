@@ -111,6 +111,7 @@ def test_a_killed_worker_costs_its_epoch_and_nothing_else(
     assert description.history == undisturbed
 
 
+@pytest.mark.drill
 def test_a_killed_driver_goes_on_by_the_same_command_past_a_damaged_checkpoint(
     features: str, calm: Recipe, undisturbed: list[dict[str, float]], tmp_path: Path
 ) -> None:
