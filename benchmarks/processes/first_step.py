@@ -33,7 +33,7 @@ def main() -> None:
 
     done["imports"] = time.time()
     features, *overrides = sys.argv[1:]
-    recipe = load_recipe(Path(__file__).parents[1] / "configs" / "han2016.yaml", overrides)
+    recipe = load_recipe(Path(__file__).parents[2] / "configs" / "han2016.yaml", overrides)
     from irmas_dist.runtime import ray_running
 
     with ray_running():
