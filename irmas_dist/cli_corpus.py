@@ -154,13 +154,11 @@ def index(
     """Read a tree of audio files into a manifest."""
     from irmas_dist import output
     from irmas_dist.corpus.groups import settle_conflicts
-    from irmas_dist.corpus.irmas import CorpusSettings, index_tree
+    from irmas_dist.corpus.irmas import index_tree
     from irmas_dist.corpus.manifest import write_manifest
     from irmas_dist.corpus.summary import summarise
 
-    # A recipe brings PyTorch along, which takes seconds; the defaults come without.
-    given = config is not None or overrides
-    corpus = read_recipe(config, overrides).corpus if given else CorpusSettings()
+    corpus = read_recipe(config, overrides).corpus
     rows = index_tree(tree, corpus.vocabulary, address)
     conflicts = settle_conflicts(rows, corpus.conflicts)
     write_manifest(out, rows)
