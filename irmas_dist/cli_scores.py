@@ -105,9 +105,9 @@ def _judge(
 
     if threshold is not None and fit_on is not None:
         raise typer.BadParameter("--threshold and --fit-on: give one of them")
+    # Fitted to other clips than are judged, a threshold for each instrument does worse than one.
     vocabulary, settings = IRMAS, ThresholdSettings(rule="global")
     if config or overrides:
-        # A recipe brings PyTorch along, which takes seconds; the defaults come without.
         recipe = read_recipe(config, overrides)
         vocabulary, settings = recipe.corpus.vocabulary, recipe.thresholds
     read = judging.open_scores(scores, labels, vocabulary)
