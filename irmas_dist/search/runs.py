@@ -15,6 +15,9 @@ from irmas_dist.config import Recipe
 from irmas_dist.search.study import best_row
 from irmas_dist.terminal import say
 
+Facts = Mapping[str, Any]
+"""Values by name."""
+
 
 class TrialRuns:
     """One run per trial, from its start to its end.
@@ -54,13 +57,7 @@ class TrialRuns:
         """Log an epoch of a trial."""
         self._do(lambda: self._open[number].log(metrics))
 
-    def end(
-        self,
-        number: int,
-        state: str,
-        facts: Mapping[str, Any],
-        instruments: Sequence[Mapping[str, Any]],
-    ) -> None:
+    def end(self, number: int, state: str, facts: Facts, instruments: Sequence[Facts]) -> None:
         """Close a trial's run.
 
         Args:
@@ -84,13 +81,7 @@ class TrialRuns:
         for future in self._submitted:
             future.result()
 
-    def _end(
-        self,
-        number: int,
-        state: str,
-        facts: Mapping[str, Any],
-        instruments: Sequence[Mapping[str, Any]],
-    ) -> None:
+    def _end(self, number: int, state: str, facts: Facts, instruments: Sequence[Facts]) -> None:
         run = self._open.pop(number)
         run.summarise({"state": state, **facts})
         run.tag(state)
