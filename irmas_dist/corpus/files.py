@@ -3,7 +3,7 @@
 import os
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePath, PurePosixPath
 
@@ -47,48 +47,48 @@ def find_sources(tree: str | Path) -> list[Source]:
             be read.
     """
     root = storage.absolute(tree).rstrip("/")
-    folders: Iterable[tuple[PurePath, set[str]]]
-    if storage.is_url(root):
-        folders = _stored_folders(root)
-    elif Path(root).is_dir():
-        folders = ((place.relative_to(root), names) for place, names in _folders(Path(root)))
-    else:
-        raise IrmasError(f"{tree}: no such directory")
-    try:
-        sources = [source for found in folders for source in _sources(root, *found)]
-    except OSError as error:
-        where = f"{error.filename}: {error.strerror}" if error.filename else f"{tree}: {error}"
-        raise IrmasError(where) from error
+    sources = [source for found in _listed(tree) for source in _sources(root, *found)]
     if not any(source.path for source in sources):
         raise IrmasError(f"{tree} holds no audio files; expected folders such as cel/ with WAVs")
     return sources
 
 
-def audio_files(folder: Path) -> list[Path]:
-    """Return the audio files of a folder and of those in it, in order of their paths.
+def audio_in(folder: str | Path) -> list[str]:
+    """Return the audio files of a folder and of those in it, by their paths relative to it.
 
     Links are followed, and what is hidden is left out, as in `find_sources`.
 
+    Args:
+        folder: A directory, or the URL of one in an object store.
+
     Raises:
-        IrmasError: There is none, or a folder may not be read.
+        IrmasError: There is no such directory, or a folder in it may not be read.
     """
-    try:
-        found = [
-            place / name
-            for place, names in _folders(folder)
-            for name in sorted(names)
-            if not name.startswith(".") and Path(name).suffix.lower() in AUDIO_SUFFIXES
-        ]
-    except OSError as error:
-        raise IrmasError(f"{error.filename}: {error.strerror}") from error
-    if not found:
-        raise IrmasError(f"{folder} holds no audio files")
-    return found
+    return [
+        str(place / name)
+        for place, names in _listed(folder)
+        for name in sorted(names)
+        if not name.startswith(".") and Path(name).suffix.lower() in AUDIO_SUFFIXES
+    ]
 
 
 def as_text(name: str) -> str:
     """Return a name on disk as text that can be stored; bytes that are not UTF-8 become ``?``."""
     return name.encode("utf-8", "replace").decode()
+
+
+def _listed(tree: str | Path) -> list[tuple[PurePath, set[str]]]:
+    """List the folders of a tree, relative to it, with the names of the files in them."""
+    root = storage.absolute(tree)
+    try:
+        if storage.is_url(root):
+            return list(_stored_folders(root))
+        if Path(root).is_dir():
+            return [(place.relative_to(root), names) for place, names in _folders(Path(root))]
+    except OSError as error:
+        where = f"{error.filename}: {error.strerror}" if error.filename else f"{tree}: {error}"
+        raise IrmasError(where) from error
+    raise IrmasError(f"{tree}: no such directory")
 
 
 def _folders(folder: Path, above: frozenset[Path] = frozenset()) -> Iterator[tuple[Path, set[str]]]:

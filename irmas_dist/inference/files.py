@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from irmas_dist import storage
-from irmas_dist.corpus.files import AUDIO_SUFFIXES, audio_files
+from irmas_dist.corpus.files import audio_in
 from irmas_dist.errors import IrmasError
 from irmas_dist.features.audio import AudioError
 from irmas_dist.inference.predictor import Predictor, Timeline
@@ -72,16 +72,15 @@ def _audio_of(name: str) -> list[Source]:
     if name == STDIN:
         return [Source(STDIN, "stdin")]
     if storage.is_url(name):
-        inside = [
-            Source(storage.join(name, file), file)
-            for file in storage.list_files(name, recursive=True)
-            if Path(file).suffix.lower() in AUDIO_SUFFIXES
-        ]
+        inside = [Source(storage.join(name, file), file) for file in audio_in(name)]
         return inside or [Source(name, Path(name).name)]
     folder = Path(name)
     if not folder.is_dir():
         return [Source(name, folder.name)]
-    return [Source(str(path), str(path.relative_to(folder))) for path in audio_files(folder)]
+    inside = [Source(str(folder / file), file) for file in audio_in(folder)]
+    if not inside:
+        raise IrmasError(f"{name} holds no audio files")
+    return inside
 
 
 def predict(predictor: Predictor, path: str, timeline: bool = False) -> Prediction:

@@ -57,7 +57,8 @@ def predict_spread(
     from irmas_dist.runtime import ray_running, require_shared
 
     with ray_running(address):
-        require_shared(None, model, *(path for path in paths if storage.exists(path)))
+        local = (path for path in paths if not storage.is_url(path))
+        require_shared(None, model, *filter(storage.exists, local))
         ray.data.DataContext.get_current().enable_progress_bars = False
         cores = max(int(ray.cluster_resources().get("CPU", 1)), 1)
         count = min(workers or cores, cores, len(paths))
@@ -66,7 +67,7 @@ def predict_spread(
         )
         tables = [pa.table({"path": [storage.absolute(path) for path in piece],
                             "named": list(piece)}) for piece in pieces]  # fmt: skip
-        rows = ray.data.from_arrow(tables).map_batches(
+        rows = ray.data.from_blocks(tables).map_batches(
             _Listener,
             batch_size=None,
             batch_format="pyarrow",
