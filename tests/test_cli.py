@@ -230,6 +230,14 @@ def test_help_does_not_wait_for_heavy_libraries(tmp_path: Path) -> None:
     assert python("-c", program, cwd=tmp_path).err == "set()\n"
 
 
+def test_reading_a_recipe_does_not_wait_for_heavy_libraries(tmp_path: Path) -> None:
+    program = (
+        "import sys; from irmas_dist.config import load_recipe; load_recipe();"
+        "print({'torch', 'ray', 'wandb', 'optuna', 'pandas', 'librosa'} & sys.modules.keys())"
+    )
+    assert python("-c", program, cwd=tmp_path).out == "set()\n"
+
+
 # Inputs that are not there
 
 
