@@ -78,3 +78,12 @@ def features(
     out = str(tmp_path_factory.mktemp("features") / "store")
     extract(str(manifest), out, recipe.features, recipe.corpus.vocabulary)
     return out
+
+
+@pytest.fixture
+def bucket(tmp_path: Path) -> Iterator[str]:
+    """An empty bucket of a server that speaks S3, on this machine."""
+    from tests.object_store import object_store
+
+    with object_store(tmp_path / "object-store.log") as url:
+        yield url

@@ -2,13 +2,9 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
-import urllib.request
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +22,6 @@ from irmas_dist.features import store
 from irmas_dist.features.clips import read_clips
 from irmas_dist.features.extract import extract
 from irmas_dist.features.logmel import log_mel
-from tests.ray_cluster import free_port
 
 CLIPS = 24
 
@@ -96,45 +91,6 @@ def test_a_read_only_target_is_told_before_anything_is_computed(
             recipe.corpus.vocabulary,
         )
     assert "\n" not in str(told.value)
-
-
-@pytest.fixture
-def bucket(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
-    """An empty bucket of a server that speaks S3, on this machine."""
-    port = free_port()
-    url = f"http://127.0.0.1:{port}"
-    for name, value in {
-        "AWS_ENDPOINT_URL": url,
-        "AWS_ACCESS_KEY_ID": "testing",
-        "AWS_SECRET_ACCESS_KEY": "testing",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_EC2_METADATA_DISABLED": "true",
-    }.items():
-        monkeypatch.setenv(name, value)
-    with (tmp_path / "moto.log").open("wb") as log:
-        server = subprocess.Popen(
-            [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
-            stdout=log,
-            stderr=log,
-        )
-    try:
-        deadline = time.monotonic() + 120
-        while True:
-            with suppress(OSError):
-                urllib.request.urlopen(url, timeout=5)
-                break
-            assert server.poll() is None, (tmp_path / "moto.log").read_text()
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
-        request = urllib.request.Request(f"{url}/corpus", method="PUT")
-        urllib.request.urlopen(request, timeout=30)
-        # Whoever connected to another server before would go on to use it.
-        storage._bucket.cache_clear()
-        yield "s3://corpus"
-    finally:
-        storage._bucket.cache_clear()
-        server.send_signal(signal.SIGKILL)
-        server.wait()
 
 
 def test_manifest_audio_and_store_may_all_be_in_an_object_store(

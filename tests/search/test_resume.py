@@ -18,8 +18,10 @@ import ray  # puts the psutil that it brings along on the import path
 import torch
 from optuna.trial import TrialState
 
+from irmas_dist import storage
 from irmas_dist.search.study import open_study
 from tests.conftest import CONFIGS, TINY
+from tests.ray_cluster import end_family
 
 # isort: split
 import psutil
@@ -181,3 +183,43 @@ def test_a_trial_whose_worker_is_killed_ends_alone(driver: Driver) -> None:
     ]
     assert len(trials) == TRIALS
     assert sum(trial["state"] == "completed" for trial in trials) == TRIALS - 1
+
+
+@pytest.mark.drill
+def test_a_killed_sweep_goes_on_from_its_progress_in_an_object_store(
+    driver: Driver, bucket: str
+) -> None:
+    # A Ray of its own, whose workers have the keys to the store in their environment.
+    driver.environment = {**os.environ, **driver.environment, "RAY_ADDRESS": "local"}
+    progress = f"{bucket}/progress"
+
+    def saved_epochs() -> dict[int, int]:
+        return {
+            int(Path(name).parent.name): torch.load(
+                io.BytesIO(storage.read_bytes(f"{progress}/trials/{name}")[:-32])
+            )["epoch"]
+            for name in storage.list_files(f"{progress}/trials", recursive=True)
+        }
+
+    process = driver.start(*driver.first, "--storage", progress)
+    driver.wait_until(process, driver.mid_trial)
+    end_family(process)
+    running = {t.number for t in driver.study().trials if t.state == TrialState.RUNNING}
+    saved = saved_epochs()
+    assert saved.keys() & running
+    assert not (driver.out / "trials").exists()
+
+    resumed = driver.start("--resume", "--json")
+    _, said = resumed.communicate(timeout=250)
+    assert resumed.returncode == 0, said
+    ended = driver.study().trials
+    assert [trial.state for trial in ended] == [TrialState.COMPLETE] * TRIALS
+    again = max(
+        name.split("/")[0] for name in storage.list_files(progress, recursive=True)
+        if name.startswith("tune-")
+    )  # fmt: skip
+    for number in saved.keys() & running:
+        lines = storage.read_bytes(f"{progress}/{again}/{number:04d}/result.json").splitlines()
+        told = [json.loads(line)["epoch"] for line in lines]
+        assert told == list(range(saved[number], EPOCHS + 1))
+    assert (driver.out / "model" / "model.safetensors").exists()
