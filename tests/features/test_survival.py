@@ -173,13 +173,14 @@ def assert_whole(out: Path, undisturbed: list[dict[str, Any]]) -> None:
     assert rows(out, info.shards) == undisturbed
 
 
+@pytest.mark.parametrize("times", [1, pytest.param(3, marks=pytest.mark.drill)])
 def test_the_driver_killed_again_and_again(
-    corpus: Path, tmp_path: Path, undisturbed: list[dict[str, Any]]
+    corpus: Path, tmp_path: Path, undisturbed: list[dict[str, Any]], times: int
 ) -> None:
-    rng = random.Random(0)
+    rng = random.Random(times)
     out = tmp_path / "store"
     with reader(out):
-        for _ in range(2):
+        for _ in range(times):
             with extraction(corpus, out) as driver:
                 wait_until_some(out, driver, shards_in(out) + rng.randint(1, 15))
                 # What it started is left alone, and may still write while the next one runs.
