@@ -30,6 +30,7 @@ from irmas_dist.corpus.render import RenderSettings, render
 import psutil
 
 CORES = 2
+CONFIGS = Path(__file__).parents[1] / "configs"
 
 LIBROSA = """
 import sys, time
@@ -62,6 +63,7 @@ def librosa_loop(jobs: int, paths: list[str]) -> tuple[float, float]:
 def irmas_extract(manifest: Path, out: Path) -> dict[str, float]:
     """Run the command; return its times in seconds and its peak memory in MB."""
     command = [sys.executable, "-m", "irmas_dist", "extract", str(manifest), str(out), "--json"]
+    command += ["--config", str(CONFIGS / "han2016.yaml")]
     environment = {**os.environ, "IRMAS_LOG_DIR": str(out.parent)}
     began = time.time()
     peak = {"driver": 0, "worker": 0}

@@ -43,7 +43,7 @@ def librosa_loop() -> Callable[[str], object]:
 def ours() -> Callable[[str], object]:
     from irmas_dist.features.logmel import LogMelSettings, log_mel
 
-    settings = LogMelSettings()
+    settings = LogMelSettings(n_fft=1_024, hop_length=512, bands=128)
     return lambda path: log_mel(path, settings)
 
 

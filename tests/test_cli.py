@@ -281,3 +281,7 @@ def test_an_input_that_cannot_be_used(
     (tmp_path / "empty").mkdir()
     (tmp_path / "text.parquet").write_text("words")
     assert irmas(*arguments.split()).refusal().startswith(told)
+
+
+def test_what_applies_without_a_recipe_is_the_irmas_recipe() -> None:
+    assert load_recipe(ROOT / "configs" / "irmas.yaml") == load_recipe()

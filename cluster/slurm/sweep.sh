@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Features, a sweep, the final training and its scores as four jobs, each after the one before:
 #
-#   cluster/slurm/sweep.sh /shared/irmas.parquet /shared/sweeps/first configs/han2016.yaml
+#   cluster/slurm/sweep.sh /shared/irmas.parquet /shared/sweeps/first configs/irmas.yaml
 #
 # SBATCH_OPTIONS go with all of them: SBATCH_OPTIONS="--nodes=4 --gpus-per-node=1 --time=8:00:00".
 set -euo pipefail

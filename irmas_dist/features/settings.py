@@ -18,15 +18,15 @@ class LogMelSettings(Settings):
     peak_normalise: bool = True
     """Whether a clip is divided by its largest absolute sample after resampling. Without it,
     samples keep their level, also those that resampling or a float file takes beyond 1."""
-    n_fft: int = Field(1_024, ge=16, le=65_536)
+    n_fft: int = Field(2_048, ge=16, le=65_536)
     """Length of a frame and of its FFT, in samples."""
-    hop_length: int = Field(512, ge=1)
+    hop_length: int = Field(1_024, ge=1)
     """Samples from one frame to the next."""
     window: Literal["hann", "hamming", "blackman", "bartlett"] = "hann"
     """Periodic window that every frame is multiplied with."""
     power: float = Field(2.0, gt=0.0, le=4.0)
     """Exponent of the magnitude that the bands add up: 1 for magnitude, 2 for power."""
-    bands: int = Field(128, ge=8, le=1_024)
+    bands: int = Field(64, ge=8, le=1_024)
     """Number of mel bands."""
     fmin: float = Field(0.0, ge=0.0)
     """Lower edge of the lowest band, in Hz."""

@@ -24,9 +24,9 @@ Sides = Annotated[tuple[Side, Side], BeforeValidator(_both_sides)]
 class DropoutSettings(Settings):
     """Share of activations that are dropped in training, by place."""
 
-    blocks: float = Field(0.25, ge=0.0, lt=1.0)
+    blocks: float = Field(0.1, ge=0.0, lt=1.0)
     """Of single activations, after the pooling of each block."""
-    dense: float = Field(0.5, ge=0.0, lt=1.0)
+    dense: float = Field(0.2, ge=0.0, lt=1.0)
     """Before the output layer."""
     maps: float = Field(0.0, ge=0.0, lt=1.0)
     """Of whole maps, after the pooling of each block (Tompson et al. 2015, SpatialDropout)."""
@@ -39,11 +39,11 @@ class ModelSettings(Settings):
 
     blocks: int = Field(4, ge=1, le=8)
     """Blocks of convolutions, each with its pooling."""
-    width: int = Field(32, ge=1, le=1_024)
+    width: int = Field(24, ge=1, le=1_024)
     """Channels of the first block; each further block has twice as many."""
     channels: tuple[Annotated[int, Field(ge=1, le=4_096)], ...] | None = None
     """Channels of every block, in place of `width`."""
-    convolutions: int = Field(2, ge=1, le=4)
+    convolutions: int = Field(1, ge=1, le=4)
     """Convolutions in a block."""
     kernel: Sides = (3, 3)
     """Sides of the convolution kernels over [frequency, time], or one number for both."""
@@ -53,19 +53,19 @@ class ModelSettings(Settings):
     """Whether a block's input is added to its output (He et al. 2016)."""
     squeeze_excite: bool = False
     """Whether each block weighs its channels by what is in all of them (Hu et al. 2018)."""
-    normalisation: Literal["none", "batch", "group", "instance"] = "none"
+    normalisation: Literal["none", "batch", "group", "instance"] = "batch"
     """Normalisation after each convolution; group has 8 groups (Wu and He 2018), or as many as
     divide the channels."""
-    activation: Literal["relu", "leaky_relu", "elu", "gelu", "silu"] = "leaky_relu"
+    activation: Literal["relu", "leaky_relu", "elu", "gelu", "silu"] = "relu"
     """Non-linearity; the leaky one has slope 0.33, as in Han et al."""
-    pool: Sides = (3, 3)
+    pool: Sides = (2, 2)
     """Sides of the pooling after each block over [frequency, time], or one number for both."""
     pooling: Literal["max", "average"] = "max"
     """What the pooling after each block takes of a region."""
-    head: Literal["flatten", "max", "average", "attention"] = "max"
+    head: Literal["flatten", "max", "average", "attention"] = "average"
     """How the last maps become one vector: flattened; the largest or the mean value of each; or
     their mean over frequency, weighted over time by attention (Kong et al. 2019)."""
-    dense: int = Field(1_024, ge=0, le=8_192)
+    dense: int = Field(128, ge=0, le=8_192)
     """Units of the dense layer before the output; 0 leaves it out."""
     dropout: DropoutSettings = DropoutSettings()
 

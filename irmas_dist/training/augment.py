@@ -41,13 +41,13 @@ class AugmentSettings(Settings):
     mix: MixSettings = MixSettings()
     gain_db: float = Field(6.0, ge=0.0, le=60.0)
     """Every example is turned up or down by a random level of up to this much."""
-    equalise_db: float = Field(0.0, ge=0.0, le=30.0)
+    equalise_db: float = Field(6.0, ge=0.0, le=30.0)
     """Standard deviation of the smooth random curve over the bands by which every clip is
     filtered before it is mixed."""
     equalise_order: int = Field(6, ge=1, le=32)
     """Cosines that such a curve is made of: the first tilts it, the last has half as many
     periods over all bands."""
-    pitch_semitones: float = Field(0.0, ge=0.0, le=12.0)
+    pitch_semitones: float = Field(1.0, ge=0.0, le=12.0)
     """Every clip is moved up or down in pitch, formants and all, by up to this much."""
     tempo: float = Field(0.0, ge=0.0, le=0.5)
     """Every clip is made faster or slower by up to this share; 0.1 is 10 %."""

@@ -21,9 +21,9 @@ Precision = Literal["auto", "float32", "bfloat16"]
 class WindowSettings(Settings):
     """The windows that the network sees, and how a clip's score comes from theirs."""
 
-    seconds: float = Field(1.0, gt=0.0)
+    seconds: float = Field(1.5, gt=0.0)
     """Length of a window."""
-    hop_seconds: float = Field(0.5, gt=0.0)
+    hop_seconds: float = Field(0.75, gt=0.0)
     """From one window to the next when a whole clip is scored."""
     aggregation: AggregationRule = "mean"
     """How the scores of a clip's windows become the clip's."""
@@ -60,7 +60,7 @@ class LossSettings(Settings):
 class TrainingSettings(Settings):
     """Settings of the optimisation."""
 
-    epochs: int = Field(30, ge=1)
+    epochs: int = Field(60, ge=1)
     """Most passes over the training clips."""
     batch_size: int = Field(64, ge=1)
     """Examples in a step, over all workers together."""
@@ -71,7 +71,7 @@ class TrainingSettings(Settings):
     loss: LossSettings = LossSettings()
     optimizer: Literal["adam", "adamw"] = "adam"
     """Adam (Kingma and Ba 2015), or with decoupled weight decay (Loshchilov and Hutter 2019)."""
-    lr: float = Field(1e-3, gt=0.0)
+    lr: float = Field(3e-3, gt=0.0)
     """Learning rate, or the highest one of a schedule."""
     weight_decay: float = Field(0.0, ge=0.0)
     """Weight decay, from which biases and normalisation are spared."""

@@ -125,7 +125,10 @@ def test_all_settings_build_and_learn_or_are_refused_in_one_line(
 @pytest.mark.parametrize(
     ("values", "told"),
     [
-        ({"blocks": 5, "head": "flatten"}, r"model\.blocks=5 with model\.pool=3 leaves nothing"),
+        (
+            {"blocks": 5, "pool": 3, "head": "flatten"},
+            r"model\.blocks=5 with model\.pool=3 leaves nothing",
+        ),
         (
             {"blocks": 2, "kernel": [9, 5], "padding": 0, "pool": [8, 2]},
             r"model\.kernel=\[9, 5\] and model\.padding=0, model\.pool=\[8, 2\] leaves nothing in "

@@ -42,7 +42,7 @@ def synthetic_clips(count: int, seed: int) -> Clips:
 def task() -> Task:
     """Three instruments that are easy to tell apart."""
     training = synthetic_clips(48, seed=0)
-    features = LogMelSettings(bands=BANDS)
+    features = LogMelSettings(n_fft=1_024, hop_length=512, bands=BANDS)
     flat = training.frames.astype(float)
     return Task(
         training=training,
@@ -67,8 +67,15 @@ def settings() -> LearnerSettings:
     return Recipe.model_validate(
         {
             "window": {"seconds": 0.8, "hop_seconds": 0.4},
-            "model": {"blocks": 2, "width": 8, "convolutions": 1, "pool": 2, "dense": 16},
-            "augment": {"frequency_mask": 2, "time_mask": 4},
+            "model": {
+                "blocks": 2,
+                "width": 8,
+                "normalisation": "none",
+                "head": "max",
+                "dense": 16,
+                "dropout": {"blocks": 0.25, "dense": 0.5},
+            },
+            "augment": {"equalise_db": 0.0, "frequency_mask": 2, "time_mask": 4},
             "training": {"epochs": 4, "batch_size": 8, "lr": 5e-3},
         }
     )

@@ -152,7 +152,7 @@ def test_masks_hide_what_they_say_and_nothing_else(widest: int, seed: int) -> No
 
 
 def test_changes_turned_off_leave_the_window_as_it_is() -> None:
-    off = AugmentSettings(mix=ALONE, gain_db=0)
+    off = AugmentSettings(mix=ALONE, gain_db=0, equalise_db=0, pitch_semitones=0)
     drawn = plan(off)
     mel, _ = MIXER(RESIDENT, drawn, 20)
     for example in range(len(drawn)):
@@ -161,7 +161,8 @@ def test_changes_turned_off_leave_the_window_as_it_is() -> None:
 
 
 def test_equalisation_is_one_smooth_curve_over_all_frames_as_strong_as_asked() -> None:
-    drawn = plan(AugmentSettings(mix=ALONE, gain_db=0, equalise_db=6, equalise_order=3), frames=8)
+    colour = {"equalise_db": 6, "equalise_order": 3, "pitch_semitones": 0}
+    drawn = plan(AugmentSettings(mix=ALONE, gain_db=0, **colour), frames=8)
     curves = []
     for example in range(len(drawn)):
         mel, _ = MIXER(RESIDENT, drawn.part(example, example + 1), 8)

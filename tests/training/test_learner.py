@@ -30,7 +30,11 @@ def changed(settings: LearnerSettings, room: str, **values: object) -> LearnerSe
 def test_overfits_one_batch(task: Task, settings: LearnerSettings) -> None:
     few = replace(task, training=task.training.select(list(range(6))))
     plain = settings.model_copy(
-        update={"augment": AugmentSettings(mix=MixSettings(counts=(1,)), gain_db=0.0)}
+        update={
+            "augment": AugmentSettings(
+                mix=MixSettings(counts=(1,)), gain_db=0.0, equalise_db=0.0, pitch_semitones=0.0
+            )
+        }
     )
     plain = changed(plain, "training", epochs=60, schedule="constant", warmup_epochs=0.0)
     learner = Learner(few, without_dropout(plain))
