@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from collections import Counter
 from typing import Any
 
 import pyarrow as pa
@@ -57,10 +58,9 @@ def read_manifest(location: str | os.PathLike[str]) -> pa.Table:
             "make one with 'irmas index'"
         )
     table = table.select(SCHEMA.names).cast(SCHEMA)
-    ids = table.column("clip_id").to_pylist()
-    if len(set(ids)) != len(ids):
-        twice = next(clip for clip in ids if ids.count(clip) > 1)
-        raise IrmasError(f"{location} names the clip {twice!r} more than once")
+    [(clip, times)] = Counter(table.column("clip_id").to_pylist()).most_common(1) or [("", 0)]
+    if times > 1:
+        raise IrmasError(f"{location} names the clip {clip!r} more than once")
     return table
 
 

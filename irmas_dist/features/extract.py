@@ -282,6 +282,8 @@ def _cut(
     before = np.cumsum(durations) - durations
     piece = (before * count / total).astype(np.int64) if total else np.arange(len(durations))
     bounds = np.flatnonzero(np.diff(piece, prepend=-1, append=-2))
+    # In one chunk, for taking from several puts them together each time.
+    pending = pending.combine_chunks()
     # Copies: of a slice, the whole table would be sent.
     return [pending.take(pa.array(np.arange(low, high))) for low, high in pairwise(bounds)]
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from irmas_dist.features.store import REJECTS_SCHEMA, Shard
+from irmas_dist.features.store import REJECTS_SCHEMA, SHARD_SCHEMA, Shard
 from irmas_dist.instruments import Vocabulary
 
 MANIFEST = "manifest"
@@ -58,15 +58,18 @@ def make_plan(
     problems = pc.coalesce(manifest.column("problem").combine_chunks(), unknown)
     usable = pc.is_null(problems).to_numpy(zero_copy_only=False)
     labels = encode_labels(manifest, vocabulary)
-    stored = np.zeros(manifest.num_rows, bool)
+    # All shards at once: to look clips up, the manifest has to be gone through each time.
+    clips = pa.concat_tables([SHARD_SCHEMA.empty_table(), *(shard.clips for shard in shards)])
+    kept, same = _compare(clips, manifest, labels, usable)
+    sizes = [shard.clips.num_rows for shard in shards]
     rewrites = []
-    for shard in shards:
-        kept, same = _compare(shard.clips, manifest, labels, usable & ~stored)
-        stored[kept[kept >= 0]] = True
-        if not same:
-            rewrites.append((shard, _kept_clips(kept, manifest, labels)))
+    for shard, end, size in zip(shards, np.cumsum(sizes, dtype=np.int64), sizes, strict=True):
+        inside = slice(end - size, end)
+        if not same[inside].all():
+            rewrites.append((shard, _kept_clips(kept[inside], manifest, labels)))
 
-    pending = usable & ~stored
+    pending = usable.copy()
+    pending[kept[kept >= 0]] = False
     # What the manifest and the labels say is found out anew, for nothing of it is costly.
     known = rejects.filter(pc.equal(rejects.column("found_in"), AUDIO))
     at = _same_audio(known, manifest, pending)
@@ -132,31 +135,36 @@ def _compare(
     manifest: pa.Table,
     labels: npt.NDArray[np.uint8],
     wanted: npt.NDArray[np.bool_],
-) -> tuple[npt.NDArray[np.int64], bool]:
-    """Compare the clips of one shard with the manifest.
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    """Compare the clips of all shards, one shard after the other, with the manifest.
 
     Returns:
-        Where each is in the manifest, -1 for those that do not stay, and whether all stay as
-        they are.
+        Where each is in the manifest, -1 for those that do not stay, and which stay as they
+        are; both of shape (clips,).
     """
     at = _same_audio(clips, manifest, wanted)
-    # Of a clip that is in it twice, the first stays.
+    # Of a clip that is there twice, the first stays.
     twin = np.ones(len(at), bool)
     twin[np.unique(at, return_index=True)[1]] = False
     at[twin] = -1
-    if (at < 0).any():
-        return at, False
-    theirs = manifest.take(pa.array(at))
-    stored = np.array(clips.column("labels").to_pylist(), np.uint8)
-    same = all(clips.column(name).equals(theirs.column(name)) for name in ("part", "group"))
-    return at, same and np.array_equal(stored, labels[at])
+    same = at >= 0
+    rows = at[same]
+    theirs = manifest.select(["part", "group"]).take(pa.array(rows))
+    mine = clips.filter(pa.array(same))
+    stored = mine.column("labels").combine_chunks().flatten().to_numpy()
+    as_it_was = (stored.reshape(labels[rows].shape) == labels[rows]).all(axis=1)
+    for name in theirs.column_names:
+        equal = pc.equal(mine.column(name), theirs.column(name)).fill_null(False)
+        as_it_was &= equal.to_numpy()
+    same[same] = as_it_was
+    return at, same
 
 
 def _kept_clips(
     at: npt.NDArray[np.int64], manifest: pa.Table, labels: npt.NDArray[np.uint8]
 ) -> pa.Table:
     rows = np.flatnonzero(at >= 0)
-    theirs = manifest.take(pa.array(at[rows]))
+    theirs = manifest.select(["part", "group"]).take(pa.array(at[rows]))
     return pa.table(
         {
             "row": rows,

@@ -194,6 +194,18 @@ def test_two_files_of_one_name_are_told_apart(root: Path) -> None:
     }
 
 
+def test_a_manifest_that_names_a_clip_twice_is_refused_by_its_name(
+    tree: Path, tmp_path: Path
+) -> None:
+    rows = index_tree(tree)
+    write_manifest(tmp_path / "m.parquet", [*rows, rows[-1]])
+    with pytest.raises(IrmasError, match="more than once") as refused:
+        read_manifest(tmp_path / "m.parquet")
+    assert repr(rows[-1]["clip_id"]) in str(refused.value)
+    write_manifest(tmp_path / "m.parquet", [])
+    assert read_manifest(tmp_path / "m.parquet").num_rows == 0
+
+
 def test_twins_by_unicode_form_are_told_apart_with_their_own_labels(root: Path) -> None:
     excerpt(root / f"{NFC}.wav", "pia\n", 1)
     excerpt(root / f"{NFD}.wav", "voi\n", 2)

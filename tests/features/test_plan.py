@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from irmas_dist.corpus.manifest import SCHEMA
+from irmas_dist.features.extract import _cut
 from irmas_dist.features.plan import AUDIO, LABELS, MANIFEST, make_plan
 from irmas_dist.features.store import REJECTS_SCHEMA, SHARD_SCHEMA, Shard
 from irmas_dist.instruments import Vocabulary
@@ -124,6 +125,16 @@ def test_new_labels_are_written_without_computing() -> None:
     assert kept.column("labels").to_pylist() == [[0, 1, 0], [1, 0, 0]]
 
 
+def test_only_the_shard_that_something_has_changed_in_is_written_anew() -> None:
+    manifest = [row("1"), row("2"), row("3"), row("4", group="h"), row("5")]
+    made = plan(manifest, [[row("1"), row("2")], [row("3"), row("4")], [row("5")]])
+    ((shard, kept),) = made.rewrites
+    assert shard.name == "part-1.parquet"
+    assert kept.select(["row", "group"]).to_pylist() == [
+        {"row": 0, "group": "g"}, {"row": 1, "group": "h"},
+    ]  # fmt: skip
+
+
 def test_a_changed_file_is_computed_again_and_its_old_row_goes() -> None:
     made = plan([row("1", md5="1"), row("2")], [[row("1"), row("2")]])
     assert made.pending.column("clip_id").to_pylist() == ["1"]
@@ -161,3 +172,16 @@ def test_rejects_say_what_the_problem_was_found_in() -> None:
         ("empty file", MANIFEST),
         ("labels: unknown instrument 'x'", LABELS),
     ]
+
+
+def test_pieces_have_every_pending_clip_once_and_hold_no_more_than_their_own() -> None:
+    rows = [row(f"{number}", duration_s=3.0) for number in range(2_000)]
+    # What is pending has come through a filter and is in several chunks.
+    manifest = pa.concat_tables(
+        pa.Table.from_pylist(rows[low : low + 500], SCHEMA) for low in range(0, 2_000, 500)
+    )
+    pieces = _cut(manifest, np.full(2_000, 3.0), shard_seconds=60.0, cores=1)
+    assert [piece.num_rows for piece in pieces] == [20] * 100
+    assert pa.concat_tables(pieces).equals(manifest)
+    # A piece travels alone: a slice would bring the buffers of the whole table along.
+    assert all(piece.get_total_buffer_size() < manifest.nbytes / 50 for piece in pieces)
