@@ -32,6 +32,7 @@ class View:
     def __init__(self, total: int, done: int, epochs: int) -> None:
         self._total, self._done, self._epochs = total, done, epochs
         self._trials: dict[int, dict[str, Any]] = {}
+        self._best: tuple[float, int] | None = None
         self._began, self._before = time.monotonic(), done
         self.lines = True
 
@@ -42,6 +43,7 @@ class View:
     def epoch(self, number: int, value: float) -> None:
         """A trial has done an epoch."""
         self._trials[number]["curve"].append(value)
+        self._best = max(self._best or (value, number), (value, number))
 
     def end(self, number: int, state: str, reason: str | None = None) -> None:
         """A trial has ended."""
@@ -52,7 +54,7 @@ class View:
             say(self._line(number, trial))
 
     def _line(self, number: int, trial: Mapping[str, Any]) -> str:
-        curve, best = trial["curve"], self._best()
+        curve, best = trial["curve"], self._best
         what = f"macro F1 {max(curve):.3f}" if curve else "no result"
         if trial["reason"]:
             what = escape(trial["reason"])
@@ -61,10 +63,6 @@ class View:
             f"trial {number} {trial['state']} after {_epochs(len(curve))}: {what}{leader}; "
             f"{self._done} of {self._total}{self._left()}"
         )
-
-    def _best(self) -> tuple[float, int] | None:
-        curves = {number: trial["curve"] for number, trial in self._trials.items()}
-        return max(((max(c), n) for n, c in curves.items() if c), default=None)
 
     def _left(self) -> str:
         here = self._done - self._before
