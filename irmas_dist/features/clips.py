@@ -1,7 +1,7 @@
 """Clips of a feature store in memory: their frames in one array, and what is known of each."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -106,10 +106,20 @@ def clips_of(tables: list[pa.Table], settings: LogMelSettings) -> Clips:
     frames = np.empty((int(lengths.sum()), settings.bands), settings.dtype)
     for start, length, mel in zip(starts, lengths, table.column("logmel"), strict=True):
         frames[start : start + length] = spectrogram(mel, length, settings.dtype).T
+    return replace(without_frames(table, settings), frames=frames, starts=starts)
+
+
+def without_frames(table: pa.Table, settings: LogMelSettings) -> Clips:
+    """Return what is known of clips, as if all of them lay at the start of an empty array.
+
+    Args:
+        table: Rows with all columns of a shard but the spectrograms.
+        settings: Those of the store.
+    """
     return Clips(
-        frames=frames,
-        starts=starts,
-        lengths=lengths,
+        frames=np.empty((0, settings.bands), settings.dtype),
+        starts=np.zeros(table.num_rows, np.int64),
+        lengths=table.column("frames").to_numpy().astype(np.int64),
         labels=np.array(table.column("labels").to_pylist(), np.uint8),
         clip_ids=table.column("clip_id").to_pylist(),
         parts=table.column("part").to_pylist(),

@@ -62,3 +62,9 @@ class AugmentSettings(Settings):
     """Longest run of frames that is blanked out in an example (ibid.)."""
     time_masks: int = Field(1, ge=1, le=8)
     """How many such runs."""
+
+
+def mixing_alone(mix: MixSettings) -> AugmentSettings:
+    """Return the settings that mix clips and change nothing else."""
+    off = {"gain_db": 0.0, "equalise_db": 0.0, "pitch_semitones": 0.0}
+    return AugmentSettings(mix=mix, **off)

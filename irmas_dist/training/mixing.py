@@ -10,7 +10,7 @@ from torch import Tensor
 from irmas_dist.features.clips import Clips
 from irmas_dist.features.logmel import LogMelSettings
 from irmas_dist.features.mel import band_centres
-from irmas_dist.training.augment import AugmentSettings, MixSettings
+from irmas_dist.training.augment import MixSettings, mixing_alone
 from irmas_dist.training.dataset import Resident
 from irmas_dist.training.plan import Mixtures, plan_mixtures
 
@@ -134,12 +134,7 @@ def mixture_clips(
     Returns:
         Clips of their own array of frames, each as long as its first source.
     """
-    rng = np.random.default_rng(seed)
-    lead = np.resize(rng.permutation(len(clips)), examples)
-    levels_only = AugmentSettings(mix=settings, gain_db=0.0)
-    # A window of the longest clip's length makes every source begin where its clip begins.
-    longest = int(clips.lengths.max())
-    plan = plan_mixtures(clips, lead, features.bands, longest, levels_only, rng)
+    lead, plan = _plan_validation(clips, examples, settings, features, seed)
     resident = Resident(clips, torch.device("cpu"))
     mixer = Mixer(features, torch.zeros(features.bands), torch.device("cpu"))
     made: list[npt.NDArray[np.float16]] = []
@@ -159,3 +154,25 @@ def mixture_clips(
         parts=["validation"] * examples,
         groups=[clips.groups[index] for index in lead],
     )
+
+
+def mixed_clips(
+    clips: Clips, examples: int, settings: MixSettings, features: LogMelSettings, seed: int
+) -> npt.NDArray[np.int64]:
+    """Return the indices of the clips that `mixture_clips` would use, in order.
+
+    The arguments are the same, but that the clips' frames are not looked at.
+    """
+    _, plan = _plan_validation(clips, examples, settings, features, seed)
+    return np.unique(plan.clips)
+
+
+def _plan_validation(
+    clips: Clips, examples: int, settings: MixSettings, features: LogMelSettings, seed: int
+) -> tuple[npt.NDArray[np.int64], Mixtures]:
+    """The first source of each validation example, and the examples."""
+    rng = np.random.default_rng(seed)
+    lead = np.resize(rng.permutation(len(clips)), examples)
+    # A window of the longest clip's length makes every source begin where its clip begins.
+    longest = int(clips.lengths.max())
+    return lead, plan_mixtures(clips, lead, features.bands, longest, mixing_alone(settings), rng)

@@ -1,6 +1,6 @@
 """What is to be learned and from what: held once per node, shared by all who train there."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -11,10 +11,10 @@ from irmas_dist import storage
 from irmas_dist.corpus.manifest import TRAINING
 from irmas_dist.corpus.split import held_out
 from irmas_dist.errors import IrmasError
-from irmas_dist.features.clips import Clips, clips_of, read_clips, read_rows
+from irmas_dist.features.clips import Clips, clips_of, read_clips, read_rows, without_frames
 from irmas_dist.features.store import SHARD_SCHEMA, StoreInfo, read_info
 from irmas_dist.training.ingest import StreamedClips
-from irmas_dist.training.mixing import mixture_clips
+from irmas_dist.training.mixing import mixed_clips, mixture_clips
 from irmas_dist.training.settings import IngestSettings, ValidationSettings
 
 
@@ -72,19 +72,24 @@ def _split_in_memory(
 def _split_in_store(
     location: str, info: StoreInfo, settings: ValidationSettings, ingest: IngestSettings
 ) -> tuple[Clips | StreamedClips, Clips]:
-    """Split without reading more spectrograms than the held-out ones."""
-    about = pa.concat_tables(
-        read_rows(location, ["clip_id", "part", "group", "labels"], TRAINING)
-    ).sort_by("clip_id")
+    """Split without reading more spectrograms than those that validation mixes."""
+    about = pa.concat_tables(read_rows(location, SHARD_SCHEMA.names, TRAINING)).sort_by("clip_id")
     if not about.num_rows:
         raise IrmasError(f"{location} holds no {TRAINING} clips: its manifest had none of use")
     labels = np.array(about.column("labels").to_pylist(), np.uint8)
     out = _held_out(location, about.column("group").to_pylist(), labels, settings, info)
     ids = about.column("clip_id")
-    aside = [
-        table.filter(pc.is_in(table.column("clip_id"), ids.filter(pa.array(out)).combine_chunks()))
-        for table in read_rows(location, [*SHARD_SCHEMA.names, "logmel"], TRAINING)
-    ]
+    aside = without_frames(about.filter(pa.array(out)), info.settings)
+    mixed = mixed_clips(aside, settings.mixtures, settings.mix, info.settings, settings.seed)
+    wanted = pa.array([aside.clip_ids[index] for index in mixed])
+    read = clips_of(
+        [
+            table.filter(pc.is_in(table.column("clip_id"), wanted))
+            for table in read_rows(location, [*SHARD_SCHEMA.names, "logmel"], TRAINING)
+        ],
+        info.settings,
+    )
+    aside.starts[mixed] = read.starts
     training = StreamedClips(
         location=storage.absolute(location),
         clip_ids=frozenset(ids.filter(pa.array(~out)).to_pylist()),
@@ -92,7 +97,7 @@ def _split_in_store(
         features=info.settings,
         pool_clips=ingest.pool_clips,
     )
-    return training, clips_of(aside, info.settings)
+    return training, replace(aside, frames=read.frames)
 
 
 def _held_out(

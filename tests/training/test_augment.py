@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from irmas_dist.features.logmel import LogMelSettings, log_mel
 from irmas_dist.features.mel import band_centres, mel_filters
-from irmas_dist.training.augment import DECIBEL, AugmentSettings, MixSettings
+from irmas_dist.training.augment import DECIBEL, AugmentSettings, MixSettings, mixing_alone
 from irmas_dist.training.dataset import Resident, covering_windows
-from irmas_dist.training.mixing import Mixer, mixture_clips
+from irmas_dist.training.mixing import Mixer, mixed_clips, mixture_clips
 from irmas_dist.training.plan import Mixtures, plan_epoch
 from tests.training.conftest import BANDS, synthetic_clips
 
@@ -152,8 +152,7 @@ def test_masks_hide_what_they_say_and_nothing_else(widest: int, seed: int) -> No
 
 
 def test_changes_turned_off_leave_the_window_as_it_is() -> None:
-    off = AugmentSettings(mix=ALONE, gain_db=0, equalise_db=0, pitch_semitones=0)
-    drawn = plan(off)
+    drawn = plan(mixing_alone(ALONE))
     mel, _ = MIXER(RESIDENT, drawn, 20)
     for example in range(len(drawn)):
         as_stored = window(drawn.clips[example], drawn.offsets[example])
@@ -248,6 +247,26 @@ def test_validation_mixtures_are_whole_clips_and_the_same_for_the_same_seed() ->
     assert set(first.lengths) <= set(CLIPS.lengths)
     assert 1.2 < first.labels.sum(axis=1).mean() < 2.2
     assert first.frames.shape != other.frames.shape or (first.frames != other.frames).any()
+
+
+def test_a_validation_mixture_of_one_clip_is_that_clip_as_it_is() -> None:
+    made = mixture_clips(CLIPS, 30, ALONE, FEATURES, seed=0)
+    by_group = {group: index for index, group in enumerate(CLIPS.groups)}
+    for start, length, group in zip(made.starts, made.lengths, made.groups, strict=True):
+        mel = made.frames[start : start + length].astype(np.float32)
+        np.testing.assert_allclose(mel, window(by_group[group], 0, int(length)), atol=0.01)
+
+
+@pytest.mark.parametrize("examples", [3, 50])
+def test_only_the_clips_that_are_mixed_need_frames(examples: int) -> None:
+    mixed = mixed_clips(CLIPS, examples, MixSettings(), FEATURES, seed=0)
+    starts = np.zeros_like(CLIPS.starts)
+    starts[mixed] = CLIPS.starts[mixed]
+    few = dataclasses.replace(CLIPS, starts=starts)
+    made = (
+        mixture_clips(clips, examples, MixSettings(), FEATURES, seed=0) for clips in (few, CLIPS)
+    )
+    np.testing.assert_array_equal(*(clips.frames for clips in made))
 
 
 @settings(max_examples=60, deadline=None)

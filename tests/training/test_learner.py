@@ -12,7 +12,7 @@ import torch
 
 from irmas_dist.errors import IrmasError
 from irmas_dist.models.settings import DropoutSettings
-from irmas_dist.training.augment import AugmentSettings, MixSettings
+from irmas_dist.training.augment import MixSettings, mixing_alone
 from irmas_dist.training.dataset import Resident
 from irmas_dist.training.learner import SELECTED_BY, Learner
 from irmas_dist.training.plan import Mixtures
@@ -29,13 +29,7 @@ def changed(settings: LearnerSettings, room: str, **values: object) -> LearnerSe
 
 def test_overfits_one_batch(task: Task, settings: LearnerSettings) -> None:
     few = replace(task, training=task.training.select(list(range(6))))
-    plain = settings.model_copy(
-        update={
-            "augment": AugmentSettings(
-                mix=MixSettings(counts=(1,)), gain_db=0.0, equalise_db=0.0, pitch_semitones=0.0
-            )
-        }
-    )
+    plain = settings.model_copy(update={"augment": mixing_alone(MixSettings(counts=(1,)))})
     plain = changed(plain, "training", epochs=60, schedule="constant", warmup_epochs=0.0)
     learner = Learner(few, without_dropout(plain))
     losses = [learner.train_epoch()["train_loss"] for _ in range(60)]
