@@ -37,6 +37,7 @@ TRIALS = {"ours": 14, "plain-1": 5, "plain": 5, "function": 8, "trainer": 3}
 """Trials of each contestant in each round."""
 
 ROUNDS = 2
+FEATURES = {"n_fft": 1_024, "hop_length": 512, "bands": 64}
 
 
 def values(number: int) -> dict[str, Any]:
@@ -54,7 +55,7 @@ def make_task(clips: int) -> Any:
     from irmas_dist.training.mixing import mixture_clips
     from irmas_dist.training.task import Task
 
-    recipe = Recipe.model_validate({"features": {"bands": 64}})
+    recipe = Recipe.model_validate({"features": FEATURES})
     vocabulary = recipe.corpus.vocabulary
     rng = np.random.default_rng(0)
 
@@ -88,7 +89,7 @@ def make_recipe(folder: str, width: int) -> Any:
     from irmas_dist.config import Recipe
 
     return Recipe.model_validate({
-        "features": {"bands": 64},
+        "features": FEATURES,
         "window": {"seconds": 1.5, "hop_seconds": 0.75},
         "model": {"blocks": 3, "width": width, "convolutions": 1, "pool": 2, "dense": 64,
                   "normalisation": "batch", "head": "average"},
