@@ -52,6 +52,14 @@ def train(
     config: Config = None,
     overrides: Overrides = None,
     workers: Annotated[int, typer.Option(min=1, help="Data-parallel workers.")] = 1,
+    min_workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Begin and go on with as few workers as this, and grow back as nodes join; "
+            "none waits for all.",
+        ),
+    ] = None,
     cpus: Annotated[float, typer.Option(help="CPUs of each worker.")] = 1.0,
     gpu: Annotated[
         bool | None, typer.Option("--gpu/--no-gpu", help="Default: when the cluster has enough.")
@@ -69,6 +77,8 @@ def train(
     """Train a model, data-parallel with Ray Train; run it again to go on where it was cut short."""
     from irmas_dist import output
 
+    if min_workers and min_workers > workers:
+        raise typer.BadParameter(f"--min-workers {min_workers} is more than --workers {workers}")
     recipe = read_recipe(config, overrides)
     if dry_run:
         return output.recipe(recipe, json)
@@ -80,8 +90,15 @@ def train(
     read_info(features)  # What is no feature store is refused before Ray takes its time to start.
     with ray_running(address):
         require_shared(out)
-        on_gpu = gpus() >= workers if gpu is None else gpu
-        spread = WorkerSettings(count=workers, cpus=cpus, gpu=on_gpu, retries=retries, wait_s=wait)
+        on_gpu = gpus() >= (min_workers or workers) if gpu is None else gpu
+        spread = WorkerSettings(
+            count=workers,
+            least=min_workers,
+            cpus=cpus,
+            gpu=on_gpu,
+            retries=retries,
+            wait_s=wait,
+        )
         description = stages.train(recipe, features, out, spread)
     return output.trained(description, out, json)
 

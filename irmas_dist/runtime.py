@@ -47,6 +47,8 @@ def ray_running(address: str | None = None, dashboard: bool = False) -> Iterator
         options["runtime_env"] = {"env_vars": {"RAY_ADDRESS": target}}
     # Reports of an epoch would otherwise be looked at every two seconds only.
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
+    # What Ray Train believes of the nodes may be 20 s old; it thinks again after this long.
+    os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "20")
     try:
         ray.init(address=target, **options)
     except (ConnectionError, RuntimeError, ValueError) as error:

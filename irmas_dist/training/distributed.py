@@ -41,6 +41,10 @@ from irmas_dist.training.task import Task
 RUN_NAME = "progress"
 """Where checkpoints are kept, inside the model directory until the model is done."""
 
+RESIZE_EVERY_S = 30.0
+"""How often an elastic training looks for nodes that have joined. Each change of the number of
+workers costs the epoch it falls into, so that nodes which join together should count once."""
+
 LISTEN_EVERY_S = 0.2
 """How soon the driver hears what a worker tells."""
 
@@ -76,7 +80,7 @@ def train_distributed(
             "settings": settings,
             "recipe": recipe,
             "progress": progress,
-            "threads": max(int(workers.cpus), 1),
+            "workers": workers,
             "queue": ear.queue,
         }
         weights, description, validation = _fit(config, workers, ear)
@@ -96,7 +100,10 @@ def _fit(
             _train_worker,
             train_loop_config=config | {"attempt": attempt},
             scaling_config=ScalingConfig(
-                num_workers=workers.count,
+                num_workers=workers.count
+                if workers.least is None
+                else (workers.least, workers.count),
+                elastic_resize_monitor_interval_s=RESIZE_EVERY_S,
                 use_gpu=workers.gpu,
                 resources_per_worker=workers.resources,
             ),
@@ -140,7 +147,8 @@ def _train_worker(config: dict[str, Any]) -> tuple[bytes, ModelDescription, Scor
 
 
 def _run(config: dict[str, Any], rank: int, workers: int) -> tuple[bytes, ModelDescription, Scores]:
-    torch.set_num_threads(config["threads"])
+    planned: WorkerSettings = config["workers"]
+    torch.set_num_threads(max(int(planned.cpus), 1))
     tell, progress = config["queue"].put, config["progress"]
     learner = Learner(
         ray.get(config["task"]),
@@ -158,8 +166,10 @@ def _run(config: dict[str, Any], rank: int, workers: int) -> tuple[bytes, ModelD
     found = newest_progress(progress, lambda line: tell(("note", line))) if rank == 0 else None
     if last := broadcast_from_rank_zero(found):
         load_progress(last, learner)
-        if rank == 0:
-            tell(("note", f"going on after epoch {learner.epoch}"))
+    if rank == 0 and (last or planned.least):
+        begun = f"going on after epoch {learner.epoch}" if last else "beginning"
+        spread = f" on {workers} of {planned.count} workers" if planned.least else ""
+        tell(("note", begun + spread))
     while not learner.finished:
         metrics = learner.run_epoch()
         if rank > 0:

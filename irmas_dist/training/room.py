@@ -12,18 +12,18 @@ PATIENCE_S = 2.0
 
 
 def wait_for_room(workers: WorkerSettings) -> None:
-    """Return once the cluster has room for all workers at the same time.
+    """Return once the cluster has room, at the same time, for all workers that are needed.
 
     The room is asked for, not only looked for, so that an autoscaler hears of it.
 
     Raises:
         IrmasError: There is none after ``wait_s``.
     """
-    room = placement_group([workers.resources] * workers.count)
+    room = placement_group([workers.resources] * workers.needed)
     try:
         if room.wait(min(PATIENCE_S, workers.wait_s)):
             return
-        wanted = f"{workers.count} workers need {_listed(workers.resources, workers.count)}"
+        wanted = f"{workers.needed} workers need {_listed(workers.resources, workers.needed)}"
         say(f"waiting up to {workers.wait_s:g} s for room: {wanted}; {_situation()}")
         if not room.wait(max(workers.wait_s - PATIENCE_S, 0)):
             raise IrmasError(

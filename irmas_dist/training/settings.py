@@ -137,6 +137,9 @@ class WorkerSettings(Settings):
 
     count: int = Field(1, ge=1)
     """Data-parallel workers."""
+    least: int | None = Field(None, ge=1)
+    """With how many workers training starts and goes on while the nodes have no room for all;
+    it grows back when nodes join. None waits for all."""
     cpus: float = Field(1.0, gt=0.0)
     """CPUs of each worker; as many threads compute in it."""
     gpu: bool = False
@@ -147,6 +150,11 @@ class WorkerSettings(Settings):
     """How long to wait for room in the cluster. One that grows by itself may need minutes."""
     kept: int = Field(2, ge=1)
     """Checkpoints that are kept while training: the best ones, and the last in any case."""
+
+    @property
+    def needed(self) -> int:
+        """Workers without which training does not start."""
+        return self.count if self.least is None else self.least
 
     @property
     def resources(self) -> dict[str, float]:
