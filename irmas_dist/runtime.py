@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import RayError
+from ray.exceptions import AuthenticationError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from irmas_dist import storage
@@ -51,9 +51,15 @@ def ray_running(address: str | None = None, dashboard: bool = False) -> Iterator
     os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "20")
     try:
         ray.init(address=target, **options)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (ConnectionError, RayError, RuntimeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise IrmasError(f"cannot use Ray at {target}: {reason}") from error
+        # Ray tells a wrong token from other reasons only in its log.
+        advice = (
+            "; if it wants a token, set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN to the one it was "
+            "started with"
+        )
+        known = isinstance(error, ConnectionError | AuthenticationError)
+        raise IrmasError(f"cannot use Ray at {target}: {reason}{advice * known}") from error
     try:
         yield
     finally:
