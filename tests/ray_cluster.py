@@ -100,9 +100,9 @@ def _free_ports(count: int) -> list[int]:
 
 
 def wait_for_nodes(cluster: RunningCluster, count: int) -> None:
-    """Wait until a cluster has as many nodes."""
+    """Wait until as many nodes of a cluster are alive."""
     deadline = time.monotonic() + START_TIMEOUT_S
-    while _nodes(cluster.dashboard_url, cluster.environment["RAY_AUTH_TOKEN"]) < count:
+    while len(alive(cluster.dashboard_url, cluster.environment["RAY_AUTH_TOKEN"])) < count:
         if time.monotonic() > deadline:
             raise RuntimeError(f"the cluster did not come to {count} nodes")
         time.sleep(0.2)
@@ -111,21 +111,24 @@ def wait_for_nodes(cluster: RunningCluster, count: int) -> None:
 def _wait_until_up(head: subprocess.Popen[bytes], url: str, token: str, log: Path) -> None:
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline and head.poll() is None:
-        if _nodes(url, token):
+        if alive(url, token):
             return
         time.sleep(0.2)
     raise RuntimeError(f"the cluster did not start:\n{log.read_text()[-4000:]}")
 
 
-def _nodes(url: str, token: str) -> int:
+def alive(url: str, token: str) -> list[str]:
+    """Return the addresses of the nodes that a cluster believes to be alive; none if it is not."""
     request = urllib.request.Request(
         f"{url}/nodes?view=summary", headers={"Authorization": f"Bearer {token}"}
     )
     try:
         with urllib.request.urlopen(request, timeout=5) as answer:
-            return len(json.load(answer)["data"]["summary"])
+            nodes = json.load(answer)["data"]["summary"]
     except (OSError, ValueError):
-        return 0
+        return []
+    raylets = [node["raylet"] for node in nodes]
+    return [one["nodeManagerAddress"] for one in raylets if one.get("state") == "ALIVE"]
 
 
 def end_family(head: subprocess.Popen[bytes]) -> None:

@@ -1,0 +1,125 @@
+"""Training on several nodes, some of which are lost: the curve is the same."""
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from irmas_dist.training.progress import FILE_NAME
+from tests.cluster.conftest import EPOCHS, LONG, options
+from tests.cluster.nodes import CPUS, Cluster, Job
+
+pytestmark = [pytest.mark.drill, pytest.mark.timeout(600)]
+
+THREE = ("--workers", 3, "--cpus", CPUS, "--wait", 120)
+"""A worker on each of three nodes; when one is lost, another one has to come."""
+
+IN_FLIGHT = "the epoch in flight"
+Curve = list[dict[str, float]]
+
+
+def train(cluster: Cluster, store: Path, out: Path, *more: object, epochs: int = EPOCHS) -> Job:
+    given = options(f"training.epochs={epochs}")
+    return cluster.submit(out.parent.name, "train", store, out, *given, *(more or THREE))
+
+
+def epochs_in(out: Path) -> int:
+    """Epochs that are saved of a training that is not done."""
+    return max((int(p.parent.name[6:]) for p in out.glob(f"progress/*/*/{FILE_NAME}")), default=0)
+
+
+def assert_same_curve(out: Path, undisturbed: Curve, epochs: int = EPOCHS) -> None:
+    history = json.loads((out / "model.json").read_text())["history"]
+    assert [int(epoch["epoch"]) for epoch in history] == list(range(1, epochs + 1))
+    for ours, theirs in zip(history, undisturbed, strict=False):
+        for name in ("train_loss", "val_loss", "val_map"):
+            assert ours[name] == pytest.approx(theirs[name], rel=0.02), (ours["epoch"], name)
+
+
+def test_three_workers_train_on_three_nodes(
+    cluster: Cluster, store: Path, undisturbed: Curve, tmp_path: Path, measured: Callable
+) -> None:
+    """Nothing is lost."""
+    out = tmp_path / "model"
+    nodes = cluster.have(3)
+    job = train(cluster, store, out)
+    job.until(lambda: epochs_in(out) >= 1)
+    assert all(node.runs("TrainWorker") for node in nodes)
+    measured("", job.succeeds())
+    assert_same_curve(out, undisturbed)
+
+
+def test_a_node_is_killed_during_training(
+    cluster: Cluster, store: Path, undisturbed: Curve, tmp_path: Path, measured: Callable
+) -> None:
+    """Lost is the epoch in flight."""
+    out = tmp_path / "model"
+    victim = cluster.have(3)[1]
+    job = train(cluster, store, out)
+    began = job.until(lambda: epochs_in(out) >= 2)
+    cluster.lose(victim)
+    cluster.add()
+    went_on = job.until(lambda: "going on after epoch" in job.said()) - began
+    measured(IN_FLIGHT, job.succeeds(), went_on)
+    assert_same_curve(out, undisturbed)
+
+
+def test_a_node_is_cut_off_for_20_s_during_training(
+    cluster: Cluster, store: Path, undisturbed: Curve, tmp_path: Path, measured: Callable
+) -> None:
+    """Nothing is lost: connections outlive it, and Ray gives a node more time than that."""
+    out = tmp_path / "model"
+    cut = cluster.have(3)[1]
+    job = train(cluster, store, out)
+    job.until(lambda: epochs_in(out) >= 2)
+    cut.cut()
+    time.sleep(20)
+    before, began = epochs_in(out), time.monotonic()
+    cut.restore()
+    went_on = job.until(lambda: epochs_in(out) > before) - began
+    measured("", job.succeeds(), went_on)
+    assert "a worker was lost" not in job.said()
+    assert_same_curve(out, undisturbed)
+
+
+def test_a_node_is_cut_off_for_good_during_training(
+    cluster: Cluster, store: Path, undisturbed: Curve, tmp_path: Path, measured: Callable
+) -> None:
+    """Lost is the epoch in flight, and the time until Ray gives the node up."""
+    out = tmp_path / "model"
+    cut = cluster.have(3)[1]
+    job = train(cluster, store, out)
+    began = job.until(lambda: epochs_in(out) >= 2)
+    cut.cut()
+    cluster.nodes.remove(cut)
+    cluster.add()
+    went_on = job.until(lambda: "going on after epoch" in job.said()) - began
+    measured(IN_FLIGHT, job.succeeds(), went_on)
+    assert_same_curve(out, undisturbed)
+
+
+def test_nodes_join_and_leave_an_elastic_training(
+    cluster: Cluster, store: Path, undisturbed: Curve, tmp_path: Path, measured: Callable
+) -> None:
+    """Lost is the epoch in flight, with every change of the number of workers."""
+    out = tmp_path / "model"
+    while len(cluster.nodes) > 2:
+        cluster.lose(cluster.nodes[0])
+    cluster.have(2)
+    elastic = ("--workers", 3, "--min-workers", 1, "--cpus", CPUS)
+    job = train(cluster, store, out, *elastic, epochs=LONG)
+    job.until(lambda: epochs_in(out) >= 1)
+    assert "beginning on 2 of 3 workers" in job.said()
+    joined = cluster.add()
+    began = job.until(lambda: joined.address in cluster.alive())
+    grown = job.until(lambda: "on 3 of 3 workers" in job.said())
+    measured(f"{IN_FLIGHT} (a node joins)", grown - job.began, grown - began)
+    known = epochs_in(out)
+    began = job.until(lambda: epochs_in(out) > known)
+    cluster.lose(cluster.nodes[0])
+    shrunk = lambda: job.said().count("on 2 of 3 workers") == 2  # noqa: E731
+    went_on = job.until(shrunk) - began
+    measured(f"{IN_FLIGHT} (a node leaves)", job.succeeds(), went_on)
+    assert_same_curve(out, undisturbed, LONG)
