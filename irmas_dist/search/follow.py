@@ -4,12 +4,12 @@ from pathlib import Path
 from typing import Any
 
 from ray import cloudpickle, tune
-from ray.exceptions import OutOfMemoryError, RayActorError, RayTaskError
+from ray.exceptions import ActorUnavailableError, OutOfMemoryError, RayActorError, RayTaskError
 from ray.tune.experiment import Trial
 
 from irmas_dist import storage
 from irmas_dist.search.runs import TrialRuns
-from irmas_dist.search.searcher import StudySearcher
+from irmas_dist.search.searcher import MOST_NODES, StudySearcher
 from irmas_dist.search.trial import (
     EPOCH,
     FAILED,
@@ -81,8 +81,7 @@ class Follower(tune.Callback):
     ) -> None:
         """Record why a trial failed, or put it back when it was its node that did."""
         error, text = _error(trial)
-        if isinstance(error, RayActorError) and (error.preempted or _of_node(error)):
-            self._searcher.postpone(trial.trial_id)
+        if _of_node(error) and self._searcher.postpone(trial.trial_id):
             return
         reason = describe_error(error, text)
         self._searcher.fail(trial.trial_id, reason)
@@ -137,6 +136,8 @@ def describe_error(error: Exception | None, text: str | None) -> str:
     """
     if isinstance(error, OutOfMemoryError):
         return "out of memory: Ray ended its worker before the machine was full"
+    if _of_node(error):
+        return f"its node was lost, and {MOST_NODES} others before"
     if isinstance(error, RayActorError):
         return "its worker process ended (out of memory, or killed)"
     if isinstance(error, RayTaskError) and error.cause is not None:
@@ -148,9 +149,16 @@ def describe_error(error: Exception | None, text: str | None) -> str:
     return lines[-1] if lines else "for an unknown reason"
 
 
-def _of_node(error: RayActorError) -> bool:
-    """Return whether an actor died because its node did; only the message says so."""
-    return "its node has died" in str(error)
+def _of_node(error: Exception | None) -> bool:
+    """Return whether an actor was lost with its node, and through no fault of its own.
+
+    That a node died, only the message says. An actor is unavailable when its connection broke and
+    nobody told of its death within a second: that of a worker alone its own node tells at once.
+    """
+    if not isinstance(error, RayActorError):
+        return False
+    unheard = isinstance(error, ActorUnavailableError)
+    return error.preempted or unheard or "its node has died" in str(error)
 
 
 def _number(trial: Trial) -> int:

@@ -1,6 +1,7 @@
 """Optuna as Tune's searcher: proposes trials, goes on with cut ones, tells how each ended."""
 
 import math
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,9 @@ from irmas_dist.search.space import Space
 from irmas_dist.search.study import OUTCOME, SWEEP
 from irmas_dist.search.trial import EPOCH, FAILED, FINISHED, INSTRUMENTS, TRIAL
 from irmas_dist.training.learner import SELECTED_BY
+
+MOST_NODES = 3
+"""How many nodes a trial may be lost with before it is taken for their killer."""
 
 
 class StudySearcher(Searcher):
@@ -49,6 +53,7 @@ class StudySearcher(Searcher):
         self._live: dict[str, optuna.Trial] = {}
         self._last: dict[str, dict[str, Any]] = {}
         self._curves: dict[str, list[float]] = {}
+        self._nodes_lost: Counter[int] = Counter()
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """Return the values of the next trial, None to be asked again, or that it is enough."""
@@ -111,10 +116,19 @@ class StudySearcher(Searcher):
         self._record(trial, trial_id, reason=reason)
         self._study.tell(trial, state=TrialState.FAIL)
 
-    def postpone(self, trial_id: str) -> None:
-        """Put a trial back that was cut short through no fault of its own."""
+    def postpone(self, trial_id: str) -> bool:
+        """Put a trial back that was cut short with its node.
+
+        Returns:
+            Whether it was; one that has lost `MOST_NODES` of them may be what kills them.
+        """
+        number = self._live[trial_id].number
+        if self._nodes_lost[number] == MOST_NODES:
+            return False
+        self._nodes_lost[number] += 1
         trial = self._live.pop(trial_id)
         self._interrupted.append(self._study._storage.get_trial(trial._trial_id))
+        return True
 
     def number(self, trial_id: str) -> int | None:
         """Return a live trial's number in the study."""

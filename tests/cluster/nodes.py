@@ -156,9 +156,15 @@ class Job:
 
     def until(self, holds: Callable[[], object]) -> float:
         """Wait for something that happens while the job runs; return the moment."""
-        over = lambda: self.process.poll() is not None  # noqa: E731
-        wait_for(lambda: holds() or over(), self.said)
-        assert holds(), f"the job ended before it happened:\n{self.said()}"
+        seen = False
+
+        def seen_or_over() -> bool:
+            nonlocal seen
+            seen = bool(holds())  # asked once: it may not hold for long
+            return seen or self.process.poll() is not None
+
+        wait_for(seen_or_over, self.said)
+        assert seen, f"the job ended before it happened:\n{self.said()}"
         return time.monotonic()
 
     def succeeds(self) -> float:

@@ -12,12 +12,14 @@ from pathlib import Path
 import optuna
 import pytest
 from optuna.trial import TrialState
+from ray.exceptions import ActorDiedError, ActorUnavailableError
 from ray.tune.search import Searcher
 
 from irmas_dist.errors import IrmasError
+from irmas_dist.search.follow import describe_error
 from irmas_dist.search.samplers import best_points, build_sampler, enqueue
 from irmas_dist.search.schedulers import build_scheduler, replay
-from irmas_dist.search.searcher import StudySearcher
+from irmas_dist.search.searcher import MOST_NODES, StudySearcher
 from irmas_dist.search.space import Space, build_space
 from irmas_dist.search.study import (
     best_row,
@@ -96,7 +98,7 @@ def test_a_trial_whose_node_died_comes_back_as_the_same_trial(
     tested.on_trial_result("t", result(0.4, 1))
     assert tested.suggest("wait") is None
     tested.on_trial_complete("t", error=True)
-    tested.postpone("t")
+    assert tested.postpone("t")
     again = tested.suggest("u")
     assert again == {**first, TRIAL: {"number": 0, "resume": True}}
     tested.on_trial_result("u", result(0.4, 1))
@@ -104,6 +106,30 @@ def test_a_trial_whose_node_died_comes_back_as_the_same_trial(
     assert tested.suggest("v") == Searcher.FINISHED
     (trial,) = study.trials
     assert (trial.value, trial.intermediate_values) == (0.6, {1: 0.4, 2: 0.6})
+
+
+def test_a_trial_that_loses_node_after_node_does_not_come_back_for_ever(
+    study: optuna.Study, space: Space
+) -> None:
+    tested = searcher(study, space, budget=1)
+    for _ in range(MOST_NODES):
+        tested.suggest("t")
+        assert tested.postpone("t")
+    tested.suggest("t")
+    assert not tested.postpone("t")
+    tested.fail("t", "its node was lost")
+    assert tested.suggest("u") == Searcher.FINISHED
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (ActorUnavailableError("RpcError: Socket closed", None), "its node was lost, and 3 others"),
+        (ActorDiedError(), "its worker process ended"),
+    ],
+)
+def test_a_lost_node_is_told_from_a_worker_that_died(error: Exception, reason: str) -> None:
+    assert describe_error(error, None).startswith(reason)
 
 
 def test_an_interrupted_trial_goes_on_with_its_values_and_none_runs_twice(
