@@ -1,0 +1,140 @@
+"""Sweeps on several nodes that lose a node or their head: every trial ends, and ends once."""
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.trial import FrozenTrial, TrialState
+
+from irmas_dist.search.study import open_study
+from tests.cluster.conftest import options
+from tests.cluster.nodes import CPUS, Cluster, Job
+
+pytestmark = [pytest.mark.drill, pytest.mark.timeout(600)]
+
+TRIALS, EPOCHS = 6, 10
+SPACE = "training.lr: {type: float, low: 1.0e-4, high: 1.0e-2, log: true}\n"
+
+
+class Sweep:
+    """One sweep, and what is known of it from outside."""
+
+    def __init__(self, store: Path, folder: Path) -> None:
+        self.out = folder / "swept"
+        (folder / "space.yaml").write_text(SPACE)
+        self.command: list[object] = ["sweep", store, self.out]
+        self.beginning: list[object] = [
+            *("--space", folder / "space.yaml", "--scheduler", "none", "--trials", TRIALS),
+            # One on each node.
+            *("--cpus", CPUS),
+            *options(f"training.epochs={EPOCHS}"),
+        ]
+
+    def begin(self, cluster: Cluster) -> Job:
+        """Submit it, and wait until a trial is done and others are on their way."""
+        job = cluster.submit(self.out.parent.name, *self.command, *self.beginning)
+        job.until(lambda: self.done() and any(2 <= n < EPOCHS - 3 for n in self.running()))
+        return job
+
+    def trials(self) -> dict[int, FrozenTrial]:
+        if not (self.out / "sweep.json").exists():
+            return {}
+        study = open_study(str(self.out / "study.db"))
+        return {trial.number: trial for trial in study.trials}
+
+    def done(self) -> dict[int, FrozenTrial]:
+        return {n: one for n, one in self.trials().items() if one.state == TrialState.COMPLETE}
+
+    def running(self) -> list[int]:
+        """Epochs of the trials that are running."""
+        return [
+            len(trial.intermediate_values)
+            for trial in self.trials().values()
+            if trial.state == TrialState.RUNNING
+        ]
+
+    def assert_whole(self, *, of_one_driver: bool = True) -> None:
+        """Every trial ended once, after all its epochs, and Tune and the study agree on it.
+
+        What Tune wrote down on a head that was killed is gone with it.
+        """
+        trials = self.trials()
+        assert [trials[number].state for number in range(TRIALS)] == [TrialState.COMPLETE] * TRIALS
+        assert len(trials) == TRIALS
+        told: dict[int, list[dict]] = {}
+        for path in sorted(self.out.glob("tune-*/*/result.json")):
+            lines = [json.loads(line) for line in path.read_text().splitlines()]
+            # A trial that has begun again has a directory with a suffix.
+            told.setdefault(int(path.parent.name[:4]), []).extend(lines)
+        for number, trial in trials.items():
+            assert list(trial.intermediate_values) == list(range(1, EPOCHS + 1))
+            if of_one_driver or number in told:
+                epochs = {line["epoch"] for line in told[number]}
+                first = 1 if of_one_driver else min(epochs)
+                assert epochs == set(range(first, EPOCHS + 1))
+                assert sum(line["done"] for line in told[number]) == 1
+                assert told[number][-1]["val_macro_f1"] == trial.value
+
+
+@pytest.fixture
+def sweep(cluster: Cluster, store: Path, tmp_path: Path) -> Sweep:
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    cluster.have(3)
+    return Sweep(store, tmp_path)
+
+
+def test_a_sweep_runs_on_three_nodes(cluster: Cluster, sweep: Sweep, measured: Callable) -> None:
+    """Nothing is lost."""
+    measured("", sweep.begin(cluster).succeeds())
+    sweep.assert_whole()
+
+
+def test_a_node_is_killed_during_a_sweep(
+    cluster: Cluster, sweep: Sweep, measured: Callable
+) -> None:
+    """Lost are, of the node's trial, the epochs since it was last saved."""
+    job = sweep.begin(cluster)
+    began = time.monotonic()
+    cluster.lose(next(node for node in cluster.nodes if node.runs("ResourceTrainable")))
+    seconds = job.succeeds()
+    measured("a trial's epochs since it was saved", seconds, time.monotonic() - began)
+    sweep.assert_whole()
+
+
+def test_a_node_is_cut_off_for_good_during_a_sweep(
+    cluster: Cluster, sweep: Sweep, measured: Callable
+) -> None:
+    """Lost are, of the node's trial, the epochs since it was last saved."""
+    job = sweep.begin(cluster)
+    began = time.monotonic()
+    victim = next(node for node in cluster.nodes if node.runs("ResourceTrainable"))
+    victim.cut()
+    cluster.nodes.remove(victim)
+    seconds = job.succeeds()
+    measured("a trial's epochs since it was saved", seconds, time.monotonic() - began)
+    sweep.assert_whole()
+
+
+def test_the_head_is_killed_during_a_sweep(
+    cluster: Cluster, sweep: Sweep, measured: Callable
+) -> None:
+    """Lost are, of each trial that ran, the epochs since it was last saved; no trial that ended."""
+    job = sweep.begin(cluster)
+    began = time.monotonic()
+    cluster.lose_head()
+    job.process.kill()
+    job.process.wait()
+    before, epochs = sweep.done(), sum(sweep.running())
+    cluster.begin_again()
+    cluster.have(3)
+    again = cluster.submit(sweep.out.parent.name, *sweep.command, "--resume")
+    went_on = again.until(lambda: sum(sweep.running()) > epochs or len(sweep.done()) > len(before))
+    again.succeeds()
+    measured(
+        "each running trial's epochs since it was saved", time.monotonic() - began, went_on - began
+    )
+    sweep.assert_whole(of_one_driver=False)
+    assert before.items() <= sweep.done().items()
