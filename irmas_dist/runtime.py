@@ -17,10 +17,6 @@ from irmas_dist.errors import IrmasError
 
 CONNECT_TIMEOUT_S = 5.0
 
-KEEPALIVE_MS = "20000"
-"""A connection that is silent for this long is asked whether the other side is still there, and
-given up after as long again."""
-
 NODE_TIMEOUT_S = 60.0
 """A node that does not answer for this long is as good as lost, and not waited for."""
 
@@ -49,9 +45,6 @@ def ray_running(address: str | None = None, dashboard: bool = False) -> Iterator
     if dashboard and target not in ("local", "auto"):
         # Where several Rays run on a host, those who ask the dashboard must know which.
         options["runtime_env"] = {"env_vars": {"RAY_ADDRESS": target}}
-    # A task on a node whose cable was pulled is otherwise waited for seven minutes.
-    for setting in ("time", "timeout"):
-        os.environ.setdefault(f"RAY_grpc_client_keepalive_{setting}_ms", KEEPALIVE_MS)
     # Reports of an epoch would otherwise be looked at every two seconds only.
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
     # What Ray Train believes of the nodes may be 20 s old; it thinks again after this long.
