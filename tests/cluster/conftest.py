@@ -16,7 +16,7 @@ from tests.conftest import CONFIGS, TINY
 from tests.servers import need
 
 EPOCHS = 5
-LONG = 120
+LONG = 60
 """Epochs of a training that nodes leave and join."""
 
 CALM = (

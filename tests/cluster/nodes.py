@@ -167,9 +167,9 @@ class Job:
         assert seen, f"the job ended before it happened:\n{self.said()}"
         return time.monotonic()
 
-    def succeeds(self) -> float:
+    def succeeds(self, limit: float = PATIENCE_S) -> float:
         """Wait for the end, and return the seconds that all of it took."""
-        wait_for(lambda: self.process.poll() is not None, self.said)
+        wait_for(lambda: self.process.poll() is not None, self.said, limit)
         assert self.process.returncode == 0, self.said()
         return time.monotonic() - self.began
 

@@ -14,7 +14,10 @@ from tests.cluster.conftest import options
 from tests.cluster.network import Host
 from tests.cluster.nodes import Cluster, Job
 
-pytestmark = [pytest.mark.drill, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.drill, pytest.mark.timeout(700)]
+
+GRPC_PATIENCE_S = 540.0
+"""Ray asks a silent connection after 300 s whether it is still there, and gives it 120 s."""
 
 TIMES = 60
 """How often the corpus is repeated, so that there is time to disturb its extraction."""
@@ -70,12 +73,12 @@ def test_a_node_is_killed_during_extraction(
 def test_a_node_is_cut_off_for_good_during_extraction(
     cluster: Cluster, store: Path, long_manifest: Path, tmp_path: Path, measured: Callable
 ) -> None:
-    """Nothing is lost but the time until Ray gives the node up."""
+    """Nothing is lost but time: gRPC waits for a task's answer for seven minutes."""
     out = tmp_path / "features"
     job, victim = under_way(cluster, long_manifest, out)
     began = time.monotonic()
     victim.cut()
     cluster.nodes.remove(victim)
-    seconds = job.succeeds()
+    seconds = job.succeeds(GRPC_PATIENCE_S)
     measured("", seconds, time.monotonic() - began)
     assert_undisturbed(out, store)
