@@ -22,6 +22,7 @@ from irmas_dist.features import store
 from irmas_dist.features.clips import read_clips
 from irmas_dist.features.extract import extract
 from irmas_dist.features.logmel import log_mel
+from tests.conftest import CONFIGS
 
 CLIPS = 24
 
@@ -103,6 +104,7 @@ def test_manifest_audio_and_store_may_all_be_in_an_object_store(
             stream.write(Path(path).read_bytes())
     manifest, place = f"{bucket}/m.parquet", f"{bucket}/a/store"
     bands = f"features.bands={recipe.features.bands}"
+    settings = ("--config", str(CONFIGS / "demo.yaml"), "--set", bands)
 
     def irmas(*arguments: str) -> dict[str, object]:
         command = [sys.executable, "-m", "irmas_dist", *arguments, "--json"]
@@ -115,9 +117,9 @@ def test_manifest_audio_and_store_may_all_be_in_an_object_store(
     assert indexed == [
         {**row, "path": f"{bucket}/audio/pia/{Path(row['path']).name}"} for row in rows
     ]
-    first = irmas("extract", manifest, place, "--set", bands)
+    first = irmas("extract", manifest, place, *settings)
     assert (first["clips"], first["computed"], first["rejects"]) == (CLIPS, CLIPS, {})
-    assert irmas("extract", manifest, place, "--set", bands)["computed"] == 0
+    assert irmas("extract", manifest, place, *settings)["computed"] == 0
     clips = read_clips(place, "training")
     assert clips.clip_ids == sorted(local)
     for index, clip in enumerate(clips.clip_ids):

@@ -43,7 +43,9 @@ def make_model(excerpts: list[Path], tmp_path_factory: pytest.TempPathFactory) -
         aggregation: str = "mean",
         **model: Any,
     ) -> Path:
-        front = LogMelSettings(**{"bands": 32, **(features or {})})
+        front = LogMelSettings(
+            **{"n_fft": 1024, "hop_length": 512, "bands": 32, **(features or {})}
+        )
         mel = log_mel(excerpts[0], front).astype(np.float64)
         settings = ModelSettings(**{**SMALL, **model})
         network = CNN(settings, front.bands, frames, len(IRMAS))
