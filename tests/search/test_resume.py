@@ -113,12 +113,10 @@ def results(directory: Path) -> dict[int, list[dict]]:
     }
 
 
+@pytest.mark.drill
 @pytest.mark.parametrize(
     "end",
-    [
-        pytest.param(signal.SIGKILL, id="killed"),
-        pytest.param(signal.SIGINT, id="interrupted", marks=pytest.mark.drill),
-    ],
+    [pytest.param(signal.SIGKILL, id="killed"), pytest.param(signal.SIGINT, id="interrupted")],
 )
 def test_a_sweep_goes_on_after_its_driver_was(driver: Driver, end: signal.Signals) -> None:
     process = driver.start(*driver.first)
