@@ -197,15 +197,15 @@ class _Run:
             context.op_resource_reservation_enabled = False
             cores = ray.cluster_resources().get("CPU", 1)
             pieces = _cut(pending, durations, shard_seconds, cores)
+            target = {"out": self.out, "settings": self.settings, "vocabulary": self.vocabulary}
+            work: dict[str, Any] = {"fn": _extract_shard, "fn_kwargs": target}
+            if len(ray.nodes()) > 1:
+                # Actors start some seconds later, but when a node is cut off Ray tells of its
+                # actors within a minute, and of its tasks when gRPC gives up, after seven.
+                pool = ray.data.ActorPoolStrategy(min_size=1, initial_size=max(int(cores), 1))
+                work = {"fn": _ShardWriter, "fn_constructor_kwargs": target, "compute": pool}
             shards = ray.data.from_blocks(pieces).map_batches(
-                _extract_shard,
-                batch_size=None,
-                batch_format="pyarrow",
-                fn_kwargs={
-                    "out": self.out,
-                    "settings": self.settings,
-                    "vocabulary": self.vocabulary,
-                },
+                **work, batch_size=None, batch_format="pyarrow"
             )
             try:
                 for row in shards.iter_rows():
@@ -327,3 +327,13 @@ def _extract_shard(
             "failure": pa.array([failure], pa.string()),
         }
     )
+
+
+class _ShardWriter:
+    """What `_extract_shard` does, for a pool of actors."""
+
+    def __init__(self, **target: Any) -> None:
+        self._target = target
+
+    def __call__(self, block: pa.Table) -> pa.Table:
+        return _extract_shard(block, **self._target)

@@ -9,6 +9,7 @@ import torch
 
 from irmas_dist import stages
 from irmas_dist.config import Recipe, load_recipe
+from irmas_dist.corpus.manifest import read_manifest, write_manifest
 from irmas_dist.training.learner import Learner
 from tests.cluster.network import network
 from tests.cluster.nodes import Cluster
@@ -18,6 +19,9 @@ from tests.servers import need
 EPOCHS = 5
 LONG = 60
 """Epochs of a training that nodes leave and join."""
+
+TIMES = 60
+"""How often the corpus is repeated, so that there is time to disturb its extraction."""
 
 CALM = (
     # Batch statistics and dropout differ between workers; without them their sums agree.
@@ -60,6 +64,16 @@ def cluster() -> Iterator[Cluster]:
         started = Cluster(made, Path(temporary))
         started.have(3)
         yield started
+
+
+@pytest.fixture(scope="session")
+def long_manifest(manifest: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The corpus several times over, under other names."""
+    path = tmp_path_factory.mktemp("long") / "manifest.parquet"
+    rows = read_manifest(manifest).to_pylist()
+    again = [row | {"clip_id": f"{row['clip_id']}:{n}"} for n in range(TIMES) for row in rows]
+    write_manifest(path, again)
+    return path
 
 
 @pytest.fixture(scope="session")
