@@ -25,11 +25,12 @@ lint: $(VENV)/ready
 
 # Written last, so that an interrupted installation is done again.
 $(VENV)/ready: pyproject.toml constraints.txt
-	@echo "Installing into $(VENV) (some 6 GB, a few minutes)"
+	@echo "Installing into $(VENV) (some 6 GB, a minute or more)"
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "Python 3.11 or newer is needed; name one: make PYTHON=python3.11"; exit 1; }
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check \
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt uv
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python \
 		--constraint constraints.txt --editable '.[demo,dev,export,postgres,review]'
 	@touch $@
 
