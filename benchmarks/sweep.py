@@ -93,6 +93,7 @@ def make_recipe(folder: str, width: int) -> Any:
         "window": {"seconds": 1.5, "hop_seconds": 0.75},
         "model": {"blocks": 3, "width": width, "convolutions": 1, "pool": 2, "dense": 64,
                   "normalisation": "batch", "head": "average"},
+        "augment": {"equalise_db": 0.0, "pitch_semitones": 0.0},
         "training": {"epochs": EPOCHS, "batch_size": 32, "patience": 99},
         "tracking": {"directory": folder},
     })  # fmt: skip
