@@ -296,7 +296,7 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=0)
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--width", type=int, default=16)
-    parser.add_argument("--clips", type=int, default=1_100)
+    parser.add_argument("--clips", type=int, default=250)
     arguments = parser.parse_args()
     if arguments.only:
         result = contest(arguments.only, arguments.trials, arguments.width, arguments.clips)
