@@ -1,8 +1,8 @@
 """The Ray Data pipeline: a manifest to a feature store.
 
 What is pending is cut into pieces of at most half an hour of audio. Each piece is one block of a
-Ray data set; the task that maps it decodes, transforms and writes its own shard, so that no
-spectrogram travels between processes and whatever was finished stays finished.
+Ray data set; the task or actor that maps it decodes, transforms and writes its own shard, so that
+no spectrogram travels between processes and whatever was finished stays finished.
 
 The driver holds the manifest, and of the store all columns but the spectrograms; a worker holds
 the spectrograms of one shard (some 20 MB), or of one file where that is longer.
@@ -202,7 +202,8 @@ class _Run:
             if len(ray.nodes()) > 1:
                 # Actors start some seconds later, but when a node is cut off Ray tells of its
                 # actors within a minute, and of its tasks when gRPC gives up, after seven.
-                pool = ray.data.ActorPoolStrategy(min_size=1, initial_size=max(int(cores), 1))
+                size = min(max(int(cores), 1), len(pieces))
+                pool = ray.data.ActorPoolStrategy(min_size=1, initial_size=size)
                 work = {"fn": _ShardWriter, "fn_constructor_kwargs": target, "compute": pool}
             shards = ray.data.from_blocks(pieces).map_batches(
                 **work, batch_size=None, batch_format="pyarrow"
