@@ -98,6 +98,11 @@ class Cluster:
         node.kill()
         self.nodes.remove(node)
 
+    def cut_off(self, node: Host) -> None:
+        """Cut the network to a node for good; what runs on it goes on, and nobody hears of it."""
+        node.cut()
+        self.nodes.remove(node)
+
     def have(self, count: int) -> list[Host]:
         """Have as many nodes besides the head, all of them up."""
         while len(self.nodes) < count:

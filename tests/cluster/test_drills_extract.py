@@ -40,28 +40,20 @@ def assert_undisturbed(out: Path, store: Path) -> None:
     assert not list(out.glob("*.partial"))
 
 
-def test_a_node_is_killed_during_extraction(
-    cluster: Cluster, store: Path, long_manifest: Path, tmp_path: Path, measured: Callable
+@pytest.mark.parametrize("lose", [Cluster.lose, Cluster.cut_off])
+def test_a_node_is_lost_during_extraction(
+    cluster: Cluster,
+    store: Path,
+    long_manifest: Path,
+    tmp_path: Path,
+    measured: Callable,
+    lose: Callable[[Cluster, Host], None],
 ) -> None:
-    """Nothing is lost: what the node was at is computed by others."""
+    """Nothing is lost but time, until Ray gives the node up: what it was at others compute."""
     out = tmp_path / "features"
     job, victim = under_way(cluster, long_manifest, out)
     began = time.monotonic()
-    cluster.lose(victim)
-    seconds = job.succeeds()
-    measured("", seconds, time.monotonic() - began)
-    assert_undisturbed(out, store)
-
-
-def test_a_node_is_cut_off_for_good_during_extraction(
-    cluster: Cluster, store: Path, long_manifest: Path, tmp_path: Path, measured: Callable
-) -> None:
-    """Nothing is lost but time, until Ray gives the node up."""
-    out = tmp_path / "features"
-    job, victim = under_way(cluster, long_manifest, out)
-    began = time.monotonic()
-    victim.cut()
-    cluster.nodes.remove(victim)
+    lose(cluster, victim)
     seconds = job.succeeds()
     measured("", seconds, time.monotonic() - began)
     assert_undisturbed(out, store)

@@ -11,6 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from irmas_dist.search.study import open_study
 from tests.cluster.conftest import options
+from tests.cluster.network import Host
 from tests.cluster.nodes import CPUS, Cluster, Job
 
 pytestmark = [pytest.mark.drill, pytest.mark.timeout(600)]
@@ -92,27 +93,14 @@ def test_a_sweep_runs_on_three_nodes(cluster: Cluster, sweep: Sweep, measured: C
     sweep.assert_whole()
 
 
-def test_a_node_is_killed_during_a_sweep(
-    cluster: Cluster, sweep: Sweep, measured: Callable
+@pytest.mark.parametrize("lose", [Cluster.lose, Cluster.cut_off])
+def test_a_node_is_lost_during_a_sweep(
+    cluster: Cluster, sweep: Sweep, measured: Callable, lose: Callable[[Cluster, Host], None]
 ) -> None:
     """Lost are, of the node's trial, the epochs since it was last saved."""
     job = sweep.begin(cluster)
     began = time.monotonic()
-    cluster.lose(next(node for node in cluster.nodes if node.runs("ResourceTrainable")))
-    seconds = job.succeeds()
-    measured("a trial's epochs since it was saved", seconds, time.monotonic() - began)
-    sweep.assert_whole()
-
-
-def test_a_node_is_cut_off_for_good_during_a_sweep(
-    cluster: Cluster, sweep: Sweep, measured: Callable
-) -> None:
-    """Lost are, of the node's trial, the epochs since it was last saved."""
-    job = sweep.begin(cluster)
-    began = time.monotonic()
-    victim = next(node for node in cluster.nodes if node.runs("ResourceTrainable"))
-    victim.cut()
-    cluster.nodes.remove(victim)
+    lose(cluster, next(node for node in cluster.nodes if node.runs("ResourceTrainable")))
     seconds = job.succeeds()
     measured("a trial's epochs since it was saved", seconds, time.monotonic() - began)
     sweep.assert_whole()

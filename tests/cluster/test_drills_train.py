@@ -92,8 +92,7 @@ def test_a_node_is_cut_off_for_good_during_training(
     cut = cluster.have(3)[1]
     job = train(cluster, store, out)
     began = job.until(lambda: epochs_in(out) >= 2)
-    cut.cut()
-    cluster.nodes.remove(cut)
+    cluster.cut_off(cut)
     cluster.add()
     went_on = job.until(lambda: "going on after epoch" in job.said()) - began
     measured(IN_FLIGHT, job.succeeds(), went_on)

@@ -114,10 +114,7 @@ def results(directory: Path) -> dict[int, list[dict]]:
 
 
 @pytest.mark.drill
-@pytest.mark.parametrize(
-    "end",
-    [pytest.param(signal.SIGKILL, id="killed"), pytest.param(signal.SIGINT, id="interrupted")],
-)
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT], ids=["killed", "interrupted"])
 def test_a_sweep_goes_on_after_its_driver_was(driver: Driver, end: signal.Signals) -> None:
     process = driver.start(*driver.first)
     driver.wait_until(process, driver.mid_trial)
