@@ -247,7 +247,7 @@ def manifest(count: int) -> dict[str, float]:
     from irmas_dist.corpus.groups import join_identical, settle_conflicts
     from irmas_dist.corpus.split import SplitSettings, held_out
     from irmas_dist.corpus.summary import summarise
-    from irmas_dist.features.extract import SHARD_SECONDS, _cut
+    from irmas_dist.features.pieces import SHARD_SECONDS, cut
     from irmas_dist.features.plan import encode_labels, make_plan
     from irmas_dist.features.store import REJECTS_SCHEMA, SHARD_SCHEMA, Shard
     from irmas_dist.instruments import IRMAS
@@ -288,7 +288,7 @@ def manifest(count: int) -> dict[str, float]:
         result["manifest_mb"] = place.stat().st_size / 1e6
     plan = make_plan(table, [], REJECTS_SCHEMA.empty_table(), IRMAS)
     durations = plan.pending.column("duration_s").to_numpy()
-    result["pieces"] = len(_cut(plan.pending, durations, SHARD_SECONDS, cores=64))
+    result["pieces"] = len(cut(plan.pending, durations, SHARD_SECONDS, cores=64))
     done("plan_empty")
     labels = encode_labels(table, IRMAS)
     table = table.combine_chunks()

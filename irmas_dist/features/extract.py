@@ -1,8 +1,8 @@
 """The Ray Data pipeline: a manifest to a feature store.
 
-What is pending is cut into pieces of at most half an hour of audio. Each piece is one block of a
-Ray data set; the task or actor that maps it decodes, transforms and writes its own shard, so that
-no spectrogram travels between processes and whatever was finished stays finished.
+What is pending is cut into pieces, each of them one block of a Ray data set; the task or actor
+that maps it decodes, transforms and writes its own shard (`pieces`), so that no spectrogram
+travels between processes and whatever was finished stays finished.
 
 The driver holds the manifest, and of the store all columns but the spectrograms; a worker holds
 the spectrograms of one shard (some 20 MB), or of one file where that is longer.
@@ -12,27 +12,19 @@ import time
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from irmas_dist import storage
 from irmas_dist.corpus import manifest as manifests
 from irmas_dist.errors import IrmasError
 from irmas_dist.features import store
-from irmas_dist.features.logmel import AudioError, LogMelSettings, log_mel
-from irmas_dist.features.plan import AUDIO, Plan, make_plan
+from irmas_dist.features.logmel import LogMelSettings
+from irmas_dist.features.pieces import SHARD_SECONDS, PieceWriter, cut, write_piece
+from irmas_dist.features.plan import Plan, make_plan
 from irmas_dist.instruments import Vocabulary
 from irmas_dist.terminal import progress
-
-SHARD_SECONDS = 1_800.0
-"""Most audio in one shard: about 20 MB of features, and one or two seconds of work, at the
-default settings. Short enough for all cores to finish together."""
-
-PIECES_PER_CORE = 4
-"""Pieces that a small corpus is cut into, so that one slow file does not hold up the end."""
 
 MAX_REJECTS = 0.05
 """Share of unusable files above which something is wrong with more than single files."""
@@ -196,15 +188,15 @@ class _Run:
             # an actor of Ray Data's own has started and told it what the cluster has.
             context.op_resource_reservation_enabled = False
             cores = ray.cluster_resources().get("CPU", 1)
-            pieces = _cut(pending, durations, shard_seconds, cores)
+            pieces = cut(pending, durations, shard_seconds, cores)
             target = {"out": self.out, "settings": self.settings, "vocabulary": self.vocabulary}
-            work: dict[str, Any] = {"fn": _extract_shard, "fn_kwargs": target}
+            work: dict[str, Any] = {"fn": write_piece, "fn_kwargs": target}
             if len(ray.nodes()) > 1:
                 # Actors start some seconds later, but when a node is cut off Ray tells of its
                 # actors within a minute, and of its tasks when gRPC gives up, after seven.
                 size = min(max(int(cores), 1), len(pieces))
                 pool = ray.data.ActorPoolStrategy(min_size=1, initial_size=size)
-                work = {"fn": _ShardWriter, "fn_constructor_kwargs": target, "compute": pool}
+                work = {"fn": PieceWriter, "fn_constructor_kwargs": target, "compute": pool}
             shards = ray.data.from_blocks(pieces).map_batches(
                 **work, batch_size=None, batch_format="pyarrow"
             )
@@ -271,70 +263,3 @@ class _Run:
                 f"{self.most_rejects / all_:.1%} that --max-rejects allows, most often: "
                 f"{commonest}; see {self.rejects_place}"
             )
-
-
-def _cut(
-    pending: pa.Table, durations: np.ndarray, shard_seconds: float, cores: float
-) -> list[pa.Table]:
-    """Cut rows into pieces of equal duration, `shard_seconds` at most but for longer files."""
-    total = float(durations.sum())
-    enough = min(int(PIECES_PER_CORE * cores), pending.num_rows)
-    count = max(int(np.ceil(total / shard_seconds)), enough, 1)
-    before = np.cumsum(durations) - durations
-    piece = (before * count / total).astype(np.int64) if total else np.arange(len(durations))
-    bounds = np.flatnonzero(np.diff(piece, prepend=-1, append=-2))
-    # In one chunk, for taking from several puts them together each time.
-    pending = pending.combine_chunks()
-    # Copies: of a slice, the whole table would be sent.
-    return [pending.take(pa.array(np.arange(low, high))) for low, high in pairwise(bounds)]
-
-
-def _extract_shard(
-    block: pa.Table, out: str, settings: LogMelSettings, vocabulary: Vocabulary
-) -> pa.Table:
-    """Compute one block of the manifest, write it as a shard, and tell what became of it.
-
-    A target that cannot be written is told, not raised: Ray would wrap it in its own traceback.
-    """
-    rows: list[dict[str, Any]] = []
-    rejects: list[dict[str, Any]] = []
-    for clip in block.to_pylist():
-        try:
-            mel = log_mel(clip["path"], settings)
-        except AudioError as error:
-            # Only what is wrong with this one file: the others of the block must not suffer.
-            rejects.append(
-                {
-                    "clip_id": clip["clip_id"],
-                    "md5": clip["md5"],
-                    "problem": str(error),
-                    "found_in": AUDIO,
-                }
-            )
-        else:
-            labels = vocabulary.encode(clip["instruments"])
-            rows.append({**clip, "labels": labels, "logmel": mel})
-    size, failure = 0, None
-    if rows:
-        try:
-            size = store.write_shard(out, rows, store.fingerprint(settings, vocabulary))
-        except IrmasError as error:
-            failure = str(error)
-    return pa.table(
-        {
-            "clips": pa.array([len(rows)], pa.int64()),
-            "bytes": pa.array([size], pa.int64()),
-            "rejects": pa.array([rejects], pa.list_(pa.struct(list(store.REJECTS_SCHEMA)))),
-            "failure": pa.array([failure], pa.string()),
-        }
-    )
-
-
-class _ShardWriter:
-    """What `_extract_shard` does, for a pool of actors."""
-
-    def __init__(self, **target: Any) -> None:
-        self._target = target
-
-    def __call__(self, block: pa.Table) -> pa.Table:
-        return _extract_shard(block, **self._target)

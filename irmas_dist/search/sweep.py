@@ -1,7 +1,6 @@
 """A sweep: Tune runs the trials, Optuna proposes them, a scheduler stops the poor ones."""
 
 import json
-import math
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -11,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-import ray
 import yaml
 from optuna.trial import TrialState
 from ray import tune
@@ -24,13 +22,14 @@ from irmas_dist.errors import IrmasError
 from irmas_dist.search import record as records
 from irmas_dist.search.charts import parallel_coordinates_page
 from irmas_dist.search.follow import Follower
+from irmas_dist.search.preflight import check_settings, room
 from irmas_dist.search.record import SweepRecord, SweepSettings
 from irmas_dist.search.runs import TrialRuns, log_summary
 from irmas_dist.search.samplers import best_points, build_sampler, enqueue
 from irmas_dist.search.schedulers import PAUSING, build_scheduler, replay
 from irmas_dist.search.searcher import StudySearcher
 from irmas_dist.search.space import Space
-from irmas_dist.search.spread import require_state_api, spread_trial
+from irmas_dist.search.spread import spread_trial
 from irmas_dist.search.study import (
     best_row,
     directions,
@@ -121,7 +120,7 @@ def sweep(
     data = {"manifest": task.store.manifest, "features": task.store.fingerprint}
     make = records.resume if resume else records.begin
     record = make(out, recipe, space, settings, data)
-    _check(settings, space, recipe)
+    check_settings(settings, space, recipe)
     out.mkdir(parents=True, exist_ok=True)
     with records.only_driver(out):
         study = _study(record, space, recipe, out)
@@ -146,33 +145,6 @@ def sweep(
         page = parallel_coordinates_page(rows, space, shares)
         log_summary(recipe, record.name, record.identity, rows, shares, page, data, model)
     return SweepSummary(str(out), rows, shares, found, model, time.monotonic() - began)
-
-
-def _check(settings: SweepSettings, space: Space, recipe: Recipe) -> None:
-    """Refuse settings that do not go together, before anything is written."""
-    if settings.against and settings.scheduler not in ("none", "asha"):
-        raise IrmasError(f"--scheduler {settings.scheduler} compares by one objective; use none")
-    if settings.scheduler in PAUSING and settings.concurrent:
-        raise IrmasError(
-            f"--scheduler {settings.scheduler} decides itself how many trials run; "
-            "leave --concurrent out"
-        )
-    if settings.workers > 1 and settings.gpus not in (0.0, 1.0):
-        raise IrmasError(f"--gpus {settings.gpus:g}: a worker of several has one GPU or none")
-    if settings.workers > 1 and settings.scheduler in PAUSING:
-        raise IrmasError(f"--scheduler {settings.scheduler} needs trials of one worker")
-    if settings.workers > 1 and settings.against == "latency":
-        raise IrmasError("--against latency needs trials of one worker")
-    if settings.sampler == "grid":
-        space.grid()
-    if settings.warm_start:
-        best_points(open_study(settings.warm_start), space)
-    build_scheduler(settings.scheduler, space, recipe.training.epochs, 1, settings.reduction)
-    objectives = len(directions(settings.against))
-    build_sampler(settings.sampler, space, recipe.seed, objectives)
-    _room(settings)
-    if settings.workers > 1:
-        require_state_api()
 
 
 def _study(record: SweepRecord, space: Space, recipe: Recipe, out: Path) -> optuna.Study:
@@ -234,7 +206,7 @@ def _run(
     follower = Follower(searcher, runs, view, progress)
     if completed := [row for row in list_trials(study, space) if row["state"] == "completed"]:
         follower.remember_best(completed[0]["value"], completed[0]["number"])
-    concurrent = settings.concurrent or _room(settings)
+    concurrent = settings.concurrent or room(settings)
     tuner = tune.Tuner(
         _trainable(task, recipe, progress, settings),
         tune_config=tune.TuneConfig(
@@ -303,24 +275,6 @@ def _environment(variables: dict[str, str]) -> Iterator[None]:
     finally:
         for name in mine:
             del os.environ[name]
-
-
-def _room(settings: SweepSettings) -> int:
-    """Return how many trials the cluster has room for.
-
-    Raises:
-        IrmasError: For none.
-    """
-    there = ray.cluster_resources()
-    cpus, gpus = settings.workers * settings.cpus, settings.workers * settings.gpus
-    by_gpu = there.get("GPU", 0) / gpus if gpus else math.inf
-    room = int(min(there.get("CPU", 1) / cpus, by_gpu))
-    if room < 1:
-        raise IrmasError(
-            f"a trial needs {cpus:g} CPUs and {gpus:g} GPUs, and the cluster "
-            f"has {there.get('CPU', 0):g} and {there.get('GPU', 0):g}"
-        )
-    return room
 
 
 def _write_model(

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from irmas_dist.corpus.manifest import SCHEMA
-from irmas_dist.features.extract import _cut
+from irmas_dist.features.pieces import cut
 from irmas_dist.features.plan import AUDIO, LABELS, MANIFEST, make_plan
 from irmas_dist.features.store import REJECTS_SCHEMA, SHARD_SCHEMA, Shard
 from irmas_dist.instruments import Vocabulary
@@ -180,7 +180,7 @@ def test_pieces_have_every_pending_clip_once_and_hold_no_more_than_their_own() -
     manifest = pa.concat_tables(
         pa.Table.from_pylist(rows[low : low + 500], SCHEMA) for low in range(0, 2_000, 500)
     )
-    pieces = _cut(manifest, np.full(2_000, 3.0), shard_seconds=60.0, cores=1)
+    pieces = cut(manifest, np.full(2_000, 3.0), shard_seconds=60.0, cores=1)
     assert [piece.num_rows for piece in pieces] == [20] * 100
     assert pa.concat_tables(pieces).equals(manifest)
     # A piece travels alone: a slice would bring the buffers of the whole table along.

@@ -1,0 +1,63 @@
+"""What is looked at before a sweep writes anything: whether it can be run at all, and with what."""
+
+import math
+
+import ray
+
+from irmas_dist.config import Recipe
+from irmas_dist.errors import IrmasError
+from irmas_dist.search.record import SweepSettings
+from irmas_dist.search.samplers import best_points, build_sampler
+from irmas_dist.search.schedulers import PAUSING, build_scheduler
+from irmas_dist.search.space import Space
+from irmas_dist.search.spread import require_state_api
+from irmas_dist.search.study import directions, open_study
+
+
+def check_settings(settings: SweepSettings, space: Space, recipe: Recipe) -> None:
+    """Refuse settings that do not go together, or that nothing here can run.
+
+    Raises:
+        IrmasError: What does not go together, or what the cluster lacks.
+    """
+    if settings.against and settings.scheduler not in ("none", "asha"):
+        raise IrmasError(f"--scheduler {settings.scheduler} compares by one objective; use none")
+    if settings.scheduler in PAUSING and settings.concurrent:
+        raise IrmasError(
+            f"--scheduler {settings.scheduler} decides itself how many trials run; "
+            "leave --concurrent out"
+        )
+    if settings.workers > 1 and settings.gpus not in (0.0, 1.0):
+        raise IrmasError(f"--gpus {settings.gpus:g}: a worker of several has one GPU or none")
+    if settings.workers > 1 and settings.scheduler in PAUSING:
+        raise IrmasError(f"--scheduler {settings.scheduler} needs trials of one worker")
+    if settings.workers > 1 and settings.against == "latency":
+        raise IrmasError("--against latency needs trials of one worker")
+    if settings.sampler == "grid":
+        space.grid()
+    if settings.warm_start:
+        best_points(open_study(settings.warm_start), space)
+    build_scheduler(settings.scheduler, space, recipe.training.epochs, 1, settings.reduction)
+    objectives = len(directions(settings.against))
+    build_sampler(settings.sampler, space, recipe.seed, objectives)
+    room(settings)
+    if settings.workers > 1:
+        require_state_api()
+
+
+def room(settings: SweepSettings) -> int:
+    """Return how many trials the cluster has room for.
+
+    Raises:
+        IrmasError: For none.
+    """
+    there = ray.cluster_resources()
+    cpus, gpus = settings.workers * settings.cpus, settings.workers * settings.gpus
+    by_gpu = there.get("GPU", 0) / gpus if gpus else math.inf
+    room = int(min(there.get("CPU", 1) / cpus, by_gpu))
+    if room < 1:
+        raise IrmasError(
+            f"a trial needs {cpus:g} CPUs and {gpus:g} GPUs, and the cluster "
+            f"has {there.get('CPU', 0):g} and {there.get('GPU', 0):g}"
+        )
+    return room
