@@ -64,7 +64,7 @@ class Follower(tune.Callback):
             if name.startswith(("train_", "val_", "epoch")) and isinstance(value, int | float)
         }
         metrics[SELECTED_BY] = metrics.pop(THIS_EPOCH)
-        self._view.epoch(_number(trial), metrics[SELECTED_BY])
+        self._view.epoch(_number(trial), result[EPOCH], metrics[SELECTED_BY])
         self._runs.log(_number(trial), metrics)
 
     def on_trial_complete(

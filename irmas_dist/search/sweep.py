@@ -188,7 +188,6 @@ def _run(
     budget = max(wanted - len(own), 0)
     if not budget and not interrupted:
         return 0
-    done = len(own) - len(interrupted)
     second = SECOND[settings.against] if settings.against else None
     searcher = StudySearcher(study, space, record.identity, budget, interrupted, second)
     scheduler = build_scheduler(
@@ -201,10 +200,13 @@ def _run(
     replay(scheduler, study)
     root = storage.absolute(settings.storage or out)
     progress = storage.join(root, "trials")
-    view = View(max(wanted, len(own)), done, recipe.training.epochs)
+    earlier = list_trials(study, space)
+    mine = {trial.number for trial in own}
+    seen = [row for row in earlier if row["number"] in mine]
+    view = View(max(wanted, len(own)), recipe.training.epochs, seen)
     runs = TrialRuns(recipe, record.name, record.identity)
     follower = Follower(searcher, runs, view, progress)
-    if completed := [row for row in list_trials(study, space) if row["state"] == "completed"]:
+    if completed := [row for row in earlier if row["state"] == "completed"]:
         follower.remember_best(completed[0]["value"], completed[0]["number"])
     concurrent = settings.concurrent or room(settings)
     tuner = tune.Tuner(

@@ -1,7 +1,7 @@
 """What people see of a sweep while it runs: a live table, or a line per trial that ended."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Group
@@ -25,24 +25,40 @@ class View:
 
     Args:
         total: Trials that the sweep is to have.
-        done: Trials that had ended before.
         epochs: Most epochs of a trial.
+        earlier: What an earlier driver left, as from `list_trials`.
     """
 
-    def __init__(self, total: int, done: int, epochs: int) -> None:
-        self._total, self._done, self._epochs = total, done, epochs
-        self._trials: dict[int, dict[str, Any]] = {}
-        self._best: tuple[float, int] | None = None
-        self._began, self._before = time.monotonic(), done
+    def __init__(self, total: int, epochs: int, earlier: Sequence[Mapping[str, Any]] = ()) -> None:
+        self._total, self._epochs = total, epochs
+        self._trials: dict[int, dict[str, Any]] = {
+            row["number"]: {
+                "state": row["state"],
+                "reason": row["reason"],
+                "curve": list(row["curve"]),
+                "began": 0.0,
+                "ended": row["seconds"] or 0.0,
+            }
+            for row in earlier
+        }
+        known = [
+            (max(one["curve"]), number) for number, one in self._trials.items() if one["curve"]
+        ]
+        self._best: tuple[float, int] | None = max(known, default=None)
+        self._done = sum(one["state"] != "interrupted" for one in self._trials.values())
+        self._began, self._before = time.monotonic(), self._done
         self.lines = True
 
     def start(self, number: int) -> None:
         """A trial begins, or goes on."""
-        self._trials[number] = {"state": "running", "curve": [], "began": time.monotonic()}
+        curve = self._trials.get(number, {}).get("curve", [])
+        self._trials[number] = {"state": "running", "curve": curve, "began": time.monotonic()}
 
-    def epoch(self, number: int, value: float) -> None:
-        """A trial has done an epoch."""
-        self._trials[number]["curve"].append(value)
+    def epoch(self, number: int, epoch: int, value: float) -> None:
+        """A trial has done an epoch, the first, second, ... of it."""
+        trial = self._trials[number]
+        # It may have gone on from before the last epoch that was heard of.
+        trial["curve"] = [*trial["curve"][: epoch - 1], value]
         self._best = max(self._best or (value, number), (value, number))
 
     def end(self, number: int, state: str, reason: str | None = None) -> None:
@@ -80,7 +96,7 @@ class View:
         # The driver's thread adds trials while this one draws.
         trials = list(self._trials.items())
         running = [item for item in trials if item[1]["state"] == "running"]
-        ended = [item for item in trials if item[1]["state"] != "running"]
+        ended = [item for item in trials if item[1]["state"] not in ("running", "interrupted")]
         ended.sort(key=lambda item: -max(item[1]["curve"], default=-1.0))
         for number, trial in [*running, *ended[:SHOWN]]:
             curve = trial["curve"]

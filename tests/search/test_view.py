@@ -8,11 +8,11 @@ from irmas_dist.search.view import View
 def test_every_line_of_a_trial_that_ended_names_the_best_so_far(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    view = View(total=3, done=0, epochs=2)
+    view = View(total=3, epochs=2)
     for number, values in enumerate([(0.2, 0.4), (0.7, 0.3), (0.5,)]):
         view.start(number)
-        for value in values:
-            view.epoch(number, value)
+        for epoch, value in enumerate(values, start=1):
+            view.epoch(number, epoch, value)
         view.end(number, "completed")
     lines = capsys.readouterr().err.splitlines()
     assert [line.partition("best ")[2].partition(";")[0] for line in lines] == [
@@ -21,9 +21,28 @@ def test_every_line_of_a_trial_that_ended_names_the_best_so_far(
 
 
 def test_a_trial_without_a_result_is_not_the_best(capsys: pytest.CaptureFixture[str]) -> None:
-    view = View(total=2, done=0, epochs=2)
+    view = View(total=2, epochs=2)
     view.start(0)
     view.end(0, "failed", "out of memory")
     line = capsys.readouterr().err
     assert "out of memory; 1 of 2" in line
     assert "best" not in line
+
+
+def test_a_resumed_sweep_shows_what_an_earlier_driver_left(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    nothing = {"reason": None, "seconds": None}
+    earlier = [
+        {"number": 0, "state": "completed", "curve": [0.6, 0.8], **nothing},
+        {"number": 2, "state": "failed", "curve": [], **nothing},
+        {"number": 1, "state": "interrupted", "curve": [0.3, 0.5], **nothing},
+    ]
+    view = View(total=4, epochs=3, earlier=earlier)
+    view.start(1)
+    view.epoch(1, 2, 0.6)  # Its second epoch was not kept, and is done again.
+    view.epoch(1, 3, 0.7)
+    view.end(1, "completed")
+    line = capsys.readouterr().err
+    assert "trial 1 completed after 3 epochs: macro F1 0.700" in line
+    assert "best 0.800 (trial 0); 3 of 4" in line
