@@ -11,10 +11,10 @@ from irmas_dist import stages
 from irmas_dist.config import Recipe, load_recipe
 from irmas_dist.corpus.manifest import read_manifest, write_manifest
 from irmas_dist.training.learner import Learner
-from tests.cluster.network import network
+from tests.cluster.network import names, network
 from tests.cluster.nodes import Cluster
 from tests.conftest import CONFIGS, TINY
-from tests.servers import need
+from tests.servers import missing, required
 
 EPOCHS = 5
 LONG = 60
@@ -39,6 +39,15 @@ CALM = (
     "tracking.mode=disabled",
 )
 
+WITHOUT_CABLES = missing("ip", root=True)
+"""What is missing for nodes that have networks of their own."""
+
+CABLES = pytest.mark.skipif(bool(WITHOUT_CABLES), reason=f"needs {', '.join(WITHOUT_CABLES)}")
+"""For drills that cut a node off."""
+
+LOSSES = [Cluster.lose, pytest.param(Cluster.cut_off, marks=CABLES)]
+"""The ways to lose a node for good."""
+
 _measured: list[tuple[str, str, float | None, float]] = []
 
 
@@ -57,10 +66,10 @@ def calm() -> Recipe:
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
     """A head and three nodes; a test that needs them all asks for them by `Cluster.have`."""
-    need("ip", root=True)
+    where = names if WITHOUT_CABLES and not required() else network
     # Sockets lie in it, whose paths must be short.
     folder = tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True)
-    with folder as temporary, network() as made:
+    with folder as temporary, where() as made:
         started = Cluster(made, Path(temporary))
         started.have(3)
         yield started

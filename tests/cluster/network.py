@@ -1,4 +1,7 @@
-"""Machines on one machine: network namespaces with an address each, on a bridge of their own."""
+"""Machines on one machine: network namespaces with an address each, on a bridge of their own.
+
+Where that cannot be had, hosts are no more than names for what was started together.
+"""
 
 import json
 import os
@@ -11,12 +14,18 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from ipaddress import IPv4Interface, IPv4Network
 from pathlib import Path
+from typing import Protocol
+
+from ray.util import get_node_ip_address
 
 BENCHMARKS = IPv4Network("198.18.0.0/15")
 """Addresses that are kept for tests of networks (RFC 2544): no machine has one of them."""
 
 CARD = "eth0"
 """Name of each host's network card, as the host itself sees it."""
+
+MARK = "IRMAS_TEST_HOST"
+"""Variable in the environment of what runs on a host that is no more than a name."""
 
 
 @dataclass(frozen=True)
@@ -26,11 +35,13 @@ class Host:
     Attributes:
         name: The namespace.
         address: Its address.
+        card: Its network card, as it sees it itself.
         cable: The end of its cable that is plugged into the bridge.
     """
 
     name: str
     address: str
+    card: str
     cable: str
 
     def start(
@@ -39,12 +50,16 @@ class Host:
         """Start a program here; it may outlive what it starts, until `kill` ends all of them."""
         with log.open("ab") as output:
             return subprocess.Popen(
-                ["ip", "netns", "exec", self.name, *command],
-                env=environment,
+                [*self.enter(), *command],
+                env={**environment, MARK: self.name},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
             )
+
+    def enter(self) -> list[str]:
+        """Return what makes a command run here."""
+        return ["ip", "netns", "exec", self.name]
 
     def pids(self) -> list[int]:
         """Return everything that runs here."""
@@ -81,6 +96,32 @@ class Host:
         _ip("link", "set", self.cable, "up")
 
 
+class LocalHost(Host):
+    """Processes of this machine that were started together; they have no network to be cut from."""
+
+    def enter(self) -> list[str]:
+        """Return nothing: it is here."""
+        return []
+
+    def pids(self) -> list[int]:
+        """Return everything that has the host's name in its environment."""
+        found = []
+        for place in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):  # ended meanwhile, or another user's
+                if f"{MARK}={self.name}".encode() in (place / "environ").read_bytes().split(b"\0"):
+                    found.append(int(place.name))
+        return found
+
+
+class Hosts(Protocol):
+    """Where hosts come from."""
+
+    hosts: list[Host]
+
+    def add(self) -> Host:
+        """Add a host."""
+
+
 @dataclass
 class Network:
     """A bridge, which is this machine's own way in, and the hosts on it.
@@ -99,7 +140,7 @@ class Network:
         """Add a host with the next address."""
         number = len(self.hosts) + 2
         name, cable = f"{self.bridge}-{number}", f"{self.bridge}v{number}"
-        host = Host(name, str(self.subnet[number]), cable)
+        host = Host(name, str(self.subnet[number]), CARD, cable)
         _ip("netns", "add", name)
         self.hosts.append(host)
         _ip("link", "add", cable, "type", "veth", "peer", "name", CARD, "netns", name)
@@ -109,6 +150,31 @@ class Network:
         for device in ("lo", CARD):
             _ip(*inside, "link", "set", device, "up")
         return host
+
+
+@dataclass
+class Names:
+    """Hosts that all have this machine's own address, which is what Ray makes of the loopback's."""
+
+    name: str = field(default_factory=lambda: f"ir{secrets.token_hex(2)}")
+    hosts: list[Host] = field(default_factory=list)
+
+    def add(self) -> Host:
+        """Add a host."""
+        name = f"{self.name}-{len(self.hosts)}"
+        self.hosts.append(LocalHost(name, get_node_ip_address(), "lo", ""))
+        return self.hosts[-1]
+
+
+@contextmanager
+def names() -> Iterator[Names]:
+    """Make hosts that are no more than names; on leaving, kill all that runs on them."""
+    made = Names()
+    try:
+        yield made
+    finally:
+        for host in made.hosts:
+            host.kill()
 
 
 @contextmanager

@@ -9,14 +9,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.cluster.network import CARD, Host, Network
-from tests.ray_cluster import START_TIMEOUT_S, alive
+from tests.cluster.network import Host, Hosts
+from tests.ray_cluster import START_TIMEOUT_S, alive, free_port
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 240.0
 """Nothing in a drill takes longer; only what hangs does."""
 
-GCS, DASHBOARD = 6379, 8265
 CPUS = 2
 """What each node says that it has, however few cores this machine has."""
 
@@ -26,7 +25,7 @@ class Cluster:
     """A head that takes no work, and nodes that do it, each started by ``ray start``.
 
     Args:
-        network: Where the hosts are.
+        network: Where the hosts come from.
         folder: For logs and Ray's temporary files, which must have a short path.
         token: Without it nobody may use the cluster.
 
@@ -35,10 +34,12 @@ class Cluster:
         nodes: The others that were not killed by `lose`.
     """
 
-    network: Network
+    network: Hosts
     folder: Path
     token: str = field(default_factory=lambda: secrets.token_hex(32))
     nodes: list[Host] = field(default_factory=list)
+    gcs_port: int = field(default_factory=free_port)
+    dashboard_port: int = field(default_factory=free_port)
 
     def __post_init__(self) -> None:
         self.head = self._new_head()
@@ -47,8 +48,9 @@ class Cluster:
         head = self.network.add()
         self._ray(
             head,
-            *("--head", f"--port={GCS}", "--num-cpus=0"),
-            *("--dashboard-host=0.0.0.0", f"--dashboard-port={DASHBOARD}"),
+            *("--head", f"--port={self.gcs_port}", "--num-cpus=0"),
+            *(f"--dashboard-host={head.address}", f"--dashboard-port={self.dashboard_port}"),
+            f"--ray-client-server-port={free_port()}",
         )
         return head
 
@@ -64,7 +66,12 @@ class Cluster:
     @property
     def url(self) -> str:
         """The dashboard."""
-        return f"http://{self.head.address}:{DASHBOARD}"
+        return f"http://{self.head.address}:{self.dashboard_port}"
+
+    @property
+    def address(self) -> str:
+        """What a driver joins."""
+        return f"{self.head.address}:{self.gcs_port}"
 
     @property
     def environment(self) -> dict[str, str]:
@@ -89,7 +96,7 @@ class Cluster:
     def add(self) -> Host:
         """Start one more node; `wait_until_up` waits for it."""
         node = self.network.add()
-        self._ray(node, f"--address={self.head.address}:{GCS}", f"--num-cpus={CPUS}")
+        self._ray(node, f"--address={self.address}", f"--num-cpus={CPUS}")
         self.nodes.append(node)
         return node
 
@@ -124,10 +131,11 @@ class Cluster:
         command = (
             *(sys.executable, "-m", "ray.scripts.scripts", "start", "--block"),
             *(f"--node-ip-address={host.address}", f"--temp-dir={self.folder}/{host.name}"),
+            f"--dashboard-agent-listen-port={free_port()}",
             *("--object-store-memory=100000000", "--min-worker-port=0", "--max-worker-port=0"),
         )
         # All hosts have this machine's name, by which Gloo would look for them.
-        own = {"GLOO_SOCKET_IFNAME": CARD}
+        own = {"GLOO_SOCKET_IFNAME": host.card}
         host.start([*command, *options], self.environment | own, self._log(host))
 
     def _log(self, host: Host) -> Path:

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from irmas_dist.features.store import read_info
-from tests.cluster.conftest import TIMES, options
+from tests.cluster.conftest import LOSSES, TIMES, options
 from tests.cluster.network import Host
 from tests.cluster.nodes import Cluster, Job
 
@@ -40,7 +40,7 @@ def assert_undisturbed(out: Path, store: Path) -> None:
     assert not list(out.glob("*.partial"))
 
 
-@pytest.mark.parametrize("lose", [Cluster.lose, Cluster.cut_off])
+@pytest.mark.parametrize("lose", LOSSES)
 def test_a_node_is_lost_during_extraction(
     cluster: Cluster,
     store: Path,

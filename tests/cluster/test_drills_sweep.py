@@ -10,7 +10,7 @@ import pytest
 from optuna.trial import FrozenTrial, TrialState
 
 from irmas_dist.search.study import open_study
-from tests.cluster.conftest import options
+from tests.cluster.conftest import LOSSES, options
 from tests.cluster.network import Host
 from tests.cluster.nodes import CPUS, Cluster, Job
 
@@ -93,7 +93,7 @@ def test_a_sweep_runs_on_three_nodes(cluster: Cluster, sweep: Sweep, measured: C
     sweep.assert_whole()
 
 
-@pytest.mark.parametrize("lose", [Cluster.lose, Cluster.cut_off])
+@pytest.mark.parametrize("lose", LOSSES)
 def test_a_node_is_lost_during_a_sweep(
     cluster: Cluster, sweep: Sweep, measured: Callable, lose: Callable[[Cluster, Host], None]
 ) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from irmas_dist.training.progress import FILE_NAME
-from tests.cluster.conftest import EPOCHS, LONG, options
+from tests.cluster.conftest import CABLES, EPOCHS, LONG, options
 from tests.cluster.nodes import CPUS, Cluster, Job
 
 pytestmark = [pytest.mark.drill, pytest.mark.timeout(600)]
@@ -66,6 +66,7 @@ def test_a_node_is_killed_during_training(
     assert_same_curve(out, undisturbed)
 
 
+@CABLES
 def test_a_node_is_cut_off_for_20_s_during_training(
     cluster: Cluster, store: Path, undisturbed: Curve, tmp_path: Path, measured: Callable
 ) -> None:
@@ -84,6 +85,7 @@ def test_a_node_is_cut_off_for_20_s_during_training(
     assert_same_curve(out, undisturbed)
 
 
+@CABLES
 def test_a_node_is_cut_off_for_good_during_training(
     cluster: Cluster, store: Path, undisturbed: Curve, tmp_path: Path, measured: Callable
 ) -> None:

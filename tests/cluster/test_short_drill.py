@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.nodes import GCS, Cluster, wait_for
+from tests.cluster.nodes import Cluster, wait_for
 from tests.cluster.test_drills_extract import assert_undisturbed, under_way
 
 pytestmark = pytest.mark.timeout(600)
@@ -47,7 +47,7 @@ def test_an_extraction_outlives_a_node_and_nobody_gets_in_without_the_token(
     job, victim = under_way(cluster, long_manifest, out)
     submit = ("submit", "--address", cluster.url, "--", "train", "--dry-run")
     join = ("extract", str(manifest), str(tmp_path / "x"))
-    joining = (*join, "--address", f"{cluster.head.address}:{GCS}")
+    joining = (*join, "--address", cluster.address)
     began = time.monotonic()
     cluster.lose(victim)
     answers = {
