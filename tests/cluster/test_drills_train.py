@@ -17,6 +17,7 @@ THREE = ("--workers", 3, "--cpus", CPUS, "--wait", 120)
 """A worker on each of three nodes; when one is lost, another one has to come."""
 
 IN_FLIGHT = "the epoch in flight"
+CUT_S = 20
 Curve = list[dict[str, float]]
 
 
@@ -38,28 +39,16 @@ def assert_same_curve(out: Path, undisturbed: Curve, epochs: int = EPOCHS) -> No
             assert ours[name] == pytest.approx(theirs[name], rel=0.02), (ours["epoch"], name)
 
 
-def test_three_workers_train_on_three_nodes(
-    cluster: Cluster, store: Path, undisturbed: Curve, tmp_path: Path, measured: Callable
-) -> None:
-    """Nothing is lost."""
-    out = tmp_path / "model"
-    nodes = cluster.have(3)
-    job = train(cluster, store, out)
-    job.until(lambda: epochs_in(out) >= 1)
-    assert all(node.runs("TrainWorker") for node in nodes)
-    measured("", job.succeeds())
-    assert_same_curve(out, undisturbed)
-
-
 def test_a_node_is_killed_during_training(
     cluster: Cluster, store: Path, undisturbed: Curve, tmp_path: Path, measured: Callable
 ) -> None:
-    """Lost is the epoch in flight."""
+    """Three workers train on three nodes; lost is the epoch in flight."""
     out = tmp_path / "model"
-    victim = cluster.have(3)[1]
+    nodes = cluster.have(3)
     job = train(cluster, store, out)
     began = job.until(lambda: epochs_in(out) >= 2)
-    cluster.lose(victim)
+    assert all(node.runs("TrainWorker") for node in nodes)
+    cluster.lose(nodes[1])
     cluster.add()
     went_on = job.until(lambda: "going on after epoch" in job.said()) - began
     measured(IN_FLIGHT, job.succeeds(), went_on)
@@ -70,18 +59,23 @@ def test_a_node_is_killed_during_training(
 def test_a_node_is_cut_off_for_20_s_during_training(
     cluster: Cluster, store: Path, undisturbed: Curve, tmp_path: Path, measured: Callable
 ) -> None:
-    """Nothing is lost: connections outlive it, and Ray gives a node more time than that."""
+    """Lost is nothing, or the epoch in flight.
+
+    Ray gives a node more time than that. But a server of gRPC's closes a connection when what
+    it sent is not acknowledged for 20 s, and Ray Train takes that for a lost worker.
+    """
     out = tmp_path / "model"
     cut = cluster.have(3)[1]
     job = train(cluster, store, out)
     job.until(lambda: epochs_in(out) >= 2)
     cut.cut()
-    time.sleep(20)
+    time.sleep(CUT_S)
     before, began = epochs_in(out), time.monotonic()
     cut.restore()
     went_on = job.until(lambda: epochs_in(out) > before) - began
-    measured("", job.succeeds(), went_on)
-    assert "a worker was lost" not in job.said()
+    seconds = job.succeeds()
+    measured(IN_FLIGHT if "a worker was lost" in job.said() else "", seconds, went_on)
+    assert cut.address in cluster.alive()
     assert_same_curve(out, undisturbed)
 
 
