@@ -15,6 +15,8 @@ from irmas_dist.terminal import say
 SHOWN = 8
 """Ended trials in the live table, the best ones."""
 
+UNFINISHED = ("running", "interrupted")
+
 SPARKS = "▁▂▃▄▅▆▇█"
 
 COLOURS = {"running": "cyan", "completed": "green", "pruned": "yellow", "failed": "red"}
@@ -41,12 +43,7 @@ class View:
             }
             for row in earlier
         }
-        known = [
-            (max(one["curve"]), number) for number, one in self._trials.items() if one["curve"]
-        ]
-        self._best: tuple[float, int] | None = max(known, default=None)
-        self._done = sum(one["state"] != "interrupted" for one in self._trials.values())
-        self._began, self._before = time.monotonic(), self._done
+        self._began, self._before = time.monotonic(), self._done()
         self.lines = True
 
     def start(self, number: int) -> None:
@@ -59,32 +56,37 @@ class View:
         trial = self._trials[number]
         # It may have gone on from before the last epoch that was heard of.
         trial["curve"] = [*trial["curve"][: epoch - 1], value]
-        self._best = max(self._best or (value, number), (value, number))
 
     def end(self, number: int, state: str, reason: str | None = None) -> None:
         """A trial has ended."""
         trial = self._trials[number]
         trial |= {"state": state, "reason": reason, "ended": time.monotonic()}
-        self._done += 1
         if self.lines:
             say(self._line(number, trial))
 
     def _line(self, number: int, trial: Mapping[str, Any]) -> str:
-        curve, best = trial["curve"], self._best
+        curve = trial["curve"]
+        known = ((max(one["curve"]), which) for which, one in self._trials.items() if one["curve"])
+        best = max(known, default=None)
         what = f"macro F1 {max(curve):.3f}" if curve else "no result"
         if trial["reason"]:
             what = escape(trial["reason"])
         leader = f"; best {best[0]:.3f} (trial {best[1]})" if best else ""
         return (
             f"trial {number} {trial['state']} after {_epochs(len(curve))}: {what}{leader}; "
-            f"{self._done} of {self._total}{self._left()}"
+            f"{self._done()} of {self._total}{self._left()}"
         )
 
+    def _done(self) -> int:
+        # The driver's thread adds trials while another one draws.
+        return sum(one["state"] not in UNFINISHED for one in list(self._trials.values()))
+
     def _left(self) -> str:
-        here = self._done - self._before
-        if not 0 < self._done < self._total or not here:
+        done = self._done()
+        here = done - self._before
+        if not here or done >= self._total:
             return ""
-        seconds = (time.monotonic() - self._began) / here * (self._total - self._done)
+        seconds = (time.monotonic() - self._began) / here * (self._total - done)
         return f", {seconds:.0f} s left"
 
     def render(self) -> Group:
@@ -96,7 +98,7 @@ class View:
         # The driver's thread adds trials while this one draws.
         trials = list(self._trials.items())
         running = [item for item in trials if item[1]["state"] == "running"]
-        ended = [item for item in trials if item[1]["state"] not in ("running", "interrupted")]
+        ended = [item for item in trials if item[1]["state"] not in UNFINISHED]
         ended.sort(key=lambda item: -max(item[1]["curve"], default=-1.0))
         for number, trial in [*running, *ended[:SHOWN]]:
             curve = trial["curve"]
@@ -110,8 +112,8 @@ class View:
                 f"{until - trial['began']:.0f}",
                 escape(trial.get("reason") or ""),
             )
-        bar = ProgressBar(total=self._total, completed=self._done, width=40)
-        return Group(grid, bar, Text(f"{self._done} of {self._total} trials{self._left()}"))
+        bar = ProgressBar(total=self._total, completed=self._done(), width=40)
+        return Group(grid, bar, Text(f"{self._done()} of {self._total} trials{self._left()}"))
 
 
 def spark(curve: list[float]) -> str:
