@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from ipaddress import IPv4Interface, IPv4Network
 from pathlib import Path
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from ray.util import get_node_ip_address
 
@@ -35,14 +35,13 @@ class Host:
     Attributes:
         name: The namespace.
         address: Its address.
-        card: Its network card, as it sees it itself.
         cable: The end of its cable that is plugged into the bridge.
     """
 
     name: str
     address: str
-    card: str
-    cable: str
+    cable: str = ""
+    card: ClassVar[str] = CARD
 
     def start(
         self, command: Sequence[str], environment: Mapping[str, str], log: Path
@@ -99,6 +98,8 @@ class Host:
 class LocalHost(Host):
     """Processes of this machine that were started together; they have no network to be cut from."""
 
+    card: ClassVar[str] = "lo"
+
     def enter(self) -> list[str]:
         """Return nothing: it is here."""
         return []
@@ -140,7 +141,7 @@ class Network:
         """Add a host with the next address."""
         number = len(self.hosts) + 2
         name, cable = f"{self.bridge}-{number}", f"{self.bridge}v{number}"
-        host = Host(name, str(self.subnet[number]), CARD, cable)
+        host = Host(name, str(self.subnet[number]), cable)
         _ip("netns", "add", name)
         self.hosts.append(host)
         _ip("link", "add", cable, "type", "veth", "peer", "name", CARD, "netns", name)
@@ -162,7 +163,7 @@ class Names:
     def add(self) -> Host:
         """Add a host."""
         name = f"{self.name}-{len(self.hosts)}"
-        self.hosts.append(LocalHost(name, get_node_ip_address(), "lo", ""))
+        self.hosts.append(LocalHost(name, get_node_ip_address()))
         return self.hosts[-1]
 
 
