@@ -195,7 +195,8 @@ def importances(study: optuna.Study) -> dict[str, float]:
     if len(trials) < 4 or len(values) < 2:
         return {}
     several = len(study.directions) > 1
-    target = (lambda trial: float(trial.values[0])) if several else None
+    # A target of one's own is taken for one that should be small.
+    target = (lambda trial: -float(trial.values[0])) if several else None
     return optuna.importance.get_param_importances(study, target=target)
 
 

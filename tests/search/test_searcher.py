@@ -15,6 +15,7 @@ from optuna.trial import TrialState
 from ray.exceptions import ActorDiedError, ActorUnavailableError
 from ray.tune.search import Searcher
 
+from irmas_dist.config import Recipe
 from irmas_dist.errors import IrmasError
 from irmas_dist.search.follow import describe_error
 from irmas_dist.search.samplers import best_points, build_sampler, enqueue
@@ -202,8 +203,6 @@ def test_a_warm_start_tries_the_best_points_first(
 
 def test_a_warm_start_takes_what_still_lies_in_the_space(study: optuna.Study, space: Space) -> None:
     finish(study, space, [0.1, 0.6, 0.3])
-    from irmas_dist.config import Recipe
-
     other = build_space(
         {"model.head": {"type": "categorical", "choices": ["max", "average"]}}, Recipe(), "test"
     )
@@ -211,8 +210,6 @@ def test_a_warm_start_takes_what_still_lies_in_the_space(study: optuna.Study, sp
 
 
 def test_a_grid_has_every_combination_once(space: Space) -> None:
-    from irmas_dist.config import Recipe
-
     entries = {name: value for name, value in space.describe().items() if name != "training.lr"}
     grid = build_space(entries, Recipe(), "test").grid()
     assert len(grid) == 2 * (1 + 4)  # model.dense is searched with one head only
@@ -248,6 +245,28 @@ def test_two_objectives_are_told_together(space: Space, tmp_path: Path) -> None:
     assert study.trials[0].values == [0.5, 10]
     (row,) = list_trials(study, space)
     assert (row["value"], row["second"], row["curve"]) == (0.5, 10, [0.4, 0.5])
+
+
+def test_importances_are_those_for_macro_f1_whatever_else_is_searched() -> None:
+    entries = {
+        "training.lr": {"type": "float", "low": 1e-4, "high": 1e-2, "log": True},
+        "model.dropout.dense": {"type": "float", "low": 0.0, "high": 0.5},
+    }
+    space = build_space(entries, Recipe(), "the test")
+    found = []
+    for second in ([], [1.0]):
+        study = optuna.create_study(
+            sampler=build_sampler("random", space, 0, 1 + len(second)),
+            directions=["maximize", *("minimize" for _ in second)],
+        )
+        for _ in range(40):
+            trial = study.ask()
+            drawn = space(trial)
+            # The learning rate matters among good trials, dropout only among bad ones.
+            value = min(1.0, 4 * drawn["model.dropout.dense"]) + drawn["training.lr"]
+            study.tell(trial, [value, *second])
+        found.append(importances(study))
+    assert found[0] == found[1]
 
 
 def test_importances_are_shares(study: optuna.Study, space: Space) -> None:
