@@ -154,8 +154,10 @@ def _study(record: SweepRecord, space: Space, recipe: Recipe, out: Path) -> optu
     aims = directions(settings.against)
     there = record.name in optuna.get_all_study_names(kept)
     made = len(optuna.load_study(study_name=record.name, storage=kept).trials) if there else 0
+    earlier = open_study(settings.warm_start) if settings.warm_start else None
     # A sampler that begins again must not begin with the same draws.
-    sampler = build_sampler(settings.sampler, space, recipe.seed + made, len(aims))
+    seed = recipe.seed + made + (len(earlier.trials) if earlier else 0)
+    sampler = build_sampler(settings.sampler, space, seed, len(aims))
     study = optuna.create_study(
         storage=kept,
         study_name=record.name,
@@ -166,8 +168,8 @@ def _study(record: SweepRecord, space: Space, recipe: Recipe, out: Path) -> optu
     if study.directions != aims:
         raise IrmasError(f"the study {record.name} has other objectives; name another directory")
     fail_unmarked_trials(study)
-    if settings.warm_start:
-        count = enqueue(study, best_points(open_study(settings.warm_start), space))
+    if earlier:
+        count = enqueue(study, best_points(earlier, space))
         say(f"first come {count} points of the study at {settings.warm_start}")
     if settings.sampler == "grid":
         enqueue(study, space.grid())
