@@ -88,7 +88,7 @@ class Population(PopulationBasedTraining):
         config, operations = super()._get_new_config(trial, trial_to_clone)
         for name, entry in self._entries.items():
             if isinstance(entry, FloatEntry):
-                config[name] = min(max(config[name], entry.low), entry.high)
+                config[name] = entry.nearest(config[name])
         config[TRIAL] = {**trial.config[TRIAL], "resume": False}
         return config, operations
 

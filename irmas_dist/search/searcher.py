@@ -10,7 +10,7 @@ from optuna.trial import FrozenTrial, TrialState
 from ray.tune.search import Searcher
 
 from irmas_dist.search.space import Space
-from irmas_dist.search.study import OUTCOME, SWEEP
+from irmas_dist.search.study import OUTCOME, SWEEP, VALUES
 from irmas_dist.search.trial import EPOCH, FAILED, FINISHED, INSTRUMENTS, TRIAL
 from irmas_dist.training.learner import SELECTED_BY
 
@@ -53,12 +53,12 @@ class StudySearcher(Searcher):
         self._live: dict[str, optuna.Trial] = {}
         self._last: dict[str, dict[str, Any]] = {}
         self._curves: dict[str, list[float]] = {}
+        self._values: dict[str, dict[str, Any]] = {}
         self._nodes_lost: Counter[int] = Counter()
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """Return the values of the next trial, None to be asked again, or that it is enough."""
         if self._interrupted:
-            # Values that it has already are given again, and not drawn anew.
             trial = optuna.trial.Trial(self._study, self._interrupted.pop(0)._trial_id)
             resume = True
         elif self.left:
@@ -68,10 +68,13 @@ class StudySearcher(Searcher):
         else:
             # A trial whose node goes down comes back here.
             return None if self._live else Searcher.FINISHED
-        known = self._study._storage.get_trial(trial._trial_id).intermediate_values
+        drawn = self._space(trial)  # What it was given already is given again.
+        frozen = self._study._storage.get_trial(trial._trial_id)
         self._live[trial_id] = trial
-        self._curves[trial_id] = [value for _, value in sorted(known.items())]
-        return {**self._space(trial), TRIAL: {"number": trial.number, "resume": resume}}
+        self._curves[trial_id] = [value for _, value in sorted(frozen.intermediate_values.items())]
+        self._values[trial_id] = frozen.user_attrs.get(VALUES, drawn)
+        identity = {"number": trial.number, "resume": resume}
+        return {**self._values[trial_id], TRIAL: identity}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Take in an epoch."""
@@ -82,11 +85,22 @@ class StudySearcher(Searcher):
         value, epoch = result.get(SELECTED_BY, math.nan), int(result.get(EPOCH, 0))
         curve = self._curves[trial_id]
         self._last[trial_id] = result
+        self._note_values(trial_id, result)
         if not math.isfinite(value) or epoch <= len(curve):
             return
         curve.append(value)
         if self._second is None:  # Optuna takes reports for a single objective only.
             self._live[trial_id].report(value, epoch)
+
+    def _note_values(self, trial_id: str, result: dict[str, Any]) -> None:
+        """Write down the values that population-based training gave a trial."""
+        # Tune flattens results; a name of the space holds no "/".
+        values = {
+            name: result[key] for name in self._space.entries if (key := f"config/{name}") in result
+        }
+        if values and values != self._values[trial_id]:
+            self._values[trial_id] = values
+            self._live[trial_id].set_user_attr(VALUES, values)
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
@@ -127,6 +141,7 @@ class StudySearcher(Searcher):
             return False
         self._nodes_lost[number] += 1
         trial = self._live.pop(trial_id)
+        del self._values[trial_id]
         self._interrupted.append(self._study._storage.get_trial(trial._trial_id))
         return True
 
@@ -137,6 +152,7 @@ class StudySearcher(Searcher):
 
     def _record(self, trial: optuna.Trial, trial_id: str, **more: Any) -> None:
         last = self._last.pop(trial_id, {})
+        del self._values[trial_id]
         outcome: dict[str, Any] = {
             "seconds": last.get("time_total_s"),
             "parameters": last.get("parameters"),
@@ -147,9 +163,6 @@ class StudySearcher(Searcher):
         value = last.get(SELECTED_BY)
         if value is not None and math.isfinite(value):
             outcome["value"] = value
-        ended_with = {k: v for k, v in last.get("config", {}).items() if k in self._space.entries}
-        if ended_with and ended_with != self._space.values(trial.params):
-            outcome["params"] = ended_with
         trial.set_user_attr(OUTCOME, outcome)
 
     def save(self, checkpoint_path: str) -> None:

@@ -86,6 +86,12 @@ class FloatEntry(_Range):
         """Ask the trial for a value."""
         return trial.suggest_float(name, self.low, self.high, step=self.step, log=self.log)
 
+    def nearest(self, value: float) -> float:
+        """Return the value that the entry can have and that is closest to another."""
+        if self.step:
+            value = self.low + round((value - self.low) / self.step) * self.step
+        return min(max(value, self.low), self.high)
+
     def samples(self) -> list[Any]:
         """Values that a recipe must take if it is to take all: both ends and an odd one."""
         # Whole ends of a range would hide that the setting takes whole numbers only.

@@ -23,6 +23,9 @@ from irmas_dist.search.space import Space
 SWEEP = "sweep"
 """A trial's attribute: the sweep that it belongs to."""
 
+VALUES = "values"
+"""A trial's attribute: what it goes on with, after population-based training changed that."""
+
 OUTCOME = "outcome"
 """A trial's attribute: what it came to, beyond its value; see `list_trials`."""
 
@@ -167,10 +170,16 @@ def _row(trial: FrozenTrial, space: Space, live: bool) -> dict[str, Any]:
         "seconds": outcome.get("seconds"),
         "parameters": outcome.get("parameters"),
         "reason": outcome.get("reason"),
-        "params": outcome.get("params") or space.values(trial.params),
+        "params": present_values(trial, space),
         "curve": curve,
         "instruments": outcome.get("instruments"),
     }
+
+
+def present_values(trial: FrozenTrial, space: Space) -> dict[str, Any]:
+    """Return the values that a trial has now, which need not be those that were drawn for it."""
+    changed: dict[str, Any] | None = trial.user_attrs.get(VALUES)
+    return space.values(trial.params) if changed is None else changed
 
 
 def best_row(rows: Iterable[Mapping[str, Any]]) -> Mapping[str, Any] | None:

@@ -171,6 +171,8 @@ class LearnerTrial(tune.Trainable):
     def load_checkpoint(self, checkpoint: Any) -> None:
         """Resume; the learning rate and the weight decay are this trial's, not the file's."""
         load_progress(checkpoint, self._learner)
+        # It may be another trial's, with another network: what was saved before is of no use.
+        self._saved = -math.inf
 
 
 def describe_epoch(learner: TrialLearner) -> dict[str, Any]:

@@ -19,7 +19,7 @@ import torch
 from optuna.trial import TrialState
 
 from irmas_dist import storage
-from irmas_dist.search.study import open_study
+from irmas_dist.search.study import VALUES, open_study
 from tests.conftest import CONFIGS, TINY
 from tests.ray_cluster import end_family
 
@@ -154,6 +154,43 @@ def test_a_sweep_goes_on_after_its_driver_was(driver: Driver, end: signal.Signal
     assert {t["number"]: t["value"] for t in json.loads(printed)["trials"]} == {
         number: trial.value for number, trial in after.items()
     }
+
+
+@pytest.mark.drill
+@pytest.mark.parametrize("scheduler", ["hyperband", "pbt"])
+def test_trials_that_take_turns_go_on_as_well(driver: Driver, scheduler: str) -> None:
+    def under_way() -> bool:
+        """Whether a trial was given other values, or with HyperBand all have begun."""
+        trials = driver.study().trials if (driver.out / "study.db").exists() else []
+        if scheduler == "pbt":
+            return any(VALUES in trial.user_attrs for trial in trials)
+        return len([trial for trial in trials if len(trial.intermediate_values) > 1]) == TRIALS
+
+    process = driver.start(*driver.first, "--scheduler", scheduler)
+    driver.wait_until(process, under_way)
+    end_family(process)
+    before = {trial.number: trial for trial in driver.study().trials}
+    (first_run,) = driver.out.glob("tune-*")
+    saved = driver.saved_epochs()
+
+    resumed = driver.start("--resume", "--json")
+    printed, said = resumed.communicate(timeout=280)
+    assert resumed.returncode == 0, said
+    after = {trial.number: trial for trial in driver.study().trials}
+    assert after.keys() == before.keys() == set(range(TRIALS))
+    ended = {TrialState.COMPLETE} | ({TrialState.PRUNED} if scheduler == "hyperband" else set())
+    assert {trial.state for trial in after.values()} <= ended
+    assert TrialState.COMPLETE in {trial.state for trial in after.values()}
+    (second_run,) = set(driver.out.glob("tune-*")) - {first_run}
+    for number, lines in results(second_run).items():
+        assert lines[0]["epoch"] == saved.get(number, 1)
+        given = before[number].user_attrs.get(VALUES, before[number].params)
+        assert lines[0]["config"]["training.lr"] == given["training.lr"]
+    for trial in json.loads(printed)["trials"]:
+        told = after[trial["number"]]
+        assert trial["params"] == told.user_attrs.get(VALUES, told.params)
+        if trial["state"] == "completed":
+            assert max(told.intermediate_values) == EPOCHS
 
 
 @pytest.mark.drill

@@ -247,6 +247,25 @@ def test_two_objectives_are_told_together(space: Space, tmp_path: Path) -> None:
     assert (row["value"], row["second"], row["curve"]) == (0.5, 10, [0.4, 0.5])
 
 
+def test_a_trial_goes_on_with_the_values_that_a_population_gave_it(
+    study: optuna.Study, space: Space
+) -> None:
+    tested = searcher(study, space)
+    drawn = tested.suggest("t")
+    assert isinstance(drawn, dict)
+    tested.on_trial_result("t", result(0.3, 1, **{f"config/{k}": v for k, v in drawn.items()}))
+    assert list_trials(study, space)[0]["params"] == space.values(study.trials[0].params)
+    changed = {"model.head": "max", "model.dense": 128, "augment.mix.counts": (2, 1)}
+    changed["training.lr"] = 5e-3
+    tested.on_trial_result("t", result(0.4, 2, **{f"config/{k}": v for k, v in changed.items()}))
+    again = searcher(study, space).suggest("u")
+    assert isinstance(again, dict)
+    assert again.pop(TRIAL) == {"number": 0, "resume": True}
+    as_written = changed | {"augment.mix.counts": [2, 1]}
+    assert again == as_written
+    assert list_trials(study, space)[0]["params"] == as_written
+
+
 def test_importances_are_those_for_macro_f1_whatever_else_is_searched() -> None:
     entries = {
         "training.lr": {"type": "float", "low": 1e-4, "high": 1e-2, "log": True},
