@@ -19,6 +19,7 @@ from irmas_dist.search.space import Space, build_space
 from irmas_dist.search.study import importances, list_trials
 from irmas_dist.search.trial import EPOCH, FAILED, FINISHED, TRIAL
 from irmas_dist.training.learner import SELECTED_BY
+from tests.browser import LOOKS, dom, measure, needs_chromium
 from tests.search.conftest import ENTRIES, make_study
 
 
@@ -65,6 +66,30 @@ def test_the_page_needs_nothing_else_and_names_every_trial_that_failed(
     assert "interrupted" in page
 
 
+LABELS = """({
+  charts: document.querySelectorAll("svg").length,
+  outside: [...document.querySelectorAll("svg text")].filter(text => {
+    const mine = text.getBoundingClientRect();
+    const all = text.ownerSVGElement.getBoundingClientRect();
+    return mine.left < all.left - 1 || mine.right > all.right + 1 || mine.bottom > all.bottom + 1;
+  }).map(text => text.textContent),
+})"""
+
+
+@needs_chromium
+@pytest.mark.parametrize(("width", "scheme", "background"), LOOKS)
+def test_the_page_in_a_browser(
+    swept: Path, tmp_path: Path, width: int, scheme: str, background: str
+) -> None:
+    write_sweep_report(swept, tmp_path / "page.html")
+    measured = measure(tmp_path / "page.html", tmp_path, width, scheme, LABELS)
+    assert measured["overflow"] <= 0
+    assert measured["fetched"] == []
+    assert measured["background"] == background
+    assert measured["charts"] == 3 + len(ENTRIES)
+    assert measured["outside"] == []
+
+
 def test_advice_names_the_good_part_of_a_range(space: Space) -> None:
     study = make_study(space, None, sampler="random")
     fill(study, space, 60)
@@ -92,6 +117,18 @@ def test_the_dashboard_shows_the_study_on_this_machine_only(swept: Path) -> None
         url = f"http://127.0.0.1:{server.server_port}/api/studies"
         with urllib.request.urlopen(url, timeout=20) as answer:
             assert b'"swept"' in answer.read()
+
+
+@needs_chromium
+def test_the_dashboard_in_a_browser(swept: Path, tmp_path: Path) -> None:
+    pytest.importorskip("optuna_dashboard", reason="install the extra 'review'")
+    with review.dashboard(swept, 0) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            shown = dom(f"http://127.0.0.1:{server.server_port}/dashboard/", tmp_path)
+        finally:
+            server.shutdown()
+    assert "swept" in shown
 
 
 def test_what_cannot_be_reviewed_is_said_in_one_line(
