@@ -42,6 +42,9 @@ class Run(Protocol):
     def log(self, metrics: Mapping[str, float]) -> None:
         """Log one epoch's metrics; ``epoch`` among them is the step."""
 
+    def configure(self, values: Mapping[str, Any]) -> None:
+        """Change values of the run's configuration."""
+
     def summarise(self, values: Mapping[str, Any]) -> None:
         """Set values of the run's summary."""
 
@@ -70,6 +73,9 @@ class NullRun:
     path: str | None = None
 
     def log(self, metrics: Mapping[str, float]) -> None:
+        """Do nothing."""
+
+    def configure(self, values: Mapping[str, Any]) -> None:
         """Do nothing."""
 
     def summarise(self, values: Mapping[str, Any]) -> None:

@@ -34,6 +34,10 @@ class WandbRun:
         # A run that goes on in another process would otherwise count its steps from 0 again.
         self._run.log(dict(metrics), step=int(metrics["epoch"]))
 
+    def configure(self, values: Mapping[str, Any]) -> None:
+        """Change values of the run's configuration."""
+        self._run.config.update(dict(values), allow_val_change=True)
+
     def summarise(self, values: Mapping[str, Any]) -> None:
         """Set values of the run's summary."""
         self._run.summary.update(dict(values))

@@ -45,11 +45,11 @@ class Follower(tune.Callback):
     def on_trial_start(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
-        """Open the trial's run, or go on with it after a pause."""
+        """Open the trial's run, or go on with it after a pause, maybe with other values."""
+        values = {key: value for key, value in trial.config.items() if key != TRIAL}
+        self._runs.start(_number(trial), values)
         if trial.last_result.get("training_iteration", 0) == 0:
-            values = {key: value for key, value in trial.config.items() if key != TRIAL}
             self._view.start(_number(trial))
-            self._runs.start(_number(trial), values)
 
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any

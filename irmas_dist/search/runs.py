@@ -36,10 +36,12 @@ class TrialRuns:
         self._lost = False
 
     def start(self, number: int, values: Mapping[str, Any]) -> None:
-        """Open a trial's run; that of one which was cut short goes on."""
+        """Open a trial's run, or go on with it: after a pause, or after it was cut short."""
 
         def work() -> None:
-            if number not in self._open:
+            if number in self._open:
+                self._open[number].configure(values)
+            else:
                 self._open[number] = tracking.start_run(
                     self._recipe.tracking,
                     name=f"{self._name}-{number:03d}",

@@ -11,8 +11,10 @@ from irmas_dist.search.record import SweepSettings
 from irmas_dist.search.space import build_space
 from irmas_dist.search.study import open_study
 from irmas_dist.search.sweep import SweepSummary, sweep
+from tests.wandb_log import inspect
 
 EPOCHS = 4
+LOGS = "wandb/offline-run-*/run-*.wandb"
 
 SPACE = {
     "model.width": {"type": "categorical", "choices": [4, 8]},
@@ -30,7 +32,7 @@ class Sweeper:
 
     def __init__(self, features: str, recipe: Recipe, folder: Path) -> None:
         self.features, self.folder = features, folder
-        changes = {"training.epochs": EPOCHS, "tracking.mode": "disabled"}
+        changes = {"training.epochs": EPOCHS, "tracking.directory": str(folder)}
         self.recipe = build_recipe(recipe.model_dump(), changes, "the test")
         self.task = stages.open_task(features, self.recipe)
 
@@ -85,6 +87,10 @@ def test_a_population_takes_over_what_is_good_and_stays_in_the_space(sweeper: Sw
     for row in summary.trials:
         assert 0.0 <= row["params"]["model.dropout.dense"] <= 0.5
         assert 1e-5 <= row["params"]["training.lr"] <= 1e-2
+    logged = {run["run_id"][-4:]: run for run in map(inspect, sweeper.folder.glob(LOGS))}
+    for row in changed:
+        config = logged[f"{row['number']:04d}"]["config"]
+        assert {name: config[name] for name in row["params"]} == row["params"]
     # What took over weights has the network that they are of.
     assert len({(row["params"]["model.width"], row["parameters"]) for row in summary.trials}) <= 2
 

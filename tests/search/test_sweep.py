@@ -1,8 +1,6 @@
 """A sweep on a real Ray: trials end as they should in Tune, in Optuna and in W&B alike."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import optuna
@@ -17,6 +15,7 @@ from irmas_dist.search.space import load_space
 from irmas_dist.search.study import open_storage
 from irmas_dist.search.sweep import SweepSummary, sweep
 from irmas_dist.training.learner import SELECTED_BY
+from tests.wandb_log import inspect
 
 SPACE = """
 model.width: {type: categorical, choices: [4, 8]}
@@ -156,13 +155,3 @@ def test_wandb_has_a_run_that_sums_the_sweep_up(swept: tuple[SweepSummary, Recip
     assert [row[columns.index("number")] for row in rows["data"]] == [
         trial["number"] for trial in summary.trials
     ]
-
-
-def inspect(log: Path) -> dict:
-    """Read an offline run back with W&B's own tool."""
-    wandb = Path(sys.executable).parent / "wandb"
-    printed = subprocess.run(
-        [wandb, "leet", "inspect", "--summary", "--json", log],
-        check=True, capture_output=True, text=True,
-    )  # fmt: skip
-    return json.loads(printed.stdout)
