@@ -1,5 +1,8 @@
-"""Joining a Ray cluster: what is not there is told at once."""
+"""Joining a Ray cluster: what is not there is told at once, and how its workers are set up."""
 
+import os
+import subprocess
+import sys
 import time
 
 import pytest
@@ -41,3 +44,42 @@ def test_a_ray_that_is_there_is_used_and_left_running(ray_cluster: None) -> None
     with ray_running():
         assert ray.is_initialized()
     assert ray.is_initialized()
+
+
+REUSE = """
+import ray
+from irmas_dist.runtime import ray_running
+
+@ray.remote
+def page_faults():
+    import resource, threading
+    import torch
+    counted = []
+
+    def allocate():
+        for _ in range(2):
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+            for _ in range(20):
+                torch.zeros(40, 1_000_000)
+            counted.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+
+    thread = threading.Thread(target=allocate)  # where Ray Train trains
+    thread.start()
+    thread.join()
+    return counted[-1]
+
+with ray_running():
+    print(ray.get(page_faults.remote()))
+"""
+
+
+def test_workers_keep_the_memory_of_freed_tensors_for_the_next(ray_cluster: None) -> None:
+    import ray
+
+    environment = {**os.environ, "RAY_ADDRESS": ray.get_runtime_context().gcs_address}
+    done = subprocess.run(
+        [sys.executable, "-c", REUSE], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    # Twenty tensors of 39,063 pages each, if every one were mapped anew.
+    assert int(done.stdout.splitlines()[-1]) < 39_063
