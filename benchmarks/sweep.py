@@ -6,6 +6,9 @@ training each) on two cores, by
 * ``ours``: `LearnerTrial` under Tune, actors reused, features in the object store;
 * ``plain``: ``study.optimize(n_jobs=1)`` in one process, once with one thread and once with
   as many as torch takes by itself;
+* ``pair``: two such processes with one thread each, side by side and without any coordination,
+  with the memory settings of our workers, which makes it the most that one thread per trial
+  can come to on these cores;
 * ``function``: a Tune function trainable that loads its data itself, without reuse of actors;
 * ``trainer``: a TorchTrainer per trial, as in Ray's documentation.
 
@@ -18,11 +21,13 @@ Writes ``benchmarks/results/sweep.json``.
 
 import argparse
 import json
+import multiprocessing
 import os
 import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +38,7 @@ os.environ["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"] = "0.2"
 RESULTS = Path(__file__).parent / "results"
 CPUS = 2
 EPOCHS = 5
-TRIALS = {"ours": 14, "plain-1": 5, "plain": 5, "function": 8, "trainer": 3}
+TRIALS = {"ours": 18, "plain-1": 6, "plain": 6, "pair": 7, "function": 8, "trainer": 4}
 """Trials of each contestant in each round."""
 
 ROUNDS = 2
@@ -138,13 +143,24 @@ def by_plain(task: Any, recipe: dict[str, Any], trials: int, threads: int | None
 
     study.optimize(objective, n_trials=trials, n_jobs=1)
     return {"rate": steady([row["ended"] for row in done], 1), "slots": 1,
-            "cpu": sum(row["cpu"] for row in done[1:]) / (trials - 1)}  # fmt: skip
+            "cpu": sum(row["cpu"] for row in done[1:]) / (trials - 1),
+            "threads": done[0]["threads"]}  # fmt: skip
+
+
+def by_pair(task: Any, recipe: dict[str, Any], trials: int) -> dict:
+    """Run two plain processes side by side that know nothing of each other."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(CPUS, mp_context=context) as pool:
+        both = list(pool.map(by_plain, [task] * CPUS, [recipe] * CPUS, [trials] * CPUS, [1] * CPUS))
+    return {"rate": sum(one["rate"] for one in both), "slots": CPUS,
+            "cpu": sum(one["cpu"] for one in both) / CPUS, "threads": 1}  # fmt: skip
 
 
 def by_ours(task: Any, recipe: Any, trials: int, folder: str) -> dict:
     """Run the real thing, W&B, study and all, over a grid of the same values."""
     import ray
 
+    from irmas_dist.runtime import WORKER_ENVIRONMENT
     from irmas_dist.search.record import SweepSettings
     from irmas_dist.search.space import build_space
     from irmas_dist.search.study import open_study
@@ -158,7 +174,12 @@ def by_ours(task: Any, recipe: Any, trials: int, folder: str) -> dict:
     }
     space = build_space(entries, recipe, "the benchmark")
     space.grid = lambda: [values(i) for i in range(trials)]  # the same trials, not all pairs
-    ray.init(num_cpus=CPUS, include_dashboard=False, log_to_driver=False)
+    ray.init(
+        num_cpus=CPUS,
+        include_dashboard=False,
+        log_to_driver=False,
+        runtime_env={"env_vars": WORKER_ENVIRONMENT},
+    )
     began = time.time()
     out = Path(folder, "ours")
     sweep(task, recipe, space, out, settings)
@@ -199,15 +220,18 @@ def by_function(task: Any, recipe: dict[str, Any], trials: int, folder: str) -> 
     )
     rows = [result.metrics for result in tuner.fit()]
     return {"rate": steady([row["ended"] for row in rows], CPUS), "slots": CPUS,
-            "cpu": sum(row["cpu"] for row in rows) / trials}  # fmt: skip
+            "cpu": sum(row["cpu"] for row in rows) / trials,
+            "threads": rows[0]["threads"]}  # fmt: skip
 
 
 def by_trainer(task: Any, recipe: dict[str, Any], trials: int, folder: str) -> dict:
     import ray
     from ray import train, tune
     from ray.train.torch import TorchTrainer
+    from ray.tune.integration.ray_train import TuneReportCallback
 
-    ray.init(num_cpus=CPUS, include_dashboard=False, log_to_driver=False)
+    # A CPU for each worker, and one for each trial that only waits for its worker.
+    ray.init(num_cpus=2 * CPUS, include_dashboard=False, log_to_driver=False)
     shared = ray.put(task)
 
     def worker(config: dict[str, Any]) -> None:
@@ -218,19 +242,24 @@ def by_trainer(task: Any, recipe: dict[str, Any], trials: int, folder: str) -> d
             worker,
             train_loop_config={"task": shared, "number": config["number"]},
             scaling_config=train.ScalingConfig(num_workers=1),
-            run_config=train.RunConfig(name=f"trial-{config['number']}", storage_path=folder),
+            run_config=train.RunConfig(
+                name=f"trial-{config['number']}",
+                storage_path=folder,
+                callbacks=[TuneReportCallback()],
+            ),
         )
-        tune.report(trainer.fit().metrics | {"ended": time.time()})
+        trainer.fit()
 
     tuner = tune.Tuner(
-        tune.with_resources(trainable, {"CPU": 0}),
+        tune.with_resources(trainable, {"CPU": 1}),
         param_space={"number": tune.grid_search(list(range(trials)))},
         tune_config=tune.TuneConfig(max_concurrent_trials=CPUS),
         run_config=tune.RunConfig(name="trainer", storage_path=folder, verbose=0),
     )
     rows = [result.metrics for result in tuner.fit()]
     return {"rate": steady([row["ended"] for row in rows], CPUS), "slots": CPUS,
-            "cpu": sum(row["cpu"] for row in rows) / trials}  # fmt: skip
+            "cpu": sum(row["cpu"] for row in rows) / trials,
+            "threads": rows[0]["threads"]}  # fmt: skip
 
 
 def by_memory(task: Any, recipe: dict[str, Any], concurrent: int) -> dict:
@@ -241,9 +270,15 @@ def by_memory(task: Any, recipe: dict[str, Any], concurrent: int) -> dict:
     # isort: split
     import psutil
 
+    from irmas_dist.runtime import WORKER_ENVIRONMENT
     from irmas_dist.search.trial import TRIAL, LearnerTrial
 
-    ray.init(num_cpus=concurrent, include_dashboard=False, log_to_driver=False)
+    ray.init(
+        num_cpus=concurrent,
+        include_dashboard=False,
+        log_to_driver=False,
+        runtime_env={"env_vars": WORKER_ENVIRONMENT},
+    )
     with tempfile.TemporaryDirectory() as folder:
         kind = with_parameters(LearnerTrial, task=task, recipe=recipe, progress=folder)
         remote = ray.remote(num_cpus=1)(kind)
@@ -270,6 +305,8 @@ def contest(name: str, trials: int, width: int, clips: int) -> dict:
             result = by_memory(task, plain, trials)
         elif name.startswith("plain"):
             result = by_plain(task, plain, trials, 1 if name == "plain-1" else None)
+        elif name == "pair":
+            result = by_pair(task, plain, trials)
         elif name == "ours":
             result = by_ours(task, recipe, trials, folder)
         elif name == "function":
@@ -283,7 +320,12 @@ def in_process(name: str, trials: int, arguments: argparse.Namespace) -> dict:
     """Run one contestant in a process of its own, whose threads and caches end with it."""
     command = [sys.executable, __file__, "--only", name, "--trials", str(trials)]
     command += ["--width", str(arguments.width), "--clips", str(arguments.clips)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    environment = dict(os.environ)
+    if name == "pair":
+        from irmas_dist.runtime import WORKER_ENVIRONMENT
+
+        environment |= WORKER_ENVIRONMENT
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if done.returncode:
         raise SystemExit(f"{name} failed:\n{done.stderr[-3000:]}")
     result: dict = json.loads(done.stdout.splitlines()[-1])
@@ -296,7 +338,7 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=0)
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--width", type=int, default=16)
-    parser.add_argument("--clips", type=int, default=250)
+    parser.add_argument("--clips", type=int, default=150)
     arguments = parser.parse_args()
     if arguments.only:
         result = contest(arguments.only, arguments.trials, arguments.width, arguments.clips)
