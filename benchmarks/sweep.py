@@ -1,7 +1,7 @@
-"""A sweep's trials per hour, and what a trial costs beside its training: ours against three others.
+"""A sweep's trials per hour, and what a trial costs beside its training: ours against others.
 
-One command, under 12 minutes: the same trials (the same values, seeds and epochs, about 5 s of
-training each) on two cores, by
+One command, some 12 minutes: the same trials (the same values, seeds and epochs, each of as many
+clips as this machine trains on in about 5 s) on two cores, by
 
 * ``ours``: `LearnerTrial` under Tune, actors reused, features in the object store;
 * ``plain``: ``study.optimize(n_jobs=1)`` in one process, once with one thread and once with
@@ -10,7 +10,7 @@ training each) on two cores, by
   with the memory settings of our workers, which makes it the most that one thread per trial
   can come to on these cores;
 * ``function``: a Tune function trainable that loads its data itself, without reuse of actors;
-* ``trainer``: a TorchTrainer per trial, as in Ray's documentation.
+* ``trainer``: a TorchTrainer per trial, as in Ray's documentation: one trial at a time here.
 
 Each contestant has its own process, and they take turns; rates are from the steady state: the
 time from the end of the first trials (one per slot) to the end of the last. Overhead is what a
@@ -42,6 +42,9 @@ TRIALS = {"ours": 18, "plain-1": 6, "plain": 6, "pair": 7, "function": 8, "train
 """Trials of each contestant in each round."""
 
 ROUNDS = 2
+TRIAL_S = 5.0
+"""CPU time that a trial's training is to take."""
+
 FEATURES = {"n_fft": 1_024, "hop_length": 512, "bands": 64}
 
 
@@ -86,7 +89,7 @@ def make_task(clips: int) -> Any:
         clips={"training": clips}, frames=clips * 130, shards=[], mean=[-9.0] * 64, std=[1.0] * 64,
     )  # fmt: skip
     validation = recipe.validation
-    mixed = mixture_clips(draw(220), 200, validation.mix, info.settings, validation.seed)
+    mixed = mixture_clips(draw(clips), clips, validation.mix, info.settings, validation.seed)
     return Task(training=training, validation=mixed, store=info)
 
 
@@ -230,8 +233,7 @@ def by_trainer(task: Any, recipe: dict[str, Any], trials: int, folder: str) -> d
     from ray.train.torch import TorchTrainer
     from ray.tune.integration.ray_train import TuneReportCallback
 
-    # A CPU for each worker, and one for each trial that only waits for its worker.
-    ray.init(num_cpus=2 * CPUS, include_dashboard=False, log_to_driver=False)
+    ray.init(num_cpus=CPUS, include_dashboard=False, log_to_driver=False)
     shared = ray.put(task)
 
     def worker(config: dict[str, Any]) -> None:
@@ -253,11 +255,12 @@ def by_trainer(task: Any, recipe: dict[str, Any], trials: int, folder: str) -> d
     tuner = tune.Tuner(
         tune.with_resources(trainable, {"CPU": 1}),
         param_space={"number": tune.grid_search(list(range(trials)))},
-        tune_config=tune.TuneConfig(max_concurrent_trials=CPUS),
+        # A trial takes a CPU for its worker and another one that only waits for it.
+        tune_config=tune.TuneConfig(max_concurrent_trials=CPUS // 2),
         run_config=tune.RunConfig(name="trainer", storage_path=folder, verbose=0),
     )
     rows = [result.metrics for result in tuner.fit()]
-    return {"rate": steady([row["ended"] for row in rows], CPUS), "slots": CPUS,
+    return {"rate": steady([row["ended"] for row in rows], CPUS // 2), "slots": CPUS // 2,
             "cpu": sum(row["cpu"] for row in rows) / trials,
             "threads": rows[0]["threads"]}  # fmt: skip
 
@@ -338,13 +341,18 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=0)
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--width", type=int, default=16)
-    parser.add_argument("--clips", type=int, default=150)
+    parser.add_argument("--clips", type=int, help="per trial; by itself as many as take 5 s")
     arguments = parser.parse_args()
     if arguments.only:
         result = contest(arguments.only, arguments.trials, arguments.width, arguments.clips)
         print(json.dumps(result))
         return
     began = time.time()
+    if not arguments.clips:
+        arguments.clips = 300
+        seconds = in_process("pair", 2, arguments)["cpu"]
+        arguments.clips = round(arguments.clips * TRIAL_S / seconds)
+        print(f"{arguments.clips} clips make a trial of {TRIAL_S:.0f} s", flush=True)
     rounds: dict[str, list[dict]] = {name: [] for name in TRIALS}
     for turn in range(arguments.rounds):
         for name, trials in TRIALS.items():
