@@ -30,7 +30,6 @@ CALM = (
     "model.dropout.dense=0",
     # The first epochs are the same, however many follow.
     "training.schedule=constant",
-    "training.precision=float32",
     "training.lr=0.001",
     "training.patience=999",
     "training.windows_per_clip=24",

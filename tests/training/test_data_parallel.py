@@ -82,7 +82,7 @@ def results(task: Task, tmp_path_factory: pytest.TempPathFactory) -> dict[str, A
             "window": {"seconds": 0.8, "hop_seconds": 0.4},
             "model": {"blocks": 2, "width": 8, "convolutions": 1, "pool": 2, "dense": 16}
             | {"normalisation": "none", "dropout": {"blocks": 0.0, "dense": 0.0}},
-            "training": {"epochs": 3, "batch_size": 8, "lr": 3e-3},
+            "training": {"epochs": 3, "batch_size": 8, "lr": 3e-3} | {"precision": "float32"},
         }
     )
     # All workers are forked from one process that has done all the importing and nothing else.
