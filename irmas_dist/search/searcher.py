@@ -10,7 +10,7 @@ from optuna.trial import FrozenTrial, TrialState
 from ray.tune.search import Searcher
 
 from irmas_dist.search.space import Space
-from irmas_dist.search.study import OUTCOME, SWEEP, VALUES
+from irmas_dist.search.study import OUTCOME, SWEEP, VALUES, with_epoch
 from irmas_dist.search.trial import EPOCH, FAILED, FINISHED, INSTRUMENTS, TRIAL
 from irmas_dist.training.learner import SELECTED_BY
 
@@ -88,9 +88,10 @@ class StudySearcher(Searcher):
         self._note_values(trial_id, result)
         if not math.isfinite(value) or epoch <= len(curve):
             return
-        curve.append(value)
+        self._curves[trial_id] = with_epoch(curve, epoch, value)
         if self._second is None:  # Optuna takes reports for a single objective only.
-            self._live[trial_id].report(value, epoch)
+            for step in range(len(curve), epoch):
+                self._live[trial_id].report(self._curves[trial_id][step], step + 1)
 
     def _note_values(self, trial_id: str, result: dict[str, Any]) -> None:
         """Write down the values that population-based training gave a trial."""

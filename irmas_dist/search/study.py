@@ -6,7 +6,7 @@ were cut short, and leaves those of the others alone.
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -174,6 +174,20 @@ def _row(trial: FrozenTrial, space: Space, live: bool) -> dict[str, Any]:
         "curve": curve,
         "instruments": outcome.get("instruments"),
     }
+
+
+def with_epoch(curve: Sequence[float], epoch: int, value: float) -> list[float]:
+    """Return the best values so far after epochs 1 to ``epoch``.
+
+    Args:
+        curve: Those after the epochs before it. Some may be missing: a trial that takes over
+            weights of one that is ahead never does them, and has the best that it had.
+        epoch: The epoch, from 1.
+        value: The best value so far after it.
+    """
+    before = list(curve[: epoch - 1])
+    best = before[-1] if before else value
+    return [*before, *[best] * (epoch - 1 - len(before)), value]
 
 
 def present_values(trial: FrozenTrial, space: Space) -> dict[str, Any]:

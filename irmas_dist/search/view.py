@@ -10,6 +10,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Column, Table
 from rich.text import Text
 
+from irmas_dist.search.study import with_epoch
 from irmas_dist.terminal import say
 
 SHOWN = 8
@@ -55,7 +56,7 @@ class View:
         """A trial has done an epoch, the first, second, ... of it."""
         trial = self._trials[number]
         # It may have gone on from before the last epoch that was heard of.
-        trial["curve"] = [*trial["curve"][: epoch - 1], value]
+        trial["curve"] = with_epoch(trial["curve"], epoch, value)
 
     def end(self, number: int, state: str, reason: str | None = None) -> None:
         """A trial has ended."""

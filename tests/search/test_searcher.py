@@ -266,6 +266,29 @@ def test_a_trial_goes_on_with_the_values_that_a_population_gave_it(
     assert list_trials(study, space)[0]["params"] == as_written
 
 
+def test_a_trial_that_takes_over_weights_has_a_value_for_every_epoch(
+    study: optuna.Study, space: Space
+) -> None:
+    """Of a trial that was ahead, and then of one that was behind."""
+    tested = searcher(study, space)
+    tested.suggest("t")
+    for epoch, value in [(1, 0.3), (4, 0.6), (5, 0.7), (3, 0.5), (4, 0.55), (5, 0.8), (6, 0.9)]:
+        tested.on_trial_result("t", result(value, epoch))
+    before = [0.3, 0.3, 0.3, 0.6, 0.7]
+    (trial,) = study.get_trials()
+    assert [trial.intermediate_values[step] for step in range(1, 7)] == [*before, 0.9]
+    tested.on_trial_complete("t", result(0.9, 6, **{FINISHED: True}))
+    (row,) = list_trials(study, space)
+    assert (row["epochs"], row["curve"]) == (6, [*before, 0.9])
+
+
+def test_a_trial_may_begin_with_the_weights_of_another(study: optuna.Study, space: Space) -> None:
+    tested = searcher(study, space)
+    tested.suggest("t")
+    tested.on_trial_result("t", result(0.6, 3))
+    assert list_trials(study, space)[0]["curve"] == [0.6, 0.6, 0.6]
+
+
 def test_importances_are_those_for_macro_f1_whatever_else_is_searched() -> None:
     entries = {
         "training.lr": {"type": "float", "low": 1e-4, "high": 1e-2, "log": True},
