@@ -63,9 +63,14 @@ def join(location: str | os.PathLike[str], *parts: str) -> str:
 
 
 def exists(location: str | os.PathLike[str]) -> bool:
-    """Return whether there is a file or directory at ``location``."""
+    """Return whether there is a file or directory at ``location``.
+
+    Raises:
+        IrmasError: It cannot be found out.
+    """
     filesystem, path = resolve(location)
-    return filesystem.get_file_info(path).type != pafs.FileType.NotFound
+    with _told(location):
+        return filesystem.get_file_info(path).type != pafs.FileType.NotFound
 
 
 def list_files(location: str | os.PathLike[str], *, recursive: bool = False) -> list[str]:
@@ -112,9 +117,14 @@ def remove_partial(location: str | os.PathLike[str]) -> None:
 
 
 def remove_directory(location: str | os.PathLike[str]) -> None:
-    """Delete a directory and all that is in it."""
+    """Delete a directory and all that is in it.
+
+    Raises:
+        IrmasError: It cannot be deleted.
+    """
     filesystem, path = resolve(location)
-    filesystem.delete_dir(path)
+    with _told(location):
+        filesystem.delete_dir(path)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from ray.exceptions import ActorUnavailableError, OutOfMemoryError, RayActorErro
 from ray.tune.experiment import Trial
 
 from irmas_dist import storage
+from irmas_dist.errors import IrmasError
 from irmas_dist.search.runs import TrialRuns
 from irmas_dist.search.searcher import MOST_NODES, StudySearcher
 from irmas_dist.search.trial import (
@@ -20,6 +21,7 @@ from irmas_dist.search.trial import (
     progress_directory,
 )
 from irmas_dist.search.view import View
+from irmas_dist.terminal import say
 from irmas_dist.training.learner import SELECTED_BY
 
 
@@ -36,6 +38,7 @@ class Follower(tune.Callback):
     def __init__(self, searcher: StudySearcher, runs: TrialRuns, view: View, progress: str) -> None:
         self._searcher, self._runs, self._view = searcher, runs, view
         self._progress = progress
+        self._begun: set[int] = set()
         self._best: tuple[float, int] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -47,6 +50,7 @@ class Follower(tune.Callback):
     ) -> None:
         """Open the trial's run, or go on with it after a pause, maybe with other values."""
         values = {key: value for key, value in trial.config.items() if key != TRIAL}
+        self._begun.add(_number(trial))
         self._runs.start(_number(trial), values)
         if trial.last_result.get("training_iteration", 0) == 0:
             self._view.start(_number(trial))
@@ -83,6 +87,8 @@ class Follower(tune.Callback):
         error, text = _error(trial)
         if _of_node(error) and self._searcher.postpone(trial.trial_id):
             return
+        if _number(trial) not in self._begun:  # Its worker ended before it could start it.
+            self.on_trial_start(iteration, trials, trial)
         reason = describe_error(error, text)
         self._searcher.fail(trial.trial_id, reason)
         self._end(trial, "failed", reason)
@@ -103,18 +109,24 @@ class Follower(tune.Callback):
     def _keep_the_best(self, number: int, state: str, value: float | None) -> None:
         """Delete the progress of trials that are over, but for the best completed one."""
         over: int | None = number
-        better = self._best is None or (value or 0.0) > self._best[0]
-        if state == "completed" and value is not None and better:
-            over = None if self._best is None else self._best[1]
-            self._best = value, number
-        if over is not None:
-            place = progress_directory(self._progress, over)
+        if state == "completed" and value is not None:
+            # Of equally good ones the first, as in the table.
+            now = max((value, -number), self._best or (value, -number))
+            if now != self._best:
+                over = None if self._best is None else -self._best[1]
+                self._best = now
+        if over is None:
+            return
+        place = progress_directory(self._progress, over)
+        try:
             if storage.exists(place):
                 storage.remove_directory(place)
+        except IrmasError as error:
+            say(f"the progress of trial {over} stays where it is: {error}")
 
     def remember_best(self, value: float, number: int) -> None:
         """Take note of the best trial that an earlier driver left."""
-        self._best = value, number
+        self._best = value, -number
 
 
 def _error(trial: Trial) -> tuple[Exception | None, str | None]:

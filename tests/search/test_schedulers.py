@@ -1,5 +1,6 @@
 """Whole sweeps on a real Ray: trials that pause, a population, two objectives, bad trials."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from irmas_dist.search.record import SweepSettings
 from irmas_dist.search.space import build_space
 from irmas_dist.search.study import open_study
 from irmas_dist.search.sweep import SweepSummary, sweep
+from irmas_dist.search.trial import LearnerTrial
 from tests.wandb_log import inspect
 
 EPOCHS = 4
@@ -91,6 +93,7 @@ def test_a_population_takes_over_what_is_good_and_stays_in_the_space(sweeper: Sw
     for row in changed:
         config = logged[f"{row['number']:04d}"]["config"]
         assert {name: config[name] for name in row["params"]} == row["params"]
+    assert summary.model is not None
     # What took over weights has the network that they are of.
     assert len({(row["params"]["model.width"], row["parameters"]) for row in summary.trials}) <= 2
 
@@ -133,3 +136,27 @@ def test_a_warm_start_begins_with_the_best_of_an_earlier_sweep(sweeper: Sweeper)
     later = [row["params"] for row in sorted(second.trials, key=lambda row: row["number"])]
     assert later[:3] == earlier
     assert later[3] not in earlier
+
+
+def test_a_trial_whose_worker_ends_before_it_begins_fails_alone(
+    sweeper: Sweeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Fragile(LearnerTrial):
+        """Its process ends when it is to train with a width of 8."""
+
+        def _begin(self, config: dict[str, Any]) -> None:
+            if config["model.width"] == 8:
+                os._exit(1)
+            super()._begin(config)
+
+    monkeypatch.setattr("irmas_dist.search.sweep.LearnerTrial", Fragile)
+    entries = {"model.width": {"type": "categorical", "choices": [4, 8, 6]}}
+    summary = sweeper(entries, "fragile", sampler="grid", scheduler="none", concurrent=1)
+    check_study(summary)
+    states = {row["params"]["model.width"]: row["state"] for row in summary.trials}
+    assert states == {4: "completed", 8: "failed", 6: "completed"}
+    assert summary.model is not None
+    (failed,) = [row for row in summary.trials if row["state"] == "failed"]
+    assert failed["reason"].startswith("its worker process ended")
+    tags = [run["tags"] for run in map(inspect, sweeper.folder.glob(LOGS))]
+    assert sum("failed" in of_run for of_run in tags) == 1
