@@ -77,7 +77,10 @@ def sweep(
     ] = None,
     warm_start: Annotated[
         str | None,
-        typer.Option(help="Study whose best trials are tried first: storage, as for --study."),
+        typer.Option(
+            help="Study whose best trials are tried first: as for --study; one of several there "
+            "by STORAGE#NAME."
+        ),
     ] = None,
     address: Address = None,
     dry_run: DryRun = False,
@@ -132,11 +135,13 @@ def _new(
 
 
 def _recorded(out: Path, chosen: dict[str, Any]) -> "tuple[Recipe, Space, SweepSettings]":
-    from irmas_dist.search.record import read_record
+    from irmas_dist.search.record import SweepSettings, read_record
 
     record = read_record(out)
     recipe, searched = record.load(str(out))
-    return recipe, searched, record.settings.model_copy(update=chosen)
+    # What a warm start gave is in the study; the earlier one need not be there any more.
+    kept = record.settings.model_dump(exclude={"warm_start"})
+    return recipe, searched, SweepSettings.model_validate(kept | chosen)
 
 
 @quiet

@@ -6,9 +6,11 @@ elsewhere, ``trials`` holds the progress of unfinished trials, and at the end th
 """
 
 import fcntl
+import json
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
 
@@ -72,6 +74,15 @@ class SweepRecord(Settings):
     settings: SweepSettings
     data: dict[str, str]
     """Fingerprints of the manifest and the features."""
+
+    def digests(self) -> dict[str, str]:
+        """Return by name what trials must have in common to be compared, each as a few digits."""
+        recipe = {name: value for name, value in self.recipe.items() if name != "tracking"}
+        parts = {"recipe": recipe, "space": self.space, "features": self.data}
+        return {
+            name: sha256(json.dumps(part, sort_keys=True).encode()).hexdigest()[:16]
+            for name, part in parts.items()
+        }
 
     def load(self, origin: str) -> tuple[Recipe, Space]:
         """Return the recipe and the space.

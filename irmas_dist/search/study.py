@@ -23,6 +23,9 @@ from irmas_dist.search.space import Space
 SWEEP = "sweep"
 """A trial's attribute: the sweep that it belongs to."""
 
+SEARCHED = "searched"
+"""A study's attribute: digests of what its sweeps search."""
+
 VALUES = "values"
 """A trial's attribute: what it goes on with, after population-based training changed that."""
 
@@ -84,20 +87,54 @@ def open_study(location: str, name: str | None = None) -> optuna.Study:
     """Open an existing study.
 
     Args:
-        location: As for `open_storage`.
+        location: As for `open_storage`; without a name also ``location#name``.
         name: Its name; none means the only one there.
 
     Raises:
         IrmasError: There is no such study, or several when none was named.
     """
+    if name is None and "#" in location:
+        location, _, name = location.rpartition("#")
     storage = open_storage(location)
     names = optuna.get_all_study_names(storage)
-    if name is None and len(names) == 1:
+    if name is None and len(names) > 1:
+        raise IrmasError(
+            f"{_public(location)} has several studies ({', '.join(names)}); "
+            f"name one: {_public(location)}#{names[0]}"
+        )
+    if name is None and names:
         name = names[0]
     if name not in names:
-        which = f"no study {name}" if name else "no study" if not names else "several studies"
+        which = f"no study {name}" if name else "no study"
         raise IrmasError(f"{_public(location)} has {which}; it has: {', '.join(names) or 'none'}")
     return optuna.load_study(study_name=name, storage=storage)
+
+
+def join_study(study: optuna.Study, sweep: str, searched: Mapping[str, str]) -> bool:
+    """Enter a sweep into a study.
+
+    Args:
+        study: The study.
+        sweep: Identity of the sweep.
+        searched: Digests of what it searches, which all sweeps of a study must have in common.
+
+    Returns:
+        Whether other sweeps are in it too.
+
+    Raises:
+        IrmasError: The study's trials are of something else, and could not be compared.
+    """
+    there = study.user_attrs.get(SEARCHED) or ({} if study.trials else searched)
+    for what, digest in searched.items():
+        if there.get(what) != digest:
+            raise IrmasError(
+                f"the study {study.study_name} searched with another {what}: "
+                "name another directory, or another --study"
+            )
+    study.set_user_attr(SEARCHED, dict(searched))
+    study.set_user_attr(f"{SWEEP} {sweep}", datetime.now().isoformat(timespec="seconds"))
+    return any(name.startswith(f"{SWEEP} ") and name != f"{SWEEP} {sweep}"
+               for name in study.user_attrs)  # fmt: skip
 
 
 def own_trials(study: optuna.Study, sweep: str) -> list[FrozenTrial]:

@@ -36,6 +36,7 @@ from irmas_dist.search.study import (
     fail_unmarked_trials,
     importances,
     interrupted_trials,
+    join_study,
     list_trials,
     open_storage,
     open_study,
@@ -141,6 +142,9 @@ def sweep(
             stream.write(yaml.safe_dump(content, sort_keys=False).encode())
         storage.write_json(out / "trials.json", rows)
         model = _write_model(task, found, best, out, record)
+        own = {trial.number for trial in own_trials(study, record.identity)}
+        if model is None and best["number"] not in own:
+            say(f"the best trial, {best['number']}, is another driver's, which has its model")
         shares = importances(study)
         page = parallel_coordinates_page(rows, space, shares)
         log_summary(recipe, record.name, record.identity, rows, shares, page, data, model)
@@ -150,24 +154,22 @@ def sweep(
 def _study(record: SweepRecord, space: Space, recipe: Recipe, out: Path) -> optuna.Study:
     """Open or make the study, with what is to be tried first."""
     settings = record.settings
-    kept = open_storage(settings.study or str(out / "study.db"))
     aims = directions(settings.against)
-    there = record.name in optuna.get_all_study_names(kept)
-    made = len(optuna.load_study(study_name=record.name, storage=kept).trials) if there else 0
-    earlier = open_study(settings.warm_start) if settings.warm_start else None
-    # A sampler that begins again must not begin with the same draws.
-    seed = recipe.seed + made + (len(earlier.trials) if earlier else 0)
-    sampler = build_sampler(settings.sampler, space, seed, len(aims))
     study = optuna.create_study(
-        storage=kept,
+        storage=open_storage(settings.study or str(out / "study.db")),
         study_name=record.name,
-        sampler=sampler,
         directions=aims,
         load_if_exists=True,
     )
     if study.directions != aims:
         raise IrmasError(f"the study {record.name} has other objectives; name another directory")
+    shared = join_study(study, record.identity, record.digests())
     fail_unmarked_trials(study)
+    earlier = open_study(settings.warm_start) if settings.warm_start else None
+    # A sampler that begins again, or beside another, must not begin with the same draws.
+    seed = recipe.seed + len(study.trials) + (len(earlier.trials) if earlier else 0)
+    seed += int(record.identity, 16) if shared else 0
+    study.sampler = build_sampler(settings.sampler, space, seed % 2**32, len(aims))
     if earlier:
         count = enqueue(study, best_points(earlier, space))
         say(f"first come {count} points of the study at {settings.warm_start}")
@@ -208,7 +210,7 @@ def _run(
     view = View(max(wanted, len(own)), recipe.training.epochs, seen)
     runs = TrialRuns(recipe, record.name, record.identity)
     follower = Follower(searcher, runs, view, progress)
-    if completed := [row for row in earlier if row["state"] == "completed"]:
+    if completed := [row for row in seen if row["state"] == "completed"]:
         follower.remember_best(completed[0]["value"], completed[0]["number"])
     concurrent = settings.concurrent or room(settings)
     tuner = tune.Tuner(

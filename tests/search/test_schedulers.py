@@ -8,6 +8,7 @@ import pytest
 
 from irmas_dist import stages
 from irmas_dist.config import Recipe, build_recipe
+from irmas_dist.errors import IrmasError
 from irmas_dist.search.record import SweepSettings
 from irmas_dist.search.space import build_space
 from irmas_dist.search.study import open_study
@@ -136,6 +137,21 @@ def test_a_warm_start_begins_with_the_best_of_an_earlier_sweep(sweeper: Sweeper)
     later = [row["params"] for row in sorted(second.trials, key=lambda row: row["number"])]
     assert later[:3] == earlier
     assert later[3] not in earlier
+
+
+def test_two_sweeps_of_one_study_draw_apart_and_keep_their_own_models(sweeper: Sweeper) -> None:
+    settings: dict[str, Any] = {"trials": 2, "scheduler": "none", "sampler": "random"}
+    kept = str(sweeper.folder / "shared.db")
+    (sweeper.folder / "a").mkdir()
+    (sweeper.folder / "b").mkdir()
+    first = sweeper(SPACE, "a/same", study=kept, **settings)
+    second = sweeper(SPACE, "b/same", study=kept, **settings)
+    assert [len(first.trials), len(second.trials)] == [2, 4]
+    assert len({str(row["params"]) for row in second.trials}) == 4
+    best = second.trials[0]["number"]
+    assert (second.model is None) == (best < 2)
+    with pytest.raises(IrmasError, match="searched with another space"):
+        sweeper({"model.width": SPACE["model.width"]}, "c/same", study=kept, **settings)
 
 
 def test_a_trial_whose_worker_ends_before_it_begins_fails_alone(

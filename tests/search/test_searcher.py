@@ -27,6 +27,7 @@ from irmas_dist.search.study import (
     fail_unmarked_trials,
     importances,
     interrupted_trials,
+    join_study,
     list_trials,
     open_storage,
     open_study,
@@ -207,6 +208,36 @@ def test_a_warm_start_takes_what_still_lies_in_the_space(study: optuna.Study, sp
         {"model.head": {"type": "categorical", "choices": ["max", "average"]}}, Recipe(), "test"
     )
     assert all(point == {"model.head": "max"} for point in best_points(study, other))
+
+
+def test_one_of_several_studies_is_named_behind_its_storage(space: Space, tmp_path: Path) -> None:
+    place = str(tmp_path / "both.db")
+    for name in ("one", "two"):
+        make_study(space, open_storage(place), name)
+    assert open_study(f"{place}#two").study_name == "two"
+    with pytest.raises(IrmasError, match=r"several studies \(one, two\); name one: .*both\.db#one"):
+        open_study(place)
+    with pytest.raises(IrmasError, match="no study three; it has: one, two"):
+        open_study(f"{place}#three")
+
+
+def test_sweeps_share_a_study_only_when_they_search_the_same(
+    study: optuna.Study, space: Space
+) -> None:
+    searched = {"recipe": "r", "space": "s", "features": "f"}
+    assert not join_study(study, "a", searched)
+    assert not join_study(study, "a", searched)  # it goes on
+    assert join_study(study, "b", searched)
+    assert join_study(study, "a", searched)
+    for what in searched:
+        with pytest.raises(IrmasError, match=f"another {what}: name another directory"):
+            join_study(study, "c", searched | {what: "other"})
+
+
+def test_a_study_that_no_sweep_made_is_not_joined(study: optuna.Study, space: Space) -> None:
+    finish(study, space, [0.1])
+    with pytest.raises(IrmasError, match="another recipe"):
+        join_study(study, "a", {"recipe": "r"})
 
 
 def test_a_grid_has_every_combination_once(space: Space) -> None:
