@@ -155,6 +155,8 @@ def _study(record: SweepRecord, space: Space, recipe: Recipe, out: Path) -> optu
     """Open or make the study, with what is to be tried first."""
     settings = record.settings
     aims = directions(settings.against)
+    # Before there is another study in what may be the same storage.
+    earlier = open_study(settings.warm_start) if settings.warm_start else None
     study = optuna.create_study(
         storage=open_storage(settings.study or str(out / "study.db")),
         study_name=record.name,
@@ -165,7 +167,6 @@ def _study(record: SweepRecord, space: Space, recipe: Recipe, out: Path) -> optu
         raise IrmasError(f"the study {record.name} has other objectives; name another directory")
     shared = join_study(study, record.identity, record.digests())
     fail_unmarked_trials(study)
-    earlier = open_study(settings.warm_start) if settings.warm_start else None
     # A sampler that begins again, or beside another, must not begin with the same draws.
     seed = recipe.seed + len(study.trials) + (len(earlier.trials) if earlier else 0)
     seed += int(record.identity, 16) if shared else 0
