@@ -5,6 +5,7 @@ mixtures are scored again under every aggregation rule and with windows twice as
 way that does best on mixtures it was not fitted to is taken.
 """
 
+import math
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -12,7 +13,6 @@ import numpy as np
 
 from irmas_dist import storage
 from irmas_dist.config import Recipe
-from irmas_dist.corpus.split import k_folds
 from irmas_dist.errors import IrmasError
 from irmas_dist.evaluation import metrics
 from irmas_dist.evaluation.aggregate import RULES
@@ -36,10 +36,8 @@ from irmas_dist.training.checkpoint import (
     write_description,
 )
 from irmas_dist.training.learner import SELECTED_BY
+from irmas_dist.training.mixing import folds_of
 from irmas_dist.training.task import load_task
-
-FOLDS = 5
-"""Parts that the validation mixtures are dealt to, groups whole, to judge what was fitted."""
 
 
 class Candidate(NamedTuple):
@@ -51,7 +49,8 @@ class Candidate(NamedTuple):
         thresholds: Fitted to all of them, float32, shape (instruments,).
         fitted: The objective on the mixtures that the thresholds were fitted to.
         cross_validated: The objective when each fold is decided by thresholds that were fitted
-            to the others; NaN when there are too few groups for that.
+            to the others, which share no recording with it; NaN when there are too few groups
+            for that.
     """
 
     windows: Windows
@@ -132,11 +131,9 @@ def _score_again(
 def _judge(windows: Windows, scores: Scores, settings: ThresholdSettings) -> Candidate:
     labels, values = scores.labels, scores.scores
     fitted = fit_thresholds(labels, values, settings)
-    try:
-        folds = k_folds(scores.groups, labels, FOLDS, 0, scores.vocabulary)
-    except IrmasError:
-        held_out = float("nan")
-    else:
+    folds = folds_of(scores.groups)
+    held_out = math.nan
+    if folds is not None and len(np.unique(folds)) > 1:
         held_out = _value(labels, cross_validated(labels, values, folds, settings), settings)
     value = _value(labels, decide(values, fitted), settings)
     return Candidate(windows, scores, fitted, value, held_out)

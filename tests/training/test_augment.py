@@ -9,11 +9,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from irmas_dist.corpus.split import k_folds
 from irmas_dist.features.logmel import LogMelSettings, log_mel
 from irmas_dist.features.mel import band_centres, mel_filters
 from irmas_dist.training.augment import DECIBEL, AugmentSettings, MixSettings, mixing_alone
 from irmas_dist.training.dataset import Resident, covering_windows
-from irmas_dist.training.mixing import Mixer, mixed_clips, mixture_clips
+from irmas_dist.training.mixing import FOLDS, Mixer, folds_of, mixed_clips, mixture_clips
 from irmas_dist.training.plan import Mixtures, plan_epoch
 from tests.training.conftest import BANDS, synthetic_clips
 
@@ -249,10 +250,35 @@ def test_validation_mixtures_are_whole_clips_and_the_same_for_the_same_seed() ->
     assert first.frames.shape != other.frames.shape or (first.frames != other.frames).any()
 
 
+def test_the_clips_of_a_validation_mixture_are_of_one_fold() -> None:
+    folds = k_folds(CLIPS.groups, CLIPS.labels, FOLDS, 0)
+    loud = np.full((len(CLIPS.frames), BANDS), FLOOR, np.float16)
+    for start, length, fold in zip(CLIPS.starts, CLIPS.lengths, folds, strict=True):
+        loud[start : start + length, fold] = 0.0
+    made = mixture_clips(
+        dataclasses.replace(CLIPS, frames=loud), 200, MixSettings(), FEATURES, seed=0
+    )
+    dealt = folds_of(made.groups)
+    assert dealt is not None
+    assert set(dealt) == set(range(1, FOLDS + 1))
+    for start, fold in zip(made.starts, dealt, strict=True):
+        (heard,) = np.flatnonzero(made.frames[start] > FLOOR / 2)
+        assert heard == fold - 1
+    assert (made.labels.sum(axis=1) > 1).any()
+
+
+def test_clips_of_few_recordings_are_mixed_all_with_all() -> None:
+    few = dataclasses.replace(CLIPS, groups=[f"group {i % 6}" for i in range(len(CLIPS))])
+    made = mixture_clips(few, 50, MixSettings(), FEATURES, seed=0)
+    assert set(made.groups) <= set(few.groups)
+    assert folds_of(made.groups) is None
+
+
 def test_a_validation_mixture_of_one_clip_is_that_clip_as_it_is() -> None:
     made = mixture_clips(CLIPS, 30, ALONE, FEATURES, seed=0)
     by_group = {group: index for index, group in enumerate(CLIPS.groups)}
-    for start, length, group in zip(made.starts, made.lengths, made.groups, strict=True):
+    groups = [group.partition(": ")[2] for group in made.groups]
+    for start, length, group in zip(made.starts, made.lengths, groups, strict=True):
         mel = made.frames[start : start + length].astype(np.float32)
         np.testing.assert_allclose(mel, window(by_group[group], 0, int(length)), atol=0.01)
 
