@@ -65,9 +65,9 @@ def sweep(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Data-parallel workers of each trial; 1.")
     ] = None,
-    cpus: Annotated[float | None, typer.Option(help="CPUs of each worker; 1.")] = None,
+    cpus: Annotated[float | None, typer.Option(min=0.001, help="CPUs of each worker; 1.")] = None,
     gpus: Annotated[
-        float | None, typer.Option(help="GPUs of each worker, or a fraction of one; 0.")
+        float | None, typer.Option(min=0.0, help="GPUs of each worker, or a fraction of one; 0.")
     ] = None,
     study: Annotated[
         str | None, typer.Option(help="Optuna storage: path, journal (.log) or database URL.")
@@ -109,7 +109,7 @@ def sweep(
     task = stages.open_task(features, recipe)
     try:
         with ray_running(address, dashboard=settings.workers > 1):
-            require_shared(str(out))
+            require_shared(settings.storage or str(out))  # Trials write only there.
             summary = search(task, recipe, searched, out, settings, resume)
     except KeyboardInterrupt:
         say(f"go on with it: irmas sweep {features} {out} --resume")

@@ -1,6 +1,6 @@
 """What is looked at before a sweep writes anything: whether it can be run at all, and with what."""
 
-import math
+from collections.abc import Mapping
 
 import ray
 
@@ -46,18 +46,37 @@ def check_settings(settings: SweepSettings, space: Space, recipe: Recipe) -> Non
 
 
 def room(settings: SweepSettings) -> int:
-    """Return how many trials the cluster has room for.
+    """Return how many trials the cluster has room for; a worker must fit on one node.
 
     Raises:
         IrmasError: For none.
     """
-    there = ray.cluster_resources()
-    cpus, gpus = settings.workers * settings.cpus, settings.workers * settings.gpus
-    by_gpu = there.get("GPU", 0) / gpus if gpus else math.inf
-    room = int(min(there.get("CPU", 1) / cpus, by_gpu))
-    if room < 1:
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    found = (
+        sum(workers_on(node, settings.cpus, settings.gpus) for node in nodes) // settings.workers
+    )
+    if found < 1:
+        there = "; ".join(f"{node.get('CPU', 0):g} and {node.get('GPU', 0):g}" for node in nodes)
         raise IrmasError(
-            f"a trial needs {cpus:g} CPUs and {gpus:g} GPUs, and the cluster "
-            f"has {there.get('CPU', 0):g} and {there.get('GPU', 0):g}"
+            f"a trial needs {settings.workers} x {settings.cpus:g} CPUs and {settings.gpus:g} "
+            f"GPUs, each on one node, and the nodes have {there}: ask for less with --cpus, "
+            "--gpus or --workers, or add nodes"
         )
-    return room
+    return found
+
+
+def workers_on(node: Mapping[str, float], cpus: float, gpus: float) -> int:
+    """Return how many workers fit on a node; fractions of a GPU are of a single one.
+
+    Args:
+        node: Its resources, by Ray's names.
+        cpus: CPUs of a worker, above 0.
+        gpus: GPUs of a worker, 0 for none.
+    """
+    spare = 1e-6  # of what is not exact in binary
+    by_cpu = int(node.get("CPU", 0) / cpus + spare)
+    if not gpus:
+        return by_cpu
+    there = node.get("GPU", 0)
+    of_gpus = int(there) * int(1 / gpus + spare) if gpus <= 1 else int(there / gpus + spare)
+    return min(by_cpu, of_gpus)
