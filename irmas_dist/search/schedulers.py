@@ -61,6 +61,21 @@ def build_scheduler(
     return FIFOScheduler()
 
 
+def most_epochs(space: Space, epochs: int) -> int:
+    """Return the most epochs that a trial can have.
+
+    Args:
+        space: What is searched, maybe the number of epochs.
+        epochs: The recipe's own number.
+    """
+    entry = space.entries.get("training.epochs")
+    if entry is None:
+        return epochs
+    among = entry.choices if isinstance(entry, CategoricalEntry) else [entry.high]
+    drawn = max(int(value) for value in among if isinstance(value, int | float))
+    return max(drawn, epochs) if entry.when else drawn
+
+
 class Population(PopulationBasedTraining):
     """Tune's PBT, kept inside the space, with every trial keeping its own identity."""
 

@@ -54,7 +54,10 @@ def open_storage(location: str) -> BaseStorage:
         IrmasError: The storage cannot be opened.
     """
     if location.endswith(".log"):
-        return JournalStorage(JournalFileBackend(location))
+        try:
+            return JournalStorage(JournalFileBackend(location))
+        except OSError as error:
+            raise IrmasError(f"cannot open the study at {location}: {error.strerror}") from error
     url = location if "://" in location else f"sqlite:///{location}"
     # psycopg 3 is what the extra installs; SQLAlchemy would look for its predecessor.
     for plain in ("postgresql://", "postgres://"):

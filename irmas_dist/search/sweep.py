@@ -26,7 +26,7 @@ from irmas_dist.search.preflight import check_settings, room
 from irmas_dist.search.record import SweepRecord, SweepSettings
 from irmas_dist.search.runs import TrialRuns, log_summary
 from irmas_dist.search.samplers import best_points, build_sampler, enqueue
-from irmas_dist.search.schedulers import PAUSING, build_scheduler, replay
+from irmas_dist.search.schedulers import PAUSING, build_scheduler, most_epochs, replay
 from irmas_dist.search.searcher import StudySearcher
 from irmas_dist.search.space import Space
 from irmas_dist.search.spread import spread_trial
@@ -194,11 +194,12 @@ def _run(
     if not budget and not interrupted:
         return 0
     second = SECOND[settings.against] if settings.against else None
+    epochs = most_epochs(space, recipe.training.epochs)
     searcher = StudySearcher(study, space, record.identity, budget, interrupted, second)
     scheduler = build_scheduler(
         "none" if settings.against else settings.scheduler,
         space,
-        recipe.training.epochs,
+        epochs,
         settings.grace_epochs,
         settings.reduction,
     )
@@ -208,7 +209,7 @@ def _run(
     earlier = list_trials(study, space)
     mine = {trial.number for trial in own}
     seen = [row for row in earlier if row["number"] in mine]
-    view = View(max(wanted, len(own)), recipe.training.epochs, seen)
+    view = View(max(wanted, len(own)), epochs, seen)
     runs = TrialRuns(recipe, record.name, record.identity)
     follower = Follower(searcher, runs, view, progress)
     if completed := [row for row in seen if row["state"] == "completed"]:

@@ -19,7 +19,7 @@ from irmas_dist.config import Recipe
 from irmas_dist.errors import IrmasError
 from irmas_dist.search.follow import describe_error
 from irmas_dist.search.samplers import best_points, build_sampler, enqueue
-from irmas_dist.search.schedulers import build_scheduler, replay
+from irmas_dist.search.schedulers import build_scheduler, most_epochs, replay
 from irmas_dist.search.searcher import MOST_NODES, StudySearcher
 from irmas_dist.search.space import Space, build_space
 from irmas_dist.search.study import (
@@ -348,6 +348,24 @@ def test_importances_are_shares(study: optuna.Study, space: Space) -> None:
     assert sum(importances(study).values()) == pytest.approx(1)
 
 
+@pytest.mark.parametrize(
+    ("entry", "most"),
+    [
+        (None, 10),
+        ({"type": "int", "low": 5, "high": 40}, 40),
+        ({"type": "int", "low": 2, "high": 4}, 4),
+        ({"type": "categorical", "choices": [8, 30, 20]}, 30),
+        ({"type": "int", "low": 2, "high": 4, "when": {"model.head": "max"}}, 10),
+    ],
+)
+def test_a_trial_may_have_as_many_epochs_as_the_space_gives_it(
+    entry: dict[str, object] | None, most: int
+) -> None:
+    entries = {"model.head": {"type": "categorical", "choices": ["flatten", "max"]}}
+    entries |= {"training.epochs": entry} if entry else {}
+    assert most_epochs(build_space(entries, Recipe(), "the test"), 10) == most
+
+
 @pytest.mark.parametrize("name", ["asha", "median"])
 def test_a_scheduler_remembers_what_trials_reported_before(
     name: str, study: optuna.Study, space: Space
@@ -390,6 +408,8 @@ def test_what_is_wrong_with_a_storage_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(IrmasError, match="no study there") as caught:
         open_study(str(tmp_path / "new.db"), "there")
     assert "\n" not in str(caught.value)
+    with pytest.raises(IrmasError, match=r"cannot open the study at .*: No such file or directory"):
+        open_study(str(tmp_path / "nowhere" / "journal.log"))
     with pytest.raises(IrmasError, match="cannot open the study") as caught:
         open_storage(str(tmp_path / "no" / "such" / "place.db"))
     assert "\n" not in str(caught.value)
