@@ -17,6 +17,9 @@ from rich.markup import escape
 from irmas_dist.settings import Settings
 from irmas_dist.terminal import say
 
+Mode = Literal["online", "offline", "disabled"]
+"""How a run is logged."""
+
 
 class TrackingSettings(Settings):
     """Settings of the logging to Weights & Biases."""
@@ -38,6 +41,8 @@ class Run(Protocol):
 
     path: str | None
     """Where the run's files are; None when nothing is logged."""
+    mode: Mode
+    """How it is logged, which need not be what was asked for."""
 
     def log(self, metrics: Mapping[str, float]) -> None:
         """Log one epoch's metrics; ``epoch`` among them is the step."""
@@ -71,6 +76,7 @@ class NullRun:
     """Logs nothing."""
 
     path: str | None = None
+    mode: Mode = "disabled"
 
     def log(self, metrics: Mapping[str, float]) -> None:
         """Do nothing."""
@@ -100,7 +106,7 @@ class NullRun:
         """Do nothing."""
 
 
-def resolve_mode(settings: TrackingSettings) -> Literal["online", "offline", "disabled"]:
+def resolve_mode(settings: TrackingSettings) -> Mode:
     """Return the mode that is meant: what WANDB_MODE says, else the settings, else by key."""
     if settings.mode != "auto":
         return settings.mode
@@ -146,7 +152,7 @@ def start_run(
 
     from irmas_dist.wandb_run import WandbRun
 
-    def begin(mode: Literal["online", "offline"]) -> WandbRun:
+    def begin(mode: Literal["online", "offline"], run_id: str | None) -> WandbRun:
         Path(settings.directory).mkdir(parents=True, exist_ok=True)
         run = wandb.init(
             project=settings.project,
@@ -169,13 +175,14 @@ def start_run(
                 finish_timeout_raises=False,
             ),
         )
-        return WandbRun(run)
+        return WandbRun(run, settings.timeout_s)
 
     modes: tuple[Literal["online", "offline"], ...] = (mode, "offline")
     for instead in dict.fromkeys(modes):
         try:
-            return begin(instead)
-        except (wandb.Error, OSError) as error:
+            # W&B holds on to the identity of a run that it could not open.
+            return begin(instead, run_id if instead == mode or not run_id else f"{run_id}-offline")
+        except Exception as error:  # noqa: BLE001 - W&B's own are of many kinds, some private
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             say(f"W&B cannot be used {instead} ({escape(reason)}); going on without")
     return NullRun()

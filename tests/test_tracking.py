@@ -1,11 +1,16 @@
 """Logging never stands in the way of the work."""
 
+import threading
 from pathlib import Path
 
 import pytest
 
+from irmas_dist.config import Recipe
+from irmas_dist.search.runs import TrialRuns
 from irmas_dist.tracking import NullRun, TrackingSettings, new_run_id, start_run
+from irmas_dist.wandb_run import WandbRun
 from tests.ray_cluster import free_port
+from tests.wandb_log import inspect
 
 
 def settings(directory: Path, **changes: object) -> TrackingSettings:
@@ -14,12 +19,17 @@ def settings(directory: Path, **changes: object) -> TrackingSettings:
     )
 
 
+@pytest.mark.parametrize("run_id", [None, "known"])
 def test_a_server_that_does_not_answer_is_told_of_and_logged_around(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    run_id: str | None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
     monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{free_port()}")
-    run = start_run(settings(tmp_path, mode="online"), name="x", job_type="train", config={})
+    asked = settings(tmp_path, mode="online")
+    run = start_run(asked, name="x", job_type="train", config={}, run_id=run_id)
     run.log({"epoch": 1.0, "val_loss": 0.5})
     run.close()
     assert "W&B cannot be used online" in capsys.readouterr().err
@@ -42,3 +52,61 @@ def test_a_run_that_goes_on_keeps_its_identity(tmp_path: Path) -> None:
         run.log({"epoch": float(epoch), "val_loss": 1 / epoch})
         run.close(failed=epoch == 1)
     assert {path.name for path in (tmp_path / "wandb").glob("*/*.wandb")} == {f"run-{run_id}.wandb"}
+
+
+class Broken:
+    """A run whose service has gone."""
+
+    offline, dir, tags = True, "runs/x/files", ()
+    ended = False
+
+    def define_metric(self, *args: object, **options: object) -> None:
+        """Define nothing."""
+
+    def log(self, *args: object, **options: object) -> None:
+        raise RuntimeError("mailbox closed\nand more")
+
+    def finish(self, exit_code: int) -> None:
+        self.ended = True
+
+
+def test_a_run_that_breaks_is_told_of_once_and_the_work_goes_on(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    broken = Broken()
+    run = WandbRun(broken, timeout_s=1)
+    for epoch in (1.0, 2.0):
+        run.log({"epoch": epoch})
+    run.close()
+    said = capsys.readouterr().err
+    assert said.count("W&B failed (mailbox closed)") == said.count("\n") == 1
+    assert broken.ended
+
+
+def test_an_input_that_is_never_taken_is_not_waited_for(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    online = Broken()
+    online.offline, gone = False, threading.Event()
+    online.use_artifact = lambda artifact: gone.wait()  # type: ignore[attr-defined]
+    WandbRun(online, timeout_s=0.1).uses("features", "dataset", {"features": "f"})
+    gone.set()
+    assert "W&B failed (TimeoutError)" in capsys.readouterr().err
+
+
+def test_trials_do_not_wait_for_a_server_each_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{free_port()}")
+    asked = {"mode": "online", "directory": str(tmp_path), "timeout_s": 3}
+    runs = TrialRuns(Recipe.model_validate({"tracking": asked}), "sweep", "identity")
+    for number in range(3):
+        runs.start(number, {"training.lr": 0.1})
+        runs.log(number, {"epoch": 1.0, "val_loss": 0.5})
+    for number in range(2):
+        runs.end(number, ("completed", "failed")[number], {}, [])
+    runs.close()
+    assert capsys.readouterr().err.count("W&B cannot be used online") == 1
+    logs = sorted((tmp_path / "wandb").glob("offline-run-*/*.wandb"))
+    assert [inspect(log)["exit_code"] for log in logs] == [0, 1, 1]  # the third was cut short

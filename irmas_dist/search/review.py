@@ -56,10 +56,12 @@ def sync(path: Path) -> list[str]:
     Raises:
         IrmasError: There are none, there is no key, or W&B refuses them.
     """
-    places = [path]
+    places = {path: "offline-run-*"}
     if (path / "sweep.json").exists():
-        places.append(Path(read_record(path).recipe["tracking"]["directory"]))
-    found = {run.resolve() for place in places for run in place.glob("wandb/offline-run-*")}
+        record = read_record(path)
+        # Runs of other sweeps and of trainings may lie beside its own.
+        places[Path(record.recipe["tracking"]["directory"])] = f"offline-run-*-{record.identity}*"
+    found = {run.resolve() for place, name in places.items() for run in place.glob(f"wandb/{name}")}
     runs = sorted(str(run) for run in found)
     if not runs:
         where = " or ".join(str(place / "wandb") for place in places)

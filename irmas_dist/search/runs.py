@@ -1,19 +1,15 @@
 """The W&B runs of a sweep: one per trial, and one that sums it up.
 
-Runs are opened and written in a thread of their own, so that a slow network holds up no trial,
-and one that W&B itself gives up on costs the log and not the sweep.
+Runs are opened and written in a thread of their own, so that a slow network holds up no trial.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-import wandb
-
 from irmas_dist import tracking
 from irmas_dist.config import Recipe
 from irmas_dist.search.study import best_row
-from irmas_dist.terminal import say
 
 Facts = Mapping[str, Any]
 """Values by name."""
@@ -33,7 +29,7 @@ class TrialRuns:
         self._open: dict[int, tracking.Run] = {}
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="wandb")
         self._submitted: list[Future[None]] = []
-        self._lost = False
+        self._tracking = recipe.tracking
 
     def start(self, number: int, values: Mapping[str, Any]) -> None:
         """Open a trial's run, or go on with it: after a pause, or after it was cut short."""
@@ -42,8 +38,8 @@ class TrialRuns:
             if number in self._open:
                 self._open[number].configure(values)
             else:
-                self._open[number] = tracking.start_run(
-                    self._recipe.tracking,
+                self._open[number] = run = tracking.start_run(
+                    self._tracking,
                     name=f"{self._name}-{number:03d}",
                     job_type="trial",
                     group=self._name,
@@ -52,6 +48,8 @@ class TrialRuns:
                     config={**tracking.flatten(self._recipe.model_dump(mode="json")), **values},
                     requirements=False,
                 )
+                # Where W&B did not answer once, not every trial is to wait for it again.
+                self._tracking = self._tracking.model_copy(update={"mode": run.mode})
 
         self._do(work)
 
@@ -90,20 +88,10 @@ class TrialRuns:
         if instruments:
             rows = [list(row.values()) for row in instruments]
             run.table("instruments", list(instruments[0]), rows)
-        run.close(failed=state == "failed")
+        run.close(failed=state in ("failed", "interrupted"))
 
     def _do(self, work: Callable[[], None]) -> None:
-        def guarded() -> None:
-            if self._lost:
-                return
-            try:
-                work()
-            except (wandb.Error, OSError) as error:
-                self._lost = True
-                reason = str(error).strip().splitlines()[0]
-                say(f"W&B failed, the sweep goes on without it: {reason}")
-
-        self._submitted.append(self._thread.submit(guarded))
+        self._submitted.append(self._thread.submit(work))
 
 
 def log_summary(

@@ -136,9 +136,11 @@ def test_what_cannot_be_reviewed_is_said_in_one_line(
 ) -> None:
     with pytest.raises(IrmasError, match="is not a sweep"), review.dashboard(tmp_path, 0):
         pass
+    identity = record.read_record(swept).identity
+    (swept / "wandb" / "offline-run-1-ofanothersweep").mkdir(parents=True)
     with pytest.raises(IrmasError, match="no offline runs in"):
         review.sync(swept)
-    (swept / "wandb" / "offline-run-1-a").mkdir(parents=True)
+    (swept / "wandb" / f"offline-run-1-{identity}-0001").mkdir()
     monkeypatch.setattr("wandb.login", lambda prompt: False)
     with pytest.raises(IrmasError, match="W&B wants a key"):
         review.sync(swept)
