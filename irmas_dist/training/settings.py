@@ -45,7 +45,7 @@ class LossSettings(Settings):
     balance: float = Field(0.0, ge=0.0, le=1.0)
     """How far rare instruments are made up for: positive labels weigh as much as the training
     clips have negatives to a positive, raised to this power; 0 weighs all labels alike."""
-    smoothing: float = Field(0.0, ge=0.0, lt=1.0)
+    smoothing: float = Field(0.15, ge=0.0, lt=1.0)
     """How far labels are drawn from 0 and 1 towards a half (Szegedy et al. 2016)."""
     gamma: float = Field(2.0, ge=0.0, le=10.0)
     """Exponent of the focal loss."""
