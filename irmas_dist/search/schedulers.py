@@ -1,8 +1,10 @@
 """Which trials go on: Tune's schedulers, and what they had learned before a sweep was cut."""
 
+from collections.abc import Iterable
 from typing import Any, Literal
 
 import optuna
+from optuna.trial import FrozenTrial
 from ray import tune
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import (
@@ -50,12 +52,12 @@ def build_scheduler(
     common: dict[str, Any] = {"time_attr": EPOCH, "metric": SELECTED_BY, "mode": "max"}
     grace = min(grace, epochs)
     if name == "asha":
-        return ASHAScheduler(**common, max_t=epochs, grace_period=grace, reduction_factor=reduction)
+        return Asha(**common, max_t=epochs, grace_period=grace, reduction_factor=reduction)
     if name == "hyperband":
         return HyperBandScheduler(**common, max_t=epochs, reduction_factor=reduction)
     if name == "median":
         # A time slice as long as a trial: it never pauses one to let another run.
-        return MedianStoppingRule(**common, grace_period=grace, min_time_slice=epochs)
+        return Median(**common, grace_period=grace, min_time_slice=epochs)
     if name == "pbt":
         return Population(space, **common, perturbation_interval=grace)
     return FIFOScheduler()
@@ -74,6 +76,42 @@ def most_epochs(space: Space, epochs: int) -> int:
     among = entry.choices if isinstance(entry, CategoricalEntry) else [entry.high]
     drawn = max(int(value) for value in among if isinstance(value, int | float))
     return max(drawn, epochs) if entry.when else drawn
+
+
+class _Recalling(TrialScheduler):
+    """Gives a trial that is resumed its past back, so that no epoch of it is judged twice."""
+
+    study: optuna.Study | None = None
+
+    def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
+        """Take in a trial, with its past if it has one."""
+        super().on_trial_add(tune_controller, trial)
+        identity = trial.config.get(TRIAL, {})
+        if self.study is not None and identity.get("resume"):
+            self.recall(trial, self.study.trials[identity["number"]])
+
+    def recall(self, trial: Trial, frozen: FrozenTrial) -> None:
+        """Take in what a trial has reported, without judging it."""
+        for epoch, value in sorted(frozen.intermediate_values.items()):
+            self._note(trial, {EPOCH: epoch, SELECTED_BY: value})
+
+    def _note(self, trial: Trial, result: dict[str, Any]) -> None:
+        raise NotImplementedError
+
+
+class Asha(_Recalling, ASHAScheduler):
+    """Tune's ASHA."""
+
+    def _note(self, trial: Trial, result: dict[str, Any]) -> None:
+        self.on_trial_result(_NO_CONTROLLER, trial, result)
+
+
+class Median(_Recalling, MedianStoppingRule):
+    """Tune's median rule."""
+
+    def _note(self, trial: Trial, result: dict[str, Any]) -> None:
+        # That of `on_trial_result` would stop it, and fail when it hears of it again.
+        self.on_trial_complete(_NO_CONTROLLER, trial, result)
 
 
 class Population(PopulationBasedTraining):
@@ -116,22 +154,23 @@ def _domain(entry: FloatEntry | CategoricalEntry) -> Any:
     return tune.uniform(entry.low, entry.high)
 
 
-def replay(scheduler: TrialScheduler, study: optuna.Study) -> None:
+def replay(scheduler: TrialScheduler, study: optuna.Study, interrupted: Iterable[int] = ()) -> None:
     """Show a new scheduler what earlier trials reported, so that it judges as the old one did.
 
     Args:
         scheduler: ASHA or the median rule; the others keep no memory of ended trials.
         study: The study, whose trials reported after every epoch.
+        interrupted: Trials that are to go on; each brings its own past when it does.
     """
-    if not isinstance(scheduler, ASHAScheduler | MedianStoppingRule):
+    if not isinstance(scheduler, Asha | Median):
         return
+    scheduler.study = study
+    later = set(interrupted)
     for frozen in study.get_trials(deepcopy=False):
-        if not frozen.intermediate_values:
-            continue
-        past = _PastTrial(f"past {frozen.number}")
-        scheduler.on_trial_add(_NO_CONTROLLER, past)
-        for epoch, value in sorted(frozen.intermediate_values.items()):
-            scheduler.on_trial_result(_NO_CONTROLLER, past, {EPOCH: epoch, SELECTED_BY: value})
+        if frozen.intermediate_values and frozen.number not in later:
+            past = _PastTrial(f"past {frozen.number}")
+            scheduler.on_trial_add(_NO_CONTROLLER, past)
+            scheduler.recall(past, frozen)
 
 
 class _PastTrial:
@@ -139,6 +178,7 @@ class _PastTrial:
 
     def __init__(self, trial_id: str) -> None:
         self.trial_id = trial_id
+        self.config: dict[str, Any] = {}
 
 
 class _NoController:

@@ -203,7 +203,7 @@ def _run(
         settings.grace_epochs,
         settings.reduction,
     )
-    replay(scheduler, study)
+    replay(scheduler, study, [trial.number for trial in interrupted])
     root = storage.absolute(settings.storage or out)
     progress = storage.join(root, "trials")
     earlier = list_trials(study, space)

@@ -378,12 +378,43 @@ def test_a_scheduler_remembers_what_trials_reported_before(
     scheduler = build_scheduler(name, space, epochs=9, grace=1, reduction=3)
     replay(scheduler, study)
 
-    class New:
-        trial_id = "new"
-
-    scheduler.on_trial_add(None, New())
+    new = TuneTrial("new", 4, resume=False)
+    scheduler.on_trial_add(None, new)
     poor = {EPOCH: 1, SELECTED_BY: 0.1}
-    assert scheduler.on_trial_result(None, New(), poor) == "STOP"
+    assert scheduler.on_trial_result(None, new, poor) == "STOP"
+
+
+@pytest.mark.parametrize("name", ["asha", "median"])
+def test_a_resumed_trial_is_not_judged_again_by_what_it_did_before(
+    name: str, study: optuna.Study, space: Space
+) -> None:
+    """It was among the best at its second epoch; the others that came after were better."""
+    before = searcher(study, space)
+    before.suggest("first")
+    for epoch in (1, 2):
+        before.on_trial_result("first", result(0.5, epoch))
+    for value in (0.6, 0.9, 0.8, 0.3):
+        before.suggest("t")
+        for epoch in (1, 2, 3):
+            before.on_trial_result("t", result(value if epoch < 3 else 0.2, epoch))
+        before.on_trial_complete("t", result(0.2, 3, **{FINISHED: True}))
+    after = searcher(study, space)
+    config = after.suggest("again")
+    assert config[TRIAL] == {"number": 0, "resume": True}
+    scheduler = build_scheduler(name, space, epochs=9, grace=2, reduction=3)
+    replay(scheduler, study, [0])
+    resumed = TuneTrial("again", 0, resume=True)
+    scheduler.on_trial_add(None, resumed)
+    going_on = {EPOCH: 3, SELECTED_BY: 0.55}
+    assert scheduler.on_trial_result(None, resumed, going_on) == "CONTINUE"
+
+
+class TuneTrial:
+    """What schedulers look at of a trial of Tune."""
+
+    def __init__(self, trial_id: str, number: int, *, resume: bool) -> None:
+        self.trial_id = trial_id
+        self.config = {TRIAL: {"number": number, "resume": resume}}
 
 
 def test_studies_are_kept_in_sqlite_and_in_journals(tmp_path: Path, space: Space) -> None:
