@@ -20,7 +20,7 @@ def check_settings(settings: SweepSettings, space: Space, recipe: Recipe) -> Non
     Raises:
         IrmasError: What does not go together, or what the cluster lacks.
     """
-    if settings.against and settings.scheduler not in ("none", "asha"):
+    if settings.against and settings.scheduler != "none":
         raise IrmasError(f"--scheduler {settings.scheduler} compares by one objective; use none")
     if settings.scheduler in PAUSING and settings.concurrent:
         raise IrmasError(

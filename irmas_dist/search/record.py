@@ -14,7 +14,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from irmas_dist import storage
 from irmas_dist.config import Recipe
@@ -45,7 +45,7 @@ class SweepSettings(Settings):
     scheduler: SchedulerName = "asha"
     """Who stops the poor ones."""
     against: Literal["parameters", "latency"] | None = None
-    """A second objective, to be small while macro F1 is large."""
+    """A second objective, to be small while macro F1 is large; no scheduler compares by two."""
     grace_epochs: int = Field(3, ge=1)
     """Epochs that every trial may run before it is compared with others."""
     reduction: float = Field(3.0, gt=1.0)
@@ -58,6 +58,13 @@ class SweepSettings(Settings):
     the sweep's directory."""
     warm_start: str | None = None
     """Storage of an earlier study, whose best trials are tried first."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _compare_by_one_objective(cls, given: Any) -> Any:
+        if isinstance(given, dict) and given.get("against"):
+            return {"scheduler": "none"} | given
+        return given
 
 
 class SweepRecord(Settings):
@@ -186,3 +193,16 @@ def only_driver(out: Path) -> Iterator[None]:
         except OSError as error:
             raise IrmasError(f"another process is at work on the sweep in {out}") from error
         yield
+
+
+def is_driven(out: Path) -> bool:
+    """Return whether a driver is at work in a sweep's directory."""
+    place = out / ".lock"
+    if not place.exists():
+        return False
+    with place.open() as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return True
+    return False

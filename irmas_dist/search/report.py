@@ -9,9 +9,10 @@ from markupsafe import Markup
 
 from irmas_dist import storage
 from irmas_dist.search import charts
-from irmas_dist.search.narrow import Advice, advise
-from irmas_dist.search.record import read_record
+from irmas_dist.search.narrow import Advice, advise, narrowed
+from irmas_dist.search.record import is_driven, read_record
 from irmas_dist.search.review import study_location
+from irmas_dist.search.space import Space
 from irmas_dist.search.study import best_row, importances, list_trials, open_study
 from irmas_dist.templates import render
 
@@ -32,7 +33,7 @@ def write_sweep_report(path: Path, location: str | os.PathLike[str]) -> None:
     record = read_record(path)
     recipe, space = record.load(str(path))
     study = open_study(study_location(path, record), record.name)
-    rows = list_trials(study, space)
+    rows = list_trials(study, space, live=is_driven(path))
     shares = importances(study)
     states = [row["state"] for row in rows]
     valued = [row for row in rows if row["value"] is not None]
@@ -58,23 +59,19 @@ def write_sweep_report(path: Path, location: str | os.PathLike[str]) -> None:
                 sorted(space.entries, key=lambda n: -shares.get(n, 0.0))},
         instruments=(best or {}).get("instruments"),
         advice=advice,
-        next_space=_next_space(advice),
+        next_space=_next_space(space, advice),
     )  # fmt: skip
     with storage.write_whole(location) as stream:
         stream.write(page.encode())
 
 
-def _next_space(advice: list[Advice]) -> str:
-    """Return the advice as lines of a space, those to be fixed as comments."""
-    lines = []
-    for name, _, entry, value in advice:
-        if entry is None:
-            lines.append(
-                f"# --set {name}={yaml.safe_dump(value, default_flow_style=True).split(chr(10))[0]}"
-            )
-        else:
-            content: Any = yaml.safe_dump(
-                entry, default_flow_style=True, sort_keys=False, width=200
-            )
-            lines.append(f"{name}: {content.strip()}")
-    return "\n".join(lines)
+def _next_space(space: Space, advice: list[Advice]) -> str:
+    """Return the space to search next as YAML, and as comments what is to be fixed."""
+    fixed = [f"# --set {item.name}={_line(item.value)}" for item in advice if item.entry is None]
+    entries = narrowed(space, advice).items()
+    return "\n".join([*fixed, *(f"{name}: {_line(entry)}" for name, entry in entries)])
+
+
+def _line(value: Any) -> str:
+    text: str = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=200)
+    return text.split("\n...")[0].strip()

@@ -146,11 +146,6 @@ class StudySearcher(Searcher):
         self._interrupted.append(self._study._storage.get_trial(trial._trial_id))
         return True
 
-    def number(self, trial_id: str) -> int | None:
-        """Return a live trial's number in the study."""
-        trial = self._live.get(trial_id)
-        return None if trial is None else trial.number
-
     def _record(self, trial: optuna.Trial, trial_id: str, **more: Any) -> None:
         last = self._last.pop(trial_id, {})
         del self._values[trial_id]

@@ -197,7 +197,7 @@ def _run(
     epochs = most_epochs(space, recipe.training.epochs)
     searcher = StudySearcher(study, space, record.identity, budget, interrupted, second)
     scheduler = build_scheduler(
-        "none" if settings.against else settings.scheduler,
+        settings.scheduler,
         space,
         epochs,
         settings.grace_epochs,
@@ -224,7 +224,7 @@ def _run(
             # With a searcher and without this, Tune runs one trial at a time. A scheduler that
             # pauses trials needs all of them; they wait for resources then.
             max_concurrent_trials=budget + len(interrupted)
-            if settings.scheduler in PAUSING and not settings.against
+            if settings.scheduler in PAUSING
             else concurrent,
             reuse_actors=True,
             trial_name_creator=_trial_name,

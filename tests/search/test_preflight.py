@@ -2,9 +2,11 @@
 
 import pytest
 
+from irmas_dist.config import Recipe
 from irmas_dist.errors import IrmasError
-from irmas_dist.search.preflight import room, workers_on
+from irmas_dist.search.preflight import check_settings, room, workers_on
 from irmas_dist.search.record import SweepSettings
+from irmas_dist.search.space import Space
 
 
 @pytest.mark.parametrize(
@@ -40,3 +42,11 @@ def test_the_cluster_has_room_for_as_many_trials_as_their_workers_fit(ray_cluste
     for settings in (SweepSettings(cpus=3.0), SweepSettings(workers=3), SweepSettings(gpus=1.0)):
         with pytest.raises(IrmasError, match="the nodes have 2 and 0: ask for less"):
             room(settings)
+
+
+def test_no_scheduler_compares_trials_by_two_objectives(space: Space) -> None:
+    assert SweepSettings().scheduler == "asha"
+    assert SweepSettings(against="parameters").scheduler == "none"
+    asked = SweepSettings(against="parameters", scheduler="asha")
+    with pytest.raises(IrmasError, match="--scheduler asha compares by one objective; use none"):
+        check_settings(asked, space, Recipe())

@@ -3,15 +3,19 @@
 import re
 import threading
 import urllib.request
+from itertools import islice, product
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from irmas_dist.config import Recipe
+from irmas_dist.config import Recipe, build_recipe
 from irmas_dist.errors import IrmasError
 from irmas_dist.search import record, review
-from irmas_dist.search.narrow import advise
+from irmas_dist.search.narrow import Advice, advise, narrowed
 from irmas_dist.search.record import SweepSettings
 from irmas_dist.search.report import write_sweep_report
 from irmas_dist.search.searcher import StudySearcher
@@ -95,10 +99,67 @@ def test_advice_names_the_good_part_of_a_range(space: Space) -> None:
     fill(study, space, 60)
     rows = list_trials(study, space)
     advice = {item.name: item for item in advise(rows, space, importances(study))}
-    narrowed = advice["training.lr"].entry
-    assert narrowed is not None
-    assert 1e-4 < narrowed["low"] < 3e-3 < narrowed["high"] < 1e-2
+    better = advice["training.lr"].entry
+    assert better is not None
+    assert 1e-4 < better["low"] < 3e-3 < better["high"] < 1e-2
     assert advise(rows[:4], space, {}) == []
+
+
+NESTED = {
+    "training.schedule": {"type": "categorical", "choices": ["constant", "cosine", "plateau"]},
+    "training.weight_decay": {
+        "type": "float", "low": 1e-5, "high": 0.1, "log": True,
+        "when": {"training.schedule": ["cosine", "plateau"]},
+    },
+    "model.blocks": {"type": "int", "low": 2, "high": 4},
+    "model.width": {
+        "type": "int", "low": 8, "high": 32, "step": 8,
+        "when": {"model.blocks": [2, 3], "training.schedule": "plateau"},
+    },
+    "model.dense": {"type": "int", "low": 32, "high": 64, "when": {"model.width": [16, 32]}},
+    "augment.mix.counts": {"type": "categorical", "choices": [[1], [2, 1], [1, 1, 1]]},
+    "augment.mix.level_db": {
+        "type": "float", "low": 0.0, "high": 9.0,
+        "when": {"augment.mix.counts": [[2, 1], [1, 1, 1]]},
+    },
+}  # fmt: skip
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_the_space_to_search_next_is_a_space_however_entries_were_fixed_or_narrowed(
+    data: st.DataObject,
+) -> None:
+    space = build_space(NESTED, Recipe(), "the test")
+    advice = []
+    for name, entry in NESTED.items():
+        choices = entry.get("choices") or [entry["low"], entry["high"]]
+        what = data.draw(st.sampled_from(["as it is", "fixed", "narrowed"]))
+        if what == "fixed":
+            advice.append(Advice(name, "", None, data.draw(st.sampled_from(choices))))
+        elif what == "narrowed" and "choices" in entry:
+            kept = data.draw(st.lists(st.sampled_from(choices), min_size=2, unique_by=str))
+            advice.append(Advice(name, "", {"type": "categorical", "choices": kept}, None))
+        elif what == "narrowed" and name == "model.blocks":
+            advice.append(Advice(name, "", {"type": "int", "low": 3, "high": 4}, None))
+    fixed = {item.name: item.value for item in advice if item.entry is None}
+    content = narrowed(space, advice)
+    assert not content.keys() & fixed.keys()
+    if not content:
+        return
+    following = build_space(content, build_recipe(Recipe().model_dump(), fixed, "fixed"), "next")
+    grid = {name: entry.samples() for name, entry in following.entries.items()}
+    for values in islice(product(*grid.values()), 200):
+        drawn = as_drawn(fixed | dict(zip(grid, values, strict=True)))
+        for name, entry in space.entries.items():
+            # Under the same values it is searched, or not, as before.
+            if name in following.entries and entry.when.keys() <= drawn.keys():
+                assert following.entries[name].holds(drawn) == entry.holds(drawn)
+
+
+def as_drawn(values: dict[str, Any]) -> dict[str, Any]:
+    """Lists as a space draws them."""
+    return {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
 
 
 def test_a_page_of_a_sweep_without_results_is_written(space: Space, tmp_path: Path) -> None:
@@ -147,9 +208,12 @@ def test_what_cannot_be_reviewed_is_said_in_one_line(
 
 
 def test_only_one_driver_is_at_work_in_a_directory(tmp_path: Path) -> None:
-    with (
-        record.only_driver(tmp_path),
-        pytest.raises(IrmasError, match="another process is at work"),
-        record.only_driver(tmp_path),
-    ):
-        pass
+    assert not record.is_driven(tmp_path)
+    with record.only_driver(tmp_path):
+        assert record.is_driven(tmp_path)
+        with (
+            pytest.raises(IrmasError, match="another process is at work"),
+            record.only_driver(tmp_path),
+        ):
+            pass
+    assert not record.is_driven(tmp_path)
