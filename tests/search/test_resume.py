@@ -197,12 +197,12 @@ def test_trials_that_take_turns_go_on_as_well(driver: Driver, scheduler: str) ->
 def test_a_trial_whose_worker_is_killed_ends_alone(driver: Driver) -> None:
     process = driver.start(*driver.first, "--json")
     driver.wait_until(process, driver.mid_trial)
-    # So Tune names what a trial runs in. Other Rays may run on this host: only a worker of this
-    # one's raylet will do.
+    # So Ray names what a trial runs in, and what it does there. Other Rays may run on this host:
+    # only a worker of this one's raylet will do.
     session = ray._private.worker._global_node.get_session_dir_path()
     worker = next(
         process for process in psutil.process_iter()
-        if process.name() == "ray::ResourceTrainable.train"
+        if process.name().startswith("ray::ResourceTrainable")
         and session in " ".join(process.parent().cmdline())
     )  # fmt: skip
     worker.kill()
