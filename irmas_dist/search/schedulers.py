@@ -79,39 +79,34 @@ def most_epochs(space: Space, epochs: int) -> int:
 
 
 class _Recalling(TrialScheduler):
-    """Gives a trial that is resumed its past back, so that no epoch of it is judged twice."""
+    """A scheduler that knows what was reported before, to earlier drivers or from a lost node."""
 
     study: optuna.Study | None = None
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
-        """Take in a trial, with its past if it has one."""
+        """Take in a trial; with its past, if it has one, so that no epoch is judged twice."""
+        identity = trial.config[TRIAL]
+        if self.study is not None and identity["resume"]:
+            self.recall(trial, self.study.get_trials(deepcopy=False)[identity["number"]])
         super().on_trial_add(tune_controller, trial)
-        identity = trial.config.get(TRIAL, {})
-        if self.study is not None and identity.get("resume"):
-            self.recall(trial, self.study.trials[identity["number"]])
 
     def recall(self, trial: Trial, frozen: FrozenTrial) -> None:
-        """Take in what a trial has reported, without judging it."""
-        for epoch, value in sorted(frozen.intermediate_values.items()):
-            self._note(trial, {EPOCH: epoch, SELECTED_BY: value})
+        """Take in what a trial has reported, without judging it.
 
-    def _note(self, trial: Trial, result: dict[str, Any]) -> None:
-        raise NotImplementedError
+        As if it had come to its end after each epoch: by results of trials that go on, the
+        median rule stops them, and fails when it hears of one again.
+        """
+        for epoch, value in sorted(frozen.intermediate_values.items()):
+            super().on_trial_add(_NO_CONTROLLER, trial)
+            self.on_trial_complete(_NO_CONTROLLER, trial, {EPOCH: epoch, SELECTED_BY: value})
 
 
 class Asha(_Recalling, ASHAScheduler):
     """Tune's ASHA."""
 
-    def _note(self, trial: Trial, result: dict[str, Any]) -> None:
-        self.on_trial_result(_NO_CONTROLLER, trial, result)
-
 
 class Median(_Recalling, MedianStoppingRule):
     """Tune's median rule."""
-
-    def _note(self, trial: Trial, result: dict[str, Any]) -> None:
-        # That of `on_trial_result` would stop it, and fail when it hears of it again.
-        self.on_trial_complete(_NO_CONTROLLER, trial, result)
 
 
 class Population(PopulationBasedTraining):
@@ -168,9 +163,7 @@ def replay(scheduler: TrialScheduler, study: optuna.Study, interrupted: Iterable
     later = set(interrupted)
     for frozen in study.get_trials(deepcopy=False):
         if frozen.intermediate_values and frozen.number not in later:
-            past = _PastTrial(f"past {frozen.number}")
-            scheduler.on_trial_add(_NO_CONTROLLER, past)
-            scheduler.recall(past, frozen)
+            scheduler.recall(_PastTrial(f"past {frozen.number}"), frozen)
 
 
 class _PastTrial:
@@ -178,17 +171,12 @@ class _PastTrial:
 
     def __init__(self, trial_id: str) -> None:
         self.trial_id = trial_id
-        self.config: dict[str, Any] = {}
 
 
 class _NoController:
-    """The controller of an earlier driver, which has no searcher and no trials any more."""
+    """The controller of an earlier driver, which has no searcher any more."""
 
     search_alg = None
-
-    def get_live_trials(self) -> set[Trial]:
-        """Return none."""
-        return set()
 
 
 _NO_CONTROLLER = _NoController()

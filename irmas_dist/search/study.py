@@ -127,7 +127,7 @@ def join_study(study: optuna.Study, sweep: str, searched: Mapping[str, str]) -> 
     Raises:
         IrmasError: The study's trials are of something else, and could not be compared.
     """
-    there = study.user_attrs.get(SEARCHED) or ({} if study.trials else searched)
+    there = study.user_attrs.get(SEARCHED) or ({} if study.get_trials(deepcopy=False) else searched)
     for what, digest in searched.items():
         if there.get(what) != digest:
             raise IrmasError(

@@ -168,7 +168,7 @@ def _study(record: SweepRecord, space: Space, recipe: Recipe, out: Path) -> optu
     shared = join_study(study, record.identity, record.digests())
     fail_unmarked_trials(study)
     # A sampler that begins again, or beside another, must not begin with the same draws.
-    seed = recipe.seed + len(study.trials) + (len(earlier.trials) if earlier else 0)
+    seed = recipe.seed + sum(len(one.get_trials(deepcopy=False)) for one in (study, earlier) if one)
     seed += int(record.identity, 16) if shared else 0
     study.sampler = build_sampler(settings.sampler, space, seed % 2**32, len(aims))
     if earlier:
