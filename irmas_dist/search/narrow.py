@@ -6,7 +6,14 @@ from statistics import median
 from typing import Any, NamedTuple
 
 from irmas_dist.search.charts import short
-from irmas_dist.search.space import CategoricalEntry, FloatEntry, IntEntry, Space
+from irmas_dist.search.space import (
+    CategoricalEntry,
+    Entry,
+    FloatEntry,
+    IntEntry,
+    Space,
+    alternatives,
+)
 
 MINOR = 0.02
 """A setting with a smaller share of the importance can as well be fixed."""
@@ -64,36 +71,33 @@ def advise(
     return advice
 
 
-def narrowed(space: Space, advice: Sequence[Advice]) -> dict[str, dict[str, Any]]:
-    """Return the entries of the space to search next, by name, as in YAML.
+def narrowed(space: Space, advice: Sequence[Advice]) -> Space:
+    """Return the space to search next.
 
     Args:
         space: What was searched.
         advice: What to change; entries that are fixed leave the space, and so does what is
             searched only under other values of them.
     """
-    fixed = {item.name: item.value for item in advice if item.entry is None}
+    fixed = {item.name: _key(item.value) for item in advice if item.entry is None}
     changed = {item.name: item.entry for item in advice if item.entry is not None}
-    described = space.describe()
-    found: dict[str, dict[str, Any]] = {}
-    for name, entry in space.entries.items():
+    kept: dict[str, Entry] = {}
+
+    def possible(name: str, value: Any) -> bool:
         if name in fixed:
-            continue
-        when: dict[str, Any] = {}
-        for other, wanted in entry.when.items():
-            alternatives = wanted if isinstance(wanted, list) else [wanted]
-            if other in fixed:
-                left = [value for value in alternatives if _key(value) == _key(fixed[other])]
-            else:
-                left = [value for value in alternatives if _can_be(found.get(other), value)]
-            if not left:
-                break
-            if other not in fixed:
-                when[other] = [list(v) if isinstance(v, tuple) else v for v in left]
-        else:
-            found[name] = {key: v for key, v in described[name].items() if key != "when"}
-            found[name] = changed.get(name, found[name]) | ({"when": when} if when else {})
-    return found
+            return bool(fixed[name] == value)
+        return name in kept and kept[name].contains(value)
+
+    for name, entry in space.entries.items():
+        when = {
+            other: [value for value in alternatives(wanted) if possible(other, value)]
+            for other, wanted in entry.when.items()
+        }
+        if name not in fixed and all(when.values()):
+            left = {other: values for other, values in when.items() if other not in fixed}
+            content = changed.get(name, entry.model_dump())
+            kept[name] = type(entry).model_validate(content | {"when": left})
+    return Space(kept)
 
 
 def _choices(
@@ -133,15 +137,6 @@ def _range(name: str, entry: FloatEntry | IntEntry, values: list[float]) -> list
     content |= {"low": bound(first), "high": bound(last)}
     return [Advice(name, f"the best lie between {short(min(values))} and {short(max(values))}",
                    content, None)]  # fmt: skip
-
-
-def _can_be(entry: Mapping[str, Any] | None, value: Any) -> bool:
-    """Return whether an entry, as in YAML, can have a value; one that is not there has none."""
-    if entry is None:
-        return False
-    if "choices" in entry:
-        return _key(value) in map(_key, entry["choices"])
-    return bool(entry["low"] <= value <= entry["high"])
 
 
 def _key(value: Any) -> Any:

@@ -68,7 +68,7 @@ def write_sweep_report(path: Path, location: str | os.PathLike[str]) -> None:
 def _next_space(space: Space, advice: list[Advice]) -> str:
     """Return the space to search next as YAML, and as comments what is to be fixed."""
     fixed = [f"# --set {item.name}={_line(item.value)}" for item in advice if item.entry is None]
-    entries = narrowed(space, advice).items()
+    entries = narrowed(space, advice).describe().items()
     return "\n".join([*fixed, *(f"{name}: {_line(entry)}" for name, entry in entries)])
 
 

@@ -35,7 +35,7 @@ class _Entry(Settings):
     def holds(self, drawn: Mapping[str, Any]) -> bool:
         """Return whether the conditions are met by what was drawn before."""
         return all(
-            name in drawn and drawn[name] in _alternatives(wanted)
+            name in drawn and drawn[name] in alternatives(wanted)
             for name, wanted in self.when.items()
         )
 
@@ -275,7 +275,7 @@ def build_space(content: Mapping[str, Any], recipe: Recipe, origin: str) -> Spac
         for other, wanted in entry.when.items():
             if other not in entries:
                 raise IrmasError(f"{origin}: {name} depends on {other}, which is not searched")
-            for value in _alternatives(wanted):
+            for value in alternatives(wanted):
                 if not entries[other].contains(value):
                     raise IrmasError(
                         f"{origin}: {name} depends on {other}={value!r}, which {other} never is"
@@ -314,11 +314,12 @@ def _conditions(name: str, entries: Mapping[str, Entry]) -> dict[str, Any]:
     """Return values under which an entry is searched: its conditions, and their conditions."""
     given: dict[str, Any] = {}
     for other, wanted in entries[name].when.items():
-        given |= {**_conditions(other, entries), other: _alternatives(wanted)[0]}
+        given |= {**_conditions(other, entries), other: alternatives(wanted)[0]}
     return given
 
 
-def _alternatives(wanted: Value | list[Value]) -> list[Value]:
+def alternatives(wanted: Value | list[Value]) -> list[Value]:
+    """Return the values that a condition allows."""
     return wanted if isinstance(wanted, list) else [wanted]
 
 
