@@ -64,8 +64,8 @@ def make_task(clips: int, frames: int = 130) -> Any:
     from irmas_dist.config import Recipe
     from irmas_dist.features.clips import Clips
     from irmas_dist.features.store import StoreInfo
-    from irmas_dist.training.mixing import mixture_clips
     from irmas_dist.training.task import Task
+    from irmas_dist.training.validation import mixture_clips
 
     recipe = Recipe.model_validate({"features": FEATURES})
     vocabulary = recipe.corpus.vocabulary

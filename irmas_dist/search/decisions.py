@@ -36,8 +36,8 @@ from irmas_dist.training.checkpoint import (
     write_description,
 )
 from irmas_dist.training.learner import SELECTED_BY
-from irmas_dist.training.mixing import folds_of
 from irmas_dist.training.task import load_task
+from irmas_dist.training.validation import folds_of
 
 
 class Candidate(NamedTuple):

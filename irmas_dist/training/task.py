@@ -14,8 +14,8 @@ from irmas_dist.errors import IrmasError
 from irmas_dist.features.clips import Clips, clips_of, read_clips, read_rows, without_frames
 from irmas_dist.features.store import SHARD_SCHEMA, StoreInfo, read_info
 from irmas_dist.training.ingest import StreamedClips
-from irmas_dist.training.mixing import mixed_clips, mixture_clips
 from irmas_dist.training.settings import IngestSettings, ValidationSettings
+from irmas_dist.training.validation import mixed_clips, mixture_clips
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from irmas_dist.features.logmel import LogMelSettings
 from irmas_dist.features.store import StoreInfo
 from irmas_dist.instruments import Vocabulary
 from irmas_dist.training.augment import MixSettings
-from irmas_dist.training.mixing import mixture_clips
 from irmas_dist.training.settings import LearnerSettings
 from irmas_dist.training.task import Task
+from irmas_dist.training.validation import mixture_clips
 
 VOCABULARY = Vocabulary.of({"low": "low noise", "mid": "middle noise", "top": "high noise"})
 BANDS = 12

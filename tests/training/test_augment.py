@@ -14,8 +14,9 @@ from irmas_dist.features.logmel import LogMelSettings, log_mel
 from irmas_dist.features.mel import band_centres, mel_filters
 from irmas_dist.training.augment import DECIBEL, AugmentSettings, MixSettings, mixing_alone
 from irmas_dist.training.dataset import Resident, covering_windows
-from irmas_dist.training.mixing import FOLDS, Mixer, folds_of, mixed_clips, mixture_clips
+from irmas_dist.training.mixing import Mixer
 from irmas_dist.training.plan import Mixtures, plan_epoch
+from irmas_dist.training.validation import FOLDS, folds_of, mixed_clips, mixture_clips
 from tests.training.conftest import BANDS, synthetic_clips
 
 FEATURES = LogMelSettings(bands=BANDS)
