@@ -22,9 +22,9 @@ from pathlib import Path
 import numpy as np
 import ray  # noqa: F401  (puts the psutil that it brings along on the import path)
 
-from irmas_dist.corpus.irmas import index_tree
+from irmas_dist.corpus.index import index_tree
 from irmas_dist.corpus.manifest import write_manifest
-from irmas_dist.corpus.render import RenderSettings, render
+from irmas_dist.rendering.render import RenderSettings, render
 
 # isort: split
 import psutil

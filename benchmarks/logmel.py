@@ -129,7 +129,7 @@ def peak_memory(folder: Path) -> dict[str, float]:
 
 
 def main() -> None:
-    from irmas_dist.corpus.render import RenderSettings, render
+    from irmas_dist.rendering.render import RenderSettings, render
 
     with tempfile.TemporaryDirectory() as folder:
         render(Path(folder), RenderSettings(recordings=3, clips_per_recording=1, songs=0))

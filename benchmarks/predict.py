@@ -39,8 +39,8 @@ def by_hand(model: str) -> Callable[[str], list[float]]:
     import torch
     from safetensors.torch import load_file
 
+    from irmas_dist.config.model import ModelSettings
     from irmas_dist.models.cnn import CNN
-    from irmas_dist.models.settings import ModelSettings
 
     about = json.loads(Path(model, "model.json").read_text())
     front, cut = about["features"], about["windows"]
@@ -132,10 +132,10 @@ def cold(model: str, file: str) -> dict[str, list[float]]:
 
 def make_model(recipe_name: str, out: Path) -> str:
     """Write a model directory of a recipe's network with random weights."""
-    from irmas_dist.config import load_recipe
+    from irmas_dist.config.recipe import load_recipe
     from irmas_dist.evaluation.scores import Scores
     from irmas_dist.models.cnn import CNN, initialise, parameter_count
-    from irmas_dist.training.checkpoint import (
+    from irmas_dist.training.model_directory import (
         ModelDescription,
         Normalisation,
         Windows,
@@ -170,7 +170,7 @@ def make_model(recipe_name: str, out: Path) -> str:
 
 
 def main() -> None:
-    from irmas_dist.corpus.render import RenderSettings, render
+    from irmas_dist.rendering.render import RenderSettings, render
 
     result: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:

@@ -100,7 +100,7 @@ class Sweep:
     def __init__(self, location: str, sampler: str) -> None:
         import optuna
 
-        from irmas_dist.config import Recipe
+        from irmas_dist.config.recipe import Recipe
         from irmas_dist.search.samplers import build_sampler
         from irmas_dist.search.searcher import StudySearcher
         from irmas_dist.search.space import load_space
@@ -203,7 +203,7 @@ def searcher(location: str, sizes: list[int]) -> list[dict[str, Any]]:
 
 def at_the_end(location: str) -> dict[str, float]:
     """Time what a sweep does with all trials when it is over."""
-    from irmas_dist.search.charts import parallel_coordinates_page
+    from irmas_dist.reports.sweep_charts import parallel_coordinates_page
     from irmas_dist.search.study import importances, list_trials
 
     sweep = Sweep(location, "random")
@@ -243,12 +243,12 @@ def manifest(count: int) -> dict[str, float]:
     import numpy as np
     import pyarrow as pa
 
-    from irmas_dist.corpus import irmas, manifest
+    from irmas_dist.corpus import index, manifest
     from irmas_dist.corpus.groups import join_identical, settle_conflicts
     from irmas_dist.corpus.split import SplitSettings, held_out
     from irmas_dist.corpus.summary import summarise
-    from irmas_dist.features.pieces import SHARD_SECONDS, cut
-    from irmas_dist.features.plan import encode_labels, make_plan
+    from irmas_dist.features.diff import encode_labels, make_plan
+    from irmas_dist.features.shard_tasks import SHARD_SECONDS, cut
     from irmas_dist.features.store import REJECTS_SCHEMA, SHARD_SCHEMA, Shard
     from irmas_dist.instruments import IRMAS
 
@@ -269,10 +269,10 @@ def manifest(count: int) -> dict[str, float]:
         md5 = hashlib.md5(f"{i if i % 1_000 else i + 1}".encode()).hexdigest()
         facts = {"duration_s": 3.0, "sample_rate": 44_100, "channels": 2, "bytes": 529_244,
                  "md5": md5}  # fmt: skip
-        named = irmas.describe(clip, code, None, IRMAS)
+        named = index.describe(clip, code, None, IRMAS)
         rows.append({**named, **facts, "path": f"/shared/corpus/{clip}.wav"})
     done("describe")
-    irmas._tell_apart(rows)
+    index._tell_apart(rows)
     join_identical(rows)
     conflicts = settle_conflicts(rows, "keep")
     done("group")

@@ -61,10 +61,10 @@ def make_task(clips: int, frames: int = 130) -> Any:
     """Return clips of noise, of three seconds at first, with the demo's bands and instruments."""
     import numpy as np
 
-    from irmas_dist.config import Recipe
+    from irmas_dist.config.recipe import Recipe
     from irmas_dist.features.clips import Clips
     from irmas_dist.features.store import StoreInfo
-    from irmas_dist.training.task import Task
+    from irmas_dist.training.data import Task
     from irmas_dist.training.validation import mixture_clips
 
     recipe = Recipe.model_validate({"features": FEATURES})
@@ -99,7 +99,7 @@ def make_task(clips: int, frames: int = 130) -> Any:
 
 
 def make_recipe(folder: str, width: int) -> Any:
-    from irmas_dist.config import Recipe
+    from irmas_dist.config.recipe import Recipe
 
     return Recipe.model_validate({
         "features": FEATURES,
@@ -116,7 +116,7 @@ def train_one(task: Any, recipe: dict[str, Any], number: int) -> dict[str, float
     """Train one trial in this process; return when it began and ended, and its CPU seconds."""
     import torch
 
-    from irmas_dist.config import build_recipe
+    from irmas_dist.config.recipe import build_recipe
     from irmas_dist.training.learner import SELECTED_BY, Learner
 
     began, cpu = time.time(), time.process_time()
@@ -168,11 +168,11 @@ def by_ours(task: Any, recipe: Any, trials: int, folder: str) -> dict:
     """Run the real thing, W&B, study and all, over a grid of the same values."""
     import ray
 
-    from irmas_dist.runtime import WORKER_ENVIRONMENT
-    from irmas_dist.search.record import SweepSettings
+    from irmas_dist.cluster.runtime import WORKER_ENVIRONMENT
     from irmas_dist.search.space import build_space
     from irmas_dist.search.study import open_study
     from irmas_dist.search.sweep import sweep
+    from irmas_dist.search.sweep_directory import SweepSettings
 
     settings = SweepSettings(trials=trials, concurrent=CPUS, sampler="grid", scheduler="none")
     learning_rates = [1e-3 * (1 + i) for i in range(5)]
@@ -278,7 +278,7 @@ def by_memory(task: Any, recipe: dict[str, Any], concurrent: int) -> dict:
     # isort: split
     import psutil
 
-    from irmas_dist.runtime import WORKER_ENVIRONMENT
+    from irmas_dist.cluster.runtime import WORKER_ENVIRONMENT
     from irmas_dist.search.trial import TRIAL, LearnerTrial
 
     ray.init(
@@ -330,7 +330,7 @@ def in_process(name: str, trials: int, arguments: argparse.Namespace) -> dict:
     command += ["--width", str(arguments.width), "--clips", str(arguments.clips)]
     environment = dict(os.environ)
     if name == "pair":
-        from irmas_dist.runtime import WORKER_ENVIRONMENT
+        from irmas_dist.cluster.runtime import WORKER_ENVIRONMENT
 
         environment |= WORKER_ENVIRONMENT
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)

@@ -29,18 +29,18 @@ import ray
 import torch
 from torch.nn import functional as F
 
-from irmas_dist.config import Recipe, build_recipe, load_recipe
-from irmas_dist.corpus.irmas import index_tree
+from irmas_dist.config.recipe import Recipe, build_recipe, load_recipe
+from irmas_dist.config.training import IngestSettings, WorkerSettings
+from irmas_dist.corpus.index import index_tree
 from irmas_dist.corpus.manifest import write_manifest
-from irmas_dist.corpus.render import RenderSettings, render
 from irmas_dist.features.extract import extract
 from irmas_dist.models.cnn import CNN
+from irmas_dist.rendering.render import RenderSettings, render
+from irmas_dist.training.data import Task, load_task
 from irmas_dist.training.distributed import RUN_NAME, train_distributed
 from irmas_dist.training.ingest import Pools
 from irmas_dist.training.learner import Learner
 from irmas_dist.training.precision import computes_in_bfloat16
-from irmas_dist.training.settings import IngestSettings, WorkerSettings
-from irmas_dist.training.task import Task, load_task
 
 HERE = Path(__file__).parent
 FIRST_STEP = HERE / "processes" / "first_step.py"

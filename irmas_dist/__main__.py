@@ -7,7 +7,7 @@ def main() -> None:
     """Run the command line and exit with its status."""
     # Only now: help and errors of usage must not wait for torch and Ray.
     try:
-        from irmas_dist.cli import run
+        from irmas_dist.cli.main import run
     except ModuleNotFoundError as error:
         # As a rule on a cluster's node, where the code was sent and its libraries were not.
         sys.exit(

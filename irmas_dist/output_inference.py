@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 from rich.markup import escape
 from rich.table import Column, Table
 
-from irmas_dist.output import as_json
+from irmas_dist.cli.tables import as_json
 from irmas_dist.terminal import say, show, write
 
 if TYPE_CHECKING:
+    from irmas_dist.inference.audio_inputs import Prediction
     from irmas_dist.inference.export import ExportSummary
-    from irmas_dist.inference.files import Prediction
-    from irmas_dist.training.checkpoint import ModelDescription
+    from irmas_dist.training.model_directory import ModelDescription
 
 
 def predicted(

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 from rich.markup import escape
 from rich.table import Column, Table
 
-from irmas_dist.output import as_json, trial_table
+from irmas_dist.cli.tables import as_json, trial_table
 from irmas_dist.terminal import show
 
 if TYPE_CHECKING:
-    from irmas_dist.comparing import Comparison
+    from irmas_dist.evaluation.compare import Comparison
+    from irmas_dist.evaluation.evaluate import Evaluation
     from irmas_dist.evaluation.protocols import Result
-    from irmas_dist.judging import Evaluation
 
 HEADLINE = {
     "micro_f1": "micro F1",
@@ -123,7 +123,7 @@ def compared(comparison: "Comparison", machine: bool) -> None:
             ],
         })  # fmt: skip
         return
-    from irmas_dist.comparing import COMPARED
+    from irmas_dist.evaluation.compare import COMPARED
     from irmas_dist.evaluation.protocols import MEANING
 
     headings = {**HEADLINE, "map": "mAP"}

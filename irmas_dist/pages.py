@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from irmas_dist.corpus.files import find_sources
+from irmas_dist.corpus.audio_files import find_sources
 from irmas_dist.corpus.names import parse_training_name
-from irmas_dist.evaluation.players import embedded
-from irmas_dist.evaluation.report import write_report
-from irmas_dist.judging import Evaluation
+from irmas_dist.evaluation.evaluate import Evaluation
+from irmas_dist.reports.audio_player import embedded
+from irmas_dist.reports.model_page import write_report
 
 
 def write_page(

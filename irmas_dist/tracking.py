@@ -14,7 +14,7 @@ from typing import Any, Literal, Protocol
 from pydantic import Field
 from rich.markup import escape
 
-from irmas_dist.settings import Settings
+from irmas_dist.config.base import Settings
 from irmas_dist.terminal import say
 
 Mode = Literal["online", "offline", "disabled"]

@@ -32,7 +32,7 @@ TINY = (
 @pytest.fixture(scope="session")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An IRMAS-shaped tree: 4 recordings of 2 clips per instrument, 6 test excerpts."""
-    from irmas_dist.corpus.render import RenderSettings, render
+    from irmas_dist.rendering.render import RenderSettings, render
 
     out = tmp_path_factory.mktemp("tree")
     render(out, RenderSettings(recordings=4, clips_per_recording=2, songs=3, excerpts_per_song=2))
@@ -42,7 +42,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def manifest(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tree's manifest."""
-    from irmas_dist.corpus.irmas import index_tree
+    from irmas_dist.corpus.index import index_tree
     from irmas_dist.corpus.manifest import write_manifest
 
     path = tmp_path_factory.mktemp("manifest") / "manifest.parquet"
@@ -64,7 +64,7 @@ def ray_cluster() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def recipe() -> "object":
     """The demo's recipe, made tiny."""
-    from irmas_dist.config import load_recipe
+    from irmas_dist.config.recipe import load_recipe
 
     return load_recipe(CONFIGS / "demo.yaml", TINY)
 

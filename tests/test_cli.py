@@ -15,10 +15,11 @@ import pytest
 import typer
 import yaml
 
-from irmas_dist import cli, runtime
-from irmas_dist.config import Recipe, load_recipe
+from irmas_dist.cli import main
+from irmas_dist.cluster import runtime
+from irmas_dist.config.base import Settings
+from irmas_dist.config.recipe import Recipe, load_recipe
 from irmas_dist.models.cnn import CNN, parameter_count
-from irmas_dist.settings import Settings
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
@@ -50,7 +51,7 @@ def irmas(
     monkeypatch.delenv("IRMAS_LOG_DIR", raising=False)
 
     def run(*arguments: object) -> Ended:
-        code = cli.run([str(argument) for argument in arguments])
+        code = main.run([str(argument) for argument in arguments])
         return Ended(code, *capfd.readouterr())
 
     return run
@@ -202,7 +203,7 @@ def commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[s
         yield from commands(inner, (*path, name))
 
 
-COMMANDS = dict(commands(typer.main.get_command(cli.app)))
+COMMANDS = dict(commands(typer.main.get_command(main.app)))
 
 
 @pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
@@ -223,7 +224,7 @@ def test_help_explains_every_command_and_option(
 
 def test_help_does_not_wait_for_heavy_libraries(tmp_path: Path) -> None:
     program = (
-        "import sys; from irmas_dist.cli import run;"
+        "import sys; from irmas_dist.cli.main import run;"
         f"[run([*path, '--help']) for path in {list(COMMANDS)!r}];"
         "print({'torch', 'ray', 'pyarrow', 'numpy', 'wandb', 'optuna'} & sys.modules.keys(),"
         " file=sys.stderr)"
@@ -233,7 +234,7 @@ def test_help_does_not_wait_for_heavy_libraries(tmp_path: Path) -> None:
 
 def test_reading_a_recipe_does_not_wait_for_heavy_libraries(tmp_path: Path) -> None:
     program = (
-        "import sys; from irmas_dist.config import load_recipe; load_recipe();"
+        "import sys; from irmas_dist.config.recipe import load_recipe; load_recipe();"
         "print({'torch', 'ray', 'wandb', 'optuna', 'pandas', 'librosa'} & sys.modules.keys())"
     )
     assert python("-c", program, cwd=tmp_path).out == "set()\n"

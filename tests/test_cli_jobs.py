@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from irmas_dist import cli_jobs
-from irmas_dist.config import load_recipe
+from irmas_dist.cli import jobs
+from irmas_dist.config.recipe import load_recipe
 from irmas_dist.errors import IrmasError
 from tests.ray_cluster import RunningCluster, running_cluster
 
@@ -106,12 +106,12 @@ def test_a_job_left_running(irmas: Callable[..., tuple[int, str, str]], sleeping
 
 
 def test_what_a_command_needs_is_reserved_for_it() -> None:
-    assert cli_jobs.works_alone(["evaluate", "/shared/model", "--features", "s3://b/features"])
-    assert not cli_jobs.works_alone(["evaluate", "/shared/model", "--tree", "/shared/IRMAS"])
-    assert not cli_jobs.works_alone(["train", "/shared/features", "/shared/model"])
-    assert not cli_jobs.works_alone(["demo", "--out", "/shared/demo"])
-    assert not cli_jobs.works_alone(["nonsense"])
-    assert not cli_jobs.works_alone(["train", "--no-such-option"])
+    assert jobs.works_alone(["evaluate", "/shared/model", "--features", "s3://b/features"])
+    assert not jobs.works_alone(["evaluate", "/shared/model", "--tree", "/shared/IRMAS"])
+    assert not jobs.works_alone(["train", "/shared/features", "/shared/model"])
+    assert not jobs.works_alone(["demo", "--out", "/shared/demo"])
+    assert not jobs.works_alone(["nonsense"])
+    assert not jobs.works_alone(["train", "--no-such-option"])
 
 
 @pytest.mark.parametrize(
@@ -119,8 +119,8 @@ def test_what_a_command_needs_is_reserved_for_it() -> None:
 )
 def test_results_are_not_written_into_the_job_s_own_directory(command: str) -> None:
     with pytest.raises(IrmasError, match="which is deleted after it"):
-        cli_jobs.works_alone(command.split())
-    cli_jobs.works_alone(["train", "features", "model", "--dry-run"])
+        jobs.works_alone(command.split())
+    jobs.works_alone(["train", "features", "model", "--dry-run"])
 
 
 def test_a_python_without_what_irmas_needs_is_told_in_one_line(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from irmas_dist.cli import run
+from irmas_dist.cli.main import run
 from irmas_dist.evaluation.scores import Scores, read_scores, write_scores
 from irmas_dist.instruments import IRMAS
 
@@ -285,7 +285,7 @@ def models(forest: Scores, tmp_path_factory: pytest.TempPathFactory) -> Path:
     from irmas_dist.features.logmel import LogMelSettings
     from irmas_dist.instruments import IRMAS_INSTRUMENTS
     from irmas_dist.models.cnn import ModelSettings
-    from irmas_dist.training.checkpoint import (
+    from irmas_dist.training.model_directory import (
         ModelDescription,
         Normalisation,
         Windows,

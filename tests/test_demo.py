@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from irmas_dist.demo import MARKER, _clear
+from irmas_dist.demo.demo import MARKER, _clear
 from irmas_dist.errors import IrmasError
 
 

@@ -16,10 +16,10 @@ import pytest
 import ray
 from ray.job_submission import JobStatus
 
-from irmas_dist import jobs
-from irmas_dist.dashboard import dashboard_url
+from irmas_dist.cluster import jobs
+from irmas_dist.cluster.job_client import dashboard_url
+from irmas_dist.cluster.packaging import left_behind, passed_environment, require_packable
 from irmas_dist.errors import IrmasError
-from irmas_dist.packing import left_behind, passed_environment, require_packable
 from tests.ray_cluster import RunningCluster, free_port, running_cluster
 
 PYTHON = ("python", "-c")
@@ -45,7 +45,7 @@ def submit(url: str, program: str, name: str | None = None, **options: object) -
 
 
 def test_a_job_runs_in_a_copy_of_the_code_without_data(url: str, tmp_path: Path) -> None:
-    kept = {"pyproject.toml", "irmas_dist/cli.py", "configs/data/seed.yaml"}
+    kept = {"pyproject.toml", "irmas_dist/cli/main.py", "configs/data/seed.yaml"}
     left = {"data/IRMAS/a.wav", "b.wav", "runs/1/m.json", ".env", ".venv/x.py", "s/p.parquet"}
     for name in kept | left:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)

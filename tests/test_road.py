@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from irmas_dist.cli import run
+from irmas_dist.cli.main import run
 from irmas_dist.evaluation.aggregate import RULES
 from tests.conftest import CONFIGS, TINY
 

@@ -7,8 +7,8 @@ import time
 
 import pytest
 
+from irmas_dist.cluster.runtime import ray_running
 from irmas_dist.errors import IrmasError
-from irmas_dist.runtime import ray_running
 from tests.ray_cluster import free_port
 
 
@@ -48,7 +48,7 @@ def test_a_ray_that_is_there_is_used_and_left_running(ray_cluster: None) -> None
 
 REUSE = """
 import ray
-from irmas_dist.runtime import ray_running
+from irmas_dist.cluster.runtime import ray_running
 
 @ray.remote
 def page_faults():

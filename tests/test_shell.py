@@ -15,9 +15,9 @@ ENVIRONMENT.pop("IRMAS_LOG_DIR", None)
 NOISY = """
 import os, subprocess, sys, time, warnings
 import typer
-from irmas_dist.cli import app, run
+from irmas_dist.cli.main import app, run
 from irmas_dist.errors import IrmasError
-from irmas_dist.shell import quiet
+from irmas_dist.cli.command import quiet
 from irmas_dist.terminal import say, show
 
 def noisy() -> None:

@@ -28,17 +28,17 @@ def work(config: dict[str, Any]) -> dict[str, float]:
 
 
 def main() -> None:
-    from irmas_dist import stages
-    from irmas_dist.config import load_recipe
+    from irmas_dist.config.recipe import load_recipe
+    from irmas_dist.inference import evaluate
 
     done["imports"] = time.time()
     features, *overrides = sys.argv[1:]
     recipe = load_recipe(Path(__file__).parents[2] / "configs" / "han2016.yaml", overrides)
-    from irmas_dist.runtime import ray_running
+    from irmas_dist.cluster.runtime import ray_running
 
     with ray_running():
         done["Ray"] = time.time()
-        task = stages.open_task(features, recipe)
+        task = evaluate.open_task(features, recipe)
         done["reading the features"] = time.time()
         import ray
         from ray.train import RunConfig, ScalingConfig

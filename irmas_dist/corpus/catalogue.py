@@ -20,8 +20,10 @@ from irmas_dist import storage
 from irmas_dist.corpus.groups import join_identical
 from irmas_dist.corpus.manifest import TESTING, TRAINING
 from irmas_dist.corpus.names import parse_training_name, recording_of, song_of
-from irmas_dist.corpus.performance import GROOVES
-from irmas_dist.corpus.plan import (
+from irmas_dist.errors import IrmasError
+from irmas_dist.instruments import IRMAS
+from irmas_dist.rendering.performance import GROOVES
+from irmas_dist.rendering.recordings import (
     EXCERPT_S,
     GENRES,
     TRAINING_CLIP_S,
@@ -29,8 +31,6 @@ from irmas_dist.corpus.plan import (
     Recording,
     generator,
 )
-from irmas_dist.errors import IrmasError
-from irmas_dist.instruments import IRMAS
 
 COLUMNS = {TRAINING: ("path", "md5"), TESTING: ("path", "md5", "instruments")}
 """The columns that the table of each part must have."""

@@ -33,9 +33,9 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
+from irmas_dist.config.base import Settings
 from irmas_dist.errors import IrmasError
 from irmas_dist.instruments import Vocabulary
-from irmas_dist.settings import Settings
 
 Counts = npt.NDArray[np.int64]
 Shares = npt.NDArray[np.float64]

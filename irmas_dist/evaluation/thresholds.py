@@ -18,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
+from irmas_dist.config.base import Settings
 from irmas_dist.evaluation import objectives
-from irmas_dist.settings import Settings
 
 NEVER = np.nextafter(np.float32(1), np.float32(2))
 """The threshold of an instrument that is never said: the smallest float32 above 1."""

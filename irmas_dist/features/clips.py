@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from irmas_dist import storage
+from irmas_dist.config.features import LogMelSettings
 from irmas_dist.errors import IrmasError
-from irmas_dist.features.settings import LogMelSettings
 from irmas_dist.features.store import read_info, read_shards, spectrogram
 
 

@@ -20,9 +20,9 @@ from irmas_dist import storage
 from irmas_dist.corpus import manifest as manifests
 from irmas_dist.errors import IrmasError
 from irmas_dist.features import store
+from irmas_dist.features.diff import Plan, make_plan
 from irmas_dist.features.logmel import LogMelSettings
-from irmas_dist.features.pieces import SHARD_SECONDS, PieceWriter, cut, write_piece
-from irmas_dist.features.plan import Plan, make_plan
+from irmas_dist.features.shard_tasks import SHARD_SECONDS, PieceWriter, cut, write_piece
 from irmas_dist.instruments import Vocabulary
 from irmas_dist.terminal import progress
 
@@ -175,7 +175,7 @@ class _Run:
         import ray
         import ray.data
 
-        from irmas_dist.runtime import ray_running, require_shared
+        from irmas_dist.cluster.runtime import ray_running, require_shared
 
         durations = pending.column("duration_s").fill_null(0.0).to_numpy()
         seconds = dict(zip(pending.column("clip_id").to_pylist(), durations, strict=True))

@@ -20,6 +20,7 @@ import numpy.typing as npt
 import scipy.fft
 import soxr
 
+from irmas_dist.config.features import LogMelSettings
 from irmas_dist.features.audio import (
     AudioError,
     Float32,
@@ -33,7 +34,6 @@ from irmas_dist.features.audio import (
     to_mono,
 )
 from irmas_dist.features.mel import kernels
-from irmas_dist.features.settings import LogMelSettings
 
 __all__ = ["AudioError", "LogMel", "LogMelSettings", "Samples", "log_mel", "log_mel_blocks"]
 __all__ += ["read_audio"]
@@ -117,7 +117,7 @@ def _peak_of_long(path: str | os.PathLike[str], settings: LogMelSettings) -> flo
 def _log_mel(blocks: Iterator[Samples], rate: int, settings: LogMelSettings) -> LogMel:
     if settings.backend == "librosa":
         # Imported by those alone who ask for it: librosa takes seconds.
-        from irmas_dist.features.reference import mel_by_librosa
+        from irmas_dist.features.librosa_reference import mel_by_librosa
 
         return _logarithm(mel_by_librosa(joined(blocks), rate, settings), settings)
     parts = list(_mel_blocks(blocks, rate, settings))

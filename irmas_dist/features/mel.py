@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_array
 
+from irmas_dist.config.features import LogMelSettings
 from irmas_dist.features.audio import Float32
-from irmas_dist.features.settings import LogMelSettings
 
 _WINDOWS = {
     "hann": np.hanning,

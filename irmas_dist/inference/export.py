@@ -18,12 +18,12 @@ import soxr
 import torch
 
 from irmas_dist import storage
+from irmas_dist.config.features import LogMelSettings
 from irmas_dist.errors import IrmasError
 from irmas_dist.features.audio import Float32, read_audio, to_mono
-from irmas_dist.features.settings import LogMelSettings
-from irmas_dist.inference.graph import Graph
+from irmas_dist.inference.export_graph import Graph
 from irmas_dist.inference.predictor import Predictor
-from irmas_dist.training.checkpoint import ModelDescription
+from irmas_dist.training.model_directory import ModelDescription
 
 TOLERANCE = 1e-4
 """Largest difference of a score from the predictor's."""

@@ -17,8 +17,8 @@ import pyarrow as pa
 
 from irmas_dist import storage
 from irmas_dist.errors import IrmasError
-from irmas_dist.inference.files import STDIN, Prediction
-from irmas_dist.training.checkpoint import ModelDescription
+from irmas_dist.inference.audio_inputs import STDIN, Prediction
+from irmas_dist.training.model_directory import ModelDescription
 
 Format = Literal["table", "json", "csv", "parquet"]
 """A table is for people alone, and in no file."""

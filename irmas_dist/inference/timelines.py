@@ -6,7 +6,7 @@ import numpy as np
 
 from irmas_dist import storage
 from irmas_dist.errors import IrmasError
-from irmas_dist.inference.files import Source
+from irmas_dist.inference.audio_inputs import Source
 from irmas_dist.inference.predictor import Timeline
 from irmas_dist.inference.results import csv_line
 from irmas_dist.instruments import Vocabulary

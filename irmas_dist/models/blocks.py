@@ -4,7 +4,7 @@ import math
 
 from torch import Tensor, nn
 
-from irmas_dist.models.settings import ModelSettings
+from irmas_dist.config.model import ModelSettings
 
 
 def block(settings: ModelSettings, inputs: int, outputs: int) -> list[nn.Module]:

@@ -9,10 +9,10 @@ head.
 import torch
 from torch import Tensor, nn
 
+from irmas_dist.config.model import ModelSettings
 from irmas_dist.errors import IrmasError
 from irmas_dist.models.blocks import block
 from irmas_dist.models.heads import head
-from irmas_dist.models.settings import ModelSettings
 
 
 class CNN(nn.Module):

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from irmas_dist.config.model import ModelSettings
 from irmas_dist.models.blocks import activation
-from irmas_dist.models.settings import ModelSettings
 
 
 def head(settings: ModelSettings, channels: int, values: int, instruments: int) -> list[nn.Module]:

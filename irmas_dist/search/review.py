@@ -11,8 +11,8 @@ from wsgiref.simple_server import WSGIServer, make_server
 import wandb
 
 from irmas_dist.errors import IrmasError
-from irmas_dist.search.record import SweepRecord, read_record
 from irmas_dist.search.study import open_storage
+from irmas_dist.search.sweep_directory import SweepRecord, read_record
 
 
 def study_location(path: Path, record: SweepRecord) -> str:

@@ -20,9 +20,9 @@ import optuna
 import yaml
 from pydantic import Field, TypeAdapter, ValidationError, field_validator, model_validator
 
-from irmas_dist.config import Recipe, build_recipe
+from irmas_dist.config.base import Settings
+from irmas_dist.config.recipe import Recipe, build_recipe
 from irmas_dist.errors import IrmasError
-from irmas_dist.settings import Settings
 
 Scalar = bool | int | float | str | None
 Value = Scalar | tuple[Scalar, ...]

@@ -17,19 +17,19 @@ from ray.tune.experiment import Trial
 from ray.tune.logger import JsonLoggerCallback
 
 from irmas_dist import storage
-from irmas_dist.config import Recipe, build_recipe
+from irmas_dist.config.recipe import Recipe, build_recipe
+from irmas_dist.config.training import WorkerSettings
 from irmas_dist.errors import IrmasError
-from irmas_dist.search import record as records
-from irmas_dist.search.charts import parallel_coordinates_page
-from irmas_dist.search.follow import Follower
-from irmas_dist.search.preflight import check_settings, room
-from irmas_dist.search.record import SweepRecord, SweepSettings
-from irmas_dist.search.runs import TrialRuns, log_summary
+from irmas_dist.reports.sweep_charts import parallel_coordinates_page
+from irmas_dist.search import sweep_directory as records
+from irmas_dist.search.callback import Follower
+from irmas_dist.search.checks import check_settings, room
+from irmas_dist.search.distributed_trial import spread_trial
+from irmas_dist.search.live_table import View
 from irmas_dist.search.samplers import best_points, build_sampler, enqueue
 from irmas_dist.search.schedulers import PAUSING, build_scheduler, most_epochs, replay
 from irmas_dist.search.searcher import StudySearcher
 from irmas_dist.search.space import Space
-from irmas_dist.search.spread import spread_trial
 from irmas_dist.search.study import (
     best_row,
     directions,
@@ -42,6 +42,7 @@ from irmas_dist.search.study import (
     open_study,
     own_trials,
 )
+from irmas_dist.search.sweep_directory import SweepRecord, SweepSettings
 from irmas_dist.search.trial import (
     TRIAL,
     LearnerTrial,
@@ -49,13 +50,12 @@ from irmas_dist.search.trial import (
     progress_directory,
     resume,
 )
-from irmas_dist.search.view import View
+from irmas_dist.search.wandb_runs import TrialRuns, log_summary
 from irmas_dist.terminal import say, watching
-from irmas_dist.training.checkpoint import describe, pack_weights, save_model
+from irmas_dist.training.checkpoint import FILE_NAME
+from irmas_dist.training.data import Task
 from irmas_dist.training.learner import Learner
-from irmas_dist.training.progress import FILE_NAME
-from irmas_dist.training.settings import WorkerSettings
-from irmas_dist.training.task import Task
+from irmas_dist.training.model_directory import describe, pack_weights, save_model
 
 SECOND = {"parameters": "parameters", "latency": "latency_ms"}
 """Name of the result that is the second objective."""

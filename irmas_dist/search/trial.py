@@ -10,16 +10,16 @@ import torch
 from ray import tune
 
 from irmas_dist import storage
-from irmas_dist.config import build_recipe
+from irmas_dist.config.recipe import build_recipe
 from irmas_dist.errors import IrmasError
 from irmas_dist.evaluation.arrays import Labels, ScoreArray
 from irmas_dist.evaluation.metrics import per_instrument
 from irmas_dist.evaluation.thresholds import decide, fit_thresholds
 from irmas_dist.instruments import Vocabulary
 from irmas_dist.models.cnn import parameter_count
+from irmas_dist.training.checkpoint import FILE_NAME, load_progress, save_progress
+from irmas_dist.training.data import Task
 from irmas_dist.training.learner import SELECTED_BY, Learner
-from irmas_dist.training.progress import FILE_NAME, load_progress, save_progress
-from irmas_dist.training.task import Task
 
 TRIAL = "trial"
 """In a trial's configuration: its number in the study, and whether it is to be resumed."""

@@ -1,70 +1,117 @@
-"""Settings of what is changed at random in training examples.
+"""Carrying a plan out on the device: windows are gathered, changed, added, and masked."""
 
-Training clips of IRMAS carry one label, test excerpts up to five. Power spectra of independent
-sources add, so adding mel power of several clips makes the multilabel examples that the
-training set lacks. The other changes stand for what a recording has by chance: its level, the
-colour that microphone, room and instrument maker give it, its key, its tempo, its noise.
-"""
+import math
 
 import numpy as np
-from pydantic import Field, field_validator
+import numpy.typing as npt
+import torch
+from torch import Tensor
 
-from irmas_dist.settings import Settings
-
-DECIBEL = float(np.log(10) / 10)
-"""One decibel of power as a natural logarithm."""
-
-NOISE_LIMIT_DB = 60.0
-"""Signal-to-noise ratio at which noise makes no difference any more."""
-
-
-class MixSettings(Settings):
-    """How several clips become one multilabel example."""
-
-    counts: tuple[float, ...] = Field((1_236, 1_278, 318, 39, 3), min_length=1)
-    """Relative frequency of examples with 1, 2, 3, … clips; the default is that of the labels in
-    the IRMAS test excerpts. A single entry turns mixing off."""
-    level_db: float = Field(8.0, ge=0.0, le=60.0)
-    """Each clip of a mixture is turned down by a random level of up to this much."""
-
-    @field_validator("counts")
-    @classmethod
-    def _are_weights(cls, counts: tuple[float, ...]) -> tuple[float, ...]:
-        if min(counts) < 0 or sum(counts) <= 0:
-            raise ValueError("the frequencies must not be negative, and not all of them 0")
-        return counts
+from irmas_dist.features.logmel import LogMelSettings
+from irmas_dist.features.mel import band_centres
+from irmas_dist.training.sampling import Mixtures
+from irmas_dist.training.windows import Resident
 
 
-class AugmentSettings(Settings):
-    """Random changes to training examples; 0 turns any of them off."""
+class Mixer:
+    """Makes examples as a plan says, in batches, on a device.
 
-    mix: MixSettings = MixSettings()
-    gain_db: float = Field(6.0, ge=0.0, le=60.0)
-    """Every example is turned up or down by a random level of up to this much."""
-    equalise_db: float = Field(6.0, ge=0.0, le=30.0)
-    """Standard deviation of the smooth random curve over the bands by which every clip is
-    filtered before it is mixed."""
-    equalise_order: int = Field(6, ge=1, le=32)
-    """Cosines that such a curve is made of: the first tilts it, the last has half as many
-    periods over all bands."""
-    pitch_semitones: float = Field(1.0, ge=0.0, le=12.0)
-    """Every clip is moved up or down in pitch, formants and all, by up to this much."""
-    tempo: float = Field(0.0, ge=0.0, le=0.5)
-    """Every clip is made faster or slower by up to this share; 0.1 is 10 %."""
-    noise_snr_db: float = Field(0.0, ge=0.0, le=NOISE_LIMIT_DB)
-    """Lowest ratio of an example to the steady noise of a random colour that is added to it; the
-    ratio is drawn between this and 60 dB."""
-    frequency_mask: int = Field(0, ge=0)
-    """Widest run of mel bands that is blanked out in an example (SpecAugment, Park et al. 2019)."""
-    frequency_masks: int = Field(1, ge=1, le=8)
-    """How many such runs."""
-    time_mask: int = Field(0, ge=0)
-    """Longest run of frames that is blanked out in an example (ibid.)."""
-    time_masks: int = Field(1, ge=1, le=8)
-    """How many such runs."""
+    The changes are our own rather than torchaudio's, whose transforms draw as they go: what a
+    step sees would then depend on the number of workers.
 
+    Args:
+        features: How the log-mels were made.
+        mean: Per-band mean, shape (bands,): what masked places are filled with.
+        device: Where to compute.
+    """
 
-def mixing_alone(mix: MixSettings) -> AugmentSettings:
-    """Return the settings that mix clips and change nothing else."""
-    off = {"gain_db": 0.0, "equalise_db": 0.0, "pitch_semitones": 0.0}
-    return AugmentSettings(mix=mix, **off)
+    def __init__(self, features: LogMelSettings, mean: Tensor, device: torch.device) -> None:
+        self._unit = features.log_power_per_unit
+        self._floor = math.exp(features.log_floor * self._unit)
+        self._mean = mean.to(device)
+        self._device = device
+        self._centres = torch.from_numpy(band_centres(features)).to(device, torch.float32)
+        bands = features.bands
+        self._angles = (torch.arange(bands, device=device) + 0.5) * (torch.pi / bands)
+
+    def __call__(self, resident: Resident, plan: Mixtures, frames: int) -> tuple[Tensor, Tensor]:
+        """Make examples.
+
+        Args:
+            resident: Clips on the device.
+            plan: The examples.
+            frames: Length of an example.
+
+        Returns:
+            Log-mel examples, float32, shape (examples, frames, bands), and their labels, the
+            union of their sources', float32, shape (examples, instruments). What lies past the
+            end of a clip adds nothing.
+        """
+        clips = self._sent(plan.clips)
+        mel, inside = self._windows(resident, plan, clips, frames)
+        if (plan.pitches != 1).any():
+            mel = self._shifted(mel, self._sent(plan.pitches))
+        filters = self._sent(plan.levels)[:, None] + self._curves(plan.curves)
+        power = mel.mul_(self._unit).add_(filters[:, None, :]).exp_()
+        if inside is not None:
+            power *= inside[:, :, None]
+        mixed = self._added(power, np.diff(plan.first))
+        labels = self._added(resident.labels[clips], np.diff(plan.first)).clamp(max=1.0)
+        if plan.noise.any():
+            colour = self._curves(plan.colours).exp() * self._sent(plan.noise)[:, None]
+            mixed += (mixed.mean(dim=(1, 2))[:, None] * colour)[:, None, :]
+        mixed = mixed.clamp_(min=self._floor).log_().div_(self._unit)
+        return self._masked(mixed, plan), labels
+
+    def _sent(self, values: npt.NDArray[np.generic]) -> Tensor:
+        return torch.from_numpy(values).to(self._device, non_blocking=True)
+
+    def _windows(
+        self, resident: Resident, plan: Mixtures, clips: Tensor, frames: int
+    ) -> tuple[Tensor, Tensor | None]:
+        """Sources at their tempo, and where they are inside their clips; None for all over."""
+        offsets = self._sent(plan.offsets)
+        if (plan.tempi == 1).all():
+            mel, inside = resident.windows(clips, offsets, frames)
+            reach = plan.offsets + frames
+        else:
+            positions = torch.arange(frames, device=self._device) * self._sent(plan.tempi)[:, None]
+            mel, inside = resident.between(clips, offsets[:, None] + positions)
+            reach = plan.offsets + np.ceil((frames - 1) * plan.tempi).astype(np.int64) + 1
+        whole = (reach <= resident.clips.lengths[plan.clips]).all()
+        return mel, None if whole else inside
+
+    def _shifted(self, mel: Tensor, pitches: Tensor) -> Tensor:
+        """Spectra moved to other frequencies, by interpolation between bands.
+
+        What ``f`` Hz is in the result was ``f / pitch`` Hz; beyond the outermost bands their
+        values go on.
+        """
+        bands = len(self._centres)
+        wanted = self._centres / pitches[:, None]
+        low = (torch.searchsorted(self._centres, wanted) - 1).clamp(0, bands - 2)
+        gap = self._centres[low + 1] - self._centres[low]
+        share = ((wanted - self._centres[low]) / gap).clamp(0, 1)[:, None, :]
+        index = low[:, None, :].expand_as(mel)
+        return torch.lerp(mel.gather(2, index), mel.gather(2, index + 1), share)
+
+    def _curves(self, amplitudes: npt.NDArray[np.float32]) -> Tensor:
+        """Sums of cosines over the bands, shape (curves, bands)."""
+        orders = torch.arange(1, amplitudes.shape[1] + 1, device=self._device)
+        return self._sent(amplitudes) @ torch.cos(orders[:, None] * self._angles)
+
+    def _added(self, values: Tensor, counts: npt.NDArray[np.int64]) -> Tensor:
+        """Sums over the sources of each example; the first dimension becomes that of examples."""
+        example = self._sent(np.repeat(np.arange(len(counts)), counts))
+        total = torch.zeros(len(counts), *values.shape[1:], device=self._device)
+        return total.index_add_(0, example, values)
+
+    def _masked(self, mixed: Tensor, plan: Mixtures) -> Tensor:
+        for axis, spans in ((2, plan.band_masks), (1, plan.frame_masks)):
+            if not (spans[..., 1] > spans[..., 0]).any():
+                continue
+            place = torch.arange(mixed.shape[axis], device=self._device)
+            low, high = self._sent(spans).unbind(2)
+            hidden = ((place >= low[..., None]) & (place < high[..., None])).any(dim=1)
+            mixed = torch.where(hidden.unsqueeze(3 - axis), self._mean, mixed)
+        return mixed

@@ -1,217 +1,97 @@
-"""The model directory: weights, and everything that is needed to use or to rebuild them.
+"""What an unfinished training keeps, so that it can go on: whole, checked, and nothing executed.
 
-``model.safetensors`` holds the weights, ``model.json`` all else, and ``validation.parquet`` the
-scores of the validation mixtures, from which thresholds can be fitted again. A directory is
-complete once it has a ``model.json``, which is therefore written last.
+Every epoch leaves ``attempt-NNN/epoch-NNNN/optimizer.pt`` below the directory of progress. An
+attempt is one start of the workers; each has its own directory, so that what an attempt left
+behind when it was killed cannot stand in the next one's way. A file ends in a digest of
+itself: one that is cut short or altered is told from a whole one, and passed over.
 """
 
+import hashlib
+import io
 import os
-from typing import Any, Literal
+import re
+from collections.abc import Callable
 
-import numpy as np
-import safetensors.torch
-from pydantic import ValidationError
-from torch import nn
+import torch
 
 from irmas_dist import storage
 from irmas_dist.errors import IrmasError
-from irmas_dist.evaluation.aggregate import AggregationRule
-from irmas_dist.evaluation.scores import Scores, write_scores
-from irmas_dist.evaluation.thresholds import ThresholdSettings, fit_thresholds
-from irmas_dist.features.logmel import LogMelSettings
-from irmas_dist.instruments import Vocabulary
-from irmas_dist.models.cnn import CNN, parameter_count
-from irmas_dist.models.settings import ModelSettings
-from irmas_dist.settings import Settings
-from irmas_dist.training import provenance
 from irmas_dist.training.learner import Learner
 
-FORMAT: Literal[1] = 1
-"""Format number of ``model.json``."""
+FILE_NAME = "optimizer.pt"
+_PLACE = re.compile(rf"attempt-(\d+)/epoch-(\d+)/{re.escape(FILE_NAME)}")
+_DIGEST_BYTES = hashlib.sha256().digest_size
 
 
-class Normalisation(Settings):
-    """Per-band statistics of the training clips, natural logarithm of mel power."""
-
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-
-class Windows(Settings):
-    """Windows in frames, and how their scores become a clip's."""
-
-    frames: int
-    hop_frames: int
-    aggregation: AggregationRule
-
-
-class ModelDescription(Settings):
-    """The content of ``model.json``."""
-
-    format: Literal[1] = FORMAT
-    instruments: dict[str, str]
-    features: LogMelSettings
-    normalisation: Normalisation
-    model: ModelSettings
-    parameters: int
-    windows: Windows
-    thresholds: dict[str, float]
-    """Decision threshold by instrument: it plays when its score is at least this."""
-    thresholds_from: str
-    """On what the thresholds were fitted, how, and for what."""
-    recipe: dict[str, Any]
-    """All settings of the training run."""
-    data: dict[str, Any]
-    """Fingerprints of the manifest and the features, and numbers of clips."""
-    versions: dict[str, str]
-    commit: str | None = None
-    """Git commit of the code that trained it, when that was a checkout."""
-    history: list[dict[str, float]]
-    """Metrics of every epoch."""
-    best_epoch: int
-    """The epoch, from 1, whose weights these are."""
-    scores: dict[str, float]
-    """Validation metrics of that epoch."""
-
-    @property
-    def vocabulary(self) -> Vocabulary:
-        """The instruments, in the order of the outputs."""
-        return Vocabulary.of(self.instruments)
-
-    def threshold_array(self) -> np.ndarray:
-        """Thresholds in the order of the outputs, float32, shape (instruments,)."""
-        return np.array([self.thresholds[code] for code in self.instruments], np.float32)
-
-
-def describe(learner: Learner, recipe: dict[str, Any]) -> tuple[ModelDescription, Scores]:
-    """Put the best epoch's weights into the network and describe it.
-
-    Thresholds are fitted to the scores of the validation mixtures. On several workers, all
-    of them must call this, as each scores its share.
-
-    Args:
-        learner: After its last epoch.
-        recipe: All settings, as they are to be recorded.
-
-    Returns:
-        The description, and the scores of the validation mixtures.
-    """
-    learner.restore_best()
-    task = learner.task
-    values, _ = learner.score_validation()
-    vocabulary = task.store.vocabulary
-    rule = learner.settings.thresholds
-    thresholds = fit_thresholds(task.validation.labels, values, rule)
-    network = learner.network
-    description = ModelDescription(
-        instruments=dict(zip(vocabulary.codes, vocabulary.names, strict=True)),
-        features=task.store.settings,
-        normalisation=Normalisation(mean=tuple(task.store.mean), std=tuple(task.store.std)),
-        model=network.settings,
-        parameters=parameter_count(network),
-        windows=Windows(
-            frames=learner.frames,
-            hop_frames=learner.settings.window.hop_frames(task.store.settings),
-            aggregation=learner.settings.window.aggregation,
-        ),
-        thresholds=dict(zip(vocabulary.codes, thresholds.tolist(), strict=True)),
-        thresholds_from=threshold_origin(rule, len(task.validation)),
-        recipe=recipe,
-        data={
-            "manifest": task.store.manifest,
-            "features": task.store.fingerprint,
-            "training_clips": len(task.training),
-            "validation_mixtures": len(task.validation),
-        },
-        versions=provenance.versions(),
-        commit=provenance.commit(),
-        history=learner.history,
-        best_epoch=learner.best_epoch,
-        scores=learner.history[learner.best_epoch - 1],
-    )
-    scores = Scores(
-        clip_ids=task.validation.clip_ids,
-        parts=task.validation.parts,
-        groups=task.validation.groups,
-        labels=task.validation.labels,
-        scores=values,
-        vocabulary=vocabulary,
-    )
-    return description, scores
-
-
-def threshold_origin(settings: ThresholdSettings, mixtures: int) -> str:
-    """Say on what thresholds were fitted, how, and for what."""
-    rule = settings.rule.replace("_", " ")
-    objective = settings.objective.replace("_f1", " F1")
-    return f"{mixtures} mixtures of held-out training clips ({rule}, for {objective})"
-
-
-def pack_weights(network: nn.Module) -> bytes:
-    """Return a network's weights in the safetensors format."""
-    weights = network.state_dict()
-    return safetensors.torch.save({k: v.detach().cpu().contiguous() for k, v in weights.items()})
-
-
-def save_model(
-    directory: str | os.PathLike[str],
-    weights: bytes,
-    description: ModelDescription,
-    validation: Scores,
-) -> None:
-    """Write a model directory; it can be loaded once this has returned, and not before.
+def save_progress(directory: str | os.PathLike[str], learner: Learner) -> None:
+    """Write ``optimizer.pt``, all that is needed to resume: beside first, then renamed.
 
     Args:
         directory: Path or URL.
-        weights: As from `pack_weights`.
-        description: The content of ``model.json``.
-        validation: Scores of the validation mixtures.
+        learner: What is to be resumed.
     """
-    with storage.write_whole(storage.join(directory, "model.safetensors")) as stream:
-        stream.write(weights)
-    write_scores(storage.join(directory, "validation.parquet"), validation)
-    write_description(directory, description)
+    buffer = io.BytesIO()
+    torch.save(learner.state_dict(), buffer)
+    content = buffer.getbuffer()
+    with storage.write_whole(storage.join(directory, FILE_NAME)) as stream:
+        stream.write(content)
+        stream.write(hashlib.sha256(content).digest())
 
 
-def write_description(directory: str | os.PathLike[str], description: ModelDescription) -> None:
-    """Write ``model.json``."""
-    storage.write_json(storage.join(directory, "model.json"), description.model_dump())
-
-
-def read_description(directory: str | os.PathLike[str]) -> ModelDescription:
-    """Read ``model.json``.
+def load_progress(directory: str | os.PathLike[str], learner: Learner) -> None:
+    """Resume from ``optimizer.pt``; nothing in the file is executed.
 
     Raises:
-        IrmasError: There is no finished model here, or not one of this format.
+        IrmasError: The file is missing, cut short or altered.
     """
-    place = storage.join(directory, "model.json")
-    if not storage.exists(place):
-        raise IrmasError(f"{directory} is not a model directory: it has no model.json")
-    content = storage.read_json(place)
-    try:
-        return ModelDescription.model_validate(content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(map(str, first["loc"]))
-        raise IrmasError(f"{place} cannot be used: {field}: {first['msg']}") from error
+    content = _checked(storage.join(directory, FILE_NAME))
+    state = torch.load(io.BytesIO(content), map_location=learner.device, weights_only=True)
+    learner.load_state_dict(state)
 
 
-def load_network(directory: str | os.PathLike[str], description: ModelDescription) -> CNN:
-    """Rebuild the network of a model directory, in evaluation mode, on the CPU.
+def newest_progress(location: str, refused: Callable[[str], None]) -> str | None:
+    """Return the directory of the latest epoch whose file is whole, or None when there is none.
 
-    Raises:
-        IrmasError: The weights are missing, damaged, or of another architecture.
+    Args:
+        location: Path or URL of the directory of progress.
+        refused: Called with one line on each damaged file that is passed over.
     """
-    place = storage.join(directory, "model.safetensors")
-    network = CNN(
-        description.model,
-        description.features.bands,
-        description.windows.frames,
-        len(description.instruments),
-    )
-    try:
-        network.load_state_dict(safetensors.torch.load(storage.read_bytes(place)))
-    except (safetensors.SafetensorError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise IrmasError(f"{place} is damaged or of another model: {reason}") from error
-    return network.eval()
+    for _, _, directory in sorted(_epochs(location), reverse=True):
+        try:
+            _checked(storage.join(directory, FILE_NAME))
+        except IrmasError as error:
+            refused(f"{error}; going on from the epoch before it")
+            continue
+        return directory
+    return None
+
+
+def new_attempt(location: str) -> str:
+    """Return the name of an attempt that has not been."""
+    return f"attempt-{max((attempt for _, attempt, _ in _epochs(location)), default=0) + 1:03d}"
+
+
+def epoch_directory(location: str, attempt: str, epoch: int) -> str:
+    """Return the directory of an epoch's ``optimizer.pt``."""
+    return storage.join(location, attempt, f"epoch-{epoch:04d}")
+
+
+def _epochs(location: str) -> list[tuple[int, int, str]]:
+    """Epoch, attempt and directory of all files of progress, damaged ones among them."""
+    found = []
+    for path in storage.list_files(location, recursive=True):
+        if match := _PLACE.fullmatch(path):
+            attempt, epoch = map(int, match.groups())
+            found.append(
+                (epoch, attempt, storage.join(location, path.removesuffix(f"/{FILE_NAME}")))
+            )
+    return found
+
+
+def _checked(place: str) -> memoryview:
+    """The content of a file of progress without the digest, which it agrees with."""
+    whole = memoryview(storage.read_bytes(place))
+    content, digest = whole[:-_DIGEST_BYTES], whole[-_DIGEST_BYTES:]
+    if hashlib.sha256(content).digest() != digest:
+        raise IrmasError(f"{place} is damaged: {len(whole):,} bytes that do not match their digest")
+    return content

@@ -22,21 +22,21 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from rich.markup import escape
 
 from irmas_dist import storage
+from irmas_dist.cluster.resources import wait_for_room
+from irmas_dist.config.training import LearnerSettings, WorkerSettings
 from irmas_dist.errors import IrmasError
 from irmas_dist.evaluation.scores import Scores
 from irmas_dist.terminal import say
-from irmas_dist.training.checkpoint import ModelDescription, describe, pack_weights, save_model
-from irmas_dist.training.learner import SELECTED_BY, Learner
-from irmas_dist.training.progress import (
+from irmas_dist.training.checkpoint import (
     epoch_directory,
     load_progress,
     new_attempt,
     newest_progress,
     save_progress,
 )
-from irmas_dist.training.room import wait_for_room
-from irmas_dist.training.settings import LearnerSettings, WorkerSettings
-from irmas_dist.training.task import Task
+from irmas_dist.training.data import Task
+from irmas_dist.training.learner import SELECTED_BY, Learner
+from irmas_dist.training.model_directory import ModelDescription, describe, pack_weights, save_model
 
 RUN_NAME = "progress"
 """Where checkpoints are kept, inside the model directory until the model is done."""

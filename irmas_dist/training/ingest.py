@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from irmas_dist.config.features import LogMelSettings
 from irmas_dist.features.clips import Clips
-from irmas_dist.features.settings import LogMelSettings
-from irmas_dist.training.dataset import Resident
+from irmas_dist.training.windows import Resident
 
 
 @dataclass(frozen=True)

@@ -14,24 +14,24 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from irmas_dist.config.training import LearnerSettings
 from irmas_dist.errors import IrmasError
 from irmas_dist.evaluation.aggregate import aggregate
 from irmas_dist.models.cnn import CNN, initialise
-from irmas_dist.training.dataset import (
+from irmas_dist.training.augment import Mixer
+from irmas_dist.training.data import Task
+from irmas_dist.training.epoch_metrics import training_metrics, validation_metrics
+from irmas_dist.training.ingest import Pools
+from irmas_dist.training.losses import Loss
+from irmas_dist.training.optimizer import Optimisation
+from irmas_dist.training.precision import autocast, compile_network
+from irmas_dist.training.sampling import Mixtures, plan_epoch
+from irmas_dist.training.windows import (
     Resident,
     Standardise,
     covering_windows,
     window_logits,
 )
-from irmas_dist.training.ingest import Pools
-from irmas_dist.training.losses import Loss
-from irmas_dist.training.metrics import training_metrics, validation_metrics
-from irmas_dist.training.mixing import Mixer
-from irmas_dist.training.optimisation import Optimisation
-from irmas_dist.training.plan import Mixtures, plan_epoch
-from irmas_dist.training.precision import autocast, compile_network
-from irmas_dist.training.settings import LearnerSettings
-from irmas_dist.training.task import Task
 
 SELECTED_BY = "val_macro_f1"
 """The metric by which epochs and trials are compared: larger is better."""

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from irmas_dist.training.settings import LossSettings
+from irmas_dist.config.training import LossSettings
 
 SMALLEST = 1e-8
 """Below this a probability is not raised to a power, whose slope may be infinite at 0."""

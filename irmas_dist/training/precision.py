@@ -6,8 +6,8 @@ import shutil
 import torch
 from torch import nn
 
+from irmas_dist.config.training import Precision
 from irmas_dist.errors import IrmasError
-from irmas_dist.training.settings import Precision
 
 
 def autocast(precision: Precision, device: torch.device) -> torch.autocast:

@@ -8,14 +8,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from irmas_dist.config.augment import MixSettings, mixing_alone
 from irmas_dist.corpus.split import k_folds
 from irmas_dist.errors import IrmasError
 from irmas_dist.features.clips import Clips
 from irmas_dist.features.logmel import LogMelSettings
-from irmas_dist.training.augment import MixSettings, mixing_alone
-from irmas_dist.training.dataset import Resident
-from irmas_dist.training.mixing import Mixer
-from irmas_dist.training.plan import Mixtures, plan_mixtures
+from irmas_dist.training.augment import Mixer
+from irmas_dist.training.sampling import Mixtures, plan_mixtures
+from irmas_dist.training.windows import Resident
 
 FOLDS = 5
 """Folds that the clips are dealt to before they are mixed."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from irmas_dist.training.progress import FILE_NAME
+from irmas_dist.training.checkpoint import FILE_NAME
 from tests.cluster.conftest import CABLES, EPOCHS, LONG, options
 from tests.cluster.nodes import CPUS, Cluster, Job
 

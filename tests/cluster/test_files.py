@@ -20,7 +20,7 @@ import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 from typer.main import get_command
 
-from irmas_dist.cli import app
+from irmas_dist.cli.main import app
 
 ROOT = Path(__file__).parents[2]
 DOCKER, CLUSTER = ROOT / "docker", ROOT / "cluster"

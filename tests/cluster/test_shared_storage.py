@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 PROGRAM = """
 import sys
 from irmas_dist.errors import IrmasError
-from irmas_dist.runtime import ray_running, require_shared
+from irmas_dist.cluster.runtime import ray_running, require_shared
 
 with ray_running(sys.argv[1]):
     for paths in sys.argv[2:]:

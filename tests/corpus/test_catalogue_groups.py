@@ -15,7 +15,7 @@ from irmas_dist.corpus.groups import (
     join_identical,
     settle_conflicts,
 )
-from irmas_dist.corpus.irmas import CorpusSettings, describe
+from irmas_dist.corpus.index import CorpusSettings, describe
 from irmas_dist.corpus.names import ClipName, parse_training_name, song_of
 from irmas_dist.corpus.split import SplitSettings, held_out, k_folds
 from irmas_dist.corpus.summary import summarise

@@ -25,7 +25,7 @@ from irmas_dist.corpus.download import (
     DownloadSummary,
     download,
 )
-from irmas_dist.corpus.irmas import index_tree
+from irmas_dist.corpus.index import index_tree
 from irmas_dist.errors import IrmasError
 
 NOISE = random.Random(0).randbytes(2_000_000)  # nothing makes it smaller

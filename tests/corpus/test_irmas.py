@@ -15,10 +15,10 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from irmas_dist.corpus import irmas
-from irmas_dist.corpus.irmas import index_tree
+from irmas_dist.corpus import index
+from irmas_dist.corpus.headers import measure
+from irmas_dist.corpus.index import index_tree
 from irmas_dist.corpus.manifest import SCHEMA, read_manifest, write_manifest
-from irmas_dist.corpus.measure import measure
 from irmas_dist.errors import IrmasError
 from irmas_dist.instruments import Vocabulary
 
@@ -353,10 +353,10 @@ def test_the_rows_are_the_same_with_ray(
     (root / "lost-1.txt").write_text("pia\n")
     (root / "README.txt").write_text("nothing\n")
     here = index_tree(root)
-    monkeypatch.setattr(irmas, "BATCH_FILES", 7)
+    monkeypatch.setattr(index, "BATCH_FILES", 7)
     assert index_tree(root, address="auto") == here
-    monkeypatch.setattr(irmas, "RAY_FROM_FILES", len(here))
-    monkeypatch.setattr(irmas, "_read_with_threads", None)
+    monkeypatch.setattr(index, "RAY_FROM_FILES", len(here))
+    monkeypatch.setattr(index, "_read_with_threads", None)
     assert index_tree(root) == here
 
 
@@ -365,13 +365,13 @@ def test_a_tree_that_the_cluster_does_not_see_is_an_error(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wav(root / "pia" / "a.wav")
-    found = irmas.find_sources(root)
+    found = index.find_sources(root)
 
-    def find_and_hide(tree: Path) -> list[irmas.Source]:
+    def find_and_hide(tree: Path) -> list[index.Source]:
         tree.rename(tree.with_name("hidden"))
         return found
 
-    monkeypatch.setattr(irmas, "find_sources", find_and_hide)
+    monkeypatch.setattr(index, "find_sources", find_and_hide)
     with pytest.raises(IrmasError, match=r"a node of the cluster does not see .*/tree; put the"):
         index_tree(root, address="auto")
 
@@ -382,13 +382,14 @@ def test_a_tree_that_the_cluster_does_not_see_is_an_error(
 def test_indexing_needs_no_pytorch(root: Path) -> None:
     wav(root / "pia" / "a.wav")
     code = (
-        "import sys; from irmas_dist.cli import run; status = run(['index', 'tree', '--json']);"
+        "import sys; from irmas_dist.cli.main import run\n"
+        "status = run(['index', 'tree', '--json'])\n"
         "sys.exit(status or ('torch' in sys.modules) or ('ray' in sys.modules))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],
         cwd=root.parent,
-        env={**os.environ, "PYTHONPATH": str(Path(irmas.__file__).parents[2])},
+        env={**os.environ, "PYTHONPATH": str(Path(index.__file__).parents[2])},
         capture_output=True,
         text=True,
     )
@@ -397,7 +398,7 @@ def test_indexing_needs_no_pytorch(root: Path) -> None:
 
 
 def run(capfd: pytest.CaptureFixture[str], *arguments: object) -> str:
-    from irmas_dist.cli import run as run_command
+    from irmas_dist.cli.main import run as run_command
 
     assert run_command([str(argument) for argument in arguments]) == 0
     return capfd.readouterr().out

@@ -9,14 +9,14 @@ from pathlib import Path, PurePosixPath
 import pytest
 import soundfile as sf
 
-from irmas_dist import cli
-from irmas_dist.corpus import render
+from irmas_dist.cli import main
 from irmas_dist.corpus.catalogue import plan_twin, read_catalogue
-from irmas_dist.corpus.irmas import index_tree
+from irmas_dist.corpus.index import index_tree
 from irmas_dist.corpus.manifest import TESTING
-from irmas_dist.corpus.soundfont import default_soundfont
-from irmas_dist.corpus.twin import RECORD, RENDERER, TwinSettings, render_twin
 from irmas_dist.errors import IrmasError
+from irmas_dist.rendering import render
+from irmas_dist.rendering.soundfont import default_soundfont
+from irmas_dist.rendering.twin import RECORD, RENDERER, TwinSettings, render_twin
 from tests.corpus.test_catalogue import (
     GAC,
     GEL,
@@ -190,13 +190,16 @@ def test_what_was_made_otherwise_is_not_kept(
 
 def test_the_record_knows_every_module_that_audio_depends_on() -> None:
     listing = (
-        "import sys, irmas_dist.corpus.twin as twin; room = 'irmas_dist.corpus.';"
-        "print(*(name.removeprefix(room) for name in sys.modules if name.startswith(room)))"
+        "import sys, irmas_dist.rendering.twin as twin;"
+        "rooms = ('irmas_dist.corpus.', 'irmas_dist.rendering.');"
+        "print(*(name.partition('.')[2] for name in sys.modules if name.startswith(rooms)))"
     )
     modules = subprocess.run(
         [sys.executable, "-c", listing], capture_output=True, text=True, check=True
     ).stdout.split()
-    assert set(modules) - {"twin", "files", "manifest"} == set(RENDERER)
+    assert set(modules) - {"rendering.twin", "corpus.audio_files", "corpus.manifest"} == set(
+        RENDERER
+    )
 
 
 def test_real_audio_is_never_touched(tiny: TwinSettings, tmp_path: Path) -> None:
@@ -240,7 +243,7 @@ def test_a_tree_with_other_audio_is_left_alone(tiny: TwinSettings, tmp_path: Pat
 def test_options_that_do_not_go_together(
     options: str, told: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.run(["render", str(tmp_path / "out"), *options.split()]) == 2
+    assert main.run(["render", str(tmp_path / "out"), *options.split()]) == 2
     assert told in " ".join(capfd.readouterr().err.replace("│", " ").split())
     assert not (tmp_path / "out").exists()
 
@@ -254,12 +257,12 @@ def test_the_command_renders_a_twin_and_what_is_missing_of_it(
     monkeypatch.setenv("IRMAS_LOG_DIR", str(tmp_path / "logs"))
     out = tmp_path / "out"
     command = ["render", str(out), "--catalogue", str(tiny.catalogue), "--workers", "1"]
-    assert cli.run([*command, "--json"]) == 0
+    assert main.run([*command, "--json"]) == 0
     summary = json.loads(capfd.readouterr().out)
     assert (summary["training_files"], summary["testing_files"]) == (4, 3)
     assert json.loads((out / RECORD).read_text())["seed"] == 0
 
-    assert cli.run(command) == 0
+    assert main.run(command) == 0
     told = capfd.readouterr().out
     assert "there already: 7 files" in told
     assert "4 training clips and 3 test excerpts" in told

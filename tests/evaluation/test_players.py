@@ -4,7 +4,7 @@ import io
 import numpy as np
 import soundfile
 
-from irmas_dist.evaluation.players import MOST_S, RATE, embedded
+from irmas_dist.reports.audio_player import MOST_S, RATE, embedded
 
 
 def decoded(url):

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from irmas_dist.evaluation.players import embedded
 from irmas_dist.instruments import IRMAS
+from irmas_dist.reports.audio_player import embedded
 from tests.browser import LOOKS, measure, needs_chromium
 from tests.evaluation.test_report import report, some_scores
 

@@ -7,8 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 import soundfile
 
-from irmas_dist.config import Recipe
-from irmas_dist.corpus.irmas import index_tree
+from irmas_dist.config.recipe import Recipe
+from irmas_dist.corpus.index import index_tree
 from irmas_dist.corpus.manifest import read_manifest, write_manifest
 from irmas_dist.errors import IrmasError
 from irmas_dist.features import store
@@ -144,7 +144,7 @@ def test_the_store_follows_its_manifest_without_computing_twice(
     rows[1] |= {"instruments": ["vio"], "group": "another", "part": "testing"}
     write_manifest(tmp_path / "m.parquet", rows)
     # From here on nothing needs Ray, so none is started.
-    monkeypatch.setattr("irmas_dist.runtime.ray_running", None)
+    monkeypatch.setattr("irmas_dist.cluster.runtime.ray_running", None)
     summary = run(tmp_path / "m.parquet", tmp_path / "store", recipe)
     assert (summary.clips, summary.computed) == (2, 0)
     kept = read_clips(str(tmp_path / "store"), "training")

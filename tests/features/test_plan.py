@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from irmas_dist.corpus.manifest import SCHEMA
-from irmas_dist.features.pieces import cut
-from irmas_dist.features.plan import AUDIO, LABELS, MANIFEST, make_plan
+from irmas_dist.features.diff import AUDIO, LABELS, MANIFEST, make_plan
+from irmas_dist.features.shard_tasks import cut
 from irmas_dist.features.store import REJECTS_SCHEMA, SHARD_SCHEMA, Shard
 from irmas_dist.instruments import Vocabulary
 

@@ -7,7 +7,7 @@ import pytest
 import soundfile
 
 from irmas_dist.features.logmel import LogMelSettings, log_mel
-from irmas_dist.features.preview import band_centres, draw
+from irmas_dist.reports.spectrogram import band_centres, draw
 
 
 @pytest.mark.parametrize("hz", [300, 1_000, 4_000])

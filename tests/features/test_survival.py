@@ -19,12 +19,12 @@ import pytest
 import ray  # noqa: F401  (puts the psutil that it brings along on the import path)
 import soundfile
 
-from irmas_dist.config import Recipe, load_recipe
-from irmas_dist.corpus.irmas import index_tree
+from irmas_dist.config.recipe import Recipe, load_recipe
+from irmas_dist.corpus.index import index_tree
 from irmas_dist.corpus.manifest import read_manifest, write_manifest
 from irmas_dist.features import store
 from irmas_dist.features.clips import read_clips
-from irmas_dist.features.pieces import write_piece
+from irmas_dist.features.shard_tasks import write_piece
 from tests.conftest import TINY
 
 # isort: split
@@ -36,7 +36,7 @@ SHARD_SECONDS = 2.0
 
 PROGRAM = """
 import sys
-from irmas_dist.config import load_recipe
+from irmas_dist.config.recipe import load_recipe
 from irmas_dist.features.extract import extract
 manifest, out, address, *overrides = sys.argv[1:]
 recipe = load_recipe(None, overrides)

@@ -14,8 +14,8 @@ import pytest
 import soundfile
 
 from irmas_dist import storage
-from irmas_dist.config import Recipe
-from irmas_dist.corpus.irmas import index_tree
+from irmas_dist.config.recipe import Recipe
+from irmas_dist.corpus.index import index_tree
 from irmas_dist.corpus.manifest import write_manifest
 from irmas_dist.errors import IrmasError
 from irmas_dist.features import store

@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import nn
 
+from irmas_dist.config.model import ModelSettings
 from irmas_dist.evaluation.scores import Scores
 from irmas_dist.features.logmel import LogMelSettings, log_mel
 from irmas_dist.instruments import IRMAS
 from irmas_dist.models.cnn import CNN, initialise, parameter_count
-from irmas_dist.models.settings import ModelSettings
-from irmas_dist.training.checkpoint import (
+from irmas_dist.training.model_directory import (
     ModelDescription,
     Normalisation,
     Windows,

@@ -15,17 +15,17 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from irmas_dist.cli import run
+from irmas_dist.cli.main import run
 from irmas_dist.errors import IrmasError
 from irmas_dist.evaluation.aggregate import RULES, aggregate
+from irmas_dist.evaluation.evaluate import judge
 from irmas_dist.evaluation.scores import Scores, write_scores
 from irmas_dist.features.logmel import LogMelSettings, log_mel
 from irmas_dist.inference import export as exporting
-from irmas_dist.inference.card import model_card
-from irmas_dist.inference.graph import FrontEnd, Graph, aggregated
+from irmas_dist.inference.export_graph import FrontEnd, Graph, aggregated
 from irmas_dist.inference.predictor import Predictor
 from irmas_dist.instruments import IRMAS
-from irmas_dist.judging import judge
+from irmas_dist.reports.model_card import model_card
 from tests.inference.conftest import MakeModel
 
 Exported = tuple[Predictor, Path]

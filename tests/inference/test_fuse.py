@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
+from irmas_dist.config.model import ModelSettings
 from irmas_dist.inference.fuse import fused
 from irmas_dist.models.cnn import CNN
-from irmas_dist.models.settings import ModelSettings
 
 
 @pytest.mark.parametrize("normalisation", ["none", "batch", "group", "instance"])

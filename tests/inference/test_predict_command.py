@@ -16,10 +16,10 @@ import pytest
 import soundfile
 from matplotlib.image import imread
 
-from irmas_dist import predicting
-from irmas_dist.cli import run
+from irmas_dist.cli.main import run
 from irmas_dist.evaluation.aggregate import aggregate
-from irmas_dist.inference.files import Prediction
+from irmas_dist.inference import predict
+from irmas_dist.inference.audio_inputs import Prediction
 from irmas_dist.inference.predictor import Predictor
 from irmas_dist.inference.results import Journal
 from irmas_dist.inference.timelines import clock
@@ -293,7 +293,7 @@ def test_what_was_done_before_an_interruption_is_not_done_again(
             raise KeyboardInterrupt
 
     def go(**others: object) -> list[Prediction]:
-        return predicting.predict(
+        return predict.predict(
             predictor, ["music"], model=str(model), out="p.csv", form="csv", **others
         )
 
@@ -389,7 +389,7 @@ def test_a_prediction_waits_for_no_library_that_it_can_do_without(
 ) -> None:
     heavy = {"ray", "wandb", "librosa", "matplotlib", "pandas", "optuna", "torchmetrics", "onnx"}
     program = (
-        "import sys; from irmas_dist.cli import run;"
+        "import sys; from irmas_dist.cli.main import run;"
         f"run(['predict', {str(model)!r}, {str(excerpts[0])!r}, '--out', 'p.csv']);"
         f"print(sorted({heavy!r} & sys.modules.keys()))"
     )

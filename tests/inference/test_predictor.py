@@ -11,16 +11,16 @@ import pytest
 import soundfile
 
 from irmas_dist import storage
+from irmas_dist.config.training import LearnerSettings
 from irmas_dist.evaluation.aggregate import RULES, aggregate
 from irmas_dist.evaluation.metrics import evaluate
 from irmas_dist.features import store
 from irmas_dist.features.logmel import AudioError, log_mel
 from irmas_dist.inference.predictor import Predictor
 from irmas_dist.instruments import IRMAS
-from irmas_dist.training.checkpoint import describe, pack_weights, save_model
+from irmas_dist.training.data import Task
 from irmas_dist.training.learner import SELECTED_BY, Learner
-from irmas_dist.training.settings import LearnerSettings
-from irmas_dist.training.task import Task
+from irmas_dist.training.model_directory import describe, pack_weights, save_model
 from tests.inference.conftest import MakeModel
 from tests.training.conftest import settings, task
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from irmas_dist.inference.streaming import windows_of
-from irmas_dist.training.dataset import covering_windows
+from irmas_dist.training.windows import covering_windows
 
 sizes = st.integers(1, 40)
 

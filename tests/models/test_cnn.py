@@ -12,13 +12,13 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from irmas_dist.config import build_recipe, load_recipe
+from irmas_dist.config.model import ModelSettings
+from irmas_dist.config.recipe import build_recipe, load_recipe
 from irmas_dist.errors import IrmasError
 from irmas_dist.features.clips import Clips
 from irmas_dist.models.cnn import CNN, initialise, parameter_count
 from irmas_dist.models.heads import AttentionPool
-from irmas_dist.models.settings import ModelSettings
-from irmas_dist.training.dataset import Resident, Standardise, covering_windows, window_logits
+from irmas_dist.training.windows import Resident, Standardise, covering_windows, window_logits
 from tests.conftest import CONFIGS
 
 SMALL: dict[str, Any] = {"blocks": 2, "width": 4, "dense": 8, "pool": 2}

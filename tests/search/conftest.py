@@ -5,7 +5,7 @@ from pathlib import Path
 import optuna
 import pytest
 
-from irmas_dist.config import Recipe
+from irmas_dist.config.recipe import Recipe
 from irmas_dist.search.samplers import build_sampler
 from irmas_dist.search.space import Space, build_space
 

@@ -6,12 +6,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from irmas_dist.config import Recipe
-from irmas_dist.search.follow import Follower
-from irmas_dist.search.runs import TrialRuns
+from irmas_dist.config.recipe import Recipe
+from irmas_dist.search.callback import Follower
+from irmas_dist.search.live_table import View
 from irmas_dist.search.searcher import StudySearcher
 from irmas_dist.search.trial import FINISHED, TRIAL
-from irmas_dist.search.view import View
+from irmas_dist.search.wandb_runs import TrialRuns
 from irmas_dist.training.learner import SELECTED_BY
 
 VALUES = {0: 0.7, 1: 0.7, 2: 0.4}

@@ -2,11 +2,11 @@
 
 import pytest
 
-from irmas_dist.config import Recipe
+from irmas_dist.config.recipe import Recipe
 from irmas_dist.errors import IrmasError
-from irmas_dist.search.preflight import check_settings, room, workers_on
-from irmas_dist.search.record import SweepSettings
+from irmas_dist.search.checks import check_settings, room, workers_on
 from irmas_dist.search.space import Space
+from irmas_dist.search.sweep_directory import SweepSettings
 
 
 @pytest.mark.parametrize(

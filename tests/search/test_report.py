@@ -12,15 +12,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from irmas_dist.config import Recipe, build_recipe
+from irmas_dist.config.recipe import Recipe, build_recipe
 from irmas_dist.errors import IrmasError
-from irmas_dist.search import record, review
-from irmas_dist.search.narrow import Advice, advise, narrowed
-from irmas_dist.search.record import SweepSettings
-from irmas_dist.search.report import write_sweep_report
+from irmas_dist.reports.sweep_page import write_sweep_report
+from irmas_dist.search import review, sweep_directory
+from irmas_dist.search.next_space import Advice, advise, narrowed
 from irmas_dist.search.searcher import StudySearcher
 from irmas_dist.search.space import Space, build_space
 from irmas_dist.search.study import importances, list_trials
+from irmas_dist.search.sweep_directory import SweepSettings
 from irmas_dist.search.trial import EPOCH, FAILED, FINISHED, TRIAL
 from irmas_dist.training.learner import SELECTED_BY
 from tests.browser import LOOKS, dom, measure, needs_chromium
@@ -51,8 +51,10 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("report") / "swept"
     out.mkdir()
     recipe = Recipe.model_validate({"tracking": {"directory": str(out)}})
-    made = record.begin(out, recipe, space, SweepSettings(), {"manifest": "", "features": ""})
-    record.write_record(out, made)
+    made = sweep_directory.begin(
+        out, recipe, space, SweepSettings(), {"manifest": "", "features": ""}
+    )
+    sweep_directory.write_record(out, made)
     fill(make_study(space, f"sqlite:///{out}/study.db", "swept", "random"), space, 24)
     return out
 
@@ -163,8 +165,8 @@ def as_drawn(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_a_page_of_a_sweep_without_results_is_written(space: Space, tmp_path: Path) -> None:
-    made = record.begin(tmp_path, Recipe(), space, SweepSettings(), {})
-    record.write_record(tmp_path, made)
+    made = sweep_directory.begin(tmp_path, Recipe(), space, SweepSettings(), {})
+    sweep_directory.write_record(tmp_path, made)
     make_study(space, f"sqlite:///{tmp_path}/study.db", made.name)
     write_sweep_report(tmp_path, tmp_path / "report.html")
     assert "No trial has come to a result yet" in (tmp_path / "report.html").read_text()
@@ -197,7 +199,7 @@ def test_what_cannot_be_reviewed_is_said_in_one_line(
 ) -> None:
     with pytest.raises(IrmasError, match="is not a sweep"), review.dashboard(tmp_path, 0):
         pass
-    identity = record.read_record(swept).identity
+    identity = sweep_directory.read_record(swept).identity
     (swept / "wandb" / "offline-run-1-ofanothersweep").mkdir(parents=True)
     with pytest.raises(IrmasError, match="no offline runs in"):
         review.sync(swept)
@@ -208,12 +210,12 @@ def test_what_cannot_be_reviewed_is_said_in_one_line(
 
 
 def test_only_one_driver_is_at_work_in_a_directory(tmp_path: Path) -> None:
-    assert not record.is_driven(tmp_path)
-    with record.only_driver(tmp_path):
-        assert record.is_driven(tmp_path)
+    assert not sweep_directory.is_driven(tmp_path)
+    with sweep_directory.only_driver(tmp_path):
+        assert sweep_directory.is_driven(tmp_path)
         with (
             pytest.raises(IrmasError, match="another process is at work"),
-            record.only_driver(tmp_path),
+            sweep_directory.only_driver(tmp_path),
         ):
             pass
-    assert not record.is_driven(tmp_path)
+    assert not sweep_directory.is_driven(tmp_path)

@@ -15,9 +15,9 @@ from optuna.trial import TrialState
 from ray.exceptions import ActorDiedError, ActorUnavailableError
 from ray.tune.search import Searcher
 
-from irmas_dist.config import Recipe
+from irmas_dist.config.recipe import Recipe
 from irmas_dist.errors import IrmasError
-from irmas_dist.search.follow import describe_error
+from irmas_dist.search.callback import describe_error
 from irmas_dist.search.samplers import best_points, build_sampler, enqueue
 from irmas_dist.search.schedulers import build_scheduler, most_epochs, replay
 from irmas_dist.search.searcher import MOST_NODES, StudySearcher

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from irmas_dist.config import Recipe, build_recipe
+from irmas_dist.config.recipe import Recipe, build_recipe
 from irmas_dist.errors import IrmasError
 from irmas_dist.search.space import Space, build_space, load_space
 from tests.conftest import CONFIGS

@@ -2,7 +2,7 @@
 
 import pytest
 
-from irmas_dist.search.view import View
+from irmas_dist.search.live_table import View
 
 
 def test_every_line_of_a_trial_that_ended_names_the_best_so_far(

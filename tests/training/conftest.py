@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
-from irmas_dist.config import Recipe
+from irmas_dist.config.augment import MixSettings
+from irmas_dist.config.recipe import Recipe
+from irmas_dist.config.training import LearnerSettings
 from irmas_dist.features.clips import Clips
 from irmas_dist.features.logmel import LogMelSettings
 from irmas_dist.features.store import StoreInfo
 from irmas_dist.instruments import Vocabulary
-from irmas_dist.training.augment import MixSettings
-from irmas_dist.training.settings import LearnerSettings
-from irmas_dist.training.task import Task
+from irmas_dist.training.data import Task
 from irmas_dist.training.validation import mixture_clips
 
 VOCABULARY = Vocabulary.of({"low": "low noise", "mid": "middle noise", "top": "high noise"})

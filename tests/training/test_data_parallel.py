@@ -16,9 +16,9 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch.nn.parallel import DistributedDataParallel
 
-from irmas_dist.config import Recipe, build_recipe
+from irmas_dist.config.recipe import Recipe, build_recipe
+from irmas_dist.training.data import Task
 from irmas_dist.training.learner import Learner
-from irmas_dist.training.task import Task
 from tests.training.test_learner import poison
 
 TOLERANCE = 2e-3

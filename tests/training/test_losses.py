@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
+from irmas_dist.config.training import LossSettings
 from irmas_dist.training.losses import Loss
-from irmas_dist.training.settings import LossSettings
 
 COUNTS = np.repeat(np.eye(3, dtype=np.uint8), (2, 6, 12), axis=0)
 """Training labels: two clips of the first instrument, six of the second, twelve of the third."""

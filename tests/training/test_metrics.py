@@ -10,7 +10,7 @@ from torchmetrics.functional.classification import multilabel_ranking_average_pr
 
 from irmas_dist.evaluation.metrics import evaluate
 from irmas_dist.evaluation.thresholds import ThresholdSettings, fit_thresholds
-from irmas_dist.training.metrics import training_metrics, validation_metrics
+from irmas_dist.training.epoch_metrics import training_metrics, validation_metrics
 from tests.training.conftest import VOCABULARY
 
 

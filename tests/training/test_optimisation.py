@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from irmas_dist.training.optimisation import Optimisation
-from irmas_dist.training.settings import TrainingSettings
+from irmas_dist.config.training import TrainingSettings
+from irmas_dist.training.optimizer import Optimisation
 
 
 def optimisation(network: nn.Module | None = None, steps: int = 10, **values: Any) -> Optimisation:

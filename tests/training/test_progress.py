@@ -6,9 +6,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from irmas_dist.config.training import LearnerSettings
 from irmas_dist.errors import IrmasError
-from irmas_dist.training.learner import Learner
-from irmas_dist.training.progress import (
+from irmas_dist.training.checkpoint import (
     FILE_NAME,
     epoch_directory,
     load_progress,
@@ -16,8 +16,8 @@ from irmas_dist.training.progress import (
     newest_progress,
     save_progress,
 )
-from irmas_dist.training.settings import LearnerSettings
-from irmas_dist.training.task import Task
+from irmas_dist.training.data import Task
+from irmas_dist.training.learner import Learner
 
 
 @pytest.fixture(scope="module")

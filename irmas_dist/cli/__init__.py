@@ -1,0 +1,1 @@
+"""The commands: how each is parsed, and how its result looks."""

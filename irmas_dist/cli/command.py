@@ -1,0 +1,110 @@
+"""Around every command: a log file for chatter, one line for errors, exit codes, options."""
+
+import functools
+import os
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, ParamSpec, TypeVar
+
+import typer
+from rich.markup import escape
+
+from irmas_dist.errors import IrmasError
+from irmas_dist.terminal import chatter_to, say
+
+if TYPE_CHECKING:
+    from irmas_dist.config.recipe import Recipe
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+Config = Annotated[
+    Path | None, typer.Option("--config", help="Recipe, a YAML file such as configs/irmas.yaml.")
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Override one value: training.lr=1e-3. May be repeated."),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the resolved recipe and stop.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
+Address = Annotated[
+    str | None,
+    typer.Option(help="Ray to use: 'auto' or an address; none starts one on this machine."),
+]
+
+
+def quiet(command: Callable[P, R]) -> Callable[P, R]:
+    """Send all chatter of a command to a log file, and turn errors into one line.
+
+    Ends with status 1 when the command failed, with 2 when its options do not go together, and
+    with 130 when it was interrupted.
+    """
+
+    @functools.wraps(command)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        log = _log_path(command.__name__.strip("_"))
+        try:
+            with chatter_to(log):
+                try:
+                    result = command(*args, **kwargs)
+                except (typer.Exit, typer.BadParameter, IrmasError):
+                    raise
+                except BaseException:
+                    traceback.print_exc()
+                    raise
+        except (typer.Exit, typer.BadParameter):
+            _say_where(log)
+            raise
+        except IrmasError as error:
+            message, status = str(error), 1
+        except KeyboardInterrupt:
+            message, status = "interrupted", 130
+        except BrokenPipeError:
+            # Who was reading, such as head, has seen enough.
+            raise typer.Exit(141) from None
+        except Exception as error:  # noqa: BLE001 - the last resort: its traceback is in the log
+            message, status = f"unexpected {type(error).__name__}: {error}", 1
+        else:
+            _say_where(log)
+            return result
+        where = f" (log: {log})" if _kept(log) else ""
+        # Not through rich: what users named must appear as it is, brackets and all.
+        print(f"irmas: {' '.join(message.split())}{where}", file=sys.stderr)
+        raise typer.Exit(status)
+
+    return wrapped
+
+
+def _say_where(log: Path) -> None:
+    if _kept(log):
+        say(f"log: {escape(str(log))}")
+
+
+def _kept(log: Path) -> bool:
+    """Return whether anything was written to the log file; an empty one is deleted."""
+    if log.stat().st_size == 0:
+        log.unlink()
+        return False
+    return True
+
+
+def _log_path(command: str) -> Path:
+    name = f"{command}-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"
+    log = Path(os.environ.get("IRMAS_LOG_DIR", "runs/logs"), name)
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.touch()
+    except OSError:
+        return Path(tempfile.gettempdir(), name)
+    return log
+
+
+def read_recipe(config: Path | None, overrides: list[str] | None) -> "Recipe":
+    """Read the recipe that ``--config`` and ``--set`` ask for."""
+    from irmas_dist.config.recipe import load_recipe
+
+    return load_recipe(config, overrides or ())

@@ -1,0 +1,161 @@
+"""The commands around Ray Jobs: submit, and list, status, logs and stop under ``irmas jobs``."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from typer.main import get_command
+
+from irmas_dist.cli.command import Json, quiet
+from irmas_dist.errors import IrmasError
+from irmas_dist.terminal import say, write
+
+Cluster = Annotated[
+    str | None,
+    typer.Option(
+        "--address",
+        help="The cluster's dashboard; none: RAY_API_SERVER_ADDRESS, else http://127.0.0.1:8265.",
+    ),
+]
+JobId = Annotated[str, typer.Argument(help="Submission id, as 'irmas jobs list' shows it.")]
+
+jobs_app = typer.Typer(help="Jobs on a Ray cluster: list, status, logs, stop.")
+jobs_app.info.no_args_is_help = True
+
+
+@quiet
+def submit(
+    command: Annotated[
+        list[str], typer.Argument(help="Any irmas command, after --: -- train features model")
+    ],
+    address: Cluster = None,
+    name: Annotated[
+        str | None, typer.Option(help="Submission id; one that is running is not started again.")
+    ] = None,
+    wait: Annotated[
+        bool, typer.Option("--wait/--detach", help="Follow the log and end as the job ends.")
+    ] = True,
+    working_dir: Annotated[
+        Path | None, typer.Option(help="What to pack; none: this checkout, if it is one.")
+    ] = None,
+    env: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Name of a variable to pass along, besides those of W&B, AWS, Azure, PostgreSQL "
+            "and irmas. May be repeated."
+        ),
+    ] = None,
+    cpus: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            help="CPUs reserved for the command itself; none: 1 where it works alone, 0 where it "
+            "leaves the work to Ray.",
+        ),
+    ] = None,
+    gpus: Annotated[float, typer.Option(min=0, help="GPUs reserved for the command itself.")] = 0.0,
+) -> None:
+    """Run any irmas command on a Ray cluster."""
+    from irmas_dist.cluster import jobs
+    from irmas_dist.cluster.packaging import passed_environment
+
+    alone = works_alone(command)
+    submission = jobs.submit(
+        command,
+        address=address,
+        name=name,
+        working_dir=working_dir,
+        environment=passed_environment(os.environ, env or ()),
+        cpus=float(alone) if cpus is None else cpus,
+        gpus=gpus,
+    )
+    if wait:
+        _follow(submission, address)
+
+
+@jobs_app.command("list")
+@quiet
+def list_(address: Cluster = None, json: Json = False) -> None:
+    """List the cluster's jobs, the latest first."""
+    from irmas_dist.cli import tables
+    from irmas_dist.cluster import jobs
+
+    tables.job_list(jobs.list_jobs(address), json)
+
+
+@jobs_app.command()
+@quiet
+def status(submission: JobId, address: Cluster = None, json: Json = False) -> None:
+    """Show how a job is doing."""
+    from irmas_dist.cli import tables
+    from irmas_dist.cluster import jobs
+
+    tables.job_list([jobs.status(submission, address)], json)
+
+
+@jobs_app.command()
+@quiet
+def logs(
+    submission: JobId,
+    address: Cluster = None,
+    follow: Annotated[
+        bool, typer.Option("-f", "--follow", help="Go on until the job ends, and end as it ends.")
+    ] = False,
+) -> None:
+    """Print a job's log."""
+    from irmas_dist.cluster import jobs
+
+    if follow:
+        _follow(submission, address)
+    else:
+        write(jobs.logs(submission, address))
+
+
+@jobs_app.command()
+@quiet
+def stop(submission: JobId, address: Cluster = None) -> None:
+    """Stop a job."""
+    from irmas_dist.cluster import jobs
+
+    if jobs.stop(submission, address):
+        say(f"stopped {submission}")
+    else:
+        say(f"{submission} had ended already")
+
+
+def works_alone(command: list[str]) -> bool:
+    """Return whether a command works in its own process, and leaves nothing to Ray.
+
+    What cannot be parsed is left to the job, whose code may be another than this.
+
+    Raises:
+        IrmasError: The command would write into the job's own directory, which is deleted after it.
+    """
+    from irmas_dist.cli.main import app
+    from irmas_dist.storage import is_url
+
+    name, *arguments = command
+    found = getattr(get_command(app), "commands", {}).get(name)
+    if found is None:
+        return False
+    given = found.make_context(name, arguments, resilient_parsing=True).params
+    out = given.get("out")
+    if out and not given.get("dry_run") and not (is_url(out) or Path(out).is_absolute()):
+        raise IrmasError(
+            f"{name} would write {out} into the job's own directory, which is deleted after "
+            "it: name the result by an absolute path or URL that the nodes can reach"
+        )
+    # Only a tree, of which features are to be computed, needs Ray to be evaluated on.
+    uses_ray = given.get("tree") if name == "evaluate" else "address" in given
+    return not uses_ray and name not in ("demo", "jobs")
+
+
+def _follow(submission: str, address: str | None) -> None:
+    from irmas_dist.cluster import jobs
+
+    jobs.follow(submission, address, write)
+    job = jobs.status(submission, address)
+    say(f"{submission} {str(job.status.value).lower()}")
+    if code := jobs.exit_code(job):
+        raise typer.Exit(code)

@@ -1,0 +1,194 @@
+"""The commands around scores: evaluate, compare and report."""
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from irmas_dist.cli.command import Address, Config, Json, Overrides, quiet, read_recipe
+from irmas_dist.cli.corpus import Part
+from irmas_dist.errors import IrmasError
+
+if TYPE_CHECKING:
+    from irmas_dist.evaluation.evaluate import Evaluation
+
+Labels = Annotated[
+    str | None,
+    typer.Option(help="For scores in CSV: CSV of path and instruments (gac|voi); none: IRMAS's."),
+]
+
+Threshold = Annotated[
+    float | None, typer.Option(help="With --scores: one threshold, chosen beforehand.")
+]
+FitOn = Annotated[
+    str | None,
+    typer.Option(help="With --scores: held-out scores to fit thresholds to, mixed if need be."),
+]
+FitLabels = Annotated[
+    str | None, typer.Option(help="Labels of --fit-on, if that is CSV; none: IRMAS's.")
+]
+
+
+@quiet
+def evaluate(
+    model: Annotated[
+        str | None, typer.Argument(help="Model directory; none with --scores.")
+    ] = None,
+    features: Annotated[
+        str | None, typer.Option(help="Feature store with the clips to score.")
+    ] = None,
+    tree: Annotated[
+        Path | None, typer.Option(help="IRMAS tree with the clips to score, instead of a store.")
+    ] = None,
+    scores: Annotated[
+        str | None,
+        typer.Option(help="Scores of any model: scores.parquet, or CSV of path and instruments."),
+    ] = None,
+    labels: Labels = None,
+    threshold: Threshold = None,
+    fit_on: FitOn = None,
+    fit_labels: FitLabels = None,
+    part: Annotated[Part, typer.Option(help="Part of the store or tree to score.")] = Part.TESTING,
+    out: Annotated[
+        str | None, typer.Option(help="Where to write scores.parquet; none: the model directory.")
+    ] = None,
+    work: Annotated[
+        Path | None, typer.Option(help="Where to keep what --tree needs; none: nowhere.")
+    ] = None,
+    address: Address = None,
+    config: Config = None,
+    overrides: Overrides = None,
+    json: Json = False,
+) -> None:
+    """Score clips with known labels and say how well that is, beside published results."""
+    from irmas_dist import output_scores
+
+    given = [option for option in (features, tree, scores) if option is not None]
+    if len(given) != 1 or (model is None) != (scores is not None):
+        raise typer.BadParameter("give MODEL with --features or --tree, or --scores without MODEL")
+    if scores is None and (labels or threshold is not None or fit_on or fit_labels):
+        raise typer.BadParameter("a model has thresholds and its clips have labels: see --scores")
+    if scores is not None:
+        output_scores.evaluated(
+            _judge(scores, labels, threshold, fit_on, fit_labels, config, overrides), json
+        )
+        return
+    from irmas_dist.inference import evaluate
+
+    assert model is not None
+    if features is not None:
+        evaluation = evaluate.evaluate(model, features, out or model, part)
+    else:
+        assert tree is not None
+        with tempfile.TemporaryDirectory(prefix="irmas-") as scratch:
+            place = work or Path(scratch)
+            evaluation = evaluate.evaluate_tree(model, tree, out or model, part, place, address)
+    output_scores.evaluated(evaluation, json)
+
+
+def _judge(
+    scores: str,
+    labels: str | None,
+    threshold: float | None,
+    fit_on: str | None,
+    fit_labels: str | None,
+    config: Path | None,
+    overrides: list[str] | None,
+) -> "Evaluation":
+    """Judge a file of scores, with thresholds from where the options say."""
+    import numpy as np
+
+    from irmas_dist.evaluation import evaluate
+    from irmas_dist.evaluation.thresholds import ThresholdSettings
+    from irmas_dist.instruments import IRMAS
+
+    if threshold is not None and fit_on is not None:
+        raise typer.BadParameter("--threshold and --fit-on: give one of them")
+    # Fitted to other clips than are judged, a threshold for each instrument does worse than one.
+    vocabulary, settings = IRMAS, ThresholdSettings(rule="global")
+    if config or overrides:
+        recipe = read_recipe(config, overrides)
+        vocabulary, settings = recipe.corpus.vocabulary, recipe.thresholds
+    read = evaluate.open_scores(scores, labels, vocabulary)
+    if threshold is not None:
+        if not 0 <= threshold <= 1:
+            raise IrmasError(f"--threshold {threshold:g}: must be from 0 to 1")
+        chosen = np.full(len(read.vocabulary), threshold, np.float32)
+        return evaluate.judge(read, scores, chosen, f"{threshold:g}, chosen beforehand", settings)
+    if fit_on is not None:
+        chosen, origin = evaluate.thresholds_from(fit_on, fit_labels, settings, read.vocabulary)
+        return evaluate.judge(read, scores, chosen, origin, settings)
+    return evaluate.judge(read, scores, settings=settings)
+
+
+@quiet
+def compare(
+    models: Annotated[
+        list[str], typer.Argument(help="Two or more: evaluated model directories, or scores.")
+    ],
+    protocol: Annotated[
+        Literal["validation", "cross-validated", "oracle"] | None,
+        typer.Option(
+            help="How thresholds are chosen; none: by validation, where all models have their own."
+        ),
+    ] = None,
+    labels: Labels = None,
+    json: Json = False,
+) -> None:
+    """Compare models on the same clips, and say which differences are real."""
+    from irmas_dist import output_scores
+    from irmas_dist.evaluation import compare
+
+    if len(models) < 2:
+        raise typer.BadParameter("two or more are needed to compare")
+    output_scores.compared(compare.compare(models, protocol, labels), json)
+
+
+@quiet
+def report(
+    model: Annotated[
+        str | None,
+        typer.Argument(help="Model directory, or that of a sweep; none with --scores alone."),
+    ] = None,
+    scores: Annotated[
+        str | None, typer.Option(help="Scores file; none: scores.parquet in the model directory.")
+    ] = None,
+    labels: Labels = None,
+    threshold: Threshold = None,
+    fit_on: FitOn = None,
+    fit_labels: FitLabels = None,
+    tree: Annotated[
+        Path | None, typer.Option(help="Tree of the audio: the worst clips can then be heard.")
+    ] = None,
+    out: Annotated[
+        str | None, typer.Option(help="The page; none: report.html in the model directory.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Write one HTML page on how a model does, or on what a sweep found."""
+    from irmas_dist.cli import tables
+
+    if model is None:
+        if scores is None or out is None:
+            raise typer.BadParameter("give MODEL, or --scores and --out")
+        from irmas_dist.pages import write_page
+
+        judged = _judge(scores, labels, threshold, fit_on, fit_labels, None, None)
+        write_page(judged, out, title=Path(scores).stem, tree=tree)
+        return tables.written(out, json)
+    if labels or threshold is not None or fit_on or fit_labels:
+        raise typer.BadParameter("a model has thresholds and its clips have labels: see --scores")
+    from irmas_dist import storage
+    from irmas_dist.evaluation.scores import read_scores
+    from irmas_dist.inference import evaluate
+
+    page = out or storage.join(model, "report.html")
+    if storage.exists(storage.join(model, "sweep.json")):
+        from irmas_dist.reports.sweep_page import write_sweep_report
+
+        write_sweep_report(Path(model), page)
+        return tables.written(page, json)
+    read = read_scores(scores or storage.join(model, "scores.parquet"))
+    evaluate.report(model, read, page, tree=tree)
+    return tables.written(page, json)

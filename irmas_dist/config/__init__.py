@@ -1,0 +1,1 @@
+"""The recipe as code: one module per top-level key, light to import."""

@@ -1,0 +1,87 @@
+"""What a log-mel spectrogram is made of: the settings of both backends."""
+
+from typing import Literal
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from irmas_dist.config.base import Settings
+
+
+class LogMelSettings(Settings):
+    """Settings of the log-mel spectrogram; the defaults are those of Han et al. (2016)."""
+
+    sample_rate: int = Field(22_050, ge=1_000, le=192_000)
+    """Rate to which audio is resampled, in Hz."""
+    downmix: Literal["mean", "first"] = "mean"
+    """How several channels become one: their mean, or the first of them alone."""
+    peak_normalise: bool = True
+    """Whether a clip is divided by its largest absolute sample after resampling. Without it,
+    samples keep their level, also those that resampling or a float file takes beyond 1."""
+    n_fft: int = Field(2_048, ge=16, le=65_536)
+    """Length of a frame and of its FFT, in samples."""
+    hop_length: int = Field(1_024, ge=1)
+    """Samples from one frame to the next."""
+    window: Literal["hann", "hamming", "blackman", "bartlett"] = "hann"
+    """Periodic window that every frame is multiplied with."""
+    power: float = Field(2.0, gt=0.0, le=4.0)
+    """Exponent of the magnitude that the bands add up: 1 for magnitude, 2 for power."""
+    bands: int = Field(64, ge=8, le=1_024)
+    """Number of mel bands."""
+    fmin: float = Field(0.0, ge=0.0)
+    """Lower edge of the lowest band, in Hz."""
+    fmax: float | None = Field(None, gt=0.0)
+    """Upper edge of the highest band, in Hz; none means half the sample rate."""
+    mel_scale: Literal["slaney", "htk"] = "slaney"
+    """Slaney's scale is linear up to 1 kHz, HTK's logarithmic throughout."""
+    mel_norm: Literal["slaney", "none"] = "slaney"
+    """Whether every band is divided by its width in Hz (slaney), or peaks at 1 (none)."""
+    floor: float = Field(1e-8, gt=0.0)
+    """Band values below this are raised to it before the logarithm."""
+    log: Literal["natural", "decibel"] = "natural"
+    """Natural logarithm of the band values, or their level in dB: 10·log10 of a power,
+    20·log10 of a magnitude."""
+    dtype: Literal["float16", "float32"] = "float16"
+    """Type of the result; float16 is good to 0.02 dB as natural logarithm, 0.03 dB as decibel."""
+    backend: Literal["fast", "librosa"] = "fast"
+    """The fast path, or librosa, which it is measured by."""
+
+    @model_validator(mode="after")
+    def _in_range(self) -> "LogMelSettings":
+        if not self.fmin < self.top <= self.sample_rate / 2:
+            raise ValueError(
+                f"fmin {self.fmin:g} Hz and fmax {self.top:g} Hz must be in order "
+                f"and at most half the sample rate, {self.sample_rate / 2:g} Hz"
+            )
+        if self.hop_length > self.n_fft:
+            raise ValueError(f"hop_length {self.hop_length} exceeds n_fft {self.n_fft}")
+        return self
+
+    @property
+    def top(self) -> float:
+        """Upper edge of the highest band, in Hz."""
+        return self.fmax or self.sample_rate / 2
+
+    @property
+    def frames_per_second(self) -> float:
+        """Frames in one second of audio."""
+        return self.sample_rate / self.hop_length
+
+    @property
+    def log_scale(self) -> float:
+        """What the natural logarithm of a band value is multiplied by to give a stored value."""
+        return 1.0 if self.log == "natural" else 20 / (self.power * float(np.log(10)))
+
+    @property
+    def log_floor(self) -> float:
+        """The smallest value in a spectrogram, that of silence."""
+        return self.log_scale * float(np.log(self.floor))
+
+    @property
+    def log_power_per_unit(self) -> float:
+        """Natural logarithm of power in one unit of a stored value.
+
+        ``np.exp(log_power_per_unit * stored)`` is power, in which independent sources add:
+        1 for natural logarithms of power, 2 for those of magnitude, 0.23 for decibels.
+        """
+        return 2 / (self.power * self.log_scale)

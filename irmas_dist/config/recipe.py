@@ -1,0 +1,143 @@
+"""The recipe: all settings of a run, read from YAML, overridden by name, refused when wrong."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from irmas_dist.config.features import LogMelSettings
+from irmas_dist.config.training import IngestSettings, LearnerSettings, ValidationSettings
+from irmas_dist.corpus.index import CorpusSettings
+from irmas_dist.errors import IrmasError
+from irmas_dist.tracking import TrackingSettings
+
+
+class Recipe(LearnerSettings):
+    """All settings of a run, room by room."""
+
+    corpus: CorpusSettings = CorpusSettings()
+    features: LogMelSettings = LogMelSettings()
+    validation: ValidationSettings = ValidationSettings()
+    ingest: IngestSettings = IngestSettings()
+    tracking: TrackingSettings = TrackingSettings()
+
+
+def load_recipe(path: Path | None = None, overrides: Iterable[str] = ()) -> Recipe:
+    """Read a recipe and apply overrides.
+
+    Args:
+        path: A YAML file; none means the defaults.
+        overrides: ``name=value`` each, the name dotted (``training.lr=1e-3``), the value YAML.
+
+    Raises:
+        IrmasError: No such file, not YAML, or a key or value that a recipe does not have.
+    """
+    content = {} if path is None else _read(path)
+    # On its own first: what is wrong after that is due to the overrides.
+    recipe = build_recipe(content, {}, str(path))
+    values: dict[str, Any] = {}
+    for override in overrides:
+        name, equals, text = override.partition("=")
+        if not equals:
+            raise IrmasError(f"--set {override}: expected name=value, such as training.lr=1e-3")
+        values[name.strip()] = _parse(text)
+    return build_recipe(content, values, "--set") if values else recipe
+
+
+def build_recipe(content: dict[str, Any], values: dict[str, Any], origin: str) -> Recipe:
+    """Build a recipe from nested settings with some values replaced by dotted name.
+
+    Args:
+        content: Nested settings; not changed.
+        values: Dotted name to value.
+        origin: Where the settings came from, for errors.
+
+    Raises:
+        IrmasError: A key or value that a recipe does not have.
+    """
+    merged = _nested(content)
+    for name, value in values.items():
+        *path, last = name.split(".")
+        place = merged
+        for key in path:
+            inner = place.setdefault(key, {})
+            if not isinstance(inner, dict):
+                raise IrmasError(f"{origin}: {name}: {key} is a value, not a group of settings")
+            place = inner
+        place[last] = value
+    try:
+        return Recipe.model_validate(merged)
+    except ValidationError as error:
+        raise IrmasError(f"{origin}: {_explain(error.errors()[0])}") from error
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_bytes())
+    except OSError as error:
+        raise IrmasError(f"{path}: {error.strerror}") from error
+    except yaml.MarkedYAMLError as error:
+        mark, problem = error.problem_mark, error.problem
+        where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        raise IrmasError(f"{path} is not YAML: {where}{problem}") from error
+    except yaml.YAMLError as error:
+        raise IrmasError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise IrmasError(f"{path} must hold settings by name, not {content!r}")
+    return content
+
+
+def _nested(content: dict[str, Any]) -> dict[str, Any]:
+    """Copy nested dicts, so that overriding the copy leaves the original alone."""
+    return {k: _nested(v) if isinstance(v, dict) else v for k, v in content.items()}
+
+
+def _parse(text: str) -> Any:
+    """Read a value as YAML, and 1e-3 as the number that YAML 1.1 does not see in it."""
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def _explain(error: ErrorDetails) -> str:
+    """Put one validation error into one line: the full name, what was given, what is allowed."""
+    name, given = ".".join(map(str, error["loc"])), error["input"]
+    match error["type"]:
+        case "extra_forbidden":
+            path = name.split(".")[:-1]
+            group = ".".join(path) or "a recipe"
+            return f"unknown setting {name}={given!r}; {group} has {_fields(path)}"
+        case "model_type":
+            return f"{name}={given!r}: this is a group of settings: {_fields(name.split('.'))}"
+        case "tuple_type":
+            message = "should be a list"
+        case "too_short":
+            message = f"should have {error['ctx']['min_length']} or more items"
+        case "value_error":
+            # Of a single setting, or of several that do not go together: then it names them.
+            message = str(error["ctx"]["error"])
+        case _:
+            message = error["msg"].removeprefix("Input ")
+            message = message[0].lower() + message[1:]
+    if isinstance(given, dict) and error["type"] == "value_error":
+        return f"{name}: {message}"
+    return f"{name}={given!r}: {message}"
+
+
+def _fields(path: list[str]) -> str:
+    model: Any = Recipe
+    for key in path:
+        model = model.model_fields[key].annotation
+    return ", ".join(model.model_fields)

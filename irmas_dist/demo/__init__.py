@@ -1,0 +1,1 @@
+"""The whole pipeline on a small rendered corpus, beside a baseline."""

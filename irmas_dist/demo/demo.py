@@ -1,0 +1,181 @@
+"""The whole road on a small rendered corpus, with two baselines measured in the same run."""
+
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from irmas_dist import storage
+from irmas_dist.cluster.runtime import gpus, ray_running
+from irmas_dist.config.recipe import Recipe, load_recipe
+from irmas_dist.config.training import WorkerSettings
+from irmas_dist.corpus.index import index_tree
+from irmas_dist.corpus.manifest import TESTING, TRAINING, write_manifest
+from irmas_dist.demo.mfcc_baseline import mfcc_baseline
+from irmas_dist.errors import IrmasError
+from irmas_dist.evaluation import metrics
+from irmas_dist.evaluation.baselines import most_frequent
+from irmas_dist.evaluation.scores import Scores
+from irmas_dist.features.extract import extract
+from irmas_dist.inference import evaluate
+from irmas_dist.inference.predictor import Predictor
+from irmas_dist.inference.thresholds import search_decisions
+from irmas_dist.instruments import Vocabulary
+from irmas_dist.rendering.render import RenderSettings, render
+from irmas_dist.search.space import load_space
+from irmas_dist.search.sweep import SweepSettings, sweep
+from irmas_dist.terminal import say
+
+CONFIGS = Path("configs")
+SEARCH_EPOCHS = 9
+"""Most epochs of a trial; the best recipe is then trained for as long as its own say."""
+
+MARKER = ".irmas-demo"
+"""File in a directory that a demo has made: what is beside it may be made anew."""
+
+WORKERS = 2
+"""Data-parallel workers of the final training."""
+
+
+def demo(out: Path, trials: int) -> dict[str, Any]:
+    """Render, index, extract, search, train, fit thresholds, evaluate, predict and report.
+
+    What an earlier demo left in ``out`` is made anew.
+
+    Args:
+        out: Directory of everything that is made.
+        trials: Trials of the search.
+
+    Returns:
+        What is also written to ``summary.json``: ``micro_f1``, ``macro_f1``, ``protocol``,
+        ``metrics``, ``per_instrument``, ``baselines``, ``trials``, ``seconds`` by stage and
+        ``paths``.
+
+    Raises:
+        IrmasError: Not run from a checkout, ``out`` holds what no demo made, or a stage failed.
+    """
+    if not (CONFIGS / "demo.yaml").is_file():
+        raise IrmasError("no configs/demo.yaml here; run the demo from the project's checkout")
+    _clear(out)
+    recipe = load_recipe(CONFIGS / "demo.yaml", [f"tracking.directory={out}"])
+    vocabulary = recipe.corpus.vocabulary
+    tree, manifest, features = out / "audio", out / "manifest.parquet", str(out / "features")
+    model, report = str(out / "model"), str(out / "report.html")
+    clock = _Clock()
+
+    with clock.stage("render", "Rendering an IRMAS-shaped corpus from a soundfont"):
+        render(tree, RenderSettings(), vocabulary)
+    with clock.stage("index", "Indexing it"):
+        table = write_manifest(manifest, index_tree(tree, vocabulary))
+    say("[bold]Starting Ray")
+    with ray_running():
+        with clock.stage("extract", "Computing log-mel spectrograms with Ray Data"):
+            extract(str(manifest), features, recipe.features, vocabulary)
+        with clock.stage("sweep", f"Searching with Ray Tune and Optuna, {trials} trials"):
+            task = evaluate.open_task(features, recipe)
+            short = recipe.model_copy(
+                update={"training": recipe.training.model_copy(update={"epochs": SEARCH_EPOCHS})}
+            )
+            space = load_space(CONFIGS / "spaces" / "quick.yaml", short)
+            found = sweep(task, short, space, out / "sweep", SweepSettings(trials=trials))
+        best = found.best.model_copy(
+            update={
+                "training": found.best.training.model_copy(
+                    update={"epochs": recipe.training.epochs}
+                )
+            }
+        )
+        with clock.stage("train", f"Training the best recipe on {WORKERS} workers with Ray Train"):
+            spread = WorkerSettings(count=WORKERS, gpu=gpus() >= WORKERS)
+            evaluate.train(best, features, model, spread)
+    with clock.stage("evaluate", "Fitting the thresholds, scoring the test excerpts"):
+        search_decisions(model, best.thresholds)
+        evaluation = evaluate.evaluate(model, features, model)
+        evaluate.log_evaluation(best, evaluation, "test excerpts")
+    with clock.stage("baselines", "Measuring the baselines on the same excerpts"):
+        baselines = _baselines(table, evaluation.scores, vocabulary, best)
+    evaluate.report(model, evaluation.scores, report, baselines)
+    _predict_one(model, table)
+
+    summary = {
+        "micro_f1": evaluation.metrics["micro_f1"],
+        "macro_f1": evaluation.metrics["macro_f1"],
+        "protocol": evaluation.headline.protocol,
+        "metrics": evaluation.metrics,
+        "per_instrument": evaluation.instruments,
+        "baselines": baselines,
+        "trials": found.trials,
+        "seconds": clock.seconds,
+        "paths": {
+            "model": model,
+            "report": report,
+            "wandb_runs": str(out / "wandb"),
+            "summary": str(out / "summary.json"),
+        },
+    }
+    storage.write_json(out / "summary.json", summary)
+    return summary
+
+
+def _clear(out: Path) -> None:
+    """Delete what an earlier demo made, and nothing that a demo did not make."""
+    made = [out / name for name in ("audio", "features", "sweep", "model", "wandb")]
+    found = [path for path in made if path.exists()]
+    if found and not (out / MARKER).exists():
+        raise IrmasError(
+            f"{found[0]} is not a demo's, and the demo would replace it; choose another --out"
+        )
+    for path in found:
+        shutil.rmtree(path)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / MARKER).touch()
+
+
+class _Clock:
+    """Announces stages and remembers how long each took."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def stage(self, name: str, description: str) -> Iterator[None]:
+        say(f"[bold]{description}")
+        began = time.monotonic()
+        yield
+        self.seconds[name] = round(time.monotonic() - began, 1)
+
+
+def _baselines(
+    table: pa.Table, scores: Scores, vocabulary: Vocabulary, recipe: Recipe
+) -> dict[str, dict[str, float]]:
+    """Judge both baselines on the clips that the model was judged on, in the same order."""
+    # Chosen on the very labels that it is judged by: the most that deaf guessing can reach.
+    always = most_frequent(scores.labels, len(scores.clip_ids)).astype(np.float32)
+    rows = {row["clip_id"]: row for row in table.to_pylist()}
+    training = table.filter(pc.equal(table.column("part"), TRAINING)).to_pylist()
+    labels = np.stack([vocabulary.encode(row["instruments"]) for row in training])
+    by_mfcc, thresholds = mfcc_baseline(
+        training, labels, [rows[clip] for clip in scores.clip_ids], recipe.thresholds
+    )
+    return {
+        "most frequent instruments": metrics.evaluate(scores.labels, always, 0.5),
+        "logistic regression on MFCC means": metrics.evaluate(scores.labels, by_mfcc, thresholds),
+    }
+
+
+def _predict_one(model: str, table: pa.Table) -> None:
+    """Predict the first test excerpt from its file, as a user would."""
+    predictor = Predictor.load(model)
+    row = next(row for row in table.to_pylist() if row["part"] == TESTING)
+    heard = predictor.decide(predictor.file(row["path"]))
+    names = predictor.description.instruments
+    say(
+        f"{Path(row['path']).name}: heard {', '.join(names[c] for c in heard) or 'nothing'}; "
+        f"labelled {', '.join(names[c] for c in row['instruments'])}"
+    )

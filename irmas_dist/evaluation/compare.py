@@ -1,0 +1,176 @@
+"""Several models on the same clips: which differences are real."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from irmas_dist import storage
+from irmas_dist.corpus.split import k_folds
+from irmas_dist.errors import IrmasError
+from irmas_dist.evaluation import protocols
+from irmas_dist.evaluation.bootstrap import (
+    Draws,
+    Interval,
+    draw_songs,
+    holm,
+    interval,
+    p_value,
+)
+from irmas_dist.evaluation.evaluate import FOLDS, Thresholds, open_scores
+from irmas_dist.evaluation.protocols import Protocol, Result
+from irmas_dist.evaluation.scores import Scores, read_scores
+from irmas_dist.evaluation.thresholds import ThresholdSettings, decide, fit_thresholds
+
+COMPARED = ("micro_f1", "macro_f1", "lrap", "map")
+"""What models are compared by."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Several models on the same clips.
+
+    Attributes:
+        protocol: How the thresholds of all of them were chosen.
+        models: Name to figures and their intervals.
+        differences: First model less second, by pair and metric.
+        clips: How many there are.
+        songs: From how many songs.
+    """
+
+    protocol: Protocol
+    models: dict[str, Result]
+    differences: dict[tuple[str, str], dict[str, "Difference"]]
+    clips: int
+    songs: int
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How much better one model is than another.
+
+    Attributes:
+        value: First less second.
+        interval: 95 %, over songs.
+        p: How surprising it were if there were none, two-sided, corrected by Holm for the
+            number of pairs.
+    """
+
+    value: float
+    interval: Interval
+    p: float
+
+    @property
+    def real(self) -> bool:
+        """Whether it is below 5 % likely to be due to which songs were chosen."""
+        return self.p < 0.05
+
+
+def compare(names: Sequence[str], protocol: Protocol | None, labels: str | None) -> Comparison:
+    """Compare models on the same clips: the same songs are drawn for all of them.
+
+    Args:
+        names: Model directories that have been evaluated, or files of scores.
+        protocol: How thresholds are chosen; None for ``validation`` where all have thresholds
+            of their own, else ``cross-validated``.
+        labels: For CSV files; see `read_csv_scores`.
+
+    Raises:
+        IrmasError: One cannot be read, has no thresholds of its own and needs them, or two do
+            not have the same clips, labels and instruments.
+    """
+    if len(set(names)) != len(names):
+        raise IrmasError(f"{max(names, key=list(names).count)} is named twice")
+    opened = {name: _open(name, labels) for name in names}
+    first = next(iter(opened.values()))[0]
+    aligned = {
+        name: (_aligned(scores, name, first, names[0]), own)
+        for name, (scores, own) in opened.items()
+    }
+    without = [name for name, (_, own) in aligned.items() if own is None]
+    chosen: Protocol = protocol or ("cross-validated" if without else "validation")
+    if chosen == "validation" and without:
+        raise IrmasError(f"{without[0]} has no thresholds of its own; compare by another protocol")
+    draws = draw_songs(first.groups)
+    results = {
+        name: protocols.judge(scores, {chosen: _decisions(scores, own, chosen)}, draws)[chosen]
+        for name, (scores, own) in aligned.items()
+    }
+    return Comparison(
+        protocol=chosen,
+        models=results,
+        differences=_differences(results, draws),
+        clips=len(first.clip_ids),
+        songs=draws.songs,
+    )
+
+
+def _decisions(
+    scores: Scores, thresholds: Thresholds | None, protocol: Protocol
+) -> npt.NDArray[np.integer[Any]]:
+    """Decide clips by thresholds of their model's own, or fitted by one of the other protocols."""
+    settings = ThresholdSettings()
+    if protocol == "validation" and thresholds is not None:
+        return decide(scores.scores, thresholds)
+    if protocol == "oracle":
+        return decide(scores.scores, fit_thresholds(scores.labels, scores.scores, settings))
+    folds = k_folds(scores.groups, scores.labels, FOLDS, 0, scores.vocabulary)
+    return protocols.cross_validated(scores.labels, scores.scores, folds, settings)
+
+
+def _differences(
+    results: Mapping[str, Result], draws: Draws
+) -> dict[tuple[str, str], dict[str, Difference]]:
+    pairs = list(combinations(results, 2))
+    found: dict[tuple[str, str], dict[str, Difference]] = {pair: {} for pair in pairs}
+    for metric in COMPARED:
+        gaps = {
+            (a, b): results[a].replicates[metric] - results[b].replicates[metric] for a, b in pairs
+        }
+        corrected = holm({pair: p_value(gap, draws) for pair, gap in gaps.items()})
+        for pair, gap in gaps.items():
+            found[pair][metric] = Difference(float(gap[0]), interval(gap, draws), corrected[pair])
+    return found
+
+
+def _open(name: str, labels: str | None) -> tuple[Scores, Thresholds | None]:
+    """Return the scores of a model directory with its thresholds, or those of a file."""
+    inside = storage.join(name, "scores.parquet")
+    if storage.exists(storage.join(name, "model.json")):
+        if not storage.exists(inside):
+            raise IrmasError(f"{name} has not been evaluated: run 'irmas evaluate {name}' first")
+        # Here, because PyTorch takes seconds to import, and files of scores do without.
+        from irmas_dist.training.model_directory import read_description
+
+        description = read_description(name)
+        scores = read_scores(inside)
+        if scores.vocabulary != description.vocabulary:
+            raise IrmasError(f"{inside} holds scores of other instruments than the model's")
+        return scores, description.threshold_array()
+    if storage.exists(inside):
+        return read_scores(inside), None
+    return open_scores(name, labels if name.lower().endswith(".csv") else None), None
+
+
+def _aligned(scores: Scores, name: str, first: Scores, first_name: str) -> Scores:
+    """Return scores in the order of the first model's clips."""
+    if scores.vocabulary.codes != first.vocabulary.codes:
+        raise IrmasError(f"{name} and {first_name} are for other instruments")
+    place = {clip_id: number for number, clip_id in enumerate(scores.clip_ids)}
+    for clip_id in first.clip_ids:
+        if clip_id not in place:
+            raise IrmasError(f"{name} has no score for {clip_id!r}, which {first_name} has")
+    if len(place) > len(first.clip_ids):
+        extra = next(iter(place.keys() - set(first.clip_ids)))
+        raise IrmasError(f"{first_name} has no score for {extra!r}, which {name} has")
+    order = [place[clip_id] for clip_id in first.clip_ids]
+    if (scores.labels[order] != first.labels).any():
+        wrong = int((scores.labels[order] != first.labels).any(axis=1).argmax())
+        raise IrmasError(f"{name} and {first_name} label {first.clip_ids[wrong]!r} differently")
+    return Scores(
+        first.clip_ids, first.parts, first.groups, first.labels, scores.scores[order],
+        first.vocabulary,
+    )  # fmt: skip

@@ -1,0 +1,144 @@
+"""From a trained model's scores to its decisions: thresholds, aggregation and window hop.
+
+Thresholds are fitted to the scores of the validation mixtures. With the features at hand, the
+mixtures are scored again under every aggregation rule and with windows twice as dense, and the
+way that does best on mixtures it was not fitted to is taken.
+"""
+
+import math
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+
+from irmas_dist import storage
+from irmas_dist.config.recipe import Recipe
+from irmas_dist.errors import IrmasError
+from irmas_dist.evaluation import metrics
+from irmas_dist.evaluation.aggregate import RULES
+from irmas_dist.evaluation.arrays import Decisions, Labels
+from irmas_dist.evaluation.protocols import cross_validated
+from irmas_dist.evaluation.scores import Scores, read_scores, write_scores
+from irmas_dist.evaluation.thresholds import (
+    ThresholdSettings,
+    decide,
+    fit_thresholds,
+    objective_of,
+)
+from irmas_dist.features import store
+from irmas_dist.inference.predictor import Predictor
+from irmas_dist.training.data import load_task
+from irmas_dist.training.learner import SELECTED_BY
+from irmas_dist.training.model_directory import (
+    ModelDescription,
+    Windows,
+    load_network,
+    read_description,
+    threshold_origin,
+    write_description,
+)
+from irmas_dist.training.validation import folds_of
+
+
+class Candidate(NamedTuple):
+    """One way from window scores to clip scores, with thresholds for it.
+
+    Attributes:
+        windows: Aggregation and hop.
+        scores: Of the validation mixtures.
+        thresholds: Fitted to all of them, float32, shape (instruments,).
+        fitted: The objective on the mixtures that the thresholds were fitted to.
+        cross_validated: The objective when each fold is decided by thresholds that were fitted
+            to the others, which share no recording with it; NaN when there are too few groups
+            for that.
+    """
+
+    windows: Windows
+    scores: Scores
+    thresholds: np.ndarray
+    fitted: float
+    cross_validated: float
+
+
+def search_decisions(
+    model: str, settings: ThresholdSettings, features: str | None = None
+) -> tuple[ModelDescription, list[Candidate]]:
+    """Fit a model's thresholds again, and its aggregation and hop if the features are at hand.
+
+    Writes the model's ``model.json``, and ``validation.parquet`` when its scores are others.
+
+    Args:
+        model: Model directory.
+        settings: What thresholds are fitted, and for what.
+        features: The feature store that the model was trained on.
+
+    Returns:
+        The changed description, and what was compared, the one that was taken first.
+
+    Raises:
+        IrmasError: There is no finished model, its validation scores are gone, or the features
+            are not those it was trained on.
+    """
+    description = read_description(model)
+    place = storage.join(model, "validation.parquet")
+    scored = {description.windows: read_scores(place)}
+    if features is not None:
+        scored |= _score_again(model, description, next(iter(scored.values())), features)
+    candidates = [_judge(windows, scores, settings) for windows, scores in scored.items()]
+    # What is fitted is compared where it can be wrong; the present way wins ties.
+    candidates.sort(key=lambda c: np.nan_to_num(c.cross_validated, nan=c.fitted), reverse=True)
+    best = candidates[0]
+    results = metrics.evaluate(best.scores.labels, best.scores.scores, best.thresholds)
+    changed = description.model_copy(
+        update={
+            "windows": best.windows,
+            "thresholds": dict(zip(description.instruments, best.thresholds.tolist(), strict=True)),
+            "thresholds_from": threshold_origin(settings, len(best.scores.clip_ids)),
+            "scores": description.scores
+            | {SELECTED_BY: results["macro_f1"], "val_micro_f1": results["micro_f1"]},
+        }
+    )
+    if best.windows != description.windows:
+        write_scores(place, best.scores)
+    write_description(model, changed)
+    return changed, candidates
+
+
+def _score_again(
+    model: str, description: ModelDescription, known: Scores, features: str
+) -> dict[Windows, Scores]:
+    """Score the validation mixtures under the other aggregation rules and a denser hop."""
+    if store.read_info(features).fingerprint != description.data["features"]:
+        raise IrmasError(f"{features} is not what {model} was trained on")
+    recipe = Recipe.model_validate(description.recipe)
+    clips = load_task(features, recipe.validation, recipe.ingest).validation
+    if clips.clip_ids != known.clip_ids:
+        raise IrmasError(f"{features} has other clips than {model} was validated on")
+    network = load_network(model, description)
+    hop = description.windows.hop_frames
+    found: dict[Windows, Scores] = {}
+    for frames in dict.fromkeys((hop, max(hop // 2, 1))):
+        for rule in RULES:
+            windows = description.windows.model_copy(
+                update={"aggregation": rule, "hop_frames": frames}
+            )
+            if windows != description.windows:
+                predictor = Predictor(description.model_copy(update={"windows": windows}), network)
+                found[windows] = replace(known, scores=predictor.score_clips(clips))
+    return found
+
+
+def _judge(windows: Windows, scores: Scores, settings: ThresholdSettings) -> Candidate:
+    labels, values = scores.labels, scores.scores
+    fitted = fit_thresholds(labels, values, settings)
+    folds = folds_of(scores.groups)
+    held_out = math.nan
+    if folds is not None and len(np.unique(folds)) > 1:
+        held_out = _value(labels, cross_validated(labels, values, folds, settings), settings)
+    value = _value(labels, decide(values, fitted), settings)
+    return Candidate(windows, scores, fitted, value, held_out)
+
+
+def _value(labels: Labels, decisions: Decisions, settings: ThresholdSettings) -> float:
+    objective = objective_of(settings)
+    return float(objective(labels.astype(bool), decisions.astype(bool)[None])[0])

@@ -1,0 +1,178 @@
+"""Who plays: the players of a recording, their instruments, their music's key and its room."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from irmas_dist.rendering.general_midi import BACKING, DRUM_KITS, KICK, RIDE, Texture, playable
+
+MODES = {
+    "major": (0, 2, 4, 5, 7, 9, 11),
+    "mixolydian": (0, 2, 4, 5, 7, 9, 10),
+    "dorian": (0, 2, 3, 5, 7, 9, 10),
+    "minor": (0, 2, 3, 5, 7, 8, 10),
+    "harmonic minor": (0, 2, 3, 5, 7, 8, 11),
+}
+PROGRESSIONS = ((0, 3, 4, 0), (0, 5, 3, 4), (1, 4, 0, 0), (0, 4, 5, 3), (5, 3, 0, 4), (0, 3, 0, 4))
+"""Scale degrees of the chords' roots, one for each bar of four beats."""
+
+
+@dataclass(frozen=True)
+class Player:
+    """A musician with an instrument: what stays the same through a recording.
+
+    Attributes:
+        code: The instrument's code; ``drums`` for the drummer.
+        program: General MIDI program, or the number of the drum kit.
+        lowest: Lowest MIDI note of the register that is used.
+        highest: Highest MIDI note of it.
+        texture: Melody, chords or arpeggio.
+        busy: 0 for long notes, 1 for short ones.
+        legato: Share of a note's time that it sounds.
+        swell_db: Gain in level from a note's beginning to its end.
+        release_s: Time in which a note dies away once it is let go.
+        vibrato_cents: Depth of the vibrato, to either side.
+        vibrato_hz: Its rate.
+        brightness: From -1 for dull to 1 for shrill: how much of each sample is taken from the
+            next, a filter with one zero.
+        pan: -1 for left, 1 for right.
+        level_db: Level in the mix: RMS, relative to the other players.
+    """
+
+    code: str
+    program: int
+    lowest: int
+    highest: int
+    texture: Texture
+    busy: float
+    legato: float
+    swell_db: float
+    release_s: float
+    vibrato_cents: float
+    vibrato_hz: float
+    brightness: float
+    pan: float
+    level_db: float
+
+
+@dataclass(frozen=True)
+class Band:
+    """Everything that the passages of one recording share.
+
+    Attributes:
+        players: The players of the instruments that are labelled, by code.
+        backing: Players of other instruments, quieter.
+        drummer: The drummer, or None for music without drums.
+        groove: The genre whose drum pattern is played.
+        scale: Pitch classes (0 to 11) of the scale, from its tonic upwards.
+        progression: Scale degree of the chord of each bar, repeated for ever.
+        beat_s: Duration of a beat.
+        tuning_cents: Deviation of the whole band from A = 440 Hz.
+        reverberation_s: Time in which the room's echo falls by 60 dB.
+        wet_db: Energy of the room's echo relative to the direct sound.
+        room_seed: Seed of the room's echo.
+        noise_db: RMS of the background noise relative to the music.
+        soundfont: Path of the prepared soundfont that all of it is played with.
+    """
+
+    players: dict[str, Player]
+    backing: tuple[Player, ...]
+    drummer: Player | None
+    groove: str
+    scale: tuple[int, ...]
+    progression: tuple[int, ...]
+    beat_s: float
+    tuning_cents: float
+    reverberation_s: float
+    wet_db: float
+    room_seed: int
+    noise_db: float
+    soundfont: str
+
+
+def form_band(
+    instruments: Sequence[str],
+    rng: np.random.Generator,
+    soundfont: str,
+    *,
+    drums: bool,
+    groove: str = "pop_roc",
+    backing: Collection[str] = BACKING,
+) -> Band:
+    """Put a band together for one recording or song.
+
+    Args:
+        instruments: Codes of the instruments that are labelled, each once.
+        rng: Source of every choice.
+        soundfont: Path of a soundfont from `soundfont.prepared_soundfonts`.
+        drums: Whether a drummer plays along.
+        groove: Genre whose drum pattern is played, one of `performance.GROOVES`.
+        backing: Codes of instruments that may play along quietly without a label.
+
+    Raises:
+        IrmasError: There is no General MIDI program for one of the instruments.
+    """
+    players = {code: _player(code, rng, level_db=(-4, 4)) for code in instruments}
+    mode = MODES[str(rng.choice(list(MODES)))]
+    tonic = int(rng.integers(12))
+    return Band(
+        players=players,
+        backing=tuple(
+            _player(code, rng, level_db=(-22, -11)) for code in backing if rng.random() < 0.3
+        ),
+        drummer=_drummer(rng) if drums else None,
+        groove=groove,
+        scale=tuple((tonic + step) % 12 for step in mode),
+        progression=PROGRESSIONS[rng.integers(len(PROGRESSIONS))],
+        beat_s=60 / rng.uniform(66, 152),
+        tuning_cents=rng.normal(0, 8),
+        reverberation_s=rng.uniform(0.2, 1.2),
+        wet_db=rng.uniform(-22, -5),
+        room_seed=int(rng.integers(2**31)),
+        noise_db=rng.uniform(-70, -45),
+        soundfont=soundfont,
+    )
+
+
+def _player(code: str, rng: np.random.Generator, level_db: tuple[float, float]) -> Player:
+    instrument = playable(code)
+    program = int(rng.choice(list(instrument.ranges)))
+    lowest, highest = instrument.ranges[program]
+    width = min(int(rng.integers(14, 27)), highest - lowest)
+    lowest = int(rng.integers(lowest, highest - width + 1))
+    return Player(
+        code=code,
+        program=program,
+        lowest=lowest,
+        highest=lowest + width,
+        texture=instrument.textures[rng.integers(len(instrument.textures))],
+        busy=rng.random(),
+        legato=rng.uniform(0.5, 1.0),
+        swell_db=rng.normal(0, 2.5),
+        release_s=instrument.release_s * rng.uniform(0.3, 1.0),
+        vibrato_cents=instrument.vibrato_cents * rng.random(),
+        vibrato_hz=rng.uniform(4.5, 6.5),
+        brightness=rng.uniform(-0.6, 0.5),
+        pan=rng.uniform(-0.7, 0.7),
+        level_db=rng.uniform(*level_db),
+    )
+
+
+def _drummer(rng: np.random.Generator) -> Player:
+    return Player(
+        code="drums",
+        program=DRUM_KITS[rng.integers(len(DRUM_KITS))],
+        lowest=KICK,
+        highest=RIDE,
+        texture="melody",
+        busy=rng.random(),
+        legato=1.0,
+        swell_db=0.0,
+        release_s=0.1,
+        vibrato_cents=0.0,
+        vibrato_hz=1.0,
+        brightness=rng.uniform(-0.5, 0.5),
+        pan=rng.uniform(-0.1, 0.1),
+        level_db=rng.uniform(-16, -4),
+    )

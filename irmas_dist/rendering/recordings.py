@@ -1,0 +1,183 @@
+"""Which recordings, songs and files a rendered tree has: names and labels as in IRMAS."""
+
+import unicodedata
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from irmas_dist.instruments import Vocabulary
+from irmas_dist.rendering.performance import GROOVES
+
+TRAINING_FOLDER = "IRMAS-TrainingData"
+TESTING_FOLDER = "IRMAS-TestingData-Part1/Part1"
+TRAINING_CLIP_S = 3.0
+EXCERPT_S = (5.0, 20.0)
+
+GENRES = {"pop_roc": 2476, "jaz_blu": 2030, "cla": 1675, "cou_fol": 482, "lat_sou": 42}
+"""IRMAS's training clips by genre."""
+
+DRUMS_ANNOTATED = 1894 / 6705
+"""Share of IRMAS's training clips whose names say whether there are drums."""
+
+INSTRUMENTS_PER_EXCERPT = {1: 1236, 2: 1278, 3: 318, 4: 39, 5: 3}
+"""IRMAS's test excerpts by number of instruments."""
+
+TEST_LABELS = {
+    "cel": 111,
+    "cla": 62,
+    "flu": 163,
+    "gac": 535,
+    "gel": 942,
+    "org": 361,
+    "pia": 995,
+    "sax": 326,
+    "tru": 167,
+    "vio": 211,
+    "voi": 1044,
+}
+"""IRMAS's test excerpts by instrument."""
+
+TITLES = (
+    "{number:02d} {words}",
+    "{number:02d}. Don't {words}",
+    "{words} - Añoranza #{number}",
+    "{number:02d} - {words} [live], Op. {number}",
+    "Débussy, {words} & {number}",
+    "{words}_{number}",
+)
+"""File names of songs as they come in IRMAS, with all that a careless reader trips over."""
+
+WORDS = ("blue", "river", "night", "gone", "train", "summer", "lonely", "window", "gold", "waltz")
+
+
+@dataclass(frozen=True)
+class Clip:
+    """An audio file that is to be rendered.
+
+    Attributes:
+        path: Where, relative to the root of the tree.
+        instruments: Codes of its labels, which play in it.
+        duration_s: How long, in seconds.
+        passage: Number of the passage of its recording that it holds. Clips of one passage are
+            the same bytes, and have the same duration; every instrument of theirs plays.
+    """
+
+    path: str
+    instruments: tuple[str, ...]
+    duration_s: float
+    passage: int
+
+
+@dataclass(frozen=True)
+class Recording:
+    """Clips in which the same band plays: a training recording or a test song.
+
+    Attributes:
+        key: What its music and sound are derived from, together with the seed.
+        clips: The clips.
+        drums: Whether there are drums in them.
+        genre: One of `GENRES`.
+        label_files: Whether a label file goes with each clip, as in IRMAS's testing data.
+    """
+
+    key: str
+    clips: tuple[Clip, ...]
+    drums: bool
+    genre: str
+    label_files: bool
+
+
+def plan_training(
+    vocabulary: Vocabulary, recordings: int, clips: int, drums_share: float, seed: int
+) -> list[Recording]:
+    """Return the training recordings: one instrument each, under IRMAS's file names.
+
+    Args:
+        vocabulary: The instruments.
+        recordings: Recordings per instrument.
+        clips: Clips per recording, of 3 s each.
+        drums_share: Share of the recordings with drums.
+        seed: Seed of every choice.
+    """
+    planned = []
+    for place, code in enumerate(vocabulary.codes):
+        for index in range(recordings):
+            key = f"training/{code}/{index}"
+            rng = generator(seed, key)
+            drums = bool(rng.random() < drums_share)
+            genre = _genre(rng, drums)
+            name = f"[{code}][{genre}]{place * recordings + index + 1:04d}"
+            if rng.random() < DRUMS_ANNOTATED:
+                annotation = "[dru]" if drums else "[nod]"
+                name = f"{index + 1:03d}__" + name.replace("]", "]" + annotation, 1)
+            path = f"{TRAINING_FOLDER}/{code}/{name}"
+            passages = tuple(
+                Clip(f"{path}__{passage + 1}.wav", (code,), TRAINING_CLIP_S, passage)
+                for passage in range(clips)
+            )
+            planned.append(Recording(key, passages, drums, genre, label_files=False))
+    return planned
+
+
+def plan_testing(
+    vocabulary: Vocabulary, songs: int, excerpts: int, drums_share: float, seed: int
+) -> list[Recording]:
+    """Return the test songs: excerpts of one to five instruments, distributed as in IRMAS.
+
+    Args:
+        vocabulary: The instruments; those that are not IRMAS's are all equally frequent.
+        songs: Number of songs.
+        excerpts: Excerpts per song, of 5 to 20 s each.
+        drums_share: Share of the songs with drums.
+        seed: Seed of every choice.
+    """
+    popularity = np.ones(len(vocabulary))
+    if all(code in TEST_LABELS for code in vocabulary.codes):
+        popularity = np.array([float(TEST_LABELS[code]) for code in vocabulary.codes])
+    popularity /= popularity.sum()
+    planned = []
+    for number in range(1, songs + 1):
+        key = f"testing/{number}"
+        rng = generator(seed, key)
+        drums = bool(rng.random() < drums_share)
+        genre = _genre(rng, drums)
+        path = f"{TESTING_FOLDER}/{_title(number, rng)}"
+        sizes = np.minimum(_draw(rng, INSTRUMENTS_PER_EXCERPT, excerpts), len(vocabulary))
+        band = rng.choice(vocabulary.codes, size=sizes.max(), replace=False, p=popularity)
+        passages = tuple(
+            Clip(
+                f"{path}-{passage + 1}.wav",
+                tuple(str(code) for code in sorted(rng.choice(band, size=size, replace=False))),
+                round(rng.uniform(*EXCERPT_S), 1),
+                passage,
+            )
+            for passage, size in enumerate(sizes)
+        )
+        planned.append(Recording(key, passages, drums, genre, label_files=True))
+    return planned
+
+
+def generator(seed: int, *key: str) -> np.random.Generator:
+    """Return the random generator of one thing, whatever is rendered before or beside it."""
+    return np.random.default_rng([seed, *"/".join(key).encode()])
+
+
+def _title(number: int, rng: np.random.Generator) -> str:
+    words = " ".join(rng.choice(WORDS, size=2, replace=False))
+    # A Mac wrote IRMAS's names: its file system takes letters and their accents apart.
+    return unicodedata.normalize(
+        "NFD", TITLES[number % len(TITLES)].format(number=number, words=words)
+    )
+
+
+def _genre(rng: np.random.Generator, drums: bool) -> str:
+    genres = {genre: n for genre, n in GENRES.items() if genre in GROOVES or not drums}
+    return str(_draw(rng, genres, 1)[0])
+
+
+def _draw(rng: np.random.Generator, counts: dict[Any, int], size: int) -> npt.NDArray[Any]:
+    """Draw keys in proportion to their counts."""
+    chances = np.array(list(counts.values())) / sum(counts.values())
+    return rng.choice(list(counts), size=size, p=chances)

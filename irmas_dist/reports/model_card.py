@@ -1,0 +1,91 @@
+"""The model card: what a model is, what it was made from and how it does, in Markdown.
+
+After Mitchell et al., "Model cards for model reporting" (FAT* 2019). Nothing is in it that the
+model directory does not say.
+"""
+
+from typing import TYPE_CHECKING
+
+import jinja2
+
+from irmas_dist.evaluation.protocols import MEANING
+from irmas_dist.inference.export import TOLERANCE, ExportSummary
+from irmas_dist.training.model_directory import ModelDescription
+
+if TYPE_CHECKING:
+    from irmas_dist.evaluation.evaluate import Evaluation
+
+WEAK_F1 = 0.5
+"""An instrument below this is named among the limits."""
+
+
+def model_card(
+    name: str,
+    description: ModelDescription,
+    evaluation: "Evaluation | None" = None,
+    exported: ExportSummary | None = None,
+) -> str:
+    """Return a model's card.
+
+    Args:
+        name: Its heading.
+        description: The content of ``model.json``.
+        evaluation: How the model does on the clips that it was evaluated on, if it was.
+        exported: The files that lie beside the card, if there are any.
+    """
+    features, windows = description.features, description.windows
+    validation = {
+        key: description.scores[f"val_{key}"]
+        for key in ("micro_f1", "macro_f1")
+        if f"val_{key}" in description.scores
+    }
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("irmas_dist.reports", ""),
+        autoescape=False,  # Markdown
+        undefined=jinja2.StrictUndefined,
+        keep_trailing_newline=True,
+    )
+    return environment.get_template("model_card.md").render(
+        name=name,
+        instruments=description.instruments,
+        features=features,
+        window_s=windows.frames / features.frames_per_second,
+        hop_s=windows.hop_frames / features.frames_per_second,
+        aggregation=windows.aggregation,
+        relative=windows.aggregation in ("s2", "han2017"),
+        parameters=description.parameters,
+        thresholds=description.thresholds,
+        thresholds_from=description.thresholds_from,
+        files=exported.differences if exported else {},
+        clips=exported.clips if exported else 0,
+        tolerance=TOLERANCE,
+        validation=validation,
+        data=description.data,
+        versions=description.versions,
+        commit=description.commit,
+        **_figures(evaluation),
+    )
+
+
+def _figures(evaluation: "Evaluation | None") -> dict[str, object]:
+    if evaluation is None:
+        return {"results": [], "tested": {}, "per_instrument": [], "weakest": []}
+    rows = []
+    for protocol, result in evaluation.results.items():
+        cells = {"protocol": protocol, "meaning": MEANING[protocol]}
+        for key in ("micro_f1", "macro_f1", "lrap"):
+            low, high = result.intervals[key]
+            cells[key] = f"{result.metrics[key]:.3f} ({low:.3f} to {high:.3f})"
+        rows.append(cells)
+    scores = evaluation.scores
+    weak = [row for row in evaluation.instruments if row["f1"] < WEAK_F1 and row["clips"]]
+    return {
+        "results": rows,
+        "tested": {
+            "clips": f"{len(scores.clip_ids):,}",
+            "songs": f"{len(set(scores.groups)):,}",
+            "parts": " and ".join(sorted(set(scores.parts))),
+        },
+        "per_instrument": evaluation.instruments,
+        "weakest": sorted(weak, key=lambda row: row["f1"]),
+    }

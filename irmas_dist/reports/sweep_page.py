@@ -1,0 +1,77 @@
+"""The page of a sweep: one HTML file that needs nothing else."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import yaml
+from markupsafe import Markup
+
+from irmas_dist import storage
+from irmas_dist.reports import sweep_charts
+from irmas_dist.reports.templates import render
+from irmas_dist.search.next_space import Advice, advise, narrowed
+from irmas_dist.search.review import study_location
+from irmas_dist.search.space import Space
+from irmas_dist.search.study import best_row, importances, list_trials, open_study
+from irmas_dist.search.sweep_directory import is_driven, read_record
+
+LEADERS = 8
+"""Trials in the table of the best."""
+
+
+def write_sweep_report(path: Path, location: str | os.PathLike[str]) -> None:
+    """Write the page of a sweep: what was found, what mattered, what to narrow next.
+
+    Args:
+        path: Directory of the sweep, which may still run.
+        location: Path or URL of the page.
+
+    Raises:
+        IrmasError: There is no sweep, its study cannot be opened, or the page not be written.
+    """
+    record = read_record(path)
+    recipe, space = record.load(str(path))
+    study = open_study(study_location(path, record), record.name)
+    rows = list_trials(study, space, live=is_driven(path))
+    shares = importances(study)
+    states = [row["state"] for row in rows]
+    valued = [row for row in rows if row["value"] is not None]
+    advice = advise(rows, space, shares)
+    best = best_row(rows)
+    page = render(
+        "sweep_page.html",
+        filters={"short": sweep_charts.short},
+        name=record.name,
+        settings=record.settings,
+        epochs=recipe.training.epochs,
+        states={state: states.count(state) for state in dict.fromkeys(states)},
+        seconds=sum(row["seconds"] or 0.0 for row in rows),
+        best=best,
+        leaders=valued[:LEADERS],
+        searched=list(space.entries),
+        failures=[row for row in rows if row["state"] == "failed"],
+        shares=shares,
+        parallel=Markup(sweep_charts.parallel_coordinates(rows, space, shares)),
+        history=Markup(sweep_charts.history_plot(rows)),
+        curves=Markup(sweep_charts.learning_curves(rows)),
+        slices={n: Markup(sweep_charts.slice_plot(rows, space, n)) for n in
+                sorted(space.entries, key=lambda n: -shares.get(n, 0.0))},
+        instruments=(best or {}).get("instruments"),
+        advice=advice,
+        next_space=_next_space(space, advice),
+    )  # fmt: skip
+    with storage.write_whole(location) as stream:
+        stream.write(page.encode())
+
+
+def _next_space(space: Space, advice: list[Advice]) -> str:
+    """Return the space to search next as YAML, and as comments what is to be fixed."""
+    fixed = [f"# --set {item.name}={_line(item.value)}" for item in advice if item.entry is None]
+    entries = narrowed(space, advice).describe().items()
+    return "\n".join([*fixed, *(f"{name}: {_line(entry)}" for name, entry in entries)])
+
+
+def _line(value: Any) -> str:
+    text: str = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=200)
+    return text.split("\n...")[0].strip()

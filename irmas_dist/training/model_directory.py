@@ -1,0 +1,217 @@
+"""The model directory: weights, and everything that is needed to use or to rebuild them.
+
+``model.safetensors`` holds the weights, ``model.json`` all else, and ``validation.parquet`` the
+scores of the validation mixtures, from which thresholds can be fitted again. A directory is
+complete once it has a ``model.json``, which is therefore written last.
+"""
+
+import os
+from typing import Any, Literal
+
+import numpy as np
+import safetensors.torch
+from pydantic import ValidationError
+from torch import nn
+
+from irmas_dist import storage
+from irmas_dist.config.base import Settings
+from irmas_dist.config.model import ModelSettings
+from irmas_dist.errors import IrmasError
+from irmas_dist.evaluation.aggregate import AggregationRule
+from irmas_dist.evaluation.scores import Scores, write_scores
+from irmas_dist.evaluation.thresholds import ThresholdSettings, fit_thresholds
+from irmas_dist.features.logmel import LogMelSettings
+from irmas_dist.instruments import Vocabulary
+from irmas_dist.models.cnn import CNN, parameter_count
+from irmas_dist.training import provenance
+from irmas_dist.training.learner import Learner
+
+FORMAT: Literal[1] = 1
+"""Format number of ``model.json``."""
+
+
+class Normalisation(Settings):
+    """Per-band statistics of the training clips, natural logarithm of mel power."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+class Windows(Settings):
+    """Windows in frames, and how their scores become a clip's."""
+
+    frames: int
+    hop_frames: int
+    aggregation: AggregationRule
+
+
+class ModelDescription(Settings):
+    """The content of ``model.json``."""
+
+    format: Literal[1] = FORMAT
+    instruments: dict[str, str]
+    features: LogMelSettings
+    normalisation: Normalisation
+    model: ModelSettings
+    parameters: int
+    windows: Windows
+    thresholds: dict[str, float]
+    """Decision threshold by instrument: it plays when its score is at least this."""
+    thresholds_from: str
+    """On what the thresholds were fitted, how, and for what."""
+    recipe: dict[str, Any]
+    """All settings of the training run."""
+    data: dict[str, Any]
+    """Fingerprints of the manifest and the features, and numbers of clips."""
+    versions: dict[str, str]
+    commit: str | None = None
+    """Git commit of the code that trained it, when that was a checkout."""
+    history: list[dict[str, float]]
+    """Metrics of every epoch."""
+    best_epoch: int
+    """The epoch, from 1, whose weights these are."""
+    scores: dict[str, float]
+    """Validation metrics of that epoch."""
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The instruments, in the order of the outputs."""
+        return Vocabulary.of(self.instruments)
+
+    def threshold_array(self) -> np.ndarray:
+        """Thresholds in the order of the outputs, float32, shape (instruments,)."""
+        return np.array([self.thresholds[code] for code in self.instruments], np.float32)
+
+
+def describe(learner: Learner, recipe: dict[str, Any]) -> tuple[ModelDescription, Scores]:
+    """Put the best epoch's weights into the network and describe it.
+
+    Thresholds are fitted to the scores of the validation mixtures. On several workers, all
+    of them must call this, as each scores its share.
+
+    Args:
+        learner: After its last epoch.
+        recipe: All settings, as they are to be recorded.
+
+    Returns:
+        The description, and the scores of the validation mixtures.
+    """
+    learner.restore_best()
+    task = learner.task
+    values, _ = learner.score_validation()
+    vocabulary = task.store.vocabulary
+    rule = learner.settings.thresholds
+    thresholds = fit_thresholds(task.validation.labels, values, rule)
+    network = learner.network
+    description = ModelDescription(
+        instruments=dict(zip(vocabulary.codes, vocabulary.names, strict=True)),
+        features=task.store.settings,
+        normalisation=Normalisation(mean=tuple(task.store.mean), std=tuple(task.store.std)),
+        model=network.settings,
+        parameters=parameter_count(network),
+        windows=Windows(
+            frames=learner.frames,
+            hop_frames=learner.settings.window.hop_frames(task.store.settings),
+            aggregation=learner.settings.window.aggregation,
+        ),
+        thresholds=dict(zip(vocabulary.codes, thresholds.tolist(), strict=True)),
+        thresholds_from=threshold_origin(rule, len(task.validation)),
+        recipe=recipe,
+        data={
+            "manifest": task.store.manifest,
+            "features": task.store.fingerprint,
+            "training_clips": len(task.training),
+            "validation_mixtures": len(task.validation),
+        },
+        versions=provenance.versions(),
+        commit=provenance.commit(),
+        history=learner.history,
+        best_epoch=learner.best_epoch,
+        scores=learner.history[learner.best_epoch - 1],
+    )
+    scores = Scores(
+        clip_ids=task.validation.clip_ids,
+        parts=task.validation.parts,
+        groups=task.validation.groups,
+        labels=task.validation.labels,
+        scores=values,
+        vocabulary=vocabulary,
+    )
+    return description, scores
+
+
+def threshold_origin(settings: ThresholdSettings, mixtures: int) -> str:
+    """Say on what thresholds were fitted, how, and for what."""
+    rule = settings.rule.replace("_", " ")
+    objective = settings.objective.replace("_f1", " F1")
+    return f"{mixtures} mixtures of held-out training clips ({rule}, for {objective})"
+
+
+def pack_weights(network: nn.Module) -> bytes:
+    """Return a network's weights in the safetensors format."""
+    weights = network.state_dict()
+    return safetensors.torch.save({k: v.detach().cpu().contiguous() for k, v in weights.items()})
+
+
+def save_model(
+    directory: str | os.PathLike[str],
+    weights: bytes,
+    description: ModelDescription,
+    validation: Scores,
+) -> None:
+    """Write a model directory; it can be loaded once this has returned, and not before.
+
+    Args:
+        directory: Path or URL.
+        weights: As from `pack_weights`.
+        description: The content of ``model.json``.
+        validation: Scores of the validation mixtures.
+    """
+    with storage.write_whole(storage.join(directory, "model.safetensors")) as stream:
+        stream.write(weights)
+    write_scores(storage.join(directory, "validation.parquet"), validation)
+    write_description(directory, description)
+
+
+def write_description(directory: str | os.PathLike[str], description: ModelDescription) -> None:
+    """Write ``model.json``."""
+    storage.write_json(storage.join(directory, "model.json"), description.model_dump())
+
+
+def read_description(directory: str | os.PathLike[str]) -> ModelDescription:
+    """Read ``model.json``.
+
+    Raises:
+        IrmasError: There is no finished model here, or not one of this format.
+    """
+    place = storage.join(directory, "model.json")
+    if not storage.exists(place):
+        raise IrmasError(f"{directory} is not a model directory: it has no model.json")
+    content = storage.read_json(place)
+    try:
+        return ModelDescription.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(map(str, first["loc"]))
+        raise IrmasError(f"{place} cannot be used: {field}: {first['msg']}") from error
+
+
+def load_network(directory: str | os.PathLike[str], description: ModelDescription) -> CNN:
+    """Rebuild the network of a model directory, in evaluation mode, on the CPU.
+
+    Raises:
+        IrmasError: The weights are missing, damaged, or of another architecture.
+    """
+    place = storage.join(directory, "model.safetensors")
+    network = CNN(
+        description.model,
+        description.features.bands,
+        description.windows.frames,
+        len(description.instruments),
+    )
+    try:
+        network.load_state_dict(safetensors.torch.load(storage.read_bytes(place)))
+    except (safetensors.SafetensorError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise IrmasError(f"{place} is damaged or of another model: {reason}") from error
+    return network.eval()

@@ -1,0 +1,162 @@
+"""Everything random about an epoch's examples, drawn ahead.
+
+Drawn for the whole epoch and whatever the number of workers, as plain arrays; devices only
+carry it out. So the examples are the same on any number of workers, and after a resume.
+"""
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+import numpy.typing as npt
+
+from irmas_dist.config.augment import DECIBEL, NOISE_LIMIT_DB, AugmentSettings
+from irmas_dist.features.clips import Clips
+
+Float32 = npt.NDArray[np.float32]
+Int64 = npt.NDArray[np.int64]
+
+NOISE_COLOUR_DB = 10.0
+"""Standard deviation over the bands of the spectrum of added noise."""
+
+REDRAWS = 4
+"""How often a further source of an instrument that the example has already is drawn again."""
+
+
+@dataclass(frozen=True)
+class Mixtures:
+    """Which windows are added, and how they are changed, to make which examples.
+
+    Attributes:
+        first: Where each example's sources begin, and the total at the end: (examples + 1,).
+        clips: Index of the clip of each source, shape (sources,).
+        offsets: First frame of each source's window within its clip, shape (sources,).
+        levels: Level of each source, natural logarithm of power, shape (sources,).
+        curves: Amplitudes of the cosines that each source is equalised by, natural logarithm
+            of power, shape (sources, order).
+        pitches: Frequency of each source in relation to its clip's, shape (sources,).
+        tempi: Speed of each source in relation to its clip's, shape (sources,).
+        noise: Power of noise in relation to each example's, 0 for none, shape (examples,).
+        colours: As ``curves``, of each example's noise, shape (examples, order).
+        band_masks: First and past-the-last band of each mask, shape (examples, masks, 2).
+        frame_masks: First and past-the-last frame of each mask, shape (examples, masks, 2).
+    """
+
+    first: Int64
+    clips: Int64
+    offsets: Int64
+    levels: Float32
+    curves: Float32
+    pitches: Float32
+    tempi: Float32
+    noise: Float32
+    colours: Float32
+    band_masks: Int64
+    frame_masks: Int64
+
+    def __len__(self) -> int:
+        return len(self.first) - 1
+
+    def part(self, low: int, high: int) -> "Mixtures":
+        """Return examples ``low`` up to but not including ``high``."""
+        first = self.first[low : high + 1]
+        sources, examples = slice(first[0], first[-1]), slice(low, high)
+        of_examples = {"noise", "colours", "band_masks", "frame_masks"}
+        cut = {
+            field.name: getattr(self, field.name)[
+                examples if field.name in of_examples else sources
+            ]
+            for field in fields(self)
+        }
+        return Mixtures(**cut | {"first": first - first[0]})
+
+
+def plan_epoch(
+    clips: Clips,
+    bands: int,
+    frames: int,
+    windows_per_clip: int,
+    settings: AugmentSettings,
+    rng: np.random.Generator,
+) -> Mixtures:
+    """Draw the training examples of one epoch, in random order.
+
+    Every clip is the first source of ``windows_per_clip`` examples; further sources are clips
+    of instruments that the example does not have yet, as far as a few draws find them.
+
+    Args:
+        clips: What to draw from; only labels and lengths are looked at.
+        bands: Mel bands of an example.
+        frames: Length of an example.
+        windows_per_clip: Examples that each clip leads.
+        settings: What is changed at random, and how much.
+        rng: Where all that is random comes from.
+    """
+    lead = rng.permutation(np.tile(np.arange(len(clips)), windows_per_clip))
+    return plan_mixtures(clips, lead, bands, frames, settings, rng)
+
+
+def plan_mixtures(
+    clips: Clips,
+    lead: Int64,
+    bands: int,
+    frames: int,
+    settings: AugmentSettings,
+    rng: np.random.Generator,
+) -> Mixtures:
+    """Draw one example for each of the clips ``lead``; the arguments are `plan_epoch`'s."""
+    examples = len(lead)
+    most = len(settings.mix.counts)
+    weights = np.asarray(settings.mix.counts) / sum(settings.mix.counts)
+    count = rng.choice(most, size=examples, p=weights) + 1
+    sources = np.empty((examples, most), np.int64)
+    sources[:, 0] = lead
+    heard = clips.labels[lead].astype(bool)
+    for place in range(1, most):
+        drawn = rng.integers(len(clips), size=examples)
+        for _ in range(REDRAWS):
+            again = np.flatnonzero((clips.labels[drawn] & heard).any(axis=1))
+            drawn[again] = rng.integers(len(clips), size=len(again))
+        sources[:, place] = drawn
+        heard |= clips.labels[drawn].astype(bool) & (place < count)[:, None]
+    used = np.arange(most) < count[:, None]
+    flat = sources[used]
+    level = rng.uniform(-settings.mix.level_db, 0.0, size=(examples, most))
+    level[:, 0] *= most > 1  # with mixing off, only gain_db changes levels
+    level += rng.uniform(-settings.gain_db, settings.gain_db, size=(examples, 1))
+    tempi = rng.uniform(1 - settings.tempo, 1 + settings.tempo, size=len(flat))
+    octaves = rng.uniform(-settings.pitch_semitones, settings.pitch_semitones, len(flat)) / 12
+    span = np.ceil((frames - 1) * tempi).astype(np.int64) + 1
+    room = np.maximum(clips.lengths[flat] - span, 0)
+    ratio = rng.uniform(settings.noise_snr_db, NOISE_LIMIT_DB, size=examples)
+    order = settings.equalise_order
+    return Mixtures(
+        first=np.concatenate([[0], np.cumsum(count)]),
+        clips=flat,
+        offsets=(rng.random(len(flat)) * (room + 1)).astype(np.int64),
+        levels=(level[used] * DECIBEL).astype(np.float32),
+        curves=_cosines(len(flat), order, settings.equalise_db, rng),
+        pitches=np.exp2(octaves).astype(np.float32),
+        tempi=tempi.astype(np.float32),
+        noise=(np.exp(-ratio * DECIBEL) * (settings.noise_snr_db > 0)).astype(np.float32),
+        colours=_cosines(examples, order, NOISE_COLOUR_DB, rng),
+        band_masks=_spans(examples, settings.frequency_masks, bands, settings.frequency_mask, rng),
+        frame_masks=_spans(examples, settings.time_masks, frames, settings.time_mask, rng),
+    )
+
+
+def _cosines(count: int, order: int, deviation_db: float, rng: np.random.Generator) -> Float32:
+    """Amplitudes of cosines over the bands, the higher the weaker, shape (count, order).
+
+    The k-th has variance in proportion to 1/k, and the sum of all, squared and averaged over
+    bands and draws, is the square of ``deviation_db``.
+    """
+    weights = 1 / np.arange(1, order + 1)
+    deviation = deviation_db * DECIBEL * np.sqrt(2 * weights / weights.sum())
+    return (rng.standard_normal((count, order)) * deviation).astype(np.float32)
+
+
+def _spans(examples: int, masks: int, size: int, widest: int, rng: np.random.Generator) -> Int64:
+    """Spans of up to ``widest`` within ``size``: first and past-the-last, (examples, masks, 2)."""
+    width = rng.integers(0, min(widest, size) + 1, size=(examples, masks))
+    low = (rng.random((examples, masks)) * (size - width + 1)).astype(np.int64)
+    return np.stack([low, low + width], axis=2)
