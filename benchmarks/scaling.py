@@ -243,9 +243,10 @@ def manifest(count: int) -> dict[str, float]:
     import numpy as np
     import pyarrow as pa
 
+    from irmas_dist.config.corpus import SplitSettings
     from irmas_dist.corpus import index, manifest
     from irmas_dist.corpus.groups import join_identical, settle_conflicts
-    from irmas_dist.corpus.split import SplitSettings, held_out
+    from irmas_dist.corpus.split import held_out
     from irmas_dist.corpus.summary import summarise
     from irmas_dist.features.diff import encode_labels, make_plan
     from irmas_dist.features.shard_tasks import SHARD_SECONDS, cut

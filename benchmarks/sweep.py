@@ -169,10 +169,10 @@ def by_ours(task: Any, recipe: Any, trials: int, folder: str) -> dict:
     import ray
 
     from irmas_dist.cluster.runtime import WORKER_ENVIRONMENT
+    from irmas_dist.config.sweep import SweepSettings
     from irmas_dist.search.space import build_space
     from irmas_dist.search.study import open_study
     from irmas_dist.search.sweep import sweep
-    from irmas_dist.search.sweep_directory import SweepSettings
 
     settings = SweepSettings(trials=trials, concurrent=CPUS, sampler="grid", scheduler="none")
     learning_rates = [1e-3 * (1 + i) for i in range(5)]

@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 import optuna
 
+from irmas_dist.config.decisions import ThresholdSettings
 from irmas_dist.evaluation import objectives
 from irmas_dist.evaluation.scores import read_scores
 from irmas_dist.evaluation.threshold_search import search_thresholds
-from irmas_dist.evaluation.thresholds import ThresholdSettings, fit_thresholds
+from irmas_dist.evaluation.thresholds import fit_thresholds
 
 ROOT = Path(__file__).parents[1]
 SCORES = ROOT / "tests/evaluation/data/forest_testing.parquet"

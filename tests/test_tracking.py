@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from irmas_dist.config.recipe import Recipe
+from irmas_dist.config.tracking import TrackingSettings
 from irmas_dist.search.wandb_runs import TrialRuns
-from irmas_dist.tracking import NullRun, TrackingSettings, new_run_id, start_run
-from irmas_dist.wandb_run import WandbRun
+from irmas_dist.tracking import NullRun, WandbRun, new_run_id, start_run
 from tests.ray_cluster import free_port
 from tests.wandb_log import inspect
 

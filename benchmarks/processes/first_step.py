@@ -29,7 +29,7 @@ def work(config: dict[str, Any]) -> dict[str, float]:
 
 def main() -> None:
     from irmas_dist.config.recipe import load_recipe
-    from irmas_dist.inference import evaluate
+    from irmas_dist.training.data import open_task
 
     done["imports"] = time.time()
     features, *overrides = sys.argv[1:]
@@ -38,7 +38,7 @@ def main() -> None:
 
     with ray_running():
         done["Ray"] = time.time()
-        task = evaluate.open_task(features, recipe)
+        task = open_task(features, recipe)
         done["reading the features"] = time.time()
         import ray
         from ray.train import RunConfig, ScalingConfig

@@ -1,12 +1,24 @@
 """The commands around audio files: render, download and index."""
 
+from collections.abc import Sequence
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.markup import escape
+from rich.table import Column, Table
 
 from irmas_dist.cli.command import Config, Json, Overrides, quiet, read_recipe
+from irmas_dist.cli.tables import as_json
+from irmas_dist.instruments import Vocabulary
+from irmas_dist.terminal import show
+
+if TYPE_CHECKING:
+    from irmas_dist.corpus.download import DownloadSummary
+    from irmas_dist.corpus.summary import IndexSummary
+    from irmas_dist.rendering.render import RenderSummary
 
 
 class Part(StrEnum):
@@ -87,7 +99,6 @@ def render(
     json: Json = False,
 ) -> None:
     """Render an IRMAS-shaped tree of audio from a soundfont, or a twin of IRMAS itself."""
-    from irmas_dist.cli import tables
     from irmas_dist.rendering.render import RenderSettings
     from irmas_dist.rendering.render import render as render_tree
     from irmas_dist.rendering.twin import TwinSettings, render_twin
@@ -108,7 +119,7 @@ def render(
         summary = render_twin(out, TwinSettings(**given))
     else:
         summary = render_tree(out, RenderSettings(**given))
-    tables.rendered(summary, json)
+    rendered(summary, json)
 
 
 @quiet
@@ -127,12 +138,11 @@ def download(
     json: Json = False,
 ) -> None:
     """Fetch the IRMAS data set, or what is missing of it."""
-    from irmas_dist.cli import tables
     from irmas_dist.corpus.download import download as fetch
 
     parts = part or list(Part)
     summary = fetch(out, base_url=base_url, parts=parts, keep_archives=keep_archives)
-    tables.downloaded(summary, json)
+    downloaded(summary, json)
 
 
 @quiet
@@ -152,7 +162,6 @@ def index(
     json: Json = False,
 ) -> None:
     """Read a tree of audio files into a manifest."""
-    from irmas_dist.cli import tables
     from irmas_dist.corpus.groups import settle_conflicts
     from irmas_dist.corpus.index import index_tree
     from irmas_dist.corpus.manifest import write_manifest
@@ -163,4 +172,75 @@ def index(
     conflicts = settle_conflicts(rows, corpus.conflicts)
     write_manifest(out, rows)
     summary = summarise(rows, conflicts, corpus.vocabulary)
-    tables.indexed(summary, out, corpus.vocabulary, json)
+    indexed(summary, out, corpus.vocabulary, json)
+
+
+def rendered(summary: "RenderSummary", machine: bool) -> None:
+    """Show what was rendered."""
+    if machine:
+        as_json(asdict(summary))
+        return
+    if summary.kept_files:
+        show(f"there already: {summary.kept_files:,} files")
+    show(
+        f"{summary.training_files:,} training clips and {summary.testing_files:,} test excerpts, "
+        f"{summary.audio_s / 60:,.0f} minutes, {summary.bytes / 1e6:,.0f} MB in "
+        f"{escape(str(summary.path))}"
+    )
+
+
+def downloaded(summary: "DownloadSummary", machine: bool) -> None:
+    """Show what was fetched, and what was there already."""
+    if machine:
+        as_json(asdict(summary))
+        return
+    if not summary.extracted_files:
+        show(escape(f"everything is there already: {summary.path}"))
+        return
+    if summary.skipped_archives:
+        show(escape(f"there already: {', '.join(summary.skipped_archives)}"))
+    show(
+        escape(
+            f"{summary.fetched_bytes / 1e6:,.1f} MB fetched, "
+            f"{summary.extracted_files:,} files extracted: {summary.path}"
+        )
+    )
+
+
+def indexed(summary: "IndexSummary", path: str, vocabulary: Vocabulary, machine: bool) -> None:
+    """Show how many clips and hours there are of each instrument, and what is wrong."""
+    if machine:
+        as_json({"path": path} | asdict(summary))
+        return
+    grid = Table(Column("instrument", no_wrap=True), *(f"{part} {what}" for part in summary.groups
+                                 for what in ("clips", "hours")))  # fmt: skip
+    for code, clips in summary.per_instrument.items():
+        hours = summary.hours_per_instrument[code]
+        cells = [text for part in clips for text in (f"{clips[part]:,}", f"{hours[part]:.2f}")]
+        grid.add_row(vocabulary.name(code), *cells)
+    show(grid)
+    for kind, count in summary.problem_kinds.items():
+        show(escape(f"unusable, {count:,}: {kind}"))
+    _first("unusable", [f"{clip}: {why}" for clip, why in summary.problems.items()], "problem")
+    _first("same audio, different labels", [
+        "; ".join(f"{clip} ({', '.join(codes)})" for clip, codes in conflict.clips.items())
+        for conflict in summary.conflicts
+    ], "md5")  # fmt: skip
+    _first("in training and in testing", summary.in_both_parts, "group")
+    groups = " and ".join(f"{count:,} of {part}" for part, count in summary.groups.items())
+    show(
+        escape(
+            f"{summary.clips:,} clips, {summary.hours:.2f} hours, groups: {groups}; "
+            f"{len(summary.problems):,} unusable, {len(summary.conflicts):,} with identical audio "
+            f"and different labels: {path}"
+        )
+    )
+
+
+def _first(heading: str, lines: Sequence[str], column: str, at_most: int = 5) -> None:
+    """Show the first of many lines, and where in the manifest the rest can be found."""
+    for line in lines[:at_most]:
+        show(escape(f"{heading}: {line}"))
+    if len(lines) > at_most:
+        more = len(lines) - at_most
+        show(f"{heading}: … and {more:,} more; see the manifest's column '{column}'")

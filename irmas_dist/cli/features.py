@@ -1,11 +1,18 @@
 """The command that computes features."""
 
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 
 from irmas_dist.cli.command import Address, Config, DryRun, Json, Overrides, quiet, read_recipe
+from irmas_dist.cli.tables import as_json
+from irmas_dist.terminal import show
+
+if TYPE_CHECKING:
+    from irmas_dist.features.extract import ExtractSummary
 
 
 def _or_preview(context: typer.Context, value: str | None) -> str | None:
@@ -75,4 +82,23 @@ def extract(
         max_rejects=max_rejects,
         retry_rejects=retry_rejects,
     )
-    return tables.extracted(summary, json)
+    return extracted(summary, json)
+
+
+def extracted(summary: "ExtractSummary", machine: bool) -> None:
+    """Show what an extraction did."""
+    if machine:
+        as_json(asdict(summary) | {"realtime_factor": summary.realtime_factor})
+        return
+    for reason, count in list(summary.rejects.items())[:5]:
+        show(escape(f"rejected, {count:,}: {reason}"))
+    if summary.rejects:
+        show(escape(f"{sum(summary.rejects.values()):,} rejected: {summary.path}/rejects.parquet"))
+    if summary.rewritten:
+        show(f"{summary.rewritten:,} shards brought in line with the manifest")
+    if summary.computed:
+        show(
+            f"{summary.computed:,} clips computed, {summary.hours:.2f} hours of audio at "
+            f"{summary.realtime_factor:,.0f} times real time, {summary.bytes / 1e6:,.1f} MB written"
+        )
+    show(escape(f"{summary.clips:,} clips, {summary.seconds:.1f} s: {summary.path}"))

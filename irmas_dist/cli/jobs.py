@@ -1,15 +1,22 @@
 """The commands around Ray Jobs: submit, and list, status, logs and stop under ``irmas jobs``."""
 
 import os
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.main import get_command
+from rich.markup import escape
+from rich.table import Column, Table
 
 from irmas_dist.cli.command import Json, quiet
+from irmas_dist.cli.tables import as_json
 from irmas_dist.errors import IrmasError
-from irmas_dist.terminal import say, write
+from irmas_dist.terminal import say, show, write
+
+if TYPE_CHECKING:
+    from irmas_dist.cluster.jobs import Job
 
 Cluster = Annotated[
     str | None,
@@ -26,6 +33,7 @@ jobs_app.info.no_args_is_help = True
 
 @quiet
 def submit(
+    context: typer.Context,
     command: Annotated[
         list[str], typer.Argument(help="Any irmas command, after --: -- train features model")
     ],
@@ -60,7 +68,7 @@ def submit(
     from irmas_dist.cluster import jobs
     from irmas_dist.cluster.packaging import passed_environment
 
-    alone = works_alone(command)
+    alone = works_alone(command, context.find_root().command)
     submission = jobs.submit(
         command,
         address=address,
@@ -78,20 +86,18 @@ def submit(
 @quiet
 def list_(address: Cluster = None, json: Json = False) -> None:
     """List the cluster's jobs, the latest first."""
-    from irmas_dist.cli import tables
     from irmas_dist.cluster import jobs
 
-    tables.job_list(jobs.list_jobs(address), json)
+    job_list(jobs.list_jobs(address), json)
 
 
 @jobs_app.command()
 @quiet
 def status(submission: JobId, address: Cluster = None, json: Json = False) -> None:
     """Show how a job is doing."""
-    from irmas_dist.cli import tables
     from irmas_dist.cluster import jobs
 
-    tables.job_list([jobs.status(submission, address)], json)
+    job_list([jobs.status(submission, address)], json)
 
 
 @jobs_app.command()
@@ -124,19 +130,22 @@ def stop(submission: JobId, address: Cluster = None) -> None:
         say(f"{submission} had ended already")
 
 
-def works_alone(command: list[str]) -> bool:
+def works_alone(command: list[str], commands: Any) -> bool:
     """Return whether a command works in its own process, and leaves nothing to Ray.
 
     What cannot be parsed is left to the job, whose code may be another than this.
 
+    Args:
+        command: Name and arguments.
+        commands: The group that has all commands.
+
     Raises:
         IrmasError: The command would write into the job's own directory, which is deleted after it.
     """
-    from irmas_dist.cli.main import app
     from irmas_dist.storage import is_url
 
     name, *arguments = command
-    found = getattr(get_command(app), "commands", {}).get(name)
+    found = commands.commands.get(name)
     if found is None:
         return False
     given = found.make_context(name, arguments, resilient_parsing=True).params
@@ -159,3 +168,15 @@ def _follow(submission: str, address: str | None) -> None:
     say(f"{submission} {str(job.status.value).lower()}")
     if code := jobs.exit_code(job):
         raise typer.Exit(code)
+
+
+def job_list(found: Sequence["Job"], machine: bool) -> None:
+    """Show jobs."""
+    if machine:
+        as_json({"jobs": [asdict(job) for job in found]})
+        return
+    grid = Table(Column("job", no_wrap=True), "status", "started", "ended", "command")
+    for job in found:
+        times = (f"{when:%Y-%m-%d %H:%M:%S}" if when else "" for when in (job.started, job.ended))
+        grid.add_row(job.submission_id, job.status.value.lower(), *times, escape(job.entrypoint))
+    show(grid)

@@ -1,17 +1,29 @@
 """The commands around scores: evaluate, compare and report."""
 
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
+from rich.table import Column, Table
 
 from irmas_dist.cli.command import Address, Config, Json, Overrides, quiet, read_recipe
 from irmas_dist.cli.corpus import Part
+from irmas_dist.cli.tables import as_json, figure, instrument_table, with_interval
 from irmas_dist.errors import IrmasError
+from irmas_dist.terminal import show
 
 if TYPE_CHECKING:
     from irmas_dist.evaluation.evaluate import Evaluation
+
+if TYPE_CHECKING:
+    from irmas_dist.evaluation.evaluate import Evaluation
+
+COMPACT = {"micro_f1": "micro F1", "macro_f1": "macro F1", "lrap": "LRAP"}
+"""Those that published works report."""
+
 
 Labels = Annotated[
     str | None,
@@ -62,17 +74,13 @@ def evaluate(
     json: Json = False,
 ) -> None:
     """Score clips with known labels and say how well that is, beside published results."""
-    from irmas_dist import output_scores
-
     given = [option for option in (features, tree, scores) if option is not None]
     if len(given) != 1 or (model is None) != (scores is not None):
         raise typer.BadParameter("give MODEL with --features or --tree, or --scores without MODEL")
     if scores is None and (labels or threshold is not None or fit_on or fit_labels):
         raise typer.BadParameter("a model has thresholds and its clips have labels: see --scores")
     if scores is not None:
-        output_scores.evaluated(
-            _judge(scores, labels, threshold, fit_on, fit_labels, config, overrides), json
-        )
+        evaluated(_judge(scores, labels, threshold, fit_on, fit_labels, config, overrides), json)
         return
     from irmas_dist.inference import evaluate
 
@@ -84,7 +92,7 @@ def evaluate(
         with tempfile.TemporaryDirectory(prefix="irmas-") as scratch:
             place = work or Path(scratch)
             evaluation = evaluate.evaluate_tree(model, tree, out or model, part, place, address)
-    output_scores.evaluated(evaluation, json)
+    evaluated(evaluation, json)
 
 
 def _judge(
@@ -99,8 +107,9 @@ def _judge(
     """Judge a file of scores, with thresholds from where the options say."""
     import numpy as np
 
+    from irmas_dist.config.decisions import ThresholdSettings
     from irmas_dist.evaluation import evaluate
-    from irmas_dist.evaluation.thresholds import ThresholdSettings
+    from irmas_dist.evaluation.csv_scores import open_scores
     from irmas_dist.instruments import IRMAS
 
     if threshold is not None and fit_on is not None:
@@ -110,7 +119,7 @@ def _judge(
     if config or overrides:
         recipe = read_recipe(config, overrides)
         vocabulary, settings = recipe.corpus.vocabulary, recipe.thresholds
-    read = evaluate.open_scores(scores, labels, vocabulary)
+    read = open_scores(scores, labels, vocabulary)
     if threshold is not None:
         if not 0 <= threshold <= 1:
             raise IrmasError(f"--threshold {threshold:g}: must be from 0 to 1")
@@ -120,29 +129,6 @@ def _judge(
         chosen, origin = evaluate.thresholds_from(fit_on, fit_labels, settings, read.vocabulary)
         return evaluate.judge(read, scores, chosen, origin, settings)
     return evaluate.judge(read, scores, settings=settings)
-
-
-@quiet
-def compare(
-    models: Annotated[
-        list[str], typer.Argument(help="Two or more: evaluated model directories, or scores.")
-    ],
-    protocol: Annotated[
-        Literal["validation", "cross-validated", "oracle"] | None,
-        typer.Option(
-            help="How thresholds are chosen; none: by validation, where all models have their own."
-        ),
-    ] = None,
-    labels: Labels = None,
-    json: Json = False,
-) -> None:
-    """Compare models on the same clips, and say which differences are real."""
-    from irmas_dist import output_scores
-    from irmas_dist.evaluation import compare
-
-    if len(models) < 2:
-        raise typer.BadParameter("two or more are needed to compare")
-    output_scores.compared(compare.compare(models, protocol, labels), json)
 
 
 @quiet
@@ -172,7 +158,7 @@ def report(
     if model is None:
         if scores is None or out is None:
             raise typer.BadParameter("give MODEL, or --scores and --out")
-        from irmas_dist.pages import write_page
+        from irmas_dist.reports.model_page import write_page
 
         judged = _judge(scores, labels, threshold, fit_on, fit_labels, None, None)
         write_page(judged, out, title=Path(scores).stem, tree=tree)
@@ -181,7 +167,7 @@ def report(
         raise typer.BadParameter("a model has thresholds and its clips have labels: see --scores")
     from irmas_dist import storage
     from irmas_dist.evaluation.scores import read_scores
-    from irmas_dist.inference import evaluate
+    from irmas_dist.reports.model_page import report
 
     page = out or storage.join(model, "report.html")
     if storage.exists(storage.join(model, "sweep.json")):
@@ -190,5 +176,64 @@ def report(
         write_sweep_report(Path(model), page)
         return tables.written(page, json)
     read = read_scores(scores or storage.join(model, "scores.parquet"))
-    evaluate.report(model, read, page, tree=tree)
+    report(model, read, page, tree=tree)
     return tables.written(page, json)
+
+
+def evaluated(evaluation: "Evaluation", machine: bool) -> None:
+    """Show how a model does by each protocol, on which instruments, and beside what."""
+    from irmas_dist.evaluation.baselines import PUBLISHED, protocol_of
+
+    if machine:
+        headline = evaluation.headline
+        as_json({
+            "protocol": headline.protocol,
+            "metrics": headline.metrics,
+            "intervals": headline.intervals,
+            "protocols": {
+                protocol: {"metrics": result.metrics, "intervals": result.intervals}
+                for protocol, result in evaluation.results.items()
+            },
+            "per_instrument": evaluation.instruments,
+            "thresholds_from": evaluation.thresholds_from,
+            "baselines": {
+                name: {"protocol": protocol_of(name), **values}
+                for name, values in evaluation.baselines.items()
+            },
+            "published": [asdict(work) for work in PUBLISHED],
+            "clips": len(evaluation.scores.clip_ids),
+            "songs": len(set(evaluation.scores.groups)),
+            "notes": evaluation.notes,
+            "path": evaluation.path,
+        })  # fmt: skip
+        return
+    show(instrument_table(evaluation.instruments, evaluation.headline.protocol))
+    grid = Table(Column("", no_wrap=True), Column("protocol", no_wrap=True), *COMPACT.values())
+    for protocol, result in evaluation.results.items():
+        grid.add_row(
+            "[bold]these scores", protocol, *(with_interval(result, key) for key in COMPACT)
+        )
+    grid.add_section()
+    for name, values in evaluation.baselines.items():
+        grid.add_row(name, protocol_of(name), *(figure(values.get(key)) for key in COMPACT))
+    grid.add_section()
+    for work in PUBLISHED:
+        figures = (work.micro_f1, work.macro_f1, work.lrap)
+        grid.add_row(work.work, work.protocol or "not stated", *(figure(v) for v in figures))
+    show(grid)
+    _explain(evaluation)
+    for note in evaluation.notes:
+        show(escape(note))
+    songs = len(set(evaluation.scores.groups))
+    clips = f"{len(evaluation.scores.clip_ids):,} clips of {songs:,} songs"
+    show(escape(f"{clips}; below figures 95 % intervals over songs; scores: {evaluation.path}"))
+
+
+def _explain(evaluation: "Evaluation") -> None:
+    """Say what the protocols are that the figures are of."""
+    from irmas_dist.evaluation.protocols import MEANING
+
+    for protocol in evaluation.results:
+        chosen = f": {evaluation.thresholds_from}" if protocol == "validation" else ""
+        show(escape(f"{protocol}: {MEANING[protocol]}{chosen}"))
+    show("published: tested on IRMAS's 2,874 test excerpts; compare with nothing else")

@@ -1,13 +1,23 @@
 """The commands around a search: sweep, thresholds, and review of what was found."""
 
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+from rich.markup import escape
+from rich.table import Table
 
 from irmas_dist.cli.command import Address, Config, DryRun, Json, Overrides, quiet, read_recipe
+from irmas_dist.cli.tables import as_json, cell, trial_table
 from irmas_dist.errors import IrmasError
-from irmas_dist.terminal import say
+from irmas_dist.terminal import say, show
+
+if TYPE_CHECKING:
+    from irmas_dist.inference.thresholds import Candidate
+    from irmas_dist.search.sweep import SweepSummary
+    from irmas_dist.training.model_directory import ModelDescription
 
 ObjectiveName = Literal[
     "macro_f1",
@@ -22,8 +32,8 @@ ObjectiveName = Literal[
 
 if TYPE_CHECKING:
     from irmas_dist.config.recipe import Recipe
+    from irmas_dist.config.sweep import SweepSettings
     from irmas_dist.search.space import Space
-    from irmas_dist.search.sweep_directory import SweepSettings
 
 SPACE = Path("configs/spaces/quick.yaml")
 
@@ -103,18 +113,20 @@ def sweep(
     if dry_run:
         return tables.recipe(recipe, json)
     from irmas_dist.cluster.runtime import ray_running, require_shared
-    from irmas_dist.inference import evaluate
+    from irmas_dist.reports.wandb_summary import log_summary
     from irmas_dist.search.sweep import sweep as search
+    from irmas_dist.training.data import open_task
 
-    task = evaluate.open_task(features, recipe)
+    task = open_task(features, recipe)
     try:
         with ray_running(address, dashboard=settings.workers > 1):
             require_shared(settings.storage or str(out))  # Trials write only there.
             summary = search(task, recipe, searched, out, settings, resume)
+            log_summary(summary)
     except KeyboardInterrupt:
         say(f"go on with it: irmas sweep {features} {out} --resume")
         raise
-    return tables.swept(summary, json)
+    return swept(summary, json)
 
 
 def _new(
@@ -128,14 +140,16 @@ def _new(
 
     recipe = read_recipe(config, overrides)
     searched = load_space(space or SPACE, recipe)
-    from irmas_dist.search.sweep_directory import SweepSettings, require_new
+    from irmas_dist.config.sweep import SweepSettings
+    from irmas_dist.search.sweep_directory import require_new
 
     require_new(out)  # Before Ray takes its time to start.
     return recipe, searched, SweepSettings(**chosen)
 
 
 def _recorded(out: Path, chosen: dict[str, Any]) -> "tuple[Recipe, Space, SweepSettings]":
-    from irmas_dist.search.sweep_directory import SweepSettings, read_record
+    from irmas_dist.config.sweep import SweepSettings
+    from irmas_dist.search.sweep_directory import read_record
 
     record = read_record(out)
     recipe, searched = record.load(str(out))
@@ -154,11 +168,10 @@ def review(
     json: Json = False,
 ) -> None:
     """Look through a sweep in the browser, or upload its runs to W&B."""
-    from irmas_dist.cli import tables
     from irmas_dist.search import review as reviewing
 
     if sync:
-        return tables.synced(reviewing.sync(path), json)
+        return synced(reviewing.sync(path), json)
     with reviewing.dashboard(path, port) as server:
         say(f"http://127.0.0.1:{server.server_port} shows the sweep in {path}; Ctrl-C ends it")
         server.serve_forever()
@@ -188,11 +201,77 @@ def thresholds(
     json: Json = False,
 ) -> None:
     """Fit a model's decision thresholds again, to its validation scores."""
-    from irmas_dist.cli import tables
-    from irmas_dist.evaluation.thresholds import ThresholdSettings
+    from irmas_dist.config.decisions import ThresholdSettings
     from irmas_dist.inference.thresholds import search_decisions
 
     if cost_of_missing <= 0:
         raise IrmasError(f"--cost-of-missing {cost_of_missing:g}: must be above 0")
     settings = ThresholdSettings(rule=rule, objective=objective, cost_of_missing=cost_of_missing)
-    tables.thresholds(*search_decisions(model, settings, features), objective, json)
+    fitted(*search_decisions(model, settings, features), objective, json)
+
+
+def swept(summary: "SweepSummary", machine: bool) -> None:
+    """Show the best five trials of a sweep, what set them apart, and what became of the rest."""
+    if machine:
+        as_json({
+            "path": summary.path,
+            "trials": summary.trials,
+            "importances": summary.importances,
+            "best": {"recipe": str(Path(summary.path, "best.yaml")), "model": summary.model},
+            "seconds": summary.seconds,
+        })  # fmt: skip
+        return
+    show(trial_table(summary.trials[:5], summary.trials[5:], summary.importances))
+    reasons = [trial["reason"] for trial in summary.trials if trial["state"] == "failed"]
+    for reason in dict.fromkeys(reasons):
+        show(escape(f"failed, {reasons.count(reason)}: {reason or 'its driver died'}"))
+    show(escape(f"best recipe: {Path(summary.path, 'best.yaml')}"))
+    if summary.model:
+        show(escape(f"best model: {summary.model}"))
+    show(escape(f"more: irmas report {summary.path}, irmas review {summary.path}"))
+
+
+def synced(runs: Sequence[str], machine: bool) -> None:
+    """Show which runs were uploaded."""
+    if machine:
+        as_json({"synced": list(runs)})
+        return
+    show(f"{len(runs)} runs uploaded")
+
+
+def fitted(
+    description: "ModelDescription",
+    candidates: Sequence["Candidate"],
+    objective: str,
+    machine: bool,
+) -> None:
+    """Show a model's thresholds, what they were fitted to, and what they are worth elsewhere."""
+    compared = [
+        {
+            "aggregation": candidate.windows.aggregation,
+            "hop_frames": candidate.windows.hop_frames,
+            "fitted": candidate.fitted,
+            "cross_validated": None
+            if math.isnan(candidate.cross_validated)
+            else candidate.cross_validated,
+        }
+        for candidate in candidates
+    ]
+    if machine:
+        as_json({
+            "thresholds": description.thresholds,
+            "thresholds_from": description.thresholds_from,
+            "objective": objective,
+            "compared": compared,
+            "validation": description.scores,
+        })  # fmt: skip
+        return
+    grid = Table("instrument", "threshold")
+    for code, value in description.thresholds.items():
+        grid.add_row(description.instruments[code], f"{value:.3f}")
+    show(grid)
+    ways = Table("aggregation", "hop in frames", f"{objective} fitted", "cross-validated")
+    for row in compared:
+        ways.add_row(*(cell(value) for value in row.values()))
+    show(ways)
+    show(f"fitted on {description.thresholds_from}; the first way is the model's now")

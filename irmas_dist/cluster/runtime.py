@@ -151,8 +151,3 @@ def _require_answer(address: str) -> None:
             f"no Ray cluster answers at {address} ({error.strerror or error}); start one with "
             "'ray start --head', or leave --address out to use this machine alone"
         ) from error
-
-
-def gpus() -> float:
-    """Return the number of GPUs that the running Ray has."""
-    return float(ray.cluster_resources().get("GPU", 0))

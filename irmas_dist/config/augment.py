@@ -6,13 +6,9 @@ training set lacks. The other changes stand for what a recording has by chance: 
 colour that microphone, room and instrument maker give it, its key, its tempo, its noise.
 """
 
-import numpy as np
 from pydantic import Field, field_validator
 
 from irmas_dist.config.base import Settings
-
-DECIBEL = float(np.log(10) / 10)
-"""One decibel of power as a natural logarithm."""
 
 NOISE_LIMIT_DB = 60.0
 """Signal-to-noise ratio at which noise makes no difference any more."""
@@ -62,9 +58,3 @@ class AugmentSettings(Settings):
     """Longest run of frames that is blanked out in an example (ibid.)."""
     time_masks: int = Field(1, ge=1, le=8)
     """How many such runs."""
-
-
-def mixing_alone(mix: MixSettings) -> AugmentSettings:
-    """Return the settings that mix clips and change nothing else."""
-    off = {"gain_db": 0.0, "equalise_db": 0.0, "pitch_semitones": 0.0}
-    return AugmentSettings(mix=mix, **off)

@@ -8,11 +8,11 @@ import yaml
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from irmas_dist.config.corpus import CorpusSettings, ValidationSettings
 from irmas_dist.config.features import LogMelSettings
-from irmas_dist.config.training import IngestSettings, LearnerSettings, ValidationSettings
-from irmas_dist.corpus.index import CorpusSettings
+from irmas_dist.config.tracking import TrackingSettings
+from irmas_dist.config.training import IngestSettings, LearnerSettings
 from irmas_dist.errors import IrmasError
-from irmas_dist.tracking import TrackingSettings
 
 
 class Recipe(LearnerSettings):

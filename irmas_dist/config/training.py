@@ -7,13 +7,11 @@ from typing import Literal
 
 from pydantic import Field
 
-from irmas_dist.config.augment import AugmentSettings, MixSettings
+from irmas_dist.config.augment import AugmentSettings
 from irmas_dist.config.base import Settings
+from irmas_dist.config.decisions import AggregationRule, ThresholdSettings
 from irmas_dist.config.features import LogMelSettings
 from irmas_dist.config.model import ModelSettings
-from irmas_dist.corpus.split import SplitSettings
-from irmas_dist.evaluation.aggregate import AggregationRule
-from irmas_dist.evaluation.thresholds import ThresholdSettings
 
 Precision = Literal["auto", "float32", "bfloat16"]
 
@@ -119,17 +117,6 @@ class IngestSettings(Settings):
     """auto holds them in memory where they take no more than half of Ray's object store."""
     pool_clips: int = Field(4_096, ge=1)
     """Most clips in memory at a time when streaming; only these are mixed with each other."""
-
-
-class ValidationSettings(SplitSettings):
-    """Settings of validation: which groups are held out, and what is made of them."""
-
-    mixtures: int = Field(500, ge=1)
-    """Multilabel clips that are mixed from the held-out ones, on which checkpoints are
-    selected and thresholds fitted."""
-    mix: MixSettings = MixSettings()
-    """How they are mixed; apart from the mixing of training examples, so that every trial of
-    a search is judged by the same clips."""
 
 
 class WorkerSettings(Settings):

@@ -10,10 +10,9 @@ labelled differently from file to file.
 
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
-ConflictPolicy = Literal["keep", "drop"]
-"""What becomes of identical audio with different labels."""
+from irmas_dist.config.corpus import ConflictPolicy
 
 
 @dataclass(frozen=True)

@@ -33,17 +33,14 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
-
 from irmas_dist import storage
-from irmas_dist.config.base import Settings
 from irmas_dist.corpus.audio_files import Source, as_text, find_sources
-from irmas_dist.corpus.groups import ConflictPolicy, join_identical
+from irmas_dist.corpus.groups import join_identical
 from irmas_dist.corpus.headers import Measure, measure
 from irmas_dist.corpus.manifest import TESTING, TRAINING
 from irmas_dist.corpus.names import parse_training_name, read_labels, recording_of, song_of
 from irmas_dist.errors import IrmasError
-from irmas_dist.instruments import IRMAS, IRMAS_INSTRUMENTS, Vocabulary
+from irmas_dist.instruments import IRMAS, Vocabulary
 from irmas_dist.terminal import progress
 
 RAY_FROM_FILES = 50_000
@@ -57,23 +54,6 @@ STORE_READERS = 32
 
 BATCH_FILES = 64
 """Files of one Ray task: about a tenth of a second of work at IRMAS's sizes."""
-
-
-class CorpusSettings(Settings):
-    """What is in the data set."""
-
-    instruments: dict[str, str] = Field(IRMAS_INSTRUMENTS, min_length=1)
-    """Instruments to tell apart: code, as in folder names and label files, to name."""
-    conflicts: ConflictPolicy = "keep"
-    """What becomes of byte-identical files with different labels: 'keep' uses all of them as
-    they are labelled, 'drop' none. Published scores count all of IRMAS's test excerpts, so
-    that dropping the 20 that are concerned would give scores that do not compare; in training
-    they are 18 clips of 6,705."""
-
-    @property
-    def vocabulary(self) -> Vocabulary:
-        """The instruments in order."""
-        return Vocabulary.of(self.instruments)
 
 
 def index_tree(

@@ -31,23 +31,13 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field
 
-from irmas_dist.config.base import Settings
+from irmas_dist.config.corpus import SplitSettings
 from irmas_dist.errors import IrmasError
 from irmas_dist.instruments import Vocabulary
 
 Counts = npt.NDArray[np.int64]
 Shares = npt.NDArray[np.float64]
-
-
-class SplitSettings(Settings):
-    """Settings of the validation split."""
-
-    validation: float = Field(0.15, gt=0.0, lt=1.0)
-    """Share of each instrument's clips that is held out for validation."""
-    seed: int = 0
-    """Which groups are held out; the same seed holds out the same groups."""
 
 
 def held_out(

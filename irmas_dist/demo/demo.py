@@ -12,7 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from irmas_dist import storage
-from irmas_dist.cluster.runtime import gpus, ray_running
+from irmas_dist.cluster.resources import gpus
+from irmas_dist.cluster.runtime import ray_running
 from irmas_dist.config.recipe import Recipe, load_recipe
 from irmas_dist.config.training import WorkerSettings
 from irmas_dist.corpus.index import index_tree
@@ -23,14 +24,18 @@ from irmas_dist.evaluation import metrics
 from irmas_dist.evaluation.baselines import most_frequent
 from irmas_dist.evaluation.scores import Scores
 from irmas_dist.features.extract import extract
-from irmas_dist.inference import evaluate
+from irmas_dist.inference.evaluate import evaluate, log_evaluation
 from irmas_dist.inference.predictor import Predictor
 from irmas_dist.inference.thresholds import search_decisions
 from irmas_dist.instruments import Vocabulary
 from irmas_dist.rendering.render import RenderSettings, render
+from irmas_dist.reports.model_page import report
+from irmas_dist.reports.wandb_summary import log_summary
 from irmas_dist.search.space import load_space
 from irmas_dist.search.sweep import SweepSettings, sweep
 from irmas_dist.terminal import say
+from irmas_dist.training.data import open_task
+from irmas_dist.training.train import train
 
 CONFIGS = Path("configs")
 SEARCH_EPOCHS = 9
@@ -66,7 +71,7 @@ def demo(out: Path, trials: int) -> dict[str, Any]:
     recipe = load_recipe(CONFIGS / "demo.yaml", [f"tracking.directory={out}"])
     vocabulary = recipe.corpus.vocabulary
     tree, manifest, features = out / "audio", out / "manifest.parquet", str(out / "features")
-    model, report = str(out / "model"), str(out / "report.html")
+    model, page = str(out / "model"), str(out / "report.html")
     clock = _Clock()
 
     with clock.stage("render", "Rendering an IRMAS-shaped corpus from a soundfont"):
@@ -78,12 +83,13 @@ def demo(out: Path, trials: int) -> dict[str, Any]:
         with clock.stage("extract", "Computing log-mel spectrograms with Ray Data"):
             extract(str(manifest), features, recipe.features, vocabulary)
         with clock.stage("sweep", f"Searching with Ray Tune and Optuna, {trials} trials"):
-            task = evaluate.open_task(features, recipe)
+            task = open_task(features, recipe)
             short = recipe.model_copy(
                 update={"training": recipe.training.model_copy(update={"epochs": SEARCH_EPOCHS})}
             )
             space = load_space(CONFIGS / "spaces" / "quick.yaml", short)
             found = sweep(task, short, space, out / "sweep", SweepSettings(trials=trials))
+            log_summary(found)
         best = found.best.model_copy(
             update={
                 "training": found.best.training.model_copy(
@@ -93,14 +99,14 @@ def demo(out: Path, trials: int) -> dict[str, Any]:
         )
         with clock.stage("train", f"Training the best recipe on {WORKERS} workers with Ray Train"):
             spread = WorkerSettings(count=WORKERS, gpu=gpus() >= WORKERS)
-            evaluate.train(best, features, model, spread)
+            train(best, features, model, spread)
     with clock.stage("evaluate", "Fitting the thresholds, scoring the test excerpts"):
         search_decisions(model, best.thresholds)
-        evaluation = evaluate.evaluate(model, features, model)
-        evaluate.log_evaluation(best, evaluation, "test excerpts")
+        evaluation = evaluate(model, features, model)
+        log_evaluation(best, evaluation, "test excerpts")
     with clock.stage("baselines", "Measuring the baselines on the same excerpts"):
         baselines = _baselines(table, evaluation.scores, vocabulary, best)
-    evaluate.report(model, evaluation.scores, report, baselines)
+    report(model, evaluation.scores, page, baselines)
     _predict_one(model, table)
 
     summary = {
@@ -114,7 +120,7 @@ def demo(out: Path, trials: int) -> dict[str, Any]:
         "seconds": clock.seconds,
         "paths": {
             "model": model,
-            "report": report,
+            "report": page,
             "wandb_runs": str(out / "wandb"),
             "summary": str(out / "summary.json"),
         },

@@ -17,7 +17,8 @@ from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from irmas_dist.evaluation.thresholds import ThresholdSettings, fit_thresholds
+from irmas_dist.config.decisions import ThresholdSettings
+from irmas_dist.evaluation.thresholds import fit_thresholds
 
 Clip = dict[str, Any]
 Float32 = npt.NDArray[np.float32]

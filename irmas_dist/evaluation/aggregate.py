@@ -32,16 +32,12 @@ s(w, i) for the score of instrument i in window w of a clip with W windows. The 
     scores alone.
 """
 
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import StringConstraints
 
-AggregationRule = Annotated[
-    str, StringConstraints(pattern=r"^(mean|s2|han2017|max|top[1-9][0-9]*|attention)$")
-]
-"""The name of a rule of this module's docstring."""
+from irmas_dist.config.decisions import AggregationRule
 
 RULES: tuple[AggregationRule, ...] = ("mean", "s2", "han2017", "max", "top3", "attention")
 """One of every kind."""

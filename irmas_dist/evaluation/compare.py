@@ -1,6 +1,6 @@
 """Several models on the same clips: which differences are real."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from irmas_dist import storage
+from irmas_dist.config.decisions import ThresholdSettings
 from irmas_dist.corpus.split import k_folds
 from irmas_dist.errors import IrmasError
 from irmas_dist.evaluation import protocols
@@ -20,10 +20,11 @@ from irmas_dist.evaluation.bootstrap import (
     interval,
     p_value,
 )
-from irmas_dist.evaluation.evaluate import FOLDS, Thresholds, open_scores
+from irmas_dist.evaluation.evaluate import FOLDS, Thresholds
+from irmas_dist.evaluation.operating_points import decide
 from irmas_dist.evaluation.protocols import Protocol, Result
-from irmas_dist.evaluation.scores import Scores, read_scores
-from irmas_dist.evaluation.thresholds import ThresholdSettings, decide, fit_thresholds
+from irmas_dist.evaluation.scores import Scores
+from irmas_dist.evaluation.thresholds import fit_thresholds
 
 COMPARED = ("micro_f1", "macro_f1", "lrap", "map")
 """What models are compared by."""
@@ -69,25 +70,23 @@ class Difference:
         return self.p < 0.05
 
 
-def compare(names: Sequence[str], protocol: Protocol | None, labels: str | None) -> Comparison:
+def compare(
+    opened: Mapping[str, tuple[Scores, Thresholds | None]], protocol: Protocol | None = None
+) -> Comparison:
     """Compare models on the same clips: the same songs are drawn for all of them.
 
     Args:
-        names: Model directories that have been evaluated, or files of scores.
+        opened: By name, each model's scores, and its own thresholds if it has any.
         protocol: How thresholds are chosen; None for ``validation`` where all have thresholds
             of their own, else ``cross-validated``.
-        labels: For CSV files; see `read_csv_scores`.
 
     Raises:
-        IrmasError: One cannot be read, has no thresholds of its own and needs them, or two do
-            not have the same clips, labels and instruments.
+        IrmasError: One has no thresholds of its own and needs them, or two do not have the same
+            clips, labels and instruments.
     """
-    if len(set(names)) != len(names):
-        raise IrmasError(f"{max(names, key=list(names).count)} is named twice")
-    opened = {name: _open(name, labels) for name in names}
-    first = next(iter(opened.values()))[0]
+    first_name, (first, _) = next(iter(opened.items()))
     aligned = {
-        name: (_aligned(scores, name, first, names[0]), own)
+        name: (_aligned(scores, name, first, first_name), own)
         for name, (scores, own) in opened.items()
     }
     without = [name for name, (_, own) in aligned.items() if own is None]
@@ -134,25 +133,6 @@ def _differences(
         for pair, gap in gaps.items():
             found[pair][metric] = Difference(float(gap[0]), interval(gap, draws), corrected[pair])
     return found
-
-
-def _open(name: str, labels: str | None) -> tuple[Scores, Thresholds | None]:
-    """Return the scores of a model directory with its thresholds, or those of a file."""
-    inside = storage.join(name, "scores.parquet")
-    if storage.exists(storage.join(name, "model.json")):
-        if not storage.exists(inside):
-            raise IrmasError(f"{name} has not been evaluated: run 'irmas evaluate {name}' first")
-        # Here, because PyTorch takes seconds to import, and files of scores do without.
-        from irmas_dist.training.model_directory import read_description
-
-        description = read_description(name)
-        scores = read_scores(inside)
-        if scores.vocabulary != description.vocabulary:
-            raise IrmasError(f"{inside} holds scores of other instruments than the model's")
-        return scores, description.threshold_array()
-    if storage.exists(inside):
-        return read_scores(inside), None
-    return open_scores(name, labels if name.lower().endswith(".csv") else None), None
 
 
 def _aligned(scores: Scores, name: str, first: Scores, first_name: str) -> Scores:

@@ -19,7 +19,7 @@ from irmas_dist.corpus.audio_files import AUDIO_SUFFIXES
 from irmas_dist.corpus.catalogue import read_catalogue
 from irmas_dist.corpus.index import describe
 from irmas_dist.errors import IrmasError
-from irmas_dist.evaluation.scores import Scores
+from irmas_dist.evaluation.scores import Scores, read_scores
 from irmas_dist.instruments import IRMAS, Vocabulary
 
 
@@ -158,3 +158,16 @@ def _rows(
             yield reader.line_num, row
     except (UnicodeDecodeError, csv.Error) as error:
         raise IrmasError(f"{location} is not CSV in UTF-8: {error}") from error
+
+
+def open_scores(location: str, labels: str | None = None, vocabulary: Vocabulary = IRMAS) -> Scores:
+    """Read a scores table, or a CSV of scores together with its labels.
+
+    Raises:
+        IrmasError: It cannot be used; see `read_scores` and `read_csv_scores`.
+    """
+    if location.lower().endswith(".csv"):
+        return read_csv_scores(location, labels, vocabulary)
+    if labels is not None:
+        raise IrmasError(f"{location} is no CSV, and has labels of its own; leave out --labels")
+    return read_scores(location)

@@ -6,17 +6,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from irmas_dist.config.decisions import ThresholdSettings
 from irmas_dist.corpus.split import k_folds
 from irmas_dist.errors import IrmasError
 from irmas_dist.evaluation import baselines, metrics, protocols
 from irmas_dist.evaluation.arrays import Decisions
 from irmas_dist.evaluation.bootstrap import draw_songs
-from irmas_dist.evaluation.csv_scores import read_csv_scores
+from irmas_dist.evaluation.csv_scores import open_scores
 from irmas_dist.evaluation.mixtures import mixed_scores
+from irmas_dist.evaluation.operating_points import decide
 from irmas_dist.evaluation.protocols import Protocol, Result
-from irmas_dist.evaluation.scores import Scores, read_scores
-from irmas_dist.evaluation.thresholds import ThresholdSettings, decide, fit_thresholds
-from irmas_dist.instruments import IRMAS, Vocabulary
+from irmas_dist.evaluation.scores import Scores
+from irmas_dist.evaluation.thresholds import fit_thresholds
+from irmas_dist.instruments import Vocabulary
 
 FOLDS = 5
 """Folds of the ``cross-validated`` protocol."""
@@ -120,19 +122,6 @@ def _rows(scores: Scores, result: Result, thresholds: Thresholds | None) -> list
         | {"threshold": None if thresholds is None else float(thresholds[i])}
         for i, (row, (low, high)) in enumerate(zip(rows, result.instrument_intervals, strict=True))
     ]
-
-
-def open_scores(location: str, labels: str | None = None, vocabulary: Vocabulary = IRMAS) -> Scores:
-    """Read a scores table, or a CSV of scores together with its labels.
-
-    Raises:
-        IrmasError: It cannot be used; see `read_scores` and `read_csv_scores`.
-    """
-    if location.lower().endswith(".csv"):
-        return read_csv_scores(location, labels, vocabulary)
-    if labels is not None:
-        raise IrmasError(f"{location} is no CSV, and has labels of its own; leave out --labels")
-    return read_scores(location)
 
 
 def thresholds_from(

@@ -31,8 +31,8 @@ import numpy.typing as npt
 
 from irmas_dist.evaluation.arrays import Decisions, Labels, ScoreArray, validate
 from irmas_dist.evaluation.calibration import calibration_error
+from irmas_dist.evaluation.operating_points import decide
 from irmas_dist.evaluation.ranking import average_precision, coverage_error, lrap, roc_auc
-from irmas_dist.evaluation.thresholds import decide
 from irmas_dist.instruments import Vocabulary
 
 Average = Literal["micro", "macro", "weighted"]

@@ -20,6 +20,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from irmas_dist.config.decisions import ThresholdSettings
 from irmas_dist.evaluation import metrics
 from irmas_dist.evaluation.arrays import Decisions, Float64, Labels, ScoreArray
 from irmas_dist.evaluation.bootstrap import (
@@ -29,8 +30,9 @@ from irmas_dist.evaluation.bootstrap import (
     replicate_decisions,
     replicate_scores,
 )
+from irmas_dist.evaluation.operating_points import decide
 from irmas_dist.evaluation.scores import Scores
-from irmas_dist.evaluation.thresholds import ThresholdSettings, decide, fit_thresholds
+from irmas_dist.evaluation.thresholds import fit_thresholds
 
 Protocol = Literal["validation", "cross-validated", "oracle"]
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from irmas_dist.evaluation.arrays import Float64, Labels, ScoreArray, validate
-from irmas_dist.evaluation.thresholds import operating_points
+from irmas_dist.evaluation.operating_points import operating_points
 
 
 def lrap(labels: Labels, scores: ScoreArray) -> float:

@@ -14,9 +14,11 @@ import numpy as np
 import numpy.typing as npt
 import optuna
 
+from irmas_dist.config.decisions import ThresholdSettings
 from irmas_dist.evaluation.arrays import Labels, ScoreArray
 from irmas_dist.evaluation.objectives import Booleans, Objective
-from irmas_dist.evaluation.thresholds import ThresholdSettings, fit_thresholds, operating_points
+from irmas_dist.evaluation.operating_points import operating_points
+from irmas_dist.evaluation.thresholds import fit_thresholds
 
 STARTS = 24
 """Optuna's trials."""

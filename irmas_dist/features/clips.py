@@ -132,3 +132,25 @@ def read_rows(location: str, columns: list[str], part: str) -> Iterator[pa.Table
     for name in read_info(location).shards:
         table = storage.read_table(storage.join(location, name), columns)
         yield table.filter(pc.equal(table.column("part"), part))
+
+
+@dataclass(frozen=True)
+class StreamedClips:
+    """Training clips that stay in their store.
+
+    Attributes:
+        location: Path or URL of the store.
+        clip_ids: Those clips of the store that are trained with.
+        labels: Their multi-hot labels, in the order of their identity, shape (clips, instruments).
+        features: Settings of the store.
+        pool_clips: Most clips in memory at a time.
+    """
+
+    location: str
+    clip_ids: frozenset[str]
+    labels: npt.NDArray[np.uint8]
+    features: LogMelSettings
+    pool_clips: int
+
+    def __len__(self) -> int:
+        return len(self.clip_ids)

@@ -13,13 +13,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from irmas_dist.config.decisions import AggregationRule
 from irmas_dist.config.features import LogMelSettings
 from irmas_dist.errors import IrmasError
-from irmas_dist.evaluation.aggregate import POOL_STRIDE, POOL_WINDOWS, AggregationRule
+from irmas_dist.evaluation.aggregate import POOL_STRIDE, POOL_WINDOWS
 from irmas_dist.features.mel import mel_filters, periodic_window
 from irmas_dist.models.cnn import CNN
+from irmas_dist.models.standardise import Standardise
 from irmas_dist.training.model_directory import ModelDescription
-from irmas_dist.training.windows import Standardise
 
 LARGEST_FFT = 8_192
 """The basis has as many values as the square of this, and a file of ONNX takes 2 GB."""

@@ -16,10 +16,10 @@ from irmas_dist.features.clips import Clips, read_clips
 from irmas_dist.features.logmel import LogMel, Samples, log_mel, log_mel_blocks
 from irmas_dist.features.store import fingerprint, read_info
 from irmas_dist.inference.fuse import fused
-from irmas_dist.inference.streaming import windows_of
 from irmas_dist.models.cnn import CNN
+from irmas_dist.models.standardise import Standardise
 from irmas_dist.training.model_directory import ModelDescription, load_network, read_description
-from irmas_dist.training.windows import Resident, Standardise, covering_windows, window_logits
+from irmas_dist.training.windows import Resident, covering_windows, window_logits, windows_of
 
 WINDOWS_AT_ONCE = 32
 """Windows that pass the network together; more of them take memory and no less time."""

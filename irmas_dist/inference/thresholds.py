@@ -12,19 +12,16 @@ from typing import NamedTuple
 import numpy as np
 
 from irmas_dist import storage
+from irmas_dist.config.decisions import ThresholdSettings
 from irmas_dist.config.recipe import Recipe
 from irmas_dist.errors import IrmasError
 from irmas_dist.evaluation import metrics
 from irmas_dist.evaluation.aggregate import RULES
 from irmas_dist.evaluation.arrays import Decisions, Labels
+from irmas_dist.evaluation.operating_points import decide
 from irmas_dist.evaluation.protocols import cross_validated
 from irmas_dist.evaluation.scores import Scores, read_scores, write_scores
-from irmas_dist.evaluation.thresholds import (
-    ThresholdSettings,
-    decide,
-    fit_thresholds,
-    objective_of,
-)
+from irmas_dist.evaluation.thresholds import fit_thresholds, objective_of
 from irmas_dist.features import store
 from irmas_dist.inference.predictor import Predictor
 from irmas_dist.training.data import load_task

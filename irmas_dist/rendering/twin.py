@@ -11,18 +11,31 @@ file that would be rendered. Only a change by hand that keeps the size goes unse
 """
 
 import hashlib
+import unicodedata
+from collections import defaultdict
 from collections.abc import Sequence
 from importlib.metadata import version
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pydantic import Field
 
 from irmas_dist import storage
-from irmas_dist.corpus.catalogue import CatalogueEntry, plan_twin, read_catalogue
+from irmas_dist.corpus.catalogue import CatalogueEntry, read_catalogue
+from irmas_dist.corpus.groups import join_identical
+from irmas_dist.corpus.manifest import TESTING, TRAINING
+from irmas_dist.corpus.names import parse_training_name, recording_of, song_of
 from irmas_dist.errors import IrmasError
 from irmas_dist.instruments import IRMAS
-from irmas_dist.rendering.recordings import Recording
+from irmas_dist.rendering.performance import GROOVES
+from irmas_dist.rendering.recordings import (
+    EXCERPT_S,
+    GENRES,
+    TRAINING_CLIP_S,
+    Clip,
+    Recording,
+    generator,
+)
 from irmas_dist.rendering.render import (
     RenderSummary,
     SoundSettings,
@@ -33,6 +46,16 @@ from irmas_dist.rendering.render import (
     wav_bytes,
 )
 from irmas_dist.rendering.soundfont import prepared_soundfonts
+
+DRUMS_SHARE = {
+    "pop_roc": 417 / 477,
+    "jaz_blu": 215 / 281,
+    "cla": 3 / 603,
+    "cou_fol": 218 / 479,
+    "lat_sou": 39 / 42,
+}
+"""Share of IRMAS's training clips with drums, by genre, where their names say."""
+
 
 RECORD = "rendering.json"
 """At the root of a twin: what its audio was made from."""
@@ -145,3 +168,81 @@ def _whole(out: Path, recording: Recording) -> bool:
         ):
             return False
     return True
+
+
+def plan_twin(
+    entries: Sequence[CatalogueEntry], fraction: float = 1.0, seed: int = 0
+) -> list[Recording]:
+    """Return the recordings of a twin of IRMAS: its files, of other music.
+
+    One recording holds the clips of one recording ID, or the excerpts of one test song.
+    Recordings that share an identical file are the same one under several names, and planned
+    as one. Identical files have every instrument that any of their labels names. What a
+    recording sounds like depends on its own files and the seed alone, so a fraction has the
+    very files of the whole, and a smaller fraction those of a larger one.
+
+    Genre and drums are what the names say; ``[dru]`` counts when names disagree. Where they say
+    nothing, both are drawn as they are distributed in IRMAS's training clips.
+
+    Args:
+        entries: The files, from `read_catalogue`.
+        fraction: Share of the recordings of each instrument, and of the test songs, that is
+            taken, from 0 to 1; at least one of each.
+        seed: Seed of every choice.
+    """
+    recordings = _join(entries)
+    strata: dict[str, list[str]] = defaultdict(list)
+    for key in sorted(recordings, key=lambda key: generator(seed, "fraction", key).random()):
+        for stratum in {
+            entry.instruments[0] if entry.part == TRAINING else TESTING for entry in recordings[key]
+        }:
+            strata[stratum].append(key)
+    taken = {key for keys in strata.values() for key in keys[: max(1, round(fraction * len(keys)))]}
+    return [_recording(key, recordings[key], seed) for key in sorted(taken)]
+
+
+def _join(entries: Sequence[CatalogueEntry]) -> dict[str, list[CatalogueEntry]]:
+    """Return the files of each recording, in order of path, under the first of its names."""
+    rows: list[dict[str, Any]] = [
+        {"clip_id": entry.path, "group": _recording_name(entry), "md5": entry.md5, "problem": None}
+        for entry in entries
+    ]
+    join_identical(rows)
+    recordings: dict[str, list[CatalogueEntry]] = defaultdict(list)
+    for entry, row in sorted(zip(entries, rows, strict=True), key=lambda pair: pair[0].path):
+        recordings[row["group"]].append(entry)
+    return recordings
+
+
+def _recording_name(entry: CatalogueEntry) -> str:
+    stem = _stem(entry)
+    if entry.part == TESTING:
+        return f"{TESTING}/{song_of(stem)}"
+    return f"{TRAINING}/{recording_of(stem) or stem}"
+
+
+def _recording(key: str, entries: Sequence[CatalogueEntry], seed: int) -> Recording:
+    rng = generator(seed, key)
+    training = entries[0].part == TRAINING
+    names = [name for entry in entries if training and (name := parse_training_name(_stem(entry)))]
+    shares = [count / sum(GENRES.values()) for count in GENRES.values()]
+    drawn = str(rng.choice(list(GENRES), p=shares))
+    genre = next((name.genre for name in names if name.genre in GENRES), drawn)
+    drums = bool(rng.random() < DRUMS_SHARE[genre])
+    if said := {name.drums for name in names} - {None}:
+        drums = True in said
+    if drums and genre not in GROOVES:
+        genre = "pop_roc"  # three classical clips of IRMAS have drums: there is no groove for them
+    passages: dict[str, int] = {}
+    durations: list[float] = []
+    clips = []
+    for entry in entries:
+        passage = passages.setdefault(entry.md5 or entry.path, len(passages))
+        if passage == len(durations):
+            durations.append(TRAINING_CLIP_S if training else round(rng.uniform(*EXCERPT_S), 1))
+        clips.append(Clip(entry.path, entry.instruments, durations[passage], passage))
+    return Recording(key, tuple(clips), drums, genre, label_files=not training)
+
+
+def _stem(entry: CatalogueEntry) -> str:
+    return unicodedata.normalize("NFC", PurePosixPath(entry.path).stem)

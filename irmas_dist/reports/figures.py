@@ -20,7 +20,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from irmas_dist.evaluation.thresholds import operating_points
+from irmas_dist.evaluation.operating_points import operating_points
 
 # Stand-ins that matplotlib can work with; `_render` puts the variables in their place.
 INK, MUTED, LINE, FIRST, SECOND = "#1a1a1b", "#6a6a6b", "#d0d0d1", "#0072b2", "#d55e00"

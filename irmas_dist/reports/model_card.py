@@ -4,16 +4,28 @@ After Mitchell et al., "Model cards for model reporting" (FAT* 2019). Nothing is
 model directory does not say.
 """
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import jinja2
 
+from irmas_dist import storage
 from irmas_dist.evaluation.protocols import MEANING
+from irmas_dist.evaluation.scores import read_scores
+from irmas_dist.inference.audio_inputs import find_audio
+from irmas_dist.inference.evaluate import evaluate_scores
 from irmas_dist.inference.export import TOLERANCE, ExportSummary
+from irmas_dist.inference.export import export as export_model
+from irmas_dist.inference.predictor import Predictor
 from irmas_dist.training.model_directory import ModelDescription
 
 if TYPE_CHECKING:
     from irmas_dist.evaluation.evaluate import Evaluation
+
+CARD = "README.md"
+"""The model card beside exported files, where those who share models look for it."""
+
 
 WEAK_F1 = 0.5
 """An instrument below this is named among the limits."""
@@ -89,3 +101,27 @@ def _figures(evaluation: "Evaluation | None") -> dict[str, object]:
         "per_instrument": evaluation.instruments,
         "weakest": sorted(weak, key=lambda row: row["f1"]),
     }
+
+
+def export(model: str, out: str, audio: Sequence[str] = ()) -> ExportSummary:
+    """Export a model, and write its card beside the files.
+
+    Args:
+        model: Model directory. If it has been evaluated, the card has the figures.
+        out: Directory for the files.
+        audio: Files and folders to check the export on.
+
+    Raises:
+        IrmasError: The model or the audio cannot be used, or the export is not exact.
+    """
+    predictor = Predictor.load(model)
+    summary = export_model(predictor, out, [source.path for source in find_audio(audio)])
+    evaluation = None
+    place = storage.join(model, "scores.parquet")
+    if storage.exists(place):
+        evaluation = evaluate_scores(predictor.description, read_scores(place), place)
+    name = model.rstrip("/").rsplit("/", 1)[-1]
+    card = model_card(name, predictor.description, evaluation, summary)
+    with storage.write_whole(storage.join(out, CARD)) as stream:
+        stream.write(card.encode())
+    return replace(summary, files=[*summary.files, CARD])

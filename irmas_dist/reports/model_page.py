@@ -7,6 +7,7 @@ model's description, its training history and what to compare it with.
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,17 +15,22 @@ import numpy.typing as npt
 from markupsafe import Markup
 
 from irmas_dist import storage
+from irmas_dist.corpus.audio_files import find_sources
+from irmas_dist.corpus.names import parse_training_name
 from irmas_dist.evaluation import metrics
 from irmas_dist.evaluation.arrays import Decisions
-from irmas_dist.evaluation.baselines import protocol_of
+from irmas_dist.evaluation.baselines import PUBLISHED, protocol_of
 from irmas_dist.evaluation.calibration import reliability
 from irmas_dist.evaluation.confusion import confusion
+from irmas_dist.evaluation.evaluate import Evaluation
 from irmas_dist.evaluation.protocols import MEANING, Protocol, Result
-from irmas_dist.evaluation.published import PUBLISHED
 from irmas_dist.evaluation.scores import Scores
+from irmas_dist.inference.evaluate import evaluate_scores
 from irmas_dist.instruments import IRMAS
 from irmas_dist.reports import figures
+from irmas_dist.reports.audio_player import embedded
 from irmas_dist.reports.templates import render
+from irmas_dist.training.model_directory import read_description
 
 COLUMNS = {
     "micro_f1": "Micro F1",
@@ -278,3 +284,77 @@ def _flat(value: Any, name: str = "") -> list[tuple[str, str]]:
             text = f"{len(value)} entries"
         return [(name, text)]
     return [(name, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))]
+
+
+def report(
+    model: str,
+    scores: Scores,
+    out: str,
+    baselines: Mapping[str, Mapping[str, float]] | None = None,
+    tree: Path | None = None,
+) -> None:
+    """Write the HTML report of a model on a set of clips.
+
+    Args:
+        model: Model directory.
+        scores: Its scores.
+        out: The page.
+        baselines: What else it is compared with, all on the same clips.
+        tree: Where the audio is; None for a page without players.
+
+    Raises:
+        IrmasError: There is no finished model, the tree holds no audio, or the page cannot be
+            written.
+    """
+    description = read_description(model)
+    evaluation = evaluate_scores(description, scores, f"the scores of {model}")
+    write_page(
+        evaluation,
+        out,
+        title=Path(model).name,
+        baselines=baselines,
+        tree=tree,
+        model=description.model_dump(mode="json", exclude={"history"}),
+        history=description.history,
+    )
+
+
+def write_page(
+    evaluation: Evaluation,
+    out: str,
+    title: str,
+    baselines: Mapping[str, Mapping[str, float]] | None = None,
+    tree: Path | None = None,
+    model: Mapping[str, Any] | None = None,
+    history: Sequence[dict[str, Any]] = (),
+) -> None:
+    """Write the HTML report of an evaluation.
+
+    Args:
+        evaluation: What it is on.
+        out: The page.
+        title: Its heading.
+        baselines: What else is compared, beside answers that no music is needed for.
+        tree: Where the audio is; None for a page without players.
+        model: The content of ``model.json``, if there is one.
+        history: Metrics of every epoch, if there were any.
+
+    Raises:
+        IrmasError: The tree holds no audio, or the page cannot be written.
+    """
+    scores = evaluation.scores
+    files = {} if tree is None else {s.clip_id: s.path for s in find_sources(tree) if s.path}
+    names = (parse_training_name(clip_id.rpartition("/")[2]) for clip_id in scores.clip_ids)
+    write_report(
+        out,
+        title=f"{title}: {len(scores.clip_ids):,} {' and '.join(sorted(set(scores.parts)))} clips",
+        scores=scores,
+        results=evaluation.results,
+        thresholds=evaluation.thresholds,
+        thresholds_from=evaluation.thresholds_from,
+        model=model,
+        history=history,
+        baselines={**evaluation.baselines, **(baselines or {})},
+        genres=[name.genre if name else None for name in names],
+        player=lambda clip_id: embedded(Path(files[clip_id])) if clip_id in files else None,
+    )

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from irmas_dist.search.space import CategoricalEntry, Space
+from irmas_dist.search.space import CategoricalEntry, Space, short
 
 Row = Mapping[str, Any]
 
@@ -188,15 +188,6 @@ class _Scale:
         if isinstance(entry, CategoricalEntry):
             return [(self.share(choice), short(choice)) for choice in entry.choices]
         return [(0.0, short(entry.low)), (1.0, short(entry.high))]
-
-
-def short(value: Any) -> str:
-    """Return a value in few characters."""
-    if isinstance(value, float):
-        return f"{value:.3g}"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(short(item) for item in value) + "]"
-    return "none" if value is None else str(value)
 
 
 def _plain(value: Any) -> Any:

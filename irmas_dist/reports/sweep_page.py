@@ -11,10 +11,9 @@ from irmas_dist import storage
 from irmas_dist.reports import sweep_charts
 from irmas_dist.reports.templates import render
 from irmas_dist.search.next_space import Advice, advise, narrowed
-from irmas_dist.search.review import study_location
-from irmas_dist.search.space import Space
+from irmas_dist.search.space import Space, short
 from irmas_dist.search.study import best_row, importances, list_trials, open_study
-from irmas_dist.search.sweep_directory import is_driven, read_record
+from irmas_dist.search.sweep_directory import is_driven, read_record, study_location
 
 LEADERS = 8
 """Trials in the table of the best."""
@@ -41,7 +40,7 @@ def write_sweep_report(path: Path, location: str | os.PathLike[str]) -> None:
     best = best_row(rows)
     page = render(
         "sweep_page.html",
-        filters={"short": sweep_charts.short},
+        filters={"short": short},
         name=record.name,
         settings=record.settings,
         epochs=recipe.training.epochs,

@@ -11,15 +11,8 @@ from irmas_dist import storage
 from irmas_dist.errors import IrmasError
 from irmas_dist.search.live_table import View
 from irmas_dist.search.searcher import MOST_NODES, StudySearcher
-from irmas_dist.search.trial import (
-    EPOCH,
-    FAILED,
-    FINISHED,
-    INSTRUMENTS,
-    THIS_EPOCH,
-    TRIAL,
-    progress_directory,
-)
+from irmas_dist.search.sweep_directory import progress_directory
+from irmas_dist.search.trial import EPOCH, FAILED, FINISHED, INSTRUMENTS, THIS_EPOCH, TRIAL
 from irmas_dist.search.wandb_runs import TrialRuns
 from irmas_dist.terminal import say
 from irmas_dist.training.learner import SELECTED_BY

@@ -1,17 +1,13 @@
 """What is looked at before a sweep writes anything: whether it can be run at all, and with what."""
 
-from collections.abc import Mapping
-
-import ray
-
+from irmas_dist.cluster.resources import require_state_api, room
 from irmas_dist.config.recipe import Recipe
+from irmas_dist.config.sweep import SweepSettings
 from irmas_dist.errors import IrmasError
-from irmas_dist.search.distributed_trial import require_state_api
 from irmas_dist.search.samplers import best_points, build_sampler
 from irmas_dist.search.schedulers import PAUSING, build_scheduler
 from irmas_dist.search.space import Space
 from irmas_dist.search.study import directions, open_study
-from irmas_dist.search.sweep_directory import SweepSettings
 
 
 def check_settings(settings: SweepSettings, space: Space, recipe: Recipe) -> None:
@@ -43,40 +39,3 @@ def check_settings(settings: SweepSettings, space: Space, recipe: Recipe) -> Non
     room(settings)
     if settings.workers > 1:
         require_state_api()
-
-
-def room(settings: SweepSettings) -> int:
-    """Return how many trials the cluster has room for; a worker must fit on one node.
-
-    Raises:
-        IrmasError: For none.
-    """
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    found = (
-        sum(workers_on(node, settings.cpus, settings.gpus) for node in nodes) // settings.workers
-    )
-    if found < 1:
-        there = "; ".join(f"{node.get('CPU', 0):g} and {node.get('GPU', 0):g}" for node in nodes)
-        raise IrmasError(
-            f"a trial needs {settings.workers} x {settings.cpus:g} CPUs and {settings.gpus:g} "
-            f"GPUs, each on one node, and the nodes have {there}: ask for less with --cpus, "
-            "--gpus or --workers, or add nodes"
-        )
-    return found
-
-
-def workers_on(node: Mapping[str, float], cpus: float, gpus: float) -> int:
-    """Return how many workers fit on a node; fractions of a GPU are of a single one.
-
-    Args:
-        node: Its resources, by Ray's names.
-        cpus: CPUs of a worker, above 0.
-        gpus: GPUs of a worker, 0 for none.
-    """
-    spare = 1e-6  # of what is not exact in binary
-    by_cpu = int(node.get("CPU", 0) / cpus + spare)
-    if not gpus:
-        return by_cpu
-    there = node.get("GPU", 0)
-    of_gpus = int(there) * int(1 / gpus + spare) if gpus <= 1 else int(there / gpus + spare)
-    return min(by_cpu, of_gpus)

@@ -10,15 +10,14 @@ from queue import Empty, Queue
 from threading import Thread
 from typing import Any
 
-import ray
 from ray import tune
-from ray.exceptions import RayError
 
 from irmas_dist import storage
 from irmas_dist.config.recipe import build_recipe
 from irmas_dist.config.training import WorkerSettings
 from irmas_dist.errors import IrmasError
 from irmas_dist.evaluation.scores import read_scores
+from irmas_dist.search.sweep_directory import progress_directory
 from irmas_dist.search.trial import (
     EPOCH,
     FAILED,
@@ -27,7 +26,6 @@ from irmas_dist.search.trial import (
     THIS_EPOCH,
     TRIAL,
     instrument_rows,
-    progress_directory,
 )
 from irmas_dist.training.data import Task
 from irmas_dist.training.distributed import train_distributed
@@ -118,33 +116,3 @@ def _result(metrics: dict[str, float], best: float) -> dict[str, Any]:
         SELECTED_BY: best,
         THIS_EPOCH: metrics[SELECTED_BY],
     }
-
-
-def require_state_api() -> None:
-    """Refuse a Ray on which workers of a stopped trial would never be cleared away.
-
-    Raises:
-        IrmasError: Its State API does not answer, or another Ray's answers in its place.
-    """
-    nodes = {node["NodeID"] for node in ray.nodes()}
-    try:
-        answered = ray.get(_nodes_by_state_api.remote(), timeout=60)
-    except RayError as error:
-        reason = str(error).strip().splitlines()[-1]
-        raise IrmasError(
-            "trials of several workers need Ray's dashboard, which does not answer "
-            f"({reason}); start Ray with its dashboard, and name it by its address if several "
-            "run on this host"
-        ) from error
-    if not nodes & set(answered):
-        raise IrmasError(
-            "several Rays run on this host, and the dashboard of another one answers: set "
-            f"RAY_ADDRESS={ray.get_runtime_context().gcs_address} where Ray is started"
-        )
-
-
-@ray.remote(num_cpus=0)
-def _nodes_by_state_api() -> list[str]:
-    from ray.util.state import list_nodes
-
-    return [node.node_id for node in list_nodes(timeout=20)]

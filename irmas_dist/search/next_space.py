@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any, NamedTuple
 
-from irmas_dist.reports.sweep_charts import short
 from irmas_dist.search.space import (
     CategoricalEntry,
     Entry,
@@ -13,6 +12,7 @@ from irmas_dist.search.space import (
     IntEntry,
     Space,
     alternatives,
+    short,
 )
 
 MINOR = 0.02

@@ -12,12 +12,7 @@ import wandb
 
 from irmas_dist.errors import IrmasError
 from irmas_dist.search.study import open_storage
-from irmas_dist.search.sweep_directory import SweepRecord, read_record
-
-
-def study_location(path: Path, record: SweepRecord) -> str:
-    """Return where a sweep's study is kept."""
-    return record.settings.study or str(path / "study.db")
+from irmas_dist.search.sweep_directory import read_record, study_location
 
 
 @contextmanager

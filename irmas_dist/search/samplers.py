@@ -1,15 +1,14 @@
 """Who proposes the trials: Optuna's samplers, grids, and what earlier studies found best."""
 
-from typing import Any, Literal
+from typing import Any
 
 import optuna
 from optuna.samplers import BaseSampler
 from optuna.trial import TrialState
 
+from irmas_dist.config.sweep import SamplerName
 from irmas_dist.errors import IrmasError
 from irmas_dist.search.space import CategoricalEntry, Space
-
-SamplerName = Literal["tpe", "random", "grid", "cmaes", "nsga2"]
 
 WARM_STARTS = 5
 """Trials of an earlier study that are run again, the best ones."""

@@ -1,7 +1,7 @@
 """Which trials go on: Tune's schedulers, and what they had learned before a sweep was cut."""
 
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial
@@ -16,12 +16,11 @@ from ray.tune.schedulers import (
     TrialScheduler,
 )
 
+from irmas_dist.config.sweep import SchedulerName
 from irmas_dist.errors import IrmasError
 from irmas_dist.search.space import CategoricalEntry, FloatEntry, Space
 from irmas_dist.search.trial import EPOCH, TRIAL
 from irmas_dist.training.learner import SELECTED_BY
-
-SchedulerName = Literal["asha", "hyperband", "median", "pbt", "none"]
 
 MUTABLE = ("training.lr", "training.weight_decay", "augment.", "model.dropout.")
 """What can change while a network is being trained, by the beginning of its name."""

@@ -328,3 +328,12 @@ def _stored(value: Value) -> bool | int | float | str:
     if value is None or isinstance(value, tuple):
         return json.dumps(value)
     return value
+
+
+def short(value: Any) -> str:
+    """Return a value in few characters."""
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(short(item) for item in value) + "]"
+    return "none" if value is None else str(value)

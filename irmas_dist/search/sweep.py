@@ -17,13 +17,14 @@ from ray.tune.experiment import Trial
 from ray.tune.logger import JsonLoggerCallback
 
 from irmas_dist import storage
+from irmas_dist.cluster.resources import room
 from irmas_dist.config.recipe import Recipe, build_recipe
+from irmas_dist.config.sweep import SweepSettings
 from irmas_dist.config.training import WorkerSettings
 from irmas_dist.errors import IrmasError
-from irmas_dist.reports.sweep_charts import parallel_coordinates_page
 from irmas_dist.search import sweep_directory as records
 from irmas_dist.search.callback import Follower
-from irmas_dist.search.checks import check_settings, room
+from irmas_dist.search.checks import check_settings
 from irmas_dist.search.distributed_trial import spread_trial
 from irmas_dist.search.live_table import View
 from irmas_dist.search.samplers import best_points, build_sampler, enqueue
@@ -42,15 +43,9 @@ from irmas_dist.search.study import (
     open_study,
     own_trials,
 )
-from irmas_dist.search.sweep_directory import SweepRecord, SweepSettings
-from irmas_dist.search.trial import (
-    TRIAL,
-    LearnerTrial,
-    device,
-    progress_directory,
-    resume,
-)
-from irmas_dist.search.wandb_runs import TrialRuns, log_summary
+from irmas_dist.search.sweep_directory import SweepRecord, progress_directory
+from irmas_dist.search.trial import TRIAL, LearnerTrial, device, resume
+from irmas_dist.search.wandb_runs import TrialRuns
 from irmas_dist.terminal import say, watching
 from irmas_dist.training.checkpoint import FILE_NAME
 from irmas_dist.training.data import Task
@@ -146,8 +141,6 @@ def sweep(
         if model is None and best["number"] not in own:
             say(f"the best trial, {best['number']}, is another driver's, which has its model")
         shares = importances(study)
-        page = parallel_coordinates_page(rows, space, shares)
-        log_summary(recipe, record.name, record.identity, rows, shares, page, data, model)
     return SweepSummary(str(out), rows, shares, found, model, time.monotonic() - began)
 
 

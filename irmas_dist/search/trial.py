@@ -14,9 +14,11 @@ from irmas_dist.config.recipe import build_recipe
 from irmas_dist.errors import IrmasError
 from irmas_dist.evaluation.arrays import Labels, ScoreArray
 from irmas_dist.evaluation.metrics import per_instrument
-from irmas_dist.evaluation.thresholds import decide, fit_thresholds
+from irmas_dist.evaluation.operating_points import decide
+from irmas_dist.evaluation.thresholds import fit_thresholds
 from irmas_dist.instruments import Vocabulary
 from irmas_dist.models.cnn import parameter_count
+from irmas_dist.search.sweep_directory import progress_directory
 from irmas_dist.training.checkpoint import FILE_NAME, load_progress, save_progress
 from irmas_dist.training.data import Task
 from irmas_dist.training.learner import SELECTED_BY, Learner
@@ -199,11 +201,6 @@ def instrument_rows(
         row | {"threshold": float(threshold)}
         for row, threshold in zip(rows, thresholds, strict=True)
     ]
-
-
-def progress_directory(root: str, number: int) -> str:
-    """Return where a trial's progress is kept."""
-    return storage.join(root, f"{number:04d}")
 
 
 def resume(learner: Learner, place: str) -> None:

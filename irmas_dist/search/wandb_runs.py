@@ -9,7 +9,6 @@ from typing import Any
 
 from irmas_dist import tracking
 from irmas_dist.config.recipe import Recipe
-from irmas_dist.search.study import best_row
 
 Facts = Mapping[str, Any]
 """Values by name."""
@@ -92,76 +91,3 @@ class TrialRuns:
 
     def _do(self, work: Callable[[], None]) -> None:
         self._submitted.append(self._thread.submit(work))
-
-
-def log_summary(
-    recipe: Recipe,
-    name: str,
-    identity: str,
-    trials: Sequence[Mapping[str, Any]],
-    importances: Mapping[str, float],
-    page: str,
-    data: Mapping[str, Any],
-    model: str | None,
-) -> None:
-    """Log the sweep as a whole, as a run of its own.
-
-    Args:
-        recipe: The sweep's recipe.
-        name: The sweep's name.
-        identity: The sweep's identity.
-        trials: As from `list_trials`.
-        importances: As from `importances`.
-        page: HTML with the parallel coordinates.
-        data: Fingerprints of the manifest and the features.
-        model: Directory of the best trial's model.
-    """
-    run = tracking.start_run(
-        recipe.tracking,
-        name=name,
-        job_type="sweep",
-        group=name,
-        run_id=identity,
-        tags=["sweep", "summary"],
-        config=recipe.model_dump(mode="json"),
-    )
-    run.uses(f"features-{data['features'][:12] or 'unknown'}", "dataset", data)
-    searched = sorted({key for trial in trials for key in trial["params"]})
-    facts = ["number", "state", "value", "epochs", "seconds", "parameters", "reason"]
-    run.table(
-        "leaderboard",
-        facts + searched,
-        [
-            [trial[fact] for fact in facts]
-            + [_cell([t["params"].get(key) for t in trials], trial["params"].get(key))
-               for key in searched]
-            for trial in trials
-        ],
-    )  # fmt: skip
-    run.table("importances", ["setting", "importance"], [list(i) for i in importances.items()])
-    best, history = None, []
-    for trial in sorted(trials, key=lambda trial: trial["number"]):
-        if trial["value"] is not None:
-            best = max(best or 0.0, trial["value"])
-            history.append([trial["number"], trial["value"], best])
-    run.table("history", ["number", "macro_f1", "best_macro_f1"], history)
-    run.page("parallel coordinates", page)
-    states = [trial["state"] for trial in trials]
-    top = best_row(trials)
-    summary = {f"trials_{state}": states.count(state) for state in sorted(set(states))}
-    if top is not None:
-        summary |= {"best_macro_f1": top["value"], "best_trial": top["number"]}
-        summary |= {f"best/{key}": value for key, value in top["params"].items()}
-    run.summarise(summary)
-    if model is not None and top is not None:
-        made = {"macro_f1": top["value"], "trial": top["number"], **data}
-        run.made(f"model-{name}", "model", model, made)
-    run.close()
-
-
-def _cell(column: Sequence[Any], value: Any) -> Any:
-    """Return a value as W&B takes it: all of a column of one type."""
-    kinds = {type(other) for other in column if other is not None}
-    return (
-        value if value is None or kinds <= {int, float} or kinds in ({str}, {bool}) else str(value)
-    )

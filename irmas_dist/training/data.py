@@ -8,13 +8,22 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from irmas_dist import storage
-from irmas_dist.config.training import IngestSettings, ValidationSettings
+from irmas_dist.config.corpus import ValidationSettings
+from irmas_dist.config.recipe import Recipe
+from irmas_dist.config.training import IngestSettings
 from irmas_dist.corpus.manifest import TRAINING
 from irmas_dist.corpus.split import held_out
 from irmas_dist.errors import IrmasError
-from irmas_dist.features.clips import Clips, clips_of, read_clips, read_rows, without_frames
+from irmas_dist.features import store
+from irmas_dist.features.clips import (
+    Clips,
+    StreamedClips,
+    clips_of,
+    read_clips,
+    read_rows,
+    without_frames,
+)
 from irmas_dist.features.store import SHARD_SCHEMA, StoreInfo, read_info
-from irmas_dist.training.ingest import StreamedClips
 from irmas_dist.training.validation import mixed_clips, mixture_clips
 
 
@@ -111,3 +120,18 @@ def _held_out(
         return held_out(groups, labels, settings, info.vocabulary)
     except IrmasError as error:
         raise IrmasError(f"{location} cannot be split for validation: {error}") from error
+
+
+def open_task(features: str, recipe: Recipe) -> Task:
+    """Load a feature store for training, once it is sure that the recipe goes with it.
+
+    Raises:
+        IrmasError: There is no finished store, or it was made with other settings.
+    """
+    info = store.read_info(features)
+    if info.fingerprint != store.fingerprint(recipe.features, recipe.corpus.vocabulary):
+        raise IrmasError(
+            f"{features} was made with other feature settings or instruments than this recipe "
+            "has; extract with the same --config, or train with the one of the features"
+        )
+    return load_task(features, recipe.validation, recipe.ingest)

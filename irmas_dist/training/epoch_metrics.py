@@ -10,8 +10,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from irmas_dist.config.decisions import ThresholdSettings
 from irmas_dist.evaluation.metrics import lrap
-from irmas_dist.evaluation.thresholds import ThresholdSettings, decide, fit_thresholds
+from irmas_dist.evaluation.operating_points import decide
+from irmas_dist.evaluation.thresholds import fit_thresholds
 from irmas_dist.instruments import Vocabulary
 
 if TYPE_CHECKING:

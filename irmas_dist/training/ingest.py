@@ -9,38 +9,13 @@ came: with a pool as large as the store, both give the same batches.
 import math
 import queue
 from collections.abc import Iterator
-from dataclasses import dataclass
 from threading import Thread
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
-from irmas_dist.config.features import LogMelSettings
-from irmas_dist.features.clips import Clips
+from irmas_dist.features.clips import Clips, StreamedClips
 from irmas_dist.training.windows import Resident
-
-
-@dataclass(frozen=True)
-class StreamedClips:
-    """Training clips that stay in their store.
-
-    Attributes:
-        location: Path or URL of the store.
-        clip_ids: Those clips of the store that are trained with.
-        labels: Their multi-hot labels, in the order of their identity, shape (clips, instruments).
-        features: Settings of the store.
-        pool_clips: Most clips in memory at a time.
-    """
-
-    location: str
-    clip_ids: frozenset[str]
-    labels: npt.NDArray[np.uint8]
-    features: LogMelSettings
-    pool_clips: int
-
-    def __len__(self) -> int:
-        return len(self.clip_ids)
 
 
 class Pools:

@@ -18,6 +18,7 @@ from irmas_dist.config.training import LearnerSettings
 from irmas_dist.errors import IrmasError
 from irmas_dist.evaluation.aggregate import aggregate
 from irmas_dist.models.cnn import CNN, initialise
+from irmas_dist.models.standardise import Standardise
 from irmas_dist.training.augment import Mixer
 from irmas_dist.training.data import Task
 from irmas_dist.training.epoch_metrics import training_metrics, validation_metrics
@@ -26,12 +27,7 @@ from irmas_dist.training.losses import Loss
 from irmas_dist.training.optimizer import Optimisation
 from irmas_dist.training.precision import autocast, compile_network
 from irmas_dist.training.sampling import Mixtures, plan_epoch
-from irmas_dist.training.windows import (
-    Resident,
-    Standardise,
-    covering_windows,
-    window_logits,
-)
+from irmas_dist.training.windows import Resident, covering_windows, window_logits
 
 SELECTED_BY = "val_macro_f1"
 """The metric by which epochs and trials are compared: larger is better."""

@@ -5,7 +5,10 @@ scores of the validation mixtures, from which thresholds can be fitted again. A 
 complete once it has a ``model.json``, which is therefore written last.
 """
 
+import importlib.metadata
 import os
+import subprocess
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -13,18 +16,30 @@ import safetensors.torch
 from pydantic import ValidationError
 from torch import nn
 
+import irmas_dist
 from irmas_dist import storage
 from irmas_dist.config.base import Settings
+from irmas_dist.config.decisions import AggregationRule, ThresholdSettings
 from irmas_dist.config.model import ModelSettings
 from irmas_dist.errors import IrmasError
-from irmas_dist.evaluation.aggregate import AggregationRule
 from irmas_dist.evaluation.scores import Scores, write_scores
-from irmas_dist.evaluation.thresholds import ThresholdSettings, fit_thresholds
+from irmas_dist.evaluation.thresholds import fit_thresholds
 from irmas_dist.features.logmel import LogMelSettings
 from irmas_dist.instruments import Vocabulary
 from irmas_dist.models.cnn import CNN, parameter_count
-from irmas_dist.training import provenance
 from irmas_dist.training.learner import Learner
+
+RECORDED_VERSIONS = (
+    "irmas-dist",
+    "torch",
+    "ray",
+    "numpy",
+    "scipy",
+    "soundfile",
+    "soxr",
+    "torchmetrics",
+)
+
 
 FORMAT: Literal[1] = 1
 """Format number of ``model.json``."""
@@ -123,8 +138,8 @@ def describe(learner: Learner, recipe: dict[str, Any]) -> tuple[ModelDescription
             "training_clips": len(task.training),
             "validation_mixtures": len(task.validation),
         },
-        versions=provenance.versions(),
-        commit=provenance.commit(),
+        versions=versions(),
+        commit=commit(),
         history=learner.history,
         best_epoch=learner.best_epoch,
         scores=learner.history[learner.best_epoch - 1],
@@ -215,3 +230,27 @@ def load_network(directory: str | os.PathLike[str], description: ModelDescriptio
         reason = str(error).splitlines()[0]
         raise IrmasError(f"{place} is damaged or of another model: {reason}") from error
     return network.eval()
+
+
+def versions() -> dict[str, str]:
+    """Return the installed version of each package that may change a result."""
+    return {name: importlib.metadata.version(name) for name in RECORDED_VERSIONS}
+
+
+def commit() -> str | None:
+    """Return the git commit of this package, with ``-dirty`` when files were changed since.
+
+    Returns:
+        None when the package is not in a git checkout of its own, or git is not there.
+    """
+    package = Path(irmas_dist.__file__).parent
+    if not (package.parent / ".git").exists():
+        return None
+    # Without its files' modification times being refreshed: that would write into the checkout.
+    command = ["git", "--no-optional-locks", "-C", str(package.parent)]
+    describe = ["describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        result = subprocess.run([*command, *describe], capture_output=True, text=True, check=False)
+    except OSError:
+        return None
+    return result.stdout.strip() or None

@@ -9,8 +9,12 @@ from dataclasses import dataclass, fields
 import numpy as np
 import numpy.typing as npt
 
-from irmas_dist.config.augment import DECIBEL, NOISE_LIMIT_DB, AugmentSettings
+from irmas_dist.config.augment import NOISE_LIMIT_DB, AugmentSettings, MixSettings
 from irmas_dist.features.clips import Clips
+
+DECIBEL = float(np.log(10) / 10)
+"""One decibel of power as a natural logarithm."""
+
 
 Float32 = npt.NDArray[np.float32]
 Int64 = npt.NDArray[np.int64]
@@ -160,3 +164,9 @@ def _spans(examples: int, masks: int, size: int, widest: int, rng: np.random.Gen
     width = rng.integers(0, min(widest, size) + 1, size=(examples, masks))
     low = (rng.random((examples, masks)) * (size - width + 1)).astype(np.int64)
     return np.stack([low, low + width], axis=2)
+
+
+def mixing_alone(mix: MixSettings) -> AugmentSettings:
+    """Return the settings that mix clips and change nothing else."""
+    off = {"gain_db": 0.0, "equalise_db": 0.0, "pitch_semitones": 0.0}
+    return AugmentSettings(mix=mix, **off)

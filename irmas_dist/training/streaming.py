@@ -9,9 +9,8 @@ import pyarrow.compute as pc
 import ray
 
 from irmas_dist import storage
-from irmas_dist.features.clips import Clips, clips_of
+from irmas_dist.features.clips import Clips, StreamedClips, clips_of
 from irmas_dist.features.store import StoreInfo, read_info
-from irmas_dist.training.ingest import StreamedClips
 
 RESIDENT_SHARE = 0.5
 """Features are held in memory when they take up to this share of Ray's object store."""

@@ -8,13 +8,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from irmas_dist.config.augment import MixSettings, mixing_alone
+from irmas_dist.config.augment import MixSettings
 from irmas_dist.corpus.split import k_folds
 from irmas_dist.errors import IrmasError
 from irmas_dist.features.clips import Clips
 from irmas_dist.features.logmel import LogMelSettings
 from irmas_dist.training.augment import Mixer
-from irmas_dist.training.sampling import Mixtures, plan_mixtures
+from irmas_dist.training.sampling import Mixtures, mixing_alone, plan_mixtures
 from irmas_dist.training.windows import Resident
 
 FOLDS = 5

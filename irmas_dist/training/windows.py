@@ -1,7 +1,9 @@
 """Resident ingest: all frames in one array on the device, windows gathered where they are used."""
 
 import warnings
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -9,6 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from irmas_dist.features.clips import Clips
+from irmas_dist.features.logmel import LogMel
+from irmas_dist.models.standardise import Standardise
 
 GPU_SHARE = 0.5
 """Clips are kept on the GPU when they take up to this share of what is free there."""
@@ -108,34 +112,6 @@ def covering_windows(lengths: npt.NDArray[np.int64], frames: int, hop: int) -> W
     return Windows(clips, np.minimum(position * hop, last), bounds)
 
 
-class Standardise(nn.Module):
-    """Log-mel windows to zero mean and unit variance per band.
-
-    Args:
-        mean: Per-band mean, natural logarithm of mel power.
-        std: Per-band standard deviation.
-    """
-
-    mean: Tensor
-    scale: Tensor
-
-    def __init__(self, mean: list[float], std: list[float]) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.tensor(mean))
-        self.register_buffer("scale", 1 / torch.tensor(std))
-
-    def forward(self, windows: Tensor) -> Tensor:
-        """Return windows as the network takes them.
-
-        Args:
-            windows: Log-mel windows, shape (windows, frames, bands).
-
-        Returns:
-            Standardised windows, shape (windows, bands, frames).
-        """
-        return ((windows - self.mean) * self.scale).transpose(1, 2)
-
-
 @torch.no_grad()
 def window_logits(
     network: nn.Module,
@@ -160,3 +136,37 @@ def window_logits(
         mel = mel.masked_fill(~inside[:, :, None], log_floor)
         parts.append(network(standardise(mel)).float().cpu())
     return torch.cat(parts)
+
+
+def windows_of(
+    pieces: Iterable[LogMel], frames: int, hop: int, floor: float
+) -> Iterator[tuple[int, npt.NDArray[Any]]]:
+    """Cut a spectrogram into the windows that `covering_windows` lays over it.
+
+    Kept in memory are the frames that a window may still need, and one piece.
+
+    Args:
+        pieces: Arrays of shape (bands, frames), one after the other, one frame or more in all.
+        frames: Length of a window.
+        hop: Frames from one window to the next.
+        floor: What stands for silence behind a spectrogram that is shorter than a window.
+
+    Yields:
+        The first frame of a window, and the window, shape (bands, frames).
+    """
+    held: npt.NDArray[Any] = np.zeros((0, 0))
+    start = following = 0  # first frame that is held, first frame of the next window
+    for piece in pieces:
+        # The last window ends where the spectrogram does: keep as much as it may need.
+        keep = min(following - start, max(held.shape[1] - frames, 0))
+        held = np.concatenate([held[:, keep:], piece], axis=1) if held.size else piece
+        start += keep
+        while following + frames <= start + held.shape[1]:
+            yield following, held[:, following - start : following - start + frames]
+            following += hop
+    length = start + held.shape[1]
+    if length < frames:
+        silence = np.full((len(held), frames - length), floor, np.float32)
+        yield 0, np.concatenate([held, silence], axis=1)
+    elif following - hop < length - frames:
+        yield length - frames, held[:, -frames:]

@@ -9,12 +9,13 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from irmas_dist.corpus.catalogue import CatalogueEntry, plan_twin, read_catalogue
+from irmas_dist.corpus.catalogue import CatalogueEntry, read_catalogue
 from irmas_dist.corpus.manifest import TESTING, TRAINING
 from irmas_dist.corpus.names import parse_training_name, song_of
 from irmas_dist.errors import IrmasError
 from irmas_dist.instruments import IRMAS
 from irmas_dist.rendering.recordings import GENRES, INSTRUMENTS_PER_EXCERPT, TEST_LABELS, Recording
+from irmas_dist.rendering.twin import plan_twin
 
 TRAINING_CLIPS = dict(
     zip(IRMAS.codes, (388, 505, 451, 637, 760, 682, 721, 626, 577, 580, 778), strict=True)

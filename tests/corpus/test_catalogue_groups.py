@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from irmas_dist.config.corpus import CorpusSettings, SplitSettings
 from irmas_dist.corpus.catalogue import read_catalogue
 from irmas_dist.corpus.groups import (
     Conflict,
@@ -15,9 +16,9 @@ from irmas_dist.corpus.groups import (
     join_identical,
     settle_conflicts,
 )
-from irmas_dist.corpus.index import CorpusSettings, describe
+from irmas_dist.corpus.index import describe
 from irmas_dist.corpus.names import ClipName, parse_training_name, song_of
-from irmas_dist.corpus.split import SplitSettings, held_out, k_folds
+from irmas_dist.corpus.split import held_out, k_folds
 from irmas_dist.corpus.summary import summarise
 from irmas_dist.instruments import IRMAS, Vocabulary
 

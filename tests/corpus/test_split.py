@@ -8,7 +8,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from irmas_dist.corpus.split import SplitSettings, held_out, k_folds
+from irmas_dist.config.corpus import SplitSettings
+from irmas_dist.corpus.split import held_out, k_folds
 from irmas_dist.errors import IrmasError
 from irmas_dist.instruments import IRMAS
 

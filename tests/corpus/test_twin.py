@@ -10,13 +10,13 @@ import pytest
 import soundfile as sf
 
 from irmas_dist.cli import main
-from irmas_dist.corpus.catalogue import plan_twin, read_catalogue
+from irmas_dist.corpus.catalogue import read_catalogue
 from irmas_dist.corpus.index import index_tree
 from irmas_dist.corpus.manifest import TESTING
 from irmas_dist.errors import IrmasError
 from irmas_dist.rendering import render
 from irmas_dist.rendering.soundfont import default_soundfont
-from irmas_dist.rendering.twin import RECORD, RENDERER, TwinSettings, render_twin
+from irmas_dist.rendering.twin import RECORD, RENDERER, TwinSettings, plan_twin, render_twin
 from tests.corpus.test_catalogue import (
     GAC,
     GEL,

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from irmas_dist.evaluation.aggregate import AggregationRule, aggregate
+from irmas_dist.config.decisions import AggregationRule
+from irmas_dist.evaluation.aggregate import aggregate
 
 RULES = ["mean", "s2", "han2017", "max", "top1", "top3", "attention"]
 WITHOUT_ORDER = [rule for rule in RULES if rule != "han2017"]

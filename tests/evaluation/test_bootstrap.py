@@ -13,7 +13,7 @@ from irmas_dist.evaluation.bootstrap import (
     replicate_scores,
 )
 from irmas_dist.evaluation.metrics import evaluate, per_instrument, precision_recall_f1
-from irmas_dist.evaluation.thresholds import decide
+from irmas_dist.evaluation.operating_points import decide
 from irmas_dist.instruments import IRMAS
 from tests.evaluation.test_metrics import labelled_scores
 

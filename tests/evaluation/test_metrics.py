@@ -8,8 +8,8 @@ from sklearn.calibration import calibration_curve
 from irmas_dist.evaluation import metrics
 from irmas_dist.evaluation.arrays import validate
 from irmas_dist.evaluation.calibration import BINS, reliability
+from irmas_dist.evaluation.operating_points import decide
 from irmas_dist.evaluation.ranking import coverage_error, lrap, roc_auc
-from irmas_dist.evaluation.thresholds import decide
 from irmas_dist.instruments import IRMAS
 
 CLOSE = 1e-9

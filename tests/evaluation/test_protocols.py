@@ -1,13 +1,14 @@
 import numpy as np
 import pytest
 
+from irmas_dist.config.decisions import ThresholdSettings
 from irmas_dist.corpus.split import k_folds
-from irmas_dist.evaluation.baselines import trivial
+from irmas_dist.evaluation.baselines import PUBLISHED, trivial
 from irmas_dist.evaluation.bootstrap import draw_songs
 from irmas_dist.evaluation.metrics import evaluate, precision_recall_f1
+from irmas_dist.evaluation.operating_points import decide
 from irmas_dist.evaluation.protocols import cross_validated, judge
-from irmas_dist.evaluation.published import PUBLISHED
-from irmas_dist.evaluation.thresholds import ThresholdSettings, decide, fit_thresholds
+from irmas_dist.evaluation.thresholds import fit_thresholds
 
 FITTED = ThresholdSettings()
 

@@ -6,9 +6,9 @@ import pytest
 
 from irmas_dist.evaluation.bootstrap import draw_songs
 from irmas_dist.evaluation.metrics import evaluate
+from irmas_dist.evaluation.operating_points import NEVER, decide
 from irmas_dist.evaluation.protocols import judge
 from irmas_dist.evaluation.scores import Scores
-from irmas_dist.evaluation.thresholds import NEVER, decide
 from irmas_dist.instruments import IRMAS, Vocabulary
 from irmas_dist.reports.model_page import write_report
 

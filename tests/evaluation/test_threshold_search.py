@@ -6,9 +6,11 @@ import sklearn.metrics
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from irmas_dist.config.decisions import ThresholdSettings
 from irmas_dist.evaluation import objectives
+from irmas_dist.evaluation.operating_points import NEVER, decide
 from irmas_dist.evaluation.threshold_search import best_global_threshold, search_thresholds
-from irmas_dist.evaluation.thresholds import NEVER, ThresholdSettings, decide, fit_thresholds
+from irmas_dist.evaluation.thresholds import fit_thresholds
 from tests.evaluation.test_thresholds import every_threshold, labelled_scores
 
 BY_NAME = {

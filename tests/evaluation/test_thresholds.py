@@ -6,8 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from irmas_dist.config.decisions import ThresholdSettings
 from irmas_dist.evaluation.metrics import precision_recall_f1
-from irmas_dist.evaluation.thresholds import NEVER, ThresholdSettings, decide, fit_thresholds
+from irmas_dist.evaluation.operating_points import NEVER, decide
+from irmas_dist.evaluation.thresholds import fit_thresholds
 
 PER_INSTRUMENT = ThresholdSettings(rule="per_instrument", objective="macro_f1")
 

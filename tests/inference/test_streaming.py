@@ -4,8 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from irmas_dist.inference.streaming import windows_of
-from irmas_dist.training.windows import covering_windows
+from irmas_dist.training.windows import covering_windows, windows_of
 
 sizes = st.integers(1, 40)
 

@@ -18,7 +18,8 @@ from irmas_dist.errors import IrmasError
 from irmas_dist.features.clips import Clips
 from irmas_dist.models.cnn import CNN, initialise, parameter_count
 from irmas_dist.models.heads import AttentionPool
-from irmas_dist.training.windows import Resident, Standardise, covering_windows, window_logits
+from irmas_dist.models.standardise import Standardise
+from irmas_dist.training.windows import Resident, covering_windows, window_logits
 from tests.conftest import CONFIGS
 
 SMALL: dict[str, Any] = {"blocks": 2, "width": 4, "dense": 8, "pool": 2}

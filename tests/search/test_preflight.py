@@ -2,11 +2,12 @@
 
 import pytest
 
+from irmas_dist.cluster.resources import room, workers_on
 from irmas_dist.config.recipe import Recipe
+from irmas_dist.config.sweep import SweepSettings
 from irmas_dist.errors import IrmasError
-from irmas_dist.search.checks import check_settings, room, workers_on
+from irmas_dist.search.checks import check_settings
 from irmas_dist.search.space import Space
-from irmas_dist.search.sweep_directory import SweepSettings
 
 
 @pytest.mark.parametrize(

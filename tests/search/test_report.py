@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from irmas_dist.config.recipe import Recipe, build_recipe
+from irmas_dist.config.sweep import SweepSettings
 from irmas_dist.errors import IrmasError
 from irmas_dist.reports.sweep_page import write_sweep_report
 from irmas_dist.search import review, sweep_directory
@@ -20,7 +21,6 @@ from irmas_dist.search.next_space import Advice, advise, narrowed
 from irmas_dist.search.searcher import StudySearcher
 from irmas_dist.search.space import Space, build_space
 from irmas_dist.search.study import importances, list_trials
-from irmas_dist.search.sweep_directory import SweepSettings
 from irmas_dist.search.trial import EPOCH, FAILED, FINISHED, TRIAL
 from irmas_dist.training.learner import SELECTED_BY
 from tests.browser import LOOKS, dom, measure, needs_chromium

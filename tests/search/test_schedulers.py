@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 
 from irmas_dist.config.recipe import Recipe, build_recipe
+from irmas_dist.config.sweep import SweepSettings
 from irmas_dist.errors import IrmasError
-from irmas_dist.inference import evaluate
 from irmas_dist.search.space import build_space
 from irmas_dist.search.study import open_study
 from irmas_dist.search.sweep import SweepSummary, sweep
-from irmas_dist.search.sweep_directory import SweepSettings
 from irmas_dist.search.trial import LearnerTrial
+from irmas_dist.training.data import open_task
 from tests.wandb_log import inspect
 
 EPOCHS = 4
@@ -37,7 +37,7 @@ class Sweeper:
         self.features, self.folder = features, folder
         changes = {"training.epochs": EPOCHS, "tracking.directory": str(folder)}
         self.recipe = build_recipe(recipe.model_dump(), changes, "the test")
-        self.task = evaluate.open_task(features, self.recipe)
+        self.task = open_task(features, self.recipe)
 
     def __call__(self, entries: dict[str, Any], name: str, **settings: Any) -> SweepSummary:
         self.out = self.folder / name

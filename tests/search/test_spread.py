@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from irmas_dist.cluster.resources import require_state_api
 from irmas_dist.errors import IrmasError
-from irmas_dist.search.distributed_trial import require_state_api
 from tests.conftest import CONFIGS, TINY
 from tests.ray_cluster import running_cluster
 

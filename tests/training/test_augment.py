@@ -9,12 +9,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from irmas_dist.config.augment import DECIBEL, AugmentSettings, MixSettings, mixing_alone
+from irmas_dist.config.augment import AugmentSettings, MixSettings
 from irmas_dist.corpus.split import k_folds
 from irmas_dist.features.logmel import LogMelSettings, log_mel
 from irmas_dist.features.mel import band_centres, mel_filters
 from irmas_dist.training.augment import Mixer
-from irmas_dist.training.sampling import Mixtures, plan_epoch
+from irmas_dist.training.sampling import DECIBEL, Mixtures, mixing_alone, plan_epoch
 from irmas_dist.training.validation import FOLDS, folds_of, mixed_clips, mixture_clips
 from irmas_dist.training.windows import Resident, covering_windows
 from tests.training.conftest import BANDS, synthetic_clips

@@ -5,18 +5,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from irmas_dist.config.decisions import ThresholdSettings
 from irmas_dist.config.recipe import Recipe, build_recipe
 from irmas_dist.config.training import WorkerSettings
 from irmas_dist.errors import IrmasError
 from irmas_dist.evaluation.scores import read_scores
-from irmas_dist.evaluation.thresholds import ThresholdSettings
 from irmas_dist.features.clips import read_clips
-from irmas_dist.inference import evaluate
 from irmas_dist.inference.predictor import Predictor
 from irmas_dist.inference.thresholds import search_decisions
+from irmas_dist.training.data import open_task
 from irmas_dist.training.distributed import RUN_NAME
 from irmas_dist.training.learner import Learner
 from irmas_dist.training.model_directory import ModelDescription, read_description
+from irmas_dist.training.train import train
 
 WORKERS = WorkerSettings(count=2)
 
@@ -37,14 +38,14 @@ def trained(
         },
         "the test",
     )
-    return str(out / "m"), evaluate.train(plain, features, str(out / "m"), WORKERS), plain
+    return str(out / "m"), train(plain, features, str(out / "m"), WORKERS), plain
 
 
 def test_two_workers_have_the_loss_curve_of_one(
     trained: tuple[str, ModelDescription, Recipe], features: str
 ) -> None:
     _, description, recipe = trained
-    alone = Learner(evaluate.open_task(features, recipe), recipe)
+    alone = Learner(open_task(features, recipe), recipe)
     while not alone.finished:
         alone.run_epoch()
     for ours, theirs in zip(description.history, alone.history, strict=True):
@@ -86,7 +87,7 @@ def test_validation_scores_are_of_the_weights_that_were_kept(
 ) -> None:
     path, _, recipe = trained
     kept = read_scores(Path(path) / "validation.parquet")
-    again = Predictor.load(path).score_clips(evaluate.open_task(features, recipe).validation)
+    again = Predictor.load(path).score_clips(open_task(features, recipe).validation)
     np.testing.assert_allclose(kept.scores, again, atol=1e-5)
 
 
@@ -95,10 +96,10 @@ def test_the_same_command_again_trains_nothing_and_another_recipe_is_refused(
 ) -> None:
     path, description, recipe = trained
     before = Path(path, "model.safetensors").stat().st_mtime_ns
-    assert evaluate.train(recipe, features, path, WORKERS) == description
+    assert train(recipe, features, path, WORKERS) == description
     assert Path(path, "model.safetensors").stat().st_mtime_ns == before
     with pytest.raises(IrmasError, match="another recipe"):
-        evaluate.train(recipe.model_copy(update={"seed": 7}), features, path, WORKERS)
+        train(recipe.model_copy(update={"seed": 7}), features, path, WORKERS)
 
 
 def test_thresholds_can_be_fitted_again_without_the_network(
@@ -117,7 +118,7 @@ def test_more_workers_than_there_is_room_for_are_waited_for_and_then_refused(
     disabled = build_recipe(recipe.model_dump(), {"tracking.mode": "disabled"}, "the test")
     many = WorkerSettings(count=64, wait_s=3)
     with pytest.raises(IrmasError, match=r"64 workers need 64 CPUs, and after 3 s the cluster has"):
-        evaluate.train(disabled, features, str(tmp_path / "m"), many)
+        train(disabled, features, str(tmp_path / "m"), many)
     assert "waiting up to 3 s for room: 64 workers need 64 CPUs" in capsys.readouterr().err
 
 
@@ -127,9 +128,9 @@ def test_an_unfinished_training_is_not_gone_on_with_by_another_recipe(
     disabled = build_recipe(recipe.model_dump(), {"tracking.mode": "disabled"}, "the test")
     out = str(tmp_path / "m")
     with pytest.raises(IrmasError, match="64 workers"):  # stopped after it had begun
-        evaluate.train(disabled, features, out, WorkerSettings(count=64, wait_s=0))
+        train(disabled, features, out, WorkerSettings(count=64, wait_s=0))
     with pytest.raises(IrmasError, match="unfinished training of another recipe"):
-        evaluate.train(disabled.model_copy(update={"seed": 7}), features, out, WORKERS)
+        train(disabled.model_copy(update={"seed": 7}), features, out, WORKERS)
 
 
 def test_features_of_other_settings_are_refused(
@@ -137,7 +138,7 @@ def test_features_of_other_settings_are_refused(
 ) -> None:
     other = build_recipe(recipe.model_dump(), {"features.bands": 40}, "the test")
     with pytest.raises(IrmasError, match="other feature settings"):
-        evaluate.train(other, features, str(tmp_path / "m"), WORKERS)
+        train(other, features, str(tmp_path / "m"), WORKERS)
 
 
 def test_damaged_models_are_refused_by_name(

@@ -8,13 +8,14 @@ import torch
 
 from irmas_dist.config.recipe import Recipe, build_recipe
 from irmas_dist.config.training import IngestSettings, WorkerSettings
+from irmas_dist.features.clips import StreamedClips
 from irmas_dist.features.store import read_info
-from irmas_dist.inference import evaluate
 from irmas_dist.training import streaming
 from irmas_dist.training.data import Task, load_task
-from irmas_dist.training.ingest import Pools, StreamedClips
+from irmas_dist.training.ingest import Pools
 from irmas_dist.training.learner import Learner
 from irmas_dist.training.streaming import fits_in_memory
+from irmas_dist.training.train import train
 
 CPU = torch.device("cpu")
 
@@ -92,9 +93,7 @@ def test_two_workers_that_take_every_cpu_can_stream(
     streamed = build_recipe(
         split.model_dump(), {"ingest.mode": "streaming", "training.epochs": 1}, "the test"
     )
-    description = evaluate.train(
-        streamed, features, str(tmp_path / "m"), WorkerSettings(count=2, cpus=1)
-    )
+    description = train(streamed, features, str(tmp_path / "m"), WorkerSettings(count=2, cpus=1))
     assert len(description.history) == 1
 
 

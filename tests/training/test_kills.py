@@ -22,9 +22,10 @@ import psutil
 from irmas_dist.config.recipe import Recipe, build_recipe
 from irmas_dist.config.training import WorkerSettings
 from irmas_dist.errors import IrmasError
-from irmas_dist.inference import evaluate
 from irmas_dist.training.checkpoint import FILE_NAME
+from irmas_dist.training.data import open_task
 from irmas_dist.training.learner import Learner
+from irmas_dist.training.train import train
 from tests.conftest import CONFIGS, TINY
 
 CALM = {
@@ -49,7 +50,7 @@ def undisturbed(features: str, calm: Recipe) -> list[dict[str, float]]:
     """The curve on one worker that nobody kills."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    learner = Learner(evaluate.open_task(features, calm), calm)
+    learner = Learner(open_task(features, calm), calm)
     while not learner.finished:
         learner.run_epoch()
     torch.set_num_threads(threads)
@@ -102,7 +103,7 @@ def test_a_killed_worker_costs_its_epoch_and_nothing_else(
 
     thread = Thread(target=killer)
     thread.start()
-    description = evaluate.train(calm, features, str(tmp_path), WorkerSettings())
+    description = train(calm, features, str(tmp_path), WorkerSettings())
     thread.join()
     assert killed
     said = capsys.readouterr().err
@@ -171,7 +172,7 @@ features, out, recipe, delay = sys.argv[1:]
 
 def train() -> None:
     workers = WorkerSettings(count=2, wait_s=60)
-    evaluate.train(Recipe.model_validate_json(recipe), features, out, workers)
+    train(Recipe.model_validate_json(recipe), features, out, workers)
 
 thread = Thread(target=train)
 thread.start()
@@ -229,5 +230,5 @@ def test_a_loss_that_is_no_number_ends_training_at_once_with_its_one_line(
     with pytest.raises(
         IrmasError, match=r"the loss became nan or infinite in epoch 1; try a learning"
     ):
-        evaluate.train(wild, features, str(tmp_path), WorkerSettings(count=2))
+        train(wild, features, str(tmp_path), WorkerSettings(count=2))
     assert "a worker was lost" not in capsys.readouterr().err

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from irmas_dist.config.augment import MixSettings, mixing_alone
+from irmas_dist.config.augment import MixSettings
 from irmas_dist.config.model import DropoutSettings
 from irmas_dist.config.training import LearnerSettings, LossSettings
 from irmas_dist.errors import IrmasError
@@ -18,7 +18,7 @@ from irmas_dist.training.checkpoint import load_progress, save_progress
 from irmas_dist.training.data import Task
 from irmas_dist.training.learner import SELECTED_BY, Learner
 from irmas_dist.training.precision import computes_in_bfloat16
-from irmas_dist.training.sampling import Mixtures
+from irmas_dist.training.sampling import Mixtures, mixing_alone
 from irmas_dist.training.windows import Resident
 
 

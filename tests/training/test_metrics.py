@@ -8,8 +8,9 @@ from hypothesis import settings as budget
 from hypothesis import strategies as st
 from torchmetrics.functional.classification import multilabel_ranking_average_precision
 
+from irmas_dist.config.decisions import ThresholdSettings
 from irmas_dist.evaluation.metrics import evaluate
-from irmas_dist.evaluation.thresholds import ThresholdSettings, fit_thresholds
+from irmas_dist.evaluation.thresholds import fit_thresholds
 from irmas_dist.training.epoch_metrics import training_metrics, validation_metrics
 from tests.training.conftest import VOCABULARY
 

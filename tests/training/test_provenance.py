@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import irmas_dist
-from irmas_dist.training import provenance
+from irmas_dist.training.model_directory import commit, versions
 
 
 def git(directory: Path, *arguments: str) -> str:
@@ -31,22 +31,22 @@ def test_the_commit_of_a_checkout_and_whether_files_were_changed_since(package: 
     git(package.parent, "commit", "-q", "-m", "first")
     head = git(package.parent, "rev-parse", "HEAD")
     assert len(head) == 40
-    assert provenance.commit() == head
+    assert commit() == head
     (package / "__init__.py").write_text("changed = True\n")
-    assert provenance.commit() == f"{head}-dirty"
+    assert commit() == f"{head}-dirty"
 
 
 def test_an_installed_package_has_no_commit_even_inside_another_checkout(package: Path) -> None:
     git(package.parents[1], "init", "-q")
     git(package.parents[1], "commit", "-q", "--allow-empty", "-m", "of something else")
-    assert provenance.commit() is None
+    assert commit() is None
 
 
 def test_without_git_there_is_no_commit(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     git(package.parent, "init", "-q")
     monkeypatch.setenv("PATH", "")
-    assert provenance.commit() is None
+    assert commit() is None
 
 
 def test_versions_name_what_may_change_a_result() -> None:
-    assert {"torch", "numpy", "soxr", "torchmetrics"} <= provenance.versions().keys()
+    assert {"torch", "numpy", "soxr", "torchmetrics"} <= versions().keys()

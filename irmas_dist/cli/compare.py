@@ -1,0 +1,90 @@
+"""The command that compares models on the same clips."""
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+from rich.markup import escape
+from rich.table import Column, Table
+
+from irmas_dist.cli.command import Json, quiet
+from irmas_dist.cli.scores import Labels
+from irmas_dist.cli.tables import HEADLINE, as_json, with_interval
+from irmas_dist.errors import IrmasError
+from irmas_dist.terminal import show
+
+if TYPE_CHECKING:
+    from irmas_dist.evaluation.compare import Comparison
+
+
+@quiet
+def compare(
+    models: Annotated[
+        list[str], typer.Argument(help="Two or more: evaluated model directories, or scores.")
+    ],
+    protocol: Annotated[
+        Literal["validation", "cross-validated", "oracle"] | None,
+        typer.Option(
+            help="How thresholds are chosen; none: by validation, where all models have their own."
+        ),
+    ] = None,
+    labels: Labels = None,
+    json: Json = False,
+) -> None:
+    """Compare models on the same clips, and say which differences are real."""
+    from irmas_dist.evaluation.compare import compare
+    from irmas_dist.inference.evaluate import open_evaluated
+
+    if len(models) < 2:
+        raise typer.BadParameter("two or more are needed to compare")
+    if len(set(models)) != len(models):
+        raise IrmasError(f"{max(models, key=models.count)} is named twice")
+    opened = {model: open_evaluated(model, labels) for model in models}
+    compared(compare(opened, protocol), json)
+
+
+def compared(comparison: "Comparison", machine: bool) -> None:
+    """Show several models side by side, and which differences are real."""
+    if machine:
+        as_json({
+            "protocol": comparison.protocol,
+            "clips": comparison.clips,
+            "songs": comparison.songs,
+            "models": {
+                name: {"metrics": result.metrics, "intervals": result.intervals}
+                for name, result in comparison.models.items()
+            },
+            "differences": [
+                {"first": a, "second": b, "metric": metric, "difference": found.value,
+                 "interval": found.interval, "p": found.p, "real": found.real}
+                for (a, b), by_metric in comparison.differences.items()
+                for metric, found in by_metric.items()
+            ],
+        })  # fmt: skip
+        return
+    from irmas_dist.evaluation.compare import COMPARED
+    from irmas_dist.evaluation.protocols import MEANING
+
+    headings = {**HEADLINE, "map": "mAP"}
+    letters = {name: chr(ord("A") + number) for number, name in enumerate(comparison.models)}
+    grid = Table(Column("", no_wrap=True), *(headings[metric] for metric in COMPARED))
+    for name, result in comparison.models.items():
+        grid.add_row(letters[name], *(with_interval(result, metric) for metric in COMPARED))
+    grid.add_section()
+    for (a, b), by_metric in comparison.differences.items():
+        cells = []
+        for metric in COMPARED:
+            found = by_metric[metric]
+            sure = f"p {found.p:.3f}" if found.p >= 0.001 else "p < 0.001"
+            low, high = found.interval
+            text = f"{found.value:+.3f}\n{low:+.3f} {high:+.3f}\n{sure}"
+            cells.append(f"[bold]{text}" if found.real else text)
+        grid.add_row(f"{letters[a]} less {letters[b]}", *cells)
+    for name, letter in letters.items():
+        show(escape(f"{letter}: {name}"))
+    show(grid)
+    show(f"{comparison.protocol}: {MEANING[comparison.protocol]}")
+    several = ", corrected for several comparisons (Holm)" if len(comparison.models) > 2 else ""
+    show(
+        f"{comparison.clips:,} clips of {comparison.songs:,} songs; 95 % intervals over songs, "
+        f"the same for all models; p two-sided{several}"
+    )

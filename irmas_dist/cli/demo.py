@@ -1,0 +1,44 @@
+"""The command that runs the demo."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from irmas_dist.cli.command import Json, quiet
+from irmas_dist.cli.tables import as_json, instrument_table, metric_table, trial_table
+from irmas_dist.errors import IrmasError
+from irmas_dist.terminal import show
+
+
+@quiet
+def demo(
+    out: Annotated[Path, typer.Option(help="Directory of everything it makes.")] = Path(
+        "runs/demo"
+    ),
+    trials: Annotated[int, typer.Option(min=1, help="Trials of the search.")] = 10,
+    json: Json = False,
+) -> None:
+    """Do the whole job on a small rendered corpus, and compare with two baselines."""
+    try:
+        from irmas_dist.demo.demo import demo as run_demo
+    except ModuleNotFoundError as error:
+        raise IrmasError(f"the demo needs {error.name}: pip install 'irmas-dist[demo]'") from error
+    demonstrated(run_demo(out, trials), json)
+
+
+def demonstrated(summary: Mapping[str, Any], machine: bool) -> None:
+    """Show what the demo came to."""
+    if machine:
+        as_json(summary)
+        return
+    rows = {"this model": summary["metrics"], **summary["baselines"]}
+    show(trial_table(summary["trials"][:5]))
+    show(instrument_table(summary["per_instrument"], summary["protocol"]))
+    show(metric_table(rows))
+    for name, path in summary["paths"].items():
+        show(escape(f"{name.replace('_', ' ')}: {path}"))
+    stages = ", ".join(f"{name} {value:.0f}" for name, value in summary["seconds"].items())
+    show(f"seconds: {stages}; in all {sum(summary['seconds'].values()):.0f}")

@@ -1,0 +1,92 @@
+"""The command that trains a model."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+
+from irmas_dist.cli.command import Address, Config, DryRun, Json, Overrides, quiet, read_recipe
+from irmas_dist.cli.tables import as_json
+from irmas_dist.terminal import show
+
+if TYPE_CHECKING:
+    from irmas_dist.training.model_directory import ModelDescription
+
+
+@quiet
+def train(
+    features: Annotated[str, typer.Argument(help="Feature store, a path or URL.")],
+    out: Annotated[str, typer.Argument(help="The model directory to make.")],
+    config: Config = None,
+    overrides: Overrides = None,
+    workers: Annotated[int, typer.Option(min=1, help="Data-parallel workers.")] = 1,
+    min_workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Begin and go on with as few workers as this, and grow back as nodes join; "
+            "none waits for all.",
+        ),
+    ] = None,
+    cpus: Annotated[float, typer.Option(help="CPUs of each worker.")] = 1.0,
+    gpu: Annotated[
+        bool | None, typer.Option("--gpu/--no-gpu", help="Default: when the cluster has enough.")
+    ] = None,
+    retries: Annotated[
+        int, typer.Option(min=0, help="How often to go on after a worker or node was lost.")
+    ] = 3,
+    wait: Annotated[
+        float, typer.Option(min=0, help="Seconds to wait for room in the cluster.")
+    ] = 30.0,
+    address: Address = None,
+    dry_run: DryRun = False,
+    json: Json = False,
+) -> None:
+    """Train a model, data-parallel with Ray Train; run it again to go on where it was cut short."""
+    from irmas_dist.cli import tables
+
+    if min_workers and min_workers > workers:
+        raise typer.BadParameter(f"--min-workers {min_workers} is more than --workers {workers}")
+    recipe = read_recipe(config, overrides)
+    if dry_run:
+        return tables.recipe(recipe, json)
+    from irmas_dist.cluster.resources import gpus
+    from irmas_dist.cluster.runtime import ray_running, require_shared
+    from irmas_dist.config.training import WorkerSettings
+    from irmas_dist.features.store import read_info
+    from irmas_dist.training.train import train
+
+    read_info(features)  # What is no feature store is refused before Ray takes its time to start.
+    with ray_running(address):
+        require_shared(out)
+        on_gpu = gpus() >= (min_workers or workers) if gpu is None else gpu
+        spread = WorkerSettings(
+            count=workers,
+            least=min_workers,
+            cpus=cpus,
+            gpu=on_gpu,
+            retries=retries,
+            wait_s=wait,
+        )
+        description = train(recipe, features, out, spread)
+    return trained(description, out, json)
+
+
+def trained(description: "ModelDescription", path: str, machine: bool) -> None:
+    """Show what a training came to."""
+    result = {
+        "path": path,
+        "parameters": description.parameters,
+        "epochs": len(description.history),
+        "best_epoch": description.best_epoch,
+        "validation": description.scores,
+    }
+    if machine:
+        as_json(result)
+        return
+    scores = description.scores
+    show(
+        f"best epoch {description.best_epoch} of {len(description.history)}: on validation "
+        f"mixtures micro F1 {scores['val_micro_f1']:.3f}, macro F1 {scores['val_macro_f1']:.3f}; "
+        f"{description.parameters:,} parameters in {escape(path)}"
+    )

@@ -1,0 +1,69 @@
+"""Every decision that a threshold can make, and the decisions of given thresholds."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+NEVER = np.nextafter(np.float32(1), np.float32(2))
+"""The threshold of an instrument that is never said: the smallest float32 above 1."""
+
+
+class OperatingPoints(NamedTuple):
+    """Every way to cut a list of scores in two, from nothing said to everything said.
+
+    Attributes:
+        thresholds: float32, shape (points,), falling; the first is `NEVER`.
+        hits: Right decisions to say the instrument (true positives), shape (points,).
+        said: All decisions to say the instrument, shape (points,).
+    """
+
+    thresholds: npt.NDArray[np.float32]
+    hits: npt.NDArray[np.int64]
+    said: npt.NDArray[np.int64]
+
+
+def decide(
+    scores: npt.NDArray[np.floating[Any]], thresholds: npt.ArrayLike
+) -> npt.NDArray[np.uint8]:
+    """Return 1 where an instrument is said to play, shape (clips, instruments).
+
+    Args:
+        scores: Shape (clips, instruments), from 0 to 1.
+        thresholds: Shape (instruments,), or one number for all.
+    """
+    return (scores.astype(np.float32) >= np.asarray(thresholds, np.float32)).astype(np.uint8)
+
+
+def operating_points(
+    labels: npt.NDArray[np.integer[Any]], scores: npt.NDArray[np.floating[Any]]
+) -> OperatingPoints:
+    """Sort once and count what every threshold would say.
+
+    Args:
+        labels: 0 or 1, shape (clips,).
+        scores: Shape (clips,), from 0 to 1.
+    """
+    scores = scores.astype(np.float32)
+    order = np.argsort(-scores, kind="stable")
+    falling = scores[order]
+    last_of_ties = np.flatnonzero(np.append(falling[1:] != falling[:-1], True))
+    hits = np.cumsum(labels[order], dtype=np.int64)[last_of_ties]
+    return OperatingPoints(
+        thresholds=np.insert(_midway(falling[last_of_ties]), 0, NEVER),
+        hits=np.insert(hits, 0, 0),
+        said=np.insert(last_of_ties + 1, 0, 0),
+    )
+
+
+def _midway(falling: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Return for each score the threshold between it and the next lower one (or 0)."""
+    lower = np.append(falling[1:], np.float32(0))
+    middle = ((falling.astype(np.float64) + lower) / 2).astype(np.float32)
+    # Between two neighbouring float32 there is nothing: the middle may round to the lower one.
+    return np.where(middle > lower, middle, falling)
+
+
+def _f1(points: OperatingPoints, positives: int) -> npt.NDArray[np.float64]:
+    """Return F1 = 2 hits / (said + positives) at every operating point; 0 where undefined."""
+    return 2 * points.hits / np.maximum(points.said + positives, 1)

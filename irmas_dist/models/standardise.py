@@ -1,0 +1,32 @@
+"""Per-band standardisation of log-mel windows."""
+
+import torch
+from torch import Tensor, nn
+
+
+class Standardise(nn.Module):
+    """Log-mel windows to zero mean and unit variance per band.
+
+    Args:
+        mean: Per-band mean, natural logarithm of mel power.
+        std: Per-band standard deviation.
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, mean: list[float], std: list[float]) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean))
+        self.register_buffer("scale", 1 / torch.tensor(std))
+
+    def forward(self, windows: Tensor) -> Tensor:
+        """Return windows as the network takes them.
+
+        Args:
+            windows: Log-mel windows, shape (windows, frames, bands).
+
+        Returns:
+            Standardised windows, shape (windows, bands, frames).
+        """
+        return ((windows - self.mean) * self.scale).transpose(1, 2)

@@ -1,0 +1,70 @@
+"""The summary run of a sweep in Weights & Biases."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from irmas_dist import tracking
+from irmas_dist.reports.sweep_charts import parallel_coordinates_page
+from irmas_dist.search.study import best_row
+from irmas_dist.search.sweep import SweepSummary
+from irmas_dist.search.sweep_directory import read_record
+
+
+def log_summary(summary: SweepSummary) -> None:
+    """Log a finished sweep as a whole, as a run of its own."""
+    record = read_record(Path(summary.path))
+    recipe, space = record.load(summary.path)
+    name, data, trials = record.name, record.data, summary.trials
+    run = tracking.start_run(
+        recipe.tracking,
+        name=name,
+        job_type="sweep",
+        group=name,
+        run_id=record.identity,
+        tags=["sweep", "summary"],
+        config=record.recipe,
+    )
+    run.uses(f"features-{data['features'][:12] or 'unknown'}", "dataset", data)
+    searched = sorted({key for trial in trials for key in trial["params"]})
+    facts = ["number", "state", "value", "epochs", "seconds", "parameters", "reason"]
+    run.table(
+        "leaderboard",
+        facts + searched,
+        [
+            [trial[fact] for fact in facts]
+            + [_cell([t["params"].get(key) for t in trials], trial["params"].get(key))
+               for key in searched]
+            for trial in trials
+        ],
+    )  # fmt: skip
+    run.table(
+        "importances", ["setting", "importance"], [list(i) for i in summary.importances.items()]
+    )
+    best, history = None, []
+    for trial in sorted(trials, key=lambda trial: trial["number"]):
+        if trial["value"] is not None:
+            best = max(best or 0.0, trial["value"])
+            history.append([trial["number"], trial["value"], best])
+    run.table("history", ["number", "macro_f1", "best_macro_f1"], history)
+    page = parallel_coordinates_page(trials, space, summary.importances)
+    run.page("parallel coordinates", page)
+    states = [trial["state"] for trial in trials]
+    top = best_row(trials)
+    values = {f"trials_{state}": states.count(state) for state in sorted(set(states))}
+    if top is not None:
+        values |= {"best_macro_f1": top["value"], "best_trial": top["number"]}
+        values |= {f"best/{key}": value for key, value in top["params"].items()}
+    run.summarise(values)
+    if summary.model is not None and top is not None:
+        made = {"macro_f1": top["value"], "trial": top["number"], **data}
+        run.made(f"model-{name}", "model", summary.model, made)
+    run.close()
+
+
+def _cell(column: Sequence[Any], value: Any) -> Any:
+    """Return a value as W&B takes it: all of a column of one type."""
+    kinds = {type(other) for other in column if other is not None}
+    return (
+        value if value is None or kinds <= {int, float} or kinds in ({str}, {bool}) else str(value)
+    )

@@ -1,0 +1,75 @@
+"""Training a recipe on a feature store: the stage."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from irmas_dist import storage, tracking
+from irmas_dist.config.recipe import Recipe
+from irmas_dist.config.training import WorkerSettings
+from irmas_dist.errors import IrmasError
+from irmas_dist.terminal import progress
+from irmas_dist.training.data import open_task
+from irmas_dist.training.distributed import train_distributed
+from irmas_dist.training.model_directory import ModelDescription, read_description
+
+
+def train(recipe: Recipe, features: str, out: str, workers: WorkerSettings) -> ModelDescription:
+    """Train a recipe and write its model directory; go on where an earlier run was cut short.
+
+    Raises:
+        IrmasError: ``out`` holds a model of another recipe, finished or not, the features do
+            not go with the recipe, or training failed.
+    """
+    settings = recipe.model_dump(mode="json")
+    if storage.exists(storage.join(out, "model.json")):
+        finished = read_description(out)
+        if finished.recipe != settings:
+            raise IrmasError(f"{out} holds a model of another recipe; choose another directory")
+        return finished
+    begun = storage.join(out, "begun.json")
+    about: dict[str, Any] = {"recipe": settings, "run_id": tracking.new_run_id()}
+    if storage.exists(begun):
+        about = storage.read_json(begun)
+        if about["recipe"] != settings:
+            raise IrmasError(
+                f"{out} holds an unfinished training of another recipe; finish that one, "
+                "delete it, or choose another directory"
+            )
+    task = open_task(features, recipe)
+    storage.write_json(begun, about)
+    name = out.rstrip("/").rsplit("/", 1)[-1]
+    run = tracking.start_run(
+        recipe.tracking, name=name, job_type="train", config=settings, run_id=about["run_id"]
+    )
+    failed = True
+    try:
+        with progress("train", recipe.training.epochs, "epochs") as advance:
+            description = train_distributed(
+                task, recipe, settings, out, workers, _listener(run, advance)
+            )
+        best = {f"best_{key}": value for key, value in description.scores.items()}
+        run.summarise({**best, "parameters": description.parameters})
+        storage.remove(begun)
+        failed = False
+    finally:
+        run.close(failed=failed)
+    return description
+
+
+def _listener(
+    run: tracking.Run, advance: Callable[[int], None]
+) -> Callable[[Mapping[str, float]], None]:
+    """What to do with each epoch's metrics: log them, and advance to where they are.
+
+    After a resume the first epoch is not number 1, and after a lost worker some come again.
+    """
+    done = 0
+
+    def on_epoch(metrics: Mapping[str, float]) -> None:
+        nonlocal done
+        if (epoch := int(metrics["epoch"])) > done:
+            run.log(metrics)
+            advance(epoch - done)
+            done = epoch
+
+    return on_epoch
