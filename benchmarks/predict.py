@@ -138,7 +138,7 @@ def make_model(recipe_name: str, out: Path) -> str:
     from irmas_dist.training.model_directory import (
         ModelDescription,
         Normalisation,
-        Windows,
+        ScoringWindows,
         pack_weights,
         save_model,
     )
@@ -154,7 +154,7 @@ def make_model(recipe_name: str, out: Path) -> str:
         normalisation=Normalisation(mean=(-5.0,) * bands, std=(4.0,) * bands),
         model=recipe.model,
         parameters=parameter_count(network),
-        windows=Windows(
+        windows=ScoringWindows(
             frames=frames,
             hop_frames=recipe.window.hop_frames(recipe.features),
             aggregation="mean",

@@ -64,7 +64,7 @@ def make_task(clips: int, frames: int = 130) -> Any:
     from irmas_dist.config.recipe import Recipe
     from irmas_dist.features.clips import Clips
     from irmas_dist.features.store import StoreInfo
-    from irmas_dist.training.data import Task
+    from irmas_dist.training.data import TrainingData
     from irmas_dist.training.validation import mixture_clips
 
     recipe = Recipe.model_validate({"features": FEATURES})
@@ -95,7 +95,7 @@ def make_task(clips: int, frames: int = 130) -> Any:
     )  # fmt: skip
     validation = recipe.validation
     mixed = mixture_clips(draw(clips, 130), clips, validation.mix, info.settings, validation.seed)
-    return Task(training=training, validation=mixed, store=info)
+    return TrainingData(training=training, validation=mixed, store=info)
 
 
 def make_recipe(folder: str, width: int) -> Any:

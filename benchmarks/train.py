@@ -36,9 +36,9 @@ from irmas_dist.corpus.manifest import write_manifest
 from irmas_dist.features.extract import extract
 from irmas_dist.models.cnn import CNN
 from irmas_dist.rendering.render import RenderSettings, render
-from irmas_dist.training.data import Task, load_task
+from irmas_dist.training.data import TrainingData, load_training_data
 from irmas_dist.training.distributed import RUN_NAME, train_distributed
-from irmas_dist.training.ingest import Pools
+from irmas_dist.training.ingest import ClipLoader
 from irmas_dist.training.learner import Learner
 from irmas_dist.training.precision import computes_in_bfloat16
 
@@ -106,7 +106,7 @@ def timed(windows: int, work: Callable[[], object]) -> Callable[[], float]:
 
 
 def bare_loop(
-    recipe: Recipe, task: Task, windows: int, device: str, *, plain: bool
+    recipe: Recipe, task: TrainingData, windows: int, device: str, *, plain: bool
 ) -> Callable[[], None]:
     """Steps of a network over tensors that are there already; ``plain`` leaves PyTorch as it is."""
     frames = recipe.window.frames(task.store.settings)
@@ -133,11 +133,11 @@ def bare_loop(
     return epoch
 
 
-def part_of(task: Task, clips: int) -> Task:
+def part_of(task: TrainingData, clips: int) -> TrainingData:
     return dataclasses.replace(task, training=task.training.select(list(range(clips))))
 
 
-def in_process(task: Task, recipe: Recipe) -> Measured:
+def in_process(task: TrainingData, recipe: Recipe) -> Measured:
     """(a) and (e): everything in this process, on one thread or on the GPU."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     windows = 4 * recipe.training.batch_size
@@ -159,7 +159,7 @@ def in_process(task: Task, recipe: Recipe) -> Measured:
     }
 
 
-def epochs_per_s(task: Task, recipe: Recipe, workers: int) -> float:
+def epochs_per_s(task: TrainingData, recipe: Recipe, workers: int) -> float:
     """Train with Ray Train and return windows per second between the first and the last epoch."""
     written: list[float] = []
     with tempfile.TemporaryDirectory() as out:
@@ -168,13 +168,13 @@ def epochs_per_s(task: Task, recipe: Recipe, workers: int) -> float:
             pattern = f"{RUN_NAME}/*/epoch-{int(metrics['epoch']):04d}/optimizer.pt"
             written.extend(path.stat().st_mtime for path in Path(out).glob(pattern))
 
-        spread = WorkerSettings(count=workers, kept=EPOCHS)
+        spread = WorkerSettings(count=workers, checkpoints_to_keep=EPOCHS)
         train_distributed(task, recipe, {}, out, spread, on_epoch)
     windows = len(task.training) * recipe.training.windows_per_clip
     return windows * (len(written) - 1) / (written[-1] - written[0])
 
 
-def alone(task: Task, recipe: Recipe) -> float:
+def alone(task: TrainingData, recipe: Recipe) -> float:
     learner = Learner(task, recipe)
     learner.run_epoch()
     began = time.perf_counter()
@@ -185,12 +185,12 @@ def alone(task: Task, recipe: Recipe) -> float:
 
 
 @ray.remote
-def alone_in_a_worker(task: Task, recipe: Recipe) -> float:
+def alone_in_a_worker(task: TrainingData, recipe: Recipe) -> float:
     torch.set_num_threads(1)
     return alone(task, recipe)
 
 
-def distributed(task: Task, recipe: Recipe) -> Measured:
+def distributed(task: TrainingData, recipe: Recipe) -> Measured:
     """(b) and (c): whole epochs, with validation and checkpoint."""
     names = ("Learner", "one worker", "two workers", "two Learners apart")
     rates: dict[str, list[float]] = {name: [] for name in names}
@@ -217,14 +217,14 @@ def ingest(features: str, recipe: Recipe) -> Measured:
     learners, tasks = {}, {}
     for mode in ("streaming", "resident"):
         settings = IngestSettings.model_validate({"mode": mode})
-        tasks[mode] = load_task(features, recipe.validation, settings)
+        tasks[mode] = load_training_data(features, recipe.validation, settings)
         learners[mode] = Learner(tasks[mode], recipe)
     windows = len(tasks["resident"].training)
     result = ratio(
         "d",
         race({mode: timed(windows, one.train_epoch) for mode, one in learners.items()}, rounds=3),
     )
-    pools = Pools(tasks["streaming"].training, 0, torch.device("cpu"))
+    pools = ClipLoader(tasks["streaming"].training, 0, torch.device("cpu"))
     rate = np.median([timed(windows, lambda: list(pools.epoch(0)))() for _ in range(3)])
     print(f"      streaming without training: {rate:.0f} clips/s")
     return {**result, "clips_per_s": float(rate)}
@@ -262,7 +262,7 @@ def main() -> None:
         result = {"machine": {"cores": os.cpu_count(), "gpu": torch.cuda.is_available()}}
         ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
         extract(str(manifest), str(features), recipe.features, recipe.corpus.vocabulary)
-        task = load_task(str(features), recipe.validation, IngestSettings(mode="resident"))
+        task = load_training_data(str(features), recipe.validation, IngestSettings(mode="resident"))
         result |= in_process(task, recipe)
         longer = {"training.windows_per_clip": WINDOWS_PER_CLIP}
         result |= distributed(task, build_recipe(recipe.model_dump(), longer, "the benchmark"))

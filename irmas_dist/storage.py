@@ -128,7 +128,7 @@ def remove_directory(location: str | os.PathLike[str]) -> None:
 
 
 @contextmanager
-def write_whole(location: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+def write_atomically(location: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """Open a file for writing that appears at ``location`` complete, or not at all.
 
     Raises:
@@ -179,7 +179,7 @@ def read_bytes(location: str | os.PathLike[str]) -> bytes:
 
 def write_json(location: str | os.PathLike[str], value: Any) -> None:
     """Write ``value`` as indented JSON, whole or not at all."""
-    with write_whole(location) as stream:
+    with write_atomically(location) as stream:
         stream.write((json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
 
 
@@ -197,7 +197,7 @@ def read_json(location: str | os.PathLike[str]) -> Any:
 
 def write_table(location: str | os.PathLike[str], table: pa.Table, **options: Any) -> None:
     """Write a table as Parquet, whole or not at all; ``options`` go to pyarrow."""
-    with write_whole(location) as stream:
+    with write_atomically(location) as stream:
         pq.write_table(table, stream, **options)
 
 

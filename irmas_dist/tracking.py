@@ -196,7 +196,7 @@ def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def harmless(
+def never_raises(
     method: Callable[Concatenate["WandbRun", P], None],
 ) -> Callable[Concatenate["WandbRun", P], None]:
     """Have what W&B cannot do cost the run's log, and not the work that is logged."""
@@ -229,33 +229,33 @@ class WandbRun:
         for metric, best in BEST.items():
             run.define_metric(metric, step_metric="epoch", summary=best)
 
-    @harmless
+    @never_raises
     def log(self, metrics: Mapping[str, float]) -> None:
         """Log one epoch's metrics; ``epoch`` among them is the step."""
         # A run that goes on in another process would otherwise count its steps from 0 again.
         self._run.log(dict(metrics), step=int(metrics["epoch"]))
 
-    @harmless
+    @never_raises
     def configure(self, values: Mapping[str, Any]) -> None:
         """Change values of the run's configuration."""
         self._run.config.update(dict(values), allow_val_change=True)
 
-    @harmless
+    @never_raises
     def summarise(self, values: Mapping[str, Any]) -> None:
         """Set values of the run's summary."""
         self._run.summary.update(dict(values))
 
-    @harmless
+    @never_raises
     def table(self, name: str, columns: list[str], rows: Iterable[list[Any]]) -> None:
         """Log a table."""
         self._run.log({name: wandb.Table(columns=columns, data=list(rows))})
 
-    @harmless
+    @never_raises
     def page(self, name: str, html: str) -> None:
         """Log a piece of HTML."""
         self._run.log({name: wandb.Html(html, inject=False, data_is_not_path=True)})
 
-    @harmless
+    @never_raises
     def uses(self, name: str, kind: str, metadata: Mapping[str, Any]) -> None:
         """Log what the run worked with: an artifact that holds fingerprints only."""
         artifact = wandb.Artifact(name, kind, metadata=dict(metadata))
@@ -281,14 +281,14 @@ class WandbRun:
         Thread(target=work, daemon=True).start()
         used.result(self._timeout_s)
 
-    @harmless
+    @never_raises
     def made(self, name: str, kind: str, directory: str, metadata: Mapping[str, Any]) -> None:
         """Log what the run made: an artifact with the files of a local directory."""
         artifact = wandb.Artifact(name, kind, metadata=dict(metadata))
         artifact.add_dir(directory)
         self._run.log_artifact(artifact)
 
-    @harmless
+    @never_raises
     def tag(self, *tags: str) -> None:
         """Add tags."""
         self._run.tags = (*(self._run.tags or ()), *tags)
@@ -298,6 +298,6 @@ class WandbRun:
         self.lost = False  # Whatever was, what has been logged is to be kept.
         self._finish(1 if failed else 0)
 
-    @harmless
+    @never_raises
     def _finish(self, exit_code: int) -> None:
         self._run.finish(exit_code=exit_code)

@@ -288,7 +288,7 @@ def models(forest: Scores, tmp_path_factory: pytest.TempPathFactory) -> Path:
     from irmas_dist.training.model_directory import (
         ModelDescription,
         Normalisation,
-        Windows,
+        ScoringWindows,
         write_description,
     )
 
@@ -300,7 +300,7 @@ def models(forest: Scores, tmp_path_factory: pytest.TempPathFactory) -> Path:
             normalisation=Normalisation(mean=(0.0,), std=(1.0,)),
             model=ModelSettings(),
             parameters=1,
-            windows=Windows(frames=43, hop_frames=21, aggregation="mean"),
+            windows=ScoringWindows(frames=43, hop_frames=21, aggregation="mean"),
             thresholds=dict.fromkeys(IRMAS.codes, threshold),
             thresholds_from="500 mixtures",
             recipe={"thresholds": {"rule": "global"}},

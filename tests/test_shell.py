@@ -17,7 +17,7 @@ import os, subprocess, sys, time, warnings
 import typer
 from irmas_dist.cli.main import app, run
 from irmas_dist.errors import IrmasError
-from irmas_dist.cli.command import quiet
+from irmas_dist.cli.command import command
 from irmas_dist.terminal import say, show
 
 def noisy() -> None:

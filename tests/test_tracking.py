@@ -7,7 +7,7 @@ import pytest
 
 from irmas_dist.config.recipe import Recipe
 from irmas_dist.config.tracking import TrackingSettings
-from irmas_dist.search.wandb_runs import TrialRuns
+from irmas_dist.search.wandb_runs import SweepRuns
 from irmas_dist.tracking import NullRun, WandbRun, new_run_id, start_run
 from tests.ray_cluster import free_port
 from tests.wandb_log import inspect
@@ -100,7 +100,7 @@ def test_trials_do_not_wait_for_a_server_each_anew(
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
     monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{free_port()}")
     asked = {"mode": "online", "directory": str(tmp_path), "timeout_s": 3}
-    runs = TrialRuns(Recipe.model_validate({"tracking": asked}), "sweep", "identity")
+    runs = SweepRuns(Recipe.model_validate({"tracking": asked}), "sweep", "identity")
     for number in range(3):
         runs.start(number, {"training.lr": 0.1})
         runs.log(number, {"epoch": 1.0, "val_loss": 0.5})

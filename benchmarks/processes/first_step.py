@@ -29,7 +29,7 @@ def work(config: dict[str, Any]) -> dict[str, float]:
 
 def main() -> None:
     from irmas_dist.config.recipe import load_recipe
-    from irmas_dist.training.data import open_task
+    from irmas_dist.training.data import open_training_data
 
     done["imports"] = time.time()
     features, *overrides = sys.argv[1:]
@@ -38,7 +38,7 @@ def main() -> None:
 
     with ray_running():
         done["Ray"] = time.time()
-        task = open_task(features, recipe)
+        task = open_training_data(features, recipe)
         done["reading the features"] = time.time()
         import ray
         from ray.train import RunConfig, ScalingConfig

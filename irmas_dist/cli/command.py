@@ -37,20 +37,20 @@ Address = Annotated[
 ]
 
 
-def quiet(command: Callable[P, R]) -> Callable[P, R]:
+def command(function: Callable[P, R]) -> Callable[P, R]:
     """Send all chatter of a command to a log file, and turn errors into one line.
 
     Ends with status 1 when the command failed, with 2 when its options do not go together, and
     with 130 when it was interrupted.
     """
 
-    @functools.wraps(command)
+    @functools.wraps(function)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
-        log = _log_path(command.__name__.strip("_"))
+        log = _log_path(function.__name__.strip("_"))
         try:
             with chatter_to(log):
                 try:
-                    result = command(*args, **kwargs)
+                    result = function(*args, **kwargs)
                 except (typer.Exit, typer.BadParameter, IrmasError):
                     raise
                 except BaseException:

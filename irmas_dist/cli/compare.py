@@ -6,7 +6,7 @@ import typer
 from rich.markup import escape
 from rich.table import Column, Table
 
-from irmas_dist.cli.command import Json, quiet
+from irmas_dist.cli.command import Json, command
 from irmas_dist.cli.scores import Labels
 from irmas_dist.cli.tables import HEADLINE, as_json, with_interval
 from irmas_dist.errors import IrmasError
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from irmas_dist.evaluation.compare import Comparison
 
 
-@quiet
+@command
 def compare(
     models: Annotated[
         list[str], typer.Argument(help="Two or more: evaluated model directories, or scores.")

@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 from rich.table import Column, Table
 
-from irmas_dist.cli.command import Config, Json, Overrides, quiet, read_recipe
+from irmas_dist.cli.command import Config, Json, Overrides, command, read_recipe
 from irmas_dist.cli.tables import as_json
 from irmas_dist.instruments import Vocabulary
 from irmas_dist.terminal import show
@@ -40,7 +40,7 @@ def _with_twin(context: typer.Context, fraction: float | None) -> float | None:
     return fraction
 
 
-@quiet
+@command
 def render(
     out: Annotated[Path, typer.Argument(help="Where to make the tree.")],
     soundfont: Annotated[
@@ -122,7 +122,7 @@ def render(
     rendered(summary, json)
 
 
-@quiet
+@command
 def download(
     out: Annotated[Path, typer.Argument(help="Where to make the tree.")],
     part: Annotated[
@@ -145,7 +145,7 @@ def download(
     downloaded(summary, json)
 
 
-@quiet
+@command
 def index(
     tree: Annotated[
         str, typer.Argument(help="Root of an IRMAS tree, whole or in part, a path or URL.")

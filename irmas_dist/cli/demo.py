@@ -7,13 +7,13 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from irmas_dist.cli.command import Json, quiet
+from irmas_dist.cli.command import Json, command
 from irmas_dist.cli.tables import as_json, instrument_table, metric_table, trial_table
 from irmas_dist.errors import IrmasError
 from irmas_dist.terminal import show
 
 
-@quiet
+@command
 def demo(
     out: Annotated[Path, typer.Option(help="Directory of everything it makes.")] = Path(
         "runs/demo"

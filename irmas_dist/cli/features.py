@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from irmas_dist.cli.command import Address, Config, DryRun, Json, Overrides, quiet, read_recipe
+from irmas_dist.cli.command import Address, Config, DryRun, Json, Overrides, command, read_recipe
 from irmas_dist.cli.tables import as_json
 from irmas_dist.terminal import show
 
@@ -21,7 +21,7 @@ def _or_preview(context: typer.Context, value: str | None) -> str | None:
     return value
 
 
-@quiet
+@command
 def extract(
     manifest: Annotated[
         str | None,

@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 from rich.table import Column, Table
 
-from irmas_dist.cli.command import Json, quiet
+from irmas_dist.cli.command import Json, command
 from irmas_dist.cli.tables import as_json
 from irmas_dist.terminal import say, show, write
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 Format = Literal["table", "json", "csv", "parquet"]
 
 
-@quiet
+@command
 def predict(
     model: Annotated[str, typer.Argument(help="Model directory, a path or URL.")],
     inputs: Annotated[
@@ -75,7 +75,7 @@ def predict(
         raise typer.Exit(1)
 
 
-@quiet
+@command
 def export(
     model: Annotated[str, typer.Argument(help="Model directory, a path or URL.")],
     out: Annotated[

@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 from rich.table import Column, Table
 
-from irmas_dist.cli.command import Json, quiet
+from irmas_dist.cli.command import Json, command
 from irmas_dist.cli.tables import as_json
 from irmas_dist.errors import IrmasError
 from irmas_dist.terminal import say, show, write
@@ -31,7 +31,7 @@ jobs_app = typer.Typer(help="Jobs on a Ray cluster: list, status, logs, stop.")
 jobs_app.info.no_args_is_help = True
 
 
-@quiet
+@command
 def submit(
     context: typer.Context,
     command: Annotated[
@@ -83,7 +83,7 @@ def submit(
 
 
 @jobs_app.command("list")
-@quiet
+@command
 def list_(address: Cluster = None, json: Json = False) -> None:
     """List the cluster's jobs, the latest first."""
     from irmas_dist.cluster import jobs
@@ -92,7 +92,7 @@ def list_(address: Cluster = None, json: Json = False) -> None:
 
 
 @jobs_app.command()
-@quiet
+@command
 def status(submission: JobId, address: Cluster = None, json: Json = False) -> None:
     """Show how a job is doing."""
     from irmas_dist.cluster import jobs
@@ -101,7 +101,7 @@ def status(submission: JobId, address: Cluster = None, json: Json = False) -> No
 
 
 @jobs_app.command()
-@quiet
+@command
 def logs(
     submission: JobId,
     address: Cluster = None,
@@ -119,7 +119,7 @@ def logs(
 
 
 @jobs_app.command()
-@quiet
+@command
 def stop(submission: JobId, address: Cluster = None) -> None:
     """Stop a job."""
     from irmas_dist.cluster import jobs

@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 from rich.table import Column, Table
 
-from irmas_dist.cli.command import Address, Config, Json, Overrides, quiet, read_recipe
+from irmas_dist.cli.command import Address, Config, Json, Overrides, command, read_recipe
 from irmas_dist.cli.corpus import Part
 from irmas_dist.cli.tables import as_json, figure, instrument_table, with_interval
 from irmas_dist.errors import IrmasError
@@ -42,7 +42,7 @@ FitLabels = Annotated[
 ]
 
 
-@quiet
+@command
 def evaluate(
     model: Annotated[
         str | None, typer.Argument(help="Model directory; none with --scores.")
@@ -124,14 +124,16 @@ def _judge(
         if not 0 <= threshold <= 1:
             raise IrmasError(f"--threshold {threshold:g}: must be from 0 to 1")
         chosen = np.full(len(read.vocabulary), threshold, np.float32)
-        return evaluate.judge(read, scores, chosen, f"{threshold:g}, chosen beforehand", settings)
+        return evaluate.evaluate_scores(
+            read, scores, chosen, f"{threshold:g}, chosen beforehand", settings
+        )
     if fit_on is not None:
         chosen, origin = evaluate.thresholds_from(fit_on, fit_labels, settings, read.vocabulary)
-        return evaluate.judge(read, scores, chosen, origin, settings)
-    return evaluate.judge(read, scores, settings=settings)
+        return evaluate.evaluate_scores(read, scores, chosen, origin, settings)
+    return evaluate.evaluate_scores(read, scores, settings=settings)
 
 
-@quiet
+@command
 def report(
     model: Annotated[
         str | None,
@@ -158,25 +160,25 @@ def report(
     if model is None:
         if scores is None or out is None:
             raise typer.BadParameter("give MODEL, or --scores and --out")
-        from irmas_dist.reports.model_page import write_page
+        from irmas_dist.reports.model_page import write_evaluation_page
 
         judged = _judge(scores, labels, threshold, fit_on, fit_labels, None, None)
-        write_page(judged, out, title=Path(scores).stem, tree=tree)
+        write_evaluation_page(judged, out, title=Path(scores).stem, tree=tree)
         return tables.written(out, json)
     if labels or threshold is not None or fit_on or fit_labels:
         raise typer.BadParameter("a model has thresholds and its clips have labels: see --scores")
     from irmas_dist import storage
     from irmas_dist.evaluation.scores import read_scores
-    from irmas_dist.reports.model_page import report
+    from irmas_dist.reports.model_page import report_on_model
 
     page = out or storage.join(model, "report.html")
     if storage.exists(storage.join(model, "sweep.json")):
-        from irmas_dist.reports.sweep_page import write_sweep_report
+        from irmas_dist.reports.sweep_page import write_sweep_page
 
-        write_sweep_report(Path(model), page)
+        write_sweep_page(Path(model), page)
         return tables.written(page, json)
     read = read_scores(scores or storage.join(model, "scores.parquet"))
-    report(model, read, page, tree=tree)
+    report_on_model(model, read, page, tree=tree)
     return tables.written(page, json)
 
 

@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from irmas_dist.cli.command import Address, Config, DryRun, Json, Overrides, quiet, read_recipe
+from irmas_dist.cli.command import Address, Config, DryRun, Json, Overrides, command, read_recipe
 from irmas_dist.cli.tables import as_json, cell, trial_table
 from irmas_dist.errors import IrmasError
 from irmas_dist.terminal import say, show
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 SPACE = Path("configs/spaces/quick.yaml")
 
 
-@quiet
+@command
 def sweep(
     features: Annotated[str, typer.Argument(help="Feature store, a path or URL.")],
     out: Annotated[Path, typer.Argument(help="Directory of the sweep; its name names the study.")],
@@ -115,9 +115,9 @@ def sweep(
     from irmas_dist.cluster.runtime import ray_running, require_shared
     from irmas_dist.reports.wandb_summary import log_summary
     from irmas_dist.search.sweep import sweep as search
-    from irmas_dist.training.data import open_task
+    from irmas_dist.training.data import open_training_data
 
-    task = open_task(features, recipe)
+    task = open_training_data(features, recipe)
     try:
         with ray_running(address, dashboard=settings.workers > 1):
             require_shared(settings.storage or str(out))  # Trials write only there.
@@ -158,7 +158,7 @@ def _recorded(out: Path, chosen: dict[str, Any]) -> "tuple[Recipe, Space, SweepS
     return recipe, searched, SweepSettings.model_validate(kept | chosen)
 
 
-@quiet
+@command
 def review(
     path: Annotated[Path, typer.Argument(help="Directory of a sweep.")],
     sync: Annotated[
@@ -178,7 +178,7 @@ def review(
     return None
 
 
-@quiet
+@command
 def thresholds(
     model: Annotated[str, typer.Argument(help="Model directory, such as SWEEP/model.")],
     features: Annotated[

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from irmas_dist.cli.command import Address, Config, DryRun, Json, Overrides, quiet, read_recipe
+from irmas_dist.cli.command import Address, Config, DryRun, Json, Overrides, command, read_recipe
 from irmas_dist.cli.tables import as_json
 from irmas_dist.terminal import show
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from irmas_dist.training.model_directory import ModelDescription
 
 
-@quiet
+@command
 def train(
     features: Annotated[str, typer.Argument(help="Feature store, a path or URL.")],
     out: Annotated[str, typer.Argument(help="The model directory to make.")],
@@ -62,11 +62,11 @@ def train(
         on_gpu = gpus() >= (min_workers or workers) if gpu is None else gpu
         spread = WorkerSettings(
             count=workers,
-            least=min_workers,
+            min_workers=min_workers,
             cpus=cpus,
             gpu=on_gpu,
             retries=retries,
-            wait_s=wait,
+            wait_timeout_s=wait,
         )
         description = train(recipe, features, out, spread)
     return trained(description, out, json)

@@ -74,7 +74,7 @@ class Client(JobSubmissionClient):
                 f"{ours}: use the same minor release on both sides"
             )
 
-    def require_room(self, cpus: float, gpus: float) -> None:
+    def require_capacity(self, cpus: float, gpus: float) -> None:
         """Refuse what no node of the cluster can ever hold, unless nodes can be added.
 
         Ray itself keeps such a job pending for a quarter of an hour.

@@ -107,7 +107,7 @@ def submit(
             name, running = _free_name(client, name)
             if running:
                 return name
-        client.require_room(cpus, gpus)
+        client.require_capacity(cpus, gpus)
         directory = working_dir or checkout()
         if missed := left_behind(command[1:], directory):
             say(

@@ -15,24 +15,24 @@ PATIENCE_S = 2.0
 """A cluster that has room gives it within this time; only then is it worth a word."""
 
 
-def wait_for_room(workers: WorkerSettings) -> None:
+def wait_for_resources(workers: WorkerSettings) -> None:
     """Return once the cluster has room, at the same time, for all workers that are needed.
 
     The room is asked for, not only looked for, so that an autoscaler hears of it.
 
     Raises:
-        IrmasError: There is none after ``wait_s``.
+        IrmasError: There is none after ``wait_timeout_s``.
     """
     room = placement_group([workers.resources] * workers.needed)
     try:
-        if room.wait(min(PATIENCE_S, workers.wait_s)):
+        if room.wait(min(PATIENCE_S, workers.wait_timeout_s)):
             return
         wanted = f"{workers.needed} workers need {_listed(workers.resources, workers.needed)}"
-        say(f"waiting up to {workers.wait_s:g} s for room: {wanted}; {_situation()}")
-        if not room.wait(max(workers.wait_s - PATIENCE_S, 0)):
+        say(f"waiting up to {workers.wait_timeout_s:g} s for room: {wanted}; {_situation()}")
+        if not room.wait(max(workers.wait_timeout_s - PATIENCE_S, 0)):
             raise IrmasError(
-                f"{wanted}, and after {workers.wait_s:g} s {_situation()}; ask for fewer workers, "
-                "add nodes, or wait longer (--wait)"
+                f"{wanted}, and after {workers.wait_timeout_s:g} s {_situation()}; ask for fewer "
+                "workers, add nodes, or wait longer (--wait)"
             )
     finally:
         remove_placement_group(room)
@@ -54,7 +54,7 @@ def gpus() -> float:
     return float(ray.cluster_resources().get("GPU", 0))
 
 
-def room(settings: SweepSettings) -> int:
+def trial_capacity(settings: SweepSettings) -> int:
     """Return how many trials the cluster has room for; a worker must fit on one node.
 
     Raises:

@@ -124,7 +124,7 @@ class WorkerSettings(Settings):
 
     count: int = Field(1, ge=1)
     """Data-parallel workers."""
-    least: int | None = Field(None, ge=1)
+    min_workers: int | None = Field(None, ge=1)
     """With how many workers training starts and goes on while the nodes have no room for all;
     it grows back when nodes join. None waits for all."""
     cpus: float = Field(1.0, gt=0.0)
@@ -133,15 +133,15 @@ class WorkerSettings(Settings):
     """Whether each worker has a GPU."""
     retries: int = Field(3, ge=0)
     """How often training goes on from its last checkpoint after a worker or node was lost."""
-    wait_s: float = Field(30.0, ge=0.0)
+    wait_timeout_s: float = Field(30.0, ge=0.0)
     """How long to wait for room in the cluster. One that grows by itself may need minutes."""
-    kept: int = Field(2, ge=1)
+    checkpoints_to_keep: int = Field(2, ge=1)
     """Checkpoints that are kept while training: the best ones, and the last in any case."""
 
     @property
     def needed(self) -> int:
         """Workers without which training does not start."""
-        return self.count if self.least is None else self.least
+        return self.count if self.min_workers is None else self.min_workers
 
     @property
     def resources(self) -> dict[str, float]:

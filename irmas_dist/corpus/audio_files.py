@@ -18,7 +18,7 @@ AUDIO_SUFFIXES = frozenset(
 
 
 @dataclass(frozen=True)
-class Source:
+class TreeFile:
     """A file of the tree that may get a row.
 
     Attributes:
@@ -34,7 +34,7 @@ class Source:
     folder: str
 
 
-def find_sources(tree: str | Path) -> list[Source]:
+def find_sources(tree: str | Path) -> list[TreeFile]:
     """List the audio files of a tree, and the text files without audio of their name.
 
     Links to files and folders are followed; what is hidden is left out.
@@ -115,7 +115,7 @@ def _stored_folders(url: str) -> Iterator[tuple[PurePosixPath, set[str]]]:
     yield from sorted(folders.items())
 
 
-def _sources(root: str, place: PurePath, names: set[str]) -> Iterator[Source]:
+def _sources(root: str, place: PurePath, names: set[str]) -> Iterator[TreeFile]:
     """Yield the files of one folder that may get a row, in order of their names.
 
     Args:
@@ -133,7 +133,7 @@ def _sources(root: str, place: PurePath, names: set[str]) -> Iterator[Source]:
         own = path.with_suffix(".txt")
         # Copying can compose the one name and leave the other decomposed.
         labels = own if own.name in names else texts.get(_composed(path.stem))
-        yield Source(
+        yield TreeFile(
             path=storage.join(folder, str(path)),
             labels=storage.join(folder, str(labels)) if labels else None,
             clip_id=_composed((place / path.stem).as_posix()),
@@ -142,7 +142,7 @@ def _sources(root: str, place: PurePath, names: set[str]) -> Iterator[Source]:
     for stem in sorted(texts.keys() - {_composed(path.stem) for path in audio}):
         clip_id = _composed((place / stem).as_posix())
         alone = storage.join(folder, str(texts[stem]))
-        yield Source(path=None, labels=alone, clip_id=clip_id, folder=within)
+        yield TreeFile(path=None, labels=alone, clip_id=clip_id, folder=within)
 
 
 def _composed(name: str) -> str:

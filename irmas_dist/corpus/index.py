@@ -34,7 +34,7 @@ from pathlib import Path
 from typing import Any
 
 from irmas_dist import storage
-from irmas_dist.corpus.audio_files import Source, as_text, find_sources
+from irmas_dist.corpus.audio_files import TreeFile, as_text, find_sources
 from irmas_dist.corpus.groups import join_identical
 from irmas_dist.corpus.headers import Measure, measure
 from irmas_dist.corpus.manifest import TESTING, TRAINING
@@ -131,7 +131,7 @@ def describe(
     }
 
 
-def _row(source: Source, vocabulary: Vocabulary) -> dict[str, Any] | None:
+def _row(source: TreeFile, vocabulary: Vocabulary) -> dict[str, Any] | None:
     """Return the row of a file; none for a text file without audio that names no instrument."""
     unreadable = labels = None
     if source.labels:
@@ -155,7 +155,7 @@ def _row(source: Source, vocabulary: Vocabulary) -> dict[str, Any] | None:
 
 
 def _read_with_threads(
-    sources: list[Source], vocabulary: Vocabulary, stored: bool, advance: Callable[[int], None]
+    sources: list[TreeFile], vocabulary: Vocabulary, stored: bool, advance: Callable[[int], None]
 ) -> list[dict[str, Any]]:
     rows = []
     # An object store takes its time for each answer, and has many at once.
@@ -167,7 +167,7 @@ def _read_with_threads(
 
 
 def _read_with_ray(
-    sources: list[Source],
+    sources: list[TreeFile],
     tree: str | Path,
     vocabulary: Vocabulary,
     address: str | None,
@@ -204,7 +204,7 @@ def _read_with_ray(
 
 
 def _read_batch(
-    sources: list[Source], tree: str, vocabulary: Vocabulary
+    sources: list[TreeFile], tree: str, vocabulary: Vocabulary
 ) -> list[dict[str, Any]] | None:
     """Return the rows of some files; none when this node does not have the tree."""
     if not storage.is_url(tree) and not Path(tree).is_dir():

@@ -29,12 +29,12 @@ from irmas_dist.inference.predictor import Predictor
 from irmas_dist.inference.thresholds import search_decisions
 from irmas_dist.instruments import Vocabulary
 from irmas_dist.rendering.render import RenderSettings, render
-from irmas_dist.reports.model_page import report
+from irmas_dist.reports.model_page import report_on_model
 from irmas_dist.reports.wandb_summary import log_summary
 from irmas_dist.search.space import load_space
 from irmas_dist.search.sweep import SweepSettings, sweep
 from irmas_dist.terminal import say
-from irmas_dist.training.data import open_task
+from irmas_dist.training.data import open_training_data
 from irmas_dist.training.train import train
 
 CONFIGS = Path("configs")
@@ -83,7 +83,7 @@ def demo(out: Path, trials: int) -> dict[str, Any]:
         with clock.stage("extract", "Computing log-mel spectrograms with Ray Data"):
             extract(str(manifest), features, recipe.features, vocabulary)
         with clock.stage("sweep", f"Searching with Ray Tune and Optuna, {trials} trials"):
-            task = open_task(features, recipe)
+            task = open_training_data(features, recipe)
             short = recipe.model_copy(
                 update={"training": recipe.training.model_copy(update={"epochs": SEARCH_EPOCHS})}
             )
@@ -106,7 +106,7 @@ def demo(out: Path, trials: int) -> dict[str, Any]:
         log_evaluation(best, evaluation, "test excerpts")
     with clock.stage("baselines", "Measuring the baselines on the same excerpts"):
         baselines = _baselines(table, evaluation.scores, vocabulary, best)
-    report(model, evaluation.scores, page, baselines)
+    report_on_model(model, evaluation.scores, page, baselines)
     _predict_one(model, table)
 
     summary = {

@@ -95,7 +95,9 @@ def compare(
         raise IrmasError(f"{without[0]} has no thresholds of its own; compare by another protocol")
     draws = draw_songs(first.groups)
     results = {
-        name: protocols.judge(scores, {chosen: _decisions(scores, own, chosen)}, draws)[chosen]
+        name: protocols.apply_protocols(scores, {chosen: _decisions(scores, own, chosen)}, draws)[
+            chosen
+        ]
         for name, (scores, own) in aligned.items()
     }
     return Comparison(

@@ -62,7 +62,7 @@ class Evaluation:
         return self.headline.metrics
 
 
-def judge(
+def evaluate_scores(
     scores: Scores,
     path: str,
     thresholds: Thresholds | None = None,
@@ -99,7 +99,7 @@ def judge(
         )
     fitted = fit_thresholds(scores.labels, scores.scores, settings)
     decisions["oracle"] = decide(scores.scores, fitted)
-    results = protocols.judge(scores, decisions, draws)
+    results = protocols.apply_protocols(scores, decisions, draws)
     headline = next(iter(results.values()))
     shown = {"validation": thresholds, "oracle": fitted}.get(headline.protocol)
     return Evaluation(

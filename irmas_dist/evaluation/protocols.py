@@ -65,7 +65,7 @@ class Result:
     instrument_intervals: list[Interval]
 
 
-def judge(
+def apply_protocols(
     scores: Scores, decisions: Mapping[Protocol, Decisions], draws: Draws
 ) -> dict[Protocol, Result]:
     """Judge decisions, with intervals.

@@ -19,7 +19,7 @@ STDIN = "-"
 
 
 @dataclass(frozen=True)
-class Source:
+class AudioInput:
     """An audio file to be heard.
 
     Attributes:
@@ -50,7 +50,7 @@ class Prediction:
     timeline: Timeline | None = None
 
 
-def find_audio(names: Sequence[str]) -> list[Source]:
+def find_audio(names: Sequence[str]) -> list[AudioInput]:
     """List the files that are named, and the audio files in the folders that are.
 
     A file that is not there stays in the list: it is for that file alone to fail.
@@ -61,23 +61,23 @@ def find_audio(names: Sequence[str]) -> list[Source]:
     Raises:
         IrmasError: A folder holds no audio, or may not be read.
     """
-    found: dict[str, Source] = {}
+    found: dict[str, AudioInput] = {}
     for name in names:
         for source in _audio_of(name):
             found.setdefault(source.path, source)
     return list(found.values())
 
 
-def _audio_of(name: str) -> list[Source]:
+def _audio_of(name: str) -> list[AudioInput]:
     if name == STDIN:
-        return [Source(STDIN, "stdin")]
+        return [AudioInput(STDIN, "stdin")]
     if storage.is_url(name):
-        inside = [Source(storage.join(name, file), file) for file in audio_in(name)]
-        return inside or [Source(name, Path(name).name)]
+        inside = [AudioInput(storage.join(name, file), file) for file in audio_in(name)]
+        return inside or [AudioInput(name, Path(name).name)]
     folder = Path(name)
     if not folder.is_dir():
-        return [Source(name, folder.name)]
-    inside = [Source(str(folder / file), file) for file in audio_in(folder)]
+        return [AudioInput(name, folder.name)]
+    inside = [AudioInput(str(folder / file), file) for file in audio_in(folder)]
     if not inside:
         raise IrmasError(f"{name} holds no audio files")
     return inside

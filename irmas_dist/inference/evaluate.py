@@ -9,7 +9,7 @@ from irmas_dist.corpus.index import index_tree
 from irmas_dist.corpus.manifest import TESTING, write_manifest
 from irmas_dist.errors import IrmasError
 from irmas_dist.evaluation.csv_scores import open_scores
-from irmas_dist.evaluation.evaluate import Evaluation, Thresholds, judge
+from irmas_dist.evaluation.evaluate import Evaluation, Thresholds, evaluate_scores
 from irmas_dist.evaluation.scores import Scores, read_scores, write_scores
 from irmas_dist.features.extract import extract
 from irmas_dist.inference.predictor import Predictor
@@ -31,7 +31,7 @@ def evaluate(model: str, features: str, out: str, part: str = TESTING) -> Evalua
     scores = predictor.score_store(features, part)
     path = storage.join(out, "scores.parquet")
     write_scores(path, scores)
-    return evaluate_scores(predictor.description, scores, path)
+    return evaluate_model_scores(predictor.description, scores, path)
 
 
 def evaluate_tree(
@@ -62,12 +62,12 @@ def evaluate_tree(
     return evaluate(model, features, out, part)
 
 
-def evaluate_scores(description: ModelDescription, scores: Scores, path: str) -> Evaluation:
+def evaluate_model_scores(description: ModelDescription, scores: Scores, path: str) -> Evaluation:
     """Judge scores of a model, whose thresholds were fitted without them."""
     if scores.vocabulary != description.vocabulary:
         raise IrmasError(f"{path} holds scores of other instruments than the model's")
     fitted_to = set(scores.parts) - {TESTING}
-    evaluation = judge(
+    evaluation = evaluate_scores(
         scores, path, description.threshold_array(), description.thresholds_from,
         ThresholdSettings.model_validate(description.recipe.get("thresholds", {})),
     )  # fmt: skip

@@ -91,7 +91,7 @@ def export(predictor: Predictor, out: str, audio: Sequence[str] = ()) -> ExportS
                 f"score differs by {gaps[worst]:.2g}, and {TOLERANCE:g} is allowed"
             )
     for name, content in contents.items():
-        with storage.write_whole(storage.join(out, name)) as stream:
+        with storage.write_atomically(storage.join(out, name)) as stream:
             stream.write(content)
     return ExportSummary(out, list(contents), len(clips), differences)
 

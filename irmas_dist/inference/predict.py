@@ -6,7 +6,13 @@ from dataclasses import dataclass
 
 from irmas_dist import storage
 from irmas_dist.errors import IrmasError
-from irmas_dist.inference.audio_inputs import STDIN, Prediction, Source, find_audio, predict_each
+from irmas_dist.inference.audio_inputs import (
+    STDIN,
+    AudioInput,
+    Prediction,
+    find_audio,
+    predict_each,
+)
 from irmas_dist.inference.predictor import Predictor
 from irmas_dist.inference.results import Format, Journal, write_predictions
 from irmas_dist.instruments import Vocabulary
@@ -102,15 +108,15 @@ def _predictions(
     if spread is None:
         yield from predict_each(predictor, paths, timeline)
     elif paths:
-        from irmas_dist.inference.ray_predict import predict_spread
+        from irmas_dist.inference.ray_predict import predict_with_ray
 
-        yield from predict_spread(
+        yield from predict_with_ray(
             model, paths, workers=spread.workers, address=spread.address, timeline=timeline
         )
 
 
 def _drawn(
-    prediction: Prediction, sources: dict[str, Source], folder: str, vocabulary: Vocabulary
+    prediction: Prediction, sources: dict[str, AudioInput], folder: str, vocabulary: Vocabulary
 ) -> Prediction:
     """Write a prediction's timeline, and let go of it: thousands of them would not fit."""
     from irmas_dist.inference.timelines import write_timeline

@@ -19,7 +19,7 @@ from irmas_dist.inference.fuse import fused
 from irmas_dist.models.cnn import CNN
 from irmas_dist.models.standardise import Standardise
 from irmas_dist.training.model_directory import ModelDescription, load_network, read_description
-from irmas_dist.training.windows import Resident, covering_windows, window_logits, windows_of
+from irmas_dist.training.windows import DeviceClips, covering_windows, window_logits, windows_of
 
 WINDOWS_AT_ONCE = 32
 """Windows that pass the network together; more of them take memory and no less time."""
@@ -161,7 +161,7 @@ class Predictor:
         logits = window_logits(
             self.network,
             self._standardise,
-            Resident(clips, self._device),
+            DeviceClips(clips, self._device),
             covering,
             windows.frames,
             self.description.features.log_floor,

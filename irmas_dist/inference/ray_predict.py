@@ -27,7 +27,7 @@ _ROWS = pa.schema(
 )
 
 
-def predict_spread(
+def predict_with_ray(
     model: str,
     paths: Sequence[str],
     *,

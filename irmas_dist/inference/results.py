@@ -76,7 +76,7 @@ def write_predictions(
         storage.write_json(out, {"predictions": [as_object(each) for each in predictions]})
         return
     lines = [csv_header(codes), *(csv_row(each, codes) for each in predictions)]
-    with storage.write_whole(out) as stream:
+    with storage.write_atomically(out) as stream:
         stream.write("".join(lines).encode())
 
 

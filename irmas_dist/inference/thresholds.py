@@ -24,11 +24,11 @@ from irmas_dist.evaluation.scores import Scores, read_scores, write_scores
 from irmas_dist.evaluation.thresholds import fit_thresholds, objective_of
 from irmas_dist.features import store
 from irmas_dist.inference.predictor import Predictor
-from irmas_dist.training.data import load_task
+from irmas_dist.training.data import load_training_data
 from irmas_dist.training.learner import SELECTED_BY
 from irmas_dist.training.model_directory import (
     ModelDescription,
-    Windows,
+    ScoringWindows,
     load_network,
     read_description,
     threshold_origin,
@@ -50,7 +50,7 @@ class Candidate(NamedTuple):
             for that.
     """
 
-    windows: Windows
+    windows: ScoringWindows
     scores: Scores
     thresholds: np.ndarray
     fitted: float
@@ -103,17 +103,17 @@ def search_decisions(
 
 def _score_again(
     model: str, description: ModelDescription, known: Scores, features: str
-) -> dict[Windows, Scores]:
+) -> dict[ScoringWindows, Scores]:
     """Score the validation mixtures under the other aggregation rules and a denser hop."""
     if store.read_info(features).fingerprint != description.data["features"]:
         raise IrmasError(f"{features} is not what {model} was trained on")
     recipe = Recipe.model_validate(description.recipe)
-    clips = load_task(features, recipe.validation, recipe.ingest).validation
+    clips = load_training_data(features, recipe.validation, recipe.ingest).validation
     if clips.clip_ids != known.clip_ids:
         raise IrmasError(f"{features} has other clips than {model} was validated on")
     network = load_network(model, description)
     hop = description.windows.hop_frames
-    found: dict[Windows, Scores] = {}
+    found: dict[ScoringWindows, Scores] = {}
     for frames in dict.fromkeys((hop, max(hop // 2, 1))):
         for rule in RULES:
             windows = description.windows.model_copy(
@@ -125,7 +125,7 @@ def _score_again(
     return found
 
 
-def _judge(windows: Windows, scores: Scores, settings: ThresholdSettings) -> Candidate:
+def _judge(windows: ScoringWindows, scores: Scores, settings: ThresholdSettings) -> Candidate:
     labels, values = scores.labels, scores.scores
     fitted = fit_thresholds(labels, values, settings)
     folds = folds_of(scores.groups)

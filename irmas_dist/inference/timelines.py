@@ -6,7 +6,7 @@ import numpy as np
 
 from irmas_dist import storage
 from irmas_dist.errors import IrmasError
-from irmas_dist.inference.audio_inputs import Source
+from irmas_dist.inference.audio_inputs import AudioInput
 from irmas_dist.inference.predictor import Timeline
 from irmas_dist.inference.results import csv_line
 from irmas_dist.instruments import Vocabulary
@@ -20,7 +20,7 @@ TICKS_S = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1_800, 3_
 MOST_TICKS = 10
 
 
-def require_distinct(sources: Sequence[Source]) -> None:
+def require_distinct(sources: Sequence[AudioInput]) -> None:
     """Refuse files whose timelines would be written to one place.
 
     Raises:
@@ -61,7 +61,7 @@ def write_timeline(
             timeline.starts, timeline.ends, timeline.windows.tolist(), strict=True
         )
     ]
-    with storage.write_whole(table) as stream:
+    with storage.write_atomically(table) as stream:
         stream.write("".join(lines).encode())
     draw(picture, name, timeline, vocabulary)
     return table, picture
@@ -105,7 +105,7 @@ def draw(out: str, title: str, timeline: Timeline, vocabulary: Vocabulary) -> No
     axes.set_xlabel("time (min:s)")
     axes.set_title(title, parse_math=False)
     figure.colorbar(mesh, ax=axes, label="score", pad=0.01)
-    with storage.write_whole(out) as stream:
+    with storage.write_atomically(out) as stream:
         FigureCanvasAgg(figure).print_png(stream)
 
 

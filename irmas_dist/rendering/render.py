@@ -178,9 +178,9 @@ def _render_recording(
         audio = _wav(render_passage(band, instruments, clips[0].duration_s, rng))
         for clip in clips:
             if recording.label_files:
-                with storage.write_whole((out / clip.path).with_suffix(".txt")) as stream:
+                with storage.write_atomically((out / clip.path).with_suffix(".txt")) as stream:
                     stream.write(label_file(clip))
-            with storage.write_whole(out / clip.path) as stream:
+            with storage.write_atomically(out / clip.path) as stream:
                 stream.write(audio)
             size += len(audio)
     return size

@@ -14,7 +14,7 @@ from irmas_dist import storage
 from irmas_dist.evaluation.protocols import MEANING
 from irmas_dist.evaluation.scores import read_scores
 from irmas_dist.inference.audio_inputs import find_audio
-from irmas_dist.inference.evaluate import evaluate_scores
+from irmas_dist.inference.evaluate import evaluate_model_scores
 from irmas_dist.inference.export import TOLERANCE, ExportSummary
 from irmas_dist.inference.export import export as export_model
 from irmas_dist.inference.predictor import Predictor
@@ -119,9 +119,9 @@ def export(model: str, out: str, audio: Sequence[str] = ()) -> ExportSummary:
     evaluation = None
     place = storage.join(model, "scores.parquet")
     if storage.exists(place):
-        evaluation = evaluate_scores(predictor.description, read_scores(place), place)
+        evaluation = evaluate_model_scores(predictor.description, read_scores(place), place)
     name = model.rstrip("/").rsplit("/", 1)[-1]
     card = model_card(name, predictor.description, evaluation, summary)
-    with storage.write_whole(storage.join(out, CARD)) as stream:
+    with storage.write_atomically(storage.join(out, CARD)) as stream:
         stream.write(card.encode())
     return replace(summary, files=[*summary.files, CARD])

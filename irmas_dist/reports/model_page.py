@@ -25,7 +25,7 @@ from irmas_dist.evaluation.confusion import confusion
 from irmas_dist.evaluation.evaluate import Evaluation
 from irmas_dist.evaluation.protocols import MEANING, Protocol, Result
 from irmas_dist.evaluation.scores import Scores
-from irmas_dist.inference.evaluate import evaluate_scores
+from irmas_dist.inference.evaluate import evaluate_model_scores
 from irmas_dist.instruments import IRMAS
 from irmas_dist.reports import figures
 from irmas_dist.reports.audio_player import embedded
@@ -61,7 +61,7 @@ IRMAS_EXCERPTS = 2_874
 _LONG_LIST = 12
 
 
-def write_report(
+def write_model_page(
     location: str | os.PathLike[str],
     *,
     title: str,
@@ -81,8 +81,8 @@ def write_report(
         location: Path or URL of the page.
         title: Heading of the page.
         scores: The clips that the results are for.
-        results: As from `protocols.judge`; the first is the headline, and what is shown of
-            instruments and clips is by its decisions.
+        results: As from `protocols.apply_protocols`; the first is the headline, and what is
+            shown of instruments and clips is by its decisions.
         thresholds: Those of the protocol ``validation``, shape (instruments,), if there are any.
         thresholds_from: The clips that they were chosen on, in words.
         model: The content of ``model.json``, listed at the end.
@@ -121,7 +121,7 @@ def write_report(
         worst=_worst_clips(scores, decisions, player),
         facts=_flat(model or {}),
     )
-    with storage.write_whole(location) as stream:
+    with storage.write_atomically(location) as stream:
         stream.write(page.encode())
 
 
@@ -286,7 +286,7 @@ def _flat(value: Any, name: str = "") -> list[tuple[str, str]]:
     return [(name, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))]
 
 
-def report(
+def report_on_model(
     model: str,
     scores: Scores,
     out: str,
@@ -307,8 +307,8 @@ def report(
             written.
     """
     description = read_description(model)
-    evaluation = evaluate_scores(description, scores, f"the scores of {model}")
-    write_page(
+    evaluation = evaluate_model_scores(description, scores, f"the scores of {model}")
+    write_evaluation_page(
         evaluation,
         out,
         title=Path(model).name,
@@ -319,7 +319,7 @@ def report(
     )
 
 
-def write_page(
+def write_evaluation_page(
     evaluation: Evaluation,
     out: str,
     title: str,
@@ -345,7 +345,7 @@ def write_page(
     scores = evaluation.scores
     files = {} if tree is None else {s.clip_id: s.path for s in find_sources(tree) if s.path}
     names = (parse_training_name(clip_id.rpartition("/")[2]) for clip_id in scores.clip_ids)
-    write_report(
+    write_model_page(
         out,
         title=f"{title}: {len(scores.clip_ids):,} {' and '.join(sorted(set(scores.parts)))} clips",
         scores=scores,

@@ -39,7 +39,7 @@ def draw(audio: str, settings: LogMelSettings, out: Path) -> None:
     axes.set_ylabel(f"frequency (Hz), {settings.bands} mel bands")
     axes.set_title(Path(audio).name, parse_math=False)
     figure.colorbar(image, ax=axes, label=_unit(settings), pad=0.01)
-    with storage.write_whole(out) as stream:
+    with storage.write_atomically(out) as stream:
         FigureCanvasAgg(figure).print_png(stream)
 
 

@@ -19,7 +19,7 @@ LEADERS = 8
 """Trials in the table of the best."""
 
 
-def write_sweep_report(path: Path, location: str | os.PathLike[str]) -> None:
+def write_sweep_page(path: Path, location: str | os.PathLike[str]) -> None:
     """Write the page of a sweep: what was found, what mattered, what to narrow next.
 
     Args:
@@ -60,7 +60,7 @@ def write_sweep_report(path: Path, location: str | os.PathLike[str]) -> None:
         advice=advice,
         next_space=_next_space(space, advice),
     )  # fmt: skip
-    with storage.write_whole(location) as stream:
+    with storage.write_atomically(location) as stream:
         stream.write(page.encode())
 
 

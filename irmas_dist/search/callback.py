@@ -9,16 +9,16 @@ from ray.tune.experiment import Trial
 
 from irmas_dist import storage
 from irmas_dist.errors import IrmasError
-from irmas_dist.search.live_table import View
+from irmas_dist.search.live_table import LiveTable
 from irmas_dist.search.searcher import MOST_NODES, StudySearcher
 from irmas_dist.search.sweep_directory import progress_directory
 from irmas_dist.search.trial import EPOCH, FAILED, FINISHED, INSTRUMENTS, THIS_EPOCH, TRIAL
-from irmas_dist.search.wandb_runs import TrialRuns
+from irmas_dist.search.wandb_runs import SweepRuns
 from irmas_dist.terminal import say
 from irmas_dist.training.learner import SELECTED_BY
 
 
-class Follower(tune.Callback):
+class SweepCallback(tune.Callback):
     """Hears of every event of Tune.
 
     Args:
@@ -28,7 +28,9 @@ class Follower(tune.Callback):
         progress: Where trials keep their progress.
     """
 
-    def __init__(self, searcher: StudySearcher, runs: TrialRuns, view: View, progress: str) -> None:
+    def __init__(
+        self, searcher: StudySearcher, runs: SweepRuns, view: LiveTable, progress: str
+    ) -> None:
         self._searcher, self._runs, self._view = searcher, runs, view
         self._progress = progress
         self._begun: set[int] = set()

@@ -1,6 +1,6 @@
 """What is looked at before a sweep writes anything: whether it can be run at all, and with what."""
 
-from irmas_dist.cluster.resources import require_state_api, room
+from irmas_dist.cluster.resources import require_state_api, trial_capacity
 from irmas_dist.config.recipe import Recipe
 from irmas_dist.config.sweep import SweepSettings
 from irmas_dist.errors import IrmasError
@@ -36,6 +36,6 @@ def check_settings(settings: SweepSettings, space: Space, recipe: Recipe) -> Non
     build_scheduler(settings.scheduler, space, recipe.training.epochs, 1, settings.reduction)
     objectives = len(directions(settings.against))
     build_sampler(settings.sampler, space, recipe.seed, objectives)
-    room(settings)
+    trial_capacity(settings)
     if settings.workers > 1:
         require_state_api()

@@ -27,7 +27,7 @@ from irmas_dist.search.trial import (
     TRIAL,
     instrument_rows,
 )
-from irmas_dist.training.data import Task
+from irmas_dist.training.data import TrainingData
 from irmas_dist.training.distributed import train_distributed
 from irmas_dist.training.learner import SELECTED_BY
 from irmas_dist.training.model_directory import ModelDescription, read_description
@@ -35,9 +35,9 @@ from irmas_dist.training.model_directory import ModelDescription, read_descripti
 POLL_S = 0.2
 
 
-def spread_trial(
+def distributed_trial(
     config: dict[str, Any],
-    task: Task,
+    task: TrainingData,
     recipe: dict[str, Any],
     progress: str,
     workers: WorkerSettings,

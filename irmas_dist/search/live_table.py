@@ -23,7 +23,7 @@ SPARKS = "▁▂▃▄▅▆▇█"
 COLOURS = {"running": "cyan", "completed": "green", "pruned": "yellow", "failed": "red"}
 
 
-class View:
+class LiveTable:
     """What is known of the trials as they go.
 
     Args:

@@ -17,16 +17,16 @@ from ray.tune.experiment import Trial
 from ray.tune.logger import JsonLoggerCallback
 
 from irmas_dist import storage
-from irmas_dist.cluster.resources import room
+from irmas_dist.cluster.resources import trial_capacity
 from irmas_dist.config.recipe import Recipe, build_recipe
 from irmas_dist.config.sweep import SweepSettings
 from irmas_dist.config.training import WorkerSettings
 from irmas_dist.errors import IrmasError
 from irmas_dist.search import sweep_directory as records
-from irmas_dist.search.callback import Follower
+from irmas_dist.search.callback import SweepCallback
 from irmas_dist.search.checks import check_settings
-from irmas_dist.search.distributed_trial import spread_trial
-from irmas_dist.search.live_table import View
+from irmas_dist.search.distributed_trial import distributed_trial
+from irmas_dist.search.live_table import LiveTable
 from irmas_dist.search.samplers import best_points, build_sampler, enqueue
 from irmas_dist.search.schedulers import PAUSING, build_scheduler, most_epochs, replay
 from irmas_dist.search.searcher import StudySearcher
@@ -45,10 +45,10 @@ from irmas_dist.search.study import (
 )
 from irmas_dist.search.sweep_directory import SweepRecord, progress_directory
 from irmas_dist.search.trial import TRIAL, LearnerTrial, device, resume
-from irmas_dist.search.wandb_runs import TrialRuns
+from irmas_dist.search.wandb_runs import SweepRuns
 from irmas_dist.terminal import say, watching
 from irmas_dist.training.checkpoint import FILE_NAME
-from irmas_dist.training.data import Task
+from irmas_dist.training.data import TrainingData
 from irmas_dist.training.learner import Learner
 from irmas_dist.training.model_directory import describe, pack_weights, save_model
 
@@ -89,7 +89,7 @@ class SweepSummary:
 
 
 def sweep(
-    task: Task,
+    task: TrainingData,
     recipe: Recipe,
     space: Space,
     out: Path,
@@ -132,7 +132,7 @@ def sweep(
                 f"no trial of {out} came to a result; the last one: {(reasons or ['stopped'])[-1]}"
             )
         found = build_recipe(recipe.model_dump(), best["params"], "the best trial")
-        with storage.write_whole(out / "best.yaml") as stream:
+        with storage.write_atomically(out / "best.yaml") as stream:
             content = json.loads(found.model_dump_json())
             stream.write(yaml.safe_dump(content, sort_keys=False).encode())
         storage.write_json(out / "trials.json", rows)
@@ -173,7 +173,12 @@ def _study(record: SweepRecord, space: Space, recipe: Recipe, out: Path) -> optu
 
 
 def _run(
-    task: Task, recipe: Recipe, space: Space, out: Path, record: SweepRecord, study: optuna.Study
+    task: TrainingData,
+    recipe: Recipe,
+    space: Space,
+    out: Path,
+    record: SweepRecord,
+    study: optuna.Study,
 ) -> int:
     """Run trials until there are as many as asked for; return how many were not begun."""
     settings = record.settings
@@ -202,12 +207,12 @@ def _run(
     earlier = list_trials(study, space)
     mine = {trial.number for trial in own}
     seen = [row for row in earlier if row["number"] in mine]
-    view = View(max(wanted, len(own)), epochs, seen)
-    runs = TrialRuns(recipe, record.name, record.identity)
-    follower = Follower(searcher, runs, view, progress)
+    view = LiveTable(max(wanted, len(own)), epochs, seen)
+    runs = SweepRuns(recipe, record.name, record.identity)
+    follower = SweepCallback(searcher, runs, view, progress)
     if completed := [row for row in seen if row["state"] == "completed"]:
         follower.remember_best(completed[0]["value"], completed[0]["number"])
-    concurrent = settings.concurrent or room(settings)
+    concurrent = settings.concurrent or trial_capacity(settings)
     tuner = tune.Tuner(
         _trainable(task, recipe, progress, settings),
         tune_config=tune.TuneConfig(
@@ -241,7 +246,7 @@ def _run(
     return searcher.left
 
 
-def _trainable(task: Task, recipe: Recipe, progress: str, settings: SweepSettings) -> Any:
+def _trainable(task: TrainingData, recipe: Recipe, progress: str, settings: SweepSettings) -> Any:
     """Return what Tune is to run: an actor that is reused, or a driver of several workers."""
     if settings.workers == 1:
         alone = tune.with_parameters(
@@ -256,7 +261,7 @@ def _trainable(task: Task, recipe: Recipe, progress: str, settings: SweepSetting
         count=settings.workers, cpus=settings.cpus, gpu=settings.gpus > 0, retries=0
     )
     together = tune.with_parameters(
-        spread_trial, task=task, recipe=recipe.model_dump(), progress=progress, workers=workers
+        distributed_trial, task=task, recipe=recipe.model_dump(), progress=progress, workers=workers
     )
     # The workers reserve what they need themselves; Tune refuses to reserve nothing at all.
     return tune.with_resources(together, {"CPU": 0, "memory": DRIVER_BYTES})
@@ -279,7 +284,7 @@ def _environment(variables: dict[str, str]) -> Iterator[None]:
 
 
 def _write_model(
-    task: Task, recipe: Recipe, best: Mapping[str, Any], out: Path, record: SweepRecord
+    task: TrainingData, recipe: Recipe, best: Mapping[str, Any], out: Path, record: SweepRecord
 ) -> str | None:
     """Write the model directory of the best trial, from the progress that was kept of it."""
     root = storage.absolute(record.settings.storage or out)
@@ -287,7 +292,7 @@ def _write_model(
     model = str(out / "model")
     if storage.exists(storage.join(place, "model.json")):
         for name in storage.list_files(place):
-            with storage.write_whole(storage.join(model, name)) as stream:
+            with storage.write_atomically(storage.join(model, name)) as stream:
                 stream.write(storage.read_bytes(storage.join(place, name)))
         return model
     if not storage.exists(storage.join(place, FILE_NAME)):

@@ -20,7 +20,7 @@ from irmas_dist.instruments import Vocabulary
 from irmas_dist.models.cnn import parameter_count
 from irmas_dist.search.sweep_directory import progress_directory
 from irmas_dist.training.checkpoint import FILE_NAME, load_progress, save_progress
-from irmas_dist.training.data import Task
+from irmas_dist.training.data import TrainingData
 from irmas_dist.training.learner import SELECTED_BY, Learner
 
 TRIAL = "trial"
@@ -91,7 +91,7 @@ class LearnerTrial(tune.Trainable):
     def setup(
         self,
         config: dict[str, Any],
-        task: Task,
+        task: TrainingData,
         recipe: dict[str, Any],
         progress: str,
         latency: bool = False,

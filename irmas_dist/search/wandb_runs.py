@@ -14,7 +14,7 @@ Facts = Mapping[str, Any]
 """Values by name."""
 
 
-class TrialRuns:
+class SweepRuns:
     """One run per trial, from its start to its end.
 
     Args:

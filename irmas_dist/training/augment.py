@@ -10,7 +10,7 @@ from torch import Tensor
 from irmas_dist.features.logmel import LogMelSettings
 from irmas_dist.features.mel import band_centres
 from irmas_dist.training.sampling import Mixtures
-from irmas_dist.training.windows import Resident
+from irmas_dist.training.windows import DeviceClips
 
 
 class Mixer:
@@ -34,7 +34,7 @@ class Mixer:
         bands = features.bands
         self._angles = (torch.arange(bands, device=device) + 0.5) * (torch.pi / bands)
 
-    def __call__(self, resident: Resident, plan: Mixtures, frames: int) -> tuple[Tensor, Tensor]:
+    def __call__(self, resident: DeviceClips, plan: Mixtures, frames: int) -> tuple[Tensor, Tensor]:
         """Make examples.
 
         Args:
@@ -67,7 +67,7 @@ class Mixer:
         return torch.from_numpy(values).to(self._device, non_blocking=True)
 
     def _windows(
-        self, resident: Resident, plan: Mixtures, clips: Tensor, frames: int
+        self, resident: DeviceClips, plan: Mixtures, clips: Tensor, frames: int
     ) -> tuple[Tensor, Tensor | None]:
         """Sources at their tempo, and where they are inside their clips; None for all over."""
         offsets = self._sent(plan.offsets)

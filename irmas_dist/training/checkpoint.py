@@ -33,7 +33,7 @@ def save_progress(directory: str | os.PathLike[str], learner: Learner) -> None:
     buffer = io.BytesIO()
     torch.save(learner.state_dict(), buffer)
     content = buffer.getbuffer()
-    with storage.write_whole(storage.join(directory, FILE_NAME)) as stream:
+    with storage.write_atomically(storage.join(directory, FILE_NAME)) as stream:
         stream.write(content)
         stream.write(hashlib.sha256(content).digest())
 

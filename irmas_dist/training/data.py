@@ -28,7 +28,7 @@ from irmas_dist.training.validation import mixed_clips, mixture_clips
 
 
 @dataclass(frozen=True)
-class Task:
+class TrainingData:
     """Clips to learn from, clips to be judged by, and what is known of both.
 
     Attributes:
@@ -42,7 +42,9 @@ class Task:
     store: StoreInfo
 
 
-def load_task(location: str, settings: ValidationSettings, ingest: IngestSettings) -> Task:
+def load_training_data(
+    location: str, settings: ValidationSettings, ingest: IngestSettings
+) -> TrainingData:
     """Read the training part of a feature store and split it.
 
     Args:
@@ -61,7 +63,7 @@ def load_task(location: str, settings: ValidationSettings, ingest: IngestSetting
         mode = "resident" if fits_in_memory(info) else "streaming"
     split = _split_in_memory if mode == "resident" else _split_in_store
     training, aside = split(location, info, settings, ingest)
-    return Task(
+    return TrainingData(
         training=training,
         validation=mixture_clips(
             aside, settings.mixtures, settings.mix, info.settings, settings.seed
@@ -122,7 +124,7 @@ def _held_out(
         raise IrmasError(f"{location} cannot be split for validation: {error}") from error
 
 
-def open_task(features: str, recipe: Recipe) -> Task:
+def open_training_data(features: str, recipe: Recipe) -> TrainingData:
     """Load a feature store for training, once it is sure that the recipe goes with it.
 
     Raises:
@@ -134,4 +136,4 @@ def open_task(features: str, recipe: Recipe) -> Task:
             f"{features} was made with other feature settings or instruments than this recipe "
             "has; extract with the same --config, or train with the one of the features"
         )
-    return load_task(features, recipe.validation, recipe.ingest)
+    return load_training_data(features, recipe.validation, recipe.ingest)

@@ -22,7 +22,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from rich.markup import escape
 
 from irmas_dist import storage
-from irmas_dist.cluster.resources import wait_for_room
+from irmas_dist.cluster.resources import wait_for_resources
 from irmas_dist.config.training import LearnerSettings, WorkerSettings
 from irmas_dist.errors import IrmasError
 from irmas_dist.evaluation.scores import Scores
@@ -34,7 +34,7 @@ from irmas_dist.training.checkpoint import (
     newest_progress,
     save_progress,
 )
-from irmas_dist.training.data import Task
+from irmas_dist.training.data import TrainingData
 from irmas_dist.training.learner import SELECTED_BY, Learner
 from irmas_dist.training.model_directory import ModelDescription, describe, pack_weights, save_model
 
@@ -50,7 +50,7 @@ LISTEN_EVERY_S = 0.2
 
 
 def train_distributed(
-    task: Task,
+    task: TrainingData,
     settings: LearnerSettings,
     recipe: dict[str, Any],
     out: str,
@@ -74,7 +74,7 @@ def train_distributed(
     """
     storage.make_directory(out)
     progress = storage.join(storage.absolute(out), RUN_NAME)
-    with _Ear(on_epoch) as ear:
+    with WorkerEvents(on_epoch) as ear:
         config = {
             "task": ray.put(task),
             "settings": settings,
@@ -90,19 +90,19 @@ def train_distributed(
 
 
 def _fit(
-    config: dict[str, Any], workers: WorkerSettings, ear: "_Ear"
+    config: dict[str, Any], workers: WorkerSettings, ear: "WorkerEvents"
 ) -> tuple[bytes, ModelDescription, Scores]:
     """Start the workers, again when some were lost, and return what rank 0 returns."""
     for retries_left in reversed(range(workers.retries + 1)):
-        wait_for_room(workers)
+        wait_for_resources(workers)
         attempt = new_attempt(config["progress"])
         trainer = TorchTrainer(
             _train_worker,
             train_loop_config=config | {"attempt": attempt},
             scaling_config=ScalingConfig(
                 num_workers=workers.count
-                if workers.least is None
-                else (workers.least, workers.count),
+                if workers.min_workers is None
+                else (workers.min_workers, workers.count),
                 elastic_resize_monitor_interval_s=RESIZE_EVERY_S,
                 use_gpu=workers.gpu,
                 resources_per_worker=workers.resources,
@@ -111,7 +111,7 @@ def _fit(
                 name=attempt,
                 storage_path=config["progress"],
                 checkpoint_config=CheckpointConfig(
-                    num_to_keep=workers.kept, checkpoint_score_attribute=SELECTED_BY
+                    num_to_keep=workers.checkpoints_to_keep, checkpoint_score_attribute=SELECTED_BY
                 ),
             ),
         )
@@ -149,7 +149,7 @@ def _train_worker(config: dict[str, Any]) -> tuple[bytes, ModelDescription, Scor
 def _run(config: dict[str, Any], rank: int, workers: int) -> tuple[bytes, ModelDescription, Scores]:
     planned: WorkerSettings = config["workers"]
     torch.set_num_threads(max(int(planned.cpus), 1))
-    tell, progress = config["queue"].put, config["progress"]
+    send, progress = config["queue"].put, config["progress"]
     learner = Learner(
         ray.get(config["task"]),
         config["settings"],
@@ -163,13 +163,13 @@ def _run(config: dict[str, Any], rank: int, workers: int) -> tuple[bytes, ModelD
         ),
     )
     # One worker chooses, so that all go on from the same epoch.
-    found = newest_progress(progress, lambda line: tell(("note", line))) if rank == 0 else None
+    found = newest_progress(progress, lambda line: send(("note", line))) if rank == 0 else None
     if last := broadcast_from_rank_zero(found):
         load_progress(last, learner)
-    if rank == 0 and (last or planned.least):
+    if rank == 0 and (last or planned.min_workers):
         begun = f"going on after epoch {learner.epoch}" if last else "beginning"
-        spread = f" on {workers} of {planned.count} workers" if planned.least else ""
-        tell(("note", begun + spread))
+        spread = f" on {workers} of {planned.count} workers" if planned.min_workers else ""
+        send(("note", begun + spread))
     while not learner.finished:
         metrics = learner.run_epoch()
         if rank > 0:
@@ -184,7 +184,7 @@ def _run(config: dict[str, Any], rank: int, workers: int) -> tuple[bytes, ModelD
             # It lies where it is to be kept, written beside and renamed.
             checkpoint_upload_mode=CheckpointUploadMode.NO_UPLOAD,
         )
-        tell(("epoch", metrics))
+        send(("epoch", metrics))
     description, validation = describe(learner, config["recipe"])
     # As bytes: Ray Train hands no tensors back.
     return pack_weights(learner.network), description, validation
@@ -200,7 +200,7 @@ def _is_of_a_lost_peer(error: Exception, workers: int) -> bool:
     )
 
 
-class _Ear:
+class WorkerEvents:
     """Hears what workers tell: an epoch's metrics, a note for people, the failure that ends it.
 
     Args:
@@ -217,7 +217,7 @@ class _Ear:
         self._ended = Event()
         self._listener = Thread(target=self._listen)
 
-    def __enter__(self) -> "_Ear":
+    def __enter__(self) -> "WorkerEvents":
         self._listener.start()
         return self
 
@@ -228,15 +228,15 @@ class _Ear:
 
     def failure(self) -> str | None:
         """Return why training must end, if a worker said so."""
-        self._hear()
+        self.drain()
         return self._failure
 
     def _listen(self) -> None:
         while not self._ended.wait(LISTEN_EVERY_S):
-            self._hear()
-        self._hear()
+            self.drain()
+        self.drain()
 
-    def _hear(self) -> None:
+    def drain(self) -> None:
         """Take all messages that are there."""
         with self._one_at_a_time:
             while not self.queue.empty():

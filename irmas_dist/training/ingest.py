@@ -15,10 +15,10 @@ import numpy as np
 import torch
 
 from irmas_dist.features.clips import Clips, StreamedClips
-from irmas_dist.training.windows import Resident
+from irmas_dist.training.windows import DeviceClips
 
 
-class Pools:
+class ClipLoader:
     """The training clips of each epoch, pool by pool.
 
     Args:
@@ -34,12 +34,12 @@ class Pools:
         self._clips, self._seed, self._device = clips, seed, device
         pools = 1
         if isinstance(clips, Clips):
-            self._resident = Resident(clips, device)
+            self._resident = DeviceClips(clips, device)
         else:
             pools = math.ceil(len(clips) / clips.pool_clips)
         self.sizes = np.diff(np.arange(pools + 1) * len(clips) // pools).tolist()
 
-    def epoch(self, number: int) -> Iterator[Resident]:
+    def epoch(self, number: int) -> Iterator[DeviceClips]:
         """Yield the pools of an epoch; each clip is in one of them."""
         if isinstance(self._clips, Clips):
             yield self._resident
@@ -49,7 +49,7 @@ class Pools:
 
         order = np.random.default_rng([self._seed, number])
         for clips in _one_ahead(stream(self._clips, self.sizes, order)):
-            yield Resident(clips, self._device)
+            yield DeviceClips(clips, self._device)
 
 
 def _one_ahead(pools: Iterator[Clips]) -> Iterator[Clips]:

@@ -20,21 +20,21 @@ from irmas_dist.evaluation.aggregate import aggregate
 from irmas_dist.models.cnn import CNN, initialise
 from irmas_dist.models.standardise import Standardise
 from irmas_dist.training.augment import Mixer
-from irmas_dist.training.data import Task
+from irmas_dist.training.data import TrainingData
 from irmas_dist.training.epoch_metrics import training_metrics, validation_metrics
-from irmas_dist.training.ingest import Pools
+from irmas_dist.training.ingest import ClipLoader
 from irmas_dist.training.losses import Loss
 from irmas_dist.training.optimizer import Optimisation
 from irmas_dist.training.precision import autocast, compile_network
 from irmas_dist.training.sampling import Mixtures, plan_epoch
-from irmas_dist.training.windows import Resident, covering_windows, window_logits
+from irmas_dist.training.windows import DeviceClips, covering_windows, window_logits
 
 SELECTED_BY = "val_macro_f1"
 """The metric by which epochs and trials are compared: larger is better."""
 
 
 class Learner:
-    """A network that learns a `Task`, epoch by epoch.
+    """A network that learns a `TrainingData`, epoch by epoch.
 
     For the same seed any number of workers takes the same steps, up to rounding: the examples of
     a step are drawn for all workers together, each takes an equal share, equal but for one
@@ -62,7 +62,7 @@ class Learner:
 
     def __init__(
         self,
-        task: Task,
+        task: TrainingData,
         settings: LearnerSettings,
         *,
         device: torch.device | str = "cpu",
@@ -86,8 +86,8 @@ class Learner:
         self._loss = Loss(training.loss, task.training.labels).to(self.device)
         self._standardise = Standardise(task.store.mean, task.store.std).to(self.device)
         self._mixer = Mixer(features, self._standardise.mean, self.device)
-        self._pools = Pools(task.training, settings.seed, self.device)
-        self._judged = Resident(task.validation, self.device)
+        self._pools = ClipLoader(task.training, settings.seed, self.device)
+        self._judged = DeviceClips(task.validation, self.device)
         self._steps = sum(map(self._steps_in, self._pools.sizes))
         self._optimisation = Optimisation(self.network, training, self._steps)
         self._running = training_metrics(len(task.store.vocabulary), self.device)
@@ -167,7 +167,7 @@ class Learner:
         training = self.settings.training
         return math.ceil(clips * training.windows_per_clip / training.batch_size)
 
-    def _plan(self, pool: Resident, number: int) -> Mixtures:
+    def _plan(self, pool: DeviceClips, number: int) -> Mixtures:
         return plan_epoch(
             pool.clips,
             self.task.store.settings.bands,
@@ -177,11 +177,11 @@ class Learner:
             np.random.default_rng([self.settings.seed, self.epoch, number]),
         )
 
-    def _examples(self, pool: Resident, plan: Mixtures) -> tuple[Tensor, Tensor]:
+    def _examples(self, pool: DeviceClips, plan: Mixtures) -> tuple[Tensor, Tensor]:
         mel, labels = self._mixer(pool, plan, self.frames)
         return self._standardise(mel), labels
 
-    def _step(self, pool: Resident, plan: Mixtures, examples: int) -> Tensor:
+    def _step(self, pool: DeviceClips, plan: Mixtures, examples: int) -> Tensor:
         """Learn from this worker's share of a step; return its loss and number of decisions."""
         parts = min(self.settings.training.accumulate, max(len(plan), 1))
         passed: list[tuple[Tensor, Tensor, Tensor]] = []

@@ -52,7 +52,7 @@ class Normalisation(Settings):
     std: tuple[float, ...]
 
 
-class Windows(Settings):
+class ScoringWindows(Settings):
     """Windows in frames, and how their scores become a clip's."""
 
     frames: int
@@ -69,7 +69,7 @@ class ModelDescription(Settings):
     normalisation: Normalisation
     model: ModelSettings
     parameters: int
-    windows: Windows
+    windows: ScoringWindows
     thresholds: dict[str, float]
     """Decision threshold by instrument: it plays when its score is at least this."""
     thresholds_from: str
@@ -124,7 +124,7 @@ def describe(learner: Learner, recipe: dict[str, Any]) -> tuple[ModelDescription
         normalisation=Normalisation(mean=tuple(task.store.mean), std=tuple(task.store.std)),
         model=network.settings,
         parameters=parameter_count(network),
-        windows=Windows(
+        windows=ScoringWindows(
             frames=learner.frames,
             hop_frames=learner.settings.window.hop_frames(task.store.settings),
             aggregation=learner.settings.window.aggregation,
@@ -182,7 +182,7 @@ def save_model(
         description: The content of ``model.json``.
         validation: Scores of the validation mixtures.
     """
-    with storage.write_whole(storage.join(directory, "model.safetensors")) as stream:
+    with storage.write_atomically(storage.join(directory, "model.safetensors")) as stream:
         stream.write(weights)
     write_scores(storage.join(directory, "validation.parquet"), validation)
     write_description(directory, description)

@@ -8,7 +8,7 @@ from irmas_dist.config.recipe import Recipe
 from irmas_dist.config.training import WorkerSettings
 from irmas_dist.errors import IrmasError
 from irmas_dist.terminal import progress
-from irmas_dist.training.data import open_task
+from irmas_dist.training.data import open_training_data
 from irmas_dist.training.distributed import train_distributed
 from irmas_dist.training.model_directory import ModelDescription, read_description
 
@@ -35,7 +35,7 @@ def train(recipe: Recipe, features: str, out: str, workers: WorkerSettings) -> M
                 f"{out} holds an unfinished training of another recipe; finish that one, "
                 "delete it, or choose another directory"
             )
-    task = open_task(features, recipe)
+    task = open_training_data(features, recipe)
     storage.write_json(begun, about)
     name = out.rstrip("/").rsplit("/", 1)[-1]
     run = tracking.start_run(

@@ -15,7 +15,7 @@ from irmas_dist.features.clips import Clips
 from irmas_dist.features.logmel import LogMelSettings
 from irmas_dist.training.augment import Mixer
 from irmas_dist.training.sampling import Mixtures, mixing_alone, plan_mixtures
-from irmas_dist.training.windows import Resident
+from irmas_dist.training.windows import DeviceClips
 
 FOLDS = 5
 """Folds that the clips are dealt to before they are mixed."""
@@ -41,7 +41,7 @@ def mixture_clips(
         Clips of their own array of frames, each as long as its first source. The group of each
         is its first source's, after the fold; see `folds_of`.
     """
-    resident = Resident(clips, torch.device("cpu"))
+    resident = DeviceClips(clips, torch.device("cpu"))
     mixer = Mixer(features, torch.zeros(features.bands), torch.device("cpu"))
     made: list[npt.NDArray[np.float16]] = []
     labels: list[npt.NDArray[np.uint8]] = []

@@ -18,7 +18,7 @@ GPU_SHARE = 0.5
 """Clips are kept on the GPU when they take up to this share of what is free there."""
 
 
-class Resident:
+class DeviceClips:
     """Clips from which windows are gathered, on the device when they fit there.
 
     Args:
@@ -80,7 +80,7 @@ class Resident:
 
 
 @dataclass(frozen=True)
-class Windows:
+class ClipWindows:
     """Windows that cover whole clips, those of one clip next to each other.
 
     Attributes:
@@ -94,7 +94,7 @@ class Windows:
     bounds: npt.NDArray[np.int64]
 
 
-def covering_windows(lengths: npt.NDArray[np.int64], frames: int, hop: int) -> Windows:
+def covering_windows(lengths: npt.NDArray[np.int64], frames: int, hop: int) -> ClipWindows:
     """Lay windows over clips: every ``hop`` frames, the last one ending where the clip ends.
 
     A clip shorter than a window has one, which reaches past its end.
@@ -109,15 +109,15 @@ def covering_windows(lengths: npt.NDArray[np.int64], frames: int, hop: int) -> W
     clips = np.repeat(np.arange(len(lengths)), counts)
     position = np.arange(bounds[-1]) - bounds[clips]
     last = np.maximum(lengths - frames, 0)[clips]
-    return Windows(clips, np.minimum(position * hop, last), bounds)
+    return ClipWindows(clips, np.minimum(position * hop, last), bounds)
 
 
 @torch.no_grad()
 def window_logits(
     network: nn.Module,
     standardise: Standardise,
-    resident: Resident,
-    windows: Windows,
+    resident: DeviceClips,
+    windows: ClipWindows,
     frames: int,
     log_floor: float,
     batch: int = 256,

@@ -9,7 +9,7 @@ import torch
 
 from irmas_dist.config.recipe import Recipe, load_recipe
 from irmas_dist.corpus.manifest import read_manifest, write_manifest
-from irmas_dist.training.data import open_task
+from irmas_dist.training.data import open_training_data
 from irmas_dist.training.learner import Learner
 from tests.cluster.network import names, network
 from tests.cluster.nodes import Cluster
@@ -98,7 +98,7 @@ def undisturbed(store: Path, calm: Recipe) -> list[dict[str, float]]:
     """The curve on one worker that nobody disturbs."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    learner = Learner(open_task(str(store), calm), calm)
+    learner = Learner(open_training_data(str(store), calm), calm)
     while not learner.finished:
         learner.run_epoch()
     torch.set_num_threads(threads)

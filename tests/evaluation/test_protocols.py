@@ -7,7 +7,7 @@ from irmas_dist.evaluation.baselines import PUBLISHED, trivial
 from irmas_dist.evaluation.bootstrap import draw_songs
 from irmas_dist.evaluation.metrics import evaluate, precision_recall_f1
 from irmas_dist.evaluation.operating_points import decide
-from irmas_dist.evaluation.protocols import cross_validated, judge
+from irmas_dist.evaluation.protocols import apply_protocols, cross_validated
 from irmas_dist.evaluation.thresholds import fit_thresholds
 
 FITTED = ThresholdSettings()
@@ -35,7 +35,9 @@ def test_the_oracle_is_above_cross_validation(forest):
 
 def test_a_result_has_every_figure_with_an_interval_around_it(forest):
     draws = draw_songs(forest.groups, 300)
-    result = judge(forest, {"validation": decide(forest.scores, 0.14)}, draws)["validation"]
+    result = apply_protocols(forest, {"validation": decide(forest.scores, 0.14)}, draws)[
+        "validation"
+    ]
     assert result.protocol == "validation"
     assert result.metrics == pytest.approx(evaluate(forest.labels, forest.scores, 0.14))
     assert result.intervals.keys() == result.metrics.keys()

@@ -7,10 +7,10 @@ import pytest
 from irmas_dist.evaluation.bootstrap import draw_songs
 from irmas_dist.evaluation.metrics import evaluate
 from irmas_dist.evaluation.operating_points import NEVER, decide
-from irmas_dist.evaluation.protocols import judge
+from irmas_dist.evaluation.protocols import apply_protocols
 from irmas_dist.evaluation.scores import Scores
 from irmas_dist.instruments import IRMAS, Vocabulary
-from irmas_dist.reports.model_page import write_report
+from irmas_dist.reports.model_page import write_model_page
 
 STRINGS = Vocabulary.of({"vio": "violin", "cel": "cello", "dou": "double bass"})
 HOSTILE = "<script>alert('&\"')</script> $\\frac{"
@@ -85,14 +85,14 @@ def report(tmp_path, thresholds=0.45, protocols=("validation", "oracle"), **chan
     arguments = {
         "title": "A small model",
         "scores": scores,
-        "results": judge(scores, decisions, draw_songs(scores.groups, 100)),
+        "results": apply_protocols(scores, decisions, draw_songs(scores.groups, 100)),
         "thresholds": each,
         "thresholds_from": "validation clips",
         "model": MODEL,
         "history": HISTORY,
     }
     path = tmp_path / "report.html"
-    write_report(path, **(arguments | changes))
+    write_model_page(path, **(arguments | changes))
     return Page(path.read_text(encoding="utf-8"))
 
 
@@ -137,7 +137,7 @@ def test_hostile_names_are_shown_and_not_obeyed(page):
 def test_the_headline_says_how_good_on_what_by_which_protocol_and_how_sure(page):
     scores = some_scores(vocabulary=IRMAS)
     results = evaluate(scores.labels, scores.scores, 0.45)
-    sure = judge(
+    sure = apply_protocols(
         scores, {"validation": decide(scores.scores, 0.45)}, draw_songs(scores.groups, 100)
     )["validation"].intervals
     for key in ("micro_f1", "macro_f1", "lrap"):

@@ -100,7 +100,7 @@ def test_manifest_audio_and_store_may_all_be_in_an_object_store(
     rows = index_tree(corpus / "tree")
     local = {row["clip_id"]: row["path"] for row in rows}
     for path in local.values():
-        with storage.write_whole(f"{bucket}/audio/pia/{Path(path).name}") as stream:
+        with storage.write_atomically(f"{bucket}/audio/pia/{Path(path).name}") as stream:
             stream.write(Path(path).read_bytes())
     manifest, place = f"{bucket}/m.parquet", f"{bucket}/a/store"
     bands = f"features.bands={recipe.features.bands}"
@@ -141,7 +141,7 @@ def test_a_tree_in_an_object_store_is_indexed_like_a_local_one(corpus: Path, buc
         (tree / "concert" / "trio-1.wav").read_bytes()[:99]
     )
     for path in filter(Path.is_file, tree.rglob("*")):
-        with storage.write_whole(f"{bucket}/{path.relative_to(tree)}") as stream:
+        with storage.write_atomically(f"{bucket}/{path.relative_to(tree)}") as stream:
             stream.write(path.read_bytes())
     expected = [{**row, "path": row["path"].replace(str(tree), bucket)} for row in index_tree(tree)]
     assert sorted(index_tree(bucket), key=lambda row: row["path"]) == sorted(
@@ -151,7 +151,7 @@ def test_a_tree_in_an_object_store_is_indexed_like_a_local_one(corpus: Path, buc
 
 def test_an_object_whose_writing_failed_is_not_there(bucket: str) -> None:
     def write_half() -> None:
-        with storage.write_whole(f"{bucket}/half") as stream:
+        with storage.write_atomically(f"{bucket}/half") as stream:
             stream.write(b"half of it")
             raise KeyboardInterrupt
 
@@ -164,7 +164,7 @@ def test_an_object_whose_writing_failed_is_not_there(bucket: str) -> None:
 
 def test_names_with_brackets_and_hashes_are_no_part_of_the_url(bucket: str) -> None:
     for name in ("[pia][cla]0001__1.wav", "a #1 100%.wav"):
-        with storage.write_whole(f"{bucket}/folder/{name}") as stream:
+        with storage.write_atomically(f"{bucket}/folder/{name}") as stream:
             stream.write(b"content")
         assert storage.read_bytes(f"{bucket}/folder/{name}") == b"content"
         assert name in storage.list_files(f"{bucket}/folder")

@@ -17,7 +17,7 @@ from irmas_dist.models.cnn import CNN, initialise, parameter_count
 from irmas_dist.training.model_directory import (
     ModelDescription,
     Normalisation,
-    Windows,
+    ScoringWindows,
     pack_weights,
     save_model,
 )
@@ -57,7 +57,7 @@ def make_model(excerpts: list[Path], tmp_path_factory: pytest.TempPathFactory) -
             normalisation=Normalisation(mean=tuple(mel.mean(axis=1)), std=tuple(mel.std(axis=1))),
             model=settings,
             parameters=parameter_count(network),
-            windows=Windows(frames=frames, hop_frames=hop_frames, aggregation=aggregation),
+            windows=ScoringWindows(frames=frames, hop_frames=hop_frames, aggregation=aggregation),
             thresholds=dict.fromkeys(IRMAS.codes, 0.5),
             thresholds_from="40 mixtures of held-out training clips (per instrument, for macro F1)",
             recipe={"seed": 3, "corpus": {}, "thresholds": {}},

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from irmas_dist.cli.main import run
 from irmas_dist.errors import IrmasError
 from irmas_dist.evaluation.aggregate import RULES, aggregate
-from irmas_dist.evaluation.evaluate import judge
+from irmas_dist.evaluation.evaluate import evaluate_scores
 from irmas_dist.evaluation.scores import Scores, write_scores
 from irmas_dist.features.logmel import LogMelSettings, log_mel
 from irmas_dist.inference import export as exporting
@@ -282,7 +282,7 @@ def test_a_card_has_the_figures_of_an_evaluation_with_their_protocol(
     make_model: MakeModel,
 ) -> None:
     description = Predictor.load(make_model(aggregation="s2")).description
-    evaluation = judge(judged(), "", description.threshold_array())
+    evaluation = evaluate_scores(judged(), "", description.threshold_array())
     card = model_card("model", description, evaluation)
     figures = section(card, "Figures")
     assert "On 40 clips of 20 songs (testing)" in figures

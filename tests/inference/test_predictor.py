@@ -18,7 +18,7 @@ from irmas_dist.features import store
 from irmas_dist.features.logmel import AudioError, log_mel
 from irmas_dist.inference.predictor import Predictor
 from irmas_dist.instruments import IRMAS
-from irmas_dist.training.data import Task
+from irmas_dist.training.data import TrainingData
 from irmas_dist.training.learner import SELECTED_BY, Learner
 from irmas_dist.training.model_directory import describe, pack_weights, save_model
 from tests.inference.conftest import MakeModel
@@ -28,7 +28,7 @@ __all__ = ["settings", "task"]
 
 
 @pytest.fixture
-def learner(task: Task, settings: LearnerSettings) -> Learner:
+def learner(task: TrainingData, settings: LearnerSettings) -> Learner:
     learner = Learner(task, settings)
     while not learner.finished:
         learner.run_epoch()

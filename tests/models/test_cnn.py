@@ -19,7 +19,7 @@ from irmas_dist.features.clips import Clips
 from irmas_dist.models.cnn import CNN, initialise, parameter_count
 from irmas_dist.models.heads import AttentionPool
 from irmas_dist.models.standardise import Standardise
-from irmas_dist.training.windows import Resident, covering_windows, window_logits
+from irmas_dist.training.windows import DeviceClips, covering_windows, window_logits
 from tests.conftest import CONFIGS
 
 SMALL: dict[str, Any] = {"blocks": 2, "width": 4, "dense": 8, "pool": 2}
@@ -219,7 +219,7 @@ def test_clips_from_a_fifth_of_a_second_to_an_hour_are_scored_by_windows() -> No
     logits = window_logits(
         network,
         Standardise([0.0] * bands, [1.0] * bands),
-        Resident(clips, torch.device("cpu")),
+        DeviceClips(clips, torch.device("cpu")),
         covering,
         frames,
         log_floor=-18.0,

@@ -15,14 +15,14 @@ from irmas_dist.evaluation.scores import read_scores, write_scores
 from irmas_dist.evaluation.thresholds import fit_thresholds
 from irmas_dist.inference.predictor import Predictor
 from irmas_dist.inference.thresholds import search_decisions
-from irmas_dist.training.data import open_task
+from irmas_dist.training.data import open_training_data
 from irmas_dist.training.learner import Learner
 from irmas_dist.training.model_directory import describe, pack_weights, save_model
 
 
 @pytest.fixture
 def model(features: str, recipe: Recipe, tmp_path: Path) -> str:
-    learner = Learner(open_task(features, recipe), recipe)
+    learner = Learner(open_training_data(features, recipe), recipe)
     learner.run_epoch()
     description, validation = describe(learner, recipe.model_dump(mode="json"))
     save_model(tmp_path / "model", pack_weights(learner.network), description, validation)
@@ -43,7 +43,7 @@ def test_the_best_way_is_taken_and_the_model_decides_by_it(
     assert predictor.description == changed
     assert predictor.description.windows == best.windows
     validation = read_scores(f"{model}/validation.parquet")
-    clips = open_task(features, recipe).validation
+    clips = open_training_data(features, recipe).validation
     np.testing.assert_allclose(validation.scores, predictor.score_clips(clips), atol=1e-5)
     assert changed.scores["val_macro_f1"] == pytest.approx(best.fitted)
 

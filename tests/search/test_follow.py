@@ -7,11 +7,11 @@ from types import SimpleNamespace
 import pytest
 
 from irmas_dist.config.recipe import Recipe
-from irmas_dist.search.callback import Follower
-from irmas_dist.search.live_table import View
+from irmas_dist.search.callback import SweepCallback
+from irmas_dist.search.live_table import LiveTable
 from irmas_dist.search.searcher import StudySearcher
 from irmas_dist.search.trial import FINISHED, TRIAL
-from irmas_dist.search.wandb_runs import TrialRuns
+from irmas_dist.search.wandb_runs import SweepRuns
 from irmas_dist.training.learner import SELECTED_BY
 
 VALUES = {0: 0.7, 1: 0.7, 2: 0.4}
@@ -22,9 +22,9 @@ def test_of_equally_good_trials_the_first_in_the_table_keeps_its_progress(
     order: tuple[int, ...], tmp_path: Path
 ) -> None:
     recipe = Recipe.model_validate({"tracking": {"mode": "disabled"}})
-    runs = TrialRuns(recipe, "sweep", "identity")
+    runs = SweepRuns(recipe, "sweep", "identity")
     searcher = StudySearcher.__new__(StudySearcher)  # it is not asked about trials that end well
-    follower = Follower(searcher, runs, View(3, 1), str(tmp_path))
+    follower = SweepCallback(searcher, runs, LiveTable(3, 1), str(tmp_path))
     for number in order:
         (tmp_path / f"{number:04d}").mkdir()
         trial = SimpleNamespace(config={TRIAL: {"number": number}}, last_result={})

@@ -2,7 +2,7 @@
 
 import pytest
 
-from irmas_dist.cluster.resources import room, workers_on
+from irmas_dist.cluster.resources import trial_capacity, workers_on
 from irmas_dist.config.recipe import Recipe
 from irmas_dist.config.sweep import SweepSettings
 from irmas_dist.errors import IrmasError
@@ -37,12 +37,12 @@ def test_a_node_without_cpus_or_gpus_takes_no_worker_that_needs_them() -> None:
 
 
 def test_the_cluster_has_room_for_as_many_trials_as_their_workers_fit(ray_cluster: None) -> None:
-    assert room(SweepSettings()) == 2
-    assert room(SweepSettings(cpus=0.5)) == 4
-    assert room(SweepSettings(workers=2)) == 1
+    assert trial_capacity(SweepSettings()) == 2
+    assert trial_capacity(SweepSettings(cpus=0.5)) == 4
+    assert trial_capacity(SweepSettings(workers=2)) == 1
     for settings in (SweepSettings(cpus=3.0), SweepSettings(workers=3), SweepSettings(gpus=1.0)):
         with pytest.raises(IrmasError, match="the nodes have 2 and 0: ask for less"):
-            room(settings)
+            trial_capacity(settings)
 
 
 def test_no_scheduler_compares_trials_by_two_objectives(space: Space) -> None:

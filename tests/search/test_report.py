@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from irmas_dist.config.recipe import Recipe, build_recipe
 from irmas_dist.config.sweep import SweepSettings
 from irmas_dist.errors import IrmasError
-from irmas_dist.reports.sweep_page import write_sweep_report
+from irmas_dist.reports.sweep_page import write_sweep_page
 from irmas_dist.search import review, sweep_directory
 from irmas_dist.search.next_space import Advice, advise, narrowed
 from irmas_dist.search.searcher import StudySearcher
@@ -62,7 +62,7 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_page_needs_nothing_else_and_names_every_trial_that_failed(
     swept: Path, tmp_path: Path
 ) -> None:
-    write_sweep_report(swept, tmp_path / "page.html")
+    write_sweep_page(swept, tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text()
     assert not re.search(r'(src|href)="(?!#)', page)
     assert "the loss became &lt;nan&gt;" in page
@@ -87,7 +87,7 @@ LABELS = """({
 def test_the_page_in_a_browser(
     swept: Path, tmp_path: Path, width: int, scheme: str, background: str
 ) -> None:
-    write_sweep_report(swept, tmp_path / "page.html")
+    write_sweep_page(swept, tmp_path / "page.html")
     measured = measure(tmp_path / "page.html", tmp_path, width, scheme, LABELS)
     assert measured["overflow"] <= 0
     assert measured["fetched"] == []
@@ -168,7 +168,7 @@ def test_a_page_of_a_sweep_without_results_is_written(space: Space, tmp_path: Pa
     made = sweep_directory.begin(tmp_path, Recipe(), space, SweepSettings(), {})
     sweep_directory.write_record(tmp_path, made)
     make_study(space, f"sqlite:///{tmp_path}/study.db", made.name)
-    write_sweep_report(tmp_path, tmp_path / "report.html")
+    write_sweep_page(tmp_path, tmp_path / "report.html")
     assert "No trial has come to a result yet" in (tmp_path / "report.html").read_text()
 
 

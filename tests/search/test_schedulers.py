@@ -13,7 +13,7 @@ from irmas_dist.search.space import build_space
 from irmas_dist.search.study import open_study
 from irmas_dist.search.sweep import SweepSummary, sweep
 from irmas_dist.search.trial import LearnerTrial
-from irmas_dist.training.data import open_task
+from irmas_dist.training.data import open_training_data
 from tests.wandb_log import inspect
 
 EPOCHS = 4
@@ -37,7 +37,7 @@ class Sweeper:
         self.features, self.folder = features, folder
         changes = {"training.epochs": EPOCHS, "tracking.directory": str(folder)}
         self.recipe = build_recipe(recipe.model_dump(), changes, "the test")
-        self.task = open_task(features, self.recipe)
+        self.task = open_training_data(features, self.recipe)
 
     def __call__(self, entries: dict[str, Any], name: str, **settings: Any) -> SweepSummary:
         self.out = self.folder / name

@@ -13,7 +13,7 @@ from irmas_dist.inference.predictor import Predictor
 from irmas_dist.search.space import load_space
 from irmas_dist.search.study import open_storage
 from irmas_dist.search.sweep import SweepSummary, sweep
-from irmas_dist.training.data import open_task
+from irmas_dist.training.data import open_training_data
 from irmas_dist.training.learner import SELECTED_BY
 from tests.wandb_log import inspect
 
@@ -39,7 +39,7 @@ def swept(
     )
     space = load_space(out.parent / "space.yaml", changed)
     settings = SweepSettings(trials=6, concurrent=2, grace_epochs=1, reduction=2)
-    return sweep(open_task(features, changed), changed, space, out, settings), changed
+    return sweep(open_training_data(features, changed), changed, space, out, settings), changed
 
 
 def test_every_trial_ends_and_the_best_is_first(swept: tuple[SweepSummary, Recipe]) -> None:
@@ -108,7 +108,7 @@ def test_a_directory_with_a_sweep_is_not_swept_again(
     summary, recipe = swept
     out = Path(summary.path)
     space = load_space(out.parent / "space.yaml", recipe)
-    task = open_task(features, recipe)
+    task = open_training_data(features, recipe)
     with pytest.raises(IrmasError, match="holds a sweep: go on with it by --resume"):
         sweep(task, recipe, space, out, SweepSettings())
     other = build_recipe(recipe.model_dump(), {"seed": 1}, "the test")

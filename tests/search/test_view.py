@@ -2,13 +2,13 @@
 
 import pytest
 
-from irmas_dist.search.live_table import View
+from irmas_dist.search.live_table import LiveTable
 
 
 def test_every_line_of_a_trial_that_ended_names_the_best_so_far(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    view = View(total=3, epochs=2)
+    view = LiveTable(total=3, epochs=2)
     for number, values in enumerate([(0.2, 0.4), (0.7, 0.3), (0.5,)]):
         view.start(number)
         for epoch, value in enumerate(values, start=1):
@@ -21,7 +21,7 @@ def test_every_line_of_a_trial_that_ended_names_the_best_so_far(
 
 
 def test_a_trial_without_a_result_is_not_the_best(capsys: pytest.CaptureFixture[str]) -> None:
-    view = View(total=2, epochs=2)
+    view = LiveTable(total=2, epochs=2)
     view.start(0)
     view.end(0, "failed", "out of memory")
     line = capsys.readouterr().err
@@ -38,7 +38,7 @@ def test_a_resumed_sweep_shows_what_an_earlier_driver_left(
         {"number": 2, "state": "failed", "curve": [], **nothing},
         {"number": 1, "state": "interrupted", "curve": [0.3, 0.5], **nothing},
     ]
-    view = View(total=4, epochs=3, earlier=earlier)
+    view = LiveTable(total=4, epochs=3, earlier=earlier)
     view.start(1)
     view.epoch(1, 2, 0.6)  # Its second epoch was not kept, and is done again.
     view.epoch(1, 3, 0.7)

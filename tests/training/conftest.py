@@ -10,7 +10,7 @@ from irmas_dist.features.clips import Clips
 from irmas_dist.features.logmel import LogMelSettings
 from irmas_dist.features.store import StoreInfo
 from irmas_dist.instruments import Vocabulary
-from irmas_dist.training.data import Task
+from irmas_dist.training.data import TrainingData
 from irmas_dist.training.validation import mixture_clips
 
 VOCABULARY = Vocabulary.of({"low": "low noise", "mid": "middle noise", "top": "high noise"})
@@ -39,12 +39,12 @@ def synthetic_clips(count: int, seed: int) -> Clips:
 
 
 @pytest.fixture(scope="session")
-def task() -> Task:
+def task() -> TrainingData:
     """Three instruments that are easy to tell apart."""
     training = synthetic_clips(48, seed=0)
     features = LogMelSettings(n_fft=1_024, hop_length=512, bands=BANDS)
     flat = training.frames.astype(float)
-    return Task(
+    return TrainingData(
         training=training,
         validation=mixture_clips(synthetic_clips(24, seed=1), 36, MixSettings(), features, seed=0),
         store=StoreInfo(

@@ -16,13 +16,13 @@ from irmas_dist.features.mel import band_centres, mel_filters
 from irmas_dist.training.augment import Mixer
 from irmas_dist.training.sampling import DECIBEL, Mixtures, mixing_alone, plan_epoch
 from irmas_dist.training.validation import FOLDS, folds_of, mixed_clips, mixture_clips
-from irmas_dist.training.windows import Resident, covering_windows
+from irmas_dist.training.windows import DeviceClips, covering_windows
 from tests.training.conftest import BANDS, synthetic_clips
 
 FEATURES = LogMelSettings(bands=BANDS)
 FLOOR = FEATURES.log_floor
 CLIPS = synthetic_clips(30, seed=3)
-RESIDENT = Resident(CLIPS, torch.device("cpu"))
+RESIDENT = DeviceClips(CLIPS, torch.device("cpu"))
 HIDDEN = 99.0
 MIXER = Mixer(FEATURES, torch.full((BANDS,), HIDDEN), torch.device("cpu"))
 ALONE = MixSettings(counts=(1,))
@@ -82,7 +82,7 @@ def test_features_in_any_unit_are_mixed_in_power(features: LogMelSettings) -> No
     stored = dataclasses.replace(CLIPS, frames=(CLIPS.frames / unit).astype(np.float32))
     mixer = Mixer(features, torch.full((BANDS,), HIDDEN), torch.device("cpu"))
     drawn = plan(EVERYTHING)
-    mel, labels = mixer(Resident(stored, torch.device("cpu")), drawn, 20)
+    mel, labels = mixer(DeviceClips(stored, torch.device("cpu")), drawn, 20)
     expected, same = MIXER(RESIDENT, drawn, 20)
     seen = expected != HIDDEN
     np.testing.assert_allclose(mel[seen] * unit, expected[seen], atol=0.02)

@@ -17,7 +17,7 @@ import torch.multiprocessing as mp
 from torch.nn.parallel import DistributedDataParallel
 
 from irmas_dist.config.recipe import Recipe, build_recipe
-from irmas_dist.training.data import Task
+from irmas_dist.training.data import TrainingData
 from irmas_dist.training.learner import Learner
 from tests.training.test_learner import poison
 
@@ -45,7 +45,7 @@ SCENARIOS: dict[str, dict[str, Any]] = {
 }
 
 
-def work(rank: int, workers: int, task: Task, recipe: Recipe, directory: str) -> None:
+def work(rank: int, workers: int, task: TrainingData, recipe: Recipe, directory: str) -> None:
     """One worker: all scenarios, one after another."""
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     torch.set_num_threads(1)
@@ -74,7 +74,7 @@ def work(rank: int, workers: int, task: Task, recipe: Recipe, directory: str) ->
 
 
 @pytest.fixture(scope="module")
-def results(task: Task, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def results(task: TrainingData, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """By number of workers and rank: history and weights by scenario."""
     directory = tmp_path_factory.mktemp("workers")
     recipe = Recipe.model_validate(

@@ -13,7 +13,7 @@ from irmas_dist.evaluation.scores import read_scores
 from irmas_dist.features.clips import read_clips
 from irmas_dist.inference.predictor import Predictor
 from irmas_dist.inference.thresholds import search_decisions
-from irmas_dist.training.data import open_task
+from irmas_dist.training.data import open_training_data
 from irmas_dist.training.distributed import RUN_NAME
 from irmas_dist.training.learner import Learner
 from irmas_dist.training.model_directory import ModelDescription, read_description
@@ -45,7 +45,7 @@ def test_two_workers_have_the_loss_curve_of_one(
     trained: tuple[str, ModelDescription, Recipe], features: str
 ) -> None:
     _, description, recipe = trained
-    alone = Learner(open_task(features, recipe), recipe)
+    alone = Learner(open_training_data(features, recipe), recipe)
     while not alone.finished:
         alone.run_epoch()
     for ours, theirs in zip(description.history, alone.history, strict=True):
@@ -87,7 +87,7 @@ def test_validation_scores_are_of_the_weights_that_were_kept(
 ) -> None:
     path, _, recipe = trained
     kept = read_scores(Path(path) / "validation.parquet")
-    again = Predictor.load(path).score_clips(open_task(features, recipe).validation)
+    again = Predictor.load(path).score_clips(open_training_data(features, recipe).validation)
     np.testing.assert_allclose(kept.scores, again, atol=1e-5)
 
 
@@ -116,7 +116,7 @@ def test_more_workers_than_there_is_room_for_are_waited_for_and_then_refused(
     features: str, recipe: Recipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     disabled = build_recipe(recipe.model_dump(), {"tracking.mode": "disabled"}, "the test")
-    many = WorkerSettings(count=64, wait_s=3)
+    many = WorkerSettings(count=64, wait_timeout_s=3)
     with pytest.raises(IrmasError, match=r"64 workers need 64 CPUs, and after 3 s the cluster has"):
         train(disabled, features, str(tmp_path / "m"), many)
     assert "waiting up to 3 s for room: 64 workers need 64 CPUs" in capsys.readouterr().err
@@ -128,7 +128,7 @@ def test_an_unfinished_training_is_not_gone_on_with_by_another_recipe(
     disabled = build_recipe(recipe.model_dump(), {"tracking.mode": "disabled"}, "the test")
     out = str(tmp_path / "m")
     with pytest.raises(IrmasError, match="64 workers"):  # stopped after it had begun
-        train(disabled, features, out, WorkerSettings(count=64, wait_s=0))
+        train(disabled, features, out, WorkerSettings(count=64, wait_timeout_s=0))
     with pytest.raises(IrmasError, match="unfinished training of another recipe"):
         train(disabled.model_copy(update={"seed": 7}), features, out, WORKERS)
 

@@ -11,8 +11,8 @@ from irmas_dist.config.training import IngestSettings, WorkerSettings
 from irmas_dist.features.clips import StreamedClips
 from irmas_dist.features.store import read_info
 from irmas_dist.training import streaming
-from irmas_dist.training.data import Task, load_task
-from irmas_dist.training.ingest import Pools
+from irmas_dist.training.data import TrainingData, load_training_data
+from irmas_dist.training.ingest import ClipLoader
 from irmas_dist.training.learner import Learner
 from irmas_dist.training.streaming import fits_in_memory
 from irmas_dist.training.train import train
@@ -25,9 +25,9 @@ def split(recipe: Recipe) -> Recipe:
     return build_recipe(recipe.model_dump(), {"tracking.mode": "disabled"}, "the test")
 
 
-def task(features: str, recipe: Recipe, mode: str, pool_clips: int = 4_096) -> Task:
+def task(features: str, recipe: Recipe, mode: str, pool_clips: int = 4_096) -> TrainingData:
     settings = IngestSettings.model_validate({"mode": mode, "pool_clips": pool_clips})
-    return load_task(features, recipe.validation, settings)
+    return load_training_data(features, recipe.validation, settings)
 
 
 def test_both_split_the_store_alike(features: str, split: Recipe) -> None:
@@ -54,7 +54,7 @@ def test_every_clip_is_in_one_pool_of_every_epoch_and_as_it_is_stored(
 ) -> None:
     resident = task(features, split, "resident").training
     where = {clip: index for index, clip in enumerate(resident.clip_ids)}
-    pools = Pools(task(features, split, "streaming", pool_clips=25).training, 0, CPU)
+    pools = ClipLoader(task(features, split, "streaming", pool_clips=25).training, 0, CPU)
     assert sum(pools.sizes) == len(resident)
     assert max(pools.sizes) <= 25
     orders = []

@@ -23,7 +23,7 @@ from irmas_dist.config.recipe import Recipe, build_recipe
 from irmas_dist.config.training import WorkerSettings
 from irmas_dist.errors import IrmasError
 from irmas_dist.training.checkpoint import FILE_NAME
-from irmas_dist.training.data import open_task
+from irmas_dist.training.data import open_training_data
 from irmas_dist.training.learner import Learner
 from irmas_dist.training.train import train
 from tests.conftest import CONFIGS, TINY
@@ -50,7 +50,7 @@ def undisturbed(features: str, calm: Recipe) -> list[dict[str, float]]:
     """The curve on one worker that nobody kills."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    learner = Learner(open_task(features, calm), calm)
+    learner = Learner(open_training_data(features, calm), calm)
     while not learner.finished:
         learner.run_epoch()
     torch.set_num_threads(threads)
@@ -171,7 +171,7 @@ from irmas_dist.config.training import WorkerSettings
 features, out, recipe, delay = sys.argv[1:]
 
 def train() -> None:
-    workers = WorkerSettings(count=2, wait_s=60)
+    workers = WorkerSettings(count=2, wait_timeout_s=60)
     train(Recipe.model_validate_json(recipe), features, out, workers)
 
 thread = Thread(target=train)

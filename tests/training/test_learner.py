@@ -15,11 +15,11 @@ from irmas_dist.config.model import DropoutSettings
 from irmas_dist.config.training import LearnerSettings, LossSettings
 from irmas_dist.errors import IrmasError
 from irmas_dist.training.checkpoint import load_progress, save_progress
-from irmas_dist.training.data import Task
+from irmas_dist.training.data import TrainingData
 from irmas_dist.training.learner import SELECTED_BY, Learner
 from irmas_dist.training.precision import computes_in_bfloat16
 from irmas_dist.training.sampling import Mixtures, mixing_alone
-from irmas_dist.training.windows import Resident
+from irmas_dist.training.windows import DeviceClips
 
 
 def changed(settings: LearnerSettings, room: str, **values: object) -> LearnerSettings:
@@ -27,7 +27,7 @@ def changed(settings: LearnerSettings, room: str, **values: object) -> LearnerSe
     return settings.model_copy(update={room: part})
 
 
-def test_overfits_one_batch(task: Task, settings: LearnerSettings) -> None:
+def test_overfits_one_batch(task: TrainingData, settings: LearnerSettings) -> None:
     few = replace(task, training=task.training.select(list(range(6))))
     plain = settings.model_copy(update={"augment": mixing_alone(MixSettings(counts=(1,)))})
     plain = changed(plain, "training", epochs=60, schedule="constant", warmup_epochs=0.0)
@@ -37,7 +37,7 @@ def test_overfits_one_batch(task: Task, settings: LearnerSettings) -> None:
     assert losses[-1] < 0.02 < losses[0]
 
 
-def test_learns_the_task(task: Task, settings: LearnerSettings) -> None:
+def test_learns_the_task(task: TrainingData, settings: LearnerSettings) -> None:
     learner = Learner(task, changed(settings, "training", epochs=25))
     while not learner.finished:
         learner.run_epoch()
@@ -67,7 +67,9 @@ def with_everything(settings: LearnerSettings) -> LearnerSettings:
 
 @pytest.mark.parametrize("richer", [lambda plain: plain, with_everything])
 def test_repeats_itself_bit_for_bit(
-    task: Task, settings: LearnerSettings, richer: Callable[[LearnerSettings], LearnerSettings]
+    task: TrainingData,
+    settings: LearnerSettings,
+    richer: Callable[[LearnerSettings], LearnerSettings],
 ) -> None:
     runs = []
     for _ in range(2):
@@ -81,7 +83,7 @@ def test_repeats_itself_bit_for_bit(
             assert torch.equal(value, second[name])
 
 
-def test_another_seed_is_another_run(task: Task, settings: LearnerSettings) -> None:
+def test_another_seed_is_another_run(task: TrainingData, settings: LearnerSettings) -> None:
     losses = [
         Learner(task, settings.model_copy(update={"seed": seed})).train_epoch()["train_loss"]
         for seed in (0, 1)
@@ -91,7 +93,7 @@ def test_another_seed_is_another_run(task: Task, settings: LearnerSettings) -> N
 
 @pytest.mark.parametrize("richer", [lambda plain: plain, with_everything])
 def test_goes_on_from_a_checkpoint_as_if_nothing_had_happened(
-    task: Task,
+    task: TrainingData,
     settings: LearnerSettings,
     richer: Callable[[LearnerSettings], LearnerSettings],
     tmp_path: Path,
@@ -114,7 +116,7 @@ def test_goes_on_from_a_checkpoint_as_if_nothing_had_happened(
 
 
 def test_the_weights_that_are_kept_are_those_that_were_judged(
-    task: Task, settings: LearnerSettings
+    task: TrainingData, settings: LearnerSettings
 ) -> None:
     learner = Learner(task, with_everything(settings))
     while not learner.finished:
@@ -131,7 +133,7 @@ def test_the_weights_that_are_kept_are_those_that_were_judged(
 
 @pytest.mark.parametrize("parts", [2, 3, 20])
 def test_a_step_in_parts_is_the_step_as_a_whole(
-    task: Task, settings: LearnerSettings, parts: int
+    task: TrainingData, settings: LearnerSettings, parts: int
 ) -> None:
     """Of networks without batch statistics and dropout, up to rounding."""
     plain = without_dropout(settings)
@@ -146,7 +148,7 @@ def without_dropout(settings: LearnerSettings) -> LearnerSettings:
     return changed(settings, "model", dropout=DropoutSettings(blocks=0.0, dense=0.0))
 
 
-def test_patience_ends_training(task: Task, settings: LearnerSettings) -> None:
+def test_patience_ends_training(task: TrainingData, settings: LearnerSettings) -> None:
     learner = Learner(task, changed(settings, "training", epochs=50, lr=1e-9, patience=3))
     while not learner.finished:
         learner.run_epoch()
@@ -154,7 +156,7 @@ def test_patience_ends_training(task: Task, settings: LearnerSettings) -> None:
 
 
 def test_a_loss_that_is_no_number_says_what_to_change(
-    task: Task, settings: LearnerSettings
+    task: TrainingData, settings: LearnerSettings
 ) -> None:
     learner = Learner(task, settings)
     with torch.no_grad():
@@ -169,7 +171,7 @@ def poison(learner: Learner, *steps: int) -> None:
     """Make the examples of these steps, counted from 0, no numbers."""
     examples, count = learner._examples, itertools.count()
 
-    def poisoned(pool: Resident, plan: Mixtures) -> tuple[torch.Tensor, torch.Tensor]:
+    def poisoned(pool: DeviceClips, plan: Mixtures) -> tuple[torch.Tensor, torch.Tensor]:
         windows, labels = examples(pool, plan)
         return windows * (math.nan if next(count) in steps else 1.0), labels
 
@@ -177,7 +179,7 @@ def poison(learner: Learner, *steps: int) -> None:
 
 
 def test_a_step_that_is_no_number_is_left_out_where_that_is_asked_for(
-    task: Task, settings: LearnerSettings
+    task: TrainingData, settings: LearnerSettings
 ) -> None:
     settings = changed(settings, "training", on_nan="skip", ema=0.9)
     learner = Learner(task, changed(settings, "model", normalisation="batch"))
@@ -191,7 +193,7 @@ def test_a_step_that_is_no_number_is_left_out_where_that_is_asked_for(
 
 
 def test_skipping_without_end_stops_with_a_clear_error(
-    task: Task, settings: LearnerSettings
+    task: TrainingData, settings: LearnerSettings
 ) -> None:
     learner = Learner(task, changed(settings, "training", on_nan="skip", batch_size=1))
     poison(learner, *range(100))
@@ -200,7 +202,7 @@ def test_skipping_without_end_stops_with_a_clear_error(
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs g++ on a CPU")
-def test_a_compiled_network_learns_the_same(task: Task, settings: LearnerSettings) -> None:
+def test_a_compiled_network_learns_the_same(task: TrainingData, settings: LearnerSettings) -> None:
     plain = without_dropout(changed(settings, "model", blocks=1, head="average", dense=0))
     losses = []
     for translate in (False, True):
@@ -211,7 +213,7 @@ def test_a_compiled_network_learns_the_same(task: Task, settings: LearnerSetting
 
 
 def test_compiling_without_a_compiler_is_refused(
-    task: Task, settings: LearnerSettings, monkeypatch: pytest.MonkeyPatch
+    task: TrainingData, settings: LearnerSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
     with pytest.raises(IrmasError, match=r"training\.compile=true needs a C\+\+ compiler"):
@@ -219,7 +221,7 @@ def test_compiling_without_a_compiler_is_refused(
 
 
 def test_bfloat16_moves_the_loss_curve_by_less_than_two_percent(
-    task: Task, settings: LearnerSettings
+    task: TrainingData, settings: LearnerSettings
 ) -> None:
     plain = without_dropout(changed(settings, "training", epochs=6))
     curves = []

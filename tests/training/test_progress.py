@@ -16,12 +16,12 @@ from irmas_dist.training.checkpoint import (
     newest_progress,
     save_progress,
 )
-from irmas_dist.training.data import Task
+from irmas_dist.training.data import TrainingData
 from irmas_dist.training.learner import Learner
 
 
 @pytest.fixture(scope="module")
-def kept(task: Task, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def kept(task: TrainingData, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Progress of two attempts: epochs 1 and 2, and then 2 and 3."""
     place = tmp_path_factory.mktemp("progress")
     learner = Learner(task, LearnerSettings.model_validate({"model": {"blocks": 1, "width": 4}}))
@@ -64,7 +64,7 @@ def test_a_damaged_file_is_refused_by_name_and_the_one_before_it_used(
 
 
 def test_damaged_progress_is_not_loaded(
-    kept: Path, task: Task, settings: LearnerSettings, tmp_path: Path
+    kept: Path, task: TrainingData, settings: LearnerSettings, tmp_path: Path
 ) -> None:
     whole = (kept / "attempt-001" / "epoch-0001" / FILE_NAME).read_bytes()
     (tmp_path / FILE_NAME).write_bytes(whole[:-1])
@@ -73,7 +73,7 @@ def test_damaged_progress_is_not_loaded(
 
 
 def test_a_file_that_would_execute_code_is_not_loaded(
-    task: Task, settings: LearnerSettings, tmp_path: Path
+    task: TrainingData, settings: LearnerSettings, tmp_path: Path
 ) -> None:
     executed = tmp_path / "executed"
 
