@@ -1,4 +1,4 @@
-"""What the tests of the search share: a space, and a study without Ray around it."""
+"""What the tests of the search share: a space, a study without Ray, and trials of it."""
 
 from pathlib import Path
 
@@ -6,8 +6,14 @@ import optuna
 import pytest
 
 from irmas_dist.config.recipe import Recipe
+from irmas_dist.config.sweep import SweepSettings
+from irmas_dist.search import sweep_directory
 from irmas_dist.search.samplers import build_sampler
+from irmas_dist.search.searcher import StudySearcher
 from irmas_dist.search.space import Space, build_space
+from irmas_dist.search.study import interrupted_trials
+from irmas_dist.search.trial import EPOCH, FAILED, FINISHED, TRIAL
+from irmas_dist.training.learner import SELECTED_BY
 
 ENTRIES = {
     "model.head": {"type": "categorical", "choices": ["flatten", "max"]},
@@ -39,3 +45,57 @@ def make_study(
         direction="maximize",
         load_if_exists=True,
     )
+
+
+def make_searcher(
+    study: optuna.Study, space: Space, sweep: str = "a", budget: int = 9
+) -> StudySearcher:
+    """The searcher of a new driver of a sweep."""
+    return StudySearcher(study, space, sweep, budget, interrupted_trials(study, sweep))
+
+
+def result(value: float, epoch: int, **more: object) -> dict:
+    """What a trial reports after an epoch."""
+    return {SELECTED_BY: value, EPOCH: epoch, "time_total_s": 1.0, **more}
+
+
+def finish(study: optuna.Study, space: Space, values: list[float]) -> None:
+    """Add completed trials with these values."""
+    searcher = make_searcher(study, space, budget=len(values))
+    for value in values:
+        searcher.suggest("t")
+        searcher.on_trial_complete("t", result(value, 1, **{FINISHED: True}))
+
+
+def fill(study: optuna.Study, space: Space, count: int) -> None:
+    """Add trials that are good when the learning rate is near 3e-3 and the head pools.
+
+    Of every four the last is pruned; then come a failed and an interrupted one.
+    """
+    searcher = StudySearcher(study, space, "a", count + 2, [])
+    for number in range(count):
+        drawn = searcher.suggest("t")
+        value = 0.7 - abs(drawn["training.lr"] - 3e-3) * 50 - 0.2 * (drawn["model.head"] != "max")
+        for epoch in (1, 2, 3):
+            result = {SELECTED_BY: max(value * epoch / 3, 0.01), EPOCH: epoch, "time_total_s": 2.0}
+            stopped = number % 4 == 3 and epoch == 2
+            if stopped or epoch == 3:
+                searcher.on_trial_complete("t", result | {FINISHED: not stopped})
+                break
+            searcher.on_trial_result("t", result)
+    searcher.suggest("bad")
+    searcher.on_trial_complete("bad", {FAILED: "the loss became <nan>", SELECTED_BY: float("nan")})
+    assert searcher.suggest("cut")[TRIAL]["number"] == count + 1  # and never ends
+
+
+def write_sweep(out: Path) -> Path:
+    """Write the directory of a sweep of 26 trials without running it."""
+    space = build_space(ENTRIES, Recipe(), "the test")
+    out.mkdir()
+    recipe = Recipe.model_validate({"tracking": {"directory": str(out)}})
+    record = sweep_directory.begin(
+        out, recipe, space, SweepSettings(), {"manifest": "", "features": ""}
+    )
+    sweep_directory.write_record(out, record)
+    fill(make_study(space, f"sqlite:///{out}/study.db", out.name, "random"), space, 24)
+    return out

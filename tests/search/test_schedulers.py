@@ -1,178 +1,80 @@
-"""Whole sweeps on a real Ray: trials that pause, a population, two objectives, bad trials."""
+"""Schedulers know what earlier drivers' trials reported, and judge no epoch twice."""
 
-import os
-from pathlib import Path
-from typing import Any
-
+import optuna
 import pytest
 
-from irmas_dist.config.recipe import Recipe, build_recipe
-from irmas_dist.config.sweep import SweepSettings
-from irmas_dist.errors import IrmasError
-from irmas_dist.search.space import build_space
-from irmas_dist.search.study import open_study
-from irmas_dist.search.sweep import SweepSummary, sweep
-from irmas_dist.search.trial import LearnerTrial
-from irmas_dist.training.data import open_training_data
-from tests.wandb_log import inspect
-
-EPOCHS = 4
-LOGS = "wandb/offline-run-*/run-*.wandb"
-
-SPACE = {
-    "model.width": {"type": "categorical", "choices": [4, 8]},
-    "model.dropout.dense": {"type": "float", "low": 0.0, "high": 0.5},
-    "training.lr": {"type": "float", "low": 1e-5, "high": 1e-2, "log": True},
-}
+from irmas_dist.config.recipe import Recipe
+from irmas_dist.search.schedulers import build_scheduler, most_epochs, replay
+from irmas_dist.search.space import Space, build_space
+from irmas_dist.search.trial import EPOCH, FINISHED, TRIAL
+from irmas_dist.training.learner import SELECTED_BY
+from tests.search.conftest import make_searcher, result
 
 
-class Sweeper:
-    """Makes sweeps of the same tiny features.
-
-    Attributes:
-        out: Where the last one was.
-    """
-
-    def __init__(self, features: str, recipe: Recipe, folder: Path) -> None:
-        self.features, self.folder = features, folder
-        changes = {"training.epochs": EPOCHS, "tracking.directory": str(folder)}
-        self.recipe = build_recipe(recipe.model_dump(), changes, "the test")
-        self.task = open_training_data(features, self.recipe)
-
-    def __call__(self, entries: dict[str, Any], name: str, **settings: Any) -> SweepSummary:
-        self.out = self.folder / name
-        chosen = SweepSettings.model_validate({"trials": 6, "grace_epochs": 1, **settings})
-        space = build_space(entries, self.recipe, "the test")
-        return sweep(self.task, self.recipe, space, self.out, chosen)
-
-
-DRILL = pytest.mark.drill
-
-
-@pytest.fixture
-def sweeper(features: str, recipe: Recipe, tmp_path: Path) -> Sweeper:
-    return Sweeper(features, recipe, tmp_path)
-
-
-def check_study(summary: SweepSummary) -> None:
-    """Trial by trial, Optuna has what the sweep says, and leaves none running."""
-    told = open_study(str(Path(summary.path) / "study.db")).trials
-    states = {"completed": "COMPLETE", "pruned": "PRUNED", "failed": "FAIL"}
-    assert {t.number: t.state.name for t in told} == {
-        row["number"]: states[row["state"]] for row in summary.trials
-    }
-    for row in summary.trials:
-        values = list(told[row["number"]].intermediate_values.values())
-        assert values in (row["curve"], [])  # none are kept with two objectives
-
-
-@pytest.mark.parametrize("scheduler", ["hyperband", pytest.param("median", marks=DRILL)])
-def test_trials_that_are_paused_or_stopped_all_come_to_an_end(
-    sweeper: Sweeper, scheduler: str
+@pytest.mark.parametrize(
+    ("entry", "most"),
+    [
+        (None, 10),
+        ({"type": "int", "low": 5, "high": 40}, 40),
+        ({"type": "int", "low": 2, "high": 4}, 4),
+        ({"type": "categorical", "choices": [8, 30, 20]}, 30),
+        ({"type": "int", "low": 2, "high": 4, "when": {"model.head": "max"}}, 10),
+    ],
+)
+def test_a_trial_may_have_as_many_epochs_as_the_space_gives_it(
+    entry: dict[str, object] | None, most: int
 ) -> None:
-    summary = sweeper(SPACE, scheduler, scheduler=scheduler, reduction=2)
-    check_study(summary)
-    assert len(summary.trials) == 6
-    for row in summary.trials:
-        assert row["state"] == ("completed" if row["epochs"] == EPOCHS else "pruned")
-    assert summary.trials[0]["state"] == "completed"
-    assert summary.model is not None
+    entries = {"model.head": {"type": "categorical", "choices": ["flatten", "max"]}}
+    entries |= {"training.epochs": entry} if entry else {}
+    assert most_epochs(build_space(entries, Recipe(), "the test"), 10) == most
 
 
-def test_a_population_takes_over_what_is_good_and_stays_in_the_space(sweeper: Sweeper) -> None:
-    summary = sweeper(SPACE, "pbt", scheduler="pbt", sampler="random")
-    check_study(summary)
-    assert [row["state"] for row in summary.trials] == ["completed"] * 6
-    assert [row["epochs"] for row in summary.trials] == [EPOCHS] * 6
-    drawn = {t.number: t.params for t in open_study(str(sweeper.out / "study.db")).trials}
-    changed = [row for row in summary.trials if row["params"] != drawn[row["number"]]]
-    assert changed
-    for row in summary.trials:
-        assert 0.0 <= row["params"]["model.dropout.dense"] <= 0.5
-        assert 1e-5 <= row["params"]["training.lr"] <= 1e-2
-    logged = {run["run_id"][-4:]: run for run in map(inspect, sweeper.folder.glob(LOGS))}
-    for row in changed:
-        config = logged[f"{row['number']:04d}"]["config"]
-        assert {name: config[name] for name in row["params"]} == row["params"]
-    assert summary.model is not None
-    # What took over weights has the network that they are of.
-    assert len({(row["params"]["model.width"], row["parameters"]) for row in summary.trials}) <= 2
-
-
-@pytest.mark.parametrize("against", ["parameters", pytest.param("latency", marks=DRILL)])
-def test_two_objectives_are_searched_together(sweeper: Sweeper, against: str) -> None:
-    summary = sweeper(SPACE, against, sampler="nsga2", against=against, trials=4)
-    check_study(summary)
-    assert [row["state"] for row in summary.trials] == ["completed"] * 4
-    study = open_study(str(sweeper.out / "study.db"))
-    assert {t.number: t.values for t in study.trials} == {
-        row["number"]: [row["value"], row["second"]] for row in summary.trials
-    }
-    assert study.best_trials
-    if against == "parameters":
-        sizes = {row["params"]["model.width"]: row["second"] for row in summary.trials}
-        assert sizes == dict(sorted(sizes.items()))
-
-
-def test_bad_trials_end_alone_each_with_its_reason(sweeper: Sweeper) -> None:
-    entries = {
-        "model.blocks": {"type": "categorical", "choices": [2, 6]},
-        "training.lr": {"type": "categorical", "choices": [1e-3, 1e30]},
-    }
-    summary = sweeper(entries, "bad", sampler="grid", scheduler="none", trials=9)
-    check_study(summary)
-    reasons = {tuple(row["params"].values()): row["reason"] for row in summary.trials}
-    assert reasons.pop((2, 1e-3)) is None
-    assert "nan or infinite in epoch 1; try a learning rate below" in reasons.pop((2, 1e30))
-    assert len(reasons) == 2
-    assert all("model.blocks=6 with model.pool=2 leaves a single" in r for r in reasons.values())
-
-
-@DRILL
-def test_a_warm_start_begins_with_the_best_of_an_earlier_sweep(sweeper: Sweeper) -> None:
-    first = sweeper(SPACE, "first", trials=3, scheduler="none", sampler="random")
-    second = sweeper(SPACE, "second", trials=4, warm_start=str(sweeper.out / "study.db"))
-    check_study(second)
-    earlier = [row["params"] for row in first.trials]
-    later = [row["params"] for row in sorted(second.trials, key=lambda row: row["number"])]
-    assert later[:3] == earlier
-    assert later[3] not in earlier
-
-
-def test_two_sweeps_of_one_study_draw_apart_and_keep_their_own_models(sweeper: Sweeper) -> None:
-    settings: dict[str, Any] = {"trials": 2, "scheduler": "none", "sampler": "random"}
-    kept = str(sweeper.folder / "shared.db")
-    (sweeper.folder / "a").mkdir()
-    (sweeper.folder / "b").mkdir()
-    first = sweeper(SPACE, "a/same", study=kept, **settings)
-    second = sweeper(SPACE, "b/same", study=kept, **settings)
-    assert [len(first.trials), len(second.trials)] == [2, 4]
-    assert len({str(row["params"]) for row in second.trials}) == 4
-    best = second.trials[0]["number"]
-    assert (second.model is None) == (best < 2)
-    with pytest.raises(IrmasError, match="searched with another space"):
-        sweeper({"model.width": SPACE["model.width"]}, "c/same", study=kept, **settings)
-
-
-def test_a_trial_whose_worker_ends_before_it_begins_fails_alone(
-    sweeper: Sweeper, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("name", ["asha", "median"])
+def test_a_scheduler_remembers_what_trials_reported_before(
+    name: str, study: optuna.Study, space: Space
 ) -> None:
-    class Fragile(LearnerTrial):
-        """Its process ends when it is to train with a width of 8."""
+    before = make_searcher(study, space)
+    for value in (0.5, 0.6, 0.7, 0.8):
+        before.suggest("t")
+        before.on_trial_result("t", result(value, 1))
+        before.on_trial_complete("t", result(value, 2, **{FINISHED: False}))
+    scheduler = build_scheduler(name, space, epochs=9, grace=1, reduction=3)
+    replay(scheduler, study)
 
-        def _begin(self, config: dict[str, Any]) -> None:
-            if config["model.width"] == 8:
-                os._exit(1)
-            super()._begin(config)
+    new = TuneTrial("new", 4, resume=False)
+    scheduler.on_trial_add(None, new)
+    poor = {EPOCH: 1, SELECTED_BY: 0.1}
+    assert scheduler.on_trial_result(None, new, poor) == "STOP"
 
-    monkeypatch.setattr("irmas_dist.search.sweep.LearnerTrial", Fragile)
-    entries = {"model.width": {"type": "categorical", "choices": [4, 8, 6]}}
-    summary = sweeper(entries, "fragile", sampler="grid", scheduler="none", concurrent=1)
-    check_study(summary)
-    states = {row["params"]["model.width"]: row["state"] for row in summary.trials}
-    assert states == {4: "completed", 8: "failed", 6: "completed"}
-    assert summary.model is not None
-    (failed,) = [row for row in summary.trials if row["state"] == "failed"]
-    assert failed["reason"].startswith("its worker process ended")
-    tags = [run["tags"] for run in map(inspect, sweeper.folder.glob(LOGS))]
-    assert sum("failed" in of_run for of_run in tags) == 1
+
+@pytest.mark.parametrize("name", ["asha", "median"])
+def test_a_resumed_trial_is_not_judged_again_by_what_it_did_before(
+    name: str, study: optuna.Study, space: Space
+) -> None:
+    """It was among the best at its second epoch; the others that came after were better."""
+    before = make_searcher(study, space)
+    before.suggest("first")
+    for epoch in (1, 2):
+        before.on_trial_result("first", result(0.5, epoch))
+    for value in (0.6, 0.9, 0.8, 0.3):
+        before.suggest("t")
+        for epoch in (1, 2, 3):
+            before.on_trial_result("t", result(value if epoch < 3 else 0.2, epoch))
+        before.on_trial_complete("t", result(0.2, 3, **{FINISHED: True}))
+    after = make_searcher(study, space)
+    config = after.suggest("again")
+    assert config[TRIAL] == {"number": 0, "resume": True}
+    scheduler = build_scheduler(name, space, epochs=9, grace=2, reduction=3)
+    replay(scheduler, study, [0])
+    resumed = TuneTrial("again", 0, resume=True)
+    scheduler.on_trial_add(None, resumed)
+    going_on = {EPOCH: 3, SELECTED_BY: 0.55}
+    assert scheduler.on_trial_result(None, resumed, going_on) == "CONTINUE"
+
+
+class TuneTrial:
+    """What schedulers look at of a trial of Tune."""
+
+    def __init__(self, trial_id: str, number: int, *, resume: bool) -> None:
+        self.trial_id = trial_id
+        self.config = {TRIAL: {"number": number, "resume": resume}}

@@ -11,6 +11,7 @@ from irmas_dist.config.recipe import Recipe, build_recipe
 from irmas_dist.errors import IrmasError
 from irmas_dist.search.space import Space, build_space, load_space
 from tests.conftest import CONFIGS
+from tests.search.conftest import ENTRIES
 
 
 def space(tmp_path: Path, text: str) -> Path:
@@ -176,3 +177,12 @@ def test_what_is_wrong_is_named_in_one_line(tmp_path: Path, text: str, message: 
 def test_a_missing_space_is_named(tmp_path: Path) -> None:
     with pytest.raises(IrmasError, match=r"missing\.yaml: No such file"):
         load_space(tmp_path / "missing.yaml", Recipe())
+
+
+def test_a_grid_has_every_combination_once() -> None:
+    entries = {name: value for name, value in ENTRIES.items() if name != "training.lr"}
+    grid = build_space(entries, Recipe(), "test").grid()
+    assert len(grid) == 2 * (1 + 4)  # model.dense is searched with one head only
+    assert len({tuple(sorted(point.items())) for point in grid}) == len(grid)
+    with pytest.raises(IrmasError, match=r"training\.lr has neither"):
+        build_space(ENTRIES, Recipe(), "test").grid()

@@ -1,13 +1,14 @@
-"""Whose progress is kept: that of the best trial, from which the model is made."""
+"""Events of Tune: failures are described, and the best trial's checkpoint is kept."""
 
 from itertools import permutations
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from ray.exceptions import ActorDiedError, ActorUnavailableError
 
 from irmas_dist.config.recipe import Recipe
-from irmas_dist.search.callback import SweepCallback
+from irmas_dist.search.callback import SweepCallback, describe_error
 from irmas_dist.search.live_table import LiveTable
 from irmas_dist.search.searcher import StudySearcher
 from irmas_dist.search.trial import FINISHED, TRIAL
@@ -24,12 +25,23 @@ def test_of_equally_good_trials_the_first_in_the_table_keeps_its_progress(
     recipe = Recipe.model_validate({"tracking": {"mode": "disabled"}})
     runs = SweepRuns(recipe, "sweep", "identity")
     searcher = StudySearcher.__new__(StudySearcher)  # it is not asked about trials that end well
-    follower = SweepCallback(searcher, runs, LiveTable(3, 1), str(tmp_path))
+    callback = SweepCallback(searcher, runs, LiveTable(3, 1), str(tmp_path))
     for number in order:
         (tmp_path / f"{number:04d}").mkdir()
         trial = SimpleNamespace(config={TRIAL: {"number": number}}, last_result={})
-        follower.on_trial_start(0, [], trial)
+        callback.on_trial_start(0, [], trial)
         trial.last_result = {SELECTED_BY: VALUES[number], FINISHED: True}
-        follower.on_trial_complete(0, [], trial)
+        callback.on_trial_complete(0, [], trial)
     runs.close()
     assert [path.name for path in tmp_path.iterdir()] == ["0000"]
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (ActorUnavailableError("RpcError: Socket closed", None), "its node was lost, and 3 others"),
+        (ActorDiedError(), "its worker process ended"),
+    ],
+)
+def test_a_lost_node_is_told_from_a_worker_that_died(error: Exception, reason: str) -> None:
+    assert describe_error(error, None).startswith(reason)

@@ -1,13 +1,10 @@
-"""A sweep that nothing here can run is refused before it writes anything."""
+"""The cluster says how many trials and workers fit, and refuses what would wait for ever."""
 
 import pytest
 
-from irmas_dist.cluster.resources import trial_capacity, workers_on
-from irmas_dist.config.recipe import Recipe
+from irmas_dist.cluster.resources import require_state_api, trial_capacity, workers_on
 from irmas_dist.config.sweep import SweepSettings
 from irmas_dist.errors import IrmasError
-from irmas_dist.search.checks import check_settings
-from irmas_dist.search.space import Space
 
 
 @pytest.mark.parametrize(
@@ -45,9 +42,9 @@ def test_the_cluster_has_room_for_as_many_trials_as_their_workers_fit(ray_cluste
             trial_capacity(settings)
 
 
-def test_no_scheduler_compares_trials_by_two_objectives(space: Space) -> None:
-    assert SweepSettings().scheduler == "asha"
-    assert SweepSettings(against="parameters").scheduler == "none"
-    asked = SweepSettings(against="parameters", scheduler="asha")
-    with pytest.raises(IrmasError, match="--scheduler asha compares by one objective; use none"):
-        check_settings(asked, space, Recipe())
+@pytest.mark.drill
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_ray_without_its_dashboard_is_refused_before_anything_starts() -> None:
+    with pytest.raises(IrmasError, match="dashboard") as caught:
+        require_state_api()
+    assert "\n" not in str(caught.value)

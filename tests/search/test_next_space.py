@@ -1,0 +1,81 @@
+"""The space to search next follows from the best trials, and is a space."""
+
+from itertools import islice, product
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from irmas_dist.config.recipe import Recipe, build_recipe
+from irmas_dist.search.next_space import Advice, advise, narrowed
+from irmas_dist.search.space import Space, build_space
+from irmas_dist.search.study import importances, list_trials
+from tests.search.conftest import fill, make_study
+
+
+def test_advice_names_the_good_part_of_a_range(space: Space) -> None:
+    study = make_study(space, None, sampler="random")
+    fill(study, space, 60)
+    rows = list_trials(study, space)
+    advice = {item.name: item for item in advise(rows, space, importances(study))}
+    better = advice["training.lr"].entry
+    assert better is not None
+    assert 1e-4 < better["low"] < 3e-3 < better["high"] < 1e-2
+    assert advise(rows[:4], space, {}) == []
+
+
+NESTED = {
+    "training.schedule": {"type": "categorical", "choices": ["constant", "cosine", "plateau"]},
+    "training.weight_decay": {
+        "type": "float", "low": 1e-5, "high": 0.1, "log": True,
+        "when": {"training.schedule": ["cosine", "plateau"]},
+    },
+    "model.blocks": {"type": "int", "low": 2, "high": 4},
+    "model.width": {
+        "type": "int", "low": 8, "high": 32, "step": 8,
+        "when": {"model.blocks": [2, 3], "training.schedule": "plateau"},
+    },
+    "model.dense": {"type": "int", "low": 32, "high": 64, "when": {"model.width": [16, 32]}},
+    "augment.mix.counts": {"type": "categorical", "choices": [[1], [2, 1], [1, 1, 1]]},
+    "augment.mix.level_db": {
+        "type": "float", "low": 0.0, "high": 9.0,
+        "when": {"augment.mix.counts": [[2, 1], [1, 1, 1]]},
+    },
+}  # fmt: skip
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_the_space_to_search_next_is_a_space_however_entries_were_fixed_or_narrowed(
+    data: st.DataObject,
+) -> None:
+    space = build_space(NESTED, Recipe(), "the test")
+    advice = []
+    for name, entry in NESTED.items():
+        choices = entry.get("choices") or [entry["low"], entry["high"]]
+        what = data.draw(st.sampled_from(["as it is", "fixed", "narrowed"]))
+        if what == "fixed":
+            advice.append(Advice(name, "", None, data.draw(st.sampled_from(choices))))
+        elif what == "narrowed" and "choices" in entry:
+            kept = data.draw(st.lists(st.sampled_from(choices), min_size=2, unique_by=str))
+            advice.append(Advice(name, "", {"type": "categorical", "choices": kept}, None))
+        elif what == "narrowed" and name == "model.blocks":
+            advice.append(Advice(name, "", {"type": "int", "low": 3, "high": 4}, None))
+    fixed = {item.name: item.value for item in advice if item.entry is None}
+    content = narrowed(space, advice).describe()
+    assert not content.keys() & fixed.keys()
+    if not content:
+        return
+    following = build_space(content, build_recipe(Recipe().model_dump(), fixed, "fixed"), "next")
+    grid = {name: entry.samples() for name, entry in following.entries.items()}
+    for values in islice(product(*grid.values()), 200):
+        drawn = as_drawn(fixed | dict(zip(grid, values, strict=True)))
+        for name, entry in space.entries.items():
+            # Under the same values it is searched, or not, as before.
+            if name in following.entries and entry.when.keys() <= drawn.keys():
+                assert following.entries[name].holds(drawn) == entry.holds(drawn)
+
+
+def as_drawn(values: dict[str, Any]) -> dict[str, Any]:
+    """Lists as a space draws them."""
+    return {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}

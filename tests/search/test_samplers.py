@@ -1,0 +1,49 @@
+"""Samplers draw the same for the same seed; a warm start runs the best earlier trials first."""
+
+from pathlib import Path
+
+import optuna
+import pytest
+
+from irmas_dist.config.recipe import Recipe
+from irmas_dist.search.samplers import best_points, build_sampler, enqueue
+from irmas_dist.search.space import Space, build_space
+from irmas_dist.search.study import best_row, list_trials, open_storage, open_study
+from irmas_dist.search.trial import TRIAL
+from tests.search.conftest import finish, make_searcher, make_study
+
+
+def test_a_warm_start_tries_the_best_points_first(
+    study: optuna.Study, space: Space, tmp_path: Path
+) -> None:
+    finish(study, space, [0.1, 0.6, 0.3])
+    earlier = open_study(str(tmp_path / "study.db"))
+    fresh = make_study(space, open_storage(str(tmp_path / "next.db")))
+    points = best_points(earlier, space)
+    assert enqueue(fresh, points) == 3
+    assert enqueue(fresh, points) == 0
+    drawn = make_searcher(fresh, space).suggest("t")
+    best = best_row(list_trials(study, space))
+    assert {name: v for name, v in drawn.items() if name != TRIAL} == best["params"]
+
+
+def test_a_warm_start_takes_what_still_lies_in_the_space(study: optuna.Study, space: Space) -> None:
+    finish(study, space, [0.1, 0.6, 0.3])
+    other = build_space(
+        {"model.head": {"type": "categorical", "choices": ["max", "average"]}}, Recipe(), "test"
+    )
+    assert all(point == {"model.head": "max"} for point in best_points(study, other))
+
+
+@pytest.mark.parametrize("name", ["tpe", "random", "cmaes", "nsga2"])
+def test_every_sampler_draws_the_same_for_the_same_seed(name: str, space: Space) -> None:
+    def draw() -> list[dict]:
+        sampler = build_sampler(name, space, 3, 1)
+        made = optuna.create_study(sampler=sampler, direction="maximize")
+        for value in (0.1, 0.4, 0.2):
+            trial = made.ask()
+            space(trial)
+            made.tell(trial, value)
+        return [trial.params for trial in made.trials]
+
+    assert draw() == draw()

@@ -1,0 +1,20 @@
+"""A sweep's directory has one driver at a time."""
+
+from pathlib import Path
+
+import pytest
+
+from irmas_dist.errors import IrmasError
+from irmas_dist.search import sweep_directory
+
+
+def test_only_one_driver_is_at_work_in_a_directory(tmp_path: Path) -> None:
+    assert not sweep_directory.is_driven(tmp_path)
+    with sweep_directory.only_driver(tmp_path):
+        assert sweep_directory.is_driven(tmp_path)
+        with (
+            pytest.raises(IrmasError, match="another process is at work"),
+            sweep_directory.only_driver(tmp_path),
+        ):
+            pass
+    assert not sweep_directory.is_driven(tmp_path)
