@@ -20,8 +20,7 @@ class CorpusSettings(Settings):
     conflicts: ConflictPolicy = "keep"
     """What becomes of byte-identical files with different labels: 'keep' uses all of them as
     they are labelled, 'drop' none. Published scores count all of IRMAS's test excerpts, so
-    that dropping the 20 that are concerned would give scores that do not compare; in training
-    they are 18 clips of 6,705."""
+    scores without them do not compare."""
 
     @property
     def vocabulary(self) -> Vocabulary:

@@ -2,8 +2,7 @@
 
 A catalogue is two tables: ``training.csv`` with the columns ``path`` and ``md5``, and
 ``testing.csv`` with ``path``, ``md5`` and ``instruments`` (``gac|voi``). That of the real data
-set comes with the package. It says which files are identical, and so which recordings are:
-under 2,261 recording IDs in training there are 2,242 recordings.
+set comes with the package; `irmas` counts what is in it.
 """
 
 import csv
@@ -21,7 +20,6 @@ from irmas_dist.instruments import IRMAS
 
 COLUMNS = {TRAINING: ("path", "md5"), TESTING: ("path", "md5", "instruments")}
 """The columns that the table of each part must have."""
-
 
 _SHIPPED = Path(__file__).parent / "irmas_catalogue"
 
@@ -49,7 +47,7 @@ def read_catalogue(directory: Path | None = None) -> list[CatalogueEntry]:
 
     Args:
         directory: Holds ``training.csv`` and ``testing.csv``; None for the catalogue of the
-            real data set, 6,705 and 2,874 files, that comes with the package.
+            real data set, which comes with the package.
 
     Raises:
         IrmasError: A table is missing or not CSV in UTF-8, or has no such column; a path is not

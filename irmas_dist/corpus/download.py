@@ -21,9 +21,10 @@ from urllib3.exceptions import HTTPError, MaxRetryError
 from urllib3.util import Retry
 
 from irmas_dist import __version__, storage
+from irmas_dist.corpus.irmas import ARCHIVES, ZENODO_URL, Archive
+from irmas_dist.corpus.manifest import TESTING, TRAINING
 from irmas_dist.corpus.unpack import (
     CHUNK_BYTES,
-    Archive,
     check_space,
     disk_errors,
     extract_archives,
@@ -33,7 +34,6 @@ from irmas_dist.corpus.unpack import (
 from irmas_dist.errors import IrmasError
 from irmas_dist.terminal import progress, say
 
-ZENODO_URL = "https://zenodo.org/record/1290750/files/{name}?download=1"
 RETRIES = 4
 BACKOFF_S = 0.5
 """Retries wait 0, 2, 4, 8 times this long, or as long as the server asks for."""
@@ -41,14 +41,6 @@ PATIENCE_S = 60
 """Longest wait for a server: to connect, to send more, or before it may be asked again."""
 
 _EXPANSION = 1.1  # 16-bit music hardly shrinks in a zip; the exact size is known only from it
-
-
-ARCHIVES = (
-    Archive("IRMAS-TrainingData.zip", "4fd9f5ed5a18d8e2687e6360b5f60afe", "training"),
-    Archive("IRMAS-TestingData-Part1.zip", "5a2e65520dcedada565dff2050bb2a56", "testing"),
-    Archive("IRMAS-TestingData-Part2.zip", "afb0c8ea92f34ee653693106be95c895", "testing"),
-    Archive("IRMAS-TestingData-Part3.zip", "9b3fb2d0c89cdc98037121c25bd5b556", "testing"),
-)
 
 
 @dataclass(frozen=True)
@@ -72,7 +64,7 @@ def download(
     out: Path,
     *,
     base_url: str | None = None,
-    parts: Collection[str] = ("training", "testing"),
+    parts: Collection[str] = (TRAINING, TESTING),
     keep_archives: bool = False,
     archives: Sequence[Archive] = ARCHIVES,
 ) -> DownloadSummary:

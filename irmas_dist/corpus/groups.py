@@ -2,10 +2,8 @@
 
 Everything here works on rows of a manifest and opens no file.
 
-IRMAS's training names give 2,261 recordings. 56 pairs of its training files are byte for
-byte the same under two different recordings; joining those too leaves 2,242 groups, and a
-split that respects them cannot leak. 9 of the pairs, and 10 pairs of test excerpts, are
-labelled differently from file to file.
+IRMAS has both: training files that are byte for byte the same under two recording IDs, which a
+split by names alone would leak, and identical files with different labels.
 """
 
 from collections import defaultdict

@@ -6,12 +6,12 @@ import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from threading import Event
 from typing import TypeVar
 
 from irmas_dist import storage
+from irmas_dist.corpus.irmas import Archive
 from irmas_dist.errors import IrmasError
 from irmas_dist.terminal import progress
 
@@ -22,20 +22,6 @@ CHUNK_BYTES = 1 << 16
 
 T = TypeVar("T")
 R = TypeVar("R")
-
-
-@dataclass(frozen=True)
-class Archive:
-    """A zip file of the dataset, and the part of the dataset that is in it."""
-
-    name: str
-    md5: str
-    part: str
-
-    @property
-    def stem(self) -> str:
-        """The folder that the archive becomes."""
-        return self.name.removesuffix(".zip")
 
 
 def is_extracted(archive: Archive, out: Path) -> bool:

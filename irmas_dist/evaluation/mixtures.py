@@ -25,9 +25,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from irmas_dist.config.augment import MixSettings
 from irmas_dist.evaluation.scores import Scores
 
-IRMAS_COUNTS = (1_236, 1_278, 318, 39, 3)
+IRMAS_COUNTS = MixSettings().counts
 """How many of IRMAS's test excerpts have 1, 2, 3, 4 and 5 instruments, as published with it."""
 
 

@@ -7,37 +7,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from irmas_dist.corpus.irmas import (
+    DRUMS_ANNOTATED,
+    EXCERPT_S,
+    GENRES,
+    INSTRUMENTS_PER_EXCERPT,
+    TEST_LABELS,
+    TESTING_FOLDERS,
+    TRAINING_CLIP_S,
+    TRAINING_FOLDER,
+)
 from irmas_dist.instruments import Vocabulary
 from irmas_dist.rendering.performance import GROOVES
-
-TRAINING_FOLDER = "IRMAS-TrainingData"
-TESTING_FOLDER = "IRMAS-TestingData-Part1/Part1"
-TRAINING_CLIP_S = 3.0
-EXCERPT_S = (5.0, 20.0)
-
-GENRES = {"pop_roc": 2476, "jaz_blu": 2030, "cla": 1675, "cou_fol": 482, "lat_sou": 42}
-"""IRMAS's training clips by genre."""
-
-DRUMS_ANNOTATED = 1894 / 6705
-"""Share of IRMAS's training clips whose names say whether there are drums."""
-
-INSTRUMENTS_PER_EXCERPT = {1: 1236, 2: 1278, 3: 318, 4: 39, 5: 3}
-"""IRMAS's test excerpts by number of instruments."""
-
-TEST_LABELS = {
-    "cel": 111,
-    "cla": 62,
-    "flu": 163,
-    "gac": 535,
-    "gel": 942,
-    "org": 361,
-    "pia": 995,
-    "sax": 326,
-    "tru": 167,
-    "vio": 211,
-    "voi": 1044,
-}
-"""IRMAS's test excerpts by instrument."""
 
 TITLES = (
     "{number:02d} {words}",
@@ -78,7 +59,7 @@ class Recording:
         key: What its music and sound are derived from, together with the seed.
         clips: The clips.
         drums: Whether there are drums in them.
-        genre: One of `GENRES`.
+        genre: One of `irmas.GENRES`.
         label_files: Whether a label file goes with each clip, as in IRMAS's testing data.
     """
 
@@ -143,7 +124,7 @@ def plan_testing(
         rng = generator(seed, key)
         drums = bool(rng.random() < drums_share)
         genre = _genre(rng, drums)
-        path = f"{TESTING_FOLDER}/{_title(number, rng)}"
+        path = f"{TESTING_FOLDERS[0]}/{_title(number, rng)}"
         sizes = np.minimum(_draw(rng, INSTRUMENTS_PER_EXCERPT, excerpts), len(vocabulary))
         band = rng.choice(vocabulary.codes, size=sizes.max(), replace=False, p=popularity)
         passages = tuple(

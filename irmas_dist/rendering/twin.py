@@ -23,19 +23,13 @@ from pydantic import Field
 from irmas_dist import storage
 from irmas_dist.corpus.catalogue import CatalogueEntry, read_catalogue
 from irmas_dist.corpus.groups import join_identical
+from irmas_dist.corpus.irmas import DRUMS_SHARE, EXCERPT_S, GENRES, TRAINING_CLIP_S
 from irmas_dist.corpus.manifest import TESTING, TRAINING
 from irmas_dist.corpus.names import parse_training_name, recording_of, song_of
 from irmas_dist.errors import IrmasError
 from irmas_dist.instruments import IRMAS
 from irmas_dist.rendering.performance import GROOVES
-from irmas_dist.rendering.recordings import (
-    EXCERPT_S,
-    GENRES,
-    TRAINING_CLIP_S,
-    Clip,
-    Recording,
-    generator,
-)
+from irmas_dist.rendering.recordings import Clip, Recording, generator
 from irmas_dist.rendering.render import (
     RenderSummary,
     SoundSettings,
@@ -47,22 +41,13 @@ from irmas_dist.rendering.render import (
 )
 from irmas_dist.rendering.soundfont import prepared_soundfonts
 
-DRUMS_SHARE = {
-    "pop_roc": 417 / 477,
-    "jaz_blu": 215 / 281,
-    "cla": 3 / 603,
-    "cou_fol": 218 / 479,
-    "lat_sou": 39 / 42,
-}
-"""Share of IRMAS's training clips with drums, by genre, where their names say."""
-
-
 RECORD = "rendering.json"
 """At the root of a twin: what its audio was made from."""
 
 RENDERER = (
     "corpus.catalogue",
     "corpus.groups",
+    "corpus.irmas",
     "corpus.names",
     "rendering.band",
     "rendering.general_midi",

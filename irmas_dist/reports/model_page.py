@@ -16,6 +16,7 @@ from markupsafe import Markup
 
 from irmas_dist import storage
 from irmas_dist.corpus.audio_files import find_sources
+from irmas_dist.corpus.irmas import TEST_EXCERPTS
 from irmas_dist.corpus.names import parse_training_name
 from irmas_dist.evaluation import metrics
 from irmas_dist.evaluation.arrays import Decisions
@@ -54,9 +55,6 @@ CURVES = {
 
 WORST_CLIPS = 10
 """How many of the clips with the most wrong decisions are listed."""
-
-IRMAS_EXCERPTS = 2_874
-"""Test excerpts of IRMAS: only all of them compare with published results."""
 
 _LONG_LIST = 12
 
@@ -135,7 +133,7 @@ def _comparison(
         ("These scores", protocol, result.metrics) for protocol, result in results.items()
     ]
     rows += [(name, protocol_of(name), values) for name, values in baselines.items()]
-    if len(scores.clip_ids) == IRMAS_EXCERPTS and scores.vocabulary == IRMAS:
+    if len(scores.clip_ids) == TEST_EXCERPTS and scores.vocabulary == IRMAS:
         rows += [
             (
                 work.work,

@@ -10,11 +10,12 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 from irmas_dist.corpus.catalogue import CatalogueEntry, read_catalogue
+from irmas_dist.corpus.irmas import GENRES
 from irmas_dist.corpus.manifest import TESTING, TRAINING
 from irmas_dist.corpus.names import parse_training_name, song_of
 from irmas_dist.errors import IrmasError
 from irmas_dist.instruments import IRMAS
-from irmas_dist.rendering.recordings import GENRES, INSTRUMENTS_PER_EXCERPT, TEST_LABELS, Recording
+from irmas_dist.rendering.recordings import Recording
 from irmas_dist.rendering.twin import plan_twin
 
 TRAINING_CLIPS = dict(
@@ -70,16 +71,9 @@ def identical(entries: Sequence[CatalogueEntry]) -> list[list[CatalogueEntry]]:
 def test_the_shipped_catalogue_lists_all_of_irmas(shipped: list[CatalogueEntry]) -> None:
     training, testing = of(TRAINING, shipped), of(TESTING, shipped)
     assert Counter(code for entry in training for code in entry.instruments) == TRAINING_CLIPS
-    assert Counter(code for entry in testing for code in entry.instruments) == TEST_LABELS
-    assert Counter(len(entry.instruments) for entry in testing) == INSTRUMENTS_PER_EXCERPT
     assert (len(training), len(testing)) == (6705, 2874)
     assert len({entry.path for entry in shipped}) == 6705 + 2874
     assert len({song_of(stem(entry.path)) for entry in testing}) == 208
-    assert {str(PurePosixPath(entry.path).parent) for entry in testing} == {
-        "IRMAS-TestingData-Part1/Part1",
-        "IRMAS-TestingData-Part2/IRTestingData-Part2",
-        "IRMAS-TestingData-Part3/Part3",
-    }
 
 
 def test_its_training_names_say_recording_genre_and_drums(shipped: list[CatalogueEntry]) -> None:

@@ -17,15 +17,9 @@ from typing import Any
 import pytest
 import soundfile
 
-from irmas_dist.corpus.download import (
-    ARCHIVES,
-    RETRIES,
-    ZENODO_URL,
-    Archive,
-    DownloadSummary,
-    download,
-)
+from irmas_dist.corpus.download import RETRIES, DownloadSummary, download
 from irmas_dist.corpus.index import index_tree
+from irmas_dist.corpus.irmas import ARCHIVES, ZENODO_URL, Archive
 from irmas_dist.errors import IrmasError
 
 NOISE = random.Random(0).randbytes(2_000_000)  # nothing makes it smaller

@@ -10,12 +10,13 @@ import numpy.typing as npt
 import pytest
 import soundfile as sf
 
+from irmas_dist.corpus.irmas import GENRES, TEST_LABELS
 from irmas_dist.errors import IrmasError
 from irmas_dist.instruments import IRMAS, IRMAS_INSTRUMENTS, Vocabulary
 from irmas_dist.rendering import soundfont, synthesis
 from irmas_dist.rendering.band import form_band
 from irmas_dist.rendering.general_midi import PLAYABLE
-from irmas_dist.rendering.recordings import GENRES, TEST_LABELS, plan_testing, plan_training
+from irmas_dist.rendering.recordings import plan_testing, plan_training
 from irmas_dist.rendering.render import RenderSettings, RenderSummary, render
 from irmas_dist.rendering.soundfont import SAMPLE_RATE, load_soundfont, prepared_soundfonts
 from irmas_dist.rendering.synthesis import render_stems

@@ -1,0 +1,432 @@
+"""Reading trees: a row for every file, what is wrong with it said, the same rows by every way."""
+
+import os
+import shutil
+import struct
+import subprocess
+import sys
+import unicodedata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from irmas_dist.corpus import index
+from irmas_dist.corpus.headers import measure
+from irmas_dist.corpus.index import index_tree
+from irmas_dist.corpus.manifest import SCHEMA, read_manifest, write_manifest
+from irmas_dist.errors import IrmasError
+from irmas_dist.instruments import Vocabulary
+
+NFC, NFD = (unicodedata.normalize(form, "Für Elise-1") for form in ("NFC", "NFD"))
+
+
+def wav(path: Path, seed: int = 0, **options: Any) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    samples = np.random.default_rng(seed).uniform(-0.1, 0.1, 2_000)
+    soundfile.write(path, samples, options.pop("rate", 44_100), **options)
+    return path
+
+
+def excerpt(path: Path, labels: str | bytes, seed: int = 0) -> Path:
+    content = labels.encode() if isinstance(labels, str) else labels
+    wav(path, seed).with_suffix(".txt").write_bytes(content)
+    return path
+
+
+def indexed(tree: Path, *arguments: Any) -> dict[str, dict[str, Any]]:
+    """Rows by clip_id, after a look that they make a manifest."""
+    rows = index_tree(tree, *arguments)
+    write_manifest(tree.parent / "m.parquet", rows)
+    assert read_manifest(tree.parent / "m.parquet").schema == SCHEMA
+    return {row["clip_id"]: row for row in rows}
+
+
+def problems(tree: Path, *arguments: Any) -> dict[str, str | None]:
+    return {clip: row["problem"] for clip, row in indexed(tree, *arguments).items()}
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    (tmp_path / "tree").mkdir()
+    return tmp_path / "tree"
+
+
+# What is where
+
+
+def test_a_rendered_tree_has_a_row_for_every_file(tree: Path) -> None:
+    rows = index_tree(tree)
+    assert len(rows) == len(list(tree.rglob("*.wav")))
+    assert not [row["problem"] for row in rows if row["problem"]]
+    for row in rows:
+        path = Path(row["path"])
+        assert row["clip_id"] == unicodedata.normalize("NFC", row["clip_id"])
+        if row["part"] == "training":
+            assert row["instruments"] == [path.parent.name]
+            assert row["duration_s"] == pytest.approx(3.0)
+        else:
+            assert row["instruments"] == path.with_suffix(".txt").read_text().split()
+
+
+@pytest.mark.parametrize("part", ["IRMAS-TrainingData", "IRMAS-TrainingData/pia", "."])
+def test_any_part_of_a_tree_can_be_read(
+    tree: Path, part: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tree / "IRMAS-TrainingData" / "pia" if part == "." else tree)
+    rows = index_tree(Path(part))
+    assert rows
+    assert not any(row["problem"] for row in rows)
+    assert all(Path(row["path"]).is_absolute() for row in rows)
+
+
+def test_ones_own_tree_has_its_own_instruments_and_groups(root: Path) -> None:
+    wav(root / "kazoo" / "solo__1.wav", 1)
+    wav(root / "kazoo" / "solo__2.wav", 2)
+    wav(root / "flöte" / "x.wav", 3)
+    excerpt(root / "duos" / "duo-1.wav", "kazoo\nflöte\n", 4)
+    rows = indexed(root, Vocabulary.of({"kazoo": "kazoo", "flöte": "flute"}))
+    assert {
+        clip: (row["part"], row["instruments"], row["group"], row["problem"])
+        for clip, row in rows.items()
+    } == {
+        "kazoo/solo__1": ("training", ["kazoo"], "recording solo", None),
+        "kazoo/solo__2": ("training", ["kazoo"], "recording solo", None),
+        "flöte/x": ("training", ["flöte"], "file flöte/x", None),
+        "duos/duo-1": ("testing", ["kazoo", "flöte"], "song duo", None),
+    }
+
+
+def test_clips_of_one_recording_share_a_group_and_so_do_identical_files(root: Path) -> None:
+    one = wav(root / "pia" / "[pia][cla]0001__1.wav", 1)
+    wav(root / "pia" / "[pia][cla]0001__2.wav", 2)
+    wav(root / "pia" / "[pia][cla]0002__1.wav", 3)
+    shutil.copy(one, root / "pia" / "[pia][cla]0003__1.wav")
+    wav(root / "pia" / "[pia][cla]0003__2.wav", 4)
+    groups = {clip.removeprefix("pia/"): row["group"] for clip, row in indexed(root).items()}
+    joined = {groups[f"[pia][cla]000{r}__{k}"] for r, k in ((1, 1), (1, 2), (3, 1), (3, 2))}
+    assert len(joined) == 1
+    assert groups["[pia][cla]0002__1"] not in joined
+
+
+def test_links_are_followed_but_not_in_circles(root: Path, tmp_path: Path) -> None:
+    wav(tmp_path / "elsewhere" / "pia" / "a.wav")
+    (root / "linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "back").symlink_to(root)
+    assert problems(root) == {"linked/pia/a": None}
+
+
+def test_what_is_hidden_is_left_out(root: Path) -> None:
+    wav(root / "pia" / "a.wav")
+    wav(root / ".trash" / "pia" / "b.wav")
+    (root / "pia" / "._a.wav").write_bytes(b"\0\5\26\7")
+    assert problems(root) == {"pia/a": None}
+
+
+def test_an_empty_tree_and_a_missing_one_are_errors(tmp_path: Path) -> None:
+    (tmp_path / "readme.txt").write_text("pia")
+    with pytest.raises(IrmasError, match="holds no audio files"):
+        index_tree(tmp_path)
+    with pytest.raises(IrmasError, match="no such directory"):
+        index_tree(tmp_path / "missing")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is forbidden to root")
+def test_a_folder_that_may_not_be_read_is_an_error(root: Path) -> None:
+    wav(root / "pia" / "a.wav")
+    (root / "vio").mkdir(mode=0o000)
+    with pytest.raises(IrmasError, match=r"vio: Permission denied"):
+        index_tree(root)
+
+
+# Names
+
+
+def test_odd_names_are_names(root: Path) -> None:
+    for name in ("it's #1, [x] {y} *?-1", "a.b.c-2", "ünï cødé-3", NFD, "line\nbreak-4"):
+        excerpt(root / "Part1" / f"{name}.wav", "pia\n", len(name))
+    wav(root / "pia" / "[pia][cla]0001__1.WAV")
+    rows = indexed(root)
+    assert not any(row["problem"] for row in rows.values())
+    assert rows[f"Part1/{NFC}"]["path"].endswith(f"{NFD}.wav")
+    assert rows["Part1/a.b.c-2"]["group"] == "song a.b.c"
+    assert "pia/[pia][cla]0001__1" in rows
+
+
+@pytest.mark.parametrize(("audio", "label"), [(NFC, NFD), (NFD, NFC), (NFD, NFD)])
+def test_labels_are_found_however_their_name_is_composed(
+    root: Path, audio: str, label: str
+) -> None:
+    wav(root / f"{audio}.wav")
+    (root / f"{label}.txt").write_text("vio\n")
+    assert indexed(root)[NFC]["instruments"] == ["vio"]
+
+
+def test_a_name_that_is_not_text_is_a_problem(root: Path) -> None:
+    wav(root / "pia" / "a.wav")
+    try:
+        shutil.copy(root / "pia" / "a.wav", os.fsencode(root / "pia") + b"/\xff.wav")
+    except OSError:
+        pytest.skip("this file system has none")
+    rows = indexed(root)
+    assert rows["pia/?"]["problem"] == "its name is not UTF-8"
+    assert rows["pia/?"]["duration_s"] == rows["pia/a"]["duration_s"]
+
+
+def test_two_files_of_one_name_are_told_apart(root: Path) -> None:
+    wav(root / "pia" / "a.wav", 1)
+    wav(root / "pia" / "a.flac", 2)
+    wav(root / "pia" / "b.wav", 3)
+    (root / "pia" / "b.aif").write_bytes(b"")
+    wav(root / "pia" / "b (2).wav", 4)
+    found = problems(root)
+    flac = root / "pia" / "a.flac"
+    assert found == {
+        "pia/a": None,
+        "pia/a (2)": f"another file has the same name: {flac}; rename one",
+        "pia/b": None,
+        "pia/b (2)": None,
+        "pia/b (3)": "empty file",
+    }
+
+
+def test_a_manifest_that_names_a_clip_twice_is_refused_by_its_name(
+    tree: Path, tmp_path: Path
+) -> None:
+    rows = index_tree(tree)
+    write_manifest(tmp_path / "m.parquet", [*rows, rows[-1]])
+    with pytest.raises(IrmasError, match="more than once") as refused:
+        read_manifest(tmp_path / "m.parquet")
+    assert repr(rows[-1]["clip_id"]) in str(refused.value)
+    write_manifest(tmp_path / "m.parquet", [])
+    assert read_manifest(tmp_path / "m.parquet").num_rows == 0
+
+
+def test_twins_by_unicode_form_are_told_apart_with_their_own_labels(root: Path) -> None:
+    excerpt(root / f"{NFC}.wav", "pia\n", 1)
+    excerpt(root / f"{NFD}.wav", "voi\n", 2)
+    if len(list(root.iterdir())) < 4:
+        pytest.skip("this file system takes them for one")
+    rows = indexed(root)
+    assert {clip: row["instruments"] for clip, row in rows.items()} == {
+        NFC: ["voi"],
+        f"{NFC} (2)": ["pia"],
+    }
+    assert rows[f"{NFC} (2)"]["problem"].startswith("another file has the same name")
+
+
+# What cannot be used
+
+
+def test_what_cannot_be_used_says_why_and_is_not_dropped(root: Path) -> None:
+    (root / "pia").mkdir()
+    (root / "pia" / "text.wav").write_text("no audio")
+    (root / "pia" / "header.wav").write_bytes(b"RIFF, and then nothing")
+    (root / "pia" / "zero.wav").write_bytes(b"")
+    (root / "pia" / "phone.m4a").write_bytes(b"\0\0\0\x20ftypM4A ")
+    (root / "pia" / "gone.wav").symlink_to(root / "nowhere")
+    soundfile.write(root / "pia" / "silent.wav", np.zeros(0), 44_100)
+    wav(root / "vio" / "[pia][cla]0001__1.wav", 1)
+    wav(root / "Part1" / "unlabelled-1.wav", 2)
+    excerpt(root / "Part1" / "odd-1.wav", "pia\ngong\n", 3)
+    excerpt(root / "Part1" / "two-1.wav", "pia gel\n", 4)
+    excerpt(root / "Part1" / "blank-1.wav", b"\xef\xbb\xbf\r\n\t\r\n", 5)
+    (root / "Part1" / "lost-1.txt").write_text("pia\nvoi\n")
+    wav(root / "Part1" / "folder-1.wav", 6)
+    (root / "Part1" / "folder-1.txt").mkdir()
+    (root / "pia" / "notes.txt").write_text("in tune")
+    (root / "README.txt").write_text("Piano and violin, in two lines:\npia and vio\n")
+    unknown = "unknown instrument in its label file: "
+    assert problems(root) == {
+        "pia/text": "cannot be read as audio: Format not recognised.",
+        "pia/header": "cannot be read as audio: Format not recognised.",
+        "pia/zero": "empty file",
+        "pia/phone": "cannot be read as audio: Format not recognised.",
+        "pia/gone": "cannot be read: No such file or directory",
+        "pia/silent": "holds no samples",
+        "vio/[pia][cla]0001__1": "name and folder disagree: pia in the folder of vio",
+        "Part1/unlabelled-1": "no label file beside it, and its folder is no instrument's",
+        "Part1/odd-1": unknown + "'gong'",
+        "Part1/two-1": unknown + "'pia gel'",
+        "Part1/blank-1": "its label file is empty",
+        "Part1/lost-1": "label file without audio",
+        "Part1/folder-1": "no label file beside it, and its folder is no instrument's",
+    }
+    lost = indexed(root)["Part1/lost-1"]
+    assert lost["instruments"] == ["pia", "voi"]
+    assert lost["path"] == str(root / "Part1" / "lost-1.txt")
+    assert lost["part"] == "testing"
+
+
+def test_empty_files_of_different_recordings_join_nothing(root: Path) -> None:
+    (root / "pia").mkdir()
+    for name in ("x__1", "x__2", "y__1"):
+        (root / "pia" / f"{name}.wav").write_bytes(b"")
+        wav(root / "pia" / f"{name}b.wav", len(name))
+    rows = indexed(root)
+    assert rows["pia/x__1"]["group"] == rows["pia/x__2"]["group"] != rows["pia/y__1"]["group"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is forbidden to root")
+def test_a_label_file_that_may_not_be_read_is_a_problem(root: Path) -> None:
+    excerpt(root / "a-1.wav", "pia").with_suffix(".txt").chmod(0o000)
+    assert problems(root) == {"a-1": "its label file cannot be read: Permission denied"}
+
+
+# Formats
+
+
+@pytest.mark.parametrize("subtype", ["PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE"])
+@pytest.mark.parametrize(("rate", "channels"), [(8_000, 1), (44_100, 2), (96_000, 6)])
+@pytest.mark.parametrize("form", ["WAV", "WAVEX", "RF64"])
+def test_rates_widths_and_channels_are_no_problem(
+    tmp_path: Path, subtype: str, rate: int, channels: int, form: str
+) -> None:
+    path = tmp_path / "a.wav"
+    soundfile.write(path, np.zeros((rate // 10, channels)), rate, subtype, format=form)
+    found = measure(path)
+    assert found.problem is None
+    assert (found.duration_s, found.sample_rate, found.channels) == (0.1, rate, channels)
+
+
+@pytest.mark.parametrize("name", ["a.flac", "a.ogg", "a.mp3", "a.aiff", "a.au"])
+def test_other_formats_are_no_problem(tmp_path: Path, name: str) -> None:
+    found = measure(wav(tmp_path / name))
+    assert found.problem is None
+    assert found.sample_rate == 44_100
+
+
+@pytest.mark.parametrize("endian", ["LITTLE", "BIG"])
+def test_a_wav_that_was_cut_short_is_truncated(tmp_path: Path, endian: str) -> None:
+    path = wav(tmp_path / "a.wav", subtype="PCM_16", endian=endian)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-2_000])
+    assert measure(path).problem == "truncated: 2,000 of 4,000 bytes of audio are there"
+    assert measure(path).md5 is not None
+    path.write_bytes(whole[:-4_000])
+    assert measure(path).problem == "truncated: 0 of 4,000 bytes of audio are there"
+    path.write_bytes(whole[:-20])
+    assert measure(path).problem is None  # a twentieth of a millisecond
+    path.write_bytes(whole + b"LIST\4\0\0\0INFO" + bytes(99))
+    assert measure(path).problem is None
+
+
+def test_a_wav_from_a_pipe_is_not_truncated(tmp_path: Path) -> None:
+    path = wav(tmp_path / "a.wav", subtype="PCM_16")
+    whole = path.read_bytes()
+    at = whole.index(b"data") + 4
+    path.write_bytes(whole[:at] + struct.pack("<I", 0xFFFFFFFF) + whole[at + 4 :])
+    found = measure(path)
+    assert found.problem is None
+    assert found.duration_s == pytest.approx(2_000 / 44_100)
+
+
+@settings(max_examples=80, deadline=None)
+@given(data=st.data())
+def test_damage_of_any_kind_ends_in_a_row(
+    data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.getbasetemp() / "damaged" / "pia"
+    path = folder / "a.wav"
+    content = bytearray(wav(path, subtype="PCM_16").read_bytes())
+    for at, byte in data.draw(st.dictionaries(st.integers(0, 60), st.integers(0, 255))).items():
+        content[at] = byte
+    path.write_bytes(content[: data.draw(st.integers(0, len(content)))])
+    (row,) = indexed(folder.parent).values()
+    assert row["problem"] or row["duration_s"] > 0
+
+
+# With Ray
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_the_rows_are_the_same_with_ray(
+    tree: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(tree, root, dirs_exist_ok=True)
+    (root / "IRMAS-TrainingData" / "pia" / "empty.wav").write_bytes(b"")
+    excerpt(root / f"{NFD}.wav", "gong\n")
+    (root / "lost-1.txt").write_text("pia\n")
+    (root / "README.txt").write_text("nothing\n")
+    here = index_tree(root)
+    monkeypatch.setattr(index, "BATCH_FILES", 7)
+    assert index_tree(root, address="auto") == here
+    monkeypatch.setattr(index, "RAY_FROM_FILES", len(here))
+    monkeypatch.setattr(index, "_read_with_threads", None)
+    assert index_tree(root) == here
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_tree_that_the_cluster_does_not_see_is_an_error(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wav(root / "pia" / "a.wav")
+    found = index.find_sources(root)
+
+    def find_and_hide(tree: Path) -> list[index.TreeFile]:
+        tree.rename(tree.with_name("hidden"))
+        return found
+
+    monkeypatch.setattr(index, "find_sources", find_and_hide)
+    with pytest.raises(IrmasError, match=r"a node of the cluster does not see .*/tree; put the"):
+        index_tree(root, address="auto")
+
+
+# The command
+
+
+def test_indexing_needs_no_pytorch(root: Path) -> None:
+    wav(root / "pia" / "a.wav")
+    code = (
+        "import sys; from irmas_dist.cli.main import run\n"
+        "status = run(['index', 'tree', '--json'])\n"
+        "sys.exit(status or ('torch' in sys.modules) or ('ray' in sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=root.parent,
+        env={**os.environ, "PYTHONPATH": str(Path(index.__file__).parents[2])},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert '"clips": 1' in done.stdout
+
+
+def run(capfd: pytest.CaptureFixture[str], *arguments: object) -> str:
+    from irmas_dist.cli.main import run as run_command
+
+    assert run_command([str(argument) for argument in arguments]) == 0
+    return capfd.readouterr().out
+
+
+def test_the_command_tells_counts_problems_and_conflicts(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(root.parent)
+    for number in range(7):
+        wav(root / "gac" / f"[gac][pop_roc]000{number}__1.wav", number)
+        wav(root / "gel" / f"[gel][pop_roc]100{number}__1.wav", number)
+    (root / "gel" / "empty.wav").write_bytes(b"")
+    excerpt(root / "song-1.wav", "gel\nvoi\n", 6)
+    out = run(capfd, "index", "tree")
+    assert "unusable, 1: empty file" in out
+    assert "unusable: gel/empty: empty file" in out
+    first = "gac/[gac][pop_roc]0000__1 (gac); gel/[gel][pop_roc]1000__1 (gel)"
+    assert f"same audio, different labels: {first}\n" in out
+    assert "same audio, different labels: … and 2 more; see the manifest's column 'md5'" in out
+    assert "in training and in testing: recording 0006" in out
+    summary = "15 clips, 0.00 hours, groups: 7 of training and 1 of testing; 1 unusable, 7 with"
+    assert summary in out
+
+    out = run(capfd, "index", "tree", "--set", "corpus.conflicts=drop")
+    assert "unusable, 15: conflicting labels" in out
+    rows = {row["clip_id"]: row for row in read_manifest("manifest.parquet").to_pylist()}
+    assert rows["gac/[gac][pop_roc]0000__1"]["problem"] == (
+        "conflicting labels: the same audio as gel/[gel][pop_roc]1000__1, which is gel"
+    )
+    assert all(row["problem"] for row in rows.values())
