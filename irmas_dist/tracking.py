@@ -1,115 +1,41 @@
-"""Logging to Weights & Biases: one thin logger, and one that does nothing.
+"""Logging to Weights & Biases, which never delays or ends the work that is logged.
 
-Runs are made in the driver, never in workers, so that one process holds the key and the
-connection. Without a key they are written to disk; ``wandb sync`` uploads them later. The work
-that is logged never waits or fails for the logging's sake.
+Runs are opened in the driver, never in workers, so that one process holds the key and the
+connection. Without a key they are written to disk; ``wandb sync`` uploads them later. wandb is
+imported inside functions: it takes a second, which commands that log nothing save.
 """
 
 import json
 import os
-import secrets
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from functools import wraps
 from pathlib import Path
 from threading import Thread
-from typing import Any, Concatenate, Literal, ParamSpec, Protocol
+from typing import Any, Concatenate, ParamSpec
 
-import wandb
 from rich.markup import escape
 
 from irmas_dist.config.tracking import Mode, TrackingSettings
 from irmas_dist.terminal import say
 
-BEST = {
-    "val_macro_f1": "max",
-    "val_micro_f1": "max",
-    "val_lrap": "max",
-    "val_map": "max",
-    "val_loss": "min",
-}
-"""Which value of a metric stands in a run's summary: its best."""
+BEST = {"val_loss": "min"} | dict.fromkeys(
+    ("val_macro_f1", "val_micro_f1", "val_lrap", "val_map"), "max"
+)
+"""Metrics of which a run's summary shows the best value rather than the last."""
 
 P = ParamSpec("P")
 
 
-class Run(Protocol):
-    """One run: a training, or one trial of a search."""
-
-    path: str | None
-    """Where the run's files are; None when nothing is logged."""
-    mode: Mode
-    """How it is logged, which need not be what was asked for."""
-
-    def log(self, metrics: Mapping[str, float]) -> None:
-        """Log one epoch's metrics; ``epoch`` among them is the step."""
-
-    def configure(self, values: Mapping[str, Any]) -> None:
-        """Change values of the run's configuration."""
-
-    def summarise(self, values: Mapping[str, Any]) -> None:
-        """Set values of the run's summary."""
-
-    def table(self, name: str, columns: list[str], rows: Iterable[list[Any]]) -> None:
-        """Log a table."""
-
-    def page(self, name: str, html: str) -> None:
-        """Log a piece of HTML."""
-
-    def uses(self, name: str, kind: str, metadata: Mapping[str, Any]) -> None:
-        """Log what the run worked with: an artifact that holds fingerprints only."""
-
-    def made(self, name: str, kind: str, directory: str, metadata: Mapping[str, Any]) -> None:
-        """Log what the run made: an artifact with the files of a local directory."""
-
-    def tag(self, *tags: str) -> None:
-        """Add tags."""
-
-    def close(self, *, failed: bool = False) -> None:
-        """Finish the run, as failed when the work did."""
-
-
-class NullRun:
-    """Logs nothing."""
-
-    path: str | None = None
-    mode: Mode = "disabled"
-
-    def log(self, metrics: Mapping[str, float]) -> None:
-        """Do nothing."""
-
-    def configure(self, values: Mapping[str, Any]) -> None:
-        """Do nothing."""
-
-    def summarise(self, values: Mapping[str, Any]) -> None:
-        """Do nothing."""
-
-    def table(self, name: str, columns: list[str], rows: Iterable[list[Any]]) -> None:
-        """Do nothing."""
-
-    def page(self, name: str, html: str) -> None:
-        """Do nothing."""
-
-    def uses(self, name: str, kind: str, metadata: Mapping[str, Any]) -> None:
-        """Do nothing."""
-
-    def made(self, name: str, kind: str, directory: str, metadata: Mapping[str, Any]) -> None:
-        """Do nothing."""
-
-    def tag(self, *tags: str) -> None:
-        """Do nothing."""
-
-    def close(self, *, failed: bool = False) -> None:
-        """Do nothing."""
-
-
 def resolve_mode(settings: TrackingSettings) -> Mode:
-    """Return the mode that is meant: what WANDB_MODE says, else the settings, else by key."""
+    """Return the mode that is set; auto takes that of WANDB_MODE, else online with a key."""
+    import wandb
+
     if settings.mode != "auto":
         return settings.mode
     match os.environ.get("WANDB_MODE"):
-        case "online" | "offline" | "disabled" as asked:
-            return asked
+        case "online" | "offline" | "disabled" as mode:
+            return mode
     return "online" if wandb.login(prompt=False) else "offline"
 
 
@@ -123,70 +49,60 @@ def start_run(
     run_id: str | None = None,
     tags: Iterable[str] = (),
     requirements: bool = True,
-) -> Run:
+) -> "Run":
     """Open a run.
 
     Args:
         settings: Where and whether to log.
-        name: What people see.
+        name: Display name.
         job_type: Kind of run: ``train``, ``trial``, ``evaluate``.
         config: Settings of the run; nested ones are flattened to dotted names.
-        group: Runs that belong together, such as the trials of a sweep.
-        run_id: Identity; a run that was cut short goes on under the same one.
+        group: Name shared by runs that belong together, such as the trials of a sweep.
+        run_id: Identity; an interrupted run is resumed under the same one.
         tags: For filtering.
         requirements: Whether to record the installed packages, which takes a third of a second.
 
     Returns:
-        A run; where W&B does not answer, one that is written to disk, and where that cannot
-        be written to, one that logs nothing.
+        A run; an offline one when W&B cannot be reached, and one that logs nothing when the
+        directory cannot be written to either.
     """
     mode = resolve_mode(settings)
-    if mode == "disabled":
-        return NullRun()
-
-    def begin(mode: Literal["online", "offline"], run_id: str | None) -> WandbRun:
-        Path(settings.directory).mkdir(parents=True, exist_ok=True)
-        run = wandb.init(
-            project=settings.project,
-            entity=settings.entity,
-            dir=settings.directory,
-            mode=mode,
-            name=name,
-            group=group,
-            job_type=job_type,
-            id=run_id,
-            resume="allow" if run_id else None,
-            tags=list(tags),
-            config=flatten(config),
-            reinit="create_new",
-            settings=wandb.Settings(
-                console="off",
-                x_save_requirements=requirements,
-                init_timeout=settings.timeout_s,
-                finish_timeout=settings.timeout_s,
-                finish_timeout_raises=False,
-            ),
-        )
-        return WandbRun(run, settings.timeout_s)
-
-    modes: tuple[Literal["online", "offline"], ...] = (mode, "offline")
-    for instead in dict.fromkeys(modes):
+    for attempted in dict.fromkeys((mode, "offline")) if mode != "disabled" else ():
+        # W&B keeps hold of the identity of a run that it could not open.
+        suffix = "" if attempted == mode else "-offline"
         try:
-            # W&B holds on to the identity of a run that it could not open.
-            return begin(instead, run_id if instead == mode or not run_id else f"{run_id}-offline")
-        except Exception as error:  # noqa: BLE001 - W&B's own are of many kinds, some private
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            say(f"W&B cannot be used {instead} ({escape(reason)}); going on without")
-    return NullRun()
+            import wandb
 
-
-def new_run_id() -> str:
-    """Return an identity for a run that may have to go on later."""
-    return secrets.token_hex(4)
+            Path(settings.directory).mkdir(parents=True, exist_ok=True)
+            run = wandb.init(
+                project=settings.project,
+                entity=settings.entity,
+                dir=settings.directory,
+                mode=attempted,
+                name=name,
+                group=group,
+                job_type=job_type,
+                id=run_id and run_id + suffix,
+                resume="allow" if run_id else None,
+                tags=list(tags),
+                config=flatten(config),
+                reinit="create_new",
+                settings=wandb.Settings(
+                    console="off",
+                    x_save_requirements=requirements,
+                    init_timeout=settings.timeout_s,
+                    finish_timeout=settings.timeout_s,
+                    finish_timeout_raises=False,
+                ),
+            )
+            return Run(run, settings.timeout_s)
+        except Exception as error:  # noqa: BLE001 - W&B raises many types, some of them private
+            say(f"W&B cannot be used {attempted} ({_reason(error)}); continuing without it")
+    return Run(None)
 
 
 def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return settings by dotted name, as overrides and search spaces name them."""
+    """Return settings by dotted name, as in overrides and search spaces."""
     flat: dict[str, Any] = {}
     for key, value in nested.items():
         if isinstance(value, Mapping):
@@ -196,33 +112,46 @@ def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def _reason(error: Exception) -> str:
+    return escape((str(error).strip() or type(error).__name__).splitlines()[0])
+
+
 def never_raises(
-    method: Callable[Concatenate["WandbRun", P], None],
-) -> Callable[Concatenate["WandbRun", P], None]:
-    """Have what W&B cannot do cost the run's log, and not the work that is logged."""
+    method: Callable[Concatenate["Run", P], None],
+) -> Callable[Concatenate["Run", P], None]:
+    """Make a method do nothing without an open W&B run, and end the logging if it fails."""
 
     @wraps(method)
-    def guarded(self: "WandbRun", *args: P.args, **kwargs: P.kwargs) -> None:
-        if self.lost:
+    def guarded(self: "Run", *args: P.args, **kwargs: P.kwargs) -> None:
+        if not self.logging:
             return
         try:
             method(self, *args, **kwargs)
-        except Exception as error:  # noqa: BLE001 - W&B's own are of many kinds, some private
-            self.lost = True
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            say(f"W&B failed ({escape(reason)}); going on without")
+        except Exception as error:  # noqa: BLE001 - W&B raises many types, some of them private
+            self.logging = False
+            say(f"W&B failed ({_reason(error)}); continuing without it")
 
     return guarded
 
 
-class WandbRun:
-    """Logs to a W&B run of its own; several can be open at once."""
+class Run:
+    """One run: a training, a trial, an evaluation. Several can be open at once.
 
-    def __init__(self, run: Any, timeout_s: float) -> None:
+    Args:
+        run: The W&B run to log to; with None, every method does nothing.
+        timeout_s: How long to wait for W&B to accept an input artifact.
+
+    Attributes:
+        mode: How it is logged, which may differ from the mode asked for.
+        logging: Whether there is a W&B run that has not failed.
+    """
+
+    def __init__(self, run: Any, timeout_s: float = 0.0) -> None:
         self._run, self._timeout_s = run, timeout_s
-        self.lost = False
-        self.mode: Mode = "offline" if run.offline else "online"
-        self.path: str | None = str(Path(run.dir).parent)
+        self.logging = run is not None
+        self.mode: Mode = "disabled" if run is None else "offline" if run.offline else "online"
+        if run is None:
+            return
         run.define_metric("epoch", hidden=True)
         run.define_metric("val_*", step_metric="epoch")
         run.define_metric("train_*", step_metric="epoch")
@@ -231,8 +160,8 @@ class WandbRun:
 
     @never_raises
     def log(self, metrics: Mapping[str, float]) -> None:
-        """Log one epoch's metrics; ``epoch`` among them is the step."""
-        # A run that goes on in another process would otherwise count its steps from 0 again.
+        """Log the metrics of one epoch; ``epoch`` among them is the step."""
+        # Stated, because a run resumed in another process would count its steps from 0 again.
         self._run.log(dict(metrics), step=int(metrics["epoch"]))
 
     @never_raises
@@ -248,42 +177,45 @@ class WandbRun:
     @never_raises
     def table(self, name: str, columns: list[str], rows: Iterable[list[Any]]) -> None:
         """Log a table."""
+        import wandb
+
         self._run.log({name: wandb.Table(columns=columns, data=list(rows))})
 
     @never_raises
     def page(self, name: str, html: str) -> None:
         """Log a piece of HTML."""
+        import wandb
+
         self._run.log({name: wandb.Html(html, inject=False, data_is_not_path=True)})
 
     @never_raises
     def uses(self, name: str, kind: str, metadata: Mapping[str, Any]) -> None:
-        """Log what the run worked with: an artifact that holds fingerprints only."""
+        """Log an input of the run: an artifact that holds fingerprints only."""
+        import wandb
+
         artifact = wandb.Artifact(name, kind, metadata=dict(metadata))
         with artifact.new_file("fingerprints.json") as stream:
             json.dump(dict(metadata), stream, indent=2)
-        if self._run.offline:  # W&B refuses inputs there; uploaded, it stands beside the model.
+        if self._run.offline:  # Inputs are refused offline; as an output it is uploaded later.
             self._run.log_artifact(artifact)
-        else:
-            self._use(artifact)
-
-    def _use(self, artifact: wandb.Artifact) -> None:
-        """Wait for W&B to take an input, but not for ever, as it does itself."""
+            return
         used: Future[None] = Future()
 
-        def work() -> None:
+        def use() -> None:
             try:
-                self._run.use_artifact(artifact)
+                used.set_result(self._run.use_artifact(artifact))
             except Exception as error:  # noqa: BLE001 - raised again where it is waited for
                 used.set_exception(error)
-            else:
-                used.set_result(None)
 
-        Thread(target=work, daemon=True).start()
+        # In a thread, because W&B itself would wait for its server without end.
+        Thread(target=use, daemon=True).start()
         used.result(self._timeout_s)
 
     @never_raises
     def made(self, name: str, kind: str, directory: str, metadata: Mapping[str, Any]) -> None:
-        """Log what the run made: an artifact with the files of a local directory."""
+        """Log an output of the run: an artifact with the files of a local directory."""
+        import wandb
+
         artifact = wandb.Artifact(name, kind, metadata=dict(metadata))
         artifact.add_dir(directory)
         self._run.log_artifact(artifact)
@@ -294,8 +226,8 @@ class WandbRun:
         self._run.tags = (*(self._run.tags or ()), *tags)
 
     def close(self, *, failed: bool = False) -> None:
-        """Finish the run, as failed when the work did."""
-        self.lost = False  # Whatever was, what has been logged is to be kept.
+        """Finish the run, as failed when the work failed."""
+        self.logging = self._run is not None  # After a failure too, to keep what was logged.
         self._finish(1 if failed else 0)
 
     @never_raises

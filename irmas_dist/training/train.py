@@ -1,5 +1,6 @@
 """Training a recipe on a feature store: the stage."""
 
+import secrets
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -27,7 +28,7 @@ def train(recipe: Recipe, features: str, out: str, workers: WorkerSettings) -> M
             raise IrmasError(f"{out} holds a model of another recipe; choose another directory")
         return finished
     begun = storage.join(out, "begun.json")
-    about: dict[str, Any] = {"recipe": settings, "run_id": tracking.new_run_id()}
+    about: dict[str, Any] = {"recipe": settings, "run_id": secrets.token_hex(4)}
     if storage.exists(begun):
         about = storage.read_json(begun)
         if about["recipe"] != settings:
