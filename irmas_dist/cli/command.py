@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, ParamSpec, TypeVar
 import typer
 from rich.markup import escape
 
+from irmas_dist.config.shipped import shipped_names
 from irmas_dist.errors import IrmasError
 from irmas_dist.terminal import chatter_to, say
 
@@ -23,7 +24,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 Config = Annotated[
-    Path | None, typer.Option("--config", help="Recipe, a YAML file such as configs/irmas.yaml.")
+    str | None,
+    typer.Option("--config", help=f"Recipe: a YAML file, or {', '.join(shipped_names('recipe'))}."),
 ]
 Overrides = Annotated[
     list[str] | None,
@@ -103,7 +105,7 @@ def _log_path(command: str) -> Path:
     return log
 
 
-def read_recipe(config: Path | None, overrides: list[str] | None) -> "Recipe":
+def read_recipe(config: str | None, overrides: list[str] | None) -> "Recipe":
     """Read the recipe that ``--config`` and ``--set`` ask for."""
     from irmas_dist.config.recipe import load_recipe
 

@@ -12,12 +12,12 @@ from rich.table import Column, Table
 
 from irmas_dist.cli.command import Config, Json, Overrides, command, read_recipe
 from irmas_dist.cli.tables import as_json
-from irmas_dist.instruments import Vocabulary
 from irmas_dist.terminal import show
 
 if TYPE_CHECKING:
     from irmas_dist.corpus.download import DownloadSummary
     from irmas_dist.corpus.summary import IndexSummary
+    from irmas_dist.instruments import Vocabulary
     from irmas_dist.rendering.render import RenderSummary
 
 
@@ -207,7 +207,7 @@ def downloaded(summary: "DownloadSummary", machine: bool) -> None:
     )
 
 
-def indexed(summary: "IndexSummary", path: str, vocabulary: Vocabulary, machine: bool) -> None:
+def indexed(summary: "IndexSummary", path: str, vocabulary: "Vocabulary", machine: bool) -> None:
     """Show how many clips and hours there are of each instrument, and what is wrong."""
     if machine:
         as_json({"path": path} | asdict(summary))

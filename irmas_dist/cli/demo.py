@@ -7,8 +7,8 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from irmas_dist.cli.command import Json, command
-from irmas_dist.cli.tables import as_json, instrument_table, metric_table, trial_table
+from irmas_dist.cli.command import DryRun, Json, command, read_recipe
+from irmas_dist.cli.tables import as_json, instrument_table, metric_table, show_recipe, trial_table
 from irmas_dist.errors import IrmasError
 from irmas_dist.terminal import show
 
@@ -19,14 +19,17 @@ def demo(
         "runs/demo"
     ),
     trials: Annotated[int, typer.Option(min=1, help="Trials of the search.")] = 10,
+    dry_run: DryRun = False,
     json: Json = False,
 ) -> None:
     """Do the whole job on a small rendered corpus, and compare with two baselines."""
+    if dry_run:
+        return show_recipe(read_recipe("demo", None), json)
     try:
         from irmas_dist.demo.demo import demo as run_demo
     except ModuleNotFoundError as error:
         raise IrmasError(f"the demo needs {error.name}: pip install 'irmas-dist[demo]'") from error
-    demonstrated(run_demo(out, trials), json)
+    return demonstrated(run_demo(out, trials), json)
 
 
 def demonstrated(summary: Mapping[str, Any], machine: bool) -> None:

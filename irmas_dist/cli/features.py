@@ -8,7 +8,7 @@ import typer
 from rich.markup import escape
 
 from irmas_dist.cli.command import Address, Config, DryRun, Json, Overrides, command, read_recipe
-from irmas_dist.cli.tables import as_json
+from irmas_dist.cli.tables import as_json, show_path, show_recipe
 from irmas_dist.terminal import show
 
 if TYPE_CHECKING:
@@ -58,17 +58,15 @@ def extract(
     json: Json = False,
 ) -> None:
     """Compute log-mel spectrograms with Ray Data; what is there already is not computed twice."""
-    from irmas_dist.cli import tables
-
     recipe = read_recipe(config, overrides)
     if dry_run:
-        return tables.recipe(recipe, json)
+        return show_recipe(recipe, json)
     if preview is not None:
         from irmas_dist.reports.spectrogram import draw
 
         picture = preview_out or Path(Path(preview).stem + ".png")
         draw(preview, recipe.features, picture)
-        return tables.written(str(picture), json)
+        return show_path(str(picture), json)
     from irmas_dist.features.extract import extract as extract_features
 
     assert manifest is not None

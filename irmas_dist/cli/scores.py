@@ -11,7 +11,7 @@ from rich.table import Column, Table
 
 from irmas_dist.cli.command import Address, Config, Json, Overrides, command, read_recipe
 from irmas_dist.cli.corpus import Part
-from irmas_dist.cli.tables import as_json, figure, instrument_table, with_interval
+from irmas_dist.cli.tables import as_json, figure, instrument_table, show_path, with_interval
 from irmas_dist.errors import IrmasError
 from irmas_dist.terminal import show
 
@@ -101,7 +101,7 @@ def _judge(
     threshold: float | None,
     fit_on: str | None,
     fit_labels: str | None,
-    config: Path | None,
+    config: str | None,
     overrides: list[str] | None,
 ) -> "Evaluation":
     """Judge a file of scores, with thresholds from where the options say."""
@@ -155,8 +155,6 @@ def report(
     json: Json = False,
 ) -> None:
     """Write one HTML page on how a model does, or on what a sweep found."""
-    from irmas_dist.cli import tables
-
     if model is None:
         if scores is None or out is None:
             raise typer.BadParameter("give MODEL, or --scores and --out")
@@ -164,7 +162,7 @@ def report(
 
         judged = _judge(scores, labels, threshold, fit_on, fit_labels, None, None)
         write_evaluation_page(judged, out, title=Path(scores).stem, tree=tree)
-        return tables.written(out, json)
+        return show_path(out, json)
     if labels or threshold is not None or fit_on or fit_labels:
         raise typer.BadParameter("a model has thresholds and its clips have labels: see --scores")
     from irmas_dist import storage
@@ -176,10 +174,10 @@ def report(
         from irmas_dist.reports.sweep_page import write_sweep_page
 
         write_sweep_page(Path(model), page)
-        return tables.written(page, json)
+        return show_path(page, json)
     read = read_scores(scores or storage.join(model, "scores.parquet"))
     report_on_model(model, read, page, tree=tree)
-    return tables.written(page, json)
+    return show_path(page, json)
 
 
 def evaluated(evaluation: "Evaluation", machine: bool) -> None:

@@ -10,7 +10,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from irmas_dist.cli.command import Address, Config, DryRun, Json, Overrides, command, read_recipe
-from irmas_dist.cli.tables import as_json, cell, trial_table
+from irmas_dist.cli.tables import as_json, cell, show_recipe, trial_table
+from irmas_dist.config.shipped import shipped_names
 from irmas_dist.errors import IrmasError
 from irmas_dist.terminal import say, show
 
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from irmas_dist.config.sweep import SweepSettings
     from irmas_dist.search.space import Space
 
-SPACE = Path("configs/spaces/quick.yaml")
+SPACE = "quick"
 
 
 @command
@@ -43,7 +44,11 @@ def sweep(
     features: Annotated[str, typer.Argument(help="Feature store, a path or URL.")],
     out: Annotated[Path, typer.Argument(help="Directory of the sweep; its name names the study.")],
     space: Annotated[
-        Path | None, typer.Option(help=f"What to search, a YAML file; none: {SPACE}.")
+        str | None,
+        typer.Option(
+            help=f"What to search: a YAML file, or {', '.join(shipped_names('space'))}; "
+            f"none: {SPACE}."
+        ),
     ] = None,
     config: Config = None,
     overrides: Overrides = None,
@@ -108,10 +113,8 @@ def sweep(
     recipe, searched, settings = (
         _recorded(out, chosen) if resume else _new(out, config, overrides, space, chosen)
     )
-    from irmas_dist.cli import tables
-
     if dry_run:
-        return tables.recipe(recipe, json)
+        return show_recipe(recipe, json)
     from irmas_dist.cluster.runtime import ray_running, require_shared
     from irmas_dist.reports.wandb_summary import log_summary
     from irmas_dist.search.sweep import sweep as search
@@ -131,9 +134,9 @@ def sweep(
 
 def _new(
     out: Path,
-    config: Path | None,
+    config: str | None,
     overrides: list[str] | None,
-    space: Path | None,
+    space: str | None,
     chosen: dict[str, Any],
 ) -> "tuple[Recipe, Space, SweepSettings]":
     from irmas_dist.search.space import load_space

@@ -35,7 +35,7 @@ def as_json(value: Any) -> None:
     write(json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")
 
 
-def recipe(value: "Recipe", machine: bool) -> None:
+def show_recipe(value: "Recipe", machine: bool) -> None:
     """Show a resolved recipe, and how large its network is."""
     from irmas_dist.models.cnn import CNN, parameter_count
 
@@ -113,7 +113,7 @@ def _typical(values: Sequence[Any]) -> str:
     return max(texts, key=texts.count)
 
 
-def written(path: str, machine: bool) -> None:
+def show_path(path: str, machine: bool) -> None:
     """Show where a page was written."""
     if machine:
         as_json({"path": path})

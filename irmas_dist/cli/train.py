@@ -6,7 +6,7 @@ import typer
 from rich.markup import escape
 
 from irmas_dist.cli.command import Address, Config, DryRun, Json, Overrides, command, read_recipe
-from irmas_dist.cli.tables import as_json
+from irmas_dist.cli.tables import as_json, show_recipe
 from irmas_dist.terminal import show
 
 if TYPE_CHECKING:
@@ -43,13 +43,11 @@ def train(
     json: Json = False,
 ) -> None:
     """Train a model, data-parallel with Ray Train; run it again to go on where it was cut short."""
-    from irmas_dist.cli import tables
-
     if min_workers and min_workers > workers:
         raise typer.BadParameter(f"--min-workers {min_workers} is more than --workers {workers}")
     recipe = read_recipe(config, overrides)
     if dry_run:
-        return tables.recipe(recipe, json)
+        return show_recipe(recipe, json)
     from irmas_dist.cluster.resources import gpus
     from irmas_dist.cluster.runtime import ray_running, require_shared
     from irmas_dist.config.training import WorkerSettings

@@ -10,6 +10,7 @@ from pydantic_core import ErrorDetails
 
 from irmas_dist.config.corpus import CorpusSettings, ValidationSettings
 from irmas_dist.config.features import LogMelSettings
+from irmas_dist.config.shipped import find_config
 from irmas_dist.config.tracking import TrackingSettings
 from irmas_dist.config.training import IngestSettings, LearnerSettings
 from irmas_dist.errors import IrmasError
@@ -25,19 +26,19 @@ class Recipe(LearnerSettings):
     tracking: TrackingSettings = TrackingSettings()
 
 
-def load_recipe(path: Path | None = None, overrides: Iterable[str] = ()) -> Recipe:
+def load_recipe(config: str | Path | None = None, overrides: Iterable[str] = ()) -> Recipe:
     """Read a recipe and apply overrides.
 
     Args:
-        path: A YAML file; none means the defaults.
+        config: A YAML file, or the name of a shipped recipe; None means the defaults.
         overrides: ``name=value`` each, the name dotted (``training.lr=1e-3``), the value YAML.
 
     Raises:
         IrmasError: No such file, not YAML, or a key or value that a recipe does not have.
     """
-    content = {} if path is None else _read(path)
+    content = {} if config is None else _read(find_config(config, "recipe"))
     # On its own first: what is wrong after that is due to the overrides.
-    recipe = build_recipe(content, {}, str(path))
+    recipe = build_recipe(content, {}, str(config))
     values: dict[str, Any] = {}
     for override in overrides:
         name, equals, text = override.partition("=")

@@ -37,7 +37,6 @@ from irmas_dist.terminal import say
 from irmas_dist.training.data import open_training_data
 from irmas_dist.training.train import train
 
-CONFIGS = Path("configs")
 SEARCH_EPOCHS = 9
 """Most epochs of a trial; the best recipe is then trained for as long as its own say."""
 
@@ -63,12 +62,10 @@ def demo(out: Path, trials: int) -> dict[str, Any]:
         ``paths``.
 
     Raises:
-        IrmasError: Not run from a checkout, ``out`` holds what no demo made, or a stage failed.
+        IrmasError: ``out`` holds what no demo made, or a stage failed.
     """
-    if not (CONFIGS / "demo.yaml").is_file():
-        raise IrmasError("no configs/demo.yaml here; run the demo from the project's checkout")
     _clear(out)
-    recipe = load_recipe(CONFIGS / "demo.yaml", [f"tracking.directory={out}"])
+    recipe = load_recipe("demo", [f"tracking.directory={out}"])
     vocabulary = recipe.corpus.vocabulary
     tree, manifest, features = out / "audio", out / "manifest.parquet", str(out / "features")
     model, page = str(out / "model"), str(out / "report.html")
@@ -87,7 +84,7 @@ def demo(out: Path, trials: int) -> dict[str, Any]:
             short = recipe.model_copy(
                 update={"training": recipe.training.model_copy(update={"epochs": SEARCH_EPOCHS})}
             )
-            space = load_space(CONFIGS / "spaces" / "quick.yaml", short)
+            space = load_space("quick", short)
             found = sweep(task, short, space, out / "sweep", SweepSettings(trials=trials))
             log_summary(found)
         best = found.best.model_copy(

@@ -22,6 +22,7 @@ from pydantic import Field, TypeAdapter, ValidationError, field_validator, model
 
 from irmas_dist.config.base import Settings
 from irmas_dist.config.recipe import Recipe, build_recipe
+from irmas_dist.config.shipped import find_config
 from irmas_dist.errors import IrmasError
 
 Scalar = bool | int | float | str | None
@@ -235,12 +236,17 @@ class Space:
         }
 
 
-def load_space(path: Path, recipe: Recipe) -> Space:
+def load_space(space: str | Path, recipe: Recipe) -> Space:
     """Read a space and check every entry against the recipe it is to vary.
+
+    Args:
+        space: A YAML file, or the name of a shipped space.
+        recipe: What the space varies.
 
     Raises:
         IrmasError: No such file, not YAML, or as from `build_space`.
     """
+    path = find_config(space, "space")
     try:
         text = path.read_text()
         content = yaml.safe_load(text)

@@ -21,7 +21,7 @@ from irmas_dist.config.base import Settings
 from irmas_dist.config.recipe import Recipe, load_recipe
 from irmas_dist.models.cnn import CNN, parameter_count
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
 DRY_RUN = ("train", "features", "model", "--dry-run")
 
@@ -157,7 +157,7 @@ def test_every_group_says_what_it_has(
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        (None, "r.yaml: No such file or directory"),
+        (None, "r.yaml: no such file, and no recipe of this name: there are demo, han2016, "),
         (b"a: [1\nb: 2", "r.yaml is not YAML: line 2, column 2: expected ',' or ']', but got ':'"),
         (b"model: \xff", "r.yaml is not YAML: "),
         (b"- model", "r.yaml must hold settings by name, not ['model']"),

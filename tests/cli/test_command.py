@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
 ENVIRONMENT.pop("IRMAS_LOG_DIR", None)
 
 NOISY = """
@@ -31,7 +31,7 @@ def noisy() -> None:
     say("on the way")
     ENDING
 
-app.command()(quiet(noisy))
+app.command()(command(noisy))
 sys.exit(run(["noisy"]))
 """
 
