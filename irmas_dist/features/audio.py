@@ -20,7 +20,7 @@ from irmas_dist.errors import IrmasError
 
 Float32 = npt.NDArray[np.float32]
 Samples = npt.NDArray[np.int16] | Float32
-Source = str | os.PathLike[str] | BinaryIO
+AudioSource = str | os.PathLike[str] | BinaryIO
 
 BLOCK_SAMPLES = 2**20
 """Samples of every channel decoded at once: 24 s at 44.1 kHz, so that clips come whole."""
@@ -65,7 +65,7 @@ def joined(blocks: Iterable[Samples]) -> Samples:
 
 
 @contextmanager
-def open_audio(source: Source) -> Iterator[soundfile.SoundFile]:
+def open_audio(source: AudioSource) -> Iterator[soundfile.SoundFile]:
     """Open audio for decoding.
 
     Args:
@@ -146,7 +146,7 @@ def to_mono(samples: Samples, downmix: Literal["mean", "first"]) -> Float32:
     return mono
 
 
-def _readable(source: Source) -> object:
+def _readable(source: AudioSource) -> object:
     """What libsndfile opens: a path, a stream that can seek, or a file descriptor."""
     if isinstance(source, str | os.PathLike):
         if not storage.is_url(source):

@@ -11,13 +11,13 @@ import pytest
 import soundfile
 from pydantic import ValidationError
 
+from irmas_dist.features.audio import read_audio
 from irmas_dist.features.logmel import (
     AudioError,
     LogMel,
     LogMelSettings,
     log_mel,
     log_mel_blocks,
-    read_audio,
 )
 from irmas_dist.features.mel import mel_filters
 
@@ -199,7 +199,7 @@ def test_a_long_file_is_the_same_block_by_block(
     soundfile.write(tmp_path / "long.wav", audio, rate, "FLOAT")
     whole = log_mel(tmp_path / "long.wav", settings)
     monkeypatch.setattr("irmas_dist.features.audio.BLOCK_SAMPLES", block)
-    monkeypatch.setattr("irmas_dist.features.logmel.WINDOWED_SAMPLES", 3 * settings.n_fft)
+    monkeypatch.setattr("irmas_dist.features.logmel.BATCH_SAMPLES", 3 * settings.n_fft)
     assert_agree(log_mel(tmp_path / "long.wav", settings), whole, settings)
 
 
