@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from irmas_dist.cli.main import run
-from irmas_dist.evaluation.aggregate import RULES
+from irmas_dist.config.decisions import AGGREGATION_RULES
 from tests.conftest import CONFIGS, TINY
 
 
@@ -56,7 +56,7 @@ def test_from_a_soundfont_to_a_report(
     fitted = irmas("thresholds", "model", "--objective", "micro_f1")
     assert set(fitted["thresholds"]) == set(indexed["per_instrument"])
     decided = irmas("thresholds", "sweep/model", "--features", "features")
-    assert {way["aggregation"] for way in decided["compared"]} == set(RULES)
+    assert {way["aggregation"] for way in decided["compared"]} == set(AGGREGATION_RULES)
     page = Path(irmas("report", "sweep")["path"]).read_text()
     assert "training.lr" in page
 

@@ -9,27 +9,26 @@ s(w, i) for the score of instrument i in window w of a clip with W windows. The 
     arXiv:1605.09507. Keeps the scale of the window scores.
 ``s2``
     S(i) = sum over w of s(w, i), divided by the largest such sum of the clip, so that the
-    surest instrument of every clip scores 1. Strategy S2 of the same paper. Takes for granted
-    that at least one instrument plays; scores say how an instrument compares with the
-    strongest one, and thresholds of about 0.5 are usual.
+    surest instrument of every clip scores 1. Strategy S2 of the same paper. Assumes that at
+    least one instrument plays; scores are relative to the strongest one, and thresholds of
+    about 0.5 are usual.
 ``han2017``
     As S2, of maxima over time: m(p, i) = max of s(w, i) over the windows 3 p to 3 p + 5, and
     S(i) = sum over p of m(p, i), divided by the largest such sum. The same authors in
-    IEEE/ACM Transactions on Audio, Speech, and Language Processing 25 (2017). What they do at
-    the end of a clip is not told; here the last maximum is over the windows that are left, so
-    that every window is in one. The only rule to which the order of windows matters.
+    IEEE/ACM Transactions on Audio, Speech, and Language Processing 25 (2017). The paper
+    does not state what is done at the end of a clip; here the last maximum is over the remaining
+    windows, so that every window is in one. The only rule that depends on the order of windows.
 ``max``
-    S(i) = max over w of s(w, i). For instruments that play for a part of the clip only.
+    S(i) = max over w of s(w, i). For instruments that play in a part of the clip only.
 ``top3``, or any other number
     S(i) = mean of the 3 largest s(w, i), of all where there are fewer. Between ``max``, which
-    is ``top1``, and ``mean``: one window that is mistaken does not decide. Known from weakly
-    labelled sound events as top-k pooling.
+    is ``top1``, and ``mean``: a single wrong window does not decide. Known from weakly labelled
+    sound events as top-k pooling.
 ``attention``
-    S(i) = sum over w of s(w, i)^2 / sum over w of s(w, i): a mean that attends to each window
-    as much as it scores. The linear softmax of Wang, Li and Metze, "A comparison of five
+    S(i) = sum over w of s(w, i)^2 / sum over w of s(w, i): a mean that weights each window
+    by its score. The linear softmax of Wang, Li and Metze, "A comparison of five
     multiple instance learning pooling functions for sound event detection with weak
-    labeling", ICASSP 2019; weights that are learned belong to a network, and here there are
-    scores alone.
+    labeling", ICASSP 2019; learned weights would need more than scores.
 """
 
 from typing import Any
@@ -38,9 +37,6 @@ import numpy as np
 import numpy.typing as npt
 
 from irmas_dist.config.decisions import AggregationRule
-
-RULES: tuple[AggregationRule, ...] = ("mean", "s2", "han2017", "max", "top3", "attention")
-"""One of every kind."""
 
 POOL_WINDOWS = 6
 """Windows of each maximum of ``han2017``."""
@@ -60,17 +56,17 @@ def aggregate(
 
     Args:
         window_scores: Shape (windows, instruments), from 0 to 1, the windows of one clip next
-            to each other, in order of time.
+            to each other, in chronological order.
         offsets: Shape (clips + 1,). The windows of clip c are rows ``offsets[c]`` up to but
             not including ``offsets[c + 1]``; the last offset is the number of windows.
-        rule: How to combine; see the module's docstring.
+        rule: See the module's docstring.
 
     Returns:
         Clip scores, float32, shape (clips, instruments), from 0 to 1.
 
     Raises:
-        ValueError: A clip has no window, the offsets do not end at the last window, or there
-            is no such rule.
+        ValueError: A clip has no window, the offsets do not end at the last window, or the rule
+            is unknown.
     """
     windows_per_clip = np.diff(offsets)
     if (windows_per_clip < 1).any():
@@ -93,7 +89,7 @@ def aggregate(
         case _ if rule.startswith("top") and rule[3:].isdecimal() and int(rule[3:]):
             result = _mean_of_largest(window_scores, offsets, int(rule[3:]))
         case _:
-            raise ValueError(f"no rule {rule!r} to aggregate by")
+            raise ValueError(f"no aggregation rule {rule!r}")
     return result.astype(np.float32)
 
 
@@ -117,11 +113,11 @@ def _maxima_over_time(window_scores: Windows, offsets: Offsets) -> tuple[Windows
     within = np.arange(pooled_offsets[-1]) - np.repeat(pooled_offsets[:-1], maxima_per_clip)
     begins = np.repeat(offsets[:-1], maxima_per_clip) + POOL_STRIDE * within
     ends = np.minimum(begins + POOL_WINDOWS, np.repeat(offsets[1:], maxima_per_clip))
-    # Every other stretch of reduceat is one of those asked for. The last may end where the
-    # array does, which it only takes for a place when there is one more row.
+    # Every second segment of reduceat is one of the pools. An end is only a valid index if there
+    # is one more row.
     padded = np.concatenate([window_scores, window_scores[-1:]])
-    stretches = np.stack([begins, ends], axis=1).ravel()
-    return np.maximum.reduceat(padded, stretches, axis=0)[::2], pooled_offsets
+    segments = np.stack([begins, ends], axis=1).ravel()
+    return np.maximum.reduceat(padded, segments, axis=0)[::2], pooled_offsets
 
 
 def _mean_of_largest(window_scores: Windows, offsets: Offsets, most: int) -> Float64:

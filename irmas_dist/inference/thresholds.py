@@ -12,11 +12,10 @@ from typing import NamedTuple
 import numpy as np
 
 from irmas_dist import storage
-from irmas_dist.config.decisions import ThresholdSettings
+from irmas_dist.config.decisions import AGGREGATION_RULES, ThresholdSettings
 from irmas_dist.config.recipe import Recipe
 from irmas_dist.errors import IrmasError
 from irmas_dist.evaluation import metrics
-from irmas_dist.evaluation.aggregate import RULES
 from irmas_dist.evaluation.arrays import Decisions, Labels
 from irmas_dist.evaluation.operating_points import decide
 from irmas_dist.evaluation.protocols import cross_validated
@@ -115,7 +114,7 @@ def _score_again(
     hop = description.windows.hop_frames
     found: dict[ScoringWindows, Scores] = {}
     for frames in dict.fromkeys((hop, max(hop // 2, 1))):
-        for rule in RULES:
+        for rule in AGGREGATION_RULES:
             windows = description.windows.model_copy(
                 update={"aggregation": rule, "hop_frames": frames}
             )

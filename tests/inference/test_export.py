@@ -16,8 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from irmas_dist.cli.main import run
+from irmas_dist.config.decisions import AGGREGATION_RULES
 from irmas_dist.errors import IrmasError
-from irmas_dist.evaluation.aggregate import RULES, aggregate
+from irmas_dist.evaluation.aggregate import aggregate
 from irmas_dist.evaluation.evaluate import evaluate_scores
 from irmas_dist.evaluation.scores import Scores, write_scores
 from irmas_dist.features.logmel import LogMelSettings, log_mel
@@ -134,7 +135,9 @@ def test_nothing_of_this_machine_goes_along(exported: Exported) -> None:
     assert not any(node.metadata_props for node in model.graph.node)
 
 
-@given(st.integers(1, 40), st.sampled_from([*RULES, "top1", "top7"]), st.integers(0, 10**6))
+@given(
+    st.integers(1, 40), st.sampled_from([*AGGREGATION_RULES, "top1", "top7"]), st.integers(0, 10**6)
+)
 def test_rules_are_those_of_evaluation(windows: int, rule: str, seed: int) -> None:
     scores = np.random.default_rng(seed).uniform(size=(windows, 5)).astype(np.float32)
     expected = aggregate(scores, np.array([0, windows]), rule)[0]

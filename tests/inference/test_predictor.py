@@ -11,8 +11,9 @@ import pytest
 import soundfile
 
 from irmas_dist import storage
+from irmas_dist.config.decisions import AGGREGATION_RULES
 from irmas_dist.config.training import LearnerSettings
-from irmas_dist.evaluation.aggregate import RULES, aggregate
+from irmas_dist.evaluation.aggregate import aggregate
 from irmas_dist.evaluation.metrics import evaluate
 from irmas_dist.features import store
 from irmas_dist.features.logmel import AudioError, log_mel
@@ -102,7 +103,7 @@ def test_what_is_no_audio_says_why(predictor: Predictor, tmp_path: Path) -> None
 # Timelines and streams
 
 
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rule", AGGREGATION_RULES)
 def test_a_clips_score_is_made_of_its_timeline(
     make_model: MakeModel, excerpts: list[Path], rule: str
 ) -> None:

@@ -7,10 +7,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score
 
-from irmas_dist.config.decisions import ThresholdSettings
+from irmas_dist.config.decisions import AGGREGATION_RULES, ThresholdSettings
 from irmas_dist.config.recipe import Recipe
 from irmas_dist.errors import IrmasError
-from irmas_dist.evaluation.aggregate import RULES
 from irmas_dist.evaluation.scores import read_scores, write_scores
 from irmas_dist.evaluation.thresholds import fit_thresholds
 from irmas_dist.inference.predictor import Predictor
@@ -33,7 +32,7 @@ def test_the_best_way_is_taken_and_the_model_decides_by_it(
     model: str, features: str, recipe: Recipe
 ) -> None:
     changed, candidates = search_decisions(model, ThresholdSettings(), features)
-    assert len(candidates) == len(RULES) * 2
+    assert len(candidates) == len(AGGREGATION_RULES) * 2
     # The few recordings that are held out cannot be dealt to folds.
     assert all(np.isnan(candidate.cross_validated) for candidate in candidates)
     values = [candidate.fitted for candidate in candidates]
