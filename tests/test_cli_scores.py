@@ -158,8 +158,8 @@ def test_a_few_songs_are_judged_without_cross_validation_and_told_so(
         ({"pia": [0.5] * 5 + ["nan"]}, "line 7: the score of pia is 'nan'"),
         ({"pia": [1.5] + [0.5] * 5}, "line 2: the score of pia is '1.5'"),
         ({"pia": [""] + [0.5] * 5}, "line 2: the score of pia is ''"),
-        ({"kazoo": [0.5] * 6}, "column 'kazoo' is no instrument; there are cel, "),
-        ({"path": ["Part1/song a-1.wav"] * 6}, "line 3: 'Part1/song a-1' comes twice"),
+        ({"kazoo": [0.5] * 6}, "column 'kazoo' is no instrument; these are cel, "),
+        ({"path": ["Part1/song a-1.wav"] * 6}, "line 3: 'Part1/song a-1' is listed twice"),
         ({"path": [f"{n}.wav" for n in range(6)]}, "'0' is not in "),
     ],
 )
@@ -177,12 +177,12 @@ def test_scores_that_cannot_be_used(
     [
         ("", None, "scores.csv has no column 'path'"),
         ("path,cel\n", None, "scores.csv has no column 'cla'"),
-        (f"path,{','.join(IRMAS.codes)}\n", None, "scores.csv holds no scores"),
+        (f"path,{','.join(IRMAS.codes)}\n", None, "scores.csv contains no scores"),
         (f"path,{','.join(IRMAS.codes)}\na,1\n", None, "line 2: not as many values as columns"),
         (b"path\xff", None, "is not CSV in UTF-8"),
         (None, "path,instruments\nPart1/song a-1.wav,kazoo\n", "has no scores for"),
         (None, "path,label\n", "labels.csv has no column 'instruments'"),
-        (None, "path,instruments\na,pia\na.wav,pia\n", "labels.csv, line 3: 'a' comes twice"),
+        (None, "path,instruments\na,pia\na.wav,pia\n", "labels.csv, line 3: 'a' is listed twice"),
     ],
 )
 def test_files_that_cannot_be_used(

@@ -1,1 +1,1 @@
-"""From scores alone: aggregation over windows, decision thresholds, metrics, reports."""
+"""Evaluation from scores alone: aggregation of windows, decision thresholds, metrics."""

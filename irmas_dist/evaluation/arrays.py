@@ -1,4 +1,4 @@
-"""What goes into every metric: arrays of labels, decisions and scores that belong together."""
+"""The arrays that every metric takes: labels, decisions and scores."""
 
 from typing import Any
 
@@ -9,16 +9,19 @@ Labels = npt.NDArray[np.integer[Any]]
 """0 or 1, shape (clips, instruments): 1 where the instrument plays."""
 
 Decisions = npt.NDArray[np.integer[Any]]
-"""0 or 1, shape (clips, instruments): 1 where the instrument is said to play."""
+"""0 or 1, shape (clips, instruments): 1 where the instrument is predicted."""
 
 ScoreArray = npt.NDArray[np.floating[Any]]
 """From 0 to 1, shape (clips, instruments), higher where the model is surer."""
+
+Thresholds = npt.NDArray[np.float32]
+"""Shape (instruments,)."""
 
 Float64 = npt.NDArray[np.float64]
 
 
 def validate(labels: Labels, scores_or_decisions: npt.NDArray[Any]) -> None:
-    """Check that labels and scores (or decisions) belong together.
+    """Check labels and scores (or decisions).
 
     Raises:
         ValueError: They are not both of shape (clips, instruments) with at least one clip,

@@ -1,4 +1,4 @@
-"""Baselines that hear nothing: what a model must beat before it is worth anything."""
+"""Baselines that use no audio, which a model must beat, and published results."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from irmas_dist.evaluation.metrics import precision_recall_f1
-from irmas_dist.evaluation.protocols import Protocol
+from irmas_dist.config.decisions import Protocol
+from irmas_dist.evaluation.metrics import evaluate_decisions, f_measure
 
 KNOWING = frozenset(
     {"most frequent one", "most frequent few", "most frequent instruments", "one right per clip"}
 )
-"""Baselines that are chosen on the very labels that they are judged by."""
+"""Baselines that are chosen on the labels that they are evaluated on."""
 
 
 def protocol_of(name: str) -> Protocol:
@@ -23,34 +23,33 @@ def protocol_of(name: str) -> Protocol:
 def most_frequent(
     development_labels: npt.NDArray[np.integer[Any]], clips: int
 ) -> npt.NDArray[np.uint8]:
-    """Say the same instruments of every clip: the k most frequent ones.
+    """Predict the same instruments for every clip: the k most frequent ones.
 
-    k is the one with the highest micro F1 on the development clips. For a fixed answer that
-    is the best there is, since of all sets of k instruments the most frequent ones have the
-    most hits. Of equally frequent instruments the earlier ones are taken.
+    k is the one with the highest micro F1 on the development clips. No other fixed answer is
+    better, since of all sets of k instruments the most frequent ones have the most true
+    positives. Of equally frequent instruments the earlier ones are taken.
 
     Args:
         development_labels: 0 or 1, shape (development clips, instruments).
-        clips: How many clips to answer for.
+        clips: Number of clips to predict.
 
     Returns:
         Decisions, uint8, shape (clips, instruments); as scores they go with a threshold of 0.5.
     """
-    per_instrument = development_labels.sum(axis=0, dtype=np.int64)
-    order = np.argsort(-per_instrument, kind="stable")
-    said = np.arange(1, len(order) + 1) * len(development_labels)
-    micro_f1 = 2 * np.cumsum(per_instrument[order]) / (said + per_instrument.sum())
+    positives = development_labels.sum(axis=0, dtype=np.int64)
+    order = np.argsort(-positives, kind="stable")
+    predicted = np.arange(1, len(order) + 1) * len(development_labels)
+    micro_f1 = f_measure(np.cumsum(positives[order]), predicted, positives.sum())
     answer = np.zeros(len(order), dtype=np.uint8)
     answer[order[: micro_f1.argmax() + 1]] = 1
     return np.tile(answer, (clips, 1))
 
 
 def trivial(labels: npt.NDArray[np.integer[Any]]) -> dict[str, dict[str, float]]:
-    """Return micro and macro F1 of answers that no music is needed for, on these labels.
+    """Return micro and macro F1 of answers that use no audio, on these labels.
 
-    All but the first know the labels that they are judged by: they are more than can be
-    reached by guessing. A perfect guess of one instrument per clip names of each clip the
-    instrument that is the most frequent of those that it has.
+    All but the first know the labels that they are evaluated on: they are upper bounds of
+    guessing. "One right per clip" predicts for each clip the most frequent of its instruments.
 
     Args:
         labels: 0 or 1, shape (clips, instruments).
@@ -58,23 +57,21 @@ def trivial(labels: npt.NDArray[np.integer[Any]]) -> dict[str, dict[str, float]]
     Returns:
         Name to ``micro_f1`` and ``macro_f1``.
     """
-    present = labels.sum(axis=0, dtype=np.int64)
+    positives = labels.sum(axis=0, dtype=np.int64)
     one_right = np.zeros_like(labels)
-    one_right[np.arange(len(labels)), (labels * (present + 1)).argmax(axis=1)] = 1
+    one_right[np.arange(len(labels)), (labels * (positives + 1)).argmax(axis=1)] = 1
     always_one = np.zeros_like(labels)
-    always_one[:, present.argmax()] = 1
+    always_one[:, positives.argmax()] = 1
     answers = {
         "every instrument": np.ones_like(labels),
         "most frequent one": always_one,
         "most frequent few": most_frequent(labels, len(labels)),
         "one right per clip": one_right & labels,
     }
+    figures = {name: evaluate_decisions(labels, decided) for name, decided in answers.items()}
     return {
-        name: {
-            f"{average}_f1": precision_recall_f1(labels, decisions, average)[2]
-            for average in ("micro", "macro")
-        }
-        for name, decisions in answers.items()
+        name: {key: values[key] for key in ("micro_f1", "macro_f1")}
+        for name, values in figures.items()
     }
 
 
@@ -88,7 +85,7 @@ class Published:
         micro_f1: None where not reported, as the others.
         macro_f1: Of the instruments' F1s.
         lrap: Label ranking average precision.
-        protocol: How thresholds were chosen; None where the work does not tell, or not enough.
+        protocol: How thresholds were chosen; None where the work does not state it.
     """
 
     work: str
@@ -111,4 +108,4 @@ PUBLISHED = (
     Published("Zhong et al. 2023", "IRNet, pre-trained on NSynth", 0.674, None, 0.814, "oracle"),
     Published("Lekshmi, Rajan 2025", "", 0.66, 0.58),
 )
-"""In order of time."""
+"""In chronological order."""

@@ -1,4 +1,4 @@
-"""Whether a score of 0.8 means that the instrument plays in 8 clips of 10.
+"""Calibration: whether 8 of 10 clips with a score of 0.8 have the instrument.
 
 Scores are binned by tenths: a score on an edge belongs to the bin below it, and 0 to the
 first. Within a bin, the mean score is compared with the share of clips that have the
@@ -11,18 +11,19 @@ import numpy as np
 import numpy.typing as npt
 
 from irmas_dist.evaluation.arrays import Float64, Labels, ScoreArray, validate
+from irmas_dist.evaluation.bootstrap import Draws
 
 BINS = 10
 """Bins of equal width from 0 to 1."""
 
 
 class Reliability(NamedTuple):
-    """What there is in each bin, each of shape (BINS, instruments).
+    """The content of each bin, each of shape (BINS, instruments).
 
     Attributes:
-        clips: How many clips score there.
-        score: Their mean score; 0 where there is none.
-        frequency: The share of them that has the instrument; 0 where there is none.
+        clips: Number of clips.
+        score: Their mean score; 0 where there are none.
+        frequency: The share of them that has the instrument; 0 where there are none.
     """
 
     clips: npt.NDArray[np.int64]
@@ -37,29 +38,27 @@ def reliability(labels: Labels, scores: ScoreArray) -> Reliability:
         ValueError: See `arrays.validate`.
     """
     validate(labels, scores)
-    inside = bins_of(scores)[None] == np.arange(BINS)[:, None, None]
+    inside = _bins(scores)[None] == np.arange(BINS)[:, None, None]
     clips = inside.sum(axis=1)
     some = np.maximum(clips, 1)
     score = (inside * scores.astype(np.float64)).sum(axis=1) / some
     return Reliability(clips, score, (inside & (labels == 1)).sum(axis=1) / some)
 
 
-def calibration_error(labels: Labels, scores: ScoreArray) -> Float64:
-    """Return the expected calibration error of each instrument, shape (instruments,).
+def calibration_error(labels: Labels, scores: ScoreArray, draws: Draws) -> Float64:
+    """Return the expected calibration error, shape (draws, instruments), from 0 to 1.
 
     The mean over clips of the distance between mean score and frequency in a clip's bin
     (Naeini, Cooper and Hauskrecht, "Obtaining well calibrated probabilities using Bayesian
-    binning", AAAI 2015; here of each instrument's yes or no). From 0 to 1, lower is better.
-
-    Raises:
-        ValueError: See `arrays.validate`.
+    binning", AAAI 2015; here of each instrument's binary decision). Lower is better.
     """
-    bins = reliability(labels, scores)
-    error: Float64 = (bins.clips * np.abs(bins.score - bins.frequency)).sum(axis=0) / len(labels)
-    return error
+    bins = _bins(scores)
+    excess = scores.astype(np.float64) - labels
+    error = sum(np.abs(draws.sums(np.where(bins == number, excess, 0.0))) for number in range(BINS))
+    return np.asarray(error) / draws.clips[:, None]
 
 
-def bins_of(scores: ScoreArray) -> npt.NDArray[np.int64]:
+def _bins(scores: ScoreArray) -> npt.NDArray[np.int64]:
     """Return the bin of each score, from 0 to ``BINS - 1``."""
     edges = np.linspace(0, 1, BINS + 1)[1:-1]
     return np.searchsorted(edges, scores.astype(np.float64))

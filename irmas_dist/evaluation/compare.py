@@ -1,33 +1,18 @@
-"""Several models on the same clips: which differences are real."""
+"""Several models on the same clips: which differences are significant."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from irmas_dist.config.decisions import ThresholdSettings
-from irmas_dist.corpus.split import k_folds
+from irmas_dist.config.decisions import Protocol, ThresholdSettings
 from irmas_dist.errors import IrmasError
-from irmas_dist.evaluation import protocols
-from irmas_dist.evaluation.bootstrap import (
-    Draws,
-    Interval,
-    draw_songs,
-    holm,
-    interval,
-    p_value,
-)
-from irmas_dist.evaluation.evaluate import FOLDS, Thresholds
-from irmas_dist.evaluation.operating_points import decide
-from irmas_dist.evaluation.protocols import Protocol, Result
+from irmas_dist.evaluation.arrays import Thresholds
+from irmas_dist.evaluation.bootstrap import Draws, Interval, draw_songs, holm, interval, p_value
+from irmas_dist.evaluation.protocols import Result, apply_protocols, decide_by
 from irmas_dist.evaluation.scores import Scores
-from irmas_dist.evaluation.thresholds import fit_thresholds
 
 COMPARED = ("micro_f1", "macro_f1", "lrap", "map")
-"""What models are compared by."""
+"""The metrics that models are compared by."""
 
 
 @dataclass(frozen=True)
@@ -35,11 +20,11 @@ class Comparison:
     """Several models on the same clips.
 
     Attributes:
-        protocol: How the thresholds of all of them were chosen.
+        protocol: How the thresholds of all models were chosen.
         models: Name to figures and their intervals.
         differences: First model less second, by pair and metric.
-        clips: How many there are.
-        songs: From how many songs.
+        clips: Number of clips.
+        songs: Number of songs that they come from.
     """
 
     protocol: Protocol
@@ -56,8 +41,7 @@ class Difference:
     Attributes:
         value: First less second.
         interval: 95 %, over songs.
-        p: How surprising it were if there were none, two-sided, corrected by Holm for the
-            number of pairs.
+        p: Two-sided p-value, corrected by Holm for the number of pairs.
     """
 
     value: float
@@ -66,7 +50,7 @@ class Difference:
 
     @property
     def real(self) -> bool:
-        """Whether it is below 5 % likely to be due to which songs were chosen."""
+        """Whether it is significant at 5 %."""
         return self.p < 0.05
 
 
@@ -77,12 +61,12 @@ def compare(
 
     Args:
         opened: By name, each model's scores, and its own thresholds if it has any.
-        protocol: How thresholds are chosen; None for ``validation`` where all have thresholds
-            of their own, else ``cross-validated``.
+        protocol: How thresholds are chosen; None for ``validation`` where all models have
+            thresholds of their own, else ``cross-validated``.
 
     Raises:
-        IrmasError: One has no thresholds of its own and needs them, or two do not have the same
-            clips, labels and instruments.
+        IrmasError: A model has no thresholds of its own and needs them, or two do not have the
+            same clips, labels and instruments.
     """
     first_name, (first, _) = next(iter(opened.items()))
     aligned = {
@@ -93,13 +77,11 @@ def compare(
     chosen: Protocol = protocol or ("cross-validated" if without else "validation")
     if chosen == "validation" and without:
         raise IrmasError(f"{without[0]} has no thresholds of its own; compare by another protocol")
-    draws = draw_songs(first.groups)
-    results = {
-        name: protocols.apply_protocols(scores, {chosen: _decisions(scores, own, chosen)}, draws)[
-            chosen
-        ]
-        for name, (scores, own) in aligned.items()
-    }
+    draws, settings = draw_songs(first.groups), ThresholdSettings()
+    results = {}
+    for name, (scores, own) in aligned.items():
+        decisions = decide_by(chosen, scores, own, settings)
+        results[name] = apply_protocols(scores, {chosen: decisions}, draws)[chosen]
     return Comparison(
         protocol=chosen,
         models=results,
@@ -109,19 +91,6 @@ def compare(
     )
 
 
-def _decisions(
-    scores: Scores, thresholds: Thresholds | None, protocol: Protocol
-) -> npt.NDArray[np.integer[Any]]:
-    """Decide clips by thresholds of their model's own, or fitted by one of the other protocols."""
-    settings = ThresholdSettings()
-    if protocol == "validation" and thresholds is not None:
-        return decide(scores.scores, thresholds)
-    if protocol == "oracle":
-        return decide(scores.scores, fit_thresholds(scores.labels, scores.scores, settings))
-    folds = k_folds(scores.groups, scores.labels, FOLDS, 0, scores.vocabulary)
-    return protocols.cross_validated(scores.labels, scores.scores, folds, settings)
-
-
 def _differences(
     results: Mapping[str, Result], draws: Draws
 ) -> dict[tuple[str, str], dict[str, Difference]]:
@@ -129,7 +98,8 @@ def _differences(
     found: dict[tuple[str, str], dict[str, Difference]] = {pair: {} for pair in pairs}
     for metric in COMPARED:
         gaps = {
-            (a, b): results[a].replicates[metric] - results[b].replicates[metric] for a, b in pairs
+            (a, b): results[a].figures.overall[metric] - results[b].figures.overall[metric]
+            for a, b in pairs
         }
         corrected = holm({pair: p_value(gap, draws) for pair, gap in gaps.items()})
         for pair, gap in gaps.items():
@@ -138,17 +108,21 @@ def _differences(
 
 
 def _aligned(scores: Scores, name: str, first: Scores, first_name: str) -> Scores:
-    """Return scores in the order of the first model's clips."""
+    """Return scores in the order of the first model's clips.
+
+    Raises:
+        IrmasError: The clips, labels or instruments differ.
+    """
     if scores.vocabulary.codes != first.vocabulary.codes:
         raise IrmasError(f"{name} and {first_name} are for other instruments")
-    place = {clip_id: number for number, clip_id in enumerate(scores.clip_ids)}
+    rows = {clip_id: number for number, clip_id in enumerate(scores.clip_ids)}
     for clip_id in first.clip_ids:
-        if clip_id not in place:
+        if clip_id not in rows:
             raise IrmasError(f"{name} has no score for {clip_id!r}, which {first_name} has")
-    if len(place) > len(first.clip_ids):
-        extra = next(iter(place.keys() - set(first.clip_ids)))
+    if len(rows) > len(first.clip_ids):
+        extra = next(iter(rows.keys() - set(first.clip_ids)))
         raise IrmasError(f"{first_name} has no score for {extra!r}, which {name} has")
-    order = [place[clip_id] for clip_id in first.clip_ids]
+    order = [rows[clip_id] for clip_id in first.clip_ids]
     if (scores.labels[order] != first.labels).any():
         wrong = int((scores.labels[order] != first.labels).any(axis=1).argmax())
         raise IrmasError(f"{name} and {first_name} label {first.clip_ids[wrong]!r} differently")

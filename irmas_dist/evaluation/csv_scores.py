@@ -1,4 +1,4 @@
-"""Scores of anybody's model, from CSV: a column ``path`` and one for each instrument.
+"""Scores of any model, from CSV: a column ``path`` and one for each instrument.
 
 Labels are another CSV of ``path`` and ``instruments`` (``gac|voi``), or, where none is given,
 those of IRMAS itself, which come with the package. Paths are relative to the root of the tree;
@@ -24,7 +24,7 @@ from irmas_dist.instruments import IRMAS, Vocabulary
 
 
 def read_csv_scores(location: str, labels: str | None, vocabulary: Vocabulary = IRMAS) -> Scores:
-    """Read scores and the labels that go with them.
+    """Read scores and their labels.
 
     Args:
         location: CSV of ``path`` and a column for each instrument, from 0 to 1.
@@ -32,16 +32,16 @@ def read_csv_scores(location: str, labels: str | None, vocabulary: Vocabulary = 
         vocabulary: The instruments.
 
     Raises:
-        IrmasError: A file is not such a CSV, names an instrument that there is not or lacks one
-            that there is, holds a score that is not a number from 0 to 1, lists a path twice,
-            or the two do not list the same paths.
+        IrmasError: A file is not such a CSV, has an unknown instrument or lacks one, contains a
+            score that is not a number from 0 to 1, lists a path twice, or the two files do not
+            list the same paths.
     """
     values = _read_scores(location, vocabulary)
     known = _irmas_labels(values, vocabulary) if labels is None else _read_labels(labels)
     where = labels or "IRMAS"
     for clip_id in values:
         if clip_id not in known:
-            example = next(iter(known), "none at all")
+            example = next(iter(known), "none")
             raise IrmasError(
                 f"{location}: {clip_id!r} is not in {where}, which has paths such as {example!r}"
             )
@@ -52,7 +52,7 @@ def read_csv_scores(location: str, labels: str | None, vocabulary: Vocabulary = 
             f"{where}, such as {missing[0]!r}"
         )
     try:
-        hot = {clip_id: vocabulary.encode(known[clip_id]) for clip_id in values}
+        encoded = [vocabulary.encode(known[clip_id]) for clip_id in values]
     except IrmasError as error:
         raise IrmasError(f"{where}: {error}") from error
     rows = [
@@ -63,7 +63,7 @@ def read_csv_scores(location: str, labels: str | None, vocabulary: Vocabulary = 
         clip_ids=list(values),
         parts=[row["part"] for row in rows],
         groups=[row["group"] for row in rows],
-        labels=np.stack(list(hot.values())),
+        labels=np.stack(encoded),
         scores=np.array(list(values.values()), np.float32),
         vocabulary=vocabulary,
     )
@@ -75,13 +75,13 @@ def _read_scores(location: str, vocabulary: Vocabulary) -> dict[str, list[float]
     for line, row in _rows(location, ("path", *vocabulary.codes), only=True):
         clip_id = _clip_id(row["path"])
         if clip_id in values:
-            raise IrmasError(f"{location}, line {line}: {clip_id!r} comes twice")
+            raise IrmasError(f"{location}, line {line}: {clip_id!r} is listed twice")
         values[clip_id] = [
             _score(row[code], f"{location}, line {line}: the score of {code}")
             for code in vocabulary.codes
         ]
     if not values:
-        raise IrmasError(f"{location} holds no scores")
+        raise IrmasError(f"{location} contains no scores")
     return values
 
 
@@ -101,7 +101,7 @@ def _read_labels(location: str) -> dict[str, list[str]]:
     for line, row in _rows(location, ("path", "instruments"), only=False):
         clip_id = _clip_id(row["path"])
         if clip_id in known:
-            raise IrmasError(f"{location}, line {line}: {clip_id!r} comes twice")
+            raise IrmasError(f"{location}, line {line}: {clip_id!r} is listed twice")
         known[clip_id] = [code.strip() for code in row["instruments"].split("|") if code.strip()]
     return known
 
@@ -109,7 +109,7 @@ def _read_labels(location: str) -> dict[str, list[str]]:
 def _irmas_labels(values: dict[str, list[float]], vocabulary: Vocabulary) -> dict[str, list[str]]:
     """Return IRMAS's labels of the part that the scores are of."""
     if vocabulary != IRMAS:
-        raise IrmasError("these instruments are not IRMAS's; give the clips' labels by --labels")
+        raise IrmasError("these instruments are not IRMAS's; give the clips' labels with --labels")
     entries = {_clip_id(entry.path): entry for entry in read_catalogue()}
     first = entries.get(next(iter(values)))
     part = first.part if first else "testing"
@@ -132,8 +132,8 @@ def _rows(
 
     Args:
         location: Path or URL.
-        columns: What it must have.
-        only: Whether it may have no others.
+        columns: Its required columns.
+        only: Whether others are refused.
     """
     try:
         text = storage.read_bytes(location).decode("utf-8-sig")
@@ -148,7 +148,7 @@ def _rows(
         if only and unknown:
             raise IrmasError(
                 f"{location}: column {unknown[0]!r} is no instrument; "
-                f"there are {', '.join(columns[1:])}"
+                f"these are {', '.join(columns[1:])}"
             )
         for row in reader:
             if None in row or None in row.values():
@@ -169,5 +169,5 @@ def open_scores(location: str, labels: str | None = None, vocabulary: Vocabulary
     if location.lower().endswith(".csv"):
         return read_csv_scores(location, labels, vocabulary)
     if labels is not None:
-        raise IrmasError(f"{location} is no CSV, and has labels of its own; leave out --labels")
+        raise IrmasError(f"{location} is not CSV and has labels of its own; leave out --labels")
     return read_scores(location)

@@ -1,44 +1,34 @@
-"""From scores to figures: by every protocol that they allow, beside baselines."""
+"""Evaluation of scores: figures by every protocol that is possible, beside baselines."""
 
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from irmas_dist.config.decisions import ThresholdSettings
-from irmas_dist.corpus.split import k_folds
+from irmas_dist.config.decisions import Protocol, ThresholdSettings
 from irmas_dist.errors import IrmasError
-from irmas_dist.evaluation import baselines, metrics, protocols
-from irmas_dist.evaluation.arrays import Decisions
+from irmas_dist.evaluation import baselines, metrics
+from irmas_dist.evaluation.arrays import Decisions, Thresholds
 from irmas_dist.evaluation.bootstrap import draw_songs
 from irmas_dist.evaluation.csv_scores import open_scores
 from irmas_dist.evaluation.mixtures import mixed_scores
-from irmas_dist.evaluation.operating_points import decide
-from irmas_dist.evaluation.protocols import Protocol, Result
+from irmas_dist.evaluation.protocols import Result, apply_protocols, decide_by
 from irmas_dist.evaluation.scores import Scores
 from irmas_dist.evaluation.thresholds import fit_thresholds
 from irmas_dist.instruments import Vocabulary
 
-FOLDS = 5
-"""Folds of the ``cross-validated`` protocol."""
-
-Thresholds = npt.NDArray[np.float32]
-
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How scores do, by each protocol.
+    """Figures of scores, by each protocol.
 
     Attributes:
         scores: Scores and labels of the clips.
         results: By protocol, the headline first.
-        instruments: Rows of `metrics.per_instrument` for the headline, with ``f1_low`` and
-            ``f1_high``, and ``threshold``: None where it differs from fold to fold.
+        instruments: Rows of `metrics.instrument_rows` for the headline, with ``f1_low``,
+            ``f1_high`` and ``threshold``: None where it differs from fold to fold.
         thresholds: Those of ``validation``, shape (instruments,); None where there are none.
-        thresholds_from: On what these were chosen.
-        baselines: Of answers that no music is needed for: micro and macro F1.
-        notes: What could not be done, and why.
+        thresholds_from: What these were chosen on.
+        baselines: Micro and macro F1 of answers that use no audio.
+        notes: What could not be computed, and why.
         path: The scores file.
     """
 
@@ -53,7 +43,7 @@ class Evaluation:
 
     @property
     def headline(self) -> Result:
-        """The most honest result that there is."""
+        """The result of the most honest protocol."""
         return next(iter(self.results.values()))
 
     @property
@@ -69,43 +59,47 @@ def evaluate_scores(
     thresholds_from: str = "",
     settings: ThresholdSettings | None = None,
 ) -> Evaluation:
-    """Judge scores by every protocol that is possible.
+    """Evaluate scores by every protocol that is possible.
 
     Args:
         scores: Scores and labels of the clips.
-        path: The file that they are in.
+        path: The file of the scores.
         thresholds: Chosen without these clips; None leaves out the protocol ``validation``.
-        thresholds_from: On what they were chosen.
+        thresholds_from: What they were chosen on.
         settings: How thresholds are fitted for the other protocols.
 
     Raises:
         IrmasError: There are no clips.
     """
     if not scores.clip_ids:
-        raise IrmasError(f"{path} holds no clips to judge")
+        raise IrmasError(f"{path} contains no clips to evaluate")
     settings = settings or ThresholdSettings()
-    draws = draw_songs(scores.groups)
     decisions: dict[Protocol, Decisions] = {}
     notes = []
     if thresholds is not None:
-        decisions["validation"] = decide(scores.scores, thresholds)
+        decisions["validation"] = decide_by("validation", scores, thresholds, settings)
     try:
-        folds = k_folds(scores.groups, scores.labels, FOLDS, 0, scores.vocabulary)
+        decisions["cross-validated"] = decide_by("cross-validated", scores, None, settings)
     except IrmasError as error:
         notes.append(f"not cross-validated: {error}")
-    else:
-        decisions["cross-validated"] = protocols.cross_validated(
-            scores.labels, scores.scores, folds, settings
-        )
-    fitted = fit_thresholds(scores.labels, scores.scores, settings)
-    decisions["oracle"] = decide(scores.scores, fitted)
-    results = protocols.apply_protocols(scores, decisions, draws)
+    decisions["oracle"] = decide_by("oracle", scores, None, settings)
+    results = apply_protocols(scores, decisions, draw_songs(scores.groups))
     headline = next(iter(results.values()))
-    shown = {"validation": thresholds, "oracle": fitted}.get(headline.protocol)
+    shown = thresholds
+    if headline.protocol == "oracle":
+        shown = fit_thresholds(scores.labels, scores.scores, settings)
+    rows = metrics.instrument_rows(headline.figures.instruments, scores.vocabulary)
+    instruments = [
+        row | {"f1_low": low, "f1_high": high}
+        | {"threshold": None if shown is None else float(shown[i])}
+        for i, (row, (low, high)) in enumerate(
+            zip(rows, headline.instrument_intervals, strict=True)
+        )
+    ]  # fmt: skip
     return Evaluation(
         scores=scores,
         results=results,
-        instruments=_rows(scores, headline, shown),
+        instruments=instruments,
         thresholds=thresholds,
         thresholds_from=thresholds_from,
         baselines=baselines.trivial(scores.labels),
@@ -114,20 +108,10 @@ def evaluate_scores(
     )
 
 
-def _rows(scores: Scores, result: Result, thresholds: Thresholds | None) -> list[dict[str, Any]]:
-    rows = metrics.per_instrument(scores.labels, scores.scores, result.decisions, scores.vocabulary)
-    return [
-        row
-        | {"f1_low": low, "f1_high": high}
-        | {"threshold": None if thresholds is None else float(thresholds[i])}
-        for i, (row, (low, high)) in enumerate(zip(rows, result.instrument_intervals, strict=True))
-    ]
-
-
 def thresholds_from(
     location: str, labels: str | None, settings: ThresholdSettings, vocabulary: Vocabulary
 ) -> tuple[Thresholds, str]:
-    """Fit thresholds to held-out scores; return them, and on what they were fitted.
+    """Fit thresholds to held-out scores; return them, and what they were fitted to.
 
     Clips of one instrument each are mixed first (`mixtures`): thresholds that suit them do not
     suit clips of several.
@@ -137,7 +121,7 @@ def thresholds_from(
     """
     scores = open_scores(location, labels, vocabulary)
     if scores.vocabulary != vocabulary:
-        raise IrmasError(f"{location} holds scores of other instruments than those to be judged")
+        raise IrmasError(f"{location} has scores of other instruments than the scores to evaluate")
     clips = f"{len(scores.clip_ids):,} clips of {location}"
     if (scores.labels.sum(axis=1) == 1).all():
         try:

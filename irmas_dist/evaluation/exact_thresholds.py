@@ -1,47 +1,83 @@
-"""Decision thresholds that maximise F1, found exactly."""
+"""Decision thresholds that maximise F1, found exactly.
 
-from typing import Any
+F1 changes only between neighbouring distinct scores, so one sort visits every possible decision.
+A fitted threshold lies midway between the two scores it separates; below the smallest score,
+midway between it and 0. Of equally good thresholds the highest is chosen.
+"""
 
 import numpy as np
 import numpy.typing as npt
 
-from irmas_dist.evaluation.operating_points import NEVER, OperatingPoints, _f1, operating_points
+from irmas_dist.evaluation.arrays import Labels, ScoreArray
+from irmas_dist.evaluation.metrics import f_measure
+from irmas_dist.evaluation.objectives import Average
+from irmas_dist.evaluation.operating_points import NEVER, OperatingPoints, operating_points
 
 
-def _best_global_for_macro_f1(
-    labels: npt.NDArray[np.integer[Any]], scores: npt.NDArray[np.floating[Any]]
+def best_global_threshold_for_f1(
+    labels: Labels, scores: ScoreArray, average: Average
 ) -> np.float32:
-    """Return the one threshold, of all that differ in some decision, with the best macro F1."""
-    thresholds = operating_points(labels.ravel(), scores.ravel()).thresholds
+    """Return the threshold for all instruments with the best micro or macro F1.
+
+    Args:
+        labels: 0 or 1, shape (clips, instruments).
+        scores: Shape (clips, instruments), from 0 to 1.
+        average: What F1 is averaged over.
+    """
+    thresholds, true_positives, predicted = operating_points(labels.ravel(), scores.ravel())
+    if average == "micro":
+        return thresholds[f_measure(true_positives, predicted, int(labels.sum())).argmax()]
     total = np.zeros(len(thresholds))
-    for present, column in zip(labels.T, scores.astype(np.float32).T, strict=True):
-        positives = np.sort(column[present == 1])
-        hits = len(positives) - np.searchsorted(positives, thresholds)
-        said = len(column) - np.searchsorted(np.sort(column), thresholds)
-        total += _f1(OperatingPoints(thresholds, hits, said), len(positives))
+    for label, column in zip(labels.T, scores.astype(np.float32).T, strict=True):
+        positives = np.sort(column[label == 1])
+        true_positives = len(positives) - np.searchsorted(positives, thresholds)
+        predicted = len(column) - np.searchsorted(np.sort(column), thresholds)
+        total += f_measure(true_positives, predicted, len(positives))
     return thresholds[total.argmax()]
 
 
-def _best_for_micro_f1(columns: list[OperatingPoints], positives: int) -> npt.NDArray[np.float32]:
-    """Return one threshold per instrument so that micro F1 is as large as it can be.
+def best_thresholds_for_f1(
+    labels: Labels, scores: ScoreArray, average: Average
+) -> npt.NDArray[np.float32]:
+    """Return a threshold per instrument with the best micro or macro F1, shape (instruments,).
 
-    Micro F1 is a ratio of sums over instruments, 2 hits / (said + positives). By Dinkelbach,
+    Args:
+        labels: 0 or 1, shape (clips, instruments).
+        scores: Shape (clips, instruments), from 0 to 1.
+        average: What F1 is averaged over.
+    """
+    columns = [operating_points(labels[:, i], scores[:, i]) for i in range(labels.shape[1])]
+    if average == "micro":
+        return _best_for_micro_f1(columns, int(labels.sum()))
+    best = [
+        points.thresholds[f_measure(points.true_positives, points.predicted, int(clips)).argmax()]
+        for points, clips in zip(columns, labels.sum(axis=0), strict=True)
+    ]
+    return np.array(best, dtype=np.float32)
+
+
+def _best_for_micro_f1(columns: list[OperatingPoints], positives: int) -> npt.NDArray[np.float32]:
+    """Return one threshold per instrument that together maximise micro F1.
+
+    Micro F1 is a ratio of sums over instruments, 2 tp / (predicted + positives). By Dinkelbach,
     "On nonlinear fractional programming", Management Science 13 (1967), its maximum F is
-    where the maximum of 2 hits - F (said + positives) is zero; for a given F that
-    difference falls apart into one term per instrument. F rises with every round and takes
+    where the maximum of 2 tp - F (predicted + positives) is zero; for a given F that
+    difference is a sum of one term per instrument. F rises with every round and takes
     finitely many values, so this ends (after some five rounds) at the global optimum.
     """
     best_f1 = 0.0
     best = np.full(len(columns), NEVER, dtype=np.float32)
     while True:
-        picks = [int((2 * points.hits - best_f1 * points.said).argmax()) for points in columns]
-        hits = sum(int(points.hits[pick]) for points, pick in zip(columns, picks, strict=True))
-        said = sum(int(points.said[pick]) for points, pick in zip(columns, picks, strict=True))
-        f1 = 2 * hits / max(said + positives, 1)
+        picks = [
+            int((2 * points.true_positives - best_f1 * points.predicted).argmax())
+            for points in columns
+        ]
+        chosen = [
+            (points.thresholds[pick], points.true_positives[pick], points.predicted[pick])
+            for points, pick in zip(columns, picks, strict=True)
+        ]
+        thresholds, true_positives, predicted = zip(*chosen, strict=True)
+        f1 = float(f_measure(int(sum(true_positives)), int(sum(predicted)), positives))
         if f1 <= best_f1:
             return best
-        best_f1 = f1
-        best = np.array(
-            [points.thresholds[pick] for points, pick in zip(columns, picks, strict=True)],
-            dtype=np.float32,
-        )
+        best_f1, best = f1, np.array(thresholds, dtype=np.float32)

@@ -4,171 +4,211 @@ Conventions
 -----------
 ``labels`` are 0 or 1, shape (clips, instruments). ``decisions`` have the same shape and are
 0 or 1; ``scores`` have the same shape, are from 0 to 1, and higher where the model is surer.
-Metrics are from 0 to 1 and higher is better, but for those in `LOWER_IS_BETTER`. With tp, fp
-and fn the true positives, false positives and false negatives, F1 = 2 tp / (2 tp + fp + fn).
+Metrics are from 0 to 1 and higher is better, except for those in `LOWER_IS_BETTER`.
 
-*Micro* averages count tp, fp and fn over all instruments together, so that frequent
-instruments weigh more; *macro* averages are the plain mean of the instruments' own values
-(macro F1 is the mean of the F1s, not the F1 of mean precision and mean recall), *weighted*
-ones their mean by how many clips have the instrument. Micro and macro are used as in Han, Kim
-and Lee, arXiv:1605.09507.
+All metrics are computed on every draw of songs at once (see `bootstrap`): the first draw takes
+each song once and gives the figures themselves, the others give their intervals. Without draws
+every clip is taken once.
 
-Whatever would divide by zero is 0: the precision of an instrument that is never said; the
-recall, F1 and average precision of one that never occurs. Such instruments count in macro
-averages. These are the conventions of scikit-learn with ``zero_division=0``, and all figures
-are those of scikit-learn.
+*Micro* averages count true positives, predicted and positives over all instruments together, so
+that frequent instruments weigh more; *macro* averages are the plain mean of the instruments' own
+values (macro F1 is the mean of the F1s, not the F1 of mean precision and mean recall), *weighted*
+averages their mean weighted by positives. Micro and macro are used as in Han, Kim and Lee,
+arXiv:1605.09507.
 
-Here are the metrics of decisions; `ranking` has those of scores (LRAP, coverage error, average
-precision, ROC AUC) and `calibration` the expected calibration error, each with its source.
-Label accuracy is 1 less the Hamming loss. It is high for any model that says little; do not
-compare models by it.
+A ratio with a denominator of zero is 0: the precision of an instrument that is never predicted;
+the recall, F1 and average precision of one that never occurs. Such instruments count in macro
+averages. These are the conventions of scikit-learn with ``zero_division=0``, and all values are
+those of scikit-learn.
+
+`ranking` and `calibration` hold the metrics of scores, each with its source. Label accuracy is
+1 less the Hamming loss. It is high for any model that predicts little; do not compare models by
+it.
 """
 
-from typing import Any, Literal, overload
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from irmas_dist.evaluation.arrays import Decisions, Labels, ScoreArray, validate
+from irmas_dist.evaluation.arrays import Decisions, Float64, Labels, ScoreArray, validate
+from irmas_dist.evaluation.bootstrap import Draws
 from irmas_dist.evaluation.calibration import calibration_error
 from irmas_dist.evaluation.operating_points import decide
-from irmas_dist.evaluation.ranking import average_precision, coverage_error, lrap, roc_auc
+from irmas_dist.evaluation.ranking import average_precision, clip_coverage, clip_lrap, roc_auc
 from irmas_dist.instruments import Vocabulary
-
-Average = Literal["micro", "macro", "weighted"]
-"""How the values of several instruments become one."""
 
 LOWER_IS_BETTER = frozenset({"hamming_loss", "coverage_error", "ece"})
 """Metrics of `evaluate` that are errors."""
 
+Counts = npt.NDArray[np.integer[Any]] | Float64 | np.integer[Any] | int
+"""Numbers of clips."""
 
-@overload
+
+class PrecisionRecallF1(NamedTuple):
+    """Precision, recall and F1, each of the shape of the counts."""
+
+    precision: Float64
+    recall: Float64
+    f1: Float64
+
+
 def precision_recall_f1(
-    labels: Labels, decisions: Decisions, average: Average
-) -> tuple[float, float, float]: ...
+    true_positives: Counts, predicted: Counts, positives: Counts
+) -> PrecisionRecallF1:
+    """Return precision, recall and F1 from counts; 0 where a denominator is zero.
+
+    Args:
+        true_positives: Clips that have the instrument and for which it is predicted.
+        predicted: Clips for which it is predicted.
+        positives: Clips that have it.
+    """
+    return PrecisionRecallF1(
+        np.divide(true_positives, np.maximum(predicted, 1)),
+        np.divide(true_positives, np.maximum(positives, 1)),
+        f_measure(true_positives, predicted, positives),
+    )
 
 
-@overload
-def precision_recall_f1(
-    labels: Labels, decisions: Decisions, average: None
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]: ...
+def f_measure(
+    true_positives: Counts, predicted: Counts, positives: Counts, beta: float = 1.0
+) -> Float64:
+    """Return the F-measure (van Rijsbergen, "Information Retrieval", 1979) from counts.
+
+    F = (1 + beta²) true positives / (predicted + beta² positives), 0 where undefined.
+
+    Args:
+        true_positives: See `precision_recall_f1`, as for the other counts.
+        predicted: Has the same shape.
+        positives: Has the same shape.
+        beta: How many times as much recall counts as precision.
+    """
+    weight = beta**2
+    bound = np.maximum(predicted + weight * positives, 1)
+    return np.divide((1 + weight) * true_positives, bound)
 
 
-def precision_recall_f1(
-    labels: Labels, decisions: Decisions, average: Average | None
-) -> tuple[Any, Any, Any]:
-    """Return precision, recall and F1.
+class Figures(NamedTuple):
+    """Metrics on every draw.
+
+    Attributes:
+        overall: Name to values, shape (draws,).
+        instruments: Name to values of each instrument, shape (draws, instruments).
+    """
+
+    overall: dict[str, Float64]
+    instruments: dict[str, Float64]
+
+
+def decision_figures(labels: Labels, decisions: Decisions, draws: Draws | None = None) -> Figures:
+    """Return the metrics that need no scores.
 
     Args:
         labels: 0 or 1, shape (clips, instruments).
         decisions: 0 or 1, shape (clips, instruments).
-        average: ``micro``, ``macro`` or ``weighted`` for three numbers; None for three arrays
-            of shape (instruments,).
+        draws: Draws of songs; None takes every clip once.
+
+    Returns:
+        Overall ``<average>_f1``, ``<average>_precision`` and ``<average>_recall`` of micro, macro
+        and weighted averages, subset_accuracy (the share of clips whose set of instruments is
+        exactly right), label_accuracy and hamming_loss (the share of wrong decisions); of each
+        instrument clips (positives), precision, recall and f1.
 
     Raises:
         ValueError: See `arrays.validate`.
     """
     validate(labels, decisions)
-    hits = np.count_nonzero(labels & decisions, axis=0)
-    said = np.count_nonzero(decisions, axis=0)
-    present = np.count_nonzero(labels, axis=0)
-    if average == "micro":
-        hits, said, present = hits.sum(), said.sum(), present.sum()
-    precision = hits / np.maximum(said, 1)
-    recall = hits / np.maximum(present, 1)
-    f1 = 2 * hits / np.maximum(said + present, 1)
-    if average is None:
-        return precision, recall, f1
-    if average == "weighted" and present.any():
-        precision, recall, f1 = (
-            value @ present / present.sum() for value in (precision, recall, f1)
-        )
-    return float(precision.mean()), float(recall.mean()), float(f1.mean())
+    draws = draws or Draws.once(len(labels))
+    counts = [draws.sums(values) for values in (labels & decisions, decisions, labels)]
+    positives = counts[2]
+    share = positives / np.maximum(positives.sum(axis=1, keepdims=True), 1)
+    each = precision_recall_f1(*counts)
+    averages = {
+        "micro": precision_recall_f1(*(count.sum(axis=1) for count in counts)),
+        "macro": PrecisionRecallF1(*(values.mean(axis=1) for values in each)),
+        "weighted": PrecisionRecallF1(*((values * share).sum(axis=1) for values in each)),
+    }
+    wrong = labels != decisions
+    loss = draws.means(wrong.mean(axis=1))
+    overall = {
+        f"{average}_{name}": getattr(values, name)
+        for average, values in averages.items()
+        for name in ("f1", "precision", "recall")
+    }
+    overall |= {
+        "subset_accuracy": draws.means(~wrong.any(axis=1)),
+        "label_accuracy": 1 - loss,
+        "hamming_loss": loss,
+    }
+    return Figures(overall, {"clips": positives, **each._asdict()})
 
 
-def subset_accuracy(labels: Labels, decisions: Decisions) -> float:
-    """Return the share of clips whose set of instruments is exactly right.
+def score_figures(labels: Labels, scores: ScoreArray, draws: Draws | None = None) -> Figures:
+    """Return the metrics that need no decisions.
+
+    Args:
+        labels: 0 or 1, shape (clips, instruments).
+        scores: Shape (clips, instruments), from 0 to 1.
+        draws: Draws of songs; None takes every clip once.
+
+    Returns:
+        Overall lrap, coverage_error (in instruments), and the means over instruments map, roc_auc
+        and ece; of each instrument ap (average precision), roc_auc and ece (expected calibration
+        error).
 
     Raises:
         ValueError: See `arrays.validate`.
     """
-    validate(labels, decisions)
-    return float((labels == decisions).all(axis=1).mean())
-
-
-def hamming_loss(labels: Labels, decisions: Decisions) -> float:
-    """Return the share of wrong yes/no decisions.
-
-    Raises:
-        ValueError: See `arrays.validate`.
-    """
-    validate(labels, decisions)
-    return float((labels != decisions).mean())
+    validate(labels, scores)
+    draws = draws or Draws.once(len(labels))
+    instruments = {
+        "ap": average_precision(labels, scores, draws),
+        "roc_auc": roc_auc(labels, scores, draws),
+        "ece": calibration_error(labels, scores, draws),
+    }
+    overall = {
+        "lrap": draws.means(clip_lrap(labels, scores)),
+        "coverage_error": draws.means(clip_coverage(labels, scores)),
+        "map": instruments["ap"].mean(axis=1),
+        "roc_auc": instruments["roc_auc"].mean(axis=1),
+        "ece": instruments["ece"].mean(axis=1),
+    }
+    return Figures(overall, instruments)
 
 
 def evaluate(labels: Labels, scores: ScoreArray, thresholds: npt.ArrayLike) -> dict[str, float]:
-    """Return every metric by name.
+    """Return every overall metric of `decision_figures` and `score_figures` by name.
 
     Args:
         labels: 0 or 1, shape (clips, instruments).
         scores: Shape (clips, instruments), from 0 to 1.
         thresholds: Shape (instruments,), or one number for all.
 
-    Returns:
-        ``<average>_f1``, ``<average>_precision`` and ``<average>_recall`` of micro, macro and
-        weighted averages; subset_accuracy, label_accuracy, hamming_loss; lrap, coverage_error
-        (in instruments); and the means over instruments map (average precision), roc_auc and
-        ece (expected calibration error).
+    Raises:
+        ValueError: See `arrays.validate`.
+    """
+    of_scores = score_figures(labels, scores).overall
+    return evaluate_decisions(labels, decide(scores, thresholds)) | first_draw(of_scores)
+
+
+def evaluate_decisions(labels: Labels, decisions: Decisions) -> dict[str, float]:
+    """Return the overall metrics of `decision_figures` by name.
 
     Raises:
         ValueError: See `arrays.validate`.
     """
-    validate(labels, scores)
-    return judge_decisions(labels, decide(scores, thresholds)) | judge_scores(labels, scores)
+    return first_draw(decision_figures(labels, decisions).overall)
 
 
-def judge_decisions(labels: Labels, decisions: Decisions) -> dict[str, float]:
-    """Return the metrics of `evaluate` that need no scores, by name.
-
-    Raises:
-        ValueError: See `arrays.validate`.
-    """
-    result: dict[str, float] = {}
-    averages: tuple[Average, ...] = ("micro", "macro", "weighted")
-    for average in averages:
-        precision, recall, f1 = precision_recall_f1(labels, decisions, average)
-        result |= {
-            f"{average}_f1": f1,
-            f"{average}_precision": precision,
-            f"{average}_recall": recall,
-        }
-    loss = hamming_loss(labels, decisions)
-    return result | {
-        "subset_accuracy": subset_accuracy(labels, decisions),
-        "label_accuracy": 1 - loss,
-        "hamming_loss": loss,
-    }
-
-
-def judge_scores(labels: Labels, scores: ScoreArray) -> dict[str, float]:
-    """Return the metrics of `evaluate` that need no decisions, by name.
-
-    Raises:
-        ValueError: See `arrays.validate`.
-    """
-    return {
-        "lrap": lrap(labels, scores),
-        "coverage_error": coverage_error(labels, scores),
-        "map": float(average_precision(labels, scores).mean()),
-        "roc_auc": float(roc_auc(labels, scores).mean()),
-        "ece": float(calibration_error(labels, scores).mean()),
-    }
+def first_draw(overall: dict[str, Float64]) -> dict[str, float]:
+    """Return the figures themselves, which are those of the draw that takes each song once."""
+    return {name: float(values[0]) for name, values in overall.items()}
 
 
 def per_instrument(
     labels: Labels, scores: ScoreArray, decisions: Decisions, vocabulary: Vocabulary
 ) -> list[dict[str, Any]]:
-    """Return one row per instrument, in the order of the vocabulary.
+    """Return the figures of each instrument, see `instrument_rows`.
 
     Args:
         labels: 0 or 1, shape (clips, instruments).
@@ -176,29 +216,28 @@ def per_instrument(
         decisions: 0 or 1, shape (clips, instruments).
         vocabulary: The instruments, in the order of the columns.
 
-    Returns:
-        Rows of code, name, clips (how many have the instrument), precision, recall, f1, ap
-        (average precision), roc_auc and ece (expected calibration error).
-
     Raises:
         ValueError: See `arrays.validate`.
     """
-    precision, recall, f1 = precision_recall_f1(labels, decisions, None)
-    columns = {
-        "precision": precision,
-        "recall": recall,
-        "f1": f1,
-        "ap": average_precision(labels, scores),
-        "roc_auc": roc_auc(labels, scores),
-        "ece": calibration_error(labels, scores),
-    }
-    clips = labels.sum(axis=0, dtype=np.int64)
+    of_decisions = decision_figures(labels, decisions).instruments
+    return instrument_rows(of_decisions | score_figures(labels, scores).instruments, vocabulary)
+
+
+def instrument_rows(
+    instruments: dict[str, Float64], vocabulary: Vocabulary
+) -> list[dict[str, Any]]:
+    """Return one row per instrument, in the order of the vocabulary.
+
+    Args:
+        instruments: As `Figures.instruments`, of both functions together.
+        vocabulary: The instruments, in the order of the columns.
+
+    Returns:
+        Rows of code, name, clips (positives), precision, recall, f1, ap, roc_auc and ece.
+    """
     return [
-        {
-            "code": code,
-            "name": name,
-            "clips": int(clips[i]),
-            **{key: float(values[i]) for key, values in columns.items()},
-        }
+        {"code": code, "name": name}
+        | {key: float(values[0, i]) for key, values in instruments.items()}
+        | {"clips": int(instruments["clips"][0, i])}
         for i, (code, name) in enumerate(zip(vocabulary.codes, vocabulary.names, strict=True))
     ]

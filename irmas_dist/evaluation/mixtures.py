@@ -1,10 +1,10 @@
-"""What clips of several instruments would score, from scores of clips of one.
+"""Estimated scores of mixtures of several instruments, from scores of clips of one.
 
 Thresholds that are fitted to single-label clips are too high for clips of several instruments,
-whose scores are lower. Where the audio is at hand, clips themselves are mixed (`training.augment`).
-Where there are scores alone, the mean of the scores of several clips stands for the scores of
-their mixture. With the out-of-fold scores of a random forest on IRMAS's single-label training
-clips, micro and macro F1 on the 2,874 test excerpts come to:
+whose scores are lower. Where the audio is available, clips themselves are mixed
+(`training.augment`). Where there are only scores, the mean of the scores of several clips stands
+for the scores of their mixture. With the out-of-fold scores of a random forest on IRMAS's
+single-label training clips, micro and macro F1 on the 2,874 test excerpts are:
 
 =============================================  =====  =====
 one threshold for all, fitted for macro F1 to  micro  macro
@@ -16,9 +16,9 @@ mixtures whose scores are the mean             0.458  0.352
 the test itself (``oracle``)                   0.458  0.356
 =============================================  =====  =====
 
-No test label goes into these thresholds. But that the mean is taken, and one threshold for all,
-was decided with this table in view, and `IRMAS_COUNTS` are those of the test: with another
-classifier, read the gain over single-label thresholds as likely, not as measured.
+No test label goes into these thresholds. But the mean, and one threshold for all, were chosen
+with this table in view, and `IRMAS_COUNTS` are those of the test: with another classifier, the
+gain over single-label thresholds is likely, but not measured.
 """
 
 from collections.abc import Sequence
@@ -35,13 +35,13 @@ IRMAS_COUNTS = MixSettings().counts
 def mixed_scores(
     scores: Scores, counts: Sequence[float] = IRMAS_COUNTS, mixtures: int = 10_000, seed: int = 0
 ) -> Scores:
-    """Return scores of mixtures of clips: of as many different instruments as are mixed.
+    """Return scores of mixtures, each of clips of different instruments.
 
     Args:
         scores: Clips of one instrument each.
-        counts: Relative frequency of mixtures of 1, 2, 3, … clips, no more than instruments
-            occur.
-        mixtures: How many to make.
+        counts: Relative frequency of mixtures of 1, 2, 3, … clips, at most as many as
+            instruments occur.
+        mixtures: Number of mixtures.
         seed: The same seed mixes the same clips.
 
     Raises:
@@ -57,9 +57,9 @@ def mixed_scores(
     number = rng.choice(len(counts), mixtures, p=np.divide(counts, sum(counts))) + 1
     labels = np.zeros((mixtures, scores.labels.shape[1]), np.uint8)
     values = np.zeros(labels.shape, np.float32)
-    for mixture, wanted in enumerate(number):
+    for mixture, size in enumerate(number):
         chosen: dict[int, int] = {}
-        while len(chosen) < wanted:
+        while len(chosen) < size:
             clip = int(rng.integers(len(instrument)))
             chosen.setdefault(int(instrument[clip]), clip)
         clips = list(chosen.values())

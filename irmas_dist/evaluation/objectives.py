@@ -1,8 +1,8 @@
-"""What thresholds can be chosen for: figures of many candidate decisions at once.
+"""Objectives of thresholds: a figure of many candidate decisions at once.
 
 An objective takes labels, bool, shape (clips, instruments), and candidates, bool, shape
 (candidates, clips, instruments), and returns one value for each candidate, higher is better.
-Any function of this shape will do; those here are the ones that settings can name.
+Any function of this shape will do; `objective_of` returns those that settings can name.
 """
 
 from collections.abc import Callable
@@ -11,30 +11,49 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from irmas_dist.config.decisions import ThresholdSettings
 from irmas_dist.evaluation.arrays import Float64
+from irmas_dist.evaluation.metrics import f_measure
 
 Booleans = npt.NDArray[np.bool_]
 Objective = Callable[[Booleans, Booleans], Float64]
+Average = Literal["micro", "macro"]
+"""Over all instruments together, or the mean over instruments."""
 
 
-def f_beta(average: Literal["micro", "macro"], beta: float) -> Objective:
-    """Return the F-measure (van Rijsbergen, "Information Retrieval", 1979) as an objective.
+def objective_of(settings: ThresholdSettings) -> Objective:
+    """Return the objective that settings name."""
+    match settings.objective:
+        case "cost":
+            return cost(settings.cost_of_missing)
+        case "subset_accuracy":
+            return subset_accuracy
+        case name:
+            average, _, beta = name.partition("_f")
+            return f_beta(
+                "micro" if average == "micro" else "macro", 0.5 if beta == "05" else float(beta)
+            )
 
-    F = (1 + beta²) tp / ((1 + beta²) tp + beta² fn + fp), 0 where undefined.
+
+def f_beta(average: Average, beta: float) -> Objective:
+    """Return `metrics.f_measure` as an objective.
 
     Args:
         average: Over all instruments together, or the mean over instruments.
         beta: How many times as much recall counts as precision.
     """
-    weight = beta**2
 
     def values(labels: Booleans, candidates: Booleans) -> Float64:
-        hits = np.count_nonzero(candidates & labels, axis=1)
-        bound = np.count_nonzero(candidates, axis=1) + weight * np.count_nonzero(labels, axis=0)
+        true_positives, predicted, positives = (
+            np.count_nonzero(decisions, axis=-2)
+            for decisions in (candidates & labels, candidates, labels)
+        )
         if average == "micro":
-            hits, bound = hits.sum(axis=1, keepdims=True), bound.sum(axis=1, keepdims=True)
-        score: Float64 = (1 + weight) * hits / np.where(bound > 0, bound, 1.0)
-        return score.mean(axis=1)
+            true_positives, predicted, positives = (
+                counts.sum(axis=-1, keepdims=True)
+                for counts in (true_positives, predicted, positives)
+            )
+        return f_measure(true_positives, predicted, positives, beta).mean(axis=1)
 
     return values
 
@@ -46,11 +65,10 @@ def subset_accuracy(labels: Booleans, candidates: Booleans) -> Float64:
 
 
 def cost(missing: float) -> Objective:
-    """Return what wrong decisions cost, per clip and negative, as an objective.
+    """Return the negative cost of wrong decisions per clip as an objective.
 
     Args:
-        missing: What it costs to miss an instrument that plays, where saying one that does
-            not play costs 1.
+        missing: Cost of a false negative, where a false positive costs 1.
     """
 
     def values(labels: Booleans, candidates: Booleans) -> Float64:

@@ -6,27 +6,27 @@ import numpy as np
 import numpy.typing as npt
 
 NEVER = np.nextafter(np.float32(1), np.float32(2))
-"""The threshold of an instrument that is never said: the smallest float32 above 1."""
+"""The threshold of an instrument that is never predicted: the smallest float32 above 1."""
 
 
 class OperatingPoints(NamedTuple):
-    """Every way to cut a list of scores in two, from nothing said to everything said.
+    """Every way to split a list of scores in two, from nothing to everything predicted.
 
     Attributes:
         thresholds: float32, shape (points,), falling; the first is `NEVER`.
-        hits: Right decisions to say the instrument (true positives), shape (points,).
-        said: All decisions to say the instrument, shape (points,).
+        true_positives: Shape (points,).
+        predicted: Shape (points,).
     """
 
     thresholds: npt.NDArray[np.float32]
-    hits: npt.NDArray[np.int64]
-    said: npt.NDArray[np.int64]
+    true_positives: npt.NDArray[np.int64]
+    predicted: npt.NDArray[np.int64]
 
 
 def decide(
     scores: npt.NDArray[np.floating[Any]], thresholds: npt.ArrayLike
 ) -> npt.NDArray[np.uint8]:
-    """Return 1 where an instrument is said to play, shape (clips, instruments).
+    """Return 1 where an instrument is predicted, shape (clips, instruments).
 
     Args:
         scores: Shape (clips, instruments), from 0 to 1.
@@ -38,7 +38,7 @@ def decide(
 def operating_points(
     labels: npt.NDArray[np.integer[Any]], scores: npt.NDArray[np.floating[Any]]
 ) -> OperatingPoints:
-    """Sort once and count what every threshold would say.
+    """Sort once and count the predictions of every threshold.
 
     Args:
         labels: 0 or 1, shape (clips,).
@@ -48,11 +48,11 @@ def operating_points(
     order = np.argsort(-scores, kind="stable")
     falling = scores[order]
     last_of_ties = np.flatnonzero(np.append(falling[1:] != falling[:-1], True))
-    hits = np.cumsum(labels[order], dtype=np.int64)[last_of_ties]
+    true_positives = np.cumsum(labels[order], dtype=np.int64)[last_of_ties]
     return OperatingPoints(
         thresholds=np.insert(_midway(falling[last_of_ties]), 0, NEVER),
-        hits=np.insert(hits, 0, 0),
-        said=np.insert(last_of_ties + 1, 0, 0),
+        true_positives=np.insert(true_positives, 0, 0),
+        predicted=np.insert(last_of_ties + 1, 0, 0),
     )
 
 
@@ -60,10 +60,5 @@ def _midway(falling: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """Return for each score the threshold between it and the next lower one (or 0)."""
     lower = np.append(falling[1:], np.float32(0))
     middle = ((falling.astype(np.float64) + lower) / 2).astype(np.float32)
-    # Between two neighbouring float32 there is nothing: the middle may round to the lower one.
+    # The midpoint of two neighbouring float32 may round to the lower one.
     return np.where(middle > lower, middle, falling)
-
-
-def _f1(points: OperatingPoints, positives: int) -> npt.NDArray[np.float64]:
-    """Return F1 = 2 hits / (said + positives) at every operating point; 0 where undefined."""
-    return 2 * points.hits / np.maximum(points.said + positives, 1)

@@ -1,40 +1,33 @@
-"""Three ways to choose thresholds, which give figures that must not be confused.
+"""Three ways to choose thresholds, whose figures must not be confused.
 
 ``validation``
-    Thresholds chosen without any test data: the headline, and the only figure that says how
-    the model will do on music of which nothing is known.
+    Thresholds chosen without any test data: the headline, and the only figure that predicts
+    how the model will do on unknown music.
 ``cross-validated``
     The test's songs are dealt into folds, and each fold is decided by thresholds fitted to the
-    others. No clip is decided by its own label, but thresholds know what the test set is like.
+    others. No clip is decided by its own label, but the thresholds are adapted to the test set.
 ``oracle``
-    Thresholds fitted to the very clips that they are judged by: an upper bound, and only to
-    compare with works that swept theirs on the test set.
+    Thresholds fitted to the same clips that they are evaluated on: an upper bound, and only to
+    compare with works that chose theirs on the test set.
 
 Every figure that is printed, written or drawn has the name of its protocol beside it.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from irmas_dist.config.decisions import ThresholdSettings
+from irmas_dist.config.decisions import Protocol, ThresholdSettings
+from irmas_dist.corpus.split import k_folds
 from irmas_dist.evaluation import metrics
-from irmas_dist.evaluation.arrays import Decisions, Float64, Labels, ScoreArray
-from irmas_dist.evaluation.bootstrap import (
-    Draws,
-    Interval,
-    interval,
-    replicate_decisions,
-    replicate_scores,
-)
+from irmas_dist.evaluation.arrays import Decisions, Labels, ScoreArray, Thresholds
+from irmas_dist.evaluation.bootstrap import Draws, Interval, interval
+from irmas_dist.evaluation.metrics import Figures
 from irmas_dist.evaluation.operating_points import decide
 from irmas_dist.evaluation.scores import Scores
 from irmas_dist.evaluation.thresholds import fit_thresholds
-
-Protocol = Literal["validation", "cross-validated", "oracle"]
 
 MEANING: dict[Protocol, str] = {
     "validation": "thresholds chosen without any test data",
@@ -43,55 +36,92 @@ MEANING: dict[Protocol, str] = {
 }
 """What each protocol is, in few words, in the order in which they are shown."""
 
+FOLDS = 5
+"""Folds of the ``cross-validated`` protocol."""
+
 
 @dataclass(frozen=True)
 class Result:
-    """How decisions by one protocol do.
+    """Figures of the decisions of one protocol.
 
     Attributes:
         protocol: How the thresholds were chosen.
         decisions: 0 or 1, shape (clips, instruments).
-        metrics: As from `metrics.evaluate`.
-        replicates: The same for every way to take the songs, and ``f1`` of each instrument.
-        intervals: The 95 % interval of each figure, over songs.
+        figures: Of these decisions and of the scores, on every draw.
+        intervals: The 95 % interval of each overall figure, over songs.
         instrument_intervals: Those of each instrument's F1.
     """
 
     protocol: Protocol
     decisions: Decisions
-    metrics: dict[str, float]
-    replicates: dict[str, Float64]
+    figures: Figures
     intervals: dict[str, Interval]
     instrument_intervals: list[Interval]
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The overall figures, as from `metrics.evaluate`."""
+        return metrics.first_draw(self.figures.overall)
 
 
 def apply_protocols(
     scores: Scores, decisions: Mapping[Protocol, Decisions], draws: Draws
 ) -> dict[Protocol, Result]:
-    """Judge decisions, with intervals.
+    """Evaluate the decisions of each protocol, with intervals.
 
     Args:
         scores: The clips.
-        decisions: 0 or 1, shape (clips, instruments), by how they were come by.
+        decisions: 0 or 1, shape (clips, instruments), by protocol.
         draws: As from `bootstrap.draw_songs` for the clips' groups.
     """
-    of_scores = metrics.judge_scores(scores.labels, scores.scores)
-    scores_replicated = replicate_scores(scores.labels, scores.scores, draws)
-    score_intervals = {name: interval(scores_replicated[name], draws) for name in of_scores}
+
+    def intervals(figures: Figures) -> dict[str, Interval]:
+        return {name: interval(values, draws) for name, values in figures.overall.items()}
+
+    of_scores = metrics.score_figures(scores.labels, scores.scores, draws)
+    score_intervals = intervals(of_scores)
     results: dict[Protocol, Result] = {}
-    for protocol, said in decisions.items():
-        figures = metrics.judge_decisions(scores.labels, said)
-        replicates = replicate_decisions(scores.labels, said, draws)
+    for protocol, decided in decisions.items():
+        figures = metrics.decision_figures(scores.labels, decided, draws)
         results[protocol] = Result(
             protocol=protocol,
-            decisions=said,
-            metrics=figures | of_scores,
-            replicates=replicates | scores_replicated,
-            intervals={name: interval(replicates[name], draws) for name in figures}
-            | score_intervals,
-            instrument_intervals=[interval(column, draws) for column in replicates["f1"].T],
+            decisions=decided,
+            figures=Figures(
+                figures.overall | of_scores.overall, figures.instruments | of_scores.instruments
+            ),
+            intervals=intervals(figures) | score_intervals,
+            instrument_intervals=[interval(f1, draws) for f1 in figures.instruments["f1"].T],
         )
     return results
+
+
+def decide_by(
+    protocol: Protocol,
+    scores: Scores,
+    thresholds: Thresholds | None,
+    settings: ThresholdSettings,
+) -> Decisions:
+    """Decide clips by the thresholds of a protocol, shape (clips, instruments).
+
+    Args:
+        protocol: How thresholds are chosen.
+        scores: The clips.
+        thresholds: Those of ``validation``, shape (instruments,); None for another protocol.
+        settings: How thresholds are fitted for the other protocols.
+
+    Raises:
+        IrmasError: There are too few songs for cross-validation.
+    """
+    match protocol:
+        case "validation":
+            assert thresholds is not None
+            return decide(scores.scores, thresholds)
+        case "cross-validated":
+            folds = k_folds(scores.groups, scores.labels, FOLDS, 0, scores.vocabulary)
+            return cross_validated(scores.labels, scores.scores, folds, settings)
+        case "oracle":
+            fitted = fit_thresholds(scores.labels, scores.scores, settings)
+            return decide(scores.scores, fitted)
 
 
 def cross_validated(
@@ -99,7 +129,7 @@ def cross_validated(
 ) -> Decisions:
     """Decide each fold by thresholds that are fitted to the others.
 
-    The same on a validation set says what thresholds are worth that were fitted to all of it.
+    On a validation set, this measures thresholds that are fitted to all of it.
 
     Args:
         labels: 0 or 1, shape (clips, instruments).
@@ -112,7 +142,7 @@ def cross_validated(
     """
     decisions = np.zeros(labels.shape, np.uint8)
     for fold in np.unique(folds):
-        here = folds == fold
-        thresholds = fit_thresholds(labels[~here], scores[~here], settings)
-        decisions[here] = decide(scores[here], thresholds)
+        held_out = folds == fold
+        thresholds = fit_thresholds(labels[~held_out], scores[~held_out], settings)
+        decisions[held_out] = decide(scores[held_out], thresholds)
     return decisions

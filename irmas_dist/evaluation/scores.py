@@ -1,6 +1,6 @@
-"""The scores table: what a model said of every clip, and what there was to hear.
+"""The scores table: the scores and labels of every clip.
 
-Thresholds, metrics and reports work from this file alone. It is Parquet with one row per
+Thresholds, metrics and reports need this file alone. It is Parquet with one row per
 clip, readable with pyarrow or pandas: ``clip_id``, ``part``, ``group``, ``labels`` (one 0 or 1
 per instrument) and ``scores`` (one number from 0 to 1 per instrument). The instruments, in
 the order of both lists, are in the schema's metadata as a JSON object of code to name.
@@ -57,7 +57,7 @@ class Scores:
 
 
 def write_scores(location: str | os.PathLike[str], scores: Scores) -> None:
-    """Write a scores table, whole or not at all."""
+    """Write a scores table atomically."""
     instruments = dict(zip(scores.vocabulary.codes, scores.vocabulary.names, strict=True))
     table = pa.table(
         {
@@ -80,19 +80,19 @@ def read_scores(location: str | os.PathLike[str]) -> Scores:
             number from 0 to 1.
     """
     if not storage.exists(location):
-        raise IrmasError(f"{location}: no such scores file; make it with 'irmas evaluate'")
+        raise IrmasError(f"{location}: no such scores file; write it with 'irmas evaluate'")
     table = storage.read_table(location)
     missing = [name for name in SCHEMA.names if name not in table.column_names]
     if missing:
         raise IrmasError(
             f"{location} is not a scores table: it has no column {missing[0]!r}; "
-            "make one with 'irmas evaluate'"
+            "write one with 'irmas evaluate'"
         )
     metadata = table.schema.metadata or {}
     if INSTRUMENTS_KEY.encode() not in metadata:
         raise IrmasError(
             f"{location} does not say which instruments its scores are for; "
-            "make it again with 'irmas evaluate'"
+            "write it again with 'irmas evaluate'"
         )
     vocabulary = Vocabulary.of(json.loads(metadata[INSTRUMENTS_KEY.encode()]))
     try:
@@ -105,7 +105,7 @@ def read_scores(location: str | os.PathLike[str]) -> Scores:
     if wrong.any():
         raise IrmasError(
             f"{location}: {clip_ids[int(wrong.argmax())]!r} has a score that is not a number "
-            "from 0 to 1; the model that wrote it did not train soundly"
+            "from 0 to 1; the training of that model diverged"
         )
     return Scores(
         clip_ids=clip_ids,

@@ -17,10 +17,11 @@ from irmas_dist.config.recipe import Recipe
 from irmas_dist.errors import IrmasError
 from irmas_dist.evaluation import metrics
 from irmas_dist.evaluation.arrays import Decisions, Labels
+from irmas_dist.evaluation.objectives import objective_of
 from irmas_dist.evaluation.operating_points import decide
 from irmas_dist.evaluation.protocols import cross_validated
 from irmas_dist.evaluation.scores import Scores, read_scores, write_scores
-from irmas_dist.evaluation.thresholds import fit_thresholds, objective_of
+from irmas_dist.evaluation.thresholds import fit_thresholds
 from irmas_dist.features import store
 from irmas_dist.inference.predictor import Predictor
 from irmas_dist.training.data import load_training_data

@@ -20,6 +20,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from irmas_dist.evaluation.metrics import precision_recall_f1
 from irmas_dist.evaluation.operating_points import operating_points
 
 # Stand-ins that matplotlib can work with; `_render` puts the variables in their place.
@@ -51,19 +52,23 @@ _STYLE = {
 def precision_recall_curve(
     labels: npt.NDArray[np.integer[Any]],
     scores: npt.NDArray[np.floating[Any]],
-    said: npt.NDArray[np.integer[Any]],
+    decisions: npt.NDArray[np.integer[Any]],
     description: str,
 ) -> str:
-    """Draw one instrument's precision against recall, with what was decided marked.
+    """Draw one instrument's precision against recall, with the actual decisions marked.
 
     Args:
         labels: 0 or 1, shape (clips,).
         scores: Shape (clips,), from 0 to 1.
-        said: 0 or 1, shape (clips,): where the instrument is said to play.
-        description: What the figure shows, for those who cannot see it.
+        decisions: 0 or 1, shape (clips,): where the instrument is predicted.
+        description: Text alternative of the figure.
     """
-    points = operating_points(labels, scores)
-    positives = int(points.hits[-1])
+    _, true_positives, predicted = operating_points(labels, scores)
+    positives = int(labels.sum())
+    curve = precision_recall_f1(true_positives[1:], predicted[1:], positives)
+    marked = precision_recall_f1(
+        np.count_nonzero(decisions & labels), np.count_nonzero(decisions), positives
+    )
 
     def draw(axes: Axes) -> None:
         _unit_square(axes)
@@ -71,19 +76,17 @@ def precision_recall_curve(
             axes.text(0.5, 0.5, "in no clip", ha="center", va="center", color=MUTED)
             return
         axes.plot(
-            points.hits[1:] / positives,
-            points.hits[1:] / points.said[1:],
+            curve.recall,
+            curve.precision,
             color=FIRST,
             linewidth=1.6,
             solid_joinstyle="round",
             clip_on=False,  # else half the line is gone where precision is 1
         )
-        if not said.any():
+        if not decisions.any():
             axes.text(0.96, 0.94, "never said", ha="right", va="top", color=INK)
             return
-        hits = np.count_nonzero(said & labels)
-        recall, precision = hits / positives, hits / np.count_nonzero(said)
-        f1 = 2 * hits / (positives + np.count_nonzero(said))
+        precision, recall, f1 = marked
         axes.plot([recall], [precision], "o", color=SECOND, markersize=6.5, clip_on=False)
         # Curves fall to the right: above to the right of a point there is room, and below to
         # its left, unless the axis is near.

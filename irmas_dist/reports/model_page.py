@@ -238,7 +238,7 @@ def _by(
     """Draw micro F1 of several kinds of clips."""
     names, values = [], []
     for name, clips in chosen.items():
-        values.append(metrics.precision_recall_f1(labels[clips], decisions[clips], "micro")[2])
+        values.append(metrics.evaluate_decisions(labels[clips], decisions[clips])["micro_f1"])
         count = np.count_nonzero(clips)
         names.append(f"{name}\n{count:,} {'clip' if count == 1 else 'clips'}")
     return Markup(figures.bars(names, values, axis, f"Micro F1 by {what}"))

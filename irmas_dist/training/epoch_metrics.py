@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from irmas_dist.config.decisions import ThresholdSettings
-from irmas_dist.evaluation.metrics import lrap
 from irmas_dist.evaluation.operating_points import decide
+from irmas_dist.evaluation.ranking import clip_lrap
 from irmas_dist.evaluation.thresholds import fit_thresholds
 from irmas_dist.instruments import Vocabulary
 
@@ -95,7 +95,7 @@ def validation_metrics(
         "subset_accuracy": of.multilabel_exact_match(said, there, count),
         "label_accuracy": right.mean(),
         # Not torchmetrics', which loops over clips: a second per 500 of them, in every epoch.
-        "lrap": torch.tensor(lrap(labels, scores)),
+        "lrap": torch.tensor(clip_lrap(labels, scores).mean()),
         # NaN stands for an instrument that never occurs.
         "map": of.multilabel_average_precision(ranked, there, count, average=None)
         .nan_to_num(0.0)

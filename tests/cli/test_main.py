@@ -273,7 +273,7 @@ def no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
         ("thresholds empty", "empty is not a model directory"),
         (
             "report empty",
-            "empty/scores.parquet: no such scores file; make it with 'irmas evaluate'",
+            "empty/scores.parquet: no such scores file; write it with 'irmas evaluate'",
         ),
     ],
 )

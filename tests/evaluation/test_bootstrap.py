@@ -9,18 +9,23 @@ from irmas_dist.evaluation.bootstrap import (
     holm,
     interval,
     p_value,
-    replicate_decisions,
-    replicate_scores,
 )
-from irmas_dist.evaluation.metrics import evaluate, per_instrument, precision_recall_f1
+from irmas_dist.evaluation.metrics import (
+    decision_figures,
+    evaluate,
+    evaluate_decisions,
+    per_instrument,
+    score_figures,
+)
 from irmas_dist.evaluation.operating_points import decide
 from irmas_dist.instruments import IRMAS
 from tests.evaluation.test_metrics import labelled_scores
 
 
 def replicate(labels, scores, decisions, draws):
-    of_decisions = replicate_decisions(labels, decisions, draws)
-    return of_decisions | replicate_scores(labels, scores, draws)
+    of_decisions = decision_figures(labels, decisions, draws)
+    figures = of_decisions.overall | score_figures(labels, scores, draws).overall
+    return figures | {"f1": of_decisions.instruments["f1"]}
 
 
 def test_songs_are_drawn_as_often_as_there_are_songs(forest):
@@ -71,13 +76,13 @@ def test_each_song_once_gives_the_figures_themselves(forest):
 def test_drawing_songs_gives_wider_intervals_than_drawing_excerpts(forest):
     decisions = decide(forest.scores, 0.14)
     draws = draw_songs(forest.groups, resamples=200)
-    values = replicate_decisions(forest.labels, decisions, draws)["micro_f1"]
+    values = decision_figures(forest.labels, decisions, draws).overall["micro_f1"]
     by_song = interval(values, draws)
     rng = np.random.default_rng(0)
     values = []
     for _ in range(200):
         clips = rng.integers(0, len(decisions), len(decisions))
-        values.append(precision_recall_f1(forest.labels[clips], decisions[clips], "micro")[2])
+        values.append(evaluate_decisions(forest.labels[clips], decisions[clips])["micro_f1"])
     low, high = np.quantile(values, [0.025, 0.975])
     assert by_song.low < low < 0.4607 < high < by_song.high
     assert by_song.high - by_song.low > 2 * (high - low)
@@ -125,6 +130,6 @@ def test_holm_multiplies_by_the_comparisons_that_are_left():
 
 def test_what_does_not_belong_together_is_refused():
     with pytest.raises(ValueError, match="one shape"):
-        replicate_decisions(np.zeros((2, 3), int), np.zeros((3, 2), int), draw_songs("ab"))
+        decision_figures(np.zeros((2, 3), int), np.zeros((3, 2), int), draw_songs("ab"))
     with pytest.raises(ValueError, match="finite"):
-        replicate_scores(np.zeros((2, 3), int), np.full((2, 3), np.inf), draw_songs("ab"))
+        score_figures(np.zeros((2, 3), int), np.full((2, 3), np.inf), draw_songs("ab"))

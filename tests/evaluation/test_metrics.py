@@ -9,7 +9,7 @@ from irmas_dist.evaluation import metrics
 from irmas_dist.evaluation.arrays import validate
 from irmas_dist.evaluation.calibration import BINS, reliability
 from irmas_dist.evaluation.operating_points import decide
-from irmas_dist.evaluation.ranking import coverage_error, lrap, roc_auc
+from irmas_dist.evaluation.ranking import clip_coverage, clip_lrap
 from irmas_dist.instruments import IRMAS
 
 CLOSE = 1e-9
@@ -140,10 +140,10 @@ def test_perfect_scores_are_worth_1_and_have_no_error():
 def test_saying_nothing_is_worth_nothing_but_a_low_hamming_loss():
     labels = np.array([[1, 0, 0, 0], [0, 1, 0, 0]], dtype=np.uint8)
     nothing = np.zeros_like(labels)
-    assert metrics.precision_recall_f1(labels, nothing, "micro") == (0, 0, 0)
-    assert metrics.precision_recall_f1(labels, nothing, "macro") == (0, 0, 0)
-    assert metrics.subset_accuracy(labels, nothing) == 0
-    assert metrics.hamming_loss(labels, nothing) == 0.25
+    result = metrics.evaluate_decisions(labels, nothing)
+    assert result.pop("hamming_loss") == 0.25
+    assert result.pop("label_accuracy") == 0.75
+    assert set(result.values()) == {0.0}
 
 
 def test_an_instrument_that_never_occurs_counts_as_0_in_macro_averages():
@@ -156,17 +156,18 @@ def test_an_instrument_that_never_occurs_counts_as_0_in_macro_averages():
 
 def test_tied_scores_rank_against_an_instrument():
     labels = np.array([[1, 0, 0]], dtype=np.uint8)
-    assert lrap(labels, np.array([[0.5, 0.5, 0.1]])) == 0.5
+    assert clip_lrap(labels, np.array([[0.5, 0.5, 0.1]])) == 0.5
 
 
 def test_a_clip_without_instruments_needs_none_to_be_named():
-    assert coverage_error(np.zeros((1, 3), int), np.full((1, 3), 0.5)) == 0
+    assert clip_coverage(np.zeros((1, 3), int), np.full((1, 3), 0.5)) == 0
 
 
 def test_an_instrument_in_all_clips_or_none_has_the_auc_of_chance():
     labels = np.array([[1, 0, 1], [1, 0, 0]])
     scores = np.array([[0.1, 0.9, 0.3], [0.2, 0.8, 0.4]])
-    np.testing.assert_array_equal(roc_auc(labels, scores), [0.5, 0.5, 0.0])
+    auc = metrics.score_figures(labels, scores).instruments["roc_auc"]
+    np.testing.assert_array_equal(auc, [[0.5, 0.5, 0.0]])
 
 
 def test_a_score_on_the_edge_of_a_bin_belongs_to_the_bin_below():

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from irmas_dist.config.decisions import ThresholdSettings
-from irmas_dist.evaluation.metrics import precision_recall_f1
+from irmas_dist.evaluation.metrics import decision_figures
 from irmas_dist.evaluation.operating_points import NEVER, decide
 from irmas_dist.evaluation.thresholds import fit_thresholds
 
@@ -19,7 +19,8 @@ def column(values, dtype=np.float32):
 
 
 def f1(labels, scores, thresholds, average):
-    return precision_recall_f1(labels, decide(scores, thresholds), average)[2]
+    figures = decision_figures(labels, decide(scores, thresholds))
+    return figures.overall[f"{average}_f1"][0] if average else figures.instruments["f1"][0]
 
 
 def every_threshold(scores):
