@@ -2,9 +2,9 @@
 
 
 class IrmasError(Exception):
-    """Something the user can mend: bad input, a missing file, a cluster that is not there.
+    """An error that the user can fix: bad input, a missing file, an unreachable cluster.
 
     The message is one line: what was wrong, where, and what to do. The command line
-    prints it as it stands and exits with status 1; anything else that reaches the
-    command line is a defect of ours and keeps its traceback in the log file.
+    prints it as it stands and exits with status 1; any other exception is a bug, whose
+    traceback goes to the log file.
     """

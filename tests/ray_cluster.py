@@ -1,4 +1,4 @@
-"""A real Ray cluster of one node, started for tests and ended with everything it started."""
+"""A real Ray cluster of one node, ended with every process that it started."""
 
 import json
 import os
@@ -27,7 +27,7 @@ START_TIMEOUT_S = 90.0
 
 @dataclass(frozen=True)
 class RunningCluster:
-    """Where a cluster is, and what a client must have in its environment to use it."""
+    """The addresses of a cluster, and the environment that its clients need."""
 
     dashboard_url: str
     gcs_address: str
@@ -35,11 +35,18 @@ class RunningCluster:
 
 
 @contextmanager
-def running_cluster(num_cpus: int = 2, object_store_mb: int = 128) -> Iterator[RunningCluster]:
-    """Start a head node with a token of its own; on leaving, end it and its children.
+def running_cluster(
+    num_cpus: int = 2, object_store_mb: int = 128, **variables: str
+) -> Iterator[RunningCluster]:
+    """Start a head node with a token of its own; on exit, end it and its children.
 
-    Nothing of it is shared with other clusters on this host: ports, temporary directory
-    and token are its own, and it is ended by process id.
+    It shares nothing with other clusters on this host: ports, temporary directory and
+    token are its own, and it is ended by process id.
+
+    Args:
+        num_cpus: CPUs that the node offers, however many this machine has.
+        object_store_mb: Size of the object store.
+        variables: Further environment variables of the node.
     """
     gcs, dashboard, agent, client = _free_ports(4)
     token = secrets.token_hex(32)
@@ -47,8 +54,9 @@ def running_cluster(num_cpus: int = 2, object_store_mb: int = 128) -> Iterator[R
         **{name: value for name, value in os.environ.items() if not name.startswith("RAY_")},
         "RAY_AUTH_TOKEN": token,
         "RAY_USAGE_STATS_ENABLED": "0",
-        # Jobs run `python`, which has to be this one though its venv may not be activated.
+        # Jobs run `python`, which must be this one even if its venv is not activated.
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
+        **variables,
     }
     with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as temporary:
         command = [
@@ -57,7 +65,7 @@ def running_cluster(num_cpus: int = 2, object_store_mb: int = 128) -> Iterator[R
             *("--include-dashboard=true", "--dashboard-host=127.0.0.1"),
             *(f"--dashboard-port={dashboard}", f"--dashboard-agent-listen-port={agent}"),
             f"--ray-client-server-port={client}",
-            # The default range of worker ports is refused once it holds one of ours.
+            # Ray refuses its default range of worker ports if one of ours is in it.
             *("--min-worker-port=0", "--max-worker-port=0"),
             *(f"--temp-dir={temporary}/r", f"--object-store-memory={object_store_mb << 20}"),
         ]
@@ -85,7 +93,7 @@ def free_port() -> int:
 
 
 def _free_ports(count: int) -> list[int]:
-    # Below the range from which the kernel hands out ports, so that none is taken meanwhile.
+    # Below the kernel's range of ephemeral ports, so that none is taken meanwhile.
     found: list[int] = []
     while len(found) < count:
         port = random.SystemRandom().randrange(20_000, 32_000)
@@ -104,7 +112,7 @@ def wait_for_nodes(cluster: RunningCluster, count: int) -> None:
     deadline = time.monotonic() + START_TIMEOUT_S
     while len(alive(cluster.dashboard_url, cluster.environment["RAY_AUTH_TOKEN"])) < count:
         if time.monotonic() > deadline:
-            raise RuntimeError(f"the cluster did not come to {count} nodes")
+            raise RuntimeError(f"the cluster does not have {count} nodes")
         time.sleep(0.2)
 
 
@@ -118,7 +126,7 @@ def _wait_until_up(head: subprocess.Popen[bytes], url: str, token: str, log: Pat
 
 
 def alive(url: str, token: str) -> list[str]:
-    """Return the addresses of the nodes that a cluster believes to be alive; none if it is not."""
+    """Return the addresses of the nodes that a cluster reports as alive; none if it is down."""
     request = urllib.request.Request(
         f"{url}/nodes?view=summary", headers={"Authorization": f"Bearer {token}"}
     )
@@ -132,7 +140,7 @@ def alive(url: str, token: str) -> list[str]:
 
 
 def end_family(head: subprocess.Popen[bytes]) -> None:
-    """Kill a process that leads its group, and everything that it started."""
+    """Kill the leader of a process group, and every process that it started."""
     try:
         family = psutil.Process(head.pid).children(recursive=True)
     except psutil.NoSuchProcess:

@@ -1,4 +1,4 @@
-"""The commands around Ray Jobs: submit, and list, status, logs and stop under ``irmas jobs``."""
+"""Commands for Ray jobs: ``irmas submit``, and ``irmas jobs`` list, status, logs and stop."""
 
 import os
 from collections.abc import Sequence
@@ -27,8 +27,9 @@ Cluster = Annotated[
 ]
 JobId = Annotated[str, typer.Argument(help="Submission id, as 'irmas jobs list' shows it.")]
 
-jobs_app = typer.Typer(help="Jobs on a Ray cluster: list, status, logs, stop.")
-jobs_app.info.no_args_is_help = True
+jobs_app = typer.Typer(
+    help="Jobs on a Ray cluster: list, status, logs, stop.", no_args_is_help=True
+)
 
 
 @command
@@ -39,27 +40,26 @@ def submit(
     ],
     address: Cluster = None,
     name: Annotated[
-        str | None, typer.Option(help="Submission id; one that is running is not started again.")
+        str | None, typer.Option(help="Submission id; a running job is not submitted again.")
     ] = None,
     wait: Annotated[
-        bool, typer.Option("--wait/--detach", help="Follow the log and end as the job ends.")
+        bool, typer.Option("--wait/--detach", help="Follow the log, and exit as the job exits.")
     ] = True,
     working_dir: Annotated[
-        Path | None, typer.Option(help="What to pack; none: this checkout, if it is one.")
+        Path | None, typer.Option(help="Directory to send; none: this checkout, if it is one.")
     ] = None,
     env: Annotated[
         list[str] | None,
         typer.Option(
-            help="Name of a variable to pass along, besides those of W&B, AWS, Azure, PostgreSQL "
-            "and irmas. May be repeated."
+            help="Name of a variable to send, besides those of W&B, AWS, Azure, PostgreSQL and "
+            "irmas. May be repeated."
         ),
     ] = None,
     cpus: Annotated[
         float | None,
         typer.Option(
             min=0,
-            help="CPUs reserved for the command itself; none: 1 where it works alone, 0 where it "
-            "leaves the work to Ray.",
+            help="CPUs reserved for the command itself; none: 0 if Ray does its work, else 1.",
         ),
     ] = None,
     gpus: Annotated[float, typer.Option(min=0, help="GPUs reserved for the command itself.")] = 0.0,
@@ -68,14 +68,14 @@ def submit(
     from irmas_dist.cluster import jobs
     from irmas_dist.cluster.packaging import passed_environment
 
-    alone = works_alone(command, context.find_root().command)
+    needs_cpu = not runs_on_ray(command, context.find_root().command)
     submission = jobs.submit(
         command,
         address=address,
         name=name,
         working_dir=working_dir,
         environment=passed_environment(os.environ, env or ()),
-        cpus=float(alone) if cpus is None else cpus,
+        cpus=float(needs_cpu) if cpus is None else cpus,
         gpus=gpus,
     )
     if wait:
@@ -88,16 +88,16 @@ def list_(address: Cluster = None, json: Json = False) -> None:
     """List the cluster's jobs, the latest first."""
     from irmas_dist.cluster import jobs
 
-    job_list(jobs.list_jobs(address), json)
+    _show(jobs.list_jobs(address), json)
 
 
 @jobs_app.command()
 @command
 def status(submission: JobId, address: Cluster = None, json: Json = False) -> None:
-    """Show how a job is doing."""
+    """Show the status of a job."""
     from irmas_dist.cluster import jobs
 
-    job_list([jobs.status(submission, address)], json)
+    _show([jobs.status(submission, address)], json)
 
 
 @jobs_app.command()
@@ -106,7 +106,7 @@ def logs(
     submission: JobId,
     address: Cluster = None,
     follow: Annotated[
-        bool, typer.Option("-f", "--follow", help="Go on until the job ends, and end as it ends.")
+        bool, typer.Option("-f", "--follow", help="Until the job ends, and exit as it exits.")
     ] = False,
 ) -> None:
     """Print a job's log."""
@@ -124,20 +124,18 @@ def stop(submission: JobId, address: Cluster = None) -> None:
     """Stop a job."""
     from irmas_dist.cluster import jobs
 
-    if jobs.stop(submission, address):
-        say(f"stopped {submission}")
-    else:
-        say(f"{submission} had ended already")
+    stopped = jobs.stop(submission, address)
+    say(f"stopped {submission}" if stopped else f"{submission} had ended already")
 
 
-def works_alone(command: list[str], commands: Any) -> bool:
-    """Return whether a command works in its own process, and leaves nothing to Ray.
+def runs_on_ray(command: list[str], commands: Any) -> bool:
+    """Return whether a command leaves its work to Ray, rather than do it in its own process.
 
-    What cannot be parsed is left to the job, whose code may be another than this.
+    A command that cannot be parsed is taken to: the job's code may be another than this.
 
     Args:
         command: Name and arguments.
-        commands: The group that has all commands.
+        commands: The group of all commands.
 
     Raises:
         IrmasError: The command would write into the job's own directory, which is deleted after it.
@@ -145,33 +143,31 @@ def works_alone(command: list[str], commands: Any) -> bool:
     from irmas_dist.storage import is_url
 
     name, *arguments = command
-    found = commands.commands.get(name)
-    if found is None:
-        return False
-    given = found.make_context(name, arguments, resilient_parsing=True).params
+    parser = commands.commands.get(name)
+    if parser is None:
+        return True
+    given = parser.make_context(name, arguments, resilient_parsing=True).params
     out = given.get("out")
     if out and not given.get("dry_run") and not (is_url(out) or Path(out).is_absolute()):
         raise IrmasError(
             f"{name} would write {out} into the job's own directory, which is deleted after "
             "it: name the result by an absolute path or URL that the nodes can reach"
         )
-    # Only a tree, of which features are to be computed, needs Ray to be evaluated on.
-    uses_ray = given.get("tree") if name == "evaluate" else "address" in given
-    return not uses_ray and name not in ("demo", "jobs")
+    if name == "evaluate":  # Ray computes the features of a tree.
+        return bool(given.get("tree"))
+    return "address" in given or name in ("demo", "jobs")
 
 
 def _follow(submission: str, address: str | None) -> None:
     from irmas_dist.cluster import jobs
 
-    jobs.follow(submission, address, write)
-    job = jobs.status(submission, address)
+    job = jobs.follow(submission, address, write)
     say(f"{submission} {str(job.status.value).lower()}")
-    if code := jobs.exit_code(job):
-        raise typer.Exit(code)
+    if job.exit_code:
+        raise typer.Exit(job.exit_code)
 
 
-def job_list(found: Sequence["Job"], machine: bool) -> None:
-    """Show jobs."""
+def _show(found: Sequence["Job"], machine: bool) -> None:
     if machine:
         as_json({"jobs": [asdict(job) for job in found]})
         return

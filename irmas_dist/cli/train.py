@@ -48,7 +48,7 @@ def train(
     recipe = read_recipe(config, overrides)
     if dry_run:
         return show_recipe(recipe, json)
-    from irmas_dist.cluster.resources import gpus
+    from irmas_dist.cluster.resources import gpu_count
     from irmas_dist.cluster.runtime import ray_running, require_shared
     from irmas_dist.config.training import WorkerSettings
     from irmas_dist.features.store import read_info
@@ -57,7 +57,7 @@ def train(
     read_info(features)  # What is no feature store is refused before Ray takes its time to start.
     with ray_running(address):
         require_shared(out)
-        on_gpu = gpus() >= (min_workers or workers) if gpu is None else gpu
+        on_gpu = gpu_count() >= (min_workers or workers) if gpu is None else gpu
         spread = WorkerSettings(
             count=workers,
             min_workers=min_workers,

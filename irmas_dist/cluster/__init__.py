@@ -1,1 +1,1 @@
-"""Ray as a place: starting or joining it, what it has, and jobs on it."""
+"""Ray clusters: starting or joining one, its capacity, and jobs on it."""

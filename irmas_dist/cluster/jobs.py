@@ -1,8 +1,9 @@
 """Jobs on a running Ray cluster: submit a command, follow its log, list, stop.
 
-Everything goes over HTTP to the cluster's dashboard, so the cluster may be on another
+All requests go over HTTP to the cluster's dashboard, so the cluster may be on another
 machine. A job runs on the cluster, in a temporary copy of the code that is deleted
 after it: its inputs and outputs must be absolute paths or URLs that the nodes can reach.
+Every function raises IrmasError if the cluster cannot be used.
 """
 
 import asyncio
@@ -21,22 +22,21 @@ from ray.job_submission import JobStatus, JobType
 from rich.markup import escape
 
 from irmas_dist.cluster.job_client import Client, connect, one_line_errors
-from irmas_dist.cluster.packaging import EXCLUDES, checkout, left_behind, require_packable
+from irmas_dist.cluster.packaging import EXCLUDES, checkout, left_behind
+from irmas_dist.cluster.resources import require_job_capacity
 from irmas_dist.errors import IrmasError
 from irmas_dist.terminal import say
 
-SILENCE_S = 60.0
-"""A log connection that is silent for this long is opened anew: it may be dead."""
+LOG_TIMEOUT_S = 60.0
+"""A log connection without data for this long is opened anew: it may be dead."""
 
 RECONNECT_EVERY_S = 1.0
 
-PATIENCE_S = 300.0
-"""Following a job is given up when its cluster has not answered for this long."""
+UNREACHABLE_TIMEOUT_S = 300.0
+"""Following a job ends when its cluster has not answered for this long."""
 
-PENDING_S = 10.0
-"""Of a job that has not started after this long, it is said what it may be waiting for."""
-
-ENTRYPOINT = ("python", "-m", "irmas_dist")
+PENDING_NOTICE_S = 10.0
+"""If a job has not started after this long, Ray's reason is shown."""
 
 PASSWORD = re.compile(r"://[^/\s:@]*:[^/\s@]+@")
 """A password in a URL, such as a database's."""
@@ -44,10 +44,10 @@ PASSWORD = re.compile(r"://[^/\s:@]*:[^/\s@]+@")
 
 @dataclass(frozen=True)
 class Job:
-    """A submitted job, as it was when asked for.
+    """A submitted job at the time of the request.
 
-    Ray also hands out a job's runtime environment, in which the passed secrets stand
-    in clear; it is left out here so that nothing can print it.
+    Ray also returns a job's runtime environment, with the passed secrets in plain text;
+    it is left out here so that nothing can print it.
     """
 
     submission_id: str
@@ -57,6 +57,16 @@ class Job:
     started: datetime | None
     ended: datetime | None
     driver_exit_code: int | None
+
+    @property
+    def exit_code(self) -> int:
+        """The job's own exit code if it is known, else 0 for a success and 1 otherwise.
+
+        As in a shell, a job that a signal ended has 128 plus the signal's number.
+        """
+        if self.driver_exit_code is None:
+            return 0 if self.status == JobStatus.SUCCEEDED else 1
+        return self.driver_exit_code if self.driver_exit_code >= 0 else 128 - self.driver_exit_code
 
 
 def submit(
@@ -68,37 +78,37 @@ def submit(
     environment: Mapping[str, str],
     cpus: float = 0.0,
     gpus: float = 0.0,
-    entrypoint: Sequence[str] = ENTRYPOINT,
+    entrypoint: Sequence[str] = ("python", "-m", "irmas_dist"),
 ) -> str:
     """Submit a command to a cluster and return its submission id.
 
-    A name that is still running is not started a second time: its id is returned. A name
-    that has ended is submitted again as ``name-2``, ``name-3`` and so on. Either is said.
+    If a job of that name is running, nothing is submitted and its id is returned. If it
+    has ended, the new one is called ``name-2``, ``name-3`` and so on. Both are reported.
 
     Args:
         command: The arguments of ``irmas``, such as ``["train", "--config", "x.yaml"]``.
-        address: The cluster, as for `dashboard.dashboard_url`.
-        name: The submission id to use; Ray makes one up when there is none.
-        working_dir: The directory to pack and to run in. Without one it is the checkout
-            that this package runs from; an installed package sends nothing, and the
-            nodes are expected to have it installed as well.
-        environment: Variables that the job gets, as from `packing.passed_environment`.
-        cpus: CPUs reserved for the command itself, besides those that it asks for when it
-            runs. Without any it runs on the head, and with some wherever there is room.
-        gpus: GPUs reserved for the command itself.
-        entrypoint: What ``command`` is appended to.
+        address: The cluster, as for `job_client.dashboard_url`.
+        name: The submission id; Ray chooses one if there is none.
+        working_dir: The directory to pack and to run in. None packs the checkout that
+            this package runs from; an installed package sends no code and must be
+            installed on the nodes as well.
+        environment: The job's variables, as from `packaging.passed_environment`.
+        cpus: CPUs reserved for the command's own process, besides those that it requests
+            itself. With none it runs on the head, otherwise on any node that has them.
+        gpus: GPUs reserved for the command's own process.
+        entrypoint: The program that ``command`` is appended to.
 
     Raises:
-        IrmasError: The cluster cannot be used, runs another Ray or Python, has no room for
-            the job or refuses it, or the directory is too large.
+        IrmasError: The cluster runs another Ray or Python, lacks the resources, or refuses
+            the job, for example because the directory is too large.
     """
     if name is not None and not re.fullmatch(r"[A-Za-z0-9_.-]+", name):
         # Ray keeps a job whose name cannot be a file name as pending for ever.
         raise IrmasError(f"{name!r} cannot name a job: use letters, digits, '.', '_' and '-'")
     if any(PASSWORD.search(argument) for argument in command):
         raise IrmasError(
-            "the command has a URL with a password, which everyone could read who may list the "
-            "cluster's jobs: leave it out of the URL; PGPASSWORD goes along with the job"
+            "the command has a URL with a password, which everyone who may list the cluster's "
+            "jobs could read: leave it out of the URL; PGPASSWORD is sent with the job"
         )
     client = connect(address)
     with one_line_errors(client.get_address()):
@@ -107,16 +117,15 @@ def submit(
             name, running = _free_name(client, name)
             if running:
                 return name
-        client.require_capacity(cpus, gpus)
+        require_job_capacity(client, cpus, gpus)
         directory = working_dir or checkout()
-        if missed := left_behind(command[1:], directory):
+        if local := left_behind(command[1:], directory):
             say(
-                f"the job will not see {escape(', '.join(missed))} from here: it runs in a copy of "
+                f"the job will not see {escape(', '.join(local))} from here: it runs in a copy of "
                 "the code on the cluster; name inputs and outputs by absolute paths or URLs there"
             )
         runtime_env: dict[str, Any] = {"env_vars": dict(environment)}
         if directory:
-            require_packable(directory)
             runtime_env |= {"working_dir": str(directory), "excludes": list(EXCLUDES)}
         submission_id: str = client.submit_job(
             entrypoint=shlex.join([*entrypoint, *command]),
@@ -134,44 +143,36 @@ def follow(
     address: str | None,
     write: Callable[[str], None],
     *,
-    patience_s: float = PATIENCE_S,
-) -> JobStatus:
-    """Write a job's log as it grows, from its start to the job's end.
+    timeout_s: float = UNREACHABLE_TIMEOUT_S,
+) -> Job:
+    """Write a job's log as it grows, from its start until the job ends; return the ended job.
 
-    Dropped connections are opened again and nothing is written twice. An interrupt ends
+    Dropped connections are opened again, and nothing is written twice. An interrupt ends
     the following, not the job.
 
     Args:
         submission_id: The job.
-        address: The cluster, as for `dashboard.dashboard_url`.
+        address: The cluster, as for `job_client.dashboard_url`.
         write: Takes the log piece by piece, line ends included.
-        patience_s: How long the cluster may be out of reach.
-
-    Returns:
-        The status that the job ended with.
+        timeout_s: How long the cluster may be unreachable.
 
     Raises:
-        IrmasError: There is no such job, or its cluster stays out of reach.
+        IrmasError: There is no such job, or its cluster stays unreachable.
     """
     client = connect(address)
-    job = _find(client, submission_id)
-    return asyncio.run(_follow(client, job, write, patience_s))
+    return asyncio.run(_follow(client, _find(client, submission_id), write, timeout_s))
 
 
 def list_jobs(address: str | None) -> list[Job]:
-    """Return the cluster's submitted jobs, the latest first.
-
-    Raises:
-        IrmasError: The cluster cannot be used.
-    """
+    """Return the cluster's submitted jobs, the latest first."""
     return _list(connect(address))
 
 
 def status(submission_id: str, address: str | None) -> Job:
-    """Return what is known of a job.
+    """Return a job.
 
     Raises:
-        IrmasError: There is no such job, or the cluster cannot be used.
+        IrmasError: There is no such job.
     """
     return _find(connect(address), submission_id)
 
@@ -185,52 +186,41 @@ def logs(submission_id: str, address: str | None) -> str:
     client = connect(address)
     _find(client, submission_id)
     with one_line_errors(client.get_address()):
-        text: str = client.get_job_logs(submission_id)
-    return text
+        return str(client.get_job_logs(submission_id))
 
 
 def stop(submission_id: str, address: str | None) -> bool:
-    """Ask a job to stop and return at once; false when it had ended already.
+    """Ask a job to stop, without waiting for its end; return whether it was running.
 
     Raises:
-        IrmasError: There is no such job, or the cluster cannot be used.
+        IrmasError: There is no such job.
     """
     client = connect(address)
-    _find(client, submission_id)
+    # Ray itself stops whatever still has a process, which a job has for a while after its end.
+    if _find(client, submission_id).status.is_terminal():
+        return False
     with one_line_errors(client.get_address()):
         return bool(client.stop_job(submission_id))
 
 
-def exit_code(job: Job) -> int:
-    """Return the exit code that stands for how a job ended: its own where it is known.
-
-    A job that a signal ended gets 128 plus the signal's number, as in a shell; one that
-    was stopped, or that never started, gets 1.
-    """
-    if job.driver_exit_code is None:
-        return 0 if job.status == JobStatus.SUCCEEDED else 1
-    return job.driver_exit_code if job.driver_exit_code >= 0 else 128 - job.driver_exit_code
-
-
 def _list(client: Client) -> list[Job]:
-    with one_line_errors(client.get_address()):
-        found = [job for job in client.list_jobs() if job.type == JobType.SUBMISSION]
-    return [_job(job) for job in sorted(found, key=lambda job: job.start_time or 0, reverse=True)]
-
-
-def _job(details: Any) -> Job:
     def moment(milliseconds: int | None) -> datetime | None:
         return datetime.fromtimestamp(milliseconds / 1000, UTC) if milliseconds else None
 
-    return Job(
-        submission_id=details.submission_id,
-        status=details.status,
-        entrypoint=details.entrypoint,
-        message=details.message,
-        started=moment(details.start_time),
-        ended=moment(details.end_time),
-        driver_exit_code=details.driver_exit_code,
-    )
+    with one_line_errors(client.get_address()):
+        submitted = [job for job in client.list_jobs() if job.type == JobType.SUBMISSION]
+    return [
+        Job(
+            submission_id=job.submission_id,
+            status=job.status,
+            entrypoint=job.entrypoint,
+            message=job.message,
+            started=moment(job.start_time),
+            ended=moment(job.end_time),
+            driver_exit_code=job.driver_exit_code,
+        )
+        for job in sorted(submitted, key=lambda job: job.start_time or 0, reverse=True)
+    ]
 
 
 def _find(client: Client, submission_id: str) -> Job:
@@ -244,11 +234,10 @@ def _find(client: Client, submission_id: str) -> Job:
 
 
 def _free_name(client: Client, name: str) -> tuple[str, bool]:
-    """Return the first of name, name-2, … that runs or was never used, and whether it runs."""
+    """Return the first of name, name-2, … that is running or unused, and whether it is running."""
     jobs = {job.submission_id: job for job in _list(client)}
     candidate, count = name, 1
-    while candidate in jobs:
-        job = jobs[candidate]
+    while job := jobs.get(candidate):
         if not job.status.is_terminal():
             say(f"job {candidate} is {job.status.lower()} already: {escape(job.entrypoint)}")
             return candidate, True
@@ -259,28 +248,27 @@ def _free_name(client: Client, name: str) -> tuple[str, bool]:
     return candidate, False
 
 
-async def _follow(
-    client: Client, job: Job, write: Callable[[str], None], patience_s: float
-) -> JobStatus:
+async def _follow(client: Client, job: Job, write: Callable[[str], None], timeout_s: float) -> Job:
     submission_id = job.submission_id
     written = 0
+    explained = False
     began = answered = time.monotonic()
-    told = False
     while True:
-        if job.status != JobStatus.PENDING:  # There is no log yet, and waiting for it is silent.
+        if job.status != JobStatus.PENDING:  # A pending job has no log to wait for.
             written = await _tail(client, submission_id, written, write)
-        # A connection that closes tidily does not mean that the job has ended.
+        # The connection may have closed before the end of the job.
         try:
             job = _find(client, submission_id)
             if job.status.is_terminal():
                 break
             answered = time.monotonic()
-            if job.status == JobStatus.PENDING and not told and answered - began > PENDING_S:
-                say(f"job {submission_id} is pending: {escape(job.message or 'no reason given')}")
-                told = True
         except IrmasError as error:
-            if time.monotonic() - answered > patience_s:
-                raise IrmasError(f"lost sight of job {submission_id}: {error}") from error
+            if time.monotonic() - answered > timeout_s:
+                raise IrmasError(f"lost contact with job {submission_id}: {error}") from error
+        waited_s = answered - began
+        if job.status == JobStatus.PENDING and waited_s > PENDING_NOTICE_S and not explained:
+            say(f"job {submission_id} is pending: {escape(job.message or 'no reason given')}")
+            explained = True
         await asyncio.sleep(RECONNECT_EVERY_S)
     try:
         with one_line_errors(client.get_address()):
@@ -290,22 +278,22 @@ async def _follow(
     else:
         if rest:
             write(rest)
-    return job.status
+    return job
 
 
 async def _tail(
     client: Client, submission_id: str, written: int, write: Callable[[str], None]
 ) -> int:
-    """Write a log from character ``written`` on until its connection ends, however it ends.
+    """Write a log from character ``written`` on until its connection ends, for any reason.
 
-    Ray sends a log from its first character on every connection. Returns how many have
-    been written in all.
+    Ray sends a log from its first character on every connection. Returns the number of
+    characters written in all.
     """
     received = 0
     async with aclosing(client.tail_job_logs(submission_id)) as stream:
         while True:
             try:
-                piece = await asyncio.wait_for(anext(stream), SILENCE_S)
+                piece = await asyncio.wait_for(anext(stream), LOG_TIMEOUT_S)
             except (StopAsyncIteration, RuntimeError, aiohttp.ClientError, OSError):
                 return written
             received += len(piece)

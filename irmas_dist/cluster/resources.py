@@ -1,6 +1,11 @@
-"""Room for workers: asked of the cluster, waited for, and given up in the end."""
+"""Capacity of a Ray cluster: whether workers, trials and jobs fit on it.
 
+Each worker, and each job's own process, must fit on a single node.
+"""
+
+from collections import Counter
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import ray
 from ray.exceptions import RayError
@@ -11,95 +16,130 @@ from irmas_dist.config.training import WorkerSettings
 from irmas_dist.errors import IrmasError
 from irmas_dist.terminal import say
 
-PATIENCE_S = 2.0
-"""A cluster that has room gives it within this time; only then is it worth a word."""
+if TYPE_CHECKING:
+    from irmas_dist.cluster.job_client import Client
+
+QUIET_WAIT_S = 2.0
+"""A cluster with free resources grants them within this time; longer waits are reported."""
 
 
-def wait_for_resources(workers: WorkerSettings) -> None:
-    """Return once the cluster has room, at the same time, for all workers that are needed.
-
-    The room is asked for, not only looked for, so that an autoscaler hears of it.
-
-    Raises:
-        IrmasError: There is none after ``wait_timeout_s``.
-    """
-    room = placement_group([workers.resources] * workers.needed)
-    try:
-        if room.wait(min(PATIENCE_S, workers.wait_timeout_s)):
-            return
-        wanted = f"{workers.needed} workers need {_listed(workers.resources, workers.needed)}"
-        say(f"waiting up to {workers.wait_timeout_s:g} s for room: {wanted}; {_situation()}")
-        if not room.wait(max(workers.wait_timeout_s - PATIENCE_S, 0)):
-            raise IrmasError(
-                f"{wanted}, and after {workers.wait_timeout_s:g} s {_situation()}; ask for fewer "
-                "workers, add nodes, or wait longer (--wait)"
-            )
-    finally:
-        remove_placement_group(room)
+def cpu_count() -> int:
+    """Return the number of CPUs of the running Ray, at least 1."""
+    return max(int(ray.cluster_resources().get("CPU", 1)), 1)
 
 
-def _situation() -> str:
-    there, free = ray.cluster_resources(), ray.available_resources()
-    kinds = [kind for kind in ("CPU", "GPU") if there.get(kind)]
-    free_of = " and ".join(f"{free.get(kind, 0):g} of {there[kind]:g} {kind}s" for kind in kinds)
-    return f"the cluster has {free_of or 'nothing'} free"
-
-
-def _listed(resources: dict[str, float], count: int) -> str:
-    return " and ".join(f"{amount * count:g} {kind}s" for kind, amount in resources.items())
-
-
-def gpus() -> float:
-    """Return the number of GPUs that the running Ray has."""
+def gpu_count() -> float:
+    """Return the number of GPUs of the running Ray."""
     return float(ray.cluster_resources().get("GPU", 0))
 
 
-def trial_capacity(settings: SweepSettings) -> int:
-    """Return how many trials the cluster has room for; a worker must fit on one node.
+def wait_for_resources(workers: WorkerSettings) -> None:
+    """Wait until the resources of all required workers are free at the same time.
+
+    They are requested as a placement group, so that an autoscaler adds nodes for them.
 
     Raises:
-        IrmasError: For none.
+        IrmasError: They are not free after ``wait_timeout_s``.
+    """
+    request = placement_group([workers.resources] * workers.needed)
+    try:
+        if request.wait(min(QUIET_WAIT_S, workers.wait_timeout_s)):
+            return
+        amounts = (f"{n * workers.needed:g} {kind}s" for kind, n in workers.resources.items())
+        wanted = f"{workers.needed} workers need {' and '.join(amounts)}"
+        say(f"waiting up to {workers.wait_timeout_s:g} s for resources: {wanted}; {_free()}")
+        if not request.wait(max(workers.wait_timeout_s - QUIET_WAIT_S, 0)):
+            raise IrmasError(
+                f"{wanted}, and after {workers.wait_timeout_s:g} s {_free()}; ask for fewer "
+                "workers, add nodes, or wait longer (--wait)"
+            )
+    finally:
+        remove_placement_group(request)
+
+
+def _free() -> str:
+    total, free = ray.cluster_resources(), ray.available_resources()
+    kinds = [kind for kind in ("CPU", "GPU") if total.get(kind)]
+    amounts = " and ".join(f"{free.get(kind, 0):g} of {total[kind]:g} {kind}s" for kind in kinds)
+    return f"the cluster has {amounts or 'nothing'} free"
+
+
+def trial_capacity(settings: SweepSettings) -> int:
+    """Return how many trials fit on the cluster at a time.
+
+    Raises:
+        IrmasError: Not even one fits.
     """
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    found = (
-        sum(workers_on(node, settings.cpus, settings.gpus) for node in nodes) // settings.workers
-    )
-    if found < 1:
-        there = "; ".join(f"{node.get('CPU', 0):g} and {node.get('GPU', 0):g}" for node in nodes)
+    workers = sum(workers_on(node, settings.cpus, settings.gpus) for node in nodes)
+    if workers < settings.workers:
+        existing = "; ".join(f"{node.get('CPU', 0):g} and {node.get('GPU', 0):g}" for node in nodes)
         raise IrmasError(
             f"a trial needs {settings.workers} x {settings.cpus:g} CPUs and {settings.gpus:g} "
-            f"GPUs, each on one node, and the nodes have {there}: ask for less with --cpus, "
+            f"GPUs, each on one node, and the nodes have {existing}: ask for less with --cpus, "
             "--gpus or --workers, or add nodes"
         )
-    return found
+    return workers // settings.workers
 
 
 def workers_on(node: Mapping[str, float], cpus: float, gpus: float) -> int:
-    """Return how many workers fit on a node; fractions of a GPU are of a single one.
+    """Return how many workers fit on a node; a fraction of a GPU is of a single one.
 
     Args:
-        node: Its resources, by Ray's names.
+        node: The node's resources, by Ray's names.
         cpus: CPUs of a worker, above 0.
         gpus: GPUs of a worker, 0 for none.
     """
-    spare = 1e-6  # of what is not exact in binary
-    by_cpu = int(node.get("CPU", 0) / cpus + spare)
+    tolerance = 1e-6  # of fractions that are not exact in binary
+    by_cpu = int(node.get("CPU", 0) / cpus + tolerance)
     if not gpus:
         return by_cpu
-    there = node.get("GPU", 0)
-    of_gpus = int(there) * int(1 / gpus + spare) if gpus <= 1 else int(there / gpus + spare)
-    return min(by_cpu, of_gpus)
+    total = node.get("GPU", 0)
+    if gpus > 1:
+        return min(by_cpu, int(total / gpus + tolerance))
+    return min(by_cpu, int(total) * int(1 / gpus + tolerance))
+
+
+def require_job_capacity(client: "Client", cpus: float, gpus: float) -> None:
+    """Refuse a job that no node of a cluster can hold, unless nodes can be added.
+
+    Ray itself keeps such a job pending for a quarter of an hour.
+
+    Args:
+        client: The cluster's dashboard.
+        cpus: CPUs of the job's own process.
+        gpus: GPUs of the same process.
+
+    Raises:
+        IrmasError: No node has them, and no autoscaler adds nodes.
+    """
+    if not (cpus or gpus):
+        return
+    nodes = client.nodes()
+    if any(node.get("CPU", 0) >= cpus and node.get("GPU", 0) >= gpus for node in nodes):
+        return
+    wanted = f"{cpus:g} CPUs and {gpus:g} GPUs on one node"
+    kinds = Counter(f"{node.get('CPU', 0):g} and {node.get('GPU', 0):g}" for node in nodes)
+    existing = ", ".join(f"{kind} on {count} nodes" for kind, count in kinds.items())
+    if not client.may_add_nodes():
+        raise IrmasError(
+            f"the command itself needs {wanted}, and the cluster at {client.get_address()} has "
+            f"{existing}: ask for less with --cpus and --gpus, or add a node"
+        )
+    say(f"no node has {wanted} ({existing}): the job waits until one is added")
 
 
 def require_state_api() -> None:
-    """Refuse a Ray on which workers of a stopped trial would never be cleared away.
+    """Refuse a Ray that never releases the workers of a stopped trial.
+
+    Ray Train releases them through the State API, which the dashboard serves.
 
     Raises:
-        IrmasError: Its State API does not answer, or another Ray's answers in its place.
+        IrmasError: The State API does not answer, or that of another Ray does.
     """
     nodes = {node["NodeID"] for node in ray.nodes()}
     try:
-        answered = ray.get(_nodes_by_state_api.remote(), timeout=60)
+        listed = ray.get(_nodes_by_state_api.remote(), timeout=60)
     except RayError as error:
         reason = str(error).strip().splitlines()[-1]
         raise IrmasError(
@@ -107,7 +147,7 @@ def require_state_api() -> None:
             f"({reason}); start Ray with its dashboard, and name it by its address if several "
             "run on this host"
         ) from error
-    if not nodes & set(answered):
+    if not nodes & set(listed):
         raise IrmasError(
             "several Rays run on this host, and the dashboard of another one answers: set "
             f"RAY_ADDRESS={ray.get_runtime_context().gcs_address} where Ray is started"

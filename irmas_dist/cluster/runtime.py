@@ -1,4 +1,4 @@
-"""Starting Ray, or joining it, and what all of its nodes must see."""
+"""Starting Ray or joining a cluster, and checking that its nodes share storage."""
 
 import os
 import socket
@@ -22,60 +22,60 @@ WORKER_ENVIRONMENT = {
     "MALLOC_MMAP_THRESHOLD_": str(1 << 32),
     "MALLOC_TRIM_THRESHOLD_": str(1 << 32),
 }
-"""With it glibc keeps the memory of freed tensors for the next ones.
+"""Makes glibc keep the memory of freed tensors for the next ones.
 
-By itself it gives large blocks back to the system at once, and a network on a CPU then spends
-a third of its time on having them mapped and zeroed again. One arena, since others are split
-into heaps that are too small for a batch. Other allocators ignore it.
+By default it returns large blocks to the system at once, and a network on a CPU then spends
+a third of its time on having them mapped and zeroed again. One arena, because further arenas
+consist of heaps that are too small for a batch. Other allocators ignore these variables.
 """
 
 NODE_TIMEOUT_S = 60.0
-"""A node that does not answer for this long is as good as lost, and not waited for."""
+"""A node that does not answer for this long is taken for lost."""
 
 
 @contextmanager
 def ray_running(address: str | None = None, dashboard: bool = False) -> Iterator[None]:
-    """Have Ray inside the block; a Ray that is there already is used and left running.
+    """Provide Ray inside the block; a Ray that is already initialised is used and left running.
 
     Args:
         address: A cluster's address, or ``auto`` for the one running on this host. None joins
             the cluster that RAY_ADDRESS names (as it does inside a submitted job) and
-            otherwise starts Ray on this machine, for the time of the block.
-        dashboard: Whether a Ray that is started here is to have a dashboard, without which
-            the workers of a trial that was stopped are never cleared away.
+            otherwise starts Ray on this machine until the block ends.
+        dashboard: Whether a Ray that is started here has a dashboard, without which the
+            workers of a stopped trial are never released.
 
     Raises:
-        IrmasError: There is no cluster at the address, or it will not have us.
+        IrmasError: There is no cluster at the address, or it refuses this process.
     """
     if ray.is_initialized():
         yield
         return
     target = address or os.environ.get("RAY_ADDRESS") or "local"
-    _require_answer(target)
-    # A dashboard costs seconds and memory, and a cluster that is joined has its own.
+    _require_listener(target)
+    # A dashboard costs seconds and memory, and an existing cluster has its own.
     options: dict[str, Any] = {"include_dashboard": dashboard} if target == "local" else {}
-    # What is set already reaches the workers by itself, and is not said twice.
+    # Workers inherit variables that are already set, and Ray refuses to set them twice.
     environment = {
         name: WORKER_ENVIRONMENT[name] for name in WORKER_ENVIRONMENT.keys() - os.environ
     }
     if dashboard and target not in ("local", "auto"):
-        # Where several Rays run on a host, those who ask the dashboard must know which.
+        # Where several Rays run on a host, clients of the dashboard must know which to ask.
         environment["RAY_ADDRESS"] = target
-    # Reports of an epoch would otherwise be looked at every two seconds only.
+    # By default Ray Train polls its workers for reports every two seconds.
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
-    # What Ray Train believes of the nodes may be 20 s old; it thinks again after this long.
+    # Ray Train's view of the nodes may be 20 s old; it looks again after this time.
     os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "20")
     try:
         ray.init(address=target, runtime_env={"env_vars": environment}, **options)
     except (ConnectionError, RayError, RuntimeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
-        # Ray tells a wrong token from other reasons only in its log.
-        advice = (
-            "; if it wants a token, set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN to the one it was "
-            "started with"
-        )
-        known = isinstance(error, ConnectionError | AuthenticationError)
-        raise IrmasError(f"cannot use Ray at {target}: {reason}{advice * known}") from error
+        # Ray distinguishes a wrong token from other reasons only in its log.
+        if isinstance(error, ConnectionError | AuthenticationError):
+            reason += (
+                "; if it wants a token, set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN to the one it "
+                "was started with"
+            )
+        raise IrmasError(f"cannot use Ray at {target}: {reason}") from error
     try:
         yield
     finally:
@@ -85,64 +85,64 @@ def ray_running(address: str | None = None, dashboard: bool = False) -> Iterator
 def require_shared(out: str | None, *inputs: str) -> None:
     """Refuse local paths that are not the same on every node of the running cluster.
 
-    Otherwise a checkpoint or a shard would lie, unseen by the others, on the disk of
-    the node that wrote it. The nodes are asked whether they see what is written here.
+    Otherwise a checkpoint or a shard would be on the disk of the node that wrote it, out
+    of reach of the others. Every node is asked whether it sees what is written here.
 
     Args:
         out: Path or URL of what the nodes will write; None if they only read.
         inputs: Paths or URLs of what they will read.
 
     Raises:
-        IrmasError: A node does not see them, or nothing can be written here.
+        IrmasError: A node does not see one of them, or ``out`` cannot be written here.
     """
     here = ray.get_runtime_context().get_node_id()
     nodes = {node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]}
     if not nodes.keys() - {here}:
         return
     paths = {path: storage.absolute(path) for path in inputs if not storage.is_url(path)}
-    with tempfile.TemporaryDirectory(dir=_parent(out), prefix=".irmas-") as marker:
+    with tempfile.TemporaryDirectory(dir=_existing_parent(out), prefix=".irmas-") as marker:
         if out is not None and not storage.is_url(out):
             paths[out] = marker
         answers = {
-            node: _absent.options(
+            node: _missing.options(
                 num_cpus=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)
             ).remote(paths)
             for node in nodes.keys() - {here}
         }
         for node, answer in answers.items():
             try:
-                absent = ray.get(answer, timeout=NODE_TIMEOUT_S)
+                missing = ray.get(answer, timeout=NODE_TIMEOUT_S)
             except RayError:
                 continue
-            if absent:
+            if missing:
                 raise IrmasError(
-                    f"node {nodes[node]} does not see {absent[0]} as node {nodes[here]} does: "
+                    f"node {nodes[node]} does not see {missing[0]} as node {nodes[here]} does: "
                     "name a directory that all nodes mount, or a URL such as s3://bucket/name"
                 )
 
 
 @ray.remote
-def _absent(paths: dict[str, str]) -> list[str]:
+def _missing(paths: dict[str, str]) -> list[str]:
     """Return the names of the paths that do not exist on the node where this runs."""
     return [name for name, path in paths.items() if not Path(path).exists()]
 
 
-def _parent(out: str | None) -> Path | None:
-    """Return the nearest directory above a local path that exists and can be written to."""
+def _existing_parent(out: str | None) -> Path | None:
+    """Return the nearest existing directory at or above a local path; it must be writable."""
     if out is None or storage.is_url(out):
         return None
     path = Path(storage.absolute(out))
     while not path.is_dir():
         path = path.parent
     if not os.access(path, os.W_OK):
-        raise IrmasError(f"{out} cannot be made: {path} cannot be written to")
+        raise IrmasError(f"{out} cannot be created: {path} is not writable")
     return path
 
 
-def _require_answer(address: str) -> None:
-    """Refuse an address where nothing listens: Ray itself would try for minutes."""
-    host, colon, port = address.rpartition(":")
-    if not colon or "://" in address or not port.isdigit():
+def _require_listener(address: str) -> None:
+    """Refuse a ``host:port`` where nothing listens: Ray itself would try for minutes."""
+    host, _, port = address.rpartition(":")
+    if "://" in address or not host or not port.isdigit():
         return
     try:
         socket.create_connection((host, int(port)), timeout=CONNECT_TIMEOUT_S).close()

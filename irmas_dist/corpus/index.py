@@ -176,13 +176,14 @@ def _read_with_ray(
     # Here, because it takes a second, and most trees are read without.
     import ray
 
+    from irmas_dist.cluster.resources import cpu_count
     from irmas_dist.cluster.runtime import ray_running
 
     root = storage.absolute(tree)
     batches = [sources[at : at + BATCH_FILES] for at in range(0, len(sources), BATCH_FILES)]
     with ray_running(address):
         read = ray.remote(_read_batch).options(scheduling_strategy="SPREAD")
-        at_once = max(8, int(4 * ray.cluster_resources().get("CPU", 1)))
+        at_once = max(8, 4 * cpu_count())
         running: dict[Any, int] = {}
         read_rows: dict[int, list[dict[str, Any]]] = {}
         pending = iter(enumerate(batches))

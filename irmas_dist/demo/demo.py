@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from irmas_dist import storage
-from irmas_dist.cluster.resources import gpus
+from irmas_dist.cluster.resources import gpu_count
 from irmas_dist.cluster.runtime import ray_running
 from irmas_dist.config.recipe import Recipe, load_recipe
 from irmas_dist.config.training import WorkerSettings
@@ -95,7 +95,7 @@ def demo(out: Path, trials: int) -> dict[str, Any]:
             }
         )
         with clock.stage("train", f"Training the best recipe on {WORKERS} workers with Ray Train"):
-            spread = WorkerSettings(count=WORKERS, gpu=gpus() >= WORKERS)
+            spread = WorkerSettings(count=WORKERS, gpu=gpu_count() >= WORKERS)
             train(best, features, model, spread)
     with clock.stage("evaluate", "Fitting the thresholds, scoring the test excerpts"):
         search_decisions(model, best.thresholds)

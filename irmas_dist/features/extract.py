@@ -175,6 +175,7 @@ class _Run:
         import ray
         import ray.data
 
+        from irmas_dist.cluster.resources import cpu_count
         from irmas_dist.cluster.runtime import ray_running, require_shared
 
         durations = pending.column("duration_s").fill_null(0.0).to_numpy()
@@ -187,14 +188,14 @@ class _Run:
             # A task returns a few bytes. Without this, the first ones run one at a time, until
             # an actor of Ray Data's own has started and told it what the cluster has.
             context.op_resource_reservation_enabled = False
-            cores = ray.cluster_resources().get("CPU", 1)
+            cores = cpu_count()
             pieces = cut(pending, durations, shard_seconds, cores)
             target = {"out": self.out, "settings": self.settings, "vocabulary": self.vocabulary}
             work: dict[str, Any] = {"fn": write_piece, "fn_kwargs": target}
             if len(ray.nodes()) > 1:
                 # Actors start some seconds later, but when a node is cut off Ray tells of its
                 # actors within a minute, and of its tasks when gRPC gives up, after seven.
-                size = min(max(int(cores), 1), len(pieces))
+                size = min(cores, len(pieces))
                 pool = ray.data.ActorPoolStrategy(min_size=1, initial_size=size)
                 work = {"fn": PieceWriter, "fn_constructor_kwargs": target, "compute": pool}
             shards = ray.data.from_blocks(pieces).map_batches(

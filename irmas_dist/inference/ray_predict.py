@@ -54,13 +54,14 @@ def predict_with_ray(
     import ray
     import ray.data
 
+    from irmas_dist.cluster.resources import cpu_count
     from irmas_dist.cluster.runtime import ray_running, require_shared
 
     with ray_running(address):
         local = (path for path in paths if not storage.is_url(path))
         require_shared(None, model, *filter(storage.exists, local))
         ray.data.DataContext.get_current().enable_progress_bars = False
-        cores = max(int(ray.cluster_resources().get("CPU", 1)), 1)
+        cores = cpu_count()
         count = min(workers or cores, cores, len(paths))
         pieces = np.array_split(
             paths, max(-(-len(paths) // FILES_AT_ONCE), min(4 * count, len(paths)))

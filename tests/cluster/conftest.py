@@ -1,4 +1,4 @@
-"""What the drills share: a cluster, what is learnt on it, and what they have measured."""
+"""Shared by the tests of clusters: a node for jobs, the drills' nodes, and what drills cost."""
 
 import tempfile
 from collections.abc import Callable, Iterator
@@ -14,35 +14,39 @@ from irmas_dist.training.learner import Learner
 from tests.cluster.network import names, network
 from tests.cluster.nodes import Cluster
 from tests.conftest import CONFIGS, TINY
+from tests.ray_cluster import RunningCluster, running_cluster
 from tests.servers import missing, required
+
+LARGEST_PACKAGE = 16 << 20
+"""Bytes that the node for jobs accepts with a job; by default they are 512 MiB."""
 
 EPOCHS = 5
 LONG = 60
 """Epochs of a training that nodes leave and join."""
 
 TIMES = 60
-"""How often the corpus is repeated, so that there is time to disturb its extraction."""
+"""How often the corpus is repeated, so that its extraction takes long enough to be disturbed."""
 
 CALM = (
-    # Batch statistics and dropout differ between workers; without them their sums agree.
+    # Batch statistics and dropout depend on the number of workers.
     "model.normalisation=none",
     "model.dropout.blocks=0",
     "model.dropout.dense=0",
-    # The first epochs are the same, however many follow.
+    # The first epochs do not depend on the number of epochs.
     "training.schedule=constant",
     "training.lr=0.001",
     "training.patience=999",
     "training.windows_per_clip=24",
-    # Few steps: each waits for the slowest of all workers, who share the cores of one machine.
+    # Few steps: each waits for the slowest worker, and all share the cores of one machine.
     "training.batch_size=720",
     "tracking.mode=disabled",
 )
 
 WITHOUT_CABLES = missing("ip", root=True)
-"""What is missing for nodes that have networks of their own."""
+"""What this machine lacks for nodes with networks of their own."""
 
 CABLES = pytest.mark.skipif(bool(WITHOUT_CABLES), reason=f"needs {', '.join(WITHOUT_CABLES)}")
-"""For drills that cut a node off."""
+"""For drills that disconnect a node."""
 
 LOSSES = [Cluster.lose, pytest.param(Cluster.cut_off, marks=CABLES)]
 """The ways to lose a node for good."""
@@ -51,22 +55,38 @@ _measured: list[tuple[str, str, float | None, float]] = []
 
 
 def options(*overrides: str) -> list[str]:
-    """What makes a command use the recipe of the drills; later overrides count."""
+    """Return the options of the drills' recipe; later overrides win."""
     values = [f"--set={override}" for override in (*TINY, *CALM, *overrides)]
     return ["--config", "configs/demo.yaml", *values]
 
 
+@pytest.fixture(scope="package")
+def one_node() -> Iterator[RunningCluster]:
+    """A cluster of one node with 2 CPUs, for jobs."""
+    with running_cluster(RAY_max_grpc_message_size=str(LARGEST_PACKAGE)) as running:
+        yield running
+
+
+@pytest.fixture
+def url(one_node: RunningCluster, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The dashboard of that node, whose token is in the environment."""
+    for name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("RAY_AUTH_TOKEN", one_node.environment["RAY_AUTH_TOKEN"])
+    return one_node.dashboard_url
+
+
 @pytest.fixture(scope="session")
 def calm() -> Recipe:
-    """A recipe whose curve does not depend on the number of workers."""
+    """A recipe whose learning curve does not depend on the number of workers."""
     return load_recipe(CONFIGS / "demo.yaml", [*TINY, *CALM, f"training.epochs={LONG}"])
 
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
-    """A head and three nodes; a test that needs them all asks for them by `Cluster.have`."""
+    """A head and three nodes; `Cluster.have` replaces those that other tests have lost."""
     where = names if WITHOUT_CABLES and not required() else network
-    # Sockets lie in it, whose paths must be short.
+    # It holds sockets, whose paths must be short.
     folder = tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True)
     with folder as temporary, where() as made:
         started = Cluster(made, Path(temporary))
@@ -86,7 +106,7 @@ def long_manifest(manifest: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 
 @pytest.fixture(scope="session")
 def store(cluster: Cluster, manifest: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Features that the cluster has extracted while nobody disturbed it."""
+    """Features that the cluster extracts undisturbed."""
     out = tmp_path_factory.mktemp("store") / "features"
     seconds = cluster.submit("extract", "extract", manifest, out, *options()).succeeds()
     _measured.append(("extract, undisturbed", "", None, seconds))
@@ -95,7 +115,7 @@ def store(cluster: Cluster, manifest: Path, tmp_path_factory: pytest.TempPathFac
 
 @pytest.fixture(scope="session")
 def undisturbed(store: Path, calm: Recipe) -> list[dict[str, float]]:
-    """The curve on one worker that nobody disturbs."""
+    """The learning curve of an undisturbed training on one worker."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     learner = Learner(open_training_data(str(store), calm), calm)
@@ -107,20 +127,20 @@ def undisturbed(store: Path, calm: Recipe) -> list[dict[str, float]]:
 
 @pytest.fixture
 def measured(request: pytest.FixtureRequest) -> Callable[..., None]:
-    """Take down what a drill cost: what was lost, seconds until it went on, and seconds in all."""
+    """Record what a drill cost: what was lost, seconds in all, and seconds until it resumed."""
 
-    def take_down(lost: str, wall_s: float, went_on_s: float | None = None) -> None:
+    def record(lost: str, wall_s: float, resumed_s: float | None = None) -> None:
         what = request.node.name.removeprefix("test_").replace("_", " ")
-        _measured.append((what, lost, went_on_s, wall_s))
-        request.node.user_properties += [("lost", lost), ("went_on_s", went_on_s), ("s", wall_s)]
+        _measured.append((what, lost, resumed_s, wall_s))
+        request.node.user_properties += [("lost", lost), ("resumed_s", resumed_s), ("s", wall_s)]
 
-    return take_down
+    return record
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print what all drills cost, at the end."""
+    """Print what all drills cost."""
     if _measured:
-        terminalreporter.section("what the drills cost: went on after, job in all, lost")
-    for what, lost, went_on_s, wall_s in _measured:
-        recovery = "     -" if went_on_s is None else f"{went_on_s:4.0f} s"
+        terminalreporter.section("cost of the drills: resumed after, job in all, lost")
+    for what, lost, resumed_s, wall_s in _measured:
+        recovery = "     -" if resumed_s is None else f"{resumed_s:4.0f} s"
         terminalreporter.write_line(f"{recovery}  {wall_s:4.0f} s  {what}: {lost or 'nothing'}")

@@ -119,7 +119,7 @@ def test_more_workers_than_there_is_room_for_are_waited_for_and_then_refused(
     many = WorkerSettings(count=64, wait_timeout_s=3)
     with pytest.raises(IrmasError, match=r"64 workers need 64 CPUs, and after 3 s the cluster has"):
         train(disabled, features, str(tmp_path / "m"), many)
-    assert "waiting up to 3 s for room: 64 workers need 64 CPUs" in capsys.readouterr().err
+    assert "waiting up to 3 s for resources: 64 workers need 64 CPUs" in capsys.readouterr().err
 
 
 def test_an_unfinished_training_is_not_gone_on_with_by_another_recipe(

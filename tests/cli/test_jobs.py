@@ -1,4 +1,4 @@
-"""``irmas submit`` and ``irmas jobs`` as users run them, against a real cluster of one node."""
+"""``irmas submit`` and ``irmas jobs``, on a real cluster of one node."""
 
 import json
 import os
@@ -9,13 +9,15 @@ from pathlib import Path
 
 import pytest
 import yaml
+from typer.main import get_command
 
-from irmas_dist.cli import jobs
+from irmas_dist.cli.jobs import runs_on_ray
+from irmas_dist.cli.main import app
 from irmas_dist.config.recipe import load_recipe
 from irmas_dist.errors import IrmasError
 from tests.ray_cluster import RunningCluster, running_cluster
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -51,9 +53,11 @@ def irmas(cluster: RunningCluster, tmp_path: Path) -> Callable[..., tuple[int, s
 
 @pytest.fixture
 def sleeping(tmp_path: Path) -> Path:
-    """A directory to pack whose ``python -m irmas_dist`` does nothing for a long time."""
+    """A directory to send whose ``python -m irmas_dist`` runs for a long time."""
     package = tmp_path / "code" / "irmas_dist"
     package.mkdir(parents=True)
+    # Without it Python would prefer the installed irmas_dist, which soon fails.
+    (package / "__init__.py").touch()
     (package / "__main__.py").write_text(
         "import sys, time\nprint('runs', *sys.argv[1:], flush=True)\ntime.sleep(300)\n"
     )
@@ -66,13 +70,15 @@ def test_a_job_runs_this_checkout(irmas: Callable[..., tuple[int, str, str]]) ->
     assert code == 0
     recipe = yaml.safe_load(out[out.index("seed:") :])
     assert recipe == load_recipe(ROOT / "configs" / "demo.yaml").model_dump(mode="json")
-    told, submitted, ended, *_ = err.splitlines()
-    assert told.startswith("the job will not see features from here: it runs in a copy of the code")
+    warning, submitted, ended, *_ = err.splitlines()
+    assert warning.startswith(
+        "the job will not see features from here: it runs in a copy of the code"
+    )
     assert (submitted, ended) == ("submitted dry", "dry succeeded")
     assert irmas("jobs logs", "dry")[:2] == (0, out)
 
 
-def test_a_job_that_fails_gives_its_exit_code(
+def test_a_failed_job_s_exit_code_is_the_command_s(
     irmas: Callable[..., tuple[int, str, str]],
 ) -> None:
     code, out, err = irmas("submit", "--name", "wrong", "--", "nonsense")
@@ -81,7 +87,9 @@ def test_a_job_that_fails_gives_its_exit_code(
     assert "submitted wrong\nwrong failed\n" in err
 
 
-def test_a_job_left_running(irmas: Callable[..., tuple[int, str, str]], sleeping: Path) -> None:
+def test_a_detached_job_is_listed_and_stopped(
+    irmas: Callable[..., tuple[int, str, str]], sleeping: Path
+) -> None:
     options = ("--detach", "--name", "long", "--working-dir", str(sleeping))
     code, out, err = irmas("submit", *options, "--", "train", "--config", "mine.yaml")
     assert (code, out) == (0, "")
@@ -95,6 +103,8 @@ def test_a_job_left_running(irmas: Callable[..., tuple[int, str, str]], sleeping
     assert latest["entrypoint"] == "python -m irmas_dist train --config mine.yaml"
     assert latest["status"] in ("PENDING", "RUNNING")
 
+    while "runs train --config mine.yaml" not in irmas("jobs logs", "long")[1]:
+        pass
     code, _, err = irmas("jobs stop", "long")
     assert (code, err.splitlines()[0]) == (0, "stopped long")
     code, _, err = irmas("jobs logs", "--follow", "long")
@@ -105,13 +115,19 @@ def test_a_job_left_running(irmas: Callable[..., tuple[int, str, str]], sleeping
     assert (code, json.loads(out)["jobs"][0]["status"]) == (0, "STOPPED")
 
 
-def test_what_a_command_needs_is_reserved_for_it() -> None:
-    assert jobs.works_alone(["evaluate", "/shared/model", "--features", "s3://b/features"])
-    assert not jobs.works_alone(["evaluate", "/shared/model", "--tree", "/shared/IRMAS"])
-    assert not jobs.works_alone(["train", "/shared/features", "/shared/model"])
-    assert not jobs.works_alone(["demo", "--out", "/shared/demo"])
-    assert not jobs.works_alone(["nonsense"])
-    assert not jobs.works_alone(["train", "--no-such-option"])
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        ("evaluate /shared/model --features s3://b/features", False),
+        ("evaluate /shared/model --tree /shared/IRMAS", True),
+        ("train /shared/features /shared/model", True),
+        ("demo --out /shared/demo", True),
+        ("nonsense", True),
+        ("train --no-such-option", True),
+    ],
+)
+def test_commands_that_leave_their_work_to_ray(command: str, expected: bool) -> None:
+    assert runs_on_ray(command.split(), get_command(app)) == expected
 
 
 @pytest.mark.parametrize(
@@ -119,11 +135,11 @@ def test_what_a_command_needs_is_reserved_for_it() -> None:
 )
 def test_results_are_not_written_into_the_job_s_own_directory(command: str) -> None:
     with pytest.raises(IrmasError, match="which is deleted after it"):
-        jobs.works_alone(command.split())
-    jobs.works_alone(["train", "features", "model", "--dry-run"])
+        runs_on_ray(command.split(), get_command(app))
+    runs_on_ray(["train", "features", "model", "--dry-run"], get_command(app))
 
 
-def test_a_python_without_what_irmas_needs_is_told_in_one_line(tmp_path: Path) -> None:
+def test_missing_dependencies_are_reported_in_one_line(tmp_path: Path) -> None:
     bare = [sys.executable, "-S", "-m", "irmas_dist", "--help"]
     done = subprocess.run(bare, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 1
@@ -131,7 +147,7 @@ def test_a_python_without_what_irmas_needs_is_told_in_one_line(tmp_path: Path) -
     assert done.stderr.count("\n") == 1
 
 
-def test_a_job_that_is_not_there(irmas: Callable[..., tuple[int, str, str]]) -> None:
+def test_an_unknown_job_is_reported_in_one_line(irmas: Callable[..., tuple[int, str, str]]) -> None:
     code, out, err = irmas("jobs logs", "other")
     assert (code, out) == (1, "")
     assert err.startswith("irmas: no job 'other' at http://127.0.0.1:")

@@ -1,4 +1,4 @@
-"""Joining a Ray cluster: what is not there is told at once, and how its workers are set up."""
+"""Joining a Ray cluster, and how its workers are set up."""
 
 import os
 import subprocess
@@ -14,7 +14,7 @@ from tests.ray_cluster import free_port
 
 @pytest.fixture
 def no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As in a process that has not started Ray, whatever other tests have done."""
+    """Make this process look as if it had not started Ray, whatever other tests have done."""
     monkeypatch.setattr("ray.is_initialized", lambda: False)
 
 
@@ -31,14 +31,16 @@ def test_an_address_where_nothing_listens_is_refused_at_once() -> None:
 
 
 @pytest.mark.usefixtures("no_ray")
-def test_ray_address_is_joined_when_none_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_an_address_the_one_in_ray_address_is_joined(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     address = f"127.0.0.1:{free_port()}"
     monkeypatch.setenv("RAY_ADDRESS", address)
     with pytest.raises(IrmasError, match=address), ray_running():
         pass
 
 
-def test_a_ray_that_is_there_is_used_and_left_running(ray_cluster: None) -> None:
+def test_an_initialised_ray_is_used_and_left_running(ray_cluster: None) -> None:
     import ray
 
     with ray_running():
@@ -63,7 +65,7 @@ def page_faults():
                 torch.zeros(40, 1_000_000)
             counted.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
-    thread = threading.Thread(target=allocate)  # where Ray Train trains
+    thread = threading.Thread(target=allocate)  # Ray Train trains in a thread
     thread.start()
     thread.join()
     return counted[-1]
@@ -81,5 +83,5 @@ def test_workers_keep_the_memory_of_freed_tensors_for_the_next(ray_cluster: None
         [sys.executable, "-c", REUSE], env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    # Twenty tensors of 39,063 pages each, if every one were mapped anew.
+    # A page fault for each page of every tensor would be twenty times as many.
     assert int(done.stdout.splitlines()[-1]) < 39_063
