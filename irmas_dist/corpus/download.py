@@ -1,9 +1,9 @@
 """Downloading IRMAS: its archives from Zenodo or a mirror, verified and extracted.
 
-In the target, ``<name>.partial`` is an archive that is still arriving, ``<name>`` one whose md5
-is right, and ``<stem>/`` the folder that was extracted from it. That folder appears whole or
-not at all; a marker in it lists what is in it, so that a later run need not hash gigabytes to see
-that there is nothing to do.
+In the target directory, ``<name>.partial`` is an archive whose download is unfinished, ``<name>``
+one whose md5 is verified, and ``<stem>/`` the folder extracted from it. That folder appears
+atomically, with a marker that lists its files, so that a later run need not hash gigabytes to
+find that nothing is missing.
 """
 
 import hashlib
@@ -38,9 +38,9 @@ RETRIES = 4
 BACKOFF_S = 0.5
 """Retries wait 0, 2, 4, 8 times this long, or as long as the server asks for."""
 PATIENCE_S = 60
-"""Longest wait for a server: to connect, to send more, or before it may be asked again."""
+"""Longest wait for a server: to connect, to send more, or before the next retry."""
 
-_EXPANSION = 1.1  # 16-bit music hardly shrinks in a zip; the exact size is known only from it
+_EXPANSION = 1.1  # 16-bit music hardly shrinks in a zip; only the zip gives the exact size
 
 
 @dataclass(frozen=True)
@@ -48,10 +48,10 @@ class DownloadSummary:
     """What a download did.
 
     Attributes:
-        path: Where the dataset is.
-        fetched_bytes: What came over the network.
-        extracted_files: Files that were extracted.
-        skipped_archives: Archives whose files were all there already.
+        path: Root of the tree.
+        fetched_bytes: Bytes received over the network.
+        extracted_files: Number of files extracted.
+        skipped_archives: Archives that had been extracted before.
     """
 
     path: Path
@@ -68,18 +68,18 @@ def download(
     keep_archives: bool = False,
     archives: Sequence[Archive] = ARCHIVES,
 ) -> DownloadSummary:
-    """Fetch and extract what is not there yet; go on where an earlier run was cut short.
+    """Fetch and extract what is missing; resume an interrupted download.
 
     Args:
         out: Root of the tree; created unless it exists.
-        base_url: A mirror that has each archive at ``<base_url>/<name>``; none means Zenodo.
-        parts: Parts of the dataset to fetch.
+        base_url: A mirror that has each archive at ``<base_url>/<name>``; None means Zenodo.
+        parts: Parts of the data set to fetch.
         keep_archives: Leave the archives in ``out``, beside the folders extracted from them.
-        archives: The dataset.
+        archives: The data set.
 
     Raises:
-        IrmasError: The server does not give an archive or gives another one, the connection
-            broke again and again, the disk is full, or an archive is not fit to be extracted.
+        IrmasError: The server does not send an archive or sends another file, the connection
+            breaks again and again, the disk is full, or an archive is not safe to extract.
     """
     chosen = [archive for archive in archives if archive.part in parts]
     missing = [archive for archive in chosen if not is_extracted(archive, out)]
@@ -97,13 +97,13 @@ def download(
 
 
 def _fetch(archives: Sequence[Archive], out: Path, base_url: str | None) -> int:
-    """Bring archives into ``out``, all at a time, and return how many bytes were sent."""
+    """Bring archives into ``out``, all in parallel, and return the number of bytes received."""
     with ExitStack() as stack:
         transfers = [_Transfer(archive, out, base_url) for archive in archives]
         for transfer in transfers:
-            stack.callback(transfer.close)
-        whole = in_threads(lambda transfer, _: transfer.recover(), transfers)
-        due = [transfer for transfer, done in zip(transfers, whole, strict=True) if not done]
+            stack.callback(transfer.session.close)
+        complete = in_threads(lambda transfer, _: transfer.recover(), transfers)
+        due = [transfer for transfer, done in zip(transfers, complete, strict=True) if not done]
         if not due:
             return 0
         in_threads(lambda transfer, _: transfer.connect(), due)
@@ -116,7 +116,14 @@ def _fetch(archives: Sequence[Archive], out: Path, base_url: str | None) -> int:
 
 
 class _Transfer:
-    """An archive that is arriving: what there is of it, the digest of that, and its source."""
+    """The download of one archive: its connection, and the bytes received so far.
+
+    Attributes:
+        session: Connection to the server.
+        received: Bytes of the archive on disk.
+        fetched: Bytes received over the network.
+        size: Size of the archive in bytes; None when the server does not state it.
+    """
 
     def __init__(self, archive: Archive, out: Path, base_url: str | None) -> None:
         self.received = self.fetched = 0
@@ -126,29 +133,24 @@ class _Transfer:
         if base_url is not None:
             self._url = f"{base_url.rstrip('/')}/{archive.name}"
         # requests honours proxies and certificate settings; urllib3's Retry does the waiting.
-        self._session = requests.Session()
+        self.session = requests.Session()
         for scheme in ("http://", "https://"):
-            self._session.mount(scheme, HTTPAdapter(max_retries=_retries()))
-        # Zenodo slows down clients that do not name themselves; ranges and md5 mean raw bytes.
-        self._session.headers["User-Agent"] = f"irmas-dist/{__version__}"
-        self._session.headers["Accept-Encoding"] = "identity"
+            self.session.mount(scheme, HTTPAdapter(max_retries=_retries()))
+        # Zenodo slows down clients without a name; ranges and md5 are of the raw bytes.
+        self.session.headers["User-Agent"] = f"irmas-dist/{__version__}"
+        self.session.headers["Accept-Encoding"] = "identity"
         self._target = out / archive.name
         self._partial = out / f"{archive.name}.partial"
-        self._source = out / f"{archive.name}.partial.json"
         self._digest = hashlib.md5()
 
-    def close(self) -> None:
-        """Hang up."""
-        self._session.close()
-
     def recover(self) -> bool:
-        """Look at what earlier runs left; return whether the archive is whole."""
+        """Read what earlier runs left; return whether the archive is complete."""
         if self._target.exists():
             with self._target.open("rb") as file:
                 md5 = hashlib.file_digest(file, "md5").hexdigest()
             if md5 != self._archive.md5:
                 raise IrmasError(
-                    f"{self._target} has md5 {md5} and not {self._archive.md5}; "
+                    f"{self._target} has md5 {md5}, not {self._archive.md5}; "
                     "delete it and run the command again"
                 )
             return True
@@ -157,44 +159,44 @@ class _Transfer:
                 self._digest = hashlib.file_digest(file, "md5")
                 self.received = file.tell()
             if self._digest.hexdigest() == self._archive.md5:
-                self._finish()
+                self._partial.replace(self._target)
                 return True
         return False
 
     def connect(self) -> int:
-        """Ask for what is missing; return how many bytes must be fetched again after all."""
-        headers = {}
-        if self.received:
-            headers["Range"] = f"bytes={self.received}-"
-            if etag := self._known_etag():
-                headers["If-Range"] = etag
-        self._response = self._get(headers)
-        if headers and self._response.status_code != 200 and not self._continues():
-            self._response = self._get({})
-        lost = 0
-        if self._response.status_code == 200:
+        """Request the missing bytes; return how many received ones are discarded.
+
+        Whether both belong to one file is left to the md5.
+        """
+        response = self._get({"Range": f"bytes={self.received}-"} if self.received else {})
+        begins = response.headers.get("Content-Range", "")
+        if response.status_code != 200 and not begins.startswith(f"bytes {self.received}-"):
+            response = self._get({})
+        discarded = 0
+        if response.status_code == 200:
             if self.received:
                 say(escape(f"{self._url}: cannot be resumed, starting again"))
-            lost = self._start_over()
-        length = self._response.headers.get("Content-Length")
+            with disk_errors(self._partial):
+                self._partial.unlink(missing_ok=True)
+            discarded, self.received, self._digest = self.received, 0, hashlib.md5()
+        length = response.headers.get("Content-Length")
         self.size = self.received + int(length) if length else None
-        return lost
+        self._response = response
+        return discarded
 
     def _get(self, headers: dict[str, str]) -> requests.Response:
         try:
-            response = self._session.get(
-                self._url, headers=headers, stream=True, timeout=PATIENCE_S
-            )
+            response = self.session.get(self._url, headers=headers, stream=True, timeout=PATIENCE_S)
         except requests.RequestException as error:
             raise IrmasError(
                 f"{self._url}: {_root_cause(error)}; check the network or --base-url and run "
-                "the command again, what has arrived is kept"
+                "the command again to resume"
             ) from error
         # 416 refuses a range, not the file.
         if response.ok or (headers and response.status_code == 416):
             return response
         advice = (
-            f"also after {RETRIES} retries; run the command again later, what has arrived is kept"
+            f"also after {RETRIES} retries; run the command again later to resume"
             if response.status_code in _retries().status_forcelist
             else "name a mirror that has it with --base-url"
         )
@@ -202,58 +204,31 @@ class _Transfer:
             f"{self._url}: the server answered {response.status_code} {response.reason}, {advice}"
         )
 
-    def _continues(self) -> bool:
-        """Return whether the response goes on with the file of which a part is here."""
-        begins = self._response.headers.get("Content-Range", "")
-        etag = self._response.headers.get("ETag")
-        return (
-            self._response.status_code == 206
-            and begins.startswith(f"bytes {self.received}-")
-            and (etag is None or self._known_etag() in (None, etag))
-        )
-
-    def _known_etag(self) -> str | None:
-        """Return the validator of what is here; of another mirror's file, only md5 can judge."""
-        if not self._source.exists():
-            return None
-        source = storage.read_json(self._source)
-        return source["etag"] if source["url"] == self._url else None
-
-    def _start_over(self) -> int:
-        with disk_errors(self._partial):
-            self._partial.unlink(missing_ok=True)
-        etag = self._response.headers.get("ETag", "W/")
-        strong = None if etag.startswith("W/") else etag  # If-Range takes no weak ones
-        storage.write_json(self._source, {"url": self._url, "etag": strong})
-        lost, self.received, self._digest = self.received, 0, hashlib.md5()
-        return lost
-
     def receive(self, advance: Callable[[int], None], stop: Event) -> None:
-        """Write what the server sends, asking again after a dropped connection, and verify it."""
+        """Write what the server sends, reconnecting when the connection breaks, and verify it."""
         advance(self.received)
         retries = _retries()
-        while dropped := self._copy(advance, stop):
+        while broken := self._copy(advance, stop):
             try:
-                retries = retries.increment("GET", self._url, error=dropped)
+                retries = retries.increment("GET", self._url, error=broken)
             except MaxRetryError as error:
                 raise IrmasError(
                     f"{self._url}: the connection broke {RETRIES + 1} times, "
-                    f"{_root_cause(dropped)}; run the command again to resume the download"
+                    f"{_root_cause(broken)}; run the command again to resume the download"
                 ) from error
             retries.sleep()
             advance(-self.connect())
         md5 = self._digest.hexdigest()
         if md5 != self._archive.md5:
             self._partial.unlink()
-            self._source.unlink()
             raise IrmasError(
-                f"{self._url}: what arrived has md5 {md5} and not {self._archive.md5}, and was "
+                f"{self._url}: the file received has md5 {md5}, not {self._archive.md5}, and was "
                 "deleted; run the command again, or name a mirror with --base-url"
             )
-        self._finish()
+        self._partial.replace(self._target)
 
     def _copy(self, advance: Callable[[int], None], stop: Event) -> HTTPError | None:
-        """Write the body of the response; return the error that cut it short."""
+        """Write the body of the response; return the error that interrupted it."""
         with disk_errors(self._partial), self._partial.open("ab") as file:
             try:
                 for chunk in self._response.raw.stream(CHUNK_BYTES, decode_content=False):
@@ -268,10 +243,6 @@ class _Transfer:
                 return error
         return None
 
-    def _finish(self) -> None:
-        self._partial.replace(self._target)
-        self._source.unlink(missing_ok=True)
-
 
 def _retries() -> Retry:
     return Retry(
@@ -284,7 +255,7 @@ def _retries() -> Retry:
 
 
 def _root_cause(error: BaseException) -> str:
-    """Return what lies under the wrappings of urllib3 and requests, in one phrase."""
+    """Return the innermost error below those of urllib3 and requests, in one phrase."""
     while inner := error.__cause__ or error.__context__:
         error = inner
     return getattr(error, "strerror", None) or str(error)

@@ -1,0 +1,43 @@
+"""Zip archives and small disks for the tests of downloading and extracting."""
+
+import io
+import subprocess
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+
+def zipped(
+    entries: Mapping[str, bytes] | Sequence[tuple[zipfile.ZipInfo, bytes]],
+    compression: int = zipfile.ZIP_STORED,
+) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", compression) as archive:
+        for name, content in entries.items() if isinstance(entries, Mapping) else entries:
+            archive.writestr(name, content)
+    return buffer.getvalue()
+
+
+def tree(out: Path) -> set[str]:
+    return {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
+
+
+@contextmanager
+def mounted(path: Path, size: str) -> Iterator[Path]:
+    path.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(path)]
+    try:
+        subprocess.run(command, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"a small file system can be mounted by root on Linux only: {error}")
+    try:
+        yield path
+    finally:
+        subprocess.run(["umount", str(path)], check=True)
+
+
+def grow(disk: Path) -> None:
+    subprocess.run(["mount", "-o", "remount,size=8m", str(disk)], check=True)
