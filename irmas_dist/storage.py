@@ -1,7 +1,8 @@
-"""Files by path or URL, local or in an object store, written whole or not at all.
+"""Files by path or URL, local or in an object store, written atomically.
 
-A local file is written beside its target and renamed over it; an object store shows an
-object only once it is complete, so there it is put together in memory and sent at once.
+A local file is written beside its target and renamed over it. An object store shows an
+object only once it is complete, so its content is assembled in memory and sent at once.
+Errors of a file system become one line that names the location.
 """
 
 import json
@@ -21,22 +22,25 @@ import pyarrow.parquet as pq
 from irmas_dist.errors import IrmasError
 
 PARTIAL = ".partial"
-"""Ending of local files that are being written."""
+"""Suffix of local files that are being written."""
+
+Location = str | os.PathLike[str]
+"""A local path, or the URL of an object store such as ``s3://bucket/key``."""
 
 
-def is_url(location: str | os.PathLike[str]) -> bool:
-    """Return whether ``location`` names an object store, such as ``s3://bucket/key``."""
+def is_url(location: Location) -> bool:
+    """Return whether ``location`` is a URL."""
     return "://" in str(location)
 
 
-def resolve(location: str | os.PathLike[str]) -> tuple[pafs.FileSystem, str]:
-    """Return the file system that holds ``location``, and the path to it there.
+def resolve(location: Location) -> tuple[pafs.FileSystem, str]:
+    """Return the file system of ``location`` and the path in it.
 
     Raises:
-        IrmasError: The URL's scheme is not one that pyarrow or fsspec knows.
+        IrmasError: Neither pyarrow nor fsspec knows the URL's scheme.
     """
     if not is_url(location):
-        return pafs.LocalFileSystem(), str(Path(location).expanduser().absolute())
+        return pafs.LocalFileSystem(), absolute(location)
     scheme, _, rest = str(location).partition("://")
     bucket, _, key = rest.partition("/")
     try:
@@ -48,33 +52,28 @@ def resolve(location: str | os.PathLike[str]) -> tuple[pafs.FileSystem, str]:
 
 @lru_cache(maxsize=16)
 def _bucket(url: str) -> tuple[pafs.FileSystem, str]:
-    """Connect once; keys are appended as they are, for in a URL ``[`` or ``#`` would be wrong."""
+    """Connect to a bucket, once; without a key, whose ``[`` or ``#`` would be wrong in a URL."""
     return pafs.FileSystem.from_uri(url)
 
 
-def absolute(location: str | os.PathLike[str]) -> str:
-    """Return ``location`` as it can be given to another process: workers run elsewhere."""
+def absolute(location: Location) -> str:
+    """Return ``location`` for use in another process, which may have another directory."""
     return str(location) if is_url(location) else str(Path(location).expanduser().absolute())
 
 
-def join(location: str | os.PathLike[str], *parts: str) -> str:
-    """Return ``location`` with ``parts`` appended, for paths and URLs alike."""
+def join(location: Location, *parts: str) -> str:
+    """Return ``location`` with ``parts`` appended."""
     return "/".join([str(location).rstrip("/"), *parts])
 
 
-def exists(location: str | os.PathLike[str]) -> bool:
-    """Return whether there is a file or directory at ``location``.
-
-    Raises:
-        IrmasError: It cannot be found out.
-    """
-    filesystem, path = resolve(location)
-    with _told(location):
+def exists(location: Location) -> bool:
+    """Return whether there is a file or directory at ``location``."""
+    with _located(location) as (filesystem, path):
         return filesystem.get_file_info(path).type != pafs.FileType.NotFound
 
 
-def list_files(location: str | os.PathLike[str], *, recursive: bool = False) -> list[str]:
-    """Return the paths of the files under a directory, relative to it and sorted.
+def list_files(location: Location, *, recursive: bool = False) -> list[str]:
+    """Return the paths of the files in a directory, relative to it and sorted.
 
     A directory that does not exist has no files.
     """
@@ -88,56 +87,48 @@ def list_files(location: str | os.PathLike[str], *, recursive: bool = False) -> 
     )
 
 
-def size(location: str | os.PathLike[str]) -> int:
-    """Return the size of a file in bytes; 0 when there is none."""
+def size(location: Location) -> int:
+    """Return the size of a file in bytes; 0 if there is none."""
     filesystem, path = resolve(location)
     return int(filesystem.get_file_info(path).size or 0)
 
 
-def make_directory(location: str | os.PathLike[str]) -> None:
+def make_directory(location: Location) -> None:
     """Create a directory and its parents unless they exist."""
-    filesystem, path = resolve(location)
-    with _told(location):
+    with _located(location) as (filesystem, path):
         filesystem.create_dir(path, recursive=True)
 
 
-def remove(location: str | os.PathLike[str]) -> None:
-    """Delete one file, if it is there."""
-    filesystem, path = resolve(location)
-    with _told(location):
+def remove(location: Location) -> None:
+    """Delete a file if it exists."""
+    with _located(location) as (filesystem, path):
         if exists(location):
             filesystem.delete_file(path)
 
 
-def remove_partial(location: str | os.PathLike[str]) -> None:
-    """Delete what writers that were killed have left in a directory; nobody may be writing."""
+def remove_partial(location: Location) -> None:
+    """Delete what killed writers have left in a directory; no writer may be at work."""
     for name in list_files(location):
         if name.endswith(PARTIAL):
             remove(join(location, name))
 
 
-def remove_directory(location: str | os.PathLike[str]) -> None:
-    """Delete a directory and all that is in it.
-
-    Raises:
-        IrmasError: It cannot be deleted.
-    """
-    filesystem, path = resolve(location)
-    with _told(location):
+def remove_directory(location: Location) -> None:
+    """Delete a directory with its content."""
+    with _located(location) as (filesystem, path):
         filesystem.delete_dir(path)
 
 
 @contextmanager
-def write_atomically(location: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """Open a file for writing that appears at ``location`` complete, or not at all.
+def write_atomically(location: Location) -> Iterator[BinaryIO]:
+    """Open a file for writing that appears at ``location`` when the block ends without error.
 
     Raises:
         IrmasError: The target cannot be written: read-only, full, not permitted.
     """
-    filesystem, path = resolve(location)
-    with _told(location):
+    with _located(location) as (filesystem, path):
         if not isinstance(filesystem, pafs.LocalFileSystem):
-            # Closing a stream completes the object, also after an error: open it late.
+            # Closing a stream completes the object even after an error: open it late.
             content = BytesIO()
             yield content
             with filesystem.open_output_stream(path) as stream:
@@ -153,8 +144,8 @@ def write_atomically(location: str | os.PathLike[str]) -> Iterator[BinaryIO]:
             Path(beside).unlink(missing_ok=True)
 
 
-def open_file(location: str | os.PathLike[str]) -> BufferedIOBase:
-    """Open a file for reading bytes, anywhere in it.
+def open_file(location: Location) -> BufferedIOBase:
+    """Open a file for reading bytes at any position.
 
     Raises:
         OSError: There is no such file, or it cannot be read.
@@ -166,24 +157,19 @@ def open_file(location: str | os.PathLike[str]) -> BufferedIOBase:
     return stream
 
 
-def read_bytes(location: str | os.PathLike[str]) -> bytes:
-    """Return the content of a file.
-
-    Raises:
-        IrmasError: There is no such file, or it cannot be read.
-    """
-    filesystem, path = resolve(location)
-    with _told(location), filesystem.open_input_stream(path) as stream:
+def read_bytes(location: Location) -> bytes:
+    """Return the content of a file."""
+    with _located(location) as (filesystem, path), filesystem.open_input_stream(path) as stream:
         return bytes(stream.read())
 
 
-def write_json(location: str | os.PathLike[str], value: Any) -> None:
-    """Write ``value`` as indented JSON, whole or not at all."""
+def write_json(location: Location, value: Any) -> None:
+    """Write ``value`` as indented JSON, atomically."""
     with write_atomically(location) as stream:
         stream.write((json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
 
 
-def read_json(location: str | os.PathLike[str]) -> Any:
+def read_json(location: Location) -> Any:
     """Return the JSON value in a file.
 
     Raises:
@@ -195,20 +181,19 @@ def read_json(location: str | os.PathLike[str]) -> Any:
         raise IrmasError(f"{location} is not JSON: {error}") from error
 
 
-def write_table(location: str | os.PathLike[str], table: pa.Table, **options: Any) -> None:
-    """Write a table as Parquet, whole or not at all; ``options`` go to pyarrow."""
+def write_table(location: Location, table: pa.Table, **options: Any) -> None:
+    """Write a table as Parquet, atomically; ``options`` go to pyarrow."""
     with write_atomically(location) as stream:
         pq.write_table(table, stream, **options)
 
 
-def read_table(location: str | os.PathLike[str], columns: list[str] | None = None) -> pa.Table:
-    """Read one Parquet file.
+def read_table(location: Location, columns: list[str] | None = None) -> pa.Table:
+    """Read a Parquet file.
 
     Raises:
         IrmasError: There is no such file, or it is not Parquet with these columns.
     """
-    filesystem, path = resolve(location)
-    with _told(location), filesystem.open_input_file(path) as source:
+    with _located(location) as (filesystem, path), filesystem.open_input_file(path) as source:
         try:
             return pq.read_table(source, columns=columns)
         except pa.ArrowInvalid as error:
@@ -217,10 +202,11 @@ def read_table(location: str | os.PathLike[str], columns: list[str] | None = Non
 
 
 @contextmanager
-def _told(location: str | os.PathLike[str]) -> Iterator[None]:
-    """Turn the operating system's refusals into one line that names the place."""
+def _located(location: Location) -> Iterator[tuple[pafs.FileSystem, str]]:
+    """Yield file system and path, and turn their errors into one line with the location."""
+    filesystem, path = resolve(location)
     try:
-        yield
+        yield filesystem, path
     except FileNotFoundError as error:
         raise IrmasError(f"{location}: no such file or directory") from error
     except OSError as error:

@@ -1,8 +1,7 @@
-"""What people see: clean lines and progress on the terminal, all chatter in a log file.
+"""Output for people: results on standard output, messages and progress on standard error.
 
-Results go to standard output, everything that is said along the way to standard error.
 Inside `chatter_to`, whatever else writes to either (Ray, wandb, Optuna, their child
-processes, warnings) is sent to a file instead, at the level of file descriptors.
+processes, warnings) goes to a log file, by redirection of the file descriptors.
 """
 
 import os
@@ -29,40 +28,40 @@ from rich.progress import (
 from rich.text import Text
 
 LINE_EVERY_S = 10.0
-"""Where there is no terminal to draw a bar on, say how far things are this often."""
+"""Interval between the lines that report progress where there is no terminal."""
 
 _out = Console(soft_wrap=True)
 _err = Console(stderr=True, soft_wrap=True)
 
 
 def say(message: str) -> None:
-    """Print one line for people on standard error; rich's markup is understood."""
+    """Print a message, with rich's markup, on standard error."""
     _err.print(message, highlight=False)
 
 
 def show(result: RenderableType) -> None:
-    """Print a result (a table, a line) on standard output."""
+    """Print a result, such as a table, on standard output."""
     _out.print(result, highlight=False)
 
 
 def write(text: str) -> None:
-    """Write text to standard output as it stands: no markup, no wrapping, no line end."""
+    """Write text to standard output unchanged: no markup, no wrapping, no line end."""
     _out.file.write(text)
     _out.file.flush()
 
 
 class Advance(Protocol):
-    """Advances a progress by some steps, from any thread."""
+    """A function that advances a progress, from any thread."""
 
     def __call__(self, steps: int, note: str = "") -> None:
-        """Advance; ``note`` is shown behind the numbers until the next."""
+        """Advance by ``steps``; ``note`` is shown after the numbers until the next call."""
 
 
 @contextmanager
 def progress(description: str, total: int, unit: str = "") -> Iterator[Advance]:
-    """Show the progress of ``total`` steps; yields the function that advances it.
+    """Show the progress of ``total`` steps, and yield the function that advances it.
 
-    On a terminal this is a bar with rate and time left; elsewhere a line now and then.
+    A terminal shows a bar with rate and time left; elsewhere a line appears periodically.
     """
     if _err.is_terminal:
         columns = (
@@ -81,22 +80,22 @@ def progress(description: str, total: int, unit: str = "") -> Iterator[Advance]:
 
             yield advance_bar
         return
-    started = said = time.monotonic()
+    started = reported = time.monotonic()
     done = 0
     lock = Lock()
 
     def advance(steps: int, note: str = "") -> None:
-        nonlocal done, said
+        nonlocal done, reported
         with lock:
             done += steps
             now = time.monotonic()
-            if now - said < LINE_EVERY_S or not 0 < done < total:
+            if now - reported < LINE_EVERY_S or not 0 < done < total:
                 return
-            said = now
+            reported = now
         left = (total - done) * (now - started) / done
         rate = _rate(done / (now - started), unit)
-        told = f", {escape(note)}" if note else ""
-        say(f"{description}: {done:,} of {total:,} {unit}, {rate}, {left:.0f} s left{told}")
+        suffix = f", {escape(note)}" if note else ""
+        say(f"{description}: {done:,} of {total:,} {unit}, {rate}, {left:.0f} s left{suffix}")
 
     yield advance
     say(f"{description}: {done:,} of {total:,} {unit} in {time.monotonic() - started:.1f} s")
@@ -104,9 +103,9 @@ def progress(description: str, total: int, unit: str = "") -> Iterator[Advance]:
 
 @contextmanager
 def watching(render: Callable[[], RenderableType]) -> Iterator[bool]:
-    """Keep what ``render`` returns on the terminal, and drawn anew four times a second.
+    """Show what ``render`` returns on the terminal, redrawn four times a second.
 
-    Yields whether there is a terminal; elsewhere nothing is shown.
+    Yields whether there is a terminal; without one nothing is shown.
     """
     if not _err.is_terminal:
         yield False
@@ -116,7 +115,7 @@ def watching(render: Callable[[], RenderableType]) -> Iterator[bool]:
 
 
 def _rate(per_second: float, unit: str) -> str:
-    """Say a rate the way round that reads well: many a second, or seconds for one."""
+    """Return a rate as text, below one per second as seconds per unit."""
     if 0 < per_second < 1:
         return f"{1 / per_second:,.1f} s/{unit.removesuffix('s')}"
     return f"{per_second:,.1f} {unit}/s"
@@ -137,35 +136,32 @@ class _Rate(ProgressColumn):
 
 @contextmanager
 def chatter_to(log_path: Path) -> Iterator[None]:
-    """Send all output but that of `say`, `show` and `progress` to ``log_path``.
+    """Send all output except that of this module to a log file.
 
-    File descriptors 1 and 2 are redirected, so child processes started inside are
-    silenced as well; on leaving, both are as they were.
+    File descriptors 1 and 2 are redirected, for child processes too; on exit both are
+    restored.
     """
     global _out, _err
     log_path.parent.mkdir(parents=True, exist_ok=True)
     sys.stdout.flush()
     sys.stderr.flush()
-    kept_out, kept_err = os.dup(1), os.dup(2)
     before = _out, _err
     with (
         log_path.open("a", buffering=1) as log,
-        os.fdopen(kept_out, "w", closefd=False) as people_out,
-        os.fdopen(kept_err, "w", closefd=False) as people_err,
+        os.fdopen(os.dup(1), "w") as terminal_out,
+        os.fdopen(os.dup(2), "w") as terminal_err,
     ):
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
-        _out = Console(file=people_out, soft_wrap=True)
-        _err = Console(file=people_err, soft_wrap=True)
+        _out = Console(file=terminal_out, soft_wrap=True)
+        _err = Console(file=terminal_err, soft_wrap=True)
         try:
-            # Where these are not the descriptors (notebooks, test runners), they go there too.
+            # In notebooks and test runners, these do not write to the descriptors.
             with redirect_stdout(log), redirect_stderr(log):
                 yield
         finally:
             sys.stdout.flush()
             sys.stderr.flush()
             _out, _err = before
-            os.dup2(kept_out, 1)
-            os.dup2(kept_err, 2)
-    os.close(kept_out)
-    os.close(kept_err)
+            os.dup2(terminal_out.fileno(), 1)
+            os.dup2(terminal_err.fileno(), 2)

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 import pytest
 import soundfile
@@ -147,27 +146,6 @@ def test_a_tree_in_an_object_store_is_indexed_like_a_local_one(corpus: Path, buc
     assert sorted(index_tree(bucket), key=lambda row: row["path"]) == sorted(
         expected, key=lambda row: row["path"]
     )
-
-
-def test_an_object_whose_writing_failed_is_not_there(bucket: str) -> None:
-    def write_half() -> None:
-        with storage.write_atomically(f"{bucket}/half") as stream:
-            stream.write(b"half of it")
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        write_half()
-    assert not storage.exists(f"{bucket}/half")
-    filesystem, path = storage.resolve(bucket)
-    assert filesystem.get_file_info(pafs.FileSelector(path)) == []
-
-
-def test_names_with_brackets_and_hashes_are_no_part_of_the_url(bucket: str) -> None:
-    for name in ("[pia][cla]0001__1.wav", "a #1 100%.wav"):
-        with storage.write_atomically(f"{bucket}/folder/{name}") as stream:
-            stream.write(b"content")
-        assert storage.read_bytes(f"{bucket}/folder/{name}") == b"content"
-        assert name in storage.list_files(f"{bucket}/folder")
 
 
 def test_a_bucket_that_is_not_there_is_one_line(bucket: str, recipe: Recipe) -> None:

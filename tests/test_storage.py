@@ -1,0 +1,73 @@
+"""Files by path or URL: writing is atomic, and errors name the location in one line."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+import pytest
+
+from irmas_dist import storage
+from irmas_dist.errors import IrmasError
+
+
+def test_what_is_written_can_be_read(tmp_path: Path) -> None:
+    storage.write_json(tmp_path / "new" / "a.json", {"é": [1, None]})
+    assert storage.read_json(tmp_path / "new" / "a.json") == {"é": [1, None]}
+    table = pa.table({"clip_id": ["a", "b"], "frames": [1, 2]})
+    storage.write_table(tmp_path / "new" / "b.parquet", table)
+    assert storage.read_table(tmp_path / "new" / "b.parquet", ["frames"]) == table.select(
+        ["frames"]
+    )
+    assert storage.list_files(tmp_path) == []
+    assert storage.list_files(tmp_path, recursive=True) == ["new/a.json", "new/b.parquet"]
+
+
+def test_an_interrupted_write_leaves_the_existing_file_and_no_other(tmp_path: Path) -> None:
+    storage.write_json(tmp_path / "a.json", 1)
+    with pytest.raises(KeyboardInterrupt):
+        write_half(str(tmp_path / "a.json"))
+    assert storage.read_json(tmp_path / "a.json") == 1
+    assert storage.list_files(tmp_path) == ["a.json"]
+
+
+def test_an_interrupted_write_leaves_no_object(bucket: str) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        write_half(f"{bucket}/half")
+    assert not storage.exists(f"{bucket}/half")
+    filesystem, path = storage.resolve(bucket)
+    assert filesystem.get_file_info(pafs.FileSelector(path)) == []
+
+
+def write_half(location: str) -> None:
+    with storage.write_atomically(location) as stream:
+        stream.write(b"half of it")
+        raise KeyboardInterrupt
+
+
+def test_what_killed_writers_leave_can_be_removed(tmp_path: Path) -> None:
+    for name in ("part-0.parquet", "part-1.parquet.12ab34cd.partial"):
+        (tmp_path / name).touch()
+    storage.remove_partial(tmp_path)
+    assert storage.list_files(tmp_path) == ["part-0.parquet"]
+
+
+def test_names_with_brackets_and_hashes_are_not_parsed_as_urls(bucket: str) -> None:
+    for name in ("[pia][cla]0001__1.wav", "a #1 100%.wav"):
+        with storage.write_atomically(f"{bucket}/folder/{name}") as stream:
+            stream.write(b"content")
+        assert storage.read_bytes(f"{bucket}/folder/{name}") == b"content"
+        assert name in storage.list_files(f"{bucket}/folder")
+
+
+def test_errors_are_one_line_with_the_location(tmp_path: Path) -> None:
+    missing, text = tmp_path / "missing", tmp_path / "text"
+    text.write_text("neither JSON nor Parquet")
+    for read, location, reason in (
+        (storage.read_bytes, missing, "missing: no such file or directory"),
+        (storage.read_json, text, "text is not JSON: "),
+        (storage.read_table, text, "text is not a Parquet file: "),
+        (storage.exists, "nonsense://bucket/key", "cannot use nonsense://bucket/key for storage: "),
+    ):
+        with pytest.raises(IrmasError, match=reason) as refused:
+            read(location)
+        assert "\n" not in str(refused.value)
