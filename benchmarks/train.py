@@ -106,11 +106,11 @@ def timed(windows: int, work: Callable[[], object]) -> Callable[[], float]:
 
 
 def bare_loop(
-    recipe: Recipe, task: TrainingData, windows: int, device: str, *, plain: bool
+    recipe: Recipe, data: TrainingData, windows: int, device: str, *, plain: bool
 ) -> Callable[[], None]:
     """Steps of a network over tensors that are there already; ``plain`` leaves PyTorch as it is."""
-    frames = recipe.window.frames(task.store.settings)
-    bands, instruments = task.store.settings.bands, len(task.store.vocabulary)
+    frames = recipe.window.frames(data.store.settings)
+    bands, instruments = data.store.settings.bands, len(data.store.vocabulary)
     network = CNN(recipe.model, bands, frames, instruments).to(device)
     if not plain:
         network.to(memory_format=torch.channels_last)
@@ -133,17 +133,17 @@ def bare_loop(
     return epoch
 
 
-def part_of(task: TrainingData, clips: int) -> TrainingData:
-    return dataclasses.replace(task, training=task.training.select(list(range(clips))))
+def part_of(data: TrainingData, clips: int) -> TrainingData:
+    return dataclasses.replace(data, training=data.training.select(list(range(clips))))
 
 
-def in_process(task: TrainingData, recipe: Recipe) -> Measured:
+def in_process(data: TrainingData, recipe: Recipe) -> Measured:
     """(a) and (e): everything in this process, on one thread or on the GPU."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     windows = 4 * recipe.training.batch_size
-    learner = Learner(part_of(task, windows), recipe, device=device)
-    recipe_loop = bare_loop(recipe, task, windows, device, plain=False)
-    plain_loop = bare_loop(recipe, task, windows, device, plain=True)
+    learner = Learner(part_of(data, windows), recipe, device=device)
+    recipe_loop = bare_loop(recipe, data, windows, device, plain=False)
+    plain_loop = bare_loop(recipe, data, windows, device, plain=True)
     rates = race(
         {
             "Learner": timed(windows, learner.train_epoch),
@@ -159,7 +159,7 @@ def in_process(task: TrainingData, recipe: Recipe) -> Measured:
     }
 
 
-def epochs_per_s(task: TrainingData, recipe: Recipe, workers: int) -> float:
+def epochs_per_s(data: TrainingData, recipe: Recipe, workers: int) -> float:
     """Train with Ray Train and return windows per second between the first and the last epoch."""
     written: list[float] = []
     with tempfile.TemporaryDirectory() as out:
@@ -169,36 +169,36 @@ def epochs_per_s(task: TrainingData, recipe: Recipe, workers: int) -> float:
             written.extend(path.stat().st_mtime for path in Path(out).glob(pattern))
 
         spread = WorkerSettings(count=workers, checkpoints_to_keep=EPOCHS)
-        train_distributed(task, recipe, {}, out, spread, on_epoch)
-    windows = len(task.training) * recipe.training.windows_per_clip
+        train_distributed(data, recipe, {}, out, spread, on_epoch)
+    windows = len(data.training) * recipe.training.windows_per_clip
     return windows * (len(written) - 1) / (written[-1] - written[0])
 
 
-def alone(task: TrainingData, recipe: Recipe) -> float:
-    learner = Learner(task, recipe)
+def alone(data: TrainingData, recipe: Recipe) -> float:
+    learner = Learner(data, recipe)
     learner.run_epoch()
     began = time.perf_counter()
     for _ in range(EPOCHS - 1):
         learner.run_epoch()
-    windows = len(task.training) * recipe.training.windows_per_clip
+    windows = len(data.training) * recipe.training.windows_per_clip
     return windows * (EPOCHS - 1) / (time.perf_counter() - began)
 
 
 @ray.remote
-def alone_in_a_worker(task: TrainingData, recipe: Recipe) -> float:
+def alone_in_a_worker(data: TrainingData, recipe: Recipe) -> float:
     torch.set_num_threads(1)
-    return alone(task, recipe)
+    return alone(data, recipe)
 
 
-def distributed(task: TrainingData, recipe: Recipe) -> Measured:
+def distributed(data: TrainingData, recipe: Recipe) -> Measured:
     """(b) and (c): whole epochs, with validation and checkpoint."""
     names = ("Learner", "one worker", "two workers", "two Learners apart")
     rates: dict[str, list[float]] = {name: [] for name in names}
-    shared = ray.put(task)
+    shared = ray.put(data)
     for _ in range(ROUNDS):
-        rates["Learner"].append(alone(task, recipe))
-        rates["one worker"].append(epochs_per_s(task, recipe, 1))
-        rates["two workers"].append(epochs_per_s(task, recipe, 2))
+        rates["Learner"].append(alone(data, recipe))
+        rates["one worker"].append(epochs_per_s(data, recipe, 1))
+        rates["two workers"].append(epochs_per_s(data, recipe, 2))
         apart = [alone_in_a_worker.remote(shared, recipe) for _ in range(2)]
         rates["two Learners apart"].append(sum(ray.get(apart)))
     pairs = (
@@ -214,17 +214,17 @@ def distributed(task: TrainingData, recipe: Recipe) -> Measured:
 
 def ingest(features: str, recipe: Recipe) -> Measured:
     """(d): the same epoch from memory, and from the store."""
-    learners, tasks = {}, {}
+    learners, data = {}, {}
     for mode in ("streaming", "resident"):
         settings = IngestSettings.model_validate({"mode": mode})
-        tasks[mode] = load_training_data(features, recipe.validation, settings)
-        learners[mode] = Learner(tasks[mode], recipe)
-    windows = len(tasks["resident"].training)
+        data[mode] = load_training_data(features, recipe.validation, settings)
+        learners[mode] = Learner(data[mode], recipe)
+    windows = len(data["resident"].training)
     result = ratio(
         "d",
         race({mode: timed(windows, one.train_epoch) for mode, one in learners.items()}, rounds=3),
     )
-    pools = ClipLoader(tasks["streaming"].training, 0, torch.device("cpu"))
+    pools = ClipLoader(data["streaming"].training, 0, torch.device("cpu"))
     rate = np.median([timed(windows, lambda: list(pools.epoch(0)))() for _ in range(3)])
     print(f"      streaming without training: {rate:.0f} clips/s")
     return {**result, "clips_per_s": float(rate)}
@@ -262,10 +262,10 @@ def main() -> None:
         result = {"machine": {"cores": os.cpu_count(), "gpu": torch.cuda.is_available()}}
         ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
         extract(str(manifest), str(features), recipe.features, recipe.corpus.vocabulary)
-        task = load_training_data(str(features), recipe.validation, IngestSettings(mode="resident"))
-        result |= in_process(task, recipe)
+        data = load_training_data(str(features), recipe.validation, IngestSettings(mode="resident"))
+        result |= in_process(data, recipe)
         longer = {"training.windows_per_clip": WINDOWS_PER_CLIP}
-        result |= distributed(task, build_recipe(recipe.model_dump(), longer, "the benchmark"))
+        result |= distributed(data, build_recipe(recipe.model_dump(), longer, "the benchmark"))
         result["ingest"] = ingest(str(features), recipe)
         ray.shutdown()
         result["first_step"] = first_step(str(features))

@@ -19,9 +19,9 @@ def work(config: dict[str, Any]) -> dict[str, float]:
 
     from irmas_dist.training.learner import Learner
 
-    learner = Learner(ray.get(config["task"]), config["recipe"], wrap=prepare_model)
+    learner = Learner(ray.get(config["data"]), config["recipe"], wrap=prepare_model)
     entered["network and features"] = time.time()
-    pool = next(learner._pools.epoch(0))
+    pool = next(learner._loader.epoch(0))
     plan = learner._plan(pool, 0).part(0, config["recipe"].training.batch_size)
     learner._step(pool, plan, examples=len(plan))
     return {**entered, "first step": time.time()}
@@ -38,7 +38,7 @@ def main() -> None:
 
     with ray_running():
         done["Ray"] = time.time()
-        task = open_training_data(features, recipe)
+        data = open_training_data(features, recipe)
         done["reading the features"] = time.time()
         import ray
         from ray.train import RunConfig, ScalingConfig
@@ -46,7 +46,7 @@ def main() -> None:
 
         trainer = TorchTrainer(
             work,
-            train_loop_config={"task": ray.put(task), "recipe": recipe},
+            train_loop_config={"data": ray.put(data), "recipe": recipe},
             scaling_config=ScalingConfig(num_workers=1),
             run_config=RunConfig(storage_path=str(Path(features).parent / "first-step")),
         )

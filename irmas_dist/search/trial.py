@@ -70,9 +70,9 @@ class TrialLearner(Learner):
             self.restore_best()
             self.best_scores, _ = self.score_validation()
             self.load_state_dict(now)
-        labels = self.task.validation.labels
+        labels = self.data.validation.labels
         fitted = fit_thresholds(labels, self.best_scores, self.settings.thresholds)
-        vocabulary = self.task.store.vocabulary
+        vocabulary = self.data.store.vocabulary
         return instrument_rows(labels, self.best_scores, fitted, vocabulary)
 
 
@@ -217,7 +217,7 @@ def device() -> str:
 @torch.no_grad()
 def latency_ms(learner: Learner, runs: int = 20) -> float:
     """Return the median time in milliseconds that the network takes for one window."""
-    bands = learner.task.store.settings.bands
+    bands = learner.data.store.settings.bands
     window = torch.zeros(1, bands, learner.frames, device=learner.device)
     network = learner.network.eval()
     times = []

@@ -1,9 +1,4 @@
-"""Metrics of an epoch, by torchmetrics: of training examples as they pass, of validation clips.
-
-torchmetrics takes two seconds to import, which commands that train nothing should not wait for.
-"""
-
-from typing import TYPE_CHECKING
+"""Metrics of an epoch: of the training examples as they pass, and of the validation clips."""
 
 import numpy as np
 import numpy.typing as npt
@@ -11,45 +6,50 @@ import torch
 from torch import Tensor
 
 from irmas_dist.config.decisions import ThresholdSettings
+from irmas_dist.evaluation.metrics import evaluate, evaluate_decisions, precision_recall_f1
 from irmas_dist.evaluation.operating_points import decide
-from irmas_dist.evaluation.ranking import clip_lrap
 from irmas_dist.evaluation.thresholds import fit_thresholds
 from irmas_dist.instruments import Vocabulary
 
-if TYPE_CHECKING:
-    from torchmetrics import MetricCollection
-
 HALFWAY = 0.5
-"""The threshold of all metrics but those that say they are of fitted ones."""
+"""The threshold of all metrics except those stated to be at fitted thresholds."""
+
+COUNTS = 5
+"""Number of counts that `count_decisions` returns."""
 
 
-def training_metrics(instruments: int, device: torch.device) -> "MetricCollection":
-    """Return running metrics of training examples, which `compute` adds up over all workers.
+def count_decisions(logits: Tensor, labels: Tensor) -> Tensor:
+    """Count what `training_metrics` needs, on the device and without waiting for it.
 
-    To be updated with decisions and labels, both 0 or 1, shape (examples, instruments).
+    Counts of several steps and workers are added up.
+
+    Args:
+        logits: Shape (examples, instruments).
+        labels: 0 or 1, of the same shape.
 
     Returns:
-        ``train_label_accuracy``, ``train_micro_precision`` and ``train_micro_recall``.
+        Decisions, correct ones, true positives, predicted and positives, float64, shape (5,).
     """
-    from torchmetrics import Metric, MetricCollection
-    from torchmetrics.classification import (
-        MultilabelAccuracy,
-        MultilabelPrecision,
-        MultilabelRecall,
-    )
+    predicted, positive = logits > 0, labels > 0
+    counted = (
+        torch.ones_like(positive), predicted == positive, predicted & positive, predicted, positive
+    )  # fmt: skip
+    return torch.stack(counted).sum(dim=(1, 2), dtype=torch.float64)
 
-    kinds = {
-        "label_accuracy": MultilabelAccuracy,
-        "micro_precision": MultilabelPrecision,
-        "micro_recall": MultilabelRecall,
+
+def training_metrics(counts: Tensor) -> dict[str, float]:
+    """Return the metrics of training examples, 0 where a denominator is zero.
+
+    Args:
+        counts: The sum of `count_decisions` over all steps and workers.
+    """
+    decisions, correct, *of_instruments = counts.tolist()
+    micro = precision_recall_f1(*of_instruments)
+    return {
+        "train_label_accuracy": correct / max(decisions, 1),
+        "train_micro_precision": float(micro.precision),
+        "train_micro_recall": float(micro.recall),
     }
-    metrics: dict[str, Metric | MetricCollection] = {
-        name: kind(instruments, HALFWAY, average="micro", validate_args=False)
-        for name, kind in kinds.items()
-    }
-    # All of them count the same, and the groups are the same on a worker without examples.
-    collection = MetricCollection(metrics, prefix="train_", compute_groups=[list(metrics)])
-    return collection.to(device)
 
 
 def validation_metrics(
@@ -58,9 +58,7 @@ def validation_metrics(
     thresholds: ThresholdSettings,
     vocabulary: Vocabulary,
 ) -> dict[str, float]:
-    """Return every metric of validation clips.
-
-    The conventions are those of `irmas_dist.evaluation.metrics`, and so are the values.
+    """Return the metrics of validation clips, see `irmas_dist.evaluation.metrics`.
 
     Args:
         labels: 0 or 1, shape (clips, instruments).
@@ -69,37 +67,19 @@ def validation_metrics(
         vocabulary: The instruments, in the order of the columns.
 
     Returns:
-        With fitted thresholds, ``val_micro_f1`` and ``val_macro_f1``. At a threshold of 0.5,
+        At fitted thresholds, ``val_micro_f1`` and ``val_macro_f1``. At a threshold of 0.5,
         ``val_micro_precision``, ``val_micro_recall``, ``val_macro_precision``,
         ``val_macro_recall``, ``val_subset_accuracy``, ``val_label_accuracy``, and
         ``val_label_accuracy_<code>`` of each instrument. Without thresholds, ``val_lrap`` and
         ``val_map``.
     """
-    from torchmetrics.functional import classification as of
-
-    count = len(vocabulary)
-    there = torch.from_numpy(labels.astype(np.int64))
-    said = torch.from_numpy(decide(scores, HALFWAY).astype(np.int64))
-    fitted = torch.from_numpy(
-        decide(scores, fit_thresholds(labels, scores, thresholds)).astype(np.int64)
-    )
-    ranked = torch.from_numpy(scores)
-    right = of.multilabel_accuracy(said, there, count, average=None)
-    values: dict[str, Tensor] = {
-        "micro_f1": of.multilabel_f1_score(fitted, there, count, average="micro"),
-        "macro_f1": of.multilabel_f1_score(fitted, there, count, average="macro"),
-        "micro_precision": of.multilabel_precision(said, there, count, average="micro"),
-        "micro_recall": of.multilabel_recall(said, there, count, average="micro"),
-        "macro_precision": of.multilabel_precision(said, there, count, average="macro"),
-        "macro_recall": of.multilabel_recall(said, there, count, average="macro"),
-        "subset_accuracy": of.multilabel_exact_match(said, there, count),
-        "label_accuracy": right.mean(),
-        # Not torchmetrics', which loops over clips: a second per 500 of them, in every epoch.
-        "lrap": torch.tensor(clip_lrap(labels, scores).mean()),
-        # NaN stands for an instrument that never occurs.
-        "map": of.multilabel_average_precision(ranked, there, count, average=None)
-        .nan_to_num(0.0)
-        .mean(),
-    }
-    values |= {f"label_accuracy_{code}": right[i] for i, code in enumerate(vocabulary.codes)}
-    return {f"val_{name}": float(value) for name, value in values.items()}
+    fitted = evaluate_decisions(labels, decide(scores, fit_thresholds(labels, scores, thresholds)))
+    halfway = evaluate(labels, scores, HALFWAY)
+    values = {name: fitted[name] for name in ("micro_f1", "macro_f1")}
+    for name in ("micro_precision", "micro_recall", "macro_precision", "macro_recall",
+                 "subset_accuracy", "label_accuracy", "lrap", "map"):  # fmt: skip
+        values[name] = halfway[name]
+    correct = (decide(scores, HALFWAY) == labels).mean(axis=0)
+    for code, share in zip(vocabulary.codes, correct, strict=True):
+        values[f"label_accuracy_{code}"] = float(share)
+    return {f"val_{name}": value for name, value in values.items()}

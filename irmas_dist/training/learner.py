@@ -1,7 +1,7 @@
-"""The Learner: a network and its epochs. It knows nothing of Ray.
+"""The Learner: a network and its epochs, without Ray.
 
-Ray Train drives it, Ray Tune drives it, a test drives it in ten lines. One of several workers
-is told its rank; torch.distributed does the rest.
+Ray Train drives it, Ray Tune drives it, a test drives it in ten lines. With several workers,
+torch.distributed connects them.
 """
 
 import math
@@ -21,7 +21,12 @@ from irmas_dist.models.cnn import CNN, initialise
 from irmas_dist.models.standardise import Standardise
 from irmas_dist.training.augment import Mixer
 from irmas_dist.training.data import TrainingData
-from irmas_dist.training.epoch_metrics import training_metrics, validation_metrics
+from irmas_dist.training.epoch_metrics import (
+    COUNTS,
+    count_decisions,
+    training_metrics,
+    validation_metrics,
+)
 from irmas_dist.training.ingest import ClipLoader
 from irmas_dist.training.losses import Loss
 from irmas_dist.training.optimizer import Optimisation
@@ -37,32 +42,32 @@ class Learner:
     """A network that learns a `TrainingData`, epoch by epoch.
 
     For the same seed any number of workers takes the same steps, up to rounding: the examples of
-    a step are drawn for all workers together, each takes an equal share, equal but for one
-    example, and the loss is the mean over them all. What does differ from worker to worker is
-    dropout, whose draws depend on the rank, so that with it loss curves agree only as those of
-    two seeds do; and batch normalisation, as each worker normalises its share by itself. Their
-    running statistics are averaged after every epoch.
+    a step are drawn for all workers together, each takes an equal share of them (to within one
+    example), and the loss is the mean over all. Two things differ between workers: dropout, whose
+    draws depend on the rank, so that loss curves with it agree only as those of two seeds do; and
+    batch normalisation, since each worker normalises its own share. Its running statistics are
+    averaged after every epoch.
 
     Args:
-        task: What to learn, and what to be judged by.
+        data: What to train on and validate with.
         settings: How.
         device: Where to compute.
         rank: This worker's number.
         workers: Number of workers; with more than one, torch.distributed must be set up.
-        wrap: What makes the network data-parallel, such as Ray Train's ``prepare_model``.
+        wrap: Makes the network data-parallel, such as Ray Train's ``prepare_model``.
 
     Attributes:
-        network: The network as it is now.
-        epoch: Epochs done.
-        history: Metrics of every epoch so far.
+        network: The network in its current state.
+        epoch: Completed epochs.
+        history: Metrics of every completed epoch.
         best_epoch: The epoch, from 1, with the best validation macro F1 so far.
-        best_weights: The judged network's weights after it, on the CPU.
-        finished: Whether all epochs are done, or patience has run out.
+        best_weights: The validated network's weights after it, on the CPU.
+        finished: Whether all epochs are completed, or patience has run out.
     """
 
     def __init__(
         self,
-        task: TrainingData,
+        data: TrainingData,
         settings: LearnerSettings,
         *,
         device: torch.device | str = "cpu",
@@ -70,34 +75,33 @@ class Learner:
         workers: int = 1,
         wrap: Callable[[nn.Module], nn.Module] = lambda network: network,
     ) -> None:
-        self.task, self.settings = task, settings
+        self.data, self.settings = data, settings
         self.rank, self.workers = rank, workers
         self.device = torch.device(device)
         training = settings.training
-        features = task.store.settings
+        features = data.store.settings
         self.frames = settings.window.frames(features)
-        self.network = CNN(settings.model, features.bands, self.frames, len(task.store.vocabulary))
+        self.network = CNN(settings.model, features.bands, self.frames, len(data.store.vocabulary))
         initialise(self.network, settings.seed)
-        # Convolutions are quicker with channels last, on CPUs and GPUs alike.
+        # Convolutions are faster with channels last, on CPUs and GPUs alike.
         self.network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._parallel = wrap(self.network)
         if training.compile:
             compile_network(self._parallel, self.device)
-        self._loss = Loss(training.loss, task.training.labels).to(self.device)
-        self._standardise = Standardise(task.store.mean, task.store.std).to(self.device)
+        self._loss = Loss(training.loss, data.training.labels).to(self.device)
+        self._standardise = Standardise(data.store.mean, data.store.std).to(self.device)
         self._mixer = Mixer(features, self._standardise.mean, self.device)
-        self._pools = ClipLoader(task.training, settings.seed, self.device)
-        self._judged = DeviceClips(task.validation, self.device)
-        self._steps = sum(map(self._steps_in, self._pools.sizes))
+        self._loader = ClipLoader(data.training, settings.seed, self.device)
+        self._validation = DeviceClips(data.validation, self.device)
+        self._steps = sum(map(self._steps_in, self._loader.sizes))
         self._optimisation = Optimisation(self.network, training, self._steps)
-        self._running = training_metrics(len(task.store.vocabulary), self.device)
         self.epoch = 0
         self.history: list[dict[str, float]] = []
         self.best_epoch = 0
         self.best_weights: dict[str, Tensor] = {}
 
     def run_epoch(self) -> dict[str, float]:
-        """Train for one epoch, validate, and remember the weights when they are the best yet."""
+        """Train for one epoch, validate, and keep the weights when they are the best so far."""
         metrics = {**self.train_epoch(), **self.validate(), "epoch": float(self.epoch)}
         self._optimisation.end_epoch(metrics[SELECTED_BY])
         if (
@@ -107,18 +111,16 @@ class Learner:
             self.best_epoch = self.epoch
             self.best_weights = {
                 name: value.detach().cpu().clone()
-                for name, value in self._optimisation.judged.state_dict().items()
+                for name, value in self._optimisation.validated.state_dict().items()
             }
         self.history.append(metrics)
         return metrics
 
     @property
     def finished(self) -> bool:
-        """Whether all epochs are done, or no better one came for as long as patience lasts."""
-        waited = self.epoch - self.best_epoch
-        return (
-            self.epoch >= self.settings.training.epochs or waited >= self.settings.training.patience
-        )
+        """Whether all epochs are completed, or none was better for as many as patience allows."""
+        training = self.settings.training
+        return self.epoch >= training.epochs or self.epoch - self.best_epoch >= training.patience
 
     def train_epoch(self) -> dict[str, float]:
         """Pass once over the training clips.
@@ -127,50 +129,52 @@ class Learner:
             Over all workers' examples, ``train_loss``, and at a threshold of 0.5
             ``train_label_accuracy``, ``train_micro_precision`` and ``train_micro_recall``; the
             learning rate at the end, ``train_lr``; and, where steps may be skipped,
-            ``train_skipped``, how many were so far.
+            ``train_skipped``, the number skipped so far.
 
         Raises:
-            IrmasError: The loss is no longer a number.
+            IrmasError: The loss is not finite.
         """
         # Seeded by epoch, not carried along: an epoch is the same after a resume.
         torch.manual_seed(hash((self.settings.seed, self.epoch, self.rank)) % 2**63)
         self._parallel.train()
-        self._running.reset()
-        # Loss, and decisions that it is the sum of.
-        totals = torch.zeros(2, dtype=torch.float64, device=self.device)
-        for number, pool in enumerate(self._pools.epoch(self.epoch)):
+        totals = self._new_totals()
+        for number, pool in enumerate(self._loader.epoch(self.epoch)):
             plan = self._plan(pool, number)
             steps = self._steps_in(len(pool.clips))
             for step in range(steps):
                 low, high = (len(plan) * (step + i) // steps for i in range(2))
-                mine = plan.part(
+                share = plan.part(
                     *(low + (high - low) * (self.rank + i) // self.workers for i in range(2))
                 )
-                totals += self._step(pool, mine, examples=high - low)
+                totals += self._step(pool, share, examples=high - low)
         if self.workers > 1:
             dist.all_reduce(totals)
-            self._join_buffers()
+            self._average_buffers()
         self.epoch += 1
-        loss, decisions = totals.tolist()
+        loss, decisions = totals[:2].tolist()
         if not math.isfinite(loss):
             raise IrmasError(f"the loss became {loss} in epoch {self.epoch}")
         skips = self.settings.training.on_nan == "skip"
         return {
             "train_loss": loss / max(decisions, 1),
-            **{name: float(value) for name, value in self._running.compute().items()},
+            **training_metrics(totals[1:]),
             "train_lr": self._optimisation.lr,
             **({"train_skipped": float(self._optimisation.skipped)} if skips else {}),
         }
 
+    def _new_totals(self) -> Tensor:
+        """Return zeros for the sum of losses, followed by the counts of `count_decisions`."""
+        return torch.zeros(1 + COUNTS, dtype=torch.float64, device=self.device)
+
     def _steps_in(self, clips: int) -> int:
-        """Steps that a pool of so many clips makes."""
+        """Return the number of steps for a pool of ``clips`` clips."""
         training = self.settings.training
         return math.ceil(clips * training.windows_per_clip / training.batch_size)
 
     def _plan(self, pool: DeviceClips, number: int) -> Mixtures:
         return plan_epoch(
             pool.clips,
-            self.task.store.settings.bands,
+            self.data.store.settings.bands,
             self.frames,
             self.settings.training.windows_per_clip,
             self.settings.augment,
@@ -182,33 +186,32 @@ class Learner:
         return self._standardise(mel), labels
 
     def _step(self, pool: DeviceClips, plan: Mixtures, examples: int) -> Tensor:
-        """Learn from this worker's share of a step; return its loss and number of decisions."""
+        """Train on this worker's share of a step and return its totals."""
         parts = min(self.settings.training.accumulate, max(len(plan), 1))
-        passed: list[tuple[Tensor, Tensor, Tensor]] = []
+        outputs: list[tuple[Tensor, Tensor, Tensor]] = []
         self._optimisation.begin()
         for part in range(parts):
             low, high = (len(plan) * (part + i) // parts for i in range(2))
             windows, labels = self._examples(pool, plan.part(low, high))
-            # Workers' gradients are averaged once, with the last part's.
-            apart = getattr(self._parallel, "no_sync", nullcontext)
-            with nullcontext() if part == parts - 1 else apart():
+            # Workers' gradients are averaged once, with those of the last part.
+            no_sync = getattr(self._parallel, "no_sync", nullcontext)
+            with nullcontext() if part == parts - 1 else no_sync():
                 with autocast(self.settings.training.precision, self.device):
                     logits = self._parallel(windows)
                 loss = self._loss(logits, labels)
-                # The mean over the whole step's examples, wherever they are: workers' gradients
-                # are averaged, so each one's share counts as many times as there are workers.
+                # The mean over the examples of all workers: gradients are averaged over workers,
+                # so that each share must count as many times as there are workers.
                 (loss * (self.workers / (examples * labels.shape[1]))).backward()
-            passed.append((loss.detach(), logits.detach(), labels))
-        totals = torch.zeros(2, dtype=torch.float64, device=self.device)
+            outputs.append((loss.detach(), logits.detach(), labels))
+        totals = self._new_totals()
         if self._optimisation.step():
-            for loss, logits, labels in passed:
-                totals += torch.stack([loss, torch.full_like(loss, labels.numel())])
-                if len(labels):
-                    self._running.update((logits > 0).long(), labels.long())
+            for loss, logits, labels in outputs:
+                totals[0] += loss
+                totals[1:] += count_decisions(logits, labels)
         return totals
 
-    def _join_buffers(self) -> None:
-        """Average over workers what batch normalisation has seen."""
+    def _average_buffers(self) -> None:
+        """Average the running statistics of batch normalisation over workers."""
         for network in self._optimisation.networks:
             for buffer in network.buffers():
                 if buffer.is_floating_point():
@@ -219,16 +222,12 @@ class Learner:
         """Score the validation mixtures.
 
         Returns:
-            ``val_loss``, over windows, and what `validation_metrics` says of the clips.
+            ``val_loss``, over windows, and the `validation_metrics` of the clips.
         """
         scores, loss = self.score_validation()
-        task = self.task
-        return {
-            "val_loss": loss,
-            **validation_metrics(
-                task.validation.labels, scores, self.settings.thresholds, task.store.vocabulary
-            ),
-        }
+        labels, vocabulary = self.data.validation.labels, self.data.store.vocabulary
+        metrics = validation_metrics(labels, scores, self.settings.thresholds, vocabulary)
+        return {"val_loss": loss, **metrics}
 
     def score_validation(self) -> tuple[np.ndarray, float]:
         """Score every validation clip once, each worker a share of them.
@@ -236,18 +235,18 @@ class Learner:
         Returns:
             Scores, float32, shape (clips, instruments), and the mean loss over all windows.
         """
-        clips = self.task.validation
-        features = self.task.store.settings
-        mine = np.array_split(np.arange(len(clips)), self.workers)[self.rank]
+        clips = self.data.validation
+        features = self.data.store.settings
+        share = np.array_split(np.arange(len(clips)), self.workers)[self.rank]
         windows = covering_windows(
-            clips.lengths[mine], self.frames, self.settings.window.hop_frames(features)
+            clips.lengths[share], self.frames, self.settings.window.hop_frames(features)
         )
-        windows.clips[:] = mine[windows.clips]
+        windows.clips[:] = share[windows.clips]
         with autocast(self.settings.training.precision, self.device):
             logits = window_logits(
-                self._optimisation.judged,
+                self._optimisation.validated,
                 self._standardise,
-                self._judged,
+                self._validation,
                 windows,
                 self.frames,
                 features.log_floor,
@@ -265,12 +264,12 @@ class Learner:
         return np.concatenate([share[0] for share in shares]), total
 
     def restore_best(self) -> None:
-        """Go back to the best epoch's weights."""
+        """Load the best epoch's weights into the network."""
         for network in self._optimisation.networks:
             network.load_state_dict(self.best_weights)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return everything that a Learner with the same settings needs to go on from here."""
+        """Return the state from which a Learner with the same settings can resume."""
         return {
             "network": self.network.state_dict(),
             "optimisation": self._optimisation.state_dict(),
@@ -281,7 +280,7 @@ class Learner:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from where `state_dict` was called."""
+        """Resume from a state that `state_dict` returned."""
         self.network.load_state_dict(state["network"])
         self._optimisation.load_state_dict(state["optimisation"])
         self.epoch = state["epoch"]

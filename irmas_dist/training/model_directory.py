@@ -37,7 +37,6 @@ RECORDED_VERSIONS = (
     "scipy",
     "soundfile",
     "soxr",
-    "torchmetrics",
 )
 
 
@@ -112,31 +111,31 @@ def describe(learner: Learner, recipe: dict[str, Any]) -> tuple[ModelDescription
         The description, and the scores of the validation mixtures.
     """
     learner.restore_best()
-    task = learner.task
+    data = learner.data
     values, _ = learner.score_validation()
-    vocabulary = task.store.vocabulary
+    vocabulary = data.store.vocabulary
     rule = learner.settings.thresholds
-    thresholds = fit_thresholds(task.validation.labels, values, rule)
+    thresholds = fit_thresholds(data.validation.labels, values, rule)
     network = learner.network
     description = ModelDescription(
         instruments=dict(zip(vocabulary.codes, vocabulary.names, strict=True)),
-        features=task.store.settings,
-        normalisation=Normalisation(mean=tuple(task.store.mean), std=tuple(task.store.std)),
+        features=data.store.settings,
+        normalisation=Normalisation(mean=tuple(data.store.mean), std=tuple(data.store.std)),
         model=network.settings,
         parameters=parameter_count(network),
         windows=ScoringWindows(
             frames=learner.frames,
-            hop_frames=learner.settings.window.hop_frames(task.store.settings),
+            hop_frames=learner.settings.window.hop_frames(data.store.settings),
             aggregation=learner.settings.window.aggregation,
         ),
         thresholds=dict(zip(vocabulary.codes, thresholds.tolist(), strict=True)),
-        thresholds_from=threshold_origin(rule, len(task.validation)),
+        thresholds_from=threshold_origin(rule, len(data.validation)),
         recipe=recipe,
         data={
-            "manifest": task.store.manifest,
-            "features": task.store.fingerprint,
-            "training_clips": len(task.training),
-            "validation_mixtures": len(task.validation),
+            "manifest": data.store.manifest,
+            "features": data.store.fingerprint,
+            "training_clips": len(data.training),
+            "validation_mixtures": len(data.validation),
         },
         versions=versions(),
         commit=commit(),
@@ -145,10 +144,10 @@ def describe(learner: Learner, recipe: dict[str, Any]) -> tuple[ModelDescription
         scores=learner.history[learner.best_epoch - 1],
     )
     scores = Scores(
-        clip_ids=task.validation.clip_ids,
-        parts=task.validation.parts,
-        groups=task.validation.groups,
-        labels=task.validation.labels,
+        clip_ids=data.validation.clip_ids,
+        parts=data.validation.parts,
+        groups=data.validation.groups,
+        labels=data.validation.labels,
         scores=values,
         vocabulary=vocabulary,
     )

@@ -59,7 +59,7 @@ class Optimisation:
         return [self.network, *([self._ema.module] if self._ema is not None else [])]
 
     @property
-    def judged(self) -> nn.Module:
+    def validated(self) -> nn.Module:
         """The network to validate and to keep: of averaged weights if there is one."""
         return self.networks[-1]
 

@@ -387,7 +387,7 @@ def test_ray_data_gives_what_one_process_gives(irmas: Irmas, model: Path, folder
 def test_a_prediction_waits_for_no_library_that_it_can_do_without(
     model: Path, excerpts: list[Path], tmp_path: Path
 ) -> None:
-    heavy = {"ray", "wandb", "librosa", "matplotlib", "pandas", "optuna", "torchmetrics", "onnx"}
+    heavy = {"ray", "wandb", "librosa", "matplotlib", "pandas", "optuna", "onnx"}
     program = (
         "import sys; from irmas_dist.cli.main import run;"
         f"run(['predict', {str(model)!r}, {str(excerpts[0])!r}, '--out', 'p.csv']);"

@@ -23,14 +23,14 @@ from irmas_dist.training.data import TrainingData
 from irmas_dist.training.learner import SELECTED_BY, Learner
 from irmas_dist.training.model_directory import describe, pack_weights, save_model
 from tests.inference.conftest import MakeModel
-from tests.training.conftest import settings, task
+from tests.training.conftest import data, settings
 
-__all__ = ["settings", "task"]
+__all__ = ["data", "settings"]
 
 
 @pytest.fixture
-def learner(task: TrainingData, settings: LearnerSettings) -> Learner:
-    learner = Learner(task, settings)
+def learner(data: TrainingData, settings: LearnerSettings) -> Learner:
+    learner = Learner(data, settings)
     while not learner.finished:
         learner.run_epoch()
     return learner
@@ -50,7 +50,7 @@ def noise(seconds: float, rate: int = 22_050, channels: int = 2) -> np.ndarray:
 
 def test_scores_are_those_of_the_best_epoch(learner: Learner, predictor: Predictor) -> None:
     best = learner.history[learner.best_epoch - 1]
-    validation = learner.task.validation
+    validation = learner.data.validation
     scores = predictor.score_clips(validation)
     results = evaluate(validation.labels, scores, predictor.description.threshold_array())
     assert results["macro_f1"] == pytest.approx(best[SELECTED_BY])
@@ -74,7 +74,7 @@ def test_audio_of_any_length_has_scores(predictor: Predictor, seconds: float) ->
 def test_a_clip_shorter_than_a_window_scores_as_if_silence_followed(
     learner: Learner, predictor: Predictor
 ) -> None:
-    clips = learner.task.training
+    clips = learner.data.training
     short = replace(clips.select([0]), lengths=np.array([5]))
     start = int(short.starts[0])
     padded = np.full((learner.frames, clips.frames.shape[1]), np.float16(np.log(1e-8)))

@@ -1,4 +1,4 @@
-"""A task small enough to learn in a second."""
+"""Training data small enough to learn from in a second."""
 
 import numpy as np
 import pytest
@@ -39,7 +39,7 @@ def synthetic_clips(count: int, seed: int) -> Clips:
 
 
 @pytest.fixture(scope="session")
-def task() -> TrainingData:
+def data() -> TrainingData:
     """Three instruments that are easy to tell apart."""
     training = synthetic_clips(48, seed=0)
     features = LogMelSettings(n_fft=1_024, hop_length=512, bands=BANDS)

@@ -45,7 +45,7 @@ SCENARIOS: dict[str, dict[str, Any]] = {
 }
 
 
-def work(rank: int, workers: int, task: TrainingData, recipe: Recipe, directory: str) -> None:
+def work(rank: int, workers: int, data: TrainingData, recipe: Recipe, directory: str) -> None:
     """One worker: all scenarios, one after another."""
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     torch.set_num_threads(1)
@@ -56,7 +56,7 @@ def work(rank: int, workers: int, task: TrainingData, recipe: Recipe, directory:
     for name, values in SCENARIOS.items():
         settings = build_recipe(recipe.model_dump(), values, name)
         learner = Learner(
-            task,
+            data,
             settings,
             rank=rank,
             workers=workers,
@@ -74,7 +74,7 @@ def work(rank: int, workers: int, task: TrainingData, recipe: Recipe, directory:
 
 
 @pytest.fixture(scope="module")
-def results(task: TrainingData, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def results(data: TrainingData, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """By number of workers and rank: history and weights by scenario."""
     directory = tmp_path_factory.mktemp("workers")
     recipe = Recipe.model_validate(
@@ -86,8 +86,8 @@ def results(task: TrainingData, tmp_path_factory: pytest.TempPathFactory) -> dic
         }
     )
     # All workers are forked from one process that has done all the importing and nothing else.
-    multiprocessing.set_forkserver_preload([__name__, "torchmetrics.classification"])
-    arguments = (task, recipe, str(directory))
+    multiprocessing.set_forkserver_preload([__name__])
+    arguments = (data, recipe, str(directory))
     contexts = [
         mp.start_processes(
             work, (workers, *arguments), workers, join=False, start_method="forkserver"

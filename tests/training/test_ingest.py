@@ -25,13 +25,13 @@ def split(recipe: Recipe) -> Recipe:
     return build_recipe(recipe.model_dump(), {"tracking.mode": "disabled"}, "the test")
 
 
-def task(features: str, recipe: Recipe, mode: str, pool_clips: int = 4_096) -> TrainingData:
+def load(features: str, recipe: Recipe, mode: str, pool_clips: int = 4_096) -> TrainingData:
     settings = IngestSettings.model_validate({"mode": mode, "pool_clips": pool_clips})
     return load_training_data(features, recipe.validation, settings)
 
 
 def test_both_split_the_store_alike(features: str, split: Recipe) -> None:
-    resident, streamed = (task(features, split, mode) for mode in ("resident", "streaming"))
+    resident, streamed = (load(features, split, mode) for mode in ("resident", "streaming"))
     assert isinstance(streamed.training, StreamedClips)
     assert streamed.training.clip_ids == set(resident.training.clip_ids)
     np.testing.assert_array_equal(streamed.validation.frames, resident.validation.frames)
@@ -41,7 +41,7 @@ def test_both_split_the_store_alike(features: str, split: Recipe) -> None:
 def test_both_give_the_same_model_bit_for_bit_when_the_pool_holds_the_store(
     features: str, split: Recipe
 ) -> None:
-    learners = [Learner(task(features, split, mode), split) for mode in ("resident", "streaming")]
+    learners = [Learner(load(features, split, mode), split) for mode in ("resident", "streaming")]
     for learner in learners:
         learner.run_epoch()
     assert learners[0].history == learners[1].history
@@ -52,9 +52,9 @@ def test_both_give_the_same_model_bit_for_bit_when_the_pool_holds_the_store(
 def test_every_clip_is_in_one_pool_of_every_epoch_and_as_it_is_stored(
     features: str, split: Recipe
 ) -> None:
-    resident = task(features, split, "resident").training
+    resident = load(features, split, "resident").training
     where = {clip: index for index, clip in enumerate(resident.clip_ids)}
-    pools = ClipLoader(task(features, split, "streaming", pool_clips=25).training, 0, CPU)
+    pools = ClipLoader(load(features, split, "streaming", pool_clips=25).training, 0, CPU)
     assert sum(pools.sizes) == len(resident)
     assert max(pools.sizes) <= 25
     orders = []
@@ -81,7 +81,7 @@ def test_every_clip_is_in_one_pool_of_every_epoch_and_as_it_is_stored(
 def test_a_network_learns_from_several_pools_with_as_many_steps_as_it_says(
     features: str, split: Recipe
 ) -> None:
-    learner = Learner(task(features, split, "streaming", pool_clips=25), split)
+    learner = Learner(load(features, split, "streaming", pool_clips=25), split)
     learner.train_epoch()
     assert learner._optimisation._steps == learner._steps
 
@@ -101,7 +101,7 @@ def test_the_way_is_chosen_by_size_and_memory(
     features: str, split: Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert fits_in_memory(read_info(features))
-    assert not isinstance(task(features, split, "auto").training, StreamedClips)
+    assert not isinstance(load(features, split, "auto").training, StreamedClips)
     monkeypatch.setattr(streaming, "RESIDENT_SHARE", 1e-9)
-    assert isinstance(task(features, split, "auto").training, StreamedClips)
-    assert not isinstance(task(features, split, "resident").training, StreamedClips)
+    assert isinstance(load(features, split, "auto").training, StreamedClips)
+    assert not isinstance(load(features, split, "resident").training, StreamedClips)

@@ -27,8 +27,8 @@ def changed(settings: LearnerSettings, room: str, **values: object) -> LearnerSe
     return settings.model_copy(update={room: part})
 
 
-def test_overfits_one_batch(task: TrainingData, settings: LearnerSettings) -> None:
-    few = replace(task, training=task.training.select(list(range(6))))
+def test_overfits_one_batch(data: TrainingData, settings: LearnerSettings) -> None:
+    few = replace(data, training=data.training.select(list(range(6))))
     plain = settings.model_copy(update={"augment": mixing_alone(MixSettings(counts=(1,)))})
     plain = changed(plain, "training", epochs=60, schedule="constant", warmup_epochs=0.0)
     plain = changed(plain, "training", loss=LossSettings(smoothing=0.0))
@@ -37,8 +37,8 @@ def test_overfits_one_batch(task: TrainingData, settings: LearnerSettings) -> No
     assert losses[-1] < 0.02 < losses[0]
 
 
-def test_learns_the_task(task: TrainingData, settings: LearnerSettings) -> None:
-    learner = Learner(task, changed(settings, "training", epochs=25))
+def test_learns_the_task(data: TrainingData, settings: LearnerSettings) -> None:
+    learner = Learner(data, changed(settings, "training", epochs=25))
     while not learner.finished:
         learner.run_epoch()
     best = learner.history[learner.best_epoch - 1]
@@ -67,13 +67,13 @@ def with_everything(settings: LearnerSettings) -> LearnerSettings:
 
 @pytest.mark.parametrize("richer", [lambda plain: plain, with_everything])
 def test_repeats_itself_bit_for_bit(
-    task: TrainingData,
+    data: TrainingData,
     settings: LearnerSettings,
     richer: Callable[[LearnerSettings], LearnerSettings],
 ) -> None:
     runs = []
     for _ in range(2):
-        learner = Learner(task, richer(settings))
+        learner = Learner(data, richer(settings))
         learner.run_epoch()
         learner.run_epoch()
         runs.append((learner.history, learner.network.state_dict(), learner.best_weights))
@@ -83,9 +83,9 @@ def test_repeats_itself_bit_for_bit(
             assert torch.equal(value, second[name])
 
 
-def test_another_seed_is_another_run(task: TrainingData, settings: LearnerSettings) -> None:
+def test_another_seed_is_another_run(data: TrainingData, settings: LearnerSettings) -> None:
     losses = [
-        Learner(task, settings.model_copy(update={"seed": seed})).train_epoch()["train_loss"]
+        Learner(data, settings.model_copy(update={"seed": seed})).train_epoch()["train_loss"]
         for seed in (0, 1)
     ]
     assert losses[0] != losses[1]
@@ -93,20 +93,20 @@ def test_another_seed_is_another_run(task: TrainingData, settings: LearnerSettin
 
 @pytest.mark.parametrize("richer", [lambda plain: plain, with_everything])
 def test_goes_on_from_a_checkpoint_as_if_nothing_had_happened(
-    task: TrainingData,
+    data: TrainingData,
     settings: LearnerSettings,
     richer: Callable[[LearnerSettings], LearnerSettings],
     tmp_path: Path,
 ) -> None:
-    undisturbed = Learner(task, richer(settings))
+    undisturbed = Learner(data, richer(settings))
     while not undisturbed.finished:
         undisturbed.run_epoch()
 
-    cut_short = Learner(task, richer(settings))
+    cut_short = Learner(data, richer(settings))
     cut_short.run_epoch()
     cut_short.run_epoch()
     save_progress(tmp_path, cut_short)
-    resumed = Learner(task, richer(settings))
+    resumed = Learner(data, richer(settings))
     load_progress(tmp_path, resumed)
     while not resumed.finished:
         resumed.run_epoch()
@@ -116,9 +116,9 @@ def test_goes_on_from_a_checkpoint_as_if_nothing_had_happened(
 
 
 def test_the_weights_that_are_kept_are_those_that_were_judged(
-    task: TrainingData, settings: LearnerSettings
+    data: TrainingData, settings: LearnerSettings
 ) -> None:
-    learner = Learner(task, with_everything(settings))
+    learner = Learner(data, with_everything(settings))
     while not learner.finished:
         learner.run_epoch()
     learner.restore_best()
@@ -133,13 +133,13 @@ def test_the_weights_that_are_kept_are_those_that_were_judged(
 
 @pytest.mark.parametrize("parts", [2, 3, 20])
 def test_a_step_in_parts_is_the_step_as_a_whole(
-    task: TrainingData, settings: LearnerSettings, parts: int
+    data: TrainingData, settings: LearnerSettings, parts: int
 ) -> None:
     """Of networks without batch statistics and dropout, up to rounding."""
     plain = without_dropout(settings)
     losses = []
     for accumulate in (1, parts):
-        learner = Learner(task, changed(plain, "training", accumulate=accumulate))
+        learner = Learner(data, changed(plain, "training", accumulate=accumulate))
         losses.append([learner.run_epoch()["train_loss"] for _ in range(3)])
     assert losses[1] == pytest.approx(losses[0], rel=1e-4)
 
@@ -148,17 +148,17 @@ def without_dropout(settings: LearnerSettings) -> LearnerSettings:
     return changed(settings, "model", dropout=DropoutSettings(blocks=0.0, dense=0.0))
 
 
-def test_patience_ends_training(task: TrainingData, settings: LearnerSettings) -> None:
-    learner = Learner(task, changed(settings, "training", epochs=50, lr=1e-9, patience=3))
+def test_patience_ends_training(data: TrainingData, settings: LearnerSettings) -> None:
+    learner = Learner(data, changed(settings, "training", epochs=50, lr=1e-9, patience=3))
     while not learner.finished:
         learner.run_epoch()
     assert learner.epoch == learner.best_epoch + 3 < 50
 
 
 def test_a_loss_that_is_no_number_says_what_to_change(
-    task: TrainingData, settings: LearnerSettings
+    data: TrainingData, settings: LearnerSettings
 ) -> None:
-    learner = Learner(task, settings)
+    learner = Learner(data, settings)
     with torch.no_grad():
         learner.network.layers[0].weight.fill_(math.nan)
     with pytest.raises(
@@ -179,10 +179,10 @@ def poison(learner: Learner, *steps: int) -> None:
 
 
 def test_a_step_that_is_no_number_is_left_out_where_that_is_asked_for(
-    task: TrainingData, settings: LearnerSettings
+    data: TrainingData, settings: LearnerSettings
 ) -> None:
     settings = changed(settings, "training", on_nan="skip", ema=0.9)
-    learner = Learner(task, changed(settings, "model", normalisation="batch"))
+    learner = Learner(data, changed(settings, "model", normalisation="batch"))
     poison(learner, 1, 4)
     metrics = learner.run_epoch()
     assert metrics["train_skipped"] == 2
@@ -193,40 +193,40 @@ def test_a_step_that_is_no_number_is_left_out_where_that_is_asked_for(
 
 
 def test_skipping_without_end_stops_with_a_clear_error(
-    task: TrainingData, settings: LearnerSettings
+    data: TrainingData, settings: LearnerSettings
 ) -> None:
-    learner = Learner(task, changed(settings, "training", on_nan="skip", batch_size=1))
+    learner = Learner(data, changed(settings, "training", on_nan="skip", batch_size=1))
     poison(learner, *range(100))
     with pytest.raises(IrmasError, match=r"20 steps in a row had to be skipped in epoch 1.*lr=0"):
         learner.train_epoch()
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs g++ on a CPU")
-def test_a_compiled_network_learns_the_same(task: TrainingData, settings: LearnerSettings) -> None:
+def test_a_compiled_network_learns_the_same(data: TrainingData, settings: LearnerSettings) -> None:
     plain = without_dropout(changed(settings, "model", blocks=1, head="average", dense=0))
     losses = []
     for translate in (False, True):
-        learner = Learner(task, changed(plain, "training", compile=translate))
+        learner = Learner(data, changed(plain, "training", compile=translate))
         losses.append([learner.train_epoch()["train_loss"] for _ in range(2)])
         assert all(not name.startswith("_orig_mod") for name in learner.network.state_dict())
     assert losses[1] == pytest.approx(losses[0], rel=1e-4)
 
 
 def test_compiling_without_a_compiler_is_refused(
-    task: TrainingData, settings: LearnerSettings, monkeypatch: pytest.MonkeyPatch
+    data: TrainingData, settings: LearnerSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
     with pytest.raises(IrmasError, match=r"training\.compile=true needs a C\+\+ compiler"):
-        Learner(task, changed(settings, "training", compile=True))
+        Learner(data, changed(settings, "training", compile=True))
 
 
 def test_bfloat16_moves_the_loss_curve_by_less_than_two_percent(
-    task: TrainingData, settings: LearnerSettings
+    data: TrainingData, settings: LearnerSettings
 ) -> None:
     plain = without_dropout(changed(settings, "training", epochs=6))
     curves = []
     for precision in ("float32", "bfloat16"):
-        learner = Learner(task, changed(plain, "training", precision=precision))
+        learner = Learner(data, changed(plain, "training", precision=precision))
         epochs = [learner.run_epoch() for _ in range(6)]
         curves.append([epoch[name] for epoch in epochs for name in ("train_loss", "val_loss")])
     assert curves[0] != curves[1]

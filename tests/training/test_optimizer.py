@@ -94,8 +94,8 @@ def test_the_average_is_an_exponential_one_that_sets_out_fast() -> None:
         now = flat(ours.network)
         keep = min(0.5, (1 + number) / (10 + number))
         expected = now if number == 0 else keep * expected + (1 - keep) * now
-        torch.testing.assert_close(flat(ours.judged), expected)
-    assert not torch.equal(flat(ours.judged), flat(ours.network))
+        torch.testing.assert_close(flat(ours.validated), expected)
+    assert not torch.equal(flat(ours.validated), flat(ours.network))
 
 
 def test_what_batch_normalisation_has_seen_is_averaged_like_the_weights() -> None:
@@ -105,12 +105,12 @@ def test_what_batch_normalisation_has_seen_is_averaged_like_the_weights() -> Non
         network.running_mean.fill_(mean)
         step(ours)
     first, second = 2 / 11, 3 / 12
-    assert ours.judged.running_mean.item() == pytest.approx(8 * (1 - first * second))
+    assert ours.validated.running_mean.item() == pytest.approx(8 * (1 - first * second))
 
 
-def test_without_averaging_the_network_itself_is_judged() -> None:
+def test_without_averaging_the_network_itself_is_validated() -> None:
     ours = optimisation()
-    assert ours.judged is ours.network
+    assert ours.validated is ours.network
 
 
 def test_a_skipped_step_changes_nothing_but_its_count() -> None:

@@ -21,10 +21,10 @@ from irmas_dist.training.learner import Learner
 
 
 @pytest.fixture(scope="module")
-def kept(task: TrainingData, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def kept(data: TrainingData, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Progress of two attempts: epochs 1 and 2, and then 2 and 3."""
     place = tmp_path_factory.mktemp("progress")
-    learner = Learner(task, LearnerSettings.model_validate({"model": {"blocks": 1, "width": 4}}))
+    learner = Learner(data, LearnerSettings.model_validate({"model": {"blocks": 1, "width": 4}}))
     for attempt, epoch in ((1, 1), (1, 2), (2, 2), (2, 3)):
         learner.epoch = epoch
         save_progress(epoch_directory(str(place), f"attempt-{attempt:03d}", epoch), learner)
@@ -41,18 +41,18 @@ def test_the_newest_epoch_of_all_attempts_is_found(kept: Path, tmp_path: Path) -
 @settings(
     max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-@given(data=st.data())
+@given(draw=st.data())
 def test_a_damaged_file_is_refused_by_name_and_the_one_before_it_used(
-    kept: Path, data: st.DataObject
+    kept: Path, draw: st.DataObject
 ) -> None:
     newest = kept / "attempt-002" / "epoch-0003" / FILE_NAME
     whole = newest.read_bytes()
-    place = data.draw(st.integers(0, len(whole) - 1))
-    if data.draw(st.booleans(), label="cut short"):
+    place = draw.draw(st.integers(0, len(whole) - 1))
+    if draw.draw(st.booleans(), label="cut short"):
         newest.write_bytes(whole[:place])
     else:
         flipped = bytearray(whole)
-        flipped[place] ^= 1 << data.draw(st.integers(0, 7))
+        flipped[place] ^= 1 << draw.draw(st.integers(0, 7))
         newest.write_bytes(flipped)
     lines: list[str] = []
     try:
@@ -64,16 +64,16 @@ def test_a_damaged_file_is_refused_by_name_and_the_one_before_it_used(
 
 
 def test_damaged_progress_is_not_loaded(
-    kept: Path, task: TrainingData, settings: LearnerSettings, tmp_path: Path
+    kept: Path, data: TrainingData, settings: LearnerSettings, tmp_path: Path
 ) -> None:
     whole = (kept / "attempt-001" / "epoch-0001" / FILE_NAME).read_bytes()
     (tmp_path / FILE_NAME).write_bytes(whole[:-1])
     with pytest.raises(IrmasError, match=rf"{FILE_NAME} is damaged"):
-        load_progress(tmp_path, Learner(task, settings))
+        load_progress(tmp_path, Learner(data, settings))
 
 
 def test_a_file_that_would_execute_code_is_not_loaded(
-    task: TrainingData, settings: LearnerSettings, tmp_path: Path
+    data: TrainingData, settings: LearnerSettings, tmp_path: Path
 ) -> None:
     executed = tmp_path / "executed"
 
@@ -85,7 +85,7 @@ def test_a_file_that_would_execute_code_is_not_loaded(
         def state_dict(self) -> dict[str, object]:
             return {"network": Trap()}
 
-    save_progress(tmp_path, Villain(task, settings))
+    save_progress(tmp_path, Villain(data, settings))
     with pytest.raises(Exception, match="Weights only"):
-        load_progress(tmp_path, Learner(task, settings))
+        load_progress(tmp_path, Learner(data, settings))
     assert not executed.exists()
