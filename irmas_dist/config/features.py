@@ -34,15 +34,10 @@ class LogMelSettings(Settings):
     """Upper edge of the highest band, in Hz; none means half the sample rate."""
     mel_scale: Literal["slaney", "htk"] = "slaney"
     """Slaney's scale is linear up to 1 kHz, HTK's logarithmic throughout."""
-    mel_norm: Literal["slaney", "none"] = "slaney"
-    """Whether every band is divided by its width in Hz (slaney), or peaks at 1 (none)."""
     floor: float = Field(1e-8, gt=0.0)
     """Band values below this are raised to it before the logarithm."""
-    log: Literal["natural", "decibel"] = "natural"
-    """Natural logarithm of the band values, or their level in dB: 10·log10 of a power,
-    20·log10 of a magnitude."""
     dtype: Literal["float16", "float32"] = "float16"
-    """Type of the result; float16 is good to 0.02 dB as natural logarithm, 0.03 dB as decibel."""
+    """Type of the stored natural logarithms; float16 is accurate to 0.02 dB."""
     backend: Literal["fast", "librosa"] = "fast"
     """The fast path, or librosa, which it is measured by."""
 
@@ -68,20 +63,15 @@ class LogMelSettings(Settings):
         return self.sample_rate / self.hop_length
 
     @property
-    def log_scale(self) -> float:
-        """What the natural logarithm of a band value is multiplied by to give a stored value."""
-        return 1.0 if self.log == "natural" else 20 / (self.power * float(np.log(10)))
-
-    @property
     def log_floor(self) -> float:
         """The smallest value in a spectrogram, that of silence."""
-        return self.log_scale * float(np.log(self.floor))
+        return float(np.log(self.floor))
 
     @property
     def log_power_per_unit(self) -> float:
         """Natural logarithm of power in one unit of a stored value.
 
         ``np.exp(log_power_per_unit * stored)`` is power, in which independent sources add:
-        1 for natural logarithms of power, 2 for those of magnitude, 0.23 for decibels.
+        1 for logarithms of power, 2 for logarithms of magnitude.
         """
-        return 2 / (self.power * self.log_scale)
+        return 2 / self.power

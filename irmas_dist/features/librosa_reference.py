@@ -43,6 +43,5 @@ def mel_by_librosa(samples: Samples, sample_rate: int, settings: LogMelSettings)
         fmin=settings.fmin,
         fmax=settings.fmax,
         htk=settings.mel_scale == "htk",
-        norm="slaney" if settings.mel_norm == "slaney" else None,
     )
     return mel

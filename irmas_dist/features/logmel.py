@@ -236,6 +236,4 @@ def _logarithm(mel: Float32, settings: LogMelSettings) -> LogMel:
     """Return what is stored of mel power; overwrites its argument."""
     np.maximum(mel, np.float32(settings.floor), out=mel)
     np.log(mel, out=mel)
-    if settings.log_scale != 1:
-        mel *= np.float32(settings.log_scale)
     return mel.astype(settings.dtype, copy=False)

@@ -47,8 +47,7 @@ def mel_filters(settings: LogMelSettings) -> Float32:
     lower, centre, upper = edges[:-2, None], edges[1:-1, None], edges[2:, None]
     rising, falling = (bins - lower) / (centre - lower), (upper - bins) / (upper - centre)
     filters = np.maximum(np.minimum(rising, falling), 0)
-    if settings.mel_norm == "slaney":
-        filters *= 2 / (upper - lower)
+    filters *= 2 / (upper - lower)
     return filters.astype(np.float32)
 
 

@@ -27,7 +27,7 @@ from irmas_dist.errors import IrmasError
 from irmas_dist.features.logmel import LogMelSettings
 from irmas_dist.instruments import Vocabulary
 
-FORMAT = 3
+FORMAT = 4
 """Format number of the store; part of every fingerprint."""
 
 SHARD_SCHEMA = pa.schema(

@@ -128,7 +128,7 @@ class FrontEnd(nn.Module):
         power = real * real + imaginary * imaginary
         if settings.power != 2:
             power = power ** (settings.power / 2)
-        mel = settings.log_scale * (self.filters @ power).clamp(min=settings.floor).log()
+        mel = (self.filters @ power).clamp(min=settings.floor).log()
         # Rounded as what the network was trained on.
         return mel.half().float() if settings.dtype == "float16" else mel
 

@@ -45,4 +45,4 @@ def draw(audio: str, settings: LogMelSettings, out: Path) -> None:
 
 def _unit(settings: LogMelSettings) -> str:
     quantity = {1.0: "magnitude", 2.0: "power"}.get(settings.power, f"magnitude^{settings.power:g}")
-    return f"{quantity} (dB)" if settings.log == "decibel" else f"natural logarithm of {quantity}"
+    return f"natural logarithm of {quantity}"

@@ -53,7 +53,7 @@ KINDS = {
     "average": {
         "head": "average",
         "aggregation": "attention",
-        "features": {"log": "decibel", "dtype": "float32", "sample_rate": 16_000, "fmax": 7_000.0},
+        "features": {"power": 1.0, "dtype": "float32", "sample_rate": 16_000, "fmax": 7_000.0},
         "normalisation": "instance",
         "activation": "silu",
         "dense": 0,

@@ -75,7 +75,7 @@ def test_power_spectra_add_and_labels_join() -> None:
 
 @pytest.mark.parametrize(
     "features",
-    [LogMelSettings(bands=BANDS, log="decibel"), LogMelSettings(bands=BANDS, power=1)],
+    [LogMelSettings(bands=BANDS, power=1), LogMelSettings(bands=BANDS, power=1.5)],
 )
 def test_features_in_any_unit_are_mixed_in_power(features: LogMelSettings) -> None:
     unit = features.log_power_per_unit
