@@ -270,7 +270,7 @@ def manifest(count: int) -> dict[str, float]:
         md5 = hashlib.md5(f"{i if i % 1_000 else i + 1}".encode()).hexdigest()
         facts = {"duration_s": 3.0, "sample_rate": 44_100, "channels": 2, "bytes": 529_244,
                  "md5": md5}  # fmt: skip
-        named = index.describe(clip, code, None, IRMAS)
+        named = index.parse_clip(clip, code, None, IRMAS)
         rows.append({**named, **facts, "path": f"/shared/corpus/{clip}.wav"})
     done("describe")
     index._tell_apart(rows)

@@ -1,1 +1,1 @@
-"""Audio files and what is known of them: reading IRMAS trees, rendering stand-ins, splits."""
+"""IRMAS and trees in its shape: facts, download, the manifest, groups and splits."""

@@ -1,8 +1,8 @@
-"""The catalogue of IRMAS: every file of the data set, and how to render a twin of it.
+"""The catalogue of IRMAS: every file of the data set.
 
 A catalogue is two tables: ``training.csv`` with the columns ``path`` and ``md5``, and
-``testing.csv`` with ``path``, ``md5`` and ``instruments`` (``gac|voi``). That of the real data
-set comes with the package; `irmas` counts what is in it.
+``testing.csv`` with ``path``, ``md5`` and ``instruments`` (``gac|voi``). That of IRMAS comes
+with the package; `corpus.irmas` counts what it lists.
 """
 
 import csv
@@ -19,7 +19,7 @@ from irmas_dist.errors import IrmasError
 from irmas_dist.instruments import IRMAS
 
 COLUMNS = {TRAINING: ("path", "md5"), TESTING: ("path", "md5", "instruments")}
-"""The columns that the table of each part must have."""
+"""Columns of the table of each part."""
 
 _SHIPPED = Path(__file__).parent / "irmas_catalogue"
 
@@ -29,11 +29,10 @@ class CatalogueEntry:
     """A file of the data set.
 
     Attributes:
-        path: Where, relative to the root of the tree; Unicode NFD, as IRMAS lies on disk.
-        md5: Digest of the real file, None when it is not known. Files that share one are
-            identical.
+        path: Relative to the root of the tree; Unicode NFD, as in IRMAS's archives.
+        md5: Digest of the file, None when it is unknown. Files that share one are identical.
         part: ``training`` or ``testing``.
-        instruments: Codes of its labels, at least one: for training, that of its folder.
+        instruments: Codes of its labels, at least one: in training, that of its folder.
     """
 
     path: str
@@ -43,16 +42,16 @@ class CatalogueEntry:
 
 
 def read_catalogue(directory: Path | None = None) -> list[CatalogueEntry]:
-    """Read a catalogue and check that it can be rendered.
+    """Read a catalogue and check it.
 
     Args:
-        directory: Holds ``training.csv`` and ``testing.csv``; None for the catalogue of the
-            real data set, which comes with the package.
+        directory: Holds ``training.csv`` and ``testing.csv``; None for the catalogue of IRMAS,
+            which comes with the package.
 
     Raises:
-        IrmasError: A table is missing or not CSV in UTF-8, or has no such column; a path is not
-            that of a WAV file below the root, or comes twice; an instrument is not of IRMAS; a
-            training and a testing file are identical; or there are no files at all.
+        IrmasError: A table is missing, is not CSV in UTF-8 or lacks a column; a path is not that
+            of a WAV file below the root, or occurs twice; an instrument is not one of IRMAS; a
+            training and a testing file are identical; or no file is listed.
     """
     entries = [*_read_part(directory, TRAINING), *_read_part(directory, TESTING)]
     if not entries:
@@ -66,7 +65,7 @@ def read_catalogue(directory: Path | None = None) -> list[CatalogueEntry]:
         if entry.md5 and parts.setdefault(entry.md5, entry.part) != entry.part:
             raise IrmasError(
                 f"{directory}: lists the same md5 for {entry.path!r} and for a training file; "
-                "they cannot be identical, for their lengths differ"
+                "they cannot be identical, because their durations differ"
             )
     return entries
 
@@ -79,7 +78,7 @@ def _read_part(directory: Path | None, part: str) -> list[CatalogueEntry]:
         file = directory / f"{part}.csv"
         data = storage.read_bytes(file)
     try:
-        # What spreadsheets save as UTF-8 begins with a byte order mark.
+        # Spreadsheets begin UTF-8 with a byte order mark.
         reader = csv.DictReader(io.StringIO(data.decode("utf-8-sig"), newline=""), strict=True)
         columns = reader.fieldnames or ()
         rows = [(reader.line_num, row) for row in reader]
@@ -93,7 +92,7 @@ def _read_part(directory: Path | None, part: str) -> list[CatalogueEntry]:
 
 
 def _entry(row: Mapping[str, str | None], part: str, where: str) -> CatalogueEntry:
-    """Check a row of a table and make an entry of it; a short row lacks its last values."""
+    """Check a row of a table and make it an entry; a short row has None in its last columns."""
     name = unicodedata.normalize("NFD", row["path"] or "")
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or path.suffix != ".wav":

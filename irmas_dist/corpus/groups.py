@@ -1,9 +1,8 @@
-"""Clips that belong together, and identical audio whose labels contradict each other.
+"""Groups of clips that must stay together, and identical audio with different labels.
 
-Everything here works on rows of a manifest and opens no file.
-
-IRMAS has both: training files that are byte for byte the same under two recording IDs, which a
-split by names alone would leak, and identical files with different labels.
+IRMAS has both: training files that are byte-identical under two recording IDs, which a split by
+names alone would leak, and identical files with different labels. All functions work on rows of
+a manifest and open no file.
 """
 
 from collections import defaultdict
@@ -15,11 +14,11 @@ from irmas_dist.config.corpus import ConflictPolicy
 
 @dataclass(frozen=True)
 class Conflict:
-    """Files with the same bytes and different instruments.
+    """Files with the same bytes and different labels.
 
     Attributes:
-        md5: Of each of the files.
-        clips: Instruments by ``clip_id``, two clips or more.
+        md5: Digest of each of the files.
+        clips: Instruments by ``clip_id``, of two clips or more.
     """
 
     md5: str
@@ -27,14 +26,14 @@ class Conflict:
 
 
 def join_identical(rows: list[dict[str, Any]]) -> None:
-    """Give one group to byte-identical clips, and to all that share a group with one of them.
+    """Merge the groups of byte-identical clips.
 
-    A joined group has the name of the first of those that it is made of, in order of text.
-    Rows with a problem join nothing: two empty files are the same bytes, and no recording.
+    A merged group has the first, in alphabetical order, of the names of its groups. Rows with a
+    problem merge nothing: two empty files have the same bytes and are not one recording.
 
     Args:
-        rows: Rows of a manifest with ``group``, ``md5`` (none where it is not known) and
-            ``problem``; changed in place.
+        rows: Rows of a manifest with ``group``, ``md5`` (None where unknown) and ``problem``;
+            changed in place.
     """
     parent = {row["group"]: row["group"] for row in rows}
 
@@ -53,14 +52,9 @@ def join_identical(rows: list[dict[str, Any]]) -> None:
 
 
 def find_conflicts(rows: list[dict[str, Any]]) -> list[Conflict]:
-    """Find the clips whose audio is byte for byte the same and whose instruments differ.
+    """Return the conflicts among rows of a manifest, in order of their first clip.
 
-    Args:
-        rows: Rows of a manifest. Those with a problem, which nothing learns from, and those
-            whose ``md5`` is not known are in no conflict.
-
-    Returns:
-        The conflicts in order of their first clip.
+    Rows with a problem, and rows whose ``md5`` is unknown, are in no conflict.
     """
     found = [
         Conflict(md5, {row["clip_id"]: tuple(row["instruments"]) for row in twins})
@@ -71,14 +65,9 @@ def find_conflicts(rows: list[dict[str, Any]]) -> list[Conflict]:
 
 
 def settle_conflicts(rows: list[dict[str, Any]], policy: ConflictPolicy) -> list[Conflict]:
-    """Find the conflicts, and make every clip in one unusable if the policy is to drop them.
+    """Return the conflicts among rows of a manifest, dropped or kept as the policy states.
 
-    Args:
-        rows: Rows of a manifest; dropping writes their ``problem``.
-        policy: ``keep`` leaves the rows as they are.
-
-    Returns:
-        The conflicts, whatever became of them.
+    Dropping writes the ``problem`` of the rows of every clip in a conflict.
     """
     conflicts = find_conflicts(rows)
     if policy == "drop":

@@ -1,4 +1,4 @@
-"""What an audio file tells of itself without being decoded, and whether it is whole."""
+"""The header and digest of an audio file, read without decoding it, and whether it is complete."""
 
 import hashlib
 import os
@@ -11,24 +11,24 @@ import soundfile
 from irmas_dist import storage
 
 MISSING_SHARE = 0.01
-"""A WAV is truncated when more than this share of its audio is missing; what is less cannot
-be heard, and some writers count a header among the audio."""
+"""A WAV is truncated when more than this share of its audio is missing. Less is inaudible, and
+some writers count a header as audio."""
 
 _UNKNOWN_SIZE = 0xFFFFFFFF
-"""Size of the audio in a WAV that was written to a pipe."""
+"""Size of the audio that a WAV states when it is written to a pipe."""
 
 
 @dataclass(frozen=True)
-class Measure:
-    """Facts of a file; those that could not be found out are none.
+class AudioHeader:
+    """Facts about an audio file; None where they cannot be read.
 
     Attributes:
         duration_s: Length in seconds.
         sample_rate: In Hz.
-        channels: Their number.
+        channels: Number of channels.
         bytes: Size of the file.
-        md5: Of the file, hexadecimal.
-        problem: Why it cannot be used; none when it can.
+        md5: Digest of the file, hexadecimal.
+        problem: Why the file cannot be used; None when it can.
     """
 
     duration_s: float | None = None
@@ -39,36 +39,33 @@ class Measure:
     problem: str | None = None
 
 
-def measure(location: str | os.PathLike[str]) -> Measure:
-    """Read a file's digest and header.
+def read_header(location: str | os.PathLike[str]) -> AudioHeader:
+    """Read the digest and header of the file at a path or URL.
 
-    Args:
-        location: Path or URL of the file.
-
-    Any sample rate, number of channels and width that libsndfile reads is fine. A file in
-    another format than WAV that is cut short is noticed only where it is decoded.
+    Any sample rate, number of channels and sample width that libsndfile reads is fine. Whether a
+    file is truncated is known of WAV only; other formats show it when they are decoded.
     """
     try:
         with storage.open_file(location) as file:
             md5 = hashlib.file_digest(file, "md5").hexdigest()
             size = file.tell()
             if size == 0:
-                return Measure(bytes=0, md5=md5, problem="empty file")
+                return AudioHeader(bytes=0, md5=md5, problem="empty file")
             file.seek(0)
-            promised, there = _wav_audio(file, size)
+            stated, actual = _wav_bytes(file, size)
             file.seek(0)
-            # Bytes, because a name on disk need not be text.
+            # Bytes, because a name on disk need not be UTF-8.
             info = soundfile.info(file if storage.is_url(location) else os.fsencode(location))
     except OSError as error:
-        return Measure(problem=f"cannot be read: {error.strerror or error}")
+        return AudioHeader(problem=f"cannot be read: {error.strerror or error}")
     except soundfile.LibsndfileError as error:
         problem: str | None = f"cannot be read as audio: {error.error_string}"
-        return Measure(bytes=size, md5=md5, problem=problem)
-    if there < promised * (1 - MISSING_SHARE):
-        problem = f"truncated: {there:,} of {promised:,} bytes of audio are there"
+        return AudioHeader(bytes=size, md5=md5, problem=problem)
+    if actual < stated * (1 - MISSING_SHARE):
+        problem = f"truncated: has {actual:,} of {stated:,} bytes of audio"
     else:
         problem = None if info.frames else "holds no samples"
-    return Measure(
+    return AudioHeader(
         duration_s=info.frames / info.samplerate,
         sample_rate=info.samplerate,
         channels=info.channels,
@@ -78,20 +75,19 @@ def measure(location: str | os.PathLike[str]) -> Measure:
     )
 
 
-def _wav_audio(file: BufferedIOBase, size: int) -> tuple[int, int]:
-    """Return how many bytes of audio a WAV promises and how many it has.
+def _wav_bytes(file: BufferedIOBase, size: int) -> tuple[int, int]:
+    """Return how many bytes of audio a WAV states in its header and how many it has.
 
     libsndfile silently takes the smaller number. Both are 0 for other formats, and where the
-    header does not promise any.
+    header states no size.
     """
     form = file.read(12)
     if form[:4] not in (b"RIFF", b"RIFX") or form[8:] != b"WAVE":
         return 0, 0
     order = ">" if form[:4] == b"RIFX" else "<"
     while len(header := file.read(8)) == 8:
-        name, promised = struct.unpack(f"{order}4sI", header)
+        name, stated = struct.unpack(f"{order}4sI", header)
         if name == b"data":
-            known = promised != _UNKNOWN_SIZE
-            return (promised, min(promised, size - file.tell())) if known else (0, 0)
-        file.seek(promised + promised % 2, os.SEEK_CUR)
+            return (0, 0) if stated == _UNKNOWN_SIZE else (stated, min(stated, size - file.tell()))
+        file.seek(stated + stated % 2, os.SEEK_CUR)
     return 0, 0

@@ -1,6 +1,6 @@
-"""Reading trees in IRMAS's shape, IRMAS's own and anybody else's.
+"""Indexing trees in IRMAS's shape, IRMAS's own and any other.
 
-A tree of one's own needs no more than one of two shapes, or both side by side:
+A tree has one of two shapes, or both side by side:
 
 * Training: a folder per instrument, named by its code, with the clips in it::
 
@@ -17,26 +17,25 @@ A tree of one's own needs no more than one of two shapes, or both side by side:
       my-tree/concert/trio-2.txt
 
 The codes are those of the recipe's ``corpus.instruments``. Clips of one recording
-(``name__k``, or IRMAS's ``[code][genre]id__k``), excerpts of one song (``name-k``) and files
-that are byte for byte the same share a group, which no split tears apart. The folder decides
-over a label file, and no code is looked for anywhere but in its place.
+(``name__k``, or IRMAS's ``[code][genre]id__k``), excerpts of one song (``name-k``) and
+byte-identical files share a group, which no split divides. The folder takes precedence over a
+label file.
 
-Every file that could be audio, and every label file without audio, has a row; a row that
-cannot be used says why in its ``problem``. Sample rate, channels and width may be anything.
+Every file that could be audio, and every label file without audio, has a row; an unusable one
+says why in its ``problem``. Any sample rate, number of channels and sample width is fine.
 """
 
 from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from irmas_dist import storage
-from irmas_dist.corpus.audio_files import TreeFile, as_text, find_sources
+from irmas_dist.corpus.audio_files import TreeFile, as_text, find_files
 from irmas_dist.corpus.groups import join_identical
-from irmas_dist.corpus.headers import Measure, measure
+from irmas_dist.corpus.headers import AudioHeader, read_header
 from irmas_dist.corpus.manifest import TESTING, TRAINING
 from irmas_dist.corpus.names import parse_training_name, read_labels, recording_of, song_of
 from irmas_dist.errors import IrmasError
@@ -45,15 +44,15 @@ from irmas_dist.terminal import progress
 
 RAY_FROM_FILES = 50_000
 """Trees of at least this many files are read with Ray even when no cluster is named. A file of
-IRMAS's size keeps a core busy for 1.3 ms, 0.4 ms of which the threads of one process cannot
-share: they read 2,500 a second at most. Ray takes about 6 s to start, and on 4 cores has won
-them back at about this number."""
+IRMAS's size takes 1.3 ms of a core, of which 0.4 ms hold Python's lock: the threads of one
+process read 2,500 a second at most. Ray takes about 6 s to start, which pays off on 4 cores from
+about this number."""
 
 STORE_READERS = 32
-"""Files of an object store that are read at once."""
+"""Files of an object store that are read in parallel."""
 
 BATCH_FILES = 64
-"""Files of one Ray task: about a tenth of a second of work at IRMAS's sizes."""
+"""Files per Ray task: about a tenth of a second of work at IRMAS's sizes."""
 
 
 def index_tree(
@@ -61,12 +60,12 @@ def index_tree(
 ) -> list[dict[str, Any]]:
     """Read every audio file under ``tree`` into rows of a manifest.
 
-    Links to files and folders are followed; what is hidden is left out. Small trees are read
-    by threads of this process, and trees of `RAY_FROM_FILES` files or more with Ray; the rows
-    are the same.
+    Links to files and folders are followed; hidden ones are left out. Small trees are read by
+    threads of this process, and trees of `RAY_FROM_FILES` files or more with Ray; the rows are
+    the same.
 
     Args:
-        tree: An IRMAS tree, whole or in part, or one in its shape; a path or URL.
+        tree: All or part of an IRMAS tree, or one in its shape; a path or URL.
         vocabulary: The instruments that folders and labels may name.
         address: The Ray cluster to read with, whatever the number of files; its nodes must
             have the tree at the same path. None reads on this machine.
@@ -75,29 +74,29 @@ def index_tree(
         Rows by the columns of `manifest.SCHEMA`, every ``clip_id`` once.
 
     Raises:
-        IrmasError: There is no such directory, no audio file in it, a folder that may not be
+        IrmasError: The directory is missing, holds no audio file or has a folder that cannot be
             read, or the cluster cannot be reached or cannot see the tree.
     """
-    sources = find_sources(tree)
-    with progress("index", len(sources), "files") as advance:
-        if address or len(sources) >= RAY_FROM_FILES:
-            rows = _read_with_ray(sources, tree, vocabulary, address, advance)
+    files = find_files(tree)
+    with progress("index", len(files), "files") as advance:
+        if address or len(files) >= RAY_FROM_FILES:
+            rows = _read_with_ray(files, tree, vocabulary, address, advance)
         else:
-            rows = _read_with_threads(sources, vocabulary, storage.is_url(tree), advance)
-    _tell_apart(rows)
+            rows = _read_with_threads(files, vocabulary, storage.is_url(tree), advance)
+    _make_ids_unique(rows)
     join_identical(rows)
     return rows
 
 
-def describe(
+def parse_clip(
     clip_id: str, folder: str, labels: str | bytes | None, vocabulary: Vocabulary
 ) -> dict[str, Any]:
-    """Return what a clip's place, name and labels say, with no file being opened.
+    """Return the part, instruments and group of a clip, from its path and labels alone.
 
     Args:
         clip_id: Path in the tree without suffix, Unicode NFC.
-        folder: Name of the folder that it lies in.
-        labels: What is in its label file; none when it has none.
+        folder: Name of the folder that holds it.
+        labels: Content of its label file; None when it has none.
         vocabulary: The instruments that folders and labels may name.
 
     Returns:
@@ -117,7 +116,7 @@ def describe(
         group = f"song {song_of(stem)}"
         unknown = [code for code in codes if code not in vocabulary]
         if labels is None:
-            problem = "no label file beside it, and its folder is no instrument's"
+            problem = "no label file beside it, and its folder names no instrument"
         elif unknown:
             problem = f"unknown instrument in its label file: {unknown[0]!r}"
         elif not codes:
@@ -131,104 +130,94 @@ def describe(
     }
 
 
-def _row(source: TreeFile, vocabulary: Vocabulary) -> dict[str, Any] | None:
-    """Return the row of a file; none for a text file without audio that names no instrument."""
+def _row(file: TreeFile, vocabulary: Vocabulary) -> dict[str, Any] | None:
+    """Return the row of a file; None for a text file without audio that names no instrument."""
     unreadable = labels = None
-    if source.labels:
+    if file.labels:
         try:
-            with storage.open_file(source.labels) as file:
-                labels = file.read()
+            with storage.open_file(file.labels) as stream:
+                labels = stream.read()
         except OSError as error:
             unreadable = f"its label file cannot be read: {error.strerror or error}"
-    row = describe(source.clip_id, source.folder, labels, vocabulary)
-    facts = asdict(measure(source.path) if source.path else Measure())
-    problem = unreadable or row["problem"] or facts["problem"]
-    if source.path is None and not unreadable:
+    row = parse_clip(file.clip_id, file.folder, labels, vocabulary)
+    header = asdict(read_header(file.path) if file.path else AudioHeader())
+    problem = unreadable or row["problem"] or header["problem"]
+    if file.path is None and not unreadable:
         if not any(code in vocabulary for code in read_labels(labels or b"")):
-            return None  # a README, say
+            return None  # a README, for example
         problem = "label file without audio"
-    place = str(source.path or source.labels)
-    path = as_text(place)
-    if path != place:
+    location = str(file.path or file.labels)
+    path = as_text(location)
+    if path != location:
         problem = "its name is not UTF-8"
-    return row | facts | {"path": path, "problem": problem}
+    return row | header | {"path": path, "problem": problem}
 
 
 def _read_with_threads(
-    sources: list[TreeFile], vocabulary: Vocabulary, stored: bool, advance: Callable[[int], None]
+    files: list[TreeFile], vocabulary: Vocabulary, stored: bool, advance: Callable[[int], None]
 ) -> list[dict[str, Any]]:
     rows = []
-    # An object store takes its time for each answer, and has many at once.
+    # An object store answers slowly, and many requests in parallel.
     with ThreadPoolExecutor(STORE_READERS if stored else None) as pool:
-        for row in pool.map(lambda source: _row(source, vocabulary), sources):
+        for row in pool.map(lambda file: _row(file, vocabulary), files):
             rows.append(row)
             advance(1)
     return [row for row in rows if row]
 
 
 def _read_with_ray(
-    sources: list[TreeFile],
+    files: list[TreeFile],
     tree: str | Path,
     vocabulary: Vocabulary,
     address: str | None,
     advance: Callable[[int], None],
 ) -> list[dict[str, Any]]:
-    # Here, because it takes a second, and most trees are read without.
+    # Imported here because it takes a second, and most trees are read without Ray.
     import ray
 
-    from irmas_dist.cluster.resources import cpu_count
     from irmas_dist.cluster.runtime import ray_running
 
     root = storage.absolute(tree)
-    batches = [sources[at : at + BATCH_FILES] for at in range(0, len(sources), BATCH_FILES)]
+    rows = []
     with ray_running(address):
         read = ray.remote(_read_batch).options(scheduling_strategy="SPREAD")
-        at_once = max(8, 4 * cpu_count())
-        running: dict[Any, int] = {}
-        read_rows: dict[int, list[dict[str, Any]]] = {}
-        pending = iter(enumerate(batches))
-        while len(read_rows) < len(batches):
-            for number, batch in islice(pending, at_once - len(running)):
-                running[read.remote(batch, root, vocabulary)] = number
-            done, _ = ray.wait(list(running))
-            for task in done:
-                rows = ray.get(task)
-                if rows is None:
-                    raise IrmasError(
-                        f"a node of the cluster does not see {root}; "
-                        "put the tree on storage that all nodes share, or index it without Ray"
-                    )
-                number = running.pop(task)
-                read_rows[number] = rows
-                advance(len(batches[number]))
-    return [row for number in range(len(batches)) for row in read_rows[number]]
-
-
-def _read_batch(
-    sources: list[TreeFile], tree: str, vocabulary: Vocabulary
-) -> list[dict[str, Any]] | None:
-    """Return the rows of some files; none when this node does not have the tree."""
-    if not storage.is_url(tree) and not Path(tree).is_dir():
-        return None
-    rows = (_row(source, vocabulary) for source in sources)
+        starts = range(0, len(files), BATCH_FILES)
+        for task in [read.remote(files[at : at + BATCH_FILES], root, vocabulary) for at in starts]:
+            batch = ray.get(task)
+            if batch is None:
+                raise IrmasError(
+                    f"a node of the cluster does not see {root}; "
+                    "put the tree on storage that all nodes share, or index it without Ray"
+                )
+            rows += batch
+            advance(len(batch))
     return [row for row in rows if row]
 
 
-def _tell_apart(rows: list[dict[str, Any]]) -> None:
-    """Leave a ``clip_id`` to one of those that have it, and report the others.
+def _read_batch(
+    files: list[TreeFile], root: str, vocabulary: Vocabulary
+) -> list[dict[str, Any] | None] | None:
+    """Return the rows of some files; None when this node does not have the tree."""
+    if not storage.is_url(root) and not Path(root).is_dir():
+        return None
+    return [_row(file, vocabulary) for file in files]
 
-    A usable row goes first, then the order of paths decides.
+
+def _make_ids_unique(rows: list[dict[str, Any]]) -> None:
+    """Number the rows that share a ``clip_id``, and make all but the first unusable.
+
+    Usable rows come first, then the order of paths decides.
     """
-    named: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    by_id: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
-        named[row["clip_id"]].append(row)
-    for clip_id, namesakes in list(named.items()):
-        namesakes.sort(key=lambda row: (row["problem"] is not None, row["path"]))
-        for number, row in enumerate(namesakes[1:], start=2):
-            while (other := f"{clip_id} ({number})") in named:
+        by_id[row["clip_id"]].append(row)
+    for clip_id, same_id in list(by_id.items()):
+        same_id.sort(key=lambda row: (row["problem"] is not None, row["path"]))
+        for number, row in enumerate(same_id[1:], start=2):
+            while (other := f"{clip_id} ({number})") in by_id:
                 number += 1
-            named[other] = [row]
+            by_id[other] = [row]
             row["clip_id"] = other
             row["problem"] = row["problem"] or (
-                f"another file has the same name: {namesakes[0]['path']}; rename one"
+                f"another file has the same name: {same_id[0]['path']}; rename one"
             )

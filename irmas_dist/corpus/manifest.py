@@ -1,4 +1,4 @@
-"""The manifest: one row per audio file, with everything a later stage needs to know of it."""
+"""The manifest: one row per audio file, with all that later stages need to know about it."""
 
 import hashlib
 import os
@@ -30,10 +30,10 @@ SCHEMA = pa.schema(
 )
 """Columns of ``manifest.parquet``.
 
-``clip_id``: path in the tree without its suffix, Unicode NFC. ``path``: where the file is, as
-it can be opened. ``part``: training or testing. ``instruments``: codes. ``group``: clips that
-share it must stay on one side of a split. ``problem``: null when the file can be used, else
-why it cannot; such a row keeps whatever else is known.
+``clip_id``: path in the tree without its suffix, Unicode NFC. ``path``: path or URL of the file.
+``part``: training or testing. ``instruments``: codes. ``group``: clips that share it must stay on
+one side of a split. ``problem``: why the file cannot be used, null when it can; the other columns
+of an unusable file hold what is known of it.
 """
 
 
@@ -45,10 +45,11 @@ def write_manifest(location: str | os.PathLike[str], rows: list[dict[str, Any]])
 
 
 def read_manifest(location: str | os.PathLike[str]) -> pa.Table:
-    """Read a manifest and check that it is one.
+    """Read a manifest and check its columns.
 
     Raises:
-        IrmasError: No such file, not Parquet, columns missing, or a ``clip_id`` twice.
+        IrmasError: The file is missing, is not Parquet, lacks a column, or has a ``clip_id``
+            twice.
     """
     table = storage.read_table(location)
     missing = [name for name in SCHEMA.names if name not in table.column_names]
@@ -64,8 +65,8 @@ def read_manifest(location: str | os.PathLike[str]) -> pa.Table:
     return table
 
 
-def fingerprint(table: pa.Table) -> str:
-    """Return a digest of what a manifest says, whatever its order or where its files lie."""
+def manifest_fingerprint(table: pa.Table) -> str:
+    """Return a digest of a manifest's content, whatever the order and location of its files."""
     digest = hashlib.sha256()
     columns = ["clip_id", "part", "instruments", "group", "md5", "problem"]
     for row in sorted(table.select(columns).to_pylist(), key=lambda row: row["clip_id"]):

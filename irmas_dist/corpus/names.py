@@ -1,7 +1,7 @@
-"""What the names of IRMAS's files say, and its label files: by position, never by search.
+"""Parsing of IRMAS's file names and label files, by position and never by search.
 
-``[cla]`` is clarinet where the instrument stands and classical where the genre stands, so
-that a name that is searched for codes gives wrong labels.
+``[cla]`` is clarinet as the instrument and classical as the genre, so searching a name for codes
+gives wrong labels.
 """
 
 import re
@@ -9,25 +9,25 @@ import unicodedata
 from dataclasses import dataclass
 
 DRUMS = {"dru": True, "nod": False, "---": None}
-"""Whether there are drums, by the second of three tags; ``---`` says that nobody knows."""
+"""Whether there are drums, by the second of three tags; ``---`` means unknown."""
 
 _TRAINING_NAME = re.compile(
     r"(?:[0-9]+__)?\[(?P<instrument>[^\]]*)\](?:\[(?P<drums>[^\]]*)\])?\[(?P<genre>[^\]]*)\]"
     r"(?P<recording>[0-9]+)__(?P<clip>[0-9]+)"
 )
-_CUT_NAME = re.compile(r"(?P<recording>.+)__[0-9]+", re.DOTALL)
+_CLIP_NAME = re.compile(r"(?P<recording>.+)__[0-9]+", re.DOTALL)
 _TESTING_NAME = re.compile(r"(?P<song>.+)-[0-9]+", re.DOTALL)
 
 
 @dataclass(frozen=True)
 class ClipName:
-    """What the name of an IRMAS training file says.
+    """The parts of the name of an IRMAS training file.
 
     Attributes:
         instrument: The first tag.
         genre: The last tag.
-        drums: Whether there are drums; none where the name does not tell.
-        recording: Identity of the recording that the clip was cut from.
+        drums: Whether there are drums; None where the name does not say.
+        recording: ID of the recording that the clip is from.
     """
 
     instrument: str
@@ -37,16 +37,10 @@ class ClipName:
 
 
 def parse_training_name(stem: str) -> ClipName | None:
-    """Parse the name of a training file.
+    """Parse the name of a training file, without its suffix; None when it has another form.
 
     The forms are ``[instrument][genre]recording__clip`` and
     ``number__[instrument][drums][genre]recording__clip``.
-
-    Args:
-        stem: The name without its suffix.
-
-    Returns:
-        What it says; none when it is of neither form.
     """
     match = _TRAINING_NAME.fullmatch(stem)
     if match is None:
@@ -60,33 +54,31 @@ def parse_training_name(stem: str) -> ClipName | None:
 
 
 def recording_of(stem: str) -> str | None:
-    """Return the recording of a training clip; none when its name does not end in ``__k``.
+    """Return the recording of a training clip; None when its name does not end in ``__k``.
 
-    For IRMAS's own names this is the number that stands before the end, for any other the
-    name less the end.
+    In IRMAS's names it is the number before that ending, in others all of the name before it.
     """
     name = parse_training_name(stem)
     if name:
         return name.recording
-    match = _CUT_NAME.fullmatch(stem)
+    match = _CLIP_NAME.fullmatch(stem)
     return match["recording"] if match else None
 
 
 def song_of(stem: str) -> str:
-    """Return the song of a test excerpt: its name less the number at its end."""
+    """Return the song of a test excerpt: its name without the number at its end."""
     match = _TESTING_NAME.fullmatch(stem)
     return match["song"] if match else stem
 
 
 def read_labels(content: str | bytes) -> list[str]:
-    """Parse a label file: one code a line, whatever white space is around it.
+    """Parse a label file: one code a line, with any white space around it.
 
-    A byte order mark and blank lines are skipped, and a code that is repeated counts once.
-    A line is one code, spaces within it included: a line that names two is a code that no
-    vocabulary has, and is told as such.
+    A byte order mark and blank lines are skipped, and a repeated code counts once. A line is one
+    code, spaces within it included, so that a line with two codes is reported as an unknown one.
 
     Args:
-        content: What is in the file; bytes are UTF-8, and those that are not become U+FFFD.
+        content: Content of the file; bytes that are not UTF-8 become U+FFFD.
     """
     text = content if isinstance(content, str) else content.decode("utf-8", errors="replace")
     lines = unicodedata.normalize("NFC", text.removeprefix("\ufeff")).splitlines()

@@ -1,29 +1,24 @@
-"""Splits that cannot leak: whole groups go to one side, every instrument to all of them.
+"""Splits that cannot leak: a group is on one side, and every instrument on all of them.
 
 Iterative stratification (Sechidis, Tsoumakas and Vlahavas, "On the stratification of
-multi-label data", ECML PKDD 2011), over groups instead of single examples: again and again
-the instrument with the fewest clips left is taken, and all groups left that have it are dealt
-to the sides. They differ from the paper in how a side is chosen. The groups stand in an order
-that a hash of the seed and their own name gives, and that line is cut where the sides have
-what they still want of the instrument; the group that a cut goes through is on the side of its
-middle.
-
-Three properties follow.
+multi-label data", ECML PKDD 2011) over groups instead of single examples: the instrument with
+the fewest clips left is taken again and again, and all groups left with it are dealt to the
+sides. Unlike in the paper, those groups are put in the order of a hash of seed and group name,
+and this line is divided in proportion to what each side still wants of the instrument; a group
+is on the side that its middle falls in.
 
 *Proportions.* Where every clip has one instrument, each side has its share of each instrument
-to within the clips of that instrument's largest group. With several instruments a clip there is
-no such bound, because a group brings all its instruments along; on IRMAS's 208 test songs, for
-held-out shares of 0.15, 0.3 and 0.5 and 40 seeds, no instrument is further off than 1.5 times
-the excerpts of its largest song, and on average they are off by 2 points, where songs drawn at
-random are off by 8.
+to within the clips of that instrument's largest group. With several instruments per clip there
+is no such bound: on IRMAS's test songs, for held-out shares of 0.15, 0.3 and 0.5 and 40 seeds,
+no instrument is further off than 1.5 times the excerpts of its largest song; the mean error is
+2 points, against 8 for songs drawn at random.
 
-*Stability.* Groups stay where they are when others are added whose instruments they have
-nothing to do with: no group has an instrument of both, nor does a chain of groups lead from one
-to the other. Where every clip has one instrument, adding a group of n clips moves other groups
-of its instrument, and across each cut fewer than n + g of their clips, g being the size of the
-largest of them, the new one included; provided that each side's share comes to g or more.
+*Stability.* A new group moves no group that shares no instrument with it, directly or through a
+chain of groups. Where every clip has one instrument, adding a group of n clips moves other groups
+with fewer than n + g clips across each boundary, g being the size of the largest group of that
+instrument, provided that each side's share is g clips or more.
 
-*Order.* The order of clips does not matter, nor does that of groups.
+*Order.* The order of clips and of groups does not matter.
 """
 
 import hashlib
@@ -46,20 +41,20 @@ def held_out(
     settings: SplitSettings,
     vocabulary: Vocabulary | None = None,
 ) -> npt.NDArray[np.bool_]:
-    """Choose the clips to hold out, whole groups at a time, stratified over instruments.
+    """Return which clips are held out: whole groups, stratified over instruments.
 
     Args:
         groups: Group of each clip.
         labels: Multi-hot labels, shape (clips, instruments), one or more to a clip.
         settings: The share to hold out, and the seed.
-        vocabulary: The instruments, for errors to name them.
+        vocabulary: The instruments, named in errors.
 
     Returns:
         True where a clip is held out, shape (clips,).
 
     Raises:
-        IrmasError: An instrument cannot be on both sides: it has one group, or each of its
-            groups is needed where it is by another instrument.
+        IrmasError: An instrument cannot be on both sides: it has one group, or another
+            instrument needs each of its groups where it is.
     """
     shares = np.array([settings.validation, 1 - settings.validation])
     return _sides(groups, labels, shares, settings.seed, vocabulary) == 0
@@ -72,17 +67,10 @@ def k_folds(
     seed: int,
     vocabulary: Vocabulary | None = None,
 ) -> npt.NDArray[np.int64]:
-    """Deal clips to folds of like size, whole groups at a time, stratified over instruments.
+    """Return the fold of each clip, 0 to ``folds - 1``, shape (clips,).
 
-    Args:
-        groups: Group of each clip.
-        labels: Multi-hot labels, shape (clips, instruments), one or more to a clip.
-        folds: Number of folds, at least 2.
-        seed: Which groups go together; the same seed deals alike.
-        vocabulary: The instruments, for errors to name them.
-
-    Returns:
-        Fold of each clip, 0 to ``folds - 1``, shape (clips,).
+    Folds are of about equal size, of whole groups, and stratified over instruments. Arguments
+    are those of `held_out`; the same seed gives the same folds.
 
     Raises:
         IrmasError: An instrument cannot be in every fold.
@@ -112,9 +100,9 @@ def _deal(counts: Counts, shares: Shares) -> Counts:
     """Return the side of each group.
 
     Args:
-        counts: Clips of each instrument in each group, shape (groups, instruments), the groups
-            in the order in which they stand.
-        shares: What each side gets.
+        counts: Clips of each instrument in each group, shape (groups, instruments), in the
+            order in which groups are dealt.
+        shares: Share of the clips for each side.
     """
     sides = np.full(len(counts), len(shares) - 1)
     left = np.ones(len(counts), np.bool_)
@@ -136,25 +124,25 @@ def _deal(counts: Counts, shares: Shares) -> Counts:
 def _fill_gaps(
     counts: Counts, sides: Counts, number_of_sides: int, vocabulary: Vocabulary | None
 ) -> None:
-    """Move a group to each side that lacks an instrument, from one that keeps all its own."""
+    """Move a group to each side that lacks an instrument, from a side that loses none by it."""
     # Groups of each instrument on each side.
-    present = np.stack([(counts[sides == n] > 0).sum(axis=0) for n in range(number_of_sides)])
+    on_side = np.stack([(counts[sides == n] > 0).sum(axis=0) for n in range(number_of_sides)])
     total = counts.sum(axis=0)
     for instrument in np.argsort(total, kind="stable")[np.count_nonzero(total == 0) :]:
-        having = np.flatnonzero(counts[:, instrument])
-        for side in np.flatnonzero(present[:, instrument] == 0):
+        with_it = np.flatnonzero(counts[:, instrument])
+        for side in np.flatnonzero(on_side[:, instrument] == 0):
             movable = [
                 group
-                for group in having
-                if (present[sides[group], np.flatnonzero(counts[group])] > 1).all()
+                for group in with_it
+                if (on_side[sides[group], np.flatnonzero(counts[group])] > 1).all()
             ]
             if not movable:
                 named = vocabulary.codes[instrument] if vocabulary else f"number {instrument + 1}"
                 raise IrmasError(
-                    f"instrument {named} has too few groups of clips ({having.size}) to be on all "
+                    f"instrument {named} has too few groups of clips ({with_it.size}) to be on all "
                     f"{number_of_sides} sides of a split; add recordings of it"
                 )
             group = movable[0]
-            present[sides[group], counts[group] > 0] -= 1
-            present[side, counts[group] > 0] += 1
+            on_side[sides[group], counts[group] > 0] -= 1
+            on_side[side, counts[group] > 0] += 1
             sides[group] = side

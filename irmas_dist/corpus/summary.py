@@ -1,4 +1,4 @@
-"""What a manifest comes to: clips and hours of each instrument, groups, and what is wrong."""
+"""A summary of a manifest: clips and hours of each instrument, groups, and what is wrong."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -12,20 +12,20 @@ from irmas_dist.instruments import Vocabulary
 
 @dataclass(frozen=True)
 class IndexSummary:
-    """What a manifest comes to. Only usable clips count, and each for every instrument it has.
+    """Counts of a manifest's usable clips, each counted for every instrument it has.
 
     Attributes:
         clips: Usable clips.
-        hours: Their length.
+        hours: Their total length.
         groups: Number of groups by part.
         per_instrument: Clips by instrument and part.
         hours_per_instrument: Hours by instrument and part.
-        in_both_parts: Groups with clips in training and in testing, in order of text: scores
-            on the latter would flatter.
-        problems: What is wrong by ``clip_id``.
-        problem_kinds: How many have the same kind of problem, what stands before its colon;
-            the most frequent first.
-        conflicts: Identical audio with different labels, whether it is used or not.
+        in_both_parts: Groups with clips in training and in testing, sorted: they would make
+            test scores too good.
+        problems: Why a clip is unusable, by ``clip_id``.
+        problem_kinds: Number of problems with the same text before the colon, most frequent
+            first.
+        conflicts: Identical audio with different labels, usable or not.
     """
 
     clips: int
@@ -42,7 +42,7 @@ class IndexSummary:
 def summarise(
     rows: list[dict[str, Any]], conflicts: Sequence[Conflict], vocabulary: Vocabulary
 ) -> IndexSummary:
-    """Count what is in a manifest.
+    """Count the clips, hours, groups and problems of a manifest.
 
     Args:
         rows: Rows of the manifest.
@@ -59,6 +59,7 @@ def summarise(
         for code in row["instruments"]:
             clips[code][row["part"]] += 1
             seconds[code][row["part"]] += row["duration_s"]
+    kinds = Counter(problem.partition(":")[0] for problem in problems.values())
     return IndexSummary(
         clips=len(usable),
         hours=sum(row["duration_s"] for row in usable) / 3600,
@@ -69,8 +70,6 @@ def summarise(
         },
         in_both_parts=sorted(groups[TRAINING] & groups[TESTING]),
         problems=problems,
-        problem_kinds=dict(
-            Counter(problem.partition(":")[0] for problem in problems.values()).most_common()
-        ),
+        problem_kinds=dict(kinds.most_common()),
         conflicts=conflicts,
     )

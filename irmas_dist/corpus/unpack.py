@@ -1,4 +1,4 @@
-"""Archives into folders: checked, whole or not at all, and marked when they are."""
+"""Extracting archives: checked, atomically, and with a marker that lists the files."""
 
 import shutil
 import stat
@@ -43,12 +43,12 @@ def extract_archives(archives: Sequence[Archive], out: Path, keep_archives: bool
     check_space(out, size, "to extract")
     with progress("extract", size, "bytes") as advance:
 
-        def extract(archive: Archive, stop: Event) -> None:
-            _extract_one(archive, contents[archive], out, advance, stop)
+        def extract_one(archive: Archive, stop: Event) -> None:
+            _extract(archive, contents[archive], out, advance, stop)
             if not keep_archives:
                 (out / archive.name).unlink()
 
-        in_threads(extract, archives)
+        in_threads(extract_one, archives)
     return sum(len(members) for members in contents.values())
 
 
@@ -56,7 +56,7 @@ def _members(path: Path, folder: str) -> dict[PurePosixPath, zipfile.ZipInfo]:
     """Return the files of an archive by their paths below ``folder``, without macOS's junk.
 
     Raises:
-        IrmasError: One of them is a link, or would lie outside of the folder.
+        IrmasError: One of them is a link, or would be written outside of the folder.
     """
     members = {}
     with zipfile.ZipFile(path) as archive:
@@ -75,7 +75,7 @@ def _members(path: Path, folder: str) -> dict[PurePosixPath, zipfile.ZipInfo]:
 
 
 def _name(info: zipfile.ZipInfo) -> str:
-    """Return an entry's name; macOS writes UTF-8 and leaves out the flag that says so."""
+    """Return an entry's name; macOS writes UTF-8 without the flag that says so."""
     try:
         return info.filename.encode("cp437").decode("utf-8")
     except UnicodeError:
@@ -86,43 +86,43 @@ def _is_junk(component: str) -> bool:
     return component in {"__MACOSX", ".DS_Store"} or component.startswith("._")
 
 
-def _extract_one(
+def _extract(
     archive: Archive,
     members: dict[PurePosixPath, zipfile.ZipInfo],
     out: Path,
     advance: Callable[[int], None],
     stop: Event,
 ) -> None:
-    """Extract one archive into a folder beside its own, and rename that when it is whole."""
-    beside = out / f".{archive.stem}.partial"
+    """Extract one archive into a temporary folder, and rename that when it is complete."""
+    temporary = out / f".{archive.stem}.partial"
     marker = {
         "archive": archive.name,
         "md5": archive.md5,
         "files": {str(name): info.file_size for name, info in members.items()},
     }
-    with disk_errors(beside), ExitStack() as stack:
-        shutil.rmtree(beside, ignore_errors=True)
-        stack.callback(shutil.rmtree, beside, ignore_errors=True)
+    with disk_errors(temporary), ExitStack() as stack:
+        shutil.rmtree(temporary, ignore_errors=True)
+        stack.callback(shutil.rmtree, temporary, ignore_errors=True)
         zipped = stack.enter_context(zipfile.ZipFile(out / archive.name))
         for name, info in members.items():
             if stop.is_set():
                 raise CancelledError
-            (beside / name).parent.mkdir(parents=True, exist_ok=True)
-            with zipped.open(info) as packed, (beside / name).open("wb") as file:
+            (temporary / name).parent.mkdir(parents=True, exist_ok=True)
+            with zipped.open(info) as packed, (temporary / name).open("wb") as file:
                 shutil.copyfileobj(packed, file, CHUNK_BYTES)
             advance(info.file_size)
-        storage.write_json(beside / MARKER, marker)
-        _put(beside, out / archive.stem, [*members, PurePosixPath(MARKER)])
+        storage.write_json(temporary / MARKER, marker)
+        _put(temporary, out / archive.stem, [*members, PurePosixPath(MARKER)])
 
 
-def _put(beside: Path, folder: Path, names: Sequence[PurePosixPath]) -> None:
-    """Rename a folder; into one that exists, move its files one by one, the marker last."""
+def _put(temporary: Path, folder: Path, names: Sequence[PurePosixPath]) -> None:
+    """Rename a folder; into an existing one, move its files one by one, the marker last."""
     if not folder.exists():
-        beside.rename(folder)
+        temporary.rename(folder)
         return
     for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (beside / name).replace(folder / name)
+        (temporary / name).replace(folder / name)
 
 
 def check_space(out: Path, needed: int, purpose: str) -> None:
@@ -137,18 +137,17 @@ def check_space(out: Path, needed: int, purpose: str) -> None:
 
 @contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """Turn what the operating system refuses into one line that names the place."""
+    """Turn an error of the operating system into one line that names the path."""
     try:
         yield
     except OSError as error:
         raise IrmasError(
-            f"{path}: {error.strerror or error}; mend that and run the command again, "
-            "archives and parts of them that have arrived are kept"
+            f"{path}: {error.strerror or error}; fix it and run the command again to resume"
         ) from error
 
 
 def in_threads(work: Callable[[T, Event], R], items: Sequence[T]) -> list[R]:
-    """Do work in a thread per item; the first error, or an interrupt, asks all others to stop."""
+    """Run ``work`` in a thread per item; the first error, or an interrupt, sets the stop event."""
     stop = Event()
     with ThreadPoolExecutor(len(items)) as pool:
         futures = [pool.submit(work, item, stop) for item in items]

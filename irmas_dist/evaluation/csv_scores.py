@@ -17,7 +17,7 @@ import numpy as np
 from irmas_dist import storage
 from irmas_dist.corpus.audio_files import AUDIO_SUFFIXES
 from irmas_dist.corpus.catalogue import read_catalogue
-from irmas_dist.corpus.index import describe
+from irmas_dist.corpus.index import parse_clip
 from irmas_dist.errors import IrmasError
 from irmas_dist.evaluation.scores import Scores, read_scores
 from irmas_dist.instruments import IRMAS, Vocabulary
@@ -56,7 +56,7 @@ def read_csv_scores(location: str, labels: str | None, vocabulary: Vocabulary = 
     except IrmasError as error:
         raise IrmasError(f"{where}: {error}") from error
     rows = [
-        describe(clip_id, PurePosixPath(clip_id).parent.name, None, vocabulary)
+        parse_clip(clip_id, PurePosixPath(clip_id).parent.name, None, vocabulary)
         for clip_id in values
     ]
     return Scores(

@@ -124,7 +124,7 @@ class _Run:
     ) -> None:
         self.out = storage.absolute(out)
         self.manifest = manifest
-        self.manifest_fingerprint = manifests.fingerprint(manifest)
+        self.manifest_fingerprint = manifests.manifest_fingerprint(manifest)
         self.settings = settings
         self.vocabulary = vocabulary
         self.fingerprint = store.fingerprint(settings, vocabulary)

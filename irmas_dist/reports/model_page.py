@@ -15,7 +15,7 @@ import numpy.typing as npt
 from markupsafe import Markup
 
 from irmas_dist import storage
-from irmas_dist.corpus.audio_files import find_sources
+from irmas_dist.corpus.audio_files import find_files
 from irmas_dist.corpus.irmas import TEST_EXCERPTS
 from irmas_dist.corpus.names import parse_training_name
 from irmas_dist.evaluation import metrics
@@ -341,7 +341,7 @@ def write_evaluation_page(
         IrmasError: The tree holds no audio, or the page cannot be written.
     """
     scores = evaluation.scores
-    files = {} if tree is None else {s.clip_id: s.path for s in find_sources(tree) if s.path}
+    files = {} if tree is None else {s.clip_id: s.path for s in find_files(tree) if s.path}
     names = (parse_training_name(clip_id.rpartition("/")[2]) for clip_id in scores.clip_ids)
     write_model_page(
         out,

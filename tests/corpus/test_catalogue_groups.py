@@ -16,7 +16,7 @@ from irmas_dist.corpus.groups import (
     join_identical,
     settle_conflicts,
 )
-from irmas_dist.corpus.index import describe
+from irmas_dist.corpus.index import parse_clip
 from irmas_dist.corpus.names import ClipName, parse_training_name, song_of
 from irmas_dist.corpus.split import held_out, k_folds
 from irmas_dist.corpus.summary import summarise
@@ -33,7 +33,7 @@ def catalogue() -> list[dict[str, Any]]:
     for entry in read_catalogue():
         path = PurePosixPath(unicodedata.normalize("NFC", entry.path))
         labels = "\t\n".join(entry.instruments) if entry.part == "testing" else None
-        row = describe(path.with_suffix("").as_posix(), path.parent.name, labels, IRMAS)
+        row = parse_clip(path.with_suffix("").as_posix(), path.parent.name, labels, IRMAS)
         assert row["part"] == entry.part
         assert row["instruments"] == list(entry.instruments)
         rows.append({**row, "md5": entry.md5, "duration_s": 3.0})

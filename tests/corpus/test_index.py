@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from irmas_dist.corpus import index
-from irmas_dist.corpus.headers import measure
+from irmas_dist.corpus.headers import read_header
 from irmas_dist.corpus.index import index_tree
 from irmas_dist.corpus.manifest import SCHEMA, read_manifest, write_manifest
 from irmas_dist.errors import IrmasError
@@ -249,12 +249,12 @@ def test_what_cannot_be_used_says_why_and_is_not_dropped(root: Path) -> None:
         "pia/gone": "cannot be read: No such file or directory",
         "pia/silent": "holds no samples",
         "vio/[pia][cla]0001__1": "name and folder disagree: pia in the folder of vio",
-        "Part1/unlabelled-1": "no label file beside it, and its folder is no instrument's",
+        "Part1/unlabelled-1": "no label file beside it, and its folder names no instrument",
         "Part1/odd-1": unknown + "'gong'",
         "Part1/two-1": unknown + "'pia gel'",
         "Part1/blank-1": "its label file is empty",
         "Part1/lost-1": "label file without audio",
-        "Part1/folder-1": "no label file beside it, and its folder is no instrument's",
+        "Part1/folder-1": "no label file beside it, and its folder names no instrument",
     }
     lost = indexed(root)["Part1/lost-1"]
     assert lost["instruments"] == ["pia", "voi"]
@@ -288,14 +288,14 @@ def test_rates_widths_and_channels_are_no_problem(
 ) -> None:
     path = tmp_path / "a.wav"
     soundfile.write(path, np.zeros((rate // 10, channels)), rate, subtype, format=form)
-    found = measure(path)
+    found = read_header(path)
     assert found.problem is None
     assert (found.duration_s, found.sample_rate, found.channels) == (0.1, rate, channels)
 
 
 @pytest.mark.parametrize("name", ["a.flac", "a.ogg", "a.mp3", "a.aiff", "a.au"])
 def test_other_formats_are_no_problem(tmp_path: Path, name: str) -> None:
-    found = measure(wav(tmp_path / name))
+    found = read_header(wav(tmp_path / name))
     assert found.problem is None
     assert found.sample_rate == 44_100
 
@@ -305,14 +305,14 @@ def test_a_wav_that_was_cut_short_is_truncated(tmp_path: Path, endian: str) -> N
     path = wav(tmp_path / "a.wav", subtype="PCM_16", endian=endian)
     whole = path.read_bytes()
     path.write_bytes(whole[:-2_000])
-    assert measure(path).problem == "truncated: 2,000 of 4,000 bytes of audio are there"
-    assert measure(path).md5 is not None
+    assert read_header(path).problem == "truncated: has 2,000 of 4,000 bytes of audio"
+    assert read_header(path).md5 is not None
     path.write_bytes(whole[:-4_000])
-    assert measure(path).problem == "truncated: 0 of 4,000 bytes of audio are there"
+    assert read_header(path).problem == "truncated: has 0 of 4,000 bytes of audio"
     path.write_bytes(whole[:-20])
-    assert measure(path).problem is None  # a twentieth of a millisecond
+    assert read_header(path).problem is None  # a twentieth of a millisecond
     path.write_bytes(whole + b"LIST\4\0\0\0INFO" + bytes(99))
-    assert measure(path).problem is None
+    assert read_header(path).problem is None
 
 
 def test_a_wav_from_a_pipe_is_not_truncated(tmp_path: Path) -> None:
@@ -320,7 +320,7 @@ def test_a_wav_from_a_pipe_is_not_truncated(tmp_path: Path) -> None:
     whole = path.read_bytes()
     at = whole.index(b"data") + 4
     path.write_bytes(whole[:at] + struct.pack("<I", 0xFFFFFFFF) + whole[at + 4 :])
-    found = measure(path)
+    found = read_header(path)
     assert found.problem is None
     assert found.duration_s == pytest.approx(2_000 / 44_100)
 
@@ -365,13 +365,13 @@ def test_a_tree_that_the_cluster_does_not_see_is_an_error(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wav(root / "pia" / "a.wav")
-    found = index.find_sources(root)
+    found = index.find_files(root)
 
     def find_and_hide(tree: Path) -> list[index.TreeFile]:
         tree.rename(tree.with_name("hidden"))
         return found
 
-    monkeypatch.setattr(index, "find_sources", find_and_hide)
+    monkeypatch.setattr(index, "find_files", find_and_hide)
     with pytest.raises(IrmasError, match=r"a node of the cluster does not see .*/tree; put the"):
         index_tree(root, address="auto")
 
