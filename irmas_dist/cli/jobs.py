@@ -25,7 +25,7 @@ Cluster = Annotated[
         help="The cluster's dashboard; none: RAY_API_SERVER_ADDRESS, else http://127.0.0.1:8265.",
     ),
 ]
-JobId = Annotated[str, typer.Argument(help="Submission id, as 'irmas jobs list' shows it.")]
+JobId = Annotated[str, typer.Argument(help="Submission id, as in 'irmas jobs list'.")]
 
 jobs_app = typer.Typer(
     help="Jobs on a Ray cluster: list, status, logs, stop.", no_args_is_help=True
@@ -57,12 +57,9 @@ def submit(
     ] = None,
     cpus: Annotated[
         float | None,
-        typer.Option(
-            min=0,
-            help="CPUs reserved for the command itself; none: 0 if Ray does its work, else 1.",
-        ),
+        typer.Option(min=0, help="CPUs reserved for the command; none: 0 if it uses Ray, else 1."),
     ] = None,
-    gpus: Annotated[float, typer.Option(min=0, help="GPUs reserved for the command itself.")] = 0.0,
+    gpus: Annotated[float, typer.Option(min=0, help="GPUs reserved for the command.")] = 0.0,
 ) -> None:
     """Run any irmas command on a Ray cluster."""
     from irmas_dist.cluster import jobs

@@ -30,10 +30,7 @@ from irmas_dist.terminal import say
 LOG_TIMEOUT_S = 60.0
 """A log connection without data for this long is opened anew: it may be dead."""
 
-RECONNECT_EVERY_S = 1.0
-
-UNREACHABLE_TIMEOUT_S = 300.0
-"""Following a job ends when its cluster has not answered for this long."""
+POLL_EVERY_S = 1.0
 
 PENDING_NOTICE_S = 10.0
 """If a job has not started after this long, Ray's reason is shown."""
@@ -143,7 +140,7 @@ def follow(
     address: str | None,
     write: Callable[[str], None],
     *,
-    timeout_s: float = UNREACHABLE_TIMEOUT_S,
+    timeout_s: float = 300.0,
 ) -> Job:
     """Write a job's log as it grows, from its start until the job ends; return the ended job.
 
@@ -190,7 +187,7 @@ def logs(submission_id: str, address: str | None) -> str:
 
 
 def stop(submission_id: str, address: str | None) -> bool:
-    """Ask a job to stop, without waiting for its end; return whether it was running.
+    """Ask a job to stop, without waiting for it; return false if it had ended already.
 
     Raises:
         IrmasError: There is no such job.
@@ -269,7 +266,7 @@ async def _follow(client: Client, job: Job, write: Callable[[str], None], timeou
         if job.status == JobStatus.PENDING and waited_s > PENDING_NOTICE_S and not explained:
             say(f"job {submission_id} is pending: {escape(job.message or 'no reason given')}")
             explained = True
-        await asyncio.sleep(RECONNECT_EVERY_S)
+        await asyncio.sleep(POLL_EVERY_S)
     try:
         with one_line_errors(client.get_address()):
             rest = client.get_job_logs(submission_id)[written:]

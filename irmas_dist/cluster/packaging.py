@@ -38,13 +38,9 @@ def checkout() -> Path | None:
 def passed_environment(
     environment: Mapping[str, str], others: Sequence[str] = ()
 ) -> dict[str, str]:
-    """Return the environment variables to send with a job.
+    """Return the environment variables to send with a job: those of `PASSED`, and others by name.
 
     Everyone who may submit jobs to the cluster can read them.
-
-    Args:
-        environment: All variables.
-        others: Names of variables to send besides those of `PASSED`.
 
     Raises:
         IrmasError: One of the others is not set.
@@ -79,9 +75,5 @@ def left_behind(arguments: Sequence[str], directory: Path | None) -> list[str]:
 
 def _excluded(path: PurePath) -> bool:
     """Return whether a pattern excludes a path of the packed directory."""
-    return any(
-        fnmatchcase(path.parts[0], pattern[1:])
-        if pattern.startswith("/")
-        else any(fnmatchcase(part, pattern) for part in path.parts)
-        for pattern in EXCLUDES
-    )
+    names = (f"/{path.parts[0]}", *path.parts)
+    return any(fnmatchcase(name, pattern) for name in names for pattern in EXCLUDES)

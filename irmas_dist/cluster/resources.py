@@ -101,17 +101,12 @@ def workers_on(node: Mapping[str, float], cpus: float, gpus: float) -> int:
 
 
 def require_job_capacity(client: "Client", cpus: float, gpus: float) -> None:
-    """Refuse a job that no node of a cluster can hold, unless nodes can be added.
+    """Refuse a job whose own process needs more than any node has, unless nodes can be added.
 
     Ray itself keeps such a job pending for a quarter of an hour.
 
-    Args:
-        client: The cluster's dashboard.
-        cpus: CPUs of the job's own process.
-        gpus: GPUs of the same process.
-
     Raises:
-        IrmasError: No node has them, and no autoscaler adds nodes.
+        IrmasError: No node has both, and no autoscaler adds nodes.
     """
     if not (cpus or gpus):
         return

@@ -55,9 +55,7 @@ def ray_running(address: str | None = None, dashboard: bool = False) -> Iterator
     # A dashboard costs seconds and memory, and an existing cluster has its own.
     options: dict[str, Any] = {"include_dashboard": dashboard} if target == "local" else {}
     # Workers inherit variables that are already set, and Ray refuses to set them twice.
-    environment = {
-        name: WORKER_ENVIRONMENT[name] for name in WORKER_ENVIRONMENT.keys() - os.environ
-    }
+    environment = {k: v for k, v in WORKER_ENVIRONMENT.items() if k not in os.environ}
     if dashboard and target not in ("local", "auto"):
         # Where several Rays run on a host, clients of the dashboard must know which to ask.
         environment["RAY_ADDRESS"] = target

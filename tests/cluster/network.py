@@ -1,6 +1,6 @@
-"""Machines on one machine: network namespaces with an address each, on a bridge of their own.
+"""Hosts on one machine: network namespaces on a bridge, each with an address.
 
-Where that cannot be had, hosts are no more than names for what was started together.
+Without the rights for that, a host is only a name for processes that were started together.
 """
 
 import json
@@ -19,23 +19,23 @@ from typing import ClassVar, Protocol
 from ray.util import get_node_ip_address
 
 BENCHMARKS = IPv4Network("198.18.0.0/15")
-"""Addresses that are kept for tests of networks (RFC 2544): no machine has one of them."""
+"""Addresses reserved for tests of networks (RFC 2544): no machine has one of them."""
 
 CARD = "eth0"
-"""Name of each host's network card, as the host itself sees it."""
+"""Name of each host's network interface inside the host."""
 
 MARK = "IRMAS_TEST_HOST"
-"""Variable in the environment of what runs on a host that is no more than a name."""
+"""Environment variable with the host's name in every process of a host."""
 
 
 @dataclass(frozen=True)
 class Host:
-    """A namespace with a network card of its own, on the same file system as everything else.
+    """A network namespace with an interface of its own, and this machine's file system.
 
     Attributes:
         name: The namespace.
         address: Its address.
-        cable: The end of its cable that is plugged into the bridge.
+        cable: The interface at the bridge's end of its veth pair.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Host:
     def start(
         self, command: Sequence[str], environment: Mapping[str, str], log: Path
     ) -> subprocess.Popen[bytes]:
-        """Start a program here; it may outlive what it starts, until `kill` ends all of them."""
+        """Start a program here; `kill` ends it and everything that it started."""
         with log.open("ab") as output:
             return subprocess.Popen(
                 [*self.enter(), *command],
@@ -57,15 +57,15 @@ class Host:
             )
 
     def enter(self) -> list[str]:
-        """Return what makes a command run here."""
+        """Return the prefix of a command that runs here."""
         return ["ip", "netns", "exec", self.name]
 
     def pids(self) -> list[int]:
-        """Return everything that runs here."""
+        """Return the ids of all processes here."""
         return [int(pid) for pid in _ip("netns", "pids", self.name).split()]
 
     def runs(self, title: str) -> bool:
-        """Return whether a process runs here that has this in its command line."""
+        """Return whether a process with this text in its command line runs here."""
         found = False
         for pid in self.pids():
             with suppress(OSError):
@@ -73,8 +73,8 @@ class Host:
         return found
 
     def kill(self) -> None:
-        """Kill everything that runs here at once, as when the power fails."""
-        # First all are held, so that none can tell anybody that others have died.
+        """Kill all processes here at once, as in a power failure."""
+        # All are stopped first, so that none can report the death of another.
         for end in (signal.SIGSTOP, signal.SIGKILL):
             self._send(end)
         while self.pids():
@@ -87,35 +87,36 @@ class Host:
                 os.kill(pid, number)
 
     def cut(self) -> None:
-        """Pull the cable: what is sent gets lost, and nobody is told."""
+        """Disconnect the host: packets are lost, and neither side is notified."""
         _ip("link", "set", self.cable, "down")
 
     def restore(self) -> None:
-        """Plug the cable in again."""
+        """Connect the host again."""
         _ip("link", "set", self.cable, "up")
 
 
 class LocalHost(Host):
-    """Processes of this machine that were started together; they have no network to be cut from."""
+    """Processes of this machine that were started together, without a network of their own."""
 
     card: ClassVar[str] = "lo"
 
     def enter(self) -> list[str]:
-        """Return nothing: it is here."""
+        """Return no prefix."""
         return []
 
     def pids(self) -> list[int]:
-        """Return everything that has the host's name in its environment."""
+        """Return the ids of all processes with the host's name in their environment."""
         found = []
-        for place in Path("/proc").glob("[0-9]*"):
+        mark = f"{MARK}={self.name}".encode()
+        for process in Path("/proc").glob("[0-9]*"):
             with suppress(OSError):  # ended meanwhile, or another user's
-                if f"{MARK}={self.name}".encode() in (place / "environ").read_bytes().split(b"\0"):
-                    found.append(int(place.name))
+                if mark in (process / "environ").read_bytes().split(b"\0"):
+                    found.append(int(process.name))
         return found
 
 
 class Hosts(Protocol):
-    """Where hosts come from."""
+    """A set of hosts that can be extended."""
 
     hosts: list[Host]
 
@@ -125,12 +126,12 @@ class Hosts(Protocol):
 
 @dataclass
 class Network:
-    """A bridge, which is this machine's own way in, and the hosts on it.
+    """A bridge, which is also this machine's interface, and the hosts on it.
 
     Attributes:
-        bridge: Name of the bridge, with which all other names begin.
+        bridge: Name of the bridge, the prefix of all other names.
         subnet: The addresses of the hosts; this machine has the first.
-        hosts: All that were ever added.
+        hosts: All hosts that were ever added.
     """
 
     bridge: str
@@ -155,7 +156,7 @@ class Network:
 
 @dataclass
 class Names:
-    """Hosts that all have this machine's own address, which is what Ray makes of the loopback's."""
+    """Hosts that all have this machine's address; Ray replaces the loopback address by it."""
 
     name: str = field(default_factory=lambda: f"ir{secrets.token_hex(2)}")
     hosts: list[Host] = field(default_factory=list)
@@ -169,7 +170,7 @@ class Names:
 
 @contextmanager
 def names() -> Iterator[Names]:
-    """Make hosts that are no more than names; on leaving, kill all that runs on them."""
+    """Provide hosts that are only names; on exit, kill all their processes."""
     made = Names()
     try:
         yield made
@@ -180,7 +181,7 @@ def names() -> Iterator[Names]:
 
 @contextmanager
 def network() -> Iterator[Network]:
-    """Make a network; on leaving, kill all that runs on its hosts, and take it down."""
+    """Provide a network; on exit, kill all processes of its hosts, and delete it."""
     made = Network(f"ir{secrets.token_hex(2)}", _unused_subnet())
     _ip("link", "add", made.bridge, "type", "bridge")
     try:
@@ -190,7 +191,7 @@ def network() -> Iterator[Network]:
     finally:
         for host in made.hosts:
             host.kill()
-            _ip("netns", "delete", host.name)  # with it goes the cable
+            _ip("netns", "delete", host.name)  # its interfaces are deleted with it
         _ip("link", "delete", made.bridge)
 
 

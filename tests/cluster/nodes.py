@@ -1,4 +1,4 @@
-"""A Ray cluster whose nodes are hosts of a network, and jobs that people submit to it."""
+"""A Ray cluster whose nodes are hosts of a network, and jobs that are submitted to it."""
 
 import os
 import secrets
@@ -13,25 +13,25 @@ from tests.cluster.network import Host, Hosts
 from tests.ray_cluster import START_TIMEOUT_S, alive, free_port
 
 ROOT = Path(__file__).parents[2]
-PATIENCE_S = 240.0
-"""Nothing in a drill takes longer; only what hangs does."""
+TIMEOUT_S = 240.0
+"""No step of a drill takes this long unless it hangs."""
 
 CPUS = 2
-"""What each node says that it has, however few cores this machine has."""
+"""CPUs that each node offers, however many cores this machine has."""
 
 
 @dataclass
 class Cluster:
-    """A head that takes no work, and nodes that do it, each started by ``ray start``.
+    """A head without CPUs, and nodes that do the work, each started by ``ray start``.
 
     Args:
-        network: Where the hosts come from.
+        network: Provides the hosts.
         folder: For logs and Ray's temporary files, which must have a short path.
-        token: Without it nobody may use the cluster.
+        token: Required of every client.
 
     Attributes:
-        head: Where the cluster's memory, its dashboard and its jobs are.
-        nodes: The others that were not killed by `lose`.
+        head: The host of the control service, the dashboard and the jobs.
+        nodes: The other nodes, except those lost by `lose` or `cut_off`.
     """
 
     network: Hosts
@@ -55,46 +55,46 @@ class Cluster:
         return head
 
     def lose_head(self) -> None:
-        """Kill everything on the head; its nodes are left to find out for themselves."""
+        """Kill everything on the head; its nodes are not notified."""
         self.head.kill()
 
-    def begin_again(self) -> None:
-        """Start another head, which knows nothing of the one before; it has no nodes yet."""
+    def replace_head(self) -> None:
+        """Start another head, without the state of the one before and without nodes."""
         self.nodes.clear()
         self.head = self._new_head()
 
     @property
     def url(self) -> str:
-        """The dashboard."""
+        """URL of the dashboard."""
         return f"http://{self.head.address}:{self.dashboard_port}"
 
     @property
     def address(self) -> str:
-        """What a driver joins."""
+        """The address that a driver joins."""
         return f"{self.head.address}:{self.gcs_port}"
 
     @property
     def environment(self) -> dict[str, str]:
-        """What whoever uses the cluster has in the environment."""
+        """The environment of the cluster's nodes and clients."""
         clean = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
         return clean | {
             "RAY_AUTH_TOKEN": self.token,
             "RAY_AUTH_MODE": "token",
             "RAY_USAGE_STATS_ENABLED": "0",
-            # Else whatever runs beside the tests goes before Ray's workers.
+            # By default Ray's workers yield to everything that runs beside the tests.
             "RAY_worker_niceness": "0",
             "PYTHONPATH": str(ROOT),
             "IRMAS_LOG_DIR": str(self.folder / "logs"),
-            # Jobs run `python`, which has to be this one though its venv may not be activated.
+            # Jobs run `python`, which must be this one even if its venv is not activated.
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
         }
 
     def alive(self) -> list[str]:
-        """Addresses of the nodes that the cluster believes to be alive, its head's among them."""
+        """Return the addresses of the nodes that the cluster reports as alive, with its head."""
         return alive(self.url, self.token)
 
     def add(self) -> Host:
-        """Start one more node; `wait_until_up` waits for it."""
+        """Start another node; `wait_until_up` waits for it."""
         node = self.network.add()
         self._ray(node, f"--address={self.address}", f"--num-cpus={CPUS}")
         self.nodes.append(node)
@@ -106,24 +106,24 @@ class Cluster:
         self.nodes.remove(node)
 
     def cut_off(self, node: Host) -> None:
-        """Cut the network to a node for good; what runs on it goes on, and nobody hears of it."""
+        """Disconnect a node for good; its processes keep running."""
         node.cut()
         self.nodes.remove(node)
 
     def have(self, count: int) -> list[Host]:
-        """Have as many nodes besides the head, all of them up."""
+        """Start nodes until there are ``count`` besides the head, and wait until they are up."""
         while len(self.nodes) < count:
             self.add()
         self.wait_until_up()
         return self.nodes
 
     def wait_until_up(self) -> None:
-        """Wait until the head and all nodes are there, and no others."""
+        """Wait until the head and all nodes are alive, and no others."""
         wanted = sorted(host.address for host in (self.head, *self.nodes))
         wait_for(lambda: sorted(self.alive()) == wanted, self._starts, START_TIMEOUT_S)
 
     def submit(self, name: str, *command: object) -> "Job":
-        """Submit a command, and go on while it runs."""
+        """Submit a command without waiting for it."""
         return Job(self, name, [str(argument) for argument in command])
 
     def _ray(self, host: Host, *options: str) -> None:
@@ -134,7 +134,7 @@ class Cluster:
             f"--dashboard-agent-listen-port={free_port()}",
             *("--object-store-memory=100000000", "--min-worker-port=0", "--max-worker-port=0"),
         )
-        # All hosts have this machine's name, by which Gloo would look for them.
+        # Gloo would look for hosts by name, and all have this machine's.
         own = {"GLOO_SOCKET_IFNAME": host.card}
         host.start([*command, *options], self.environment | own, self._log(host))
 
@@ -147,7 +147,7 @@ class Cluster:
 
 
 class Job:
-    """``irmas submit`` of a command, which follows it to its end."""
+    """A running ``irmas submit`` of a command, which follows the job to its end."""
 
     def __init__(self, cluster: Cluster, name: str, command: list[str]) -> None:
         self.log = cluster.folder / f"job-{name}-{time.monotonic_ns()}.log"
@@ -163,34 +163,32 @@ class Job:
                 stderr=subprocess.STDOUT,
             )  # fmt: skip
 
-    def said(self) -> str:
-        """All that it said so far."""
+    def output(self) -> str:
+        """Return the output so far."""
         return self.log.read_text()
 
     def until(self, holds: Callable[[], object]) -> float:
-        """Wait for something that happens while the job runs; return the moment."""
+        """Wait for something that happens while the job runs; return the time."""
         seen = False
 
         def seen_or_over() -> bool:
             nonlocal seen
-            seen = bool(holds())  # asked once: it may not hold for long
+            seen = bool(holds())  # evaluated once: it may not hold for long
             return seen or self.process.poll() is not None
 
-        wait_for(seen_or_over, self.said)
-        assert seen, f"the job ended before it happened:\n{self.said()}"
+        wait_for(seen_or_over, self.output)
+        assert seen, f"the job ended before it happened:\n{self.output()}"
         return time.monotonic()
 
-    def succeeds(self, limit: float = PATIENCE_S) -> float:
-        """Wait for the end, and return the seconds that all of it took."""
-        wait_for(lambda: self.process.poll() is not None, self.said, limit)
-        assert self.process.returncode == 0, self.said()
+    def succeeds(self, limit: float = TIMEOUT_S) -> float:
+        """Wait for the job's success, and return the seconds since its submission."""
+        wait_for(lambda: self.process.poll() is not None, self.output, limit)
+        assert self.process.returncode == 0, self.output()
         return time.monotonic() - self.began
 
 
-def wait_for(
-    holds: Callable[[], object], why: Callable[[], str], limit: float = PATIENCE_S
-) -> None:
-    """Wait until something holds; past the limit, fail with what ``why`` then says."""
+def wait_for(holds: Callable[[], object], why: Callable[[], str], limit: float = TIMEOUT_S) -> None:
+    """Wait until something holds; past the limit, fail with the text that ``why`` returns."""
     deadline = time.monotonic() + limit
     while not holds():
         assert time.monotonic() < deadline, f"it did not happen in {limit:g} s:\n{why()}"

@@ -1,4 +1,4 @@
-"""Extraction on several nodes, some of which are lost: every clip is there, once, and the same."""
+"""Extraction on several nodes, some of which are lost: every clip is stored once, unchanged."""
 
 import time
 from collections.abc import Callable
@@ -20,12 +20,12 @@ def rows(store: Path) -> dict[str, Any]:
     shards = [store / name for name in read_info(str(store)).shards]
     read = [row for shard in shards for row in pq.read_table(shard).to_pylist()]
     found = {row["clip_id"]: (row["labels"], row["frames"], row["logmel"]) for row in read}
-    assert len(found) == len(read), "a clip is there twice"
+    assert len(found) == len(read), "a clip is stored twice"
     return found
 
 
 def under_way(cluster: Cluster, manifest: Path, out: Path) -> tuple[Job, Host]:
-    """An extraction that has written some shards, and a node that is at work on others."""
+    """Return an extraction that has written some shards, and a node that works on others."""
     nodes = cluster.have(3)
     job = cluster.submit(out.parent.name, "extract", manifest, out, *options())
     job.until(lambda: len(list(out.glob("part-*.parquet"))) >= 2)
@@ -35,8 +35,8 @@ def under_way(cluster: Cluster, manifest: Path, out: Path) -> tuple[Job, Host]:
 
 
 def assert_undisturbed(out: Path, store: Path) -> None:
-    once = rows(store)
-    assert rows(out) == {f"{clip}:{n}": it for clip, it in once.items() for n in range(TIMES)}
+    expected = rows(store).items()
+    assert rows(out) == {f"{clip}:{n}": row for clip, row in expected for n in range(TIMES)}
     assert not list(out.glob("*.partial"))
 
 
@@ -49,7 +49,7 @@ def test_a_node_is_lost_during_extraction(
     measured: Callable,
     lose: Callable[[Cluster, Host], None],
 ) -> None:
-    """Nothing is lost but time, until Ray gives the node up: what it was at others compute."""
+    """Only time is lost, until Ray declares the node dead: other nodes compute its tasks."""
     out = tmp_path / "features"
     job, victim = under_way(cluster, long_manifest, out)
     began = time.monotonic()

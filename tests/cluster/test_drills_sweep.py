@@ -1,4 +1,4 @@
-"""Sweeps on several nodes that lose a node or their head: every trial ends, and ends once."""
+"""Sweeps on several nodes that lose a node or the head: every trial ends exactly once."""
 
 import json
 import time
@@ -21,13 +21,13 @@ SPACE = "training.lr: {type: float, low: 1.0e-4, high: 1.0e-2, log: true}\n"
 
 
 class Sweep:
-    """One sweep, and what is known of it from outside."""
+    """One sweep, observed through its study and its directory."""
 
     def __init__(self, store: Path, folder: Path) -> None:
         self.out = folder / "swept"
         (folder / "space.yaml").write_text(SPACE)
         self.command: list[object] = ["sweep", store, self.out]
-        self.beginning: list[object] = [
+        self.options: list[object] = [
             *("--space", folder / "space.yaml", "--scheduler", "none", "--trials", TRIALS),
             # One on each node.
             *("--cpus", CPUS),
@@ -35,8 +35,8 @@ class Sweep:
         ]
 
     def begin(self, cluster: Cluster) -> Job:
-        """Submit it, and wait until a trial is done and others are on their way."""
-        job = cluster.submit(self.out.parent.name, *self.command, *self.beginning)
+        """Submit it, and wait until a trial is complete and another is half-way."""
+        job = cluster.submit(self.out.parent.name, *self.command, *self.options)
         job.until(lambda: self.done() and any(2 <= n < EPOCHS - 3 for n in self.running()))
         return job
 
@@ -50,34 +50,34 @@ class Sweep:
         return {n: one for n, one in self.trials().items() if one.state == TrialState.COMPLETE}
 
     def running(self) -> list[int]:
-        """Epochs of the trials that are running."""
+        """Return the number of epochs of each running trial."""
         return [
             len(trial.intermediate_values)
             for trial in self.trials().values()
             if trial.state == TrialState.RUNNING
         ]
 
-    def assert_whole(self, *, of_one_driver: bool = True) -> None:
-        """Every trial ended once, after all its epochs, and Tune and the study agree on it.
+    def assert_complete(self, *, of_one_driver: bool = True) -> None:
+        """Assert that every trial ended once, after all its epochs, by the study and by Tune.
 
-        What Tune wrote down on a head that was killed is gone with it.
+        What Tune recorded on a head that was killed is lost with it.
         """
         trials = self.trials()
         assert [trials[number].state for number in range(TRIALS)] == [TrialState.COMPLETE] * TRIALS
         assert len(trials) == TRIALS
-        told: dict[int, list[dict]] = {}
+        reported: dict[int, list[dict]] = {}
         for path in sorted(self.out.glob("tune-*/*/result.json")):
             lines = [json.loads(line) for line in path.read_text().splitlines()]
-            # A trial that has begun again has a directory with a suffix.
-            told.setdefault(int(path.parent.name[:4]), []).extend(lines)
+            # The directory of a restarted trial has a suffix.
+            reported.setdefault(int(path.parent.name[:4]), []).extend(lines)
         for number, trial in trials.items():
             assert list(trial.intermediate_values) == list(range(1, EPOCHS + 1))
-            if of_one_driver or number in told:
-                epochs = {line["epoch"] for line in told[number]}
+            if of_one_driver or number in reported:
+                epochs = {line["epoch"] for line in reported[number]}
                 first = 1 if of_one_driver else min(epochs)
                 assert epochs == set(range(first, EPOCHS + 1))
-                assert sum(line["done"] for line in told[number]) == 1
-                assert told[number][-1]["val_macro_f1"] == trial.value
+                assert sum(line["done"] for line in reported[number]) == 1
+                assert reported[number][-1]["val_macro_f1"] == trial.value
 
 
 @pytest.fixture
@@ -91,33 +91,32 @@ def sweep(cluster: Cluster, store: Path, tmp_path: Path) -> Sweep:
 def test_a_node_is_lost_during_a_sweep(
     cluster: Cluster, sweep: Sweep, measured: Callable, lose: Callable[[Cluster, Host], None]
 ) -> None:
-    """Trials run on three nodes; lost are, of one node's, the epochs since it was last saved."""
+    """Lost are the epochs of that node's trial since its last checkpoint."""
     job = sweep.begin(cluster)
     assert all(node.runs("ResourceTrainable") for node in cluster.nodes)
     began = time.monotonic()
     lose(cluster, cluster.nodes[0])
     seconds = job.succeeds()
-    measured("a trial's epochs since it was saved", seconds, time.monotonic() - began)
-    sweep.assert_whole()
+    measured("a trial's epochs since its checkpoint", seconds, time.monotonic() - began)
+    sweep.assert_complete()
 
 
 def test_the_head_is_killed_during_a_sweep(
     cluster: Cluster, sweep: Sweep, measured: Callable
 ) -> None:
-    """Lost are, of each trial that ran, the epochs since it was last saved; no trial that ended."""
+    """Lost are the epochs of each running trial since its last checkpoint, but no ended trial."""
     job = sweep.begin(cluster)
     began = time.monotonic()
     cluster.lose_head()
     job.process.kill()
     job.process.wait()
     before, epochs = sweep.done(), sum(sweep.running())
-    cluster.begin_again()
+    cluster.replace_head()
     cluster.have(3)
     again = cluster.submit(sweep.out.parent.name, *sweep.command, "--resume")
-    went_on = again.until(lambda: sum(sweep.running()) > epochs or len(sweep.done()) > len(before))
+    resumed = again.until(lambda: sum(sweep.running()) > epochs or len(sweep.done()) > len(before))
     again.succeeds()
-    measured(
-        "each running trial's epochs since it was saved", time.monotonic() - began, went_on - began
-    )
-    sweep.assert_whole(of_one_driver=False)
+    lost = "each running trial's epochs since its checkpoint"
+    measured(lost, time.monotonic() - began, resumed - began)
+    sweep.assert_complete(of_one_driver=False)
     assert before.items() <= sweep.done().items()

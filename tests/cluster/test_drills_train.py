@@ -1,4 +1,4 @@
-"""Training on several nodes, some of which are lost: the curve is the same."""
+"""Training on several nodes, some of which are lost: the learning curve is the same."""
 
 import json
 import time
@@ -14,9 +14,9 @@ from tests.cluster.nodes import CPUS, Cluster, Job
 pytestmark = [pytest.mark.drill, pytest.mark.timeout(600)]
 
 THREE = ("--workers", 3, "--cpus", CPUS, "--wait", 120)
-"""A worker on each of three nodes; when one is lost, another one has to come."""
+"""A worker on each of three nodes; a lost node must be replaced."""
 
-IN_FLIGHT = "the epoch in flight"
+CURRENT_EPOCH = "the current epoch"
 CUT_S = 20
 Curve = list[dict[str, float]]
 
@@ -27,7 +27,7 @@ def train(cluster: Cluster, store: Path, out: Path, *more: object, epochs: int =
 
 
 def epochs_in(out: Path) -> int:
-    """Epochs that are saved of a training that is not done."""
+    """Return the epoch of the newest checkpoint of an unfinished training."""
     return max((int(p.parent.name[6:]) for p in out.glob(f"progress/*/*/{FILE_NAME}")), default=0)
 
 
@@ -42,7 +42,7 @@ def assert_same_curve(out: Path, undisturbed: Curve, epochs: int = EPOCHS) -> No
 def test_a_node_is_killed_during_training(
     cluster: Cluster, store: Path, undisturbed: Curve, tmp_path: Path, measured: Callable
 ) -> None:
-    """Three workers train on three nodes; lost is the epoch in flight."""
+    """Lost is the current epoch."""
     out = tmp_path / "model"
     nodes = cluster.have(3)
     job = train(cluster, store, out)
@@ -50,8 +50,8 @@ def test_a_node_is_killed_during_training(
     assert all(node.runs("TrainWorker") for node in nodes)
     cluster.lose(nodes[1])
     cluster.add()
-    went_on = job.until(lambda: "going on after epoch" in job.said()) - began
-    measured(IN_FLIGHT, job.succeeds(), went_on)
+    resumed_s = job.until(lambda: "going on after epoch" in job.output()) - began
+    measured(CURRENT_EPOCH, job.succeeds(), resumed_s)
     assert_same_curve(out, undisturbed)
 
 
@@ -59,10 +59,10 @@ def test_a_node_is_killed_during_training(
 def test_a_node_is_cut_off_for_20_s_during_training(
     cluster: Cluster, store: Path, undisturbed: Curve, tmp_path: Path, measured: Callable
 ) -> None:
-    """Lost is nothing, or the epoch in flight.
+    """Lost is nothing, or the current epoch.
 
-    Ray gives a node more time than that. But a server of gRPC's closes a connection when what
-    it sent is not acknowledged for 20 s, and Ray Train takes that for a lost worker.
+    Ray gives a node more time than that. But a gRPC server closes a connection when what it
+    sent is not acknowledged for 20 s, and Ray Train takes that for a lost worker.
     """
     out = tmp_path / "model"
     cut = cluster.have(3)[1]
@@ -72,9 +72,9 @@ def test_a_node_is_cut_off_for_20_s_during_training(
     time.sleep(CUT_S)
     before, began = epochs_in(out), time.monotonic()
     cut.restore()
-    went_on = job.until(lambda: epochs_in(out) > before) - began
+    resumed_s = job.until(lambda: epochs_in(out) > before) - began
     seconds = job.succeeds()
-    measured(IN_FLIGHT if "a worker was lost" in job.said() else "", seconds, went_on)
+    measured(CURRENT_EPOCH if "a worker was lost" in job.output() else "", seconds, resumed_s)
     assert cut.address in cluster.alive()
     assert_same_curve(out, undisturbed)
 
@@ -83,38 +83,38 @@ def test_a_node_is_cut_off_for_20_s_during_training(
 def test_a_node_is_cut_off_for_good_during_training(
     cluster: Cluster, store: Path, undisturbed: Curve, tmp_path: Path, measured: Callable
 ) -> None:
-    """Lost is the epoch in flight, and the time until Ray gives the node up."""
+    """Lost are the current epoch, and the time until Ray declares the node dead."""
     out = tmp_path / "model"
     cut = cluster.have(3)[1]
     job = train(cluster, store, out)
     began = job.until(lambda: epochs_in(out) >= 2)
     cluster.cut_off(cut)
     cluster.add()
-    went_on = job.until(lambda: "going on after epoch" in job.said()) - began
-    measured(IN_FLIGHT, job.succeeds(), went_on)
+    resumed_s = job.until(lambda: "going on after epoch" in job.output()) - began
+    measured(CURRENT_EPOCH, job.succeeds(), resumed_s)
     assert_same_curve(out, undisturbed)
 
 
 def test_nodes_join_and_leave_an_elastic_training(
     cluster: Cluster, store: Path, undisturbed: Curve, tmp_path: Path, measured: Callable
 ) -> None:
-    """Lost is the epoch in flight, with every change of the number of workers."""
+    """Lost is the current epoch, at every change of the number of workers."""
     out = tmp_path / "model"
     while len(cluster.nodes) > 2:
         cluster.lose(cluster.nodes[0])
     cluster.have(2)
     elastic = ("--workers", 3, "--min-workers", 1, "--cpus", CPUS)
     job = train(cluster, store, out, *elastic, epochs=LONG)
-    job.until(lambda: "beginning on 2 of 3 workers" in job.said())
+    job.until(lambda: "beginning on 2 of 3 workers" in job.output())
     job.until(lambda: epochs_in(out) >= 1)
     joined = cluster.add()
     began = job.until(lambda: joined.address in cluster.alive())
-    grown = job.until(lambda: "on 3 of 3 workers" in job.said())
-    measured(f"{IN_FLIGHT} (a node joins)", grown - job.began, grown - began)
+    grown = job.until(lambda: "on 3 of 3 workers" in job.output())
+    measured(f"{CURRENT_EPOCH} (a node joins)", grown - job.began, grown - began)
     known = epochs_in(out)
     began = job.until(lambda: epochs_in(out) > known)
     cluster.lose(cluster.nodes[0])
-    shrunk = lambda: job.said().count("on 2 of 3 workers") == 2  # noqa: E731
-    went_on = job.until(shrunk) - began
-    measured(f"{IN_FLIGHT} (a node leaves)", job.succeeds(), went_on)
+    shrunk = lambda: job.output().count("on 2 of 3 workers") == 2  # noqa: E731
+    resumed_s = job.until(shrunk) - began
+    measured(f"{CURRENT_EPOCH} (a node leaves)", job.succeeds(), resumed_s)
     assert_same_curve(out, undisturbed, LONG)

@@ -1,4 +1,4 @@
-"""The files for Docker, Kubernetes, `ray up` and Slurm, checked as strictly as can be offline."""
+"""The files for Docker, Kubernetes, `ray up` and Slurm, checked strictly without a network."""
 
 import copy
 import functools
@@ -35,7 +35,7 @@ def schema(name: str) -> dict[str, Any]:
 
 
 def strict(part: Any) -> Any:
-    """A schema of Kubernetes that also refuses what it does not know: a typo is not ignored."""
+    """Return a schema of Kubernetes that also refuses unknown fields, such as typos."""
     if isinstance(part, list):
         return [strict(item) for item in part]
     if not isinstance(part, dict):
@@ -62,10 +62,10 @@ def check(found: dict[str, Any]) -> None:
 
 @functools.cache
 def validator(name: str) -> jsonschema.Validator:
-    whole = strict(schema(name))
-    # Kubernetes' own object metadata is left open by the definition of a resource.
-    whole["properties"]["metadata"] = {"type": "object"}
-    return jsonschema.Draft202012Validator(whole)
+    closed = strict(schema(name))
+    # A resource definition leaves Kubernetes' own object metadata open.
+    closed["properties"]["metadata"] = {"type": "object"}
+    return jsonschema.Draft202012Validator(closed)
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_a_typo_in_a_kuberay_object_is_found() -> None:
 
 
 def built(overlay: Path) -> list[dict[str, Any]]:
-    """What kustomize makes of an overlay; without one at hand, its JSON patches applied here."""
+    """Return the objects that kustomize builds; without it, apply the JSON patches here."""
     if shutil.which("kubectl"):
         done = subprocess.run(
             ["kubectl", "kustomize", str(overlay)], capture_output=True, text=True
@@ -115,7 +115,7 @@ def built(overlay: Path) -> list[dict[str, Any]]:
 
 
 def apply_patch(thing: Any, step: dict[str, Any]) -> None:
-    """Apply one step of a JSON patch (RFC 6902), whose place must exist."""
+    """Apply one step of a JSON patch (RFC 6902), whose target must exist."""
     *path, last = [int(key) if key.isdigit() else key for key in step["path"].split("/")[1:]]
     for key in path:
         thing = thing[key]
@@ -200,14 +200,14 @@ def test_the_image_passes_hadolint() -> None:
     assert done.returncode == 0, done.stdout
 
 
-def test_the_image_copies_only_what_docker_is_shown() -> None:
-    shown = (DOCKER / "Dockerfile.dockerignore").read_text().splitlines()
+def test_the_image_copies_only_files_in_the_build_context() -> None:
+    context = (DOCKER / "Dockerfile.dockerignore").read_text().splitlines()
     copies = re.findall(
         r"^COPY (?!--from)(?:--\S+ )*(.+) \S+$", (DOCKER / "Dockerfile").read_text(), re.M
     )
     for name in {word.split("/")[0] for line in copies for word in line.split()}:
         assert (ROOT / name).exists()
-        assert f"!{name}" in shown
+        assert f"!{name}" in context
 
 
 @pytest.mark.parametrize("path", SHELL, ids=lambda path: path.name)
@@ -218,7 +218,7 @@ def test_shell_scripts_pass_shellcheck(path: Path) -> None:
 
 
 def documented() -> Iterator[tuple[str, list[str]]]:
-    """Every irmas command of the guides and cluster files: where, and its arguments."""
+    """Yield the file and the arguments of every irmas command in guides and cluster files."""
     for path in [ROOT / "README.md", *sorted(CLUSTER.rglob("*.md"))]:
         text = path.read_text().replace("\\\n", " ")
         for block in re.findall(r"```console\n(.*?)```", text, re.S):

@@ -1,8 +1,15 @@
-"""The cluster says how many trials and workers fit, and refuses what would wait for ever."""
+"""Capacity: how many workers and trials fit on a cluster, and what never does."""
 
 import pytest
 
-from irmas_dist.cluster.resources import require_state_api, trial_capacity, workers_on
+from irmas_dist.cluster.resources import (
+    cpu_count,
+    gpu_count,
+    require_job_capacity,
+    require_state_api,
+    trial_capacity,
+    workers_on,
+)
 from irmas_dist.config.sweep import SweepSettings
 from irmas_dist.errors import IrmasError
 
@@ -33,13 +40,45 @@ def test_a_node_without_cpus_or_gpus_takes_no_worker_that_needs_them() -> None:
     assert workers_on({"CPU": 4.0}, 1.0, 0.5) == 0
 
 
-def test_the_cluster_has_room_for_as_many_trials_as_their_workers_fit(ray_cluster: None) -> None:
+def test_as_many_trials_fit_on_the_cluster_as_their_workers(ray_cluster: None) -> None:
+    assert (cpu_count(), gpu_count()) == (2, 0.0)
     assert trial_capacity(SweepSettings()) == 2
     assert trial_capacity(SweepSettings(cpus=0.5)) == 4
     assert trial_capacity(SweepSettings(workers=2)) == 1
     for settings in (SweepSettings(cpus=3.0), SweepSettings(workers=3), SweepSettings(gpus=1.0)):
         with pytest.raises(IrmasError, match="the nodes have 2 and 0: ask for less"):
             trial_capacity(settings)
+
+
+class Cluster:
+    """The dashboard of a cluster of three nodes, as far as capacity is concerned."""
+
+    def __init__(self, *, grows: bool = False) -> None:
+        self.grows = grows
+
+    def nodes(self) -> list[dict[str, float]]:
+        return [{"memory": 1e9}, {"CPU": 4.0}, {"CPU": 2.0, "GPU": 1.0}]
+
+    def may_add_nodes(self) -> bool:
+        return self.grows
+
+    def get_address(self) -> str:
+        return "http://head:8265"
+
+
+@pytest.mark.parametrize(("cpus", "gpus"), [(0.0, 0.0), (4.0, 0.0), (2.0, 1.0)])
+def test_a_job_that_fits_on_one_node_is_accepted(cpus: float, gpus: float) -> None:
+    require_job_capacity(Cluster(), cpus, gpus)
+
+
+def test_a_job_that_fits_on_no_single_node_waits_for_one_or_is_refused(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    require_job_capacity(Cluster(grows=True), 4.0, 1.0)
+    existing = "0 and 0 on 1 nodes, 4 and 0 on 1 nodes, 2 and 1 on 1 nodes"
+    assert f"no node has 4 CPUs and 1 GPUs on one node ({existing})" in capsys.readouterr().err
+    with pytest.raises(IrmasError, match=f"http://head:8265 has {existing}: ask for less"):
+        require_job_capacity(Cluster(), 4.0, 1.0)
 
 
 @pytest.mark.drill

@@ -1,4 +1,4 @@
-"""Nodes that do not share a directory: nothing is written there that others would miss."""
+"""Nodes that do not share a directory: it is refused for inputs and outputs."""
 
 import os
 import subprocess
@@ -28,13 +28,13 @@ with ray_running(sys.argv[1]):
 
 
 def joining(cluster: RunningCluster) -> dict[str, str]:
-    """The environment of what joins a cluster; Ray sends the token only when it is told to."""
+    """Return the environment for joining a cluster; Ray sends the token only in this mode."""
     return {**os.environ, **cluster.environment, "RAY_AUTH_MODE": "token"}
 
 
 @contextmanager
 def second_node(cluster: RunningCluster, hidden: Path) -> Iterator[None]:
-    """A node on which the directory ``hidden`` is another one, and empty."""
+    """A node on which ``hidden`` is another, empty directory."""
     start = (
         f"mount -t tmpfs none {hidden} && exec {sys.executable} -m ray.scripts.scripts start "
         f"--address={cluster.gcs_address} --num-cpus=1 --block --object-store-memory=100000000 "
@@ -58,9 +58,9 @@ def second_node(cluster: RunningCluster, hidden: Path) -> Iterator[None]:
 def test_a_path_that_one_node_sees_differently_is_refused(tmp_path: Path) -> None:
     need("unshare", "mount", root=True)
     shared, hidden = tmp_path / "shared", tmp_path / "hidden"
-    for place in (shared, hidden):
-        place.mkdir()
-        (place / "manifest.parquet").touch()
+    for directory in (shared, hidden):
+        directory.mkdir()
+        (directory / "manifest.parquet").touch()
     cases = {
         f"{shared}/runs/model": "fine",
         "s3://bucket/model": "fine",

@@ -1,4 +1,4 @@
-"""The drill that every run of the tests has: a token is wanted, and an extraction loses a node."""
+"""The drill of every test run: an extraction loses a node, and clients need a token."""
 
 import sys
 import time
@@ -18,23 +18,23 @@ WRONG = {"RAY_AUTH_TOKEN": "0" * 64}
 def refused(
     cluster: Cluster, folder: Path, given: Mapping[str, str], *command: str
 ) -> Callable[[], str]:
-    """Start a command on the head with another token; to be called for what it says at its end."""
+    """Start a command on the head with another token; return a function for its last line."""
     clean = {name: v for name, v in cluster.environment.items() if not name.startswith("RAY_")}
-    # At home there may be a token.
+    # There may be a token in the user's home.
     environment = clean | {"HOME": str(folder)} | given
     log = folder / f"{command[0]}-{len(list(folder.iterdir()))}.log"
     process = cluster.head.start([sys.executable, "-m", "irmas_dist", *command], environment, log)
 
-    def said() -> str:
+    def output() -> str:
         wait_for(lambda: process.poll() is not None, log.read_text)
         assert process.returncode == 1, log.read_text()
         (line,) = log.read_text().splitlines()
         return line
 
-    return said
+    return output
 
 
-def test_an_extraction_outlives_a_node_and_nobody_gets_in_without_the_token(
+def test_an_extraction_survives_a_lost_node_and_the_token_is_required(
     cluster: Cluster,
     manifest: Path,
     long_manifest: Path,
@@ -42,7 +42,7 @@ def test_an_extraction_outlives_a_node_and_nobody_gets_in_without_the_token(
     tmp_path: Path,
     measured: Callable,
 ) -> None:
-    """Nothing is lost: what the node was at is computed by others."""
+    """Nothing is lost: other nodes compute the lost node's tasks."""
     out = tmp_path / "features"
     job, victim = under_way(cluster, long_manifest, out)
     submit = ("submit", "--address", cluster.url, "--", "train", "--dry-run")
@@ -58,5 +58,5 @@ def test_an_extraction_outlives_a_node_and_nobody_gets_in_without_the_token(
     seconds = job.succeeds()
     measured("", seconds, time.monotonic() - began)
     assert_undisturbed(out, Path(features))
-    for told, said in answers.items():
-        assert told in said()
+    for refusal, output in answers.items():
+        assert refusal in output()

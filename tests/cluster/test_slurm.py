@@ -1,4 +1,4 @@
-"""The sbatch script on a real Slurm of two nodes, each with a network and processes of its own."""
+"""The sbatch script on a real Slurm of two nodes, in namespaces of their own."""
 
 import os
 import subprocess
