@@ -1,4 +1,4 @@
-"""Around every command: a log file for chatter, one line for errors, exit codes, options."""
+"""What all commands share: options, a log file for other output, one-line errors, exit codes."""
 
 import functools
 import os
@@ -35,15 +35,17 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the resolved reci
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 Address = Annotated[
     str | None,
-    typer.Option(help="Ray to use: 'auto' or an address; none starts one on this machine."),
+    typer.Option(
+        help="Ray cluster to join: 'auto' or an address; default: start one on this machine."
+    ),
 ]
 
 
 def command(function: Callable[P, R]) -> Callable[P, R]:
-    """Send all chatter of a command to a log file, and turn errors into one line.
+    """Send the output of libraries to a log file, and turn errors into one line.
 
-    Ends with status 1 when the command failed, with 2 when its options do not go together, and
-    with 130 when it was interrupted.
+    The exit status is 1 when the command fails, 2 when its options contradict each other, and 130
+    when it is interrupted.
     """
 
     @functools.wraps(function)
@@ -66,7 +68,7 @@ def command(function: Callable[P, R]) -> Callable[P, R]:
         except KeyboardInterrupt:
             message, status = "interrupted", 130
         except BrokenPipeError:
-            # Who was reading, such as head, has seen enough.
+            # The reader of the pipe, such as head, has closed it.
             raise typer.Exit(141) from None
         except Exception as error:  # noqa: BLE001 - the last resort: its traceback is in the log
             message, status = f"unexpected {type(error).__name__}: {error}", 1
@@ -74,7 +76,7 @@ def command(function: Callable[P, R]) -> Callable[P, R]:
             _say_where(log)
             return result
         where = f" (log: {log})" if _kept(log) else ""
-        # Not through rich: what users named must appear as it is, brackets and all.
+        # Not through rich, which would take brackets in names for markup.
         print(f"irmas: {' '.join(message.split())}{where}", file=sys.stderr)
         raise typer.Exit(status)
 
@@ -87,7 +89,7 @@ def _say_where(log: Path) -> None:
 
 
 def _kept(log: Path) -> bool:
-    """Return whether anything was written to the log file; an empty one is deleted."""
+    """Return whether the log file has content; delete an empty one."""
     if log.stat().st_size == 0:
         log.unlink()
         return False

@@ -7,42 +7,45 @@ from rich.markup import escape
 
 from irmas_dist.cli.command import Address, Config, DryRun, Json, Overrides, command, read_recipe
 from irmas_dist.cli.tables import as_json, show_recipe
+from irmas_dist.config.training import WorkerSettings
 from irmas_dist.terminal import show
 
 if TYPE_CHECKING:
     from irmas_dist.training.model_directory import ModelDescription
 
+DEFAULTS = WorkerSettings()
+
 
 @command
 def train(
     features: Annotated[str, typer.Argument(help="Feature store, a path or URL.")],
-    out: Annotated[str, typer.Argument(help="The model directory to make.")],
+    out: Annotated[str, typer.Argument(help="The model directory to write, a path or URL.")],
     config: Config = None,
     overrides: Overrides = None,
-    workers: Annotated[int, typer.Option(min=1, help="Data-parallel workers.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="Data-parallel workers.")] = (DEFAULTS.count),
     min_workers: Annotated[
         int | None,
         typer.Option(
             min=1,
-            help="Begin and go on with as few workers as this, and grow back as nodes join; "
-            "none waits for all.",
+            help="Start and continue with as few workers as this, and add workers as nodes join; "
+            "default: wait for all.",
         ),
     ] = None,
-    cpus: Annotated[float, typer.Option(help="CPUs of each worker.")] = 1.0,
+    cpus: Annotated[float, typer.Option(help="CPUs of each worker.")] = DEFAULTS.cpus,
     gpu: Annotated[
-        bool | None, typer.Option("--gpu/--no-gpu", help="Default: when the cluster has enough.")
+        bool | None, typer.Option("--gpu/--no-gpu", help="Default: if the cluster has enough GPUs.")
     ] = None,
     retries: Annotated[
-        int, typer.Option(min=0, help="How often to go on after a worker or node was lost.")
-    ] = 3,
+        int, typer.Option(min=0, help="How often to resume after a worker or node is lost.")
+    ] = DEFAULTS.retries,
     wait: Annotated[
-        float, typer.Option(min=0, help="Seconds to wait for room in the cluster.")
-    ] = 30.0,
+        float, typer.Option(min=0, help="Seconds to wait for free resources in the cluster.")
+    ] = DEFAULTS.wait_timeout_s,
     address: Address = None,
     dry_run: DryRun = False,
     json: Json = False,
 ) -> None:
-    """Train a model, data-parallel with Ray Train; run it again to go on where it was cut short."""
+    """Train a model, data-parallel with Ray Train; the same command resumes an interrupted run."""
     if min_workers and min_workers > workers:
         raise typer.BadParameter(f"--min-workers {min_workers} is more than --workers {workers}")
     recipe = read_recipe(config, overrides)
@@ -50,15 +53,14 @@ def train(
         return show_recipe(recipe, json)
     from irmas_dist.cluster.resources import gpu_count
     from irmas_dist.cluster.runtime import ray_running, require_shared
-    from irmas_dist.config.training import WorkerSettings
     from irmas_dist.features.store import read_info
     from irmas_dist.training.train import train
 
-    read_info(features)  # What is no feature store is refused before Ray takes its time to start.
+    read_info(features)  # Refuse what is not a feature store before Ray takes seconds to start.
     with ray_running(address):
         require_shared(out)
         on_gpu = gpu_count() >= (min_workers or workers) if gpu is None else gpu
-        spread = WorkerSettings(
+        settings = WorkerSettings(
             count=workers,
             min_workers=min_workers,
             cpus=cpus,
@@ -66,12 +68,12 @@ def train(
             retries=retries,
             wait_timeout_s=wait,
         )
-        description = train(recipe, features, out, spread)
+        description = train(recipe, features, out, settings)
     return trained(description, out, json)
 
 
 def trained(description: "ModelDescription", path: str, machine: bool) -> None:
-    """Show what a training came to."""
+    """Show the result of a training."""
     result = {
         "path": path,
         "parameters": description.parameters,

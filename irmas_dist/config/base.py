@@ -4,7 +4,7 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Settings(BaseModel):
-    """Settings of one room; unknown keys and wrong types are refused, values never change.
+    """Settings of one subject; unknown keys and wrong types are refused, values never change.
 
     The docstring below a field is its description, in ``--help`` and in JSON schemas alike.
     """

@@ -1,4 +1,4 @@
-"""The recipe: all settings of a run, read from YAML, overridden by name, refused when wrong."""
+"""The recipe: all settings of a run, read from YAML, overridden by name and validated."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,7 +17,7 @@ from irmas_dist.errors import IrmasError
 
 
 class Recipe(LearnerSettings):
-    """All settings of a run, room by room."""
+    """All settings of a run."""
 
     corpus: CorpusSettings = CorpusSettings()
     features: LogMelSettings = LogMelSettings()
@@ -34,10 +34,10 @@ def load_recipe(config: str | Path | None = None, overrides: Iterable[str] = ())
         overrides: ``name=value`` each, the name dotted (``training.lr=1e-3``), the value YAML.
 
     Raises:
-        IrmasError: No such file, not YAML, or a key or value that a recipe does not have.
+        IrmasError: There is no such recipe, it is not YAML, or a key or value is unknown.
     """
     content = {} if config is None else _read(find_config(config, "recipe"))
-    # On its own first: what is wrong after that is due to the overrides.
+    # Alone first, so that errors after it are due to the overrides.
     recipe = build_recipe(content, {}, str(config))
     values: dict[str, Any] = {}
     for override in overrides:
@@ -57,7 +57,7 @@ def build_recipe(content: dict[str, Any], values: dict[str, Any], origin: str) -
         origin: Where the settings came from, for errors.
 
     Raises:
-        IrmasError: A key or value that a recipe does not have.
+        IrmasError: A key or value is unknown.
     """
     merged = _nested(content)
     for name, value in values.items():
@@ -99,7 +99,7 @@ def _nested(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def _parse(text: str) -> Any:
-    """Read a value as YAML, and 1e-3 as the number that YAML 1.1 does not see in it."""
+    """Read a value as YAML; 1e-3 is a number, which YAML 1.1 takes for text."""
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError:
@@ -113,7 +113,7 @@ def _parse(text: str) -> Any:
 
 
 def _explain(error: ErrorDetails) -> str:
-    """Put one validation error into one line: the full name, what was given, what is allowed."""
+    """Describe a validation error in one line: full name, given value, what is allowed."""
     name, given = ".".join(map(str, error["loc"])), error["input"]
     match error["type"]:
         case "extra_forbidden":
@@ -127,7 +127,7 @@ def _explain(error: ErrorDetails) -> str:
         case "too_short":
             message = f"should have {error['ctx']['min_length']} or more items"
         case "value_error":
-            # Of a single setting, or of several that do not go together: then it names them.
+            # Of one setting, or of several that contradict each other; then it names them.
             message = str(error["ctx"]["error"])
         case _:
             message = error["msg"].removeprefix("Input ")
