@@ -6,7 +6,6 @@ from functools import partial
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-import yaml
 from rich.markup import escape
 from rich.table import Column, Table
 
@@ -37,6 +36,7 @@ def as_json(value: Any) -> None:
 
 def show_recipe(value: "Recipe", machine: bool) -> None:
     """Show a resolved recipe, and how large its network is."""
+    from irmas_dist.config.yaml_files import dump_yaml
     from irmas_dist.models.cnn import CNN, parameter_count
 
     frames = value.window.frames(value.features)
@@ -45,7 +45,7 @@ def show_recipe(value: "Recipe", machine: bool) -> None:
     if machine:
         as_json({"recipe": settings, "parameters": parameter_count(network)})
         return
-    write(yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
+    write(dump_yaml(settings))
     write(f"# {parameter_count(network):,} parameters\n")
 
 

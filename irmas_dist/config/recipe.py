@@ -4,7 +4,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
@@ -13,6 +12,7 @@ from irmas_dist.config.features import LogMelSettings
 from irmas_dist.config.shipped import find_config
 from irmas_dist.config.tracking import TrackingSettings
 from irmas_dist.config.training import IngestSettings, LearnerSettings
+from irmas_dist.config.yaml_files import YamlFile, parse_value, read_yaml
 from irmas_dist.errors import IrmasError
 
 
@@ -36,19 +36,20 @@ def load_recipe(config: str | Path | None = None, overrides: Iterable[str] = ())
     Raises:
         IrmasError: There is no such recipe, it is not YAML, or a key or value is unknown.
     """
-    content = {} if config is None else _read(find_config(config, "recipe"))
+    file = None if config is None else read_yaml(find_config(config, "recipe"))
+    content = file.content if file else {}
     # Alone first, so that errors after it are due to the overrides.
-    recipe = build_recipe(content, {}, str(config))
+    recipe = build_recipe(content, {}, file or "the defaults")
     values: dict[str, Any] = {}
     for override in overrides:
         name, equals, text = override.partition("=")
         if not equals:
             raise IrmasError(f"--set {override}: expected name=value, such as training.lr=1e-3")
-        values[name.strip()] = _parse(text)
+        values[name.strip()] = parse_value(text)
     return build_recipe(content, values, "--set") if values else recipe
 
 
-def build_recipe(content: dict[str, Any], values: dict[str, Any], origin: str) -> Recipe:
+def build_recipe(content: dict[str, Any], values: dict[str, Any], origin: str | YamlFile) -> Recipe:
     """Build a recipe from nested settings with some values replaced by dotted name.
 
     Args:
@@ -72,44 +73,14 @@ def build_recipe(content: dict[str, Any], values: dict[str, Any], origin: str) -
     try:
         return Recipe.model_validate(merged)
     except ValidationError as error:
-        raise IrmasError(f"{origin}: {_explain(error.errors()[0])}") from error
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(path.read_bytes())
-    except OSError as error:
-        raise IrmasError(f"{path}: {error.strerror}") from error
-    except yaml.MarkedYAMLError as error:
-        mark, problem = error.problem_mark, error.problem
-        where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        raise IrmasError(f"{path} is not YAML: {where}{problem}") from error
-    except yaml.YAMLError as error:
-        raise IrmasError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
-    if content is None:
-        return {}
-    if not isinstance(content, dict):
-        raise IrmasError(f"{path} must hold settings by name, not {content!r}")
-    return content
+        first = error.errors()[0]
+        where = origin.where(*first["loc"]) if isinstance(origin, YamlFile) else origin
+        raise IrmasError(f"{where}: {_explain(first)}") from error
 
 
 def _nested(content: dict[str, Any]) -> dict[str, Any]:
     """Copy nested dicts, so that overriding the copy leaves the original alone."""
     return {k: _nested(v) if isinstance(v, dict) else v for k, v in content.items()}
-
-
-def _parse(text: str) -> Any:
-    """Read a value as YAML; 1e-3 is a number, which YAML 1.1 takes for text."""
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        return text
-    if isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value
 
 
 def _explain(error: ErrorDetails) -> str:

@@ -4,10 +4,10 @@ import os
 from pathlib import Path
 from typing import Any
 
-import yaml
 from markupsafe import Markup
 
 from irmas_dist import storage
+from irmas_dist.config.yaml_files import dump_yaml
 from irmas_dist.reports import sweep_charts
 from irmas_dist.reports.templates import render
 from irmas_dist.search.next_space import Advice, advise, narrowed
@@ -72,5 +72,4 @@ def _next_space(space: Space, advice: list[Advice]) -> str:
 
 
 def _line(value: Any) -> str:
-    text: str = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=200)
-    return text.split("\n...")[0].strip()
+    return dump_yaml(value, flow=True).split("\n...")[0].strip()

@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import optuna
-import yaml
 from pydantic import Field, TypeAdapter, ValidationError, field_validator, model_validator
 
 from irmas_dist.config.base import Settings
 from irmas_dist.config.recipe import Recipe, build_recipe
 from irmas_dist.config.shipped import find_config
+from irmas_dist.config.yaml_files import YamlFile, read_yaml
 from irmas_dist.errors import IrmasError
 
 Scalar = bool | int | float | str | None
@@ -246,25 +246,15 @@ def load_space(space: str | Path, recipe: Recipe) -> Space:
     Raises:
         IrmasError: No such file, not YAML, or as from `build_space`.
     """
-    path = find_config(space, "space")
-    try:
-        text = path.read_text()
-        content = yaml.safe_load(text)
-        tree = yaml.compose(text)
-    except OSError as error:
-        raise IrmasError(f"{path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise IrmasError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(content, dict) or not content:
-        raise IrmasError(f"{path} must hold at least one entry, such as training.lr: {{type: …}}")
-    names = [key.value for key, _ in tree.value] if tree else []
-    for name in names:
-        if names.count(name) > 1:
-            raise IrmasError(f"{path}: {name} stands there twice")
-    return build_space(content, recipe, str(path))
+    file = read_yaml(find_config(space, "space"))
+    if not file.content:
+        raise IrmasError(
+            f"{file.path} must hold at least one entry, such as training.lr: {{type: …}}"
+        )
+    return build_space(file.content, recipe, file)
 
 
-def build_space(content: Mapping[str, Any], recipe: Recipe, origin: str) -> Space:
+def build_space(content: Mapping[str, Any], recipe: Recipe, origin: str | YamlFile) -> Space:
     """Check entries against the recipe they are to vary, and put them in order.
 
     Args:
@@ -276,21 +266,22 @@ def build_space(content: Mapping[str, Any], recipe: Recipe, origin: str) -> Spac
         IrmasError: An unknown name, a wrong type, an empty range, a value that the recipe
             refuses, or a condition that can never hold.
     """
-    entries = {str(name): _read_entry(str(name), value, origin) for name, value in content.items()}
+    where = origin.where if isinstance(origin, YamlFile) else lambda *keys: origin
+    entries = {name: _read_entry(name, value, where(name)) for name, value in content.items()}
     for name, entry in entries.items():
         for other, wanted in entry.when.items():
             if other not in entries:
-                raise IrmasError(f"{origin}: {name} depends on {other}, which is not searched")
+                raise IrmasError(f"{where(name)}: {name} depends on {other}, which is not searched")
             for value in alternatives(wanted):
                 if not entries[other].contains(value):
                     raise IrmasError(
-                        f"{origin}: {name} depends on {other}={value!r}, which {other} never is"
+                        f"{where(name)}: {name} depends on {other}={value!r}, which is never drawn"
                     )
-    space = Space(_in_order(entries, origin))
+    space = Space(_in_order(entries, str(where())))
     for name, entry in space.entries.items():
         given = _conditions(name, space.entries)
         for value in entry.samples():
-            build_recipe(recipe.model_dump(), {**given, name: value}, origin)
+            build_recipe(recipe.model_dump(), {**given, name: value}, where(name))
     return space
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-import yaml
 from optuna.trial import TrialState
 from ray import tune
 from ray.tune.experiment import Trial
@@ -21,6 +20,7 @@ from irmas_dist.cluster.resources import trial_capacity
 from irmas_dist.config.recipe import Recipe, build_recipe
 from irmas_dist.config.sweep import SweepSettings
 from irmas_dist.config.training import WorkerSettings
+from irmas_dist.config.yaml_files import dump_yaml
 from irmas_dist.errors import IrmasError
 from irmas_dist.search import sweep_directory as records
 from irmas_dist.search.callback import SweepCallback
@@ -134,7 +134,7 @@ def sweep(
         found = build_recipe(recipe.model_dump(), best["params"], "the best trial")
         with storage.write_atomically(out / "best.yaml") as stream:
             content = json.loads(found.model_dump_json())
-            stream.write(yaml.safe_dump(content, sort_keys=False).encode())
+            stream.write(dump_yaml(content).encode())
         storage.write_json(out / "trials.json", rows)
         model = _write_model(task, found, best, out, record)
         own = {trial.number for trial in own_trials(study, record.identity)}

@@ -161,8 +161,14 @@ def test_every_group_says_what_it_has(
         (b"a: [1\nb: 2", "r.yaml is not YAML: line 2, column 2: expected ',' or ']', but got ':'"),
         (b"model: \xff", "r.yaml is not YAML: "),
         (b"- model", "r.yaml must hold settings by name, not ['model']"),
-        (b"model: {blokcs: 3}", "r.yaml: unknown setting model.blokcs=3; model has blocks, "),
-        (b"training: {epochs: 0}", "r.yaml: training.epochs=0: should be greater than or equal"),
+        (
+            b"model: {blokcs: 3}",
+            "r.yaml, line 1: unknown setting model.blokcs=3; model has ",
+        ),
+        (
+            b"training: {epochs: 0}",
+            "r.yaml, line 1: training.epochs=0: should be greater",
+        ),
     ],
 )
 def test_a_config_that_is_no_recipe(

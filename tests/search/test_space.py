@@ -150,7 +150,7 @@ def test_whatever_is_drawn_lies_in_the_space_and_makes_a_recipe(made: dict, seed
         (
             "model.head: {type: categorical, choices: [max, flatten]}\n"
             "model.dense: {type: int, low: 1, high: 3, when: {model.head: average}}",
-            "model.dense depends on model.head='average', which model.head never is",
+            "model.dense depends on model.head='average', which is never drawn",
         ),
         (
             "model.dense: {type: int, low: 1, high: 3, when: {model.width: 2}}\n"
@@ -164,7 +164,10 @@ def test_whatever_is_drawn_lies_in_the_space_and_makes_a_recipe(made: dict, seed
         ("training.lr: 3", "training.lr: "),
         ("model: {type: categorical, choices: [1]}", "model=1"),
         ("model.head: {type: categorical, choices: [max, max]}", "'max' stands there twice"),
-        ("training.lr: {type: float}\ntraining.lr: {type: int}", "training.lr stands there twice"),
+        (
+            "training.lr: {type: float}\ntraining.lr: {type: int}",
+            'line 2, column 1: found duplicate key "training.lr"',
+        ),
         ("a: [", "is not YAML"),
     ],
 )
@@ -175,7 +178,7 @@ def test_what_is_wrong_is_named_in_one_line(tmp_path: Path, text: str, message: 
 
 
 def test_a_missing_space_is_named(tmp_path: Path) -> None:
-    with pytest.raises(IrmasError, match=r"missing\.yaml: No such file"):
+    with pytest.raises(IrmasError, match=r"missing\.yaml: no such file"):
         load_space(tmp_path / "missing.yaml", Recipe())
 
 
