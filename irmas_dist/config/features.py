@@ -1,8 +1,8 @@
 """What a log-mel spectrogram is made of: the settings of both backends."""
 
+import math
 from typing import Literal
 
-import numpy as np
 from pydantic import Field, model_validator
 
 from irmas_dist.config.base import Settings
@@ -65,7 +65,7 @@ class LogMelSettings(Settings):
     @property
     def log_floor(self) -> float:
         """The smallest value in a spectrogram, that of silence."""
-        return float(np.log(self.floor))
+        return math.log(self.floor)
 
     @property
     def log_power_per_unit(self) -> float:
