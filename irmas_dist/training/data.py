@@ -1,4 +1,4 @@
-"""What is to be learned and from what: held once per node, shared by all who train there."""
+"""Training data: training clips and validation mixtures out of a feature store."""
 
 from dataclasses import dataclass, replace
 
@@ -14,7 +14,6 @@ from irmas_dist.config.training import IngestSettings
 from irmas_dist.corpus.manifest import TRAINING
 from irmas_dist.corpus.split import held_out
 from irmas_dist.errors import IrmasError
-from irmas_dist.features import store
 from irmas_dist.features.clips import (
     Clips,
     StreamedClips,
@@ -23,23 +22,39 @@ from irmas_dist.features.clips import (
     read_rows,
     without_frames,
 )
-from irmas_dist.features.store import SHARD_SCHEMA, StoreInfo, read_info
+from irmas_dist.features.store import SHARD_SCHEMA, StoreInfo, fingerprint, read_info
 from irmas_dist.training.validation import mixed_clips, mixture_clips
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Clips to learn from, clips to be judged by, and what is known of both.
+    """What a Learner trains on and validates with; held once per node, shared by its workers.
 
     Attributes:
         training: Training clips without the held-out groups, in memory or in their store.
         validation: Mixtures of clips from the held-out groups.
-        store: What ``features.json`` says.
+        store: The content of ``features.json``.
     """
 
     training: Clips | StreamedClips
     validation: Clips
     store: StoreInfo
+
+
+def open_training_data(features: str, recipe: Recipe) -> TrainingData:
+    """Load the training data of a recipe from a feature store of the same settings.
+
+    Raises:
+        IrmasError: The store is unfinished, too small to be split, or was made with other
+            settings.
+    """
+    info = read_info(features)
+    if info.fingerprint != fingerprint(recipe.features, recipe.corpus.vocabulary):
+        raise IrmasError(
+            f"{features} was made with other feature settings or instruments than this recipe "
+            "has; extract with the same --config, or train with the one of the features"
+        )
+    return load_training_data(features, recipe.validation, recipe.ingest)
 
 
 def load_training_data(
@@ -53,87 +68,59 @@ def load_training_data(
         ingest: Whether training clips are read now, or in every epoch.
 
     Raises:
-        IrmasError: The store is not finished, or too small to be split.
+        IrmasError: The store is unfinished, or too small to be split.
     """
     info = read_info(location)
-    mode = ingest.mode
-    if mode == "auto":
-        from irmas_dist.training.streaming import fits_in_memory
-
-        mode = "resident" if fits_in_memory(info) else "streaming"
-    split = _split_in_memory if mode == "resident" else _split_in_store
-    training, aside = split(location, info, settings, ingest)
-    return TrainingData(
-        training=training,
-        validation=mixture_clips(
-            aside, settings.mixtures, settings.mix, info.settings, settings.seed
-        ),
-        store=info,
-    )
-
-
-def _split_in_memory(
-    location: str, info: StoreInfo, settings: ValidationSettings, ingest: IngestSettings
-) -> tuple[Clips | StreamedClips, Clips]:
-    clips = read_clips(location, TRAINING)
-    out = _held_out(location, clips.groups, clips.labels, settings, info)
-    return clips.select(np.flatnonzero(~out)), clips.select(np.flatnonzero(out))
-
-
-def _split_in_store(
-    location: str, info: StoreInfo, settings: ValidationSettings, ingest: IngestSettings
-) -> tuple[Clips | StreamedClips, Clips]:
-    """Split without reading more spectrograms than those that validation mixes."""
-    about = pa.concat_tables(read_rows(location, SHARD_SCHEMA.names, TRAINING)).sort_by("clip_id")
-    if not about.num_rows:
-        raise IrmasError(f"{location} holds no {TRAINING} clips: its manifest had none of use")
-    labels = np.array(about.column("labels").to_pylist(), np.uint8)
-    out = _held_out(location, about.column("group").to_pylist(), labels, settings, info)
-    ids = about.column("clip_id")
-    aside = without_frames(about.filter(pa.array(out)), info.settings)
-    mixed = mixed_clips(aside, settings.mixtures, settings.mix, info.settings, settings.seed)
-    wanted = pa.array([aside.clip_ids[index] for index in mixed])
-    read = clips_of(
-        [
-            table.filter(pc.is_in(table.column("clip_id"), wanted))
-            for table in read_rows(location, [*SHARD_SCHEMA.names, "logmel"], TRAINING)
-        ],
-        info.settings,
-    )
-    aside.starts[mixed] = read.starts
-    training = StreamedClips(
-        location=storage.absolute(location),
-        clip_ids=frozenset(ids.filter(pa.array(~out)).to_pylist()),
-        labels=labels[~out],
-        features=info.settings,
-        pool_clips=ingest.pool_clips,
-    )
-    return training, replace(aside, frames=read.frames)
-
-
-def _held_out(
-    location: str,
-    groups: list[str],
-    labels: npt.NDArray[np.uint8],
-    settings: ValidationSettings,
-    info: StoreInfo,
-) -> npt.NDArray[np.bool_]:
+    resident = _is_resident(ingest, info)
+    clips = read_clips(location, TRAINING) if resident else _without_frames(location, info)
     try:
-        return held_out(groups, labels, settings, info.vocabulary)
+        out = held_out(clips.groups, clips.labels, settings, info.vocabulary)
     except IrmasError as error:
         raise IrmasError(f"{location} cannot be split for validation: {error}") from error
-
-
-def open_training_data(features: str, recipe: Recipe) -> TrainingData:
-    """Load a feature store for training, once it is sure that the recipe goes with it.
-
-    Raises:
-        IrmasError: There is no finished store, or it was made with other settings.
-    """
-    info = store.read_info(features)
-    if info.fingerprint != store.fingerprint(recipe.features, recipe.corpus.vocabulary):
-        raise IrmasError(
-            f"{features} was made with other feature settings or instruments than this recipe "
-            "has; extract with the same --config, or train with the one of the features"
+    training: Clips | StreamedClips = clips.select(np.flatnonzero(~out))
+    aside = clips.select(np.flatnonzero(out))
+    mixing = (settings.mixtures, settings.mix, info.settings, settings.seed)
+    if not resident:
+        training = StreamedClips(
+            location=storage.absolute(location),
+            clip_ids=frozenset(training.clip_ids),
+            labels=training.labels,
+            features=info.settings,
+            pool_clips=ingest.pool_clips,
         )
-    return load_training_data(features, recipe.validation, recipe.ingest)
+        aside = _with_frames(aside, mixed_clips(aside, *mixing), location, info)
+    return TrainingData(training, mixture_clips(aside, *mixing), info)
+
+
+def _is_resident(ingest: IngestSettings, info: StoreInfo) -> bool:
+    if ingest.mode != "auto":
+        return ingest.mode == "resident"
+    # Imported here: a mode that is set needs no Ray.
+    from irmas_dist.cluster.resources import fits_in_memory
+
+    return fits_in_memory(
+        info.frames * info.settings.bands * np.dtype(info.settings.dtype).itemsize
+    )
+
+
+def _without_frames(location: str, info: StoreInfo) -> Clips:
+    """Return the training clips, in order of their identity, without reading spectrograms."""
+    rows = pa.concat_tables(read_rows(location, SHARD_SCHEMA.names, TRAINING))
+    if not rows.num_rows:
+        raise IrmasError(f"{location} holds no {TRAINING} clips: its manifest had none of use")
+    return without_frames(rows.sort_by("clip_id"), info.settings)
+
+
+def _with_frames(
+    clips: Clips, indices: npt.NDArray[np.int64], location: str, info: StoreInfo
+) -> Clips:
+    """Read the spectrograms of the clips at ``indices``, which are in ascending order."""
+    wanted = pa.array([clips.clip_ids[index] for index in indices])
+    tables = read_rows(location, [*SHARD_SCHEMA.names, "logmel"], TRAINING)
+    read = clips_of(
+        [table.filter(pc.is_in(table.column("clip_id"), wanted)) for table in tables],
+        info.settings,
+    )
+    starts = clips.starts.copy()
+    starts[indices] = read.starts
+    return replace(clips, frames=read.frames, starts=starts)

@@ -1,9 +1,9 @@
-"""How training clips reach the device: all at once and for good, or in pools, every epoch anew.
+"""How training clips reach the device: resident, or streamed in pools.
 
-*Resident* clips lie in one array, once per node, and make one pool. *Streamed* ones are read from
-the store's shards by Ray Data, in an order of the epoch's own, and come in pools of a few
-thousand clips; examples are planned and mixed within a pool. A pool is planned alike however it
-came: with a pool as large as the store, both give the same batches.
+*Resident* clips lie in one array, once per node, and form a single pool. *Streamed* clips are
+read from the store's shards by Ray Data in every epoch, in another order each time, and arrive in
+pools of a few thousand clips; examples are planned and mixed within a pool. With a pool as large
+as the store, both give the same batches.
 """
 
 import math
@@ -22,7 +22,7 @@ class ClipLoader:
     """The training clips of each epoch, pool by pool.
 
     Args:
-        clips: The clips, held in memory or in their store.
+        clips: The clips, in memory or in their store.
         seed: Of the order in which shards are read.
         device: Where batches are made.
 
@@ -44,16 +44,16 @@ class ClipLoader:
         if isinstance(self._clips, Clips):
             yield self._resident
             return
-        # Here, so that who holds all clips in memory needs no Ray.
+        # Imported here: resident clips need no Ray.
         from irmas_dist.training.streaming import stream
 
         order = np.random.default_rng([self._seed, number])
-        for clips in _one_ahead(stream(self._clips, self.sizes, order)):
+        for clips in _prefetch(stream(self._clips, self.sizes, order)):
             yield DeviceClips(clips, self._device)
 
 
-def _one_ahead(pools: Iterator[Clips]) -> Iterator[Clips]:
-    """Yield pools while the next one is being read in another thread."""
+def _prefetch(pools: Iterator[Clips]) -> Iterator[Clips]:
+    """Yield pools while the next one is read in another thread."""
     ready: queue.Queue[Clips | Exception | None] = queue.Queue(maxsize=1)
 
     def read() -> None:
@@ -61,7 +61,7 @@ def _one_ahead(pools: Iterator[Clips]) -> Iterator[Clips]:
             for pool in pools:
                 ready.put(pool)
             ready.put(None)
-        except Exception as error:  # noqa: BLE001 - raised again where it is waited for
+        except Exception as error:  # noqa: BLE001 - raised again in the thread that waits
             ready.put(error)
 
     Thread(target=read, daemon=True).start()

@@ -1,4 +1,4 @@
-"""Resident ingest: all frames in one array on the device, windows gathered where they are used."""
+"""Windows of clips: gathered on the device, laid over whole clips, cut from a stream, scored."""
 
 import warnings
 from collections.abc import Iterable, Iterator
@@ -15,25 +15,25 @@ from irmas_dist.features.logmel import LogMel
 from irmas_dist.models.standardise import Standardise
 
 GPU_SHARE = 0.5
-"""Clips are kept on the GPU when they take up to this share of what is free there."""
+"""Clips are kept on the GPU when they take at most this share of its free memory."""
 
 
 class DeviceClips:
-    """Clips from which windows are gathered, on the device when they fit there.
+    """Clips from which windows are gathered, kept on the device when they fit there.
 
     Args:
-        clips: Clips in memory; on the CPU their array is used as it is.
-        device: Where windows are wanted.
+        clips: Clips in memory; on the CPU their array is used without a copy.
+        device: Where windows are needed.
     """
 
     def __init__(self, clips: Clips, device: torch.device) -> None:
-        place = device
+        kept_on = device
         if device.type == "cuda" and clips.frames.nbytes > GPU_SHARE * torch.cuda.mem_get_info()[0]:
-            place = torch.device("cpu")
+            kept_on = torch.device("cpu")
         with warnings.catch_warnings():
-            # Arrays out of Ray's object store are read-only, and nothing here writes to them.
+            # Arrays from Ray's object store are read-only, and nothing here writes to them.
             warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-            self._frames = torch.from_numpy(clips.frames).to(place)
+            self._frames = torch.from_numpy(clips.frames).to(kept_on)
         self.clips = clips
         self.starts = torch.from_numpy(clips.starts.copy()).to(device)
         self.lengths = torch.from_numpy(clips.lengths.copy()).to(device)
@@ -50,7 +50,7 @@ class DeviceClips:
 
         Returns:
             Log-mel windows, float32, shape (windows, frames, bands), and a mask that is False
-            where a window reaches past the end of its clip, shape (windows, frames).
+            where a window extends past the end of its clip, shape (windows, frames).
         """
         within = offsets[:, None] + torch.arange(frames, device=self.device)
         lengths = self.lengths[clips][:, None]
@@ -62,7 +62,7 @@ class DeviceClips:
 
         Args:
             clips: Index of the clip of each window, shape (windows,).
-            positions: Where each frame lies within its clip, in frames, (windows, frames).
+            positions: Position of each frame within its clip, in frames, (windows, frames).
 
         Returns:
             As `windows`.
@@ -86,7 +86,7 @@ class ClipWindows:
     Attributes:
         clips: Index of each window's clip, shape (windows,).
         offsets: First frame of each window within its clip, shape (windows,).
-        bounds: Where each clip's windows begin, and the total at the end, shape (clips + 1,).
+        bounds: Index of each clip's first window, and the total at the end, shape (clips + 1,).
     """
 
     clips: npt.NDArray[np.int64]
@@ -97,7 +97,7 @@ class ClipWindows:
 def covering_windows(lengths: npt.NDArray[np.int64], frames: int, hop: int) -> ClipWindows:
     """Lay windows over clips: every ``hop`` frames, the last one ending where the clip ends.
 
-    A clip shorter than a window has one, which reaches past its end.
+    A clip shorter than a window has one, which extends past its end.
 
     Args:
         lengths: Frames of each clip, shape (clips,).
@@ -110,6 +110,40 @@ def covering_windows(lengths: npt.NDArray[np.int64], frames: int, hop: int) -> C
     position = np.arange(bounds[-1]) - bounds[clips]
     last = np.maximum(lengths - frames, 0)[clips]
     return ClipWindows(clips, np.minimum(position * hop, last), bounds)
+
+
+def windows_of(
+    pieces: Iterable[LogMel], frames: int, hop: int, floor: float
+) -> Iterator[tuple[int, npt.NDArray[Any]]]:
+    """Cut the windows of `covering_windows` from a spectrogram that arrives in pieces.
+
+    In memory are one piece and the frames that a window may still need.
+
+    Args:
+        pieces: Consecutive arrays of shape (bands, frames), one frame or more in all.
+        frames: Length of a window.
+        hop: Frames from one window to the next.
+        floor: Value of silence, which pads a spectrogram shorter than a window.
+
+    Yields:
+        The first frame of a window, and the window, shape (bands, frames).
+    """
+    held: npt.NDArray[Any] = np.zeros((0, 0))
+    start = following = 0  # first frame in memory, first frame of the next window
+    for piece in pieces:
+        # The last window ends with the spectrogram: keep as many frames as it may need.
+        dropped = min(following - start, max(held.shape[1] - frames, 0))
+        held = np.concatenate([held[:, dropped:], piece], axis=1) if held.size else piece
+        start += dropped
+        while following + frames <= start + held.shape[1]:
+            yield following, held[:, following - start : following - start + frames]
+            following += hop
+    length = start + held.shape[1]
+    if length < frames:
+        silence = np.full((len(held), frames - length), floor, np.float32)
+        yield 0, np.concatenate([held, silence], axis=1)
+    elif following - hop < length - frames:
+        yield length - frames, held[:, -frames:]
 
 
 @torch.no_grad()
@@ -136,37 +170,3 @@ def window_logits(
         mel = mel.masked_fill(~inside[:, :, None], log_floor)
         parts.append(network(standardise(mel)).float().cpu())
     return torch.cat(parts)
-
-
-def windows_of(
-    pieces: Iterable[LogMel], frames: int, hop: int, floor: float
-) -> Iterator[tuple[int, npt.NDArray[Any]]]:
-    """Cut a spectrogram into the windows that `covering_windows` lays over it.
-
-    Kept in memory are the frames that a window may still need, and one piece.
-
-    Args:
-        pieces: Arrays of shape (bands, frames), one after the other, one frame or more in all.
-        frames: Length of a window.
-        hop: Frames from one window to the next.
-        floor: What stands for silence behind a spectrogram that is shorter than a window.
-
-    Yields:
-        The first frame of a window, and the window, shape (bands, frames).
-    """
-    held: npt.NDArray[Any] = np.zeros((0, 0))
-    start = following = 0  # first frame that is held, first frame of the next window
-    for piece in pieces:
-        # The last window ends where the spectrogram does: keep as much as it may need.
-        keep = min(following - start, max(held.shape[1] - frames, 0))
-        held = np.concatenate([held[:, keep:], piece], axis=1) if held.size else piece
-        start += keep
-        while following + frames <= start + held.shape[1]:
-            yield following, held[:, following - start : following - start + frames]
-            following += hop
-    length = start + held.shape[1]
-    if length < frames:
-        silence = np.full((len(held), frames - length), floor, np.float32)
-        yield 0, np.concatenate([held, silence], axis=1)
-    elif following - hop < length - frames:
-        yield length - frames, held[:, -frames:]

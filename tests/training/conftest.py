@@ -3,14 +3,15 @@
 import numpy as np
 import pytest
 
-from irmas_dist.config.augment import MixSettings
+from irmas_dist.config.augment import AugmentSettings, MixSettings
 from irmas_dist.config.recipe import Recipe
-from irmas_dist.config.training import LearnerSettings
+from irmas_dist.config.training import IngestSettings, LearnerSettings
 from irmas_dist.features.clips import Clips
 from irmas_dist.features.logmel import LogMelSettings
 from irmas_dist.features.store import StoreInfo
 from irmas_dist.instruments import Vocabulary
-from irmas_dist.training.data import TrainingData
+from irmas_dist.training.data import TrainingData, load_training_data
+from irmas_dist.training.sampling import Mixtures, plan_epoch
 from irmas_dist.training.validation import mixture_clips
 
 VOCABULARY = Vocabulary.of({"low": "low noise", "mid": "middle noise", "top": "high noise"})
@@ -36,6 +37,20 @@ def synthetic_clips(count: int, seed: int) -> Clips:
         parts=["training"] * count,
         groups=[f"group {i:03d}" for i in range(count)],
     )
+
+
+CLIPS = synthetic_clips(30, seed=3)
+
+
+def plan(augment: AugmentSettings, seed: int = 0, frames: int = 20) -> Mixtures:
+    """Two examples of each of the `CLIPS`."""
+    return plan_epoch(CLIPS, BANDS, frames, 2, augment, np.random.default_rng(seed))
+
+
+def load(features: str, recipe: Recipe, mode: str, pool_clips: int = 4_096) -> TrainingData:
+    """Training data by one way of ingest."""
+    settings = IngestSettings.model_validate({"mode": mode, "pool_clips": pool_clips})
+    return load_training_data(features, recipe.validation, settings)
 
 
 @pytest.fixture(scope="session")

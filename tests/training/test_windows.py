@@ -1,7 +1,7 @@
-"""Windows are those that training lays over a clip, however its spectrogram comes in pieces."""
+"""Windows cover clips to their end, whether a clip is in memory or arrives in pieces."""
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from irmas_dist.training.windows import covering_windows, windows_of
@@ -25,3 +25,20 @@ def test_windows_cover_a_spectrogram_that_comes_in_pieces(
     padded = np.pad(mel, ((0, 0), (0, max(frames - length, 0))), constant_values=-99)
     for first, window in zip(offsets, windows, strict=True):
         np.testing.assert_array_equal(window, padded[:, first : first + frames])
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.integers(1, 300), min_size=1, max_size=8),
+    st.integers(1, 60),
+    st.integers(1, 60),
+)
+def test_windows_cover_every_clip_to_its_end(lengths: list[int], frames: int, hop: int) -> None:
+    windows = covering_windows(np.array(lengths, np.int64), frames, hop)
+    for clip, length in enumerate(lengths):
+        offsets = windows.offsets[windows.bounds[clip] : windows.bounds[clip + 1]]
+        assert (windows.clips[windows.bounds[clip] : windows.bounds[clip + 1]] == clip).all()
+        assert offsets[0] == 0
+        assert offsets[-1] == max(length - frames, 0)
+        assert (np.diff(offsets) <= hop).all()
+        assert (np.diff(offsets) > 0).all()
