@@ -6,7 +6,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ParamSpec, TypeVar
 
@@ -107,8 +107,26 @@ def _log_path(command: str) -> Path:
     return log
 
 
-def read_recipe(config: str | None, overrides: list[str] | None) -> "Recipe":
-    """Read the recipe that ``--config`` and ``--set`` ask for."""
+def read_recipe(
+    config: str | None, overrides: list[str] | None, used: Sequence[str] | None = None
+) -> "Recipe":
+    """Read the recipe that ``--config`` and ``--set`` ask for.
+
+    Args:
+        config: Name or file; None means the defaults.
+        overrides: ``name=value`` each.
+        used: Parts of the recipe that the command uses; None means all.
+
+    Raises:
+        IrmasError: The recipe cannot be used, or an override would have no effect.
+    """
     from irmas_dist.config.recipe import load_recipe
 
+    for override in overrides or ():
+        part = override.partition("=")[0].partition(".")[0].strip()
+        if used is not None and part not in used:
+            raise IrmasError(
+                f"--set {override}: this command uses nothing of the recipe but "
+                f"{' and '.join(used)}"
+            )
     return load_recipe(config, overrides or ())

@@ -167,7 +167,7 @@ def index(
     from irmas_dist.corpus.manifest import write_manifest
     from irmas_dist.corpus.summary import summarise
 
-    corpus = read_recipe(config, overrides).corpus
+    corpus = read_recipe(config, overrides, used=("corpus",)).corpus
     rows = index_tree(tree, corpus.vocabulary, address)
     conflicts = settle_conflicts(rows, corpus.conflicts)
     write_manifest(out, rows)

@@ -58,7 +58,7 @@ def extract(
     json: Json = False,
 ) -> None:
     """Compute log-mel spectrograms with Ray Data; what is there already is not computed twice."""
-    recipe = read_recipe(config, overrides)
+    recipe = read_recipe(config, overrides, used=("corpus", "features"))
     if dry_run:
         return show_recipe(recipe, json)
     if preview is not None:

@@ -79,6 +79,8 @@ def evaluate(
         raise typer.BadParameter("give MODEL with --features or --tree, or --scores without MODEL")
     if scores is None and (labels or threshold is not None or fit_on or fit_labels):
         raise typer.BadParameter("a model has thresholds and its clips have labels: see --scores")
+    if scores is None and (config or overrides):
+        raise typer.BadParameter("a model has a recipe of its own: see --scores")
     if scores is not None:
         evaluated(_judge(scores, labels, threshold, fit_on, fit_labels, config, overrides), json)
         return
@@ -117,7 +119,7 @@ def _judge(
     # Fitted to other clips than are judged, a threshold for each instrument does worse than one.
     vocabulary, settings = IRMAS, ThresholdSettings(rule="global")
     if config or overrides:
-        recipe = read_recipe(config, overrides)
+        recipe = read_recipe(config, overrides, used=("corpus", "thresholds"))
         vocabulary, settings = recipe.corpus.vocabulary, recipe.thresholds
     read = open_scores(scores, labels, vocabulary)
     if threshold is not None:

@@ -236,6 +236,16 @@ class Space:
         }
 
 
+FIXED = {
+    "corpus": "clips and instruments are fixed when features are extracted",
+    "features": "features are extracted before the first trial: extract a store for each value",
+    "validation": "trials are compared on the same validation clips",
+    "ingest": "it decides how clips are loaded, not what is learnt from them",
+    "tracking": "it decides how a trial is logged, not how well it does",
+}
+"""Parts of a recipe that no trial can change, and why."""
+
+
 def load_space(space: str | Path, recipe: Recipe) -> Space:
     """Read a space and check every entry against the recipe it is to vary.
 
@@ -263,10 +273,13 @@ def build_space(content: Mapping[str, Any], recipe: Recipe, origin: str | YamlFi
         origin: Where the entries came from, for errors.
 
     Raises:
-        IrmasError: An unknown name, a wrong type, an empty range, a value that the recipe
-            refuses, or a condition that can never hold.
+        IrmasError: An unknown name, a setting that no trial can change, a wrong type, an empty
+            range, a value that the recipe refuses, or a condition that can never hold.
     """
     where = origin.where if isinstance(origin, YamlFile) else lambda *keys: origin
+    for name in content:
+        if reason := FIXED.get(name.partition(".")[0]):
+            raise IrmasError(f"{where(name)}: {name} cannot be searched: {reason}")
     entries = {name: _read_entry(name, value, where(name)) for name, value in content.items()}
     for name, entry in entries.items():
         for other, wanted in entry.when.items():

@@ -293,3 +293,26 @@ def test_an_input_that_cannot_be_used(
 
 def test_what_applies_without_a_recipe_is_the_irmas_recipe() -> None:
     assert load_recipe(ROOT / "configs" / "irmas.yaml") == load_recipe()
+
+
+@pytest.mark.parametrize(
+    ("command", "used"),
+    [
+        ("index tree", "corpus"),
+        ("extract manifest.parquet features", "corpus and features"),
+        ("evaluate --scores scores.csv", "corpus and thresholds"),
+    ],
+)
+def test_an_override_without_effect_is_refused(
+    irmas: Callable[..., Ended], command: str, used: str
+) -> None:
+    ended = irmas(*command.split(), "--set", "training.lr=0.1")
+    assert ended.refusal() == (
+        f"--set training.lr=0.1: this command uses nothing of the recipe but {used}"
+    )
+
+
+def test_a_recipe_beside_a_model_is_refused(irmas: Callable[..., Ended]) -> None:
+    ended = irmas("evaluate", "model", "--features", "features", "--config", "seed")
+    assert ended.code == 2
+    assert "a model has a recipe of its own" in ended.err

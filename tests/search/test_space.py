@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from irmas_dist.config.recipe import Recipe, build_recipe
+from irmas_dist.config.recipe import Recipe, build_recipe, load_recipe
+from irmas_dist.config.training import LearnerSettings
 from irmas_dist.errors import IrmasError
-from irmas_dist.search.space import Space, build_space, load_space
+from irmas_dist.search.space import FIXED, Space, build_space, load_space
 from tests.conftest import CONFIGS
 from tests.search.conftest import ENTRIES
 
@@ -189,3 +190,23 @@ def test_a_grid_has_every_combination_once() -> None:
     assert len({tuple(sorted(point.items())) for point in grid}) == len(grid)
     with pytest.raises(IrmasError, match=r"training\.lr has neither"):
         build_space(ENTRIES, Recipe(), "test").grid()
+
+
+@pytest.mark.parametrize("name", ["corpus", "features", "validation", "ingest", "tracking"])
+def test_what_no_trial_can_change_is_refused_with_the_reason(name: str, tmp_path: Path) -> None:
+    setting = {
+        "corpus": "corpus.conflicts: {type: categorical, choices: [keep, drop]}",
+        "features": "features.bands: {type: categorical, choices: [64, 96]}",
+        "validation": "validation.mixtures: {type: int, low: 10, high: 20}",
+        "ingest": "ingest.pool_clips: {type: int, low: 10, high: 20}",
+        "tracking": "tracking.project: {type: categorical, choices: [a, b]}",
+    }[name]
+    file = tmp_path / "space.yaml"
+    file.write_text(f"training.lr: {{type: float, low: 0.001, high: 0.01}}\n{setting}\n")
+    with pytest.raises(IrmasError, match=rf"line 2: {name}\.\w+ cannot be searched: ") as refused:
+        load_space(file, load_recipe())
+    assert str(refused.value).endswith(FIXED[name])
+
+
+def test_every_part_of_a_recipe_is_searched_or_refused() -> None:
+    assert Recipe.model_fields.keys() - FIXED.keys() == LearnerSettings.model_fields.keys()
