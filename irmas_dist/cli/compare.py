@@ -1,6 +1,6 @@
 """The command that compares models on the same clips."""
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
@@ -9,6 +9,7 @@ from rich.table import Column, Table
 from irmas_dist.cli.command import Json, command
 from irmas_dist.cli.scores import Labels
 from irmas_dist.cli.tables import HEADLINE, as_json, with_interval
+from irmas_dist.config.decisions import Protocol
 from irmas_dist.errors import IrmasError
 from irmas_dist.terminal import show
 
@@ -22,15 +23,15 @@ def compare(
         list[str], typer.Argument(help="Two or more: evaluated model directories, or scores.")
     ],
     protocol: Annotated[
-        Literal["validation", "cross-validated", "oracle"] | None,
+        Protocol | None,
         typer.Option(
-            help="How thresholds are chosen; none: by validation, where all models have their own."
+            help="How thresholds are chosen; none: by validation where all models have their own."
         ),
     ] = None,
     labels: Labels = None,
     json: Json = False,
 ) -> None:
-    """Compare models on the same clips, and say which differences are real."""
+    """Compare models on the same clips, and test which differences are significant."""
     from irmas_dist.evaluation.compare import compare
     from irmas_dist.inference.evaluate import open_evaluated
 
@@ -43,7 +44,7 @@ def compare(
 
 
 def compared(comparison: "Comparison", machine: bool) -> None:
-    """Show several models side by side, and which differences are real."""
+    """Show several models side by side, and which differences are significant."""
     if machine:
         as_json({
             "protocol": comparison.protocol,

@@ -1,4 +1,4 @@
-"""The commands around scores: evaluate, compare and report."""
+"""The commands evaluate and report."""
 
 import tempfile
 from dataclasses import asdict
@@ -18,12 +18,8 @@ from irmas_dist.terminal import show
 if TYPE_CHECKING:
     from irmas_dist.evaluation.evaluate import Evaluation
 
-if TYPE_CHECKING:
-    from irmas_dist.evaluation.evaluate import Evaluation
-
-COMPACT = {"micro_f1": "micro F1", "macro_f1": "macro F1", "lrap": "LRAP"}
-"""Those that published works report."""
-
+PUBLISHED_METRICS = {"micro_f1": "micro F1", "macro_f1": "macro F1", "lrap": "LRAP"}
+"""Metrics that published works report, and their headings."""
 
 Labels = Annotated[
     str | None,
@@ -31,14 +27,16 @@ Labels = Annotated[
 ]
 
 Threshold = Annotated[
-    float | None, typer.Option(help="With --scores: one threshold, chosen beforehand.")
+    float | None, typer.Option(help="With --scores: a threshold that was chosen beforehand.")
 ]
 FitOn = Annotated[
     str | None,
-    typer.Option(help="With --scores: held-out scores to fit thresholds to, mixed if need be."),
+    typer.Option(
+        help="With --scores: held-out scores to fit thresholds to; single-label ones are mixed."
+    ),
 ]
 FitLabels = Annotated[
-    str | None, typer.Option(help="Labels of --fit-on, if that is CSV; none: IRMAS's.")
+    str | None, typer.Option(help="Labels of --fit-on if that is CSV; none: IRMAS's.")
 ]
 
 
@@ -66,14 +64,14 @@ def evaluate(
         str | None, typer.Option(help="Where to write scores.parquet; none: the model directory.")
     ] = None,
     work: Annotated[
-        Path | None, typer.Option(help="Where to keep what --tree needs; none: nowhere.")
+        Path | None, typer.Option(help="Where to keep the features of --tree; none: delete them.")
     ] = None,
     address: Address = None,
     config: Config = None,
     overrides: Overrides = None,
     json: Json = False,
 ) -> None:
-    """Score clips with known labels and say how well that is, beside published results."""
+    """Evaluate a model or scores on labelled clips, beside published results."""
     given = [option for option in (features, tree, scores) if option is not None]
     if len(given) != 1 or (model is None) != (scores is not None):
         raise typer.BadParameter("give MODEL with --features or --tree, or --scores without MODEL")
@@ -82,7 +80,10 @@ def evaluate(
     if scores is None and (config or overrides):
         raise typer.BadParameter("a model has a recipe of its own: see --scores")
     if scores is not None:
-        evaluated(_judge(scores, labels, threshold, fit_on, fit_labels, config, overrides), json)
+        evaluation = _evaluate_file(
+            scores, labels, threshold, fit_on, fit_labels, config, overrides
+        )
+        evaluated(evaluation, json)
         return
     from irmas_dist.inference import evaluate
 
@@ -92,47 +93,45 @@ def evaluate(
     else:
         assert tree is not None
         with tempfile.TemporaryDirectory(prefix="irmas-") as scratch:
-            place = work or Path(scratch)
-            evaluation = evaluate.evaluate_tree(model, tree, out or model, part, place, address)
+            directory = work or Path(scratch)
+            evaluation = evaluate.evaluate_tree(model, tree, out or model, part, directory, address)
     evaluated(evaluation, json)
 
 
-def _judge(
+def _evaluate_file(
     scores: str,
     labels: str | None,
     threshold: float | None,
     fit_on: str | None,
     fit_labels: str | None,
-    config: str | None,
-    overrides: list[str] | None,
+    config: str | None = None,
+    overrides: list[str] | None = None,
 ) -> "Evaluation":
-    """Judge a file of scores, with thresholds from where the options say."""
+    """Evaluate a file of scores with the thresholds that the options choose."""
     import numpy as np
 
     from irmas_dist.config.decisions import ThresholdSettings
-    from irmas_dist.evaluation import evaluate
     from irmas_dist.evaluation.csv_scores import open_scores
+    from irmas_dist.evaluation.evaluate import evaluate_scores, thresholds_from
     from irmas_dist.instruments import IRMAS
 
     if threshold is not None and fit_on is not None:
         raise typer.BadParameter("--threshold and --fit-on: give one of them")
-    # Fitted to other clips than are judged, a threshold for each instrument does worse than one.
+    # Fitted to other clips than are evaluated, one threshold for all does better than one for each.
     vocabulary, settings = IRMAS, ThresholdSettings(rule="global")
     if config or overrides:
         recipe = read_recipe(config, overrides, used=("corpus", "thresholds"))
         vocabulary, settings = recipe.corpus.vocabulary, recipe.thresholds
     read = open_scores(scores, labels, vocabulary)
+    chosen, origin = None, ""
     if threshold is not None:
         if not 0 <= threshold <= 1:
             raise IrmasError(f"--threshold {threshold:g}: must be from 0 to 1")
         chosen = np.full(len(read.vocabulary), threshold, np.float32)
-        return evaluate.evaluate_scores(
-            read, scores, chosen, f"{threshold:g}, chosen beforehand", settings
-        )
-    if fit_on is not None:
-        chosen, origin = evaluate.thresholds_from(fit_on, fit_labels, settings, read.vocabulary)
-        return evaluate.evaluate_scores(read, scores, chosen, origin, settings)
-    return evaluate.evaluate_scores(read, scores, settings=settings)
+        origin = f"{threshold:g}, chosen beforehand"
+    elif fit_on is not None:
+        chosen, origin = thresholds_from(fit_on, fit_labels, settings, read.vocabulary)
+    return evaluate_scores(read, scores, chosen, origin, settings)
 
 
 @command
@@ -149,42 +148,47 @@ def report(
     fit_on: FitOn = None,
     fit_labels: FitLabels = None,
     tree: Annotated[
-        Path | None, typer.Option(help="Tree of the audio: the worst clips can then be heard.")
+        Path | None, typer.Option(help="Tree of the audio, for players of the worst clips.")
     ] = None,
     out: Annotated[
         str | None, typer.Option(help="The page; none: report.html in the model directory.")
     ] = None,
     json: Json = False,
 ) -> None:
-    """Write one HTML page on how a model does, or on what a sweep found."""
+    """Write one HTML page on a model's evaluation, or on a sweep."""
+    from irmas_dist import storage
+    from irmas_dist.reports.model_page import write_model_page
+
     if model is None:
         if scores is None or out is None:
             raise typer.BadParameter("give MODEL, or --scores and --out")
-        from irmas_dist.reports.model_page import write_evaluation_page
-
-        judged = _judge(scores, labels, threshold, fit_on, fit_labels, None, None)
-        write_evaluation_page(judged, out, title=Path(scores).stem, tree=tree)
+        evaluation = _evaluate_file(scores, labels, threshold, fit_on, fit_labels)
+        write_model_page(out, evaluation, Path(scores).stem, tree=tree)
         return show_path(out, json)
     if labels or threshold is not None or fit_on or fit_labels:
         raise typer.BadParameter("a model has thresholds and its clips have labels: see --scores")
-    from irmas_dist import storage
-    from irmas_dist.evaluation.scores import read_scores
-    from irmas_dist.reports.model_page import report_on_model
-
     page = out or storage.join(model, "report.html")
     if storage.exists(storage.join(model, "sweep.json")):
         from irmas_dist.reports.sweep_page import write_sweep_page
 
         write_sweep_page(Path(model), page)
         return show_path(page, json)
-    read = read_scores(scores or storage.join(model, "scores.parquet"))
-    report_on_model(model, read, page, tree=tree)
+    from irmas_dist.evaluation.scores import read_scores
+    from irmas_dist.inference.evaluate import evaluate_model_scores
+    from irmas_dist.training.model_directory import read_description
+
+    path = scores or storage.join(model, "scores.parquet")
+    read, description = read_scores(path), read_description(model)
+    evaluation = evaluate_model_scores(description, read, path)
+    write_model_page(page, evaluation, Path(model).name, description, tree=tree)
     return show_path(page, json)
 
 
 def evaluated(evaluation: "Evaluation", machine: bool) -> None:
-    """Show how a model does by each protocol, on which instruments, and beside what."""
+    """Show figures by instrument and by protocol, beside baselines and published results."""
+    from irmas_dist.corpus.irmas import TEST_EXCERPTS
     from irmas_dist.evaluation.baselines import PUBLISHED, protocol_of
+    from irmas_dist.evaluation.protocols import MEANING
 
     if machine:
         headline = evaluation.headline
@@ -210,32 +214,33 @@ def evaluated(evaluation: "Evaluation", machine: bool) -> None:
         })  # fmt: skip
         return
     show(instrument_table(evaluation.instruments, evaluation.headline.protocol))
-    grid = Table(Column("", no_wrap=True), Column("protocol", no_wrap=True), *COMPACT.values())
+    grid = Table(
+        Column("", no_wrap=True), Column("protocol", no_wrap=True), *PUBLISHED_METRICS.values()
+    )
     for protocol, result in evaluation.results.items():
         grid.add_row(
-            "[bold]these scores", protocol, *(with_interval(result, key) for key in COMPACT)
+            "[bold]these scores",
+            protocol,
+            *(with_interval(result, key) for key in PUBLISHED_METRICS),
         )
     grid.add_section()
     for name, values in evaluation.baselines.items():
-        grid.add_row(name, protocol_of(name), *(figure(values.get(key)) for key in COMPACT))
+        grid.add_row(
+            name, protocol_of(name), *(figure(values.get(key)) for key in PUBLISHED_METRICS)
+        )
     grid.add_section()
     for work in PUBLISHED:
         figures = (work.micro_f1, work.macro_f1, work.lrap)
         grid.add_row(work.work, work.protocol or "not stated", *(figure(v) for v in figures))
     show(grid)
-    _explain(evaluation)
+    for protocol in evaluation.results:
+        chosen = f": {evaluation.thresholds_from}" if protocol == "validation" else ""
+        show(escape(f"{protocol}: {MEANING[protocol]}{chosen}"))
+    show(
+        f"published: tested on IRMAS's {TEST_EXCERPTS:,} test excerpts; comparable only with these"
+    )
     for note in evaluation.notes:
         show(escape(note))
     songs = len(set(evaluation.scores.groups))
     clips = f"{len(evaluation.scores.clip_ids):,} clips of {songs:,} songs"
     show(escape(f"{clips}; below figures 95 % intervals over songs; scores: {evaluation.path}"))
-
-
-def _explain(evaluation: "Evaluation") -> None:
-    """Say what the protocols are that the figures are of."""
-    from irmas_dist.evaluation.protocols import MEANING
-
-    for protocol in evaluation.results:
-        chosen = f": {evaluation.thresholds_from}" if protocol == "validation" else ""
-        show(escape(f"{protocol}: {MEANING[protocol]}{chosen}"))
-    show("published: tested on IRMAS's 2,874 test excerpts; compare with nothing else")

@@ -29,12 +29,13 @@ from irmas_dist.inference.predictor import Predictor
 from irmas_dist.inference.thresholds import search_decisions
 from irmas_dist.instruments import Vocabulary
 from irmas_dist.rendering.render import RenderSettings, render
-from irmas_dist.reports.model_page import report_on_model
+from irmas_dist.reports.model_page import write_model_page
 from irmas_dist.reports.wandb_summary import log_summary
 from irmas_dist.search.space import load_space
 from irmas_dist.search.sweep import SweepSettings, sweep
 from irmas_dist.terminal import say
 from irmas_dist.training.data import open_training_data
+from irmas_dist.training.model_directory import read_description
 from irmas_dist.training.train import train
 
 SEARCH_EPOCHS = 9
@@ -103,7 +104,7 @@ def demo(out: Path, trials: int) -> dict[str, Any]:
         log_evaluation(best, evaluation, "test excerpts")
     with clock.stage("baselines", "Measuring the baselines on the same excerpts"):
         baselines = _baselines(table, evaluation.scores, vocabulary, best)
-    report_on_model(model, evaluation.scores, page, baselines)
+    write_model_page(page, evaluation, "model", read_description(model), baselines)
     _predict_one(model, table)
 
     summary = {

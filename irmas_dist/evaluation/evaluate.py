@@ -5,7 +5,7 @@ from typing import Any
 
 from irmas_dist.config.decisions import Protocol, ThresholdSettings
 from irmas_dist.errors import IrmasError
-from irmas_dist.evaluation import baselines, metrics
+from irmas_dist.evaluation import baselines
 from irmas_dist.evaluation.arrays import Decisions, Thresholds
 from irmas_dist.evaluation.bootstrap import draw_songs
 from irmas_dist.evaluation.csv_scores import open_scores
@@ -23,8 +23,7 @@ class Evaluation:
     Attributes:
         scores: Scores and labels of the clips.
         results: By protocol, the headline first.
-        instruments: Rows of `metrics.instrument_rows` for the headline, with ``f1_low``,
-            ``f1_high`` and ``threshold``: None where it differs from fold to fold.
+        instruments: As from `protocols.Result.instrument_rows`, of the headline.
         thresholds: Those of ``validation``, shape (instruments,); None where there are none.
         thresholds_from: What these were chosen on.
         baselines: Micro and macro F1 of answers that use no audio.
@@ -88,18 +87,10 @@ def evaluate_scores(
     shown = thresholds
     if headline.protocol == "oracle":
         shown = fit_thresholds(scores.labels, scores.scores, settings)
-    rows = metrics.instrument_rows(headline.figures.instruments, scores.vocabulary)
-    instruments = [
-        row | {"f1_low": low, "f1_high": high}
-        | {"threshold": None if shown is None else float(shown[i])}
-        for i, (row, (low, high)) in enumerate(
-            zip(rows, headline.instrument_intervals, strict=True)
-        )
-    ]  # fmt: skip
     return Evaluation(
         scores=scores,
         results=results,
-        instruments=instruments,
+        instruments=headline.instrument_rows(scores.vocabulary, shown),
         thresholds=thresholds,
         thresholds_from=thresholds_from,
         baselines=baselines.trivial(scores.labels),

@@ -15,6 +15,7 @@ Every figure that is printed, written or drawn has the name of its protocol besi
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +29,7 @@ from irmas_dist.evaluation.metrics import Figures
 from irmas_dist.evaluation.operating_points import decide
 from irmas_dist.evaluation.scores import Scores
 from irmas_dist.evaluation.thresholds import fit_thresholds
+from irmas_dist.instruments import Vocabulary
 
 MEANING: dict[Protocol, str] = {
     "validation": "thresholds chosen without any test data",
@@ -62,6 +64,25 @@ class Result:
     def metrics(self) -> dict[str, float]:
         """The overall figures, as from `metrics.evaluate`."""
         return metrics.first_draw(self.figures.overall)
+
+    def instrument_rows(
+        self, vocabulary: Vocabulary, thresholds: Thresholds | None
+    ) -> list[dict[str, Any]]:
+        """Return `metrics.instrument_rows` with ``f1_low``, ``f1_high`` and ``threshold``.
+
+        Args:
+            vocabulary: The instruments, in the order of the columns.
+            thresholds: Shape (instruments,); None where they differ from fold to fold.
+        """
+        rows = metrics.instrument_rows(self.figures.instruments, vocabulary)
+        return [
+            row
+            | {"f1_low": low, "f1_high": high}
+            | {"threshold": None if thresholds is None else float(thresholds[i])}
+            for i, (row, (low, high)) in enumerate(
+                zip(rows, self.instrument_intervals, strict=True)
+            )
+        ]
 
 
 def apply_protocols(

@@ -1,4 +1,4 @@
-"""Self-contained HTML pages, all in one style."""
+"""The templates of pages and cards."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -9,16 +9,16 @@ import jinja2
 def render(
     template: str, filters: Mapping[str, Callable[..., Any]] | None = None, **values: Any
 ) -> str:
-    """Fill in a template; what it shows is escaped, and a value that it lacks is an error.
+    """Render a template; in HTML values are escaped, and an undefined value is an error.
 
     Args:
-        template: Its file name in this room.
+        template: Its file name in this folder; its ending selects escaping.
         filters: Functions that it calls, by name.
         values: What it shows, by name.
     """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("irmas_dist.reports", ""),
-        autoescape=True,
+        autoescape=jinja2.select_autoescape(["html"], default=False),
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,

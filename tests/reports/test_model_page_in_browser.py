@@ -1,5 +1,6 @@
-"""The page in a real browser: nothing is fetched, nothing overflows, sound can be played."""
+"""The page in a real browser: it fetches nothing, nothing overflows, and audio plays."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,9 +8,8 @@ import pytest
 import soundfile
 
 from irmas_dist.instruments import IRMAS
-from irmas_dist.reports.audio_player import embedded
 from tests.browser import LOOKS, measure, needs_chromium
-from tests.evaluation.test_report import report, some_scores
+from tests.reports.test_model_page import report, some_scores
 
 PLAYERS = """new Promise(resolve => {
   const player = document.querySelector("audio");
@@ -25,10 +25,11 @@ PLAYERS = """new Promise(resolve => {
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("page")
     noise = np.random.default_rng(0).normal(size=44_100) * 0.1
-    soundfile.write(directory / "noise.wav", noise, 44_100)
-    sound = embedded(directory / "noise.wav")
-    scores = some_scores(clips=60, vocabulary=IRMAS)
-    report(directory, scores=scores, player=lambda clip_id: sound)
+    clips = [f'a clip with a long name and "quotes" {clip}' for clip in range(60)]
+    for clip in clips:
+        soundfile.write(directory / f"{clip}.wav", noise, 44_100)
+    scores = replace(some_scores(clips=60, vocabulary=IRMAS), clip_ids=clips)
+    report(directory, scores=scores, tree=directory)
     return directory / "report.html"
 
 

@@ -1,24 +1,28 @@
+"""The page of a model: every figure with its protocol, in one file that needs no other."""
+
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+import soundfile
 
+from irmas_dist.config.features import LogMelSettings
+from irmas_dist.config.model import ModelSettings
 from irmas_dist.evaluation.bootstrap import draw_songs
+from irmas_dist.evaluation.evaluate import Evaluation
 from irmas_dist.evaluation.metrics import evaluate
 from irmas_dist.evaluation.operating_points import NEVER, decide
 from irmas_dist.evaluation.protocols import apply_protocols
 from irmas_dist.evaluation.scores import Scores
 from irmas_dist.instruments import IRMAS, Vocabulary
+from irmas_dist.reports.audio_player import embedded
 from irmas_dist.reports.model_page import write_model_page
+from irmas_dist.training.model_directory import ModelDescription, Normalisation, ScoringWindows
 
 STRINGS = Vocabulary.of({"vio": "violin", "cel": "cello", "dou": "double bass"})
 HOSTILE = "<script>alert('&\"')</script> $\\frac{"
-MODEL = {
-    "format": 1,
-    "features": {"sample_rate": 22050, "mean": [-4.0 + band / 32 for band in range(128)]},
-    "versions": {"torch": "2.11.0"},
-}
 HISTORY = [
     {
         "epoch": epoch,
@@ -28,10 +32,28 @@ HISTORY = [
         "val_macro_f1": 0.09 * epoch,
         "val_label_accuracy": 0.8 + 0.01 * epoch,
         "val_micro_precision": 0.1 * epoch,
-        "val_micro_recall": None if epoch == 2 else 0.12 * epoch,
+        "val_micro_recall": np.nan if epoch == 2 else 0.12 * epoch,
     }
     for epoch in (1, 2, 3, 4)
 ]
+
+
+MODEL = ModelDescription(
+    instruments=dict(zip(IRMAS.codes, IRMAS.names, strict=True)),
+    features=LogMelSettings(),
+    normalisation=Normalisation(mean=[-4.0 + band / 32 for band in range(128)], std=[1.0]),
+    model=ModelSettings(),
+    parameters=1,
+    windows=ScoringWindows(frames=43, hop_frames=21, aggregation="mean"),
+    thresholds=dict.fromkeys(IRMAS.codes, 0.45),
+    thresholds_from="validation clips",
+    recipe={},
+    data={},
+    versions={"torch": "2.11.0"},
+    history=HISTORY,
+    best_epoch=4,
+    scores={},
+)
 
 
 def some_scores(clips=60, vocabulary=STRINGS):
@@ -78,21 +100,31 @@ class Page(HTMLParser):
         self.words.append(data)
 
 
-def report(tmp_path, thresholds=0.45, protocols=("validation", "oracle"), **changes):
-    scores = changes.pop("scores", None) or some_scores()
+def report(
+    tmp_path,
+    thresholds=0.45,
+    protocols=("validation", "oracle"),
+    scores=None,
+    thresholds_from="validation clips",
+    **changes,
+):
+    scores = scores or some_scores()
     each = np.broadcast_to(np.asarray(thresholds, np.float32), (len(scores.vocabulary),))
     decisions = dict.fromkeys(protocols, decide(scores.scores, each))
-    arguments = {
-        "title": "A small model",
-        "scores": scores,
-        "results": apply_protocols(scores, decisions, draw_songs(scores.groups, 100)),
-        "thresholds": each,
-        "thresholds_from": "validation clips",
-        "model": MODEL,
-        "history": HISTORY,
-    }
+    results = apply_protocols(scores, decisions, draw_songs(scores.groups, 100))
+    evaluation = Evaluation(
+        scores=scores,
+        results=results,
+        instruments=results[protocols[0]].instrument_rows(scores.vocabulary, each),
+        thresholds=each,
+        thresholds_from=thresholds_from,
+        baselines={},
+        notes=[],
+        path="scores.parquet",
+    )
     path = tmp_path / "report.html"
-    write_model_page(path, **(arguments | changes))
+    arguments = {"title": "A small model", "description": MODEL} | changes
+    write_model_page(path, evaluation, **arguments)
     return Page(path.read_text(encoding="utf-8"))
 
 
@@ -213,29 +245,33 @@ def test_what_is_wrongly_said_where_something_was_missed_is_counted(tmp_path):
 
 
 def test_genres_are_shown_where_they_are_known(tmp_path):
-    page = report(tmp_path, genres=["jazz", None, "rock"] * 20)
+    names = ["[vio][jaz_blu]{}__1", "a song-{}", "[vio][pop_roc]{}__1"]
+    clips = [f"training/{names[clip % 3].format(clip)}" for clip in range(60)]
+    page = report(tmp_path, scores=replace(some_scores(), clip_ids=clips))
     assert "Micro F1 by genre" in [value for name, value in page.attributes if name == "aria-label"]
-    assert "jazz" in page.text
+    assert "jaz_blu" in page.text
     assert "20 clips" in page.text
 
 
-def test_the_worst_clips_can_be_heard_where_there_is_audio(tmp_path):
-    asked = []
-
-    def player(clip_id):
-        asked.append(clip_id)
-        return f"data:audio/mpeg;base64,{len(asked)}" if len(asked) < 3 else None
-
-    page = report(tmp_path, player=player)
+def test_the_worst_clips_have_players_where_there_is_audio(tmp_path):
+    scores = replace(some_scores(), clip_ids=[f"clip {clip:02}" for clip in range(60)])
+    worst = report(tmp_path, scores=scores).text
+    worst = re.findall(r"clip \d\d", worst[worst.index("Clips with the most") :])
+    assert len(worst) == 10
+    (tmp_path / "tree").mkdir()
+    for clip, length in zip(worst[:2], (800, 1600), strict=True):
+        soundfile.write(tmp_path / "tree" / f"{clip}.wav", np.zeros(length), 8_000)
+    page = report(tmp_path, scores=scores, tree=tmp_path / "tree")
     sources = [value for name, value in page.attributes if name == "src"]
-    assert sources == ["data:audio/mpeg;base64,1", "data:audio/mpeg;base64,2"]
-    assert len(asked) == 10
+    assert sources == [embedded(tmp_path / "tree" / f"{clip}.wav") for clip in worst[:2]]
+    assert sources[0] != sources[1]
 
 
 def test_without_a_history_there_are_no_training_curves(tmp_path):
-    page = report(tmp_path, history=[])
+    page = report(tmp_path, description=MODEL.model_copy(update={"history": []}))
     assert "over the epochs" not in page.source
     assert "Training" not in page.text
+    assert "Recipe and versions" not in report(tmp_path, description=None).text
 
 
 def test_the_recipe_and_versions_are_at_the_end(page):

@@ -1,4 +1,4 @@
-"""The page of a sweep says what its study says, and advises what the trials support."""
+"""The page of a sweep shows the trials of its study, and needs no other file."""
 
 import re
 from pathlib import Path
@@ -9,7 +9,7 @@ from irmas_dist.config.recipe import Recipe
 from irmas_dist.config.sweep import SweepSettings
 from irmas_dist.reports.sweep_page import write_sweep_page
 from irmas_dist.search import sweep_directory
-from irmas_dist.search.space import Space
+from irmas_dist.search.space import build_space
 from tests.browser import LOOKS, measure, needs_chromium
 from tests.search.conftest import ENTRIES, make_study, write_sweep
 
@@ -19,7 +19,7 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_sweep(tmp_path_factory.mktemp("report") / "swept")
 
 
-def test_the_page_needs_nothing_else_and_names_every_trial_that_failed(
+def test_the_page_is_self_contained_and_names_every_failed_trial(
     swept: Path, tmp_path: Path
 ) -> None:
     write_sweep_page(swept, tmp_path / "page.html")
@@ -56,7 +56,8 @@ def test_the_page_in_a_browser(
     assert measured["outside"] == []
 
 
-def test_a_page_of_a_sweep_without_results_is_written(space: Space, tmp_path: Path) -> None:
+def test_a_sweep_without_results_has_a_page(tmp_path: Path) -> None:
+    space = build_space(ENTRIES, Recipe(), "the test")
     made = sweep_directory.begin(tmp_path, Recipe(), space, SweepSettings(), {})
     sweep_directory.write_record(tmp_path, made)
     make_study(space, f"sqlite:///{tmp_path}/study.db", made.name)

@@ -13,7 +13,7 @@ from irmas_dist.cli.main import run
 from irmas_dist.evaluation.scores import Scores, read_scores, write_scores
 from irmas_dist.instruments import IRMAS
 
-FOREST = Path(__file__).parent / "evaluation" / "data" / "forest_testing.parquet"
+FOREST = Path(__file__).parents[1] / "evaluation" / "data" / "forest_testing.parquet"
 Ended = tuple[int, str, str]
 
 

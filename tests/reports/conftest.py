@@ -1,0 +1,3 @@
+from tests.evaluation.conftest import forest
+
+__all__ = ["forest"]
