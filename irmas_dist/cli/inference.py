@@ -84,18 +84,29 @@ def export(
     check_on: Annotated[
         list[str] | None,
         typer.Option(
-            help="Audio file or folder to check the export on, besides made-up clips. "
+            help="Audio file or folder to check the export on, besides synthetic clips. "
             "May be repeated."
+        ),
+    ] = None,
+    sample_rate: Annotated[
+        list[int] | None,
+        typer.Option(
+            min=1_000,
+            metavar="HZ",
+            help="Rate of the samples that an exported file takes and resamples to the model's "
+            "own, such as 44100. May be repeated, for a file each; none: the model's own.",
         ),
     ] = None,
     json: Json = False,
 ) -> None:
     """Write a model as ONNX and torch.export files that take samples, and its card in Markdown."""
     from irmas_dist import storage
-    from irmas_dist.reports.model_card import export
+    from irmas_dist.inference.export import export
+    from irmas_dist.reports.model_card import write_model_card
 
-    place = out or storage.join(model, "export")
-    exported(export(model, place, check_on or ()), json)
+    directory = out or storage.join(model, "export")
+    summary = export(model, directory, check_on or (), sample_rate or ())
+    exported(write_model_card(model, summary), json)
 
 
 def _format(form: Format | None, out: str | None, json: bool) -> Format:
@@ -157,7 +168,8 @@ def exported(summary: "ExportSummary", machine: bool) -> None:
         return
     for name, difference in summary.differences.items():
         clips = f"on {summary.clips} clips, scores differ from PyTorch's"
-        show(escape(f"{name}: {clips} by {difference:.1e} at most"))
+        rate = summary.sample_rates[name]
+        show(escape(f"{name} ({rate} Hz): {clips} by {difference:.1e} at most"))
     show(escape(f"{', '.join(summary.files)}: {summary.path}"))
 
 

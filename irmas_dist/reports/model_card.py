@@ -4,7 +4,6 @@ After Mitchell et al., "Model cards for model reporting" (FAT* 2019). Nothing is
 model directory does not say.
 """
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -13,12 +12,9 @@ import jinja2
 from irmas_dist import storage
 from irmas_dist.evaluation.protocols import MEANING
 from irmas_dist.evaluation.scores import read_scores
-from irmas_dist.inference.audio_inputs import find_audio
 from irmas_dist.inference.evaluate import evaluate_model_scores
-from irmas_dist.inference.export import TOLERANCE, ExportSummary
-from irmas_dist.inference.export import export as export_model
-from irmas_dist.inference.predictor import Predictor
-from irmas_dist.training.model_directory import ModelDescription
+from irmas_dist.inference.export import ExportSummary, tolerance
+from irmas_dist.training.model_directory import ModelDescription, read_description
 
 if TYPE_CHECKING:
     from irmas_dist.evaluation.evaluate import Evaluation
@@ -68,9 +64,8 @@ def model_card(
         parameters=description.parameters,
         thresholds=description.thresholds,
         thresholds_from=description.thresholds_from,
-        files=exported.differences if exported else {},
-        clips=exported.clips if exported else 0,
-        tolerance=TOLERANCE,
+        exported=exported,
+        tolerance=tolerance,
         validation=validation,
         data=description.data,
         versions=description.versions,
@@ -103,25 +98,26 @@ def _figures(evaluation: "Evaluation | None") -> dict[str, object]:
     }
 
 
-def export(model: str, out: str, audio: Sequence[str] = ()) -> ExportSummary:
-    """Export a model, and write its card beside the files.
+def write_model_card(model: str, exported: ExportSummary) -> ExportSummary:
+    """Write a model's card beside its exported files.
 
     Args:
         model: Model directory. If it has been evaluated, the card has the figures.
-        out: Directory for the files.
-        audio: Files and folders to check the export on.
+        exported: The files.
+
+    Returns:
+        The same, with the card among the files.
 
     Raises:
-        IrmasError: The model or the audio cannot be used, or the export is not exact.
+        IrmasError: The scores are not the model's, or the card cannot be written.
     """
-    predictor = Predictor.load(model)
-    summary = export_model(predictor, out, [source.path for source in find_audio(audio)])
+    description = read_description(model)
     evaluation = None
-    place = storage.join(model, "scores.parquet")
-    if storage.exists(place):
-        evaluation = evaluate_model_scores(predictor.description, read_scores(place), place)
+    scores = storage.join(model, "scores.parquet")
+    if storage.exists(scores):
+        evaluation = evaluate_model_scores(description, read_scores(scores), scores)
     name = model.rstrip("/").rsplit("/", 1)[-1]
-    card = model_card(name, predictor.description, evaluation, summary)
-    with storage.write_atomically(storage.join(out, CARD)) as stream:
+    card = model_card(name, description, evaluation, exported)
+    with storage.write_atomically(storage.join(exported.path, CARD)) as stream:
         stream.write(card.encode())
-    return replace(summary, files=[*summary.files, CARD])
+    return replace(exported, files=[*exported.files, CARD])
