@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Features, a sweep, the final training and its scores as four jobs, each after the one before:
+# Extraction, a sweep, the final training and its evaluation as four jobs, one after the other:
 #
-#   cluster/slurm/sweep.sh /shared/irmas.parquet /shared/sweeps/first configs/irmas.yaml
+#   cluster/slurm/sweep.sh /shared/irmas.parquet /shared/sweeps/first irmas
 #
-# SBATCH_OPTIONS go with all of them: SBATCH_OPTIONS="--nodes=4 --gpus-per-node=1 --time=8:00:00".
+# SBATCH_OPTIONS apply to all four: SBATCH_OPTIONS="--nodes=4 --gpus-per-node=1 --time=8:00:00".
 set -euo pipefail
 
 if [[ $# -ne 3 ]]; then
@@ -15,7 +15,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 read -r -a options <<< "${SBATCH_OPTIONS:-}"
 tracked=(--set "tracking.directory=$out")
 
-# Submits an irmas command that starts once the job named first has succeeded; prints its id.
+# Submits an irmas command to start after the success of the job in $1, if any; prints its id.
 after() {
     local dependency=() previous=$1
     shift

@@ -65,7 +65,7 @@ def sleeping(tmp_path: Path) -> Path:
 
 
 def test_a_job_runs_this_checkout(irmas: Callable[..., tuple[int, str, str]]) -> None:
-    command = ("train", "features", "model", "--dry-run", "--config", "configs/demo.yaml")
+    command = ("train", "features", "model", "--dry-run", "--config", "demo")
     code, out, err = irmas("submit", "--name", "dry", "--", *command)
     assert code == 0
     recipe = yaml.safe_load(out[out.index("seed:") :])

@@ -200,6 +200,14 @@ def test_the_image_passes_hadolint() -> None:
     assert done.returncode == 0, done.stdout
 
 
+def test_torch_and_torchaudio_are_of_one_release_and_from_one_index() -> None:
+    release = version("torch").split("+")[0]
+    pinned = (ROOT / "constraints.txt").read_text().splitlines()
+    assert {f"torch=={release}", f"torchaudio=={release}"} <= set(pinned)
+    dockerfile = (DOCKER / "Dockerfile").read_text()
+    assert '--index-url "$TORCH_INDEX" torch torchaudio;' in dockerfile
+
+
 def test_the_image_copies_only_files_in_the_build_context() -> None:
     context = (DOCKER / "Dockerfile.dockerignore").read_text().splitlines()
     copies = re.findall(
