@@ -7,6 +7,7 @@ from rich.markup import escape
 
 from irmas_dist.cli.command import Address, Config, DryRun, Json, Overrides, command, read_recipe
 from irmas_dist.cli.tables import as_json, show_recipe
+from irmas_dist.config.base import from_options
 from irmas_dist.config.training import WorkerSettings
 from irmas_dist.terminal import show
 
@@ -22,7 +23,7 @@ def train(
     out: Annotated[str, typer.Argument(help="The model directory to write, a path or URL.")],
     config: Config = None,
     overrides: Overrides = None,
-    workers: Annotated[int, typer.Option(min=1, help="Data-parallel workers.")] = (DEFAULTS.count),
+    workers: Annotated[int, typer.Option(min=1, help="Data-parallel workers.")] = DEFAULTS.count,
     min_workers: Annotated[
         int | None,
         typer.Option(
@@ -48,6 +49,15 @@ def train(
     """Train a model, data-parallel with Ray Train; the same command resumes an interrupted run."""
     if min_workers and min_workers > workers:
         raise typer.BadParameter(f"--min-workers {min_workers} is more than --workers {workers}")
+    settings = from_options(
+        WorkerSettings,
+        {"count": "--workers", "wait_timeout_s": "--wait"},
+        count=workers,
+        min_workers=min_workers,
+        cpus=cpus,
+        retries=retries,
+        wait_timeout_s=wait,
+    )
     recipe = read_recipe(config, overrides)
     if dry_run:
         return show_recipe(recipe, json)
@@ -59,15 +69,8 @@ def train(
     read_info(features)  # Refuse what is not a feature store before Ray takes seconds to start.
     with ray_running(address):
         require_shared(out)
-        on_gpu = gpu_count() >= (min_workers or workers) if gpu is None else gpu
-        settings = WorkerSettings(
-            count=workers,
-            min_workers=min_workers,
-            cpus=cpus,
-            gpu=on_gpu,
-            retries=retries,
-            wait_timeout_s=wait,
-        )
+        on_gpu = gpu_count() >= settings.needed if gpu is None else gpu
+        settings = settings.model_copy(update={"gpu": on_gpu})
         description = train(recipe, features, out, settings)
     return trained(description, out, json)
 

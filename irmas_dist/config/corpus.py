@@ -33,7 +33,7 @@ class SplitSettings(Settings):
 
     validation: float = Field(0.15, gt=0.0, lt=1.0)
     """Share of each instrument's clips that is held out for validation."""
-    seed: int = 0
+    seed: int = Field(0, ge=0, lt=2**32)
     """Which groups are held out; the same seed holds out the same groups."""
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from irmas_dist.config.base import describe_error
 from irmas_dist.config.corpus import CorpusSettings, ValidationSettings
 from irmas_dist.config.features import LogMelSettings
 from irmas_dist.config.shipped import find_config
@@ -93,16 +94,8 @@ def _explain(error: ErrorDetails) -> str:
             return f"unknown setting {name}={given!r}; {group} has {_fields(path)}"
         case "model_type":
             return f"{name}={given!r}: this is a group of settings: {_fields(name.split('.'))}"
-        case "tuple_type":
-            message = "should be a list"
-        case "too_short":
-            message = f"should have {error['ctx']['min_length']} or more items"
-        case "value_error":
-            # Of one setting, or of several that contradict each other; then it names them.
-            message = str(error["ctx"]["error"])
-        case _:
-            message = error["msg"].removeprefix("Input ")
-            message = message[0].lower() + message[1:]
+    message = describe_error(error)
+    # Of several settings that contradict each other, the message names them.
     if isinstance(given, dict) and error["type"] == "value_error":
         return f"{name}: {message}"
     return f"{name}={given!r}: {message}"

@@ -101,7 +101,7 @@ class TrainingSettings(Settings):
 class LearnerSettings(Settings):
     """All that decides what a Learner does with a task."""
 
-    seed: int = 0
+    seed: int = Field(0, ge=0, lt=2**32)
     """Of weights, batches and dropout."""
     window: WindowSettings = WindowSettings()
     model: ModelSettings = ModelSettings()

@@ -316,3 +316,20 @@ def test_a_recipe_beside_a_model_is_refused(irmas: Callable[..., Ended]) -> None
     ended = irmas("evaluate", "model", "--features", "features", "--config", "seed")
     assert ended.code == 2
     assert "a model has a recipe of its own" in ended.err
+
+
+@pytest.mark.parametrize(
+    ("options", "refusal"),
+    [
+        ("--cpus 0", "--cpus 0.0: should be greater than 0"),
+        ("--cpus nan", "--cpus nan: should be a finite number"),
+        ("--wait inf", "--wait inf: should be a finite number"),
+        ("--set seed=-1", "--set: seed=-1: should be greater than or equal to 0"),
+        ("--set augment.mix.counts=[.inf]", "--set: augment.mix.counts.0=inf: should be a finite"),
+        ("--set training.lr=.nan", "--set: training.lr=nan: should be "),
+    ],
+)
+def test_a_value_that_cannot_be_is_refused_at_once(
+    irmas: Callable[..., Ended], options: str, refusal: str
+) -> None:
+    assert irmas("train", "features", "model", *options.split()).refusal().startswith(refusal)
