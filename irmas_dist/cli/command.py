@@ -2,13 +2,15 @@
 
 import functools
 import os
+import re
 import sys
 import tempfile
 import time
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
+from urllib.parse import unquote, urlsplit
 
 import typer
 from rich.markup import escape
@@ -19,6 +21,9 @@ from irmas_dist.terminal import chatter_to, say
 
 if TYPE_CHECKING:
     from irmas_dist.config.recipe import Recipe
+
+SENT_AS_THEY_ARE = ("command", "overrides")
+"""Arguments that name things elsewhere: a job's paths, a recipe's settings."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -54,7 +59,8 @@ def command(function: Callable[P, R]) -> Callable[P, R]:
         try:
             with chatter_to(log):
                 try:
-                    result = function(*args, **kwargs)
+                    located = {name: _located(name, value) for name, value in kwargs.items()}
+                    result = function(*args, **located)
                 except (typer.Exit, typer.BadParameter, IrmasError):
                     raise
                 except BaseException:
@@ -81,6 +87,30 @@ def command(function: Callable[P, R]) -> Callable[P, R]:
         raise typer.Exit(status)
 
     return wrapped
+
+
+def _located(name: str, value: Any) -> Any:
+    """Return an argument with its home directory or file URL resolved; other values as they are.
+
+    Raises:
+        IrmasError: A URL stands where only a local path can, or there is no such home.
+    """
+    if isinstance(value, list) and name not in SENT_AS_THEY_ARE:
+        return [_located(name, item) for item in value]
+    if not isinstance(value, str | Path):
+        return value
+    # A Path has but one of a URL's slashes.
+    url = re.match(r"([A-Za-z][\w+.-]*):/", str(value))
+    if url and url[1] == "file":
+        return type(value)(unquote(urlsplit(str(value)).path))
+    if url and isinstance(value, Path):
+        raise IrmasError(f"{value.as_posix().replace(':/', '://', 1)}: must be a local path here")
+    if str(value).startswith("~"):
+        try:
+            return type(value)(Path(value).expanduser())
+        except RuntimeError as error:
+            raise IrmasError(f"{value}: no such user") from error
+    return value
 
 
 def _say_where(log: Path) -> None:

@@ -6,8 +6,12 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
+
+from irmas_dist.cli.command import command
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
 ENVIRONMENT.pop("IRMAS_LOG_DIR", None)
@@ -99,3 +103,57 @@ def test_an_interrupt_ends_with_130(tmp_path: Path) -> None:
         _, err = running.communicate(timeout=20)
     assert running.returncode == 130
     assert re.fullmatch(rb"irmas: interrupted \(log: runs/logs/noisy-.*\.log\)\n", err)
+
+
+@command
+def located(
+    path: Path | None = None, place: str | None = None, places: list[str] | None = None
+) -> Any:
+    return path or place or places
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ({"place": "~/a b"}, "{home}/a b"),
+        ({"path": Path("~/a")}, Path("{home}/a")),
+        ({"place": "file:///a%20b/c%23d.wav"}, "/a b/c#d.wav"),
+        ({"path": Path("file:///a")}, Path("/a")),
+        ({"places": ["~", "b", "file:///c"]}, ["{home}", "b", "/c"]),
+        ({"place": "s3://bucket/~a%20b"}, "s3://bucket/~a%20b"),
+        ({"place": "a~"}, "a~"),
+    ],
+)
+def test_home_directories_and_file_urls_are_resolved(
+    given: dict[str, Any], meant: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("IRMAS_LOG_DIR", str(tmp_path))
+
+    def at_home(value: Any) -> Any:
+        if isinstance(value, list):
+            return [at_home(item) for item in value]
+        return type(value)(str(value).replace("{home}", str(tmp_path)))
+
+    assert located(**given) == at_home(meant)
+
+
+@pytest.mark.parametrize(
+    ("path", "refusal"),
+    [
+        (Path("s3://bucket/x"), "irmas: s3://bucket/x: must be a local path here\n"),
+        (Path("~nobody-at-all/x"), "irmas: ~nobody-at-all/x: no such user\n"),
+    ],
+)
+def test_what_is_no_local_path_is_refused(
+    path: Path,
+    refusal: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(typer.Exit):
+        located(path=path)
+    assert capsys.readouterr().err == refusal
+    assert not list(tmp_path.glob("[!r]*"))
