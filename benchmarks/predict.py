@@ -1,11 +1,11 @@
-"""Predicting files on one core: ours, and the script that one would write by hand.
+"""Predicting files on one core: irmas, and a script as one would write it by hand.
 
-Warm: each is a process of its own on one thread, and they take turns on the same rendered
-excerpts of 5 to 20 s; prints how many seconds of audio a second of CPU predicts, and the ratio with
-its quartiles, for the network of each recipe. Weights are random, for speed does not depend on
-them; scores must agree. The larger the network, the more of the time is that of convolutions,
-which both have from oneDNN. Cold: from the command to its end on one excerpt, a fresh process each
-time, in turns. Writes ``benchmarks/results/predict.json``.
+Warm: each runs in its own process on one thread, and they take turns on the same rendered excerpts
+of 5 to 20 s; prints the seconds of audio predicted per second of CPU, and the ratio with its
+quartiles, for the network of each recipe. Weights are random, as speed does not depend on them;
+scores must agree. The larger the network, the larger the share of its convolutions, which both
+compute with oneDNN. Cold: from the command to its end on one excerpt, in turns, in a new process
+each time. Writes ``benchmarks/results/predict.json``.
 """
 
 import json
@@ -20,7 +20,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-# Before numpy is imported, here and in the processes that are started.
+# Before the import of numpy, here and in child processes.
 os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 import numpy as np
@@ -42,13 +42,13 @@ def by_hand(model: str) -> Callable[[str], list[float]]:
     from irmas_dist.config.model import ModelSettings
     from irmas_dist.models.cnn import CNN
 
-    about = json.loads(Path(model, "model.json").read_text())
-    front, cut = about["features"], about["windows"]
-    frames, hop = cut["frames"], cut["hop_frames"]
-    mean = torch.tensor(about["normalisation"]["mean"])[:, None]
-    std = torch.tensor(about["normalisation"]["std"])[:, None]
-    settings = ModelSettings(**about["model"])
-    network = CNN(settings, front["bands"], frames, len(about["instruments"]))
+    description = json.loads(Path(model, "model.json").read_text())
+    front, windowing = description["features"], description["windows"]
+    frames, hop = windowing["frames"], windowing["hop_frames"]
+    mean = torch.tensor(description["normalisation"]["mean"])[:, None]
+    std = torch.tensor(description["normalisation"]["std"])[:, None]
+    settings = ModelSettings(**description["model"])
+    network = CNN(settings, front["bands"], frames, len(description["instruments"]))
     network.load_state_dict(load_file(Path(model, "model.safetensors")))
     network.eval()
 
@@ -81,7 +81,7 @@ CONTESTANTS = {"by_hand": by_hand, "ours": ours}
 
 
 def contestant(name: str, model: str, files: list[str], turns: Connection) -> None:
-    """Prepare and warm up, then pass over the files whenever told to; send CPU seconds."""
+    """Warm up, then predict all files at every request; send the CPU seconds."""
     score = CONTESTANTS[name](model)
     turns.send([score(file) for file in files])
     while turns.recv():
@@ -92,7 +92,7 @@ def contestant(name: str, model: str, files: list[str], turns: Connection) -> No
 
 
 def warm(model: str, files: list[str]) -> dict[str, list[float]]:
-    """Return CPU seconds of every round by contestant."""
+    """Return the CPU seconds of every round, by contestant."""
     context = get_context("spawn")
     lines, processes = {}, []
     for name in CONTESTANTS:
@@ -114,7 +114,7 @@ def warm(model: str, files: list[str]) -> dict[str, list[float]]:
 
 
 def cold(model: str, file: str) -> dict[str, list[float]]:
-    """Return wall seconds from command to scores by contestant."""
+    """Return the wall seconds from command to scores, by contestant."""
     commands = {
         "by_hand": [sys.executable, __file__, model, file],
         "ours": [sys.executable, "-m", "irmas_dist", "predict", model, file, "--json"],
@@ -125,7 +125,7 @@ def cold(model: str, file: str) -> dict[str, list[float]]:
         for name, command in commands.items():
             began = time.perf_counter()
             subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
-            if number:  # the first fills the caches of the disk
+            if number:  # the first one fills the disk caches
                 spent[name].append(time.perf_counter() - began)
     return spent
 
@@ -186,7 +186,7 @@ def main() -> None:
             result[recipe] = {"times_real_time": speeds, **summary(ratios)}
             print(
                 f"{recipe:8s} by hand {speeds['by_hand']:6.0f} times real time on one core, "
-                f"ours {speeds['ours']:6.0f}: {told(ratios)}"
+                f"ours {speeds['ours']:6.0f}: {ratio_text(ratios)}"
             )
         starts = {
             name: np.array(times)
@@ -197,7 +197,7 @@ def main() -> None:
     result["cold_start"] = {"seconds": seconds, **summary(ratios)}
     print(
         f"cold     by hand {seconds['by_hand']:.2f} s from command to scores, "
-        f"ours {seconds['ours']:.2f} s: {told(ratios)}"
+        f"ours {seconds['ours']:.2f} s: {ratio_text(ratios)}"
     )
     out = Path(__file__).parent / "results" / "predict.json"
     out.parent.mkdir(exist_ok=True)
@@ -211,7 +211,7 @@ def summary(ratios: np.ndarray) -> dict[str, Any]:
     }
 
 
-def told(ratios: np.ndarray) -> str:
+def ratio_text(ratios: np.ndarray) -> str:
     low, high = np.quantile(ratios, [0.25, 0.75])
     return f"ratio {np.median(ratios):.2f} (quartiles {low:.2f} to {high:.2f})"
 

@@ -1,13 +1,13 @@
 """What grows with the number of trials and of clips: the searcher, and index and extract planning.
 
-Nothing is trained and no audio is read. ``searcher``: studies of some sizes in SQLite, a journal
-file and PostgreSQL; trials that only report go through our searcher, proposed at random and by
-TPE, over ``configs/spaces/full.yaml``. Most trials of a study are copies of 40 that were drawn at
-random, two in three of them pruned, for to write 10,000 one by one takes a quarter of an hour in a
-database; ``--whole`` does so, in a journal. ``manifest``: rows as index makes them of files that it
-has measured, grouped, written and read, planned against an empty store and one that lacks a tenth,
-cut into pieces, split; each number of rows in a process of its own, for its peak of memory.
-Writes ``benchmarks/results/scaling.json``; some 5 minutes on two quiet cores.
+Nothing is trained and no audio is read. ``searcher``: trials that only report pass through the
+searcher over ``configs/spaces/full.yaml``, proposed at random and by TPE, with studies of several
+sizes in SQLite, a journal file and PostgreSQL. Most trials of a study are copies of 40 random ones,
+two thirds of them pruned, because writing 10,000 one by one takes a quarter of an hour in a
+database; ``--whole`` does so in a journal. ``manifest``: rows like those of index are grouped,
+written, read, compared with an empty store and with one that lacks a tenth, divided into tasks, and
+split; each number of rows in its own process, to measure its peak memory.
+Writes ``benchmarks/results/scaling.json``; takes some 5 minutes on two idle cores.
 """
 
 import argparse
@@ -33,7 +33,7 @@ SPACE = Path(__file__).parents[1] / "configs" / "spaces" / "full.yaml"
 POSTGRES = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
 DRAWN = 40
 EPOCHS = 5
-ASKED = {"random": 5, "tpe": 3}
+TIMED_TRIALS = {"random": 5, "tpe": 3}
 """Trials that are timed with each sampler at each size."""
 
 COPIES = (
@@ -45,14 +45,14 @@ COPIES = (
      "trial_id, step, intermediate_value, intermediate_value_type", None),
     ("trial_user_attributes", "trial_id, key, value_json", None),
 )  # fmt: skip
-"""Optuna's tables, with what is copied of them."""
+"""Optuna's tables, their columns, and the values of a copy where they differ."""
 
 SHARD_CLIPS = 600
 
 
 @contextmanager
 def postgres() -> Iterator[str]:
-    """A server of its own on the loopback interface, as a user that may run one."""
+    """Run a server on the loopback interface, as a user that PostgreSQL accepts."""
     user = "postgres" if os.getuid() == 0 else None
     home = Path(tempfile.mkdtemp(prefix="irmas-pg-"))
     home.chmod(0o755)
@@ -64,9 +64,9 @@ def postgres() -> Iterator[str]:
     options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={home}"
 
     def call(*command: str) -> None:
-        whole = [str(POSTGRES[-1] / command[0]), *command[1:]]
-        quiet = subprocess.DEVNULL
-        subprocess.run(whole, user=user, cwd=home, check=True, stdout=quiet, stderr=quiet)
+        program = str(POSTGRES[-1] / command[0])
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        subprocess.run([program, *command[1:]], user=user, cwd=home, check=True, **quiet)
 
     try:
         call("initdb", "-D", f"{home}/data", "-U", "irmas", "-A", "trust")
@@ -79,7 +79,7 @@ def postgres() -> Iterator[str]:
 
 
 def why_no_postgres() -> str | None:
-    """Return what PostgreSQL lacks here."""
+    """Return why PostgreSQL cannot run here, if it cannot."""
     if not POSTGRES:
         return "no PostgreSQL server is installed"
     users = {entry.pw_name for entry in pwd.getpwall()}
@@ -87,14 +87,14 @@ def why_no_postgres() -> str | None:
 
 
 class Sweep:
-    """Trials that only report, through our searcher, in one study.
+    """Trials of one study that only report, through the searcher.
 
     Args:
-        location: Of the study.
-        sampler: Who proposes.
+        location: Storage of the study.
+        sampler: Name of the sampler.
 
     Attributes:
-        opened_s: Seconds that opening the study and reading all of its trials took.
+        opened_s: Seconds taken to open the study and read all of its trials.
     """
 
     def __init__(self, location: str, sampler: str) -> None:
@@ -146,36 +146,35 @@ class Sweep:
 
 
 def fill(sweep: Sweep, location: str, size: int) -> None:
-    """Bring a study to a size by copies of its first trials."""
-    there = len(sweep.study.get_trials(deepcopy=False))
+    """Fill a study up to a size with copies of its first trials."""
+    existing = len(sweep.study.get_trials(deepcopy=False))
     if location.endswith(".log"):
         first = sweep.study.get_trials(deepcopy=False)[:DRAWN]
-        sweep.study.add_trials(first[number % DRAWN] for number in range(there, size))
+        sweep.study.add_trials(first[number % DRAWN] for number in range(existing, size))
         return
     from sqlalchemy import create_engine, text
 
     url = location if "://" in location else f"sqlite:///{location}"
     engine = create_engine(url.replace("postgresql://", "postgresql+psycopg://"))
     with engine.begin() as connection:
-        while there < size:
-            # All of the first that a copy has room for, behind the last.
-            count = min(DRAWN, size - there)
+        while existing < size:
+            count = min(DRAWN, size - existing)
             for table, columns, values in COPIES:
                 values = values or columns.replace("trial_id", "trial_id + :by", 1)
                 connection.execute(
                     text(f"INSERT INTO {table} ({columns}) SELECT {values} FROM {table}"
                          " WHERE trial_id <= :count"),
-                    {"by": there, "count": count},
+                    {"by": existing, "count": count},
                 )  # fmt: skip
-            there += count
+            existing += count
         if "postgresql" in url:
             last = "SELECT setval(pg_get_serial_sequence('trials', 'trial_id'), :last)"
-            connection.execute(text(last), {"last": there})
+            connection.execute(text(last), {"last": existing})
     engine.dispose()
 
 
 def stored_bytes(location: str) -> int:
-    """Return what a study takes on disk."""
+    """Return the size of a study on disk."""
     if "://" not in location:
         return Path(location).stat().st_size
     import psycopg
@@ -186,7 +185,7 @@ def stored_bytes(location: str) -> int:
 
 
 def searcher(location: str, sizes: list[int]) -> list[dict[str, Any]]:
-    """Time trials at some sizes of a study in one storage."""
+    """Time trials at several sizes of a study in one storage."""
     Sweep(location, "random").trials(DRAWN if max(sizes) > DRAWN else min(sizes))
     rows: list[dict[str, Any]] = []
     for size in sizes:
@@ -194,15 +193,15 @@ def searcher(location: str, sizes: list[int]) -> list[dict[str, Any]]:
         row: dict[str, Any] = {"trials": size, "megabytes": stored_bytes(location) / 1e6}
         sweep = Sweep(location, "random")
         row["open_s"] = sweep.opened_s
-        row |= {f"random_{name}": ms for name, ms in sweep.trials(ASKED["random"]).items()}
-        row["tpe_ask_ms"] = Sweep(location, "tpe").trials(ASKED["tpe"])["ask_ms"]
+        row |= {f"random_{name}": ms for name, ms in sweep.trials(TIMED_TRIALS["random"]).items()}
+        row["tpe_ask_ms"] = Sweep(location, "tpe").trials(TIMED_TRIALS["tpe"])["ask_ms"]
         rows.append(row)
         show(location.partition(":")[0].rpartition("/")[2], row)
     return rows
 
 
 def at_the_end(location: str) -> dict[str, float]:
-    """Time what a sweep does with all trials when it is over."""
+    """Time what a sweep does with all trials at its end."""
     from irmas_dist.reports.sweep_charts import parallel_coordinates_page
     from irmas_dist.search.study import importances, list_trials
 
@@ -222,7 +221,7 @@ def at_the_end(location: str) -> dict[str, float]:
 
 
 def whole(trials: int) -> list[dict[str, Any]]:
-    """Take every single trial through the searcher, in a journal."""
+    """Pass every single trial through the searcher, in a journal."""
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         sweep = Sweep(f"{folder}/study.log", "random")
@@ -233,13 +232,13 @@ def whole(trials: int) -> list[dict[str, Any]]:
 
 
 def peak_mb() -> float:
-    """Return the peak of this process; what `resource` tells is inherited from its parent."""
+    """Return the peak memory of this process; that of `resource` is inherited from the parent."""
     status = Path("/proc/self/status").read_text()
     return int(status.partition("VmHWM:")[2].split()[0]) * 1024 / 1e6
 
 
 def manifest(count: int) -> dict[str, float]:
-    """Take rows through index and extract planning, in this process."""
+    """Time index and the planning of extract on made-up rows, in this process."""
     import numpy as np
     import pyarrow as pa
 
@@ -266,27 +265,27 @@ def manifest(count: int) -> dict[str, float]:
     for i in range(count):
         code = IRMAS.codes[i // 3 % 11]
         clip = f"{code}/[{code}][pop_roc]{i // 3:07d}__{i % 3 + 1}"
-        # One in a thousand is the same bytes as another.
+        # One in a thousand has the same bytes as another.
         md5 = hashlib.md5(f"{i if i % 1_000 else i + 1}".encode()).hexdigest()
         facts = {"duration_s": 3.0, "sample_rate": 44_100, "channels": 2, "bytes": 529_244,
                  "md5": md5}  # fmt: skip
         named = index.parse_clip(clip, code, None, IRMAS)
         rows.append({**named, **facts, "path": f"/shared/corpus/{clip}.wav"})
     done("describe")
-    index._tell_apart(rows)
+    index._make_ids_unique(rows)
     join_identical(rows)
     conflicts = settle_conflicts(rows, "keep")
     done("group")
     with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder, "manifest.parquet")
-        manifest.write_manifest(place, rows)
+        path = Path(folder, "manifest.parquet")
+        manifest.write_manifest(path, rows)
         summarise(rows, conflicts, IRMAS)
         done("write")
         rows.clear()
-        table = manifest.read_manifest(place)
-        manifest.fingerprint(table)
+        table = manifest.read_manifest(path)
+        manifest.manifest_fingerprint(table)
         done("read")
-        result["manifest_mb"] = place.stat().st_size / 1e6
+        result["manifest_mb"] = path.stat().st_size / 1e6
     plan = make_plan(table, [], REJECTS_SCHEMA.empty_table(), IRMAS)
     durations = plan.pending.column("duration_s").to_numpy()
     result["pieces"] = len(cut(plan.pending, durations, SHARD_SECONDS, cores=64))
@@ -296,10 +295,10 @@ def manifest(count: int) -> dict[str, float]:
     shards = []
     for low in range(0, count, SHARD_CLIPS):
         part = table.slice(low, SHARD_CLIPS)
-        hot = pa.array(list(labels[low : low + part.num_rows]), pa.list_(pa.uint8()))
-        facts = {"labels": hot, "frames": pa.array([130] * part.num_rows, pa.int32())}
-        kept = part.select([name for name in SHARD_SCHEMA.names if name not in facts])
-        clips = pa.table({**dict(zip(kept.column_names, kept.columns, strict=True)), **facts})
+        columns = {name: part[name] for name in SHARD_SCHEMA.names if name in part.column_names}
+        columns["labels"] = pa.array(list(labels[low : low + part.num_rows]), pa.list_(pa.uint8()))
+        columns["frames"] = pa.array([130] * part.num_rows, pa.int32())
+        clips = pa.table(columns)
         shards.append(Shard(f"{low}", "", "float16", 0, np.zeros((2, 128)), clips))
     shards = [shard for number, shard in enumerate(shards) if number % 10]
     done("shards")
@@ -325,7 +324,7 @@ def main() -> None:
     parser.add_argument("--trials", type=int, nargs="+", default=[100, 1_000, 5_000, 10_000])
     parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
     parser.add_argument("--whole", action="store_true", help="every trial through the searcher")
-    parser.add_argument("--only", type=int, help="a manifest of so many rows, in this process")
+    parser.add_argument("--only", type=int, help="a manifest of this many rows, in this process")
     chosen = parser.parse_args()
     if chosen.only:
         print(json.dumps(manifest(chosen.only)))
@@ -346,7 +345,7 @@ def main() -> None:
                     result["at_the_end"] = at_the_end(location)
                     show("at the end", result["at_the_end"])
         if reason := why_no_postgres():
-            print(f"postgresql: left out, {reason}")
+            print(f"postgresql: skipped, {reason}")
         else:
             with postgres() as url:
                 result["postgresql"] = searcher(url, chosen.trials)
@@ -358,9 +357,9 @@ def main() -> None:
             result["manifest"].append(json.loads(run.stdout))
             show("manifest", result["manifest"][-1])
     RESULTS.mkdir(exist_ok=True)
-    place = RESULTS / "scaling.json"
-    before = json.loads(place.read_text()) if place.exists() else {}
-    place.write_text(json.dumps({**before, **result}, indent=2) + "\n")
+    path = RESULTS / "scaling.json"
+    before = json.loads(path.read_text()) if path.exists() else {}
+    path.write_text(json.dumps({**before, **result}, indent=2) + "\n")
 
 
 if __name__ == "__main__":
