@@ -4,7 +4,7 @@ Nothing is trained and no audio is read. ``searcher``: trials that only report p
 searcher over ``configs/spaces/full.yaml``, proposed at random and by TPE, with studies of several
 sizes in SQLite, a journal file and PostgreSQL. Most trials of a study are copies of 40 random ones,
 two thirds of them pruned, because writing 10,000 one by one takes a quarter of an hour in a
-database; ``--whole`` does so in a journal. ``manifest``: rows like those of index are grouped,
+database; ``--no-copies`` does so in a journal. ``manifest``: rows like those of index are grouped,
 written, read, compared with an empty store and with one that lacks a tenth, divided into tasks, and
 split; each number of rows in its own process, to measure its peak memory.
 Writes ``benchmarks/results/scaling.json``; takes some 5 minutes on two idle cores.
@@ -220,14 +220,14 @@ def at_the_end(location: str) -> dict[str, float]:
     return result
 
 
-def whole(trials: int) -> list[dict[str, Any]]:
+def without_copies(trials: int) -> list[dict[str, Any]]:
     """Pass every single trial through the searcher, in a journal."""
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         sweep = Sweep(f"{folder}/study.log", "random")
         for done in range(trials // 10, trials + 1, trials // 10):
             rows.append({"trials": done, **sweep.trials(trials // 10)})
-            show("whole", rows[-1])
+            show("without copies", rows[-1])
     return rows
 
 
@@ -323,7 +323,7 @@ def main() -> None:
     parser.add_argument("--part", choices=["searcher", "manifest"], help="one of the two")
     parser.add_argument("--trials", type=int, nargs="+", default=[100, 1_000, 5_000, 10_000])
     parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
-    parser.add_argument("--whole", action="store_true", help="every trial through the searcher")
+    parser.add_argument("--no-copies", action="store_true", help="all trials through the searcher")
     parser.add_argument("--only", type=int, help="a manifest of this many rows, in this process")
     chosen = parser.parse_args()
     if chosen.only:
@@ -334,8 +334,8 @@ def main() -> None:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
     result: dict[str, Any] = {}
-    if chosen.whole:
-        result["whole"] = whole(max(chosen.trials))
+    if chosen.no_copies:
+        result["without_copies"] = without_copies(max(chosen.trials))
     elif chosen.part != "manifest":
         with tempfile.TemporaryDirectory() as folder:
             for kind, ending in {"journal": "log", "sqlite": "db"}.items():
@@ -349,7 +349,7 @@ def main() -> None:
         else:
             with postgres() as url:
                 result["postgresql"] = searcher(url, chosen.trials)
-    if chosen.part != "searcher" and not chosen.whole:
+    if chosen.part != "searcher" and not chosen.no_copies:
         result["manifest"] = []
         for count in chosen.rows:
             command = [sys.executable, __file__, "--only", str(count)]

@@ -28,7 +28,7 @@ from irmas_dist.errors import IrmasError
 from irmas_dist.terminal import say
 
 LOG_TIMEOUT_S = 60.0
-"""A log connection without data for this long is opened anew: it may be dead."""
+"""A log connection without data for this long is reopened, since it may be dead."""
 
 POLL_EVERY_S = 1.0
 

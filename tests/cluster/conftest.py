@@ -48,7 +48,7 @@ WITHOUT_CABLES = missing("ip", root=True)
 CABLES = pytest.mark.skipif(bool(WITHOUT_CABLES), reason=f"needs {', '.join(WITHOUT_CABLES)}")
 """For drills that disconnect a node."""
 
-LOSSES = [Cluster.lose, pytest.param(Cluster.cut_off, marks=CABLES)]
+LOSSES = [Cluster.lose, pytest.param(Cluster.disconnect, marks=CABLES)]
 """The ways to lose a node for good."""
 
 _measured: list[tuple[str, str, float | None, float]] = []

@@ -86,11 +86,11 @@ class Host:
             with suppress(ProcessLookupError):
                 os.kill(pid, number)
 
-    def cut(self) -> None:
+    def disconnect(self) -> None:
         """Disconnect the host: packets are lost, and neither side is notified."""
         _ip("link", "set", self.cable, "down")
 
-    def restore(self) -> None:
+    def reconnect(self) -> None:
         """Connect the host again."""
         _ip("link", "set", self.cable, "up")
 

@@ -31,7 +31,7 @@ class Cluster:
 
     Attributes:
         head: The host of the control service, the dashboard and the jobs.
-        nodes: The other nodes, except those lost by `lose` or `cut_off`.
+        nodes: The other nodes, except those that were lost.
     """
 
     network: Hosts
@@ -105,9 +105,9 @@ class Cluster:
         node.kill()
         self.nodes.remove(node)
 
-    def cut_off(self, node: Host) -> None:
+    def disconnect(self, node: Host) -> None:
         """Disconnect a node for good; its processes keep running."""
-        node.cut()
+        node.disconnect()
         self.nodes.remove(node)
 
     def have(self, count: int) -> list[Host]:

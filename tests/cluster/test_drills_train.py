@@ -17,7 +17,7 @@ THREE = ("--workers", 3, "--cpus", CPUS, "--wait", 120)
 """A worker on each of three nodes; a lost node must be replaced."""
 
 CURRENT_EPOCH = "the current epoch"
-CUT_S = 20
+DISCONNECTED_S = 20
 Curve = list[dict[str, float]]
 
 
@@ -56,7 +56,7 @@ def test_a_node_is_killed_during_training(
 
 
 @CABLES
-def test_a_node_is_cut_off_for_20_s_during_training(
+def test_a_node_is_disconnected_for_20_s_during_training(
     cluster: Cluster, store: Path, undisturbed: Curve, tmp_path: Path, measured: Callable
 ) -> None:
     """Lost is nothing, or the current epoch.
@@ -65,30 +65,30 @@ def test_a_node_is_cut_off_for_20_s_during_training(
     sent is not acknowledged for 20 s, and Ray Train takes that for a lost worker.
     """
     out = tmp_path / "model"
-    cut = cluster.have(3)[1]
+    lost = cluster.have(3)[1]
     job = train(cluster, store, out)
     job.until(lambda: epochs_in(out) >= 2)
-    cut.cut()
-    time.sleep(CUT_S)
+    lost.disconnect()
+    time.sleep(DISCONNECTED_S)
     before, began = epochs_in(out), time.monotonic()
-    cut.restore()
+    lost.reconnect()
     resumed_s = job.until(lambda: epochs_in(out) > before) - began
     seconds = job.succeeds()
     measured(CURRENT_EPOCH if "a worker was lost" in job.output() else "", seconds, resumed_s)
-    assert cut.address in cluster.alive()
+    assert lost.address in cluster.alive()
     assert_same_curve(out, undisturbed)
 
 
 @CABLES
-def test_a_node_is_cut_off_for_good_during_training(
+def test_a_node_is_disconnected_for_good_during_training(
     cluster: Cluster, store: Path, undisturbed: Curve, tmp_path: Path, measured: Callable
 ) -> None:
     """Lost are the current epoch, and the time until Ray declares the node dead."""
     out = tmp_path / "model"
-    cut = cluster.have(3)[1]
+    lost = cluster.have(3)[1]
     job = train(cluster, store, out)
     began = job.until(lambda: epochs_in(out) >= 2)
-    cluster.cut_off(cut)
+    cluster.disconnect(lost)
     cluster.add()
     resumed_s = job.until(lambda: "going on after epoch" in job.output()) - began
     measured(CURRENT_EPOCH, job.succeeds(), resumed_s)
