@@ -1,9 +1,9 @@
-"""What an unfinished training keeps, so that it can go on: whole, checked, and nothing executed.
+"""Checkpoints of an unfinished training: written atomically, verified, and never executed.
 
-Every epoch leaves ``attempt-NNN/epoch-NNNN/optimizer.pt`` below the directory of progress. An
-attempt is one start of the workers; each has its own directory, so that what an attempt left
-behind when it was killed cannot stand in the next one's way. A file ends in a digest of
-itself: one that is cut short or altered is told from a whole one, and passed over.
+Every epoch leaves ``attempt-NNN/epoch-NNNN/optimizer.pt`` below the progress directory. An
+attempt is one start of the workers; each has its own directory, so that files of a killed attempt
+cannot collide with those of the next. A file ends with a digest of its content, by which a
+truncated or altered file is recognised and passed over.
 """
 
 import hashlib
@@ -19,17 +19,12 @@ from irmas_dist.errors import IrmasError
 from irmas_dist.training.learner import Learner
 
 FILE_NAME = "optimizer.pt"
-_PLACE = re.compile(rf"attempt-(\d+)/epoch-(\d+)/{re.escape(FILE_NAME)}")
+_RELATIVE_PATH = re.compile(rf"attempt-(\d+)/epoch-(\d+)/{re.escape(FILE_NAME)}")
 _DIGEST_BYTES = hashlib.sha256().digest_size
 
 
 def save_progress(directory: str | os.PathLike[str], learner: Learner) -> None:
-    """Write ``optimizer.pt``, all that is needed to resume: beside first, then renamed.
-
-    Args:
-        directory: Path or URL.
-        learner: What is to be resumed.
-    """
+    """Write ``optimizer.pt`` to a path or URL, atomically: all that is needed to resume."""
     buffer = io.BytesIO()
     torch.save(learner.state_dict(), buffer)
     content = buffer.getbuffer()
@@ -42,32 +37,32 @@ def load_progress(directory: str | os.PathLike[str], learner: Learner) -> None:
     """Resume from ``optimizer.pt``; nothing in the file is executed.
 
     Raises:
-        IrmasError: The file is missing, cut short or altered.
+        IrmasError: The file is missing, truncated or altered.
     """
-    content = _checked(storage.join(directory, FILE_NAME))
+    content = _verified(storage.join(directory, FILE_NAME))
     state = torch.load(io.BytesIO(content), map_location=learner.device, weights_only=True)
     learner.load_state_dict(state)
 
 
-def newest_progress(location: str, refused: Callable[[str], None]) -> str | None:
-    """Return the directory of the latest epoch whose file is whole, or None when there is none.
+def newest_progress(location: str, on_damaged: Callable[[str], None]) -> str | None:
+    """Return the directory of the latest epoch with an undamaged file, or None.
 
     Args:
-        location: Path or URL of the directory of progress.
-        refused: Called with one line on each damaged file that is passed over.
+        location: Path or URL of the progress directory.
+        on_damaged: Called with one line on each damaged file that is passed over.
     """
     for _, _, directory in sorted(_epochs(location), reverse=True):
         try:
-            _checked(storage.join(directory, FILE_NAME))
+            _verified(storage.join(directory, FILE_NAME))
         except IrmasError as error:
-            refused(f"{error}; going on from the epoch before it")
+            on_damaged(f"{error}; resuming from the epoch before it")
             continue
         return directory
     return None
 
 
 def new_attempt(location: str) -> str:
-    """Return the name of an attempt that has not been."""
+    """Return an unused name of an attempt."""
     return f"attempt-{max((attempt for _, attempt, _ in _epochs(location)), default=0) + 1:03d}"
 
 
@@ -77,21 +72,18 @@ def epoch_directory(location: str, attempt: str, epoch: int) -> str:
 
 
 def _epochs(location: str) -> list[tuple[int, int, str]]:
-    """Epoch, attempt and directory of all files of progress, damaged ones among them."""
-    found = []
-    for path in storage.list_files(location, recursive=True):
-        if match := _PLACE.fullmatch(path):
-            attempt, epoch = map(int, match.groups())
-            found.append(
-                (epoch, attempt, storage.join(location, path.removesuffix(f"/{FILE_NAME}")))
-            )
-    return found
+    """Return epoch, attempt and directory of all files, damaged ones included."""
+    return [
+        (int(match[2]), int(match[1]), storage.join(location, path.removesuffix(f"/{FILE_NAME}")))
+        for path in storage.list_files(location, recursive=True)
+        if (match := _RELATIVE_PATH.fullmatch(path))
+    ]
 
 
-def _checked(place: str) -> memoryview:
-    """The content of a file of progress without the digest, which it agrees with."""
-    whole = memoryview(storage.read_bytes(place))
+def _verified(path: str) -> memoryview:
+    """Return the content of a file without its digest."""
+    whole = memoryview(storage.read_bytes(path))
     content, digest = whole[:-_DIGEST_BYTES], whole[-_DIGEST_BYTES:]
     if hashlib.sha256(content).digest() != digest:
-        raise IrmasError(f"{place} is damaged: {len(whole):,} bytes that do not match their digest")
+        raise IrmasError(f"{path} is damaged: {len(whole):,} bytes that do not match their digest")
     return content

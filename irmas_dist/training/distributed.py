@@ -1,14 +1,15 @@
 """Ray Train around the Learner: data-parallel workers, checkpoints, and one model at the end.
 
-A lost worker or node costs the epoch it was in: training starts again from the last checkpoint,
-as often as is allowed. That is done here rather than by Ray Train's `FailureConfig`, which does
-not tell a lost worker from a loss that is no number, and waits in silence for room that may
-never come.
+A lost worker or node costs the epoch in progress: training restarts from the last checkpoint, up
+to the configured number of times. This is done here rather than by Ray Train's `FailureConfig`,
+which cannot tell a lost worker from a loss that is not finite, and waits without a message for
+resources that may never come.
 """
 
-from collections.abc import Callable
-from threading import Event, Lock, Thread
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from threading import Event, Thread
+from typing import Any, Literal
 
 import ray
 import torch
@@ -39,59 +40,119 @@ from irmas_dist.training.learner import SELECTED_BY, Learner
 from irmas_dist.training.model_directory import ModelDescription, describe, pack_weights, save_model
 
 RUN_NAME = "progress"
-"""Where checkpoints are kept, inside the model directory until the model is done."""
+"""Directory of the checkpoints, inside the model directory until the model is finished."""
 
 RESIZE_EVERY_S = 30.0
-"""How often an elastic training looks for nodes that have joined. Each change of the number of
-workers costs the epoch it falls into, so that nodes which join together should count once."""
+"""How often an elastic training looks for new nodes. Each change of the number of workers costs
+the epoch in progress, so that nodes which join together should cause a single change."""
 
-LISTEN_EVERY_S = 0.2
-"""How soon the driver hears what a worker tells."""
+DRAIN_EVERY_S = 0.2
+"""How often the driver handles the events of the workers."""
+
+OnEpoch = Callable[[dict[str, float]], None]
+"""Called in the driver with the metrics of each epoch."""
+
+Trained = tuple[bytes, ModelDescription, Scores]
+"""Weights as packed, description, and scores of the validation mixtures."""
 
 
 def train_distributed(
-    task: TrainingData,
+    data: TrainingData,
     settings: LearnerSettings,
     recipe: dict[str, Any],
     out: str,
     workers: WorkerSettings,
-    on_epoch: Callable[[dict[str, float]], None],
+    on_epoch: OnEpoch,
 ) -> ModelDescription:
     """Train with Ray Train and write the model directory.
 
-    Run again with the same ``out``, it goes on from the last checkpoint there.
+    An interrupted training in ``out`` is resumed from its last checkpoint.
 
     Args:
-        task: What to learn.
-        settings: How to learn it.
-        recipe: All settings, as they are to be recorded in the model.
+        data: What to train on and validate with.
+        settings: How to train.
+        recipe: All settings, to be recorded in the model.
         out: Path or URL of the model directory, which all nodes must reach.
-        workers: How many workers, with what.
+        workers: Number of workers and their resources.
         on_epoch: Called in this process with the metrics of each epoch.
 
     Raises:
-        IrmasError: The cluster has no room for the workers, or training failed.
+        IrmasError: The cluster lacks the resources for the workers, or training failed.
     """
     storage.make_directory(out)
     progress = storage.join(storage.absolute(out), RUN_NAME)
-    with WorkerEvents(on_epoch) as ear:
-        config = {
-            "task": ray.put(task),
-            "settings": settings,
-            "recipe": recipe,
-            "progress": progress,
-            "workers": workers,
-            "queue": ear.queue,
-        }
-        weights, description, validation = _fit(config, workers, ear)
+    events = WorkerEvents()
+    config = {
+        "data": ray.put(data),
+        "settings": settings,
+        "recipe": recipe,
+        "progress": progress,
+        "workers": workers,
+        "events": events,
+    }
+    try:
+        weights, description, validation = _fit(config, workers, events, on_epoch)
+    finally:
+        events.close()
     save_model(out, weights, description, validation)
     storage.remove_directory(progress)
     return description
 
 
+class WorkerEvents:
+    """Events that workers send to the driver; the object itself travels to the workers.
+
+    Attributes:
+        failure: In the driver, why training must end, if a worker sent a reason.
+    """
+
+    def __init__(self) -> None:
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        # On the driver's node: the queue must survive the loss of any other.
+        self._queue = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
+        self.failure: str | None = None
+
+    def send(self, kind: Literal["epoch", "message", "failure"], content: Any) -> None:
+        """Send an epoch's metrics, a message to print, or the reason why training must end."""
+        self._queue.put((kind, content))
+
+    def drain(self, on_epoch: OnEpoch) -> None:
+        """Handle all events sent so far."""
+        while not self._queue.empty():
+            kind, content = self._queue.get()
+            if kind == "epoch":
+                on_epoch(content)
+            elif kind == "message":
+                say(escape(content))
+            else:
+                self.failure = self.failure or content
+
+    @contextmanager
+    def draining(self, on_epoch: OnEpoch) -> Iterator[None]:
+        """Drain in a thread, for the last time on leaving the context."""
+        ended = Event()
+
+        def work() -> None:
+            while not ended.wait(DRAIN_EVERY_S):
+                self.drain(on_epoch)
+            self.drain(on_epoch)
+
+        thread = Thread(target=work)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+
+    def close(self) -> None:
+        """Release the queue."""
+        self._queue.shutdown()
+
+
 def _fit(
-    config: dict[str, Any], workers: WorkerSettings, ear: "WorkerEvents"
-) -> tuple[bytes, ModelDescription, Scores]:
+    config: dict[str, Any], workers: WorkerSettings, events: WorkerEvents, on_epoch: OnEpoch
+) -> Trained:
     """Start the workers, again when some were lost, and return what rank 0 returns."""
     for retries_left in reversed(range(workers.retries + 1)):
         wait_for_resources(workers)
@@ -116,42 +177,43 @@ def _fit(
             ),
         )
         try:
-            result: tuple[bytes, ModelDescription, Scores] = trainer.fit().return_value
+            with events.draining(on_epoch):
+                result: Trained = trainer.fit().return_value
         except TrainingFailedError as error:
-            if failure := ear.failure():
-                raise IrmasError(failure) from error
+            if events.failure:
+                raise IrmasError(events.failure) from error
             if not retries_left:
                 reason = str(error).strip().splitlines()[-1]
                 raise IrmasError(
                     f"training lost its workers {workers.retries + 1} times, the last time with: "
-                    f"{reason}; the same command goes on from the last checkpoint"
+                    f"{reason}; the same command resumes from the last checkpoint"
                 ) from error
-            again = "once more" if retries_left == 1 else f"{retries_left} times more"
-            say(f"a worker was lost; going on from the last checkpoint, as it may {again}")
+            retries = "1 retry" if retries_left == 1 else f"{retries_left} retries"
+            say(f"a worker was lost; resuming from the last checkpoint ({retries} left)")
         else:
             return result
     raise AssertionError("unreachable: the last attempt returns or raises")
 
 
-def _train_worker(config: dict[str, Any]) -> tuple[bytes, ModelDescription, Scores]:
-    """One worker's whole run; all return the same, and Ray Train hands on rank 0's."""
+def _train_worker(config: dict[str, Any]) -> Trained:
+    """Run one worker; all return the same, and Ray Train passes on what rank 0 returns."""
     context = train.get_context()
     try:
         return _run(config, context.get_world_rank(), context.get_world_size())
     except Exception as error:
-        if not _is_of_a_lost_peer(error, context.get_world_size()):
-            ours = isinstance(error, IrmasError)
-            text = str(error) if ours else f"{type(error).__name__}: {error}".splitlines()[0]
-            config["queue"].put(("failure", f"training failed: {text}"))
+        if not _may_be_a_lost_peer(error, context.get_world_size()):
+            own = isinstance(error, IrmasError)
+            text = str(error) if own else f"{type(error).__name__}: {error}".splitlines()[0]
+            config["events"].send("failure", f"training failed: {text}")
         raise
 
 
-def _run(config: dict[str, Any], rank: int, workers: int) -> tuple[bytes, ModelDescription, Scores]:
-    planned: WorkerSettings = config["workers"]
-    torch.set_num_threads(max(int(planned.cpus), 1))
-    send, progress = config["queue"].put, config["progress"]
+def _run(config: dict[str, Any], rank: int, workers: int) -> Trained:
+    requested: WorkerSettings = config["workers"]
+    torch.set_num_threads(max(int(requested.cpus), 1))
+    events, progress = config["events"], config["progress"]
     learner = Learner(
-        ray.get(config["task"]),
+        ray.get(config["data"]),
         config["settings"],
         device=get_device(),
         rank=rank,
@@ -162,14 +224,16 @@ def _run(config: dict[str, Any], rank: int, workers: int) -> tuple[bytes, ModelD
             parallel_strategy_kwargs={"gradient_as_bucket_view": True},
         ),
     )
-    # One worker chooses, so that all go on from the same epoch.
-    found = newest_progress(progress, lambda line: send(("note", line))) if rank == 0 else None
-    if last := broadcast_from_rank_zero(found):
-        load_progress(last, learner)
-    if rank == 0 and (last or planned.min_workers):
-        begun = f"going on after epoch {learner.epoch}" if last else "beginning"
-        spread = f" on {workers} of {planned.count} workers" if planned.min_workers else ""
-        send(("note", begun + spread))
+    # One worker chooses, so that all resume from the same epoch.
+    newest = None
+    if rank == 0:
+        newest = newest_progress(progress, lambda line: events.send("message", line))
+    if checkpoint := broadcast_from_rank_zero(newest):
+        load_progress(checkpoint, learner)
+    if rank == 0 and (checkpoint or requested.min_workers):
+        start = f"resuming after epoch {learner.epoch}" if checkpoint else "starting"
+        share = f" on {workers} of {requested.count} workers" if requested.min_workers else ""
+        events.send("message", start + share)
     while not learner.finished:
         metrics = learner.run_epoch()
         if rank > 0:
@@ -181,69 +245,20 @@ def _run(config: dict[str, Any], rank: int, workers: int) -> tuple[bytes, ModelD
         train.report(
             {SELECTED_BY: metrics[SELECTED_BY], "epoch": learner.epoch},
             checkpoint=Checkpoint(path, filesystem),
-            # It lies where it is to be kept, written beside and renamed.
+            # It was written to its final place, atomically.
             checkpoint_upload_mode=CheckpointUploadMode.NO_UPLOAD,
         )
-        send(("epoch", metrics))
+        events.send("epoch", metrics)
     description, validation = describe(learner, config["recipe"])
-    # As bytes: Ray Train hands no tensors back.
+    # As bytes: Ray Train does not return tensors.
     return pack_weights(learner.network), description, validation
 
 
-def _is_of_a_lost_peer(error: Exception, workers: int) -> bool:
-    """Return whether an error may be no fault of this worker: another one is gone.
+def _may_be_a_lost_peer(error: Exception, workers: int) -> bool:
+    """Return whether an error may be due to the loss of another worker.
 
-    Gloo says so by a plain RuntimeError, NCCL by one of torch.distributed's own.
+    Gloo raises a plain RuntimeError then, NCCL one of torch.distributed's own.
     """
     return workers > 1 and (
         type(error) is RuntimeError or isinstance(error, torch.distributed.DistError)
     )
-
-
-class WorkerEvents:
-    """Hears what workers tell: an epoch's metrics, a note for people, the failure that ends it.
-
-    Args:
-        on_epoch: Called with the metrics of each epoch.
-    """
-
-    def __init__(self, on_epoch: Callable[[dict[str, float]], None]) -> None:
-        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        # On this node: if another one is lost, the queue must not be lost with it.
-        self.queue = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
-        self._on_epoch = on_epoch
-        self._failure: str | None = None
-        self._one_at_a_time = Lock()
-        self._ended = Event()
-        self._listener = Thread(target=self._listen)
-
-    def __enter__(self) -> "WorkerEvents":
-        self._listener.start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._ended.set()
-        self._listener.join()
-        self.queue.shutdown()
-
-    def failure(self) -> str | None:
-        """Return why training must end, if a worker said so."""
-        self.drain()
-        return self._failure
-
-    def _listen(self) -> None:
-        while not self._ended.wait(LISTEN_EVERY_S):
-            self.drain()
-        self.drain()
-
-    def drain(self) -> None:
-        """Take all messages that are there."""
-        with self._one_at_a_time:
-            while not self.queue.empty():
-                kind, content = self.queue.get()
-                if kind == "epoch":
-                    self._on_epoch(content)
-                elif kind == "note":
-                    say(escape(content))
-                else:
-                    self._failure = self._failure or content

@@ -1,4 +1,4 @@
-"""Training a recipe on a feature store: the stage."""
+"""Trains a recipe on a feature store: the stage."""
 
 import secrets
 from collections.abc import Callable, Mapping
@@ -15,11 +15,11 @@ from irmas_dist.training.model_directory import ModelDescription, read_descripti
 
 
 def train(recipe: Recipe, features: str, out: str, workers: WorkerSettings) -> ModelDescription:
-    """Train a recipe and write its model directory; go on where an earlier run was cut short.
+    """Train a recipe and write its model directory, or resume an interrupted training there.
 
     Raises:
-        IrmasError: ``out`` holds a model of another recipe, finished or not, the features do
-            not go with the recipe, or training failed.
+        IrmasError: ``out`` holds a model of another recipe, finished or not; the features were
+            made with other settings; or training failed.
     """
     settings = recipe.model_dump(mode="json")
     if storage.exists(storage.join(out, "model.json")):
@@ -36,7 +36,7 @@ def train(recipe: Recipe, features: str, out: str, workers: WorkerSettings) -> M
                 f"{out} holds an unfinished training of another recipe; finish that one, "
                 "delete it, or choose another directory"
             )
-    task = open_training_data(features, recipe)
+    data = open_training_data(features, recipe)
     storage.write_json(begun, about)
     name = out.rstrip("/").rsplit("/", 1)[-1]
     run = tracking.start_run(
@@ -45,9 +45,8 @@ def train(recipe: Recipe, features: str, out: str, workers: WorkerSettings) -> M
     failed = True
     try:
         with progress("train", recipe.training.epochs, "epochs") as advance:
-            description = train_distributed(
-                task, recipe, settings, out, workers, _listener(run, advance)
-            )
+            on_epoch = _log_and_advance(run, advance)
+            description = train_distributed(data, recipe, settings, out, workers, on_epoch)
         best = {f"best_{key}": value for key, value in description.scores.items()}
         run.summarise({**best, "parameters": description.parameters})
         storage.remove(begun)
@@ -57,12 +56,12 @@ def train(recipe: Recipe, features: str, out: str, workers: WorkerSettings) -> M
     return description
 
 
-def _listener(
+def _log_and_advance(
     run: tracking.Run, advance: Callable[[int], None]
 ) -> Callable[[Mapping[str, float]], None]:
-    """What to do with each epoch's metrics: log them, and advance to where they are.
+    """Return a function that logs an epoch's metrics and advances the progress to that epoch.
 
-    After a resume the first epoch is not number 1, and after a lost worker some come again.
+    After a resume the first epoch is not 1, and after a lost worker some epochs are repeated.
     """
     done = 0
 

@@ -50,7 +50,7 @@ def test_a_node_is_killed_during_training(
     assert all(node.runs("TrainWorker") for node in nodes)
     cluster.lose(nodes[1])
     cluster.add()
-    resumed_s = job.until(lambda: "going on after epoch" in job.output()) - began
+    resumed_s = job.until(lambda: "resuming after epoch" in job.output()) - began
     measured(CURRENT_EPOCH, job.succeeds(), resumed_s)
     assert_same_curve(out, undisturbed)
 
@@ -90,7 +90,7 @@ def test_a_node_is_disconnected_for_good_during_training(
     began = job.until(lambda: epochs_in(out) >= 2)
     cluster.disconnect(lost)
     cluster.add()
-    resumed_s = job.until(lambda: "going on after epoch" in job.output()) - began
+    resumed_s = job.until(lambda: "resuming after epoch" in job.output()) - began
     measured(CURRENT_EPOCH, job.succeeds(), resumed_s)
     assert_same_curve(out, undisturbed)
 
@@ -105,7 +105,7 @@ def test_nodes_join_and_leave_an_elastic_training(
     cluster.have(2)
     elastic = ("--workers", 3, "--min-workers", 1, "--cpus", CPUS)
     job = train(cluster, store, out, *elastic, epochs=LONG)
-    job.until(lambda: "beginning on 2 of 3 workers" in job.output())
+    job.until(lambda: "starting on 2 of 3 workers" in job.output())
     job.until(lambda: epochs_in(out) >= 1)
     joined = cluster.add()
     began = job.until(lambda: joined.address in cluster.alive())

@@ -1,4 +1,4 @@
-"""What an unfinished training keeps: whole or refused by name, and the newest of all attempts."""
+"""Checkpoints: the newest of all attempts is found, damaged files are refused by name."""
 
 from pathlib import Path
 
@@ -21,19 +21,19 @@ from irmas_dist.training.learner import Learner
 
 
 @pytest.fixture(scope="module")
-def kept(data: TrainingData, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Progress of two attempts: epochs 1 and 2, and then 2 and 3."""
-    place = tmp_path_factory.mktemp("progress")
+def location(data: TrainingData, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Checkpoints of two attempts: epochs 1 and 2, then 2 and 3."""
+    location = tmp_path_factory.mktemp("progress")
     learner = Learner(data, LearnerSettings.model_validate({"model": {"blocks": 1, "width": 4}}))
     for attempt, epoch in ((1, 1), (1, 2), (2, 2), (2, 3)):
         learner.epoch = epoch
-        save_progress(epoch_directory(str(place), f"attempt-{attempt:03d}", epoch), learner)
-    return place
+        save_progress(epoch_directory(str(location), f"attempt-{attempt:03d}", epoch), learner)
+    return location
 
 
-def test_the_newest_epoch_of_all_attempts_is_found(kept: Path, tmp_path: Path) -> None:
-    assert newest_progress(str(kept), pytest.fail) == f"{kept}/attempt-002/epoch-0003"
-    assert new_attempt(str(kept)) == "attempt-003"
+def test_the_newest_epoch_of_all_attempts_is_found(location: Path, tmp_path: Path) -> None:
+    assert newest_progress(str(location), pytest.fail) == f"{location}/attempt-002/epoch-0003"
+    assert new_attempt(str(location)) == "attempt-003"
     assert newest_progress(str(tmp_path / "nothing"), pytest.fail) is None
     assert new_attempt(str(tmp_path / "nothing")) == "attempt-001"
 
@@ -42,31 +42,31 @@ def test_the_newest_epoch_of_all_attempts_is_found(kept: Path, tmp_path: Path) -
     max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(draw=st.data())
-def test_a_damaged_file_is_refused_by_name_and_the_one_before_it_used(
-    kept: Path, draw: st.DataObject
+def test_a_damaged_file_is_reported_by_name_and_the_one_before_it_used(
+    location: Path, draw: st.DataObject
 ) -> None:
-    newest = kept / "attempt-002" / "epoch-0003" / FILE_NAME
+    newest = location / "attempt-002" / "epoch-0003" / FILE_NAME
     whole = newest.read_bytes()
-    place = draw.draw(st.integers(0, len(whole) - 1))
-    if draw.draw(st.booleans(), label="cut short"):
-        newest.write_bytes(whole[:place])
+    position = draw.draw(st.integers(0, len(whole) - 1))
+    if draw.draw(st.booleans(), label="truncated"):
+        newest.write_bytes(whole[:position])
     else:
         flipped = bytearray(whole)
-        flipped[place] ^= 1 << draw.draw(st.integers(0, 7))
+        flipped[position] ^= 1 << draw.draw(st.integers(0, 7))
         newest.write_bytes(flipped)
     lines: list[str] = []
     try:
-        assert newest_progress(str(kept), lines.append) == f"{kept}/attempt-002/epoch-0002"
+        assert newest_progress(str(location), lines.append) == f"{location}/attempt-002/epoch-0002"
     finally:
         newest.write_bytes(whole)
     assert len(lines) == 1
     assert f"{newest} is damaged" in lines[0]
 
 
-def test_damaged_progress_is_not_loaded(
-    kept: Path, data: TrainingData, settings: LearnerSettings, tmp_path: Path
+def test_a_damaged_file_is_not_loaded(
+    location: Path, data: TrainingData, settings: LearnerSettings, tmp_path: Path
 ) -> None:
-    whole = (kept / "attempt-001" / "epoch-0001" / FILE_NAME).read_bytes()
+    whole = (location / "attempt-001" / "epoch-0001" / FILE_NAME).read_bytes()
     (tmp_path / FILE_NAME).write_bytes(whole[:-1])
     with pytest.raises(IrmasError, match=rf"{FILE_NAME} is damaged"):
         load_progress(tmp_path, Learner(data, settings))

@@ -1,4 +1,4 @@
-"""Ray Train around the Learner: workers make one model, and a lost run goes on."""
+"""Ray Train around the Learner: workers train one model and write its directory."""
 
 from pathlib import Path
 
@@ -53,7 +53,7 @@ def test_two_workers_have_the_loss_curve_of_one(
             assert ours[name] == pytest.approx(theirs[name], rel=0.02), name
 
 
-def test_the_model_directory_needs_nothing_else(
+def test_the_model_directory_is_self_contained(
     trained: tuple[str, ModelDescription, Recipe], features: str, tree: Path
 ) -> None:
     path, description, recipe = trained
@@ -82,16 +82,16 @@ def _stems(clip_id: str) -> set[str]:
     return {unicodedata.normalize(form, name) for form in ("NFC", "NFD")}
 
 
-def test_validation_scores_are_of_the_weights_that_were_kept(
+def test_validation_scores_are_those_of_the_saved_weights(
     trained: tuple[str, ModelDescription, Recipe], features: str
 ) -> None:
     path, _, recipe = trained
-    kept = read_scores(Path(path) / "validation.parquet")
+    saved = read_scores(Path(path) / "validation.parquet")
     again = Predictor.load(path).score_clips(open_training_data(features, recipe).validation)
-    np.testing.assert_allclose(kept.scores, again, atol=1e-5)
+    np.testing.assert_allclose(saved.scores, again, atol=1e-5)
 
 
-def test_the_same_command_again_trains_nothing_and_another_recipe_is_refused(
+def test_a_finished_model_is_not_trained_again_and_another_recipe_is_refused(
     trained: tuple[str, ModelDescription, Recipe], features: str
 ) -> None:
     path, description, recipe = trained
@@ -112,7 +112,7 @@ def test_thresholds_can_be_fitted_again_without_the_network(
     assert again.thresholds == description.thresholds
 
 
-def test_more_workers_than_there_is_room_for_are_waited_for_and_then_refused(
+def test_workers_beyond_the_capacity_are_waited_for_and_then_refused(
     features: str, recipe: Recipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     disabled = build_recipe(recipe.model_dump(), {"tracking.mode": "disabled"}, "the test")
@@ -122,12 +122,12 @@ def test_more_workers_than_there_is_room_for_are_waited_for_and_then_refused(
     assert "waiting up to 3 s for resources: 64 workers need 64 CPUs" in capsys.readouterr().err
 
 
-def test_an_unfinished_training_is_not_gone_on_with_by_another_recipe(
+def test_an_unfinished_training_is_not_resumed_with_another_recipe(
     features: str, recipe: Recipe, tmp_path: Path
 ) -> None:
     disabled = build_recipe(recipe.model_dump(), {"tracking.mode": "disabled"}, "the test")
     out = str(tmp_path / "m")
-    with pytest.raises(IrmasError, match="64 workers"):  # stopped after it had begun
+    with pytest.raises(IrmasError, match="64 workers"):  # after it has begun
         train(disabled, features, out, WorkerSettings(count=64, wait_timeout_s=0))
     with pytest.raises(IrmasError, match="unfinished training of another recipe"):
         train(disabled.model_copy(update={"seed": 7}), features, out, WORKERS)

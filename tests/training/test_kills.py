@@ -1,4 +1,4 @@
-"""SIGKILL of a worker, of a node and of the driver, at random moments: the curve is the same."""
+"""SIGKILL of a worker, a node and the driver at random moments leaves the curve unchanged."""
 
 import json
 import os
@@ -47,7 +47,7 @@ def calm(recipe: Recipe) -> Recipe:
 
 @pytest.fixture(scope="module")
 def undisturbed(features: str, calm: Recipe) -> list[dict[str, float]]:
-    """The curve on one worker that nobody kills."""
+    """The curve of one worker that is not killed."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     learner = Learner(open_training_data(features, calm), calm)
@@ -84,7 +84,7 @@ def our_workers() -> list[int]:
 
 
 @pytest.mark.drill
-def test_a_killed_worker_costs_its_epoch_and_nothing_else(
+def test_a_killed_worker_costs_the_epoch_in_progress_and_nothing_else(
     features: str,
     calm: Recipe,
     undisturbed: list[dict[str, float]],
@@ -106,14 +106,14 @@ def test_a_killed_worker_costs_its_epoch_and_nothing_else(
     description = train(calm, features, str(tmp_path), WorkerSettings())
     thread.join()
     assert killed
-    said = capsys.readouterr().err
-    assert "a worker was lost" in said
-    assert "going on after epoch" in said
+    messages = capsys.readouterr().err
+    assert "a worker was lost" in messages
+    assert "resuming after epoch" in messages
     assert description.history == undisturbed
 
 
 @pytest.mark.drill
-def test_a_killed_driver_goes_on_by_the_same_command_past_a_damaged_checkpoint(
+def test_the_command_of_a_killed_driver_resumes_past_a_damaged_checkpoint(
     features: str, calm: Recipe, undisturbed: list[dict[str, float]], tmp_path: Path
 ) -> None:
     rng = np.random.default_rng(2)
@@ -164,17 +164,17 @@ cluster.wait_for_nodes()
 import ray
 ray.init(address=cluster.address, log_to_driver=False)
 
-from irmas_dist import stages
 from irmas_dist.config.recipe import Recipe
 from irmas_dist.config.training import WorkerSettings
+from irmas_dist.training.train import train
 
 features, out, recipe, delay = sys.argv[1:]
 
-def train() -> None:
+def work() -> None:
     workers = WorkerSettings(count=2, wait_timeout_s=60)
     train(Recipe.model_validate_json(recipe), features, out, workers)
 
-thread = Thread(target=train)
+thread = Thread(target=work)
 thread.start()
 while thread.is_alive() and not list(Path(out).glob("progress/*/*/optimizer.pt")):
     time.sleep(0.02)
@@ -189,7 +189,7 @@ cluster.shutdown()
 
 
 @pytest.mark.drill
-def test_a_killed_node_is_waited_for_and_the_curve_is_the_same(
+def test_a_killed_node_is_replaced_and_the_curve_is_the_same(
     features: str, calm: Recipe, undisturbed: list[dict[str, float]], tmp_path: Path
 ) -> None:
     delay = np.random.default_rng(3).uniform(0, 0.3)
@@ -223,7 +223,7 @@ def test_a_killed_node_is_waited_for_and_the_curve_is_the_same(
 
 
 @pytest.mark.drill
-def test_a_loss_that_is_no_number_ends_training_at_once_with_its_one_line(
+def test_a_loss_that_is_not_finite_ends_training_at_once_with_one_line(
     features: str, calm: Recipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     wild = build_recipe(calm.model_dump(), {"training.lr": 1e30}, "the test")
