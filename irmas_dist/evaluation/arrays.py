@@ -1,4 +1,4 @@
-"""The arrays that every metric takes: labels, decisions and scores."""
+"""The arrays that evaluation works on; these types state their shapes and ranges."""
 
 from typing import Any
 

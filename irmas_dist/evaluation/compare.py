@@ -1,7 +1,7 @@
 """Several models on the same clips: which differences are significant."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 from irmas_dist.config.decisions import Protocol, ThresholdSettings
@@ -126,7 +126,4 @@ def _aligned(scores: Scores, name: str, first: Scores, first_name: str) -> Score
     if (scores.labels[order] != first.labels).any():
         wrong = int((scores.labels[order] != first.labels).any(axis=1).argmax())
         raise IrmasError(f"{name} and {first_name} label {first.clip_ids[wrong]!r} differently")
-    return Scores(
-        first.clip_ids, first.parts, first.groups, first.labels, scores.scores[order],
-        first.vocabulary,
-    )  # fmt: skip
+    return replace(first, scores=scores.scores[order])

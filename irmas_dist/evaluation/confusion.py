@@ -32,10 +32,6 @@ class Confusion(NamedTuple):
 def confusion(labels: Labels, decisions: Decisions) -> Confusion:
     """Count errors that occur together.
 
-    Args:
-        labels: 0 or 1, shape (clips, instruments).
-        decisions: 0 or 1, shape (clips, instruments).
-
     Raises:
         ValueError: See `arrays.validate`.
     """

@@ -18,6 +18,7 @@ from irmas_dist import storage
 from irmas_dist.corpus.audio_files import AUDIO_SUFFIXES
 from irmas_dist.corpus.catalogue import read_catalogue
 from irmas_dist.corpus.index import parse_clip
+from irmas_dist.corpus.manifest import TESTING
 from irmas_dist.errors import IrmasError
 from irmas_dist.evaluation.scores import Scores, read_scores
 from irmas_dist.instruments import IRMAS, Vocabulary
@@ -72,38 +73,30 @@ def read_csv_scores(location: str, labels: str | None, vocabulary: Vocabulary = 
 def _read_scores(location: str, vocabulary: Vocabulary) -> dict[str, list[float]]:
     """Return the scores of each clip, in the order of the vocabulary."""
     values: dict[str, list[float]] = {}
-    for line, row in _rows(location, ("path", *vocabulary.codes), only=True):
-        clip_id = _clip_id(row["path"])
-        if clip_id in values:
-            raise IrmasError(f"{location}, line {line}: {clip_id!r} is listed twice")
-        values[clip_id] = [
-            _score(row[code], f"{location}, line {line}: the score of {code}")
-            for code in vocabulary.codes
-        ]
+    for line, clip_id, row in _rows(location, ("path", *vocabulary.codes), only=True):
+        values[clip_id] = []
+        for code in vocabulary.codes:
+            try:
+                score = float(row[code])
+            except ValueError:
+                score = np.nan
+            if not 0 <= score <= 1:
+                raise IrmasError(
+                    f"{line}: the score of {code} is {row[code]!r}, "
+                    "and must be a number from 0 to 1"
+                )
+            values[clip_id].append(score)
     if not values:
         raise IrmasError(f"{location} contains no scores")
     return values
 
 
-def _score(text: str, what: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = np.nan
-    if not 0 <= value <= 1:
-        raise IrmasError(f"{what} is {text!r}, and must be a number from 0 to 1")
-    return value
-
-
 def _read_labels(location: str) -> dict[str, list[str]]:
     """Return the codes of each clip."""
-    known: dict[str, list[str]] = {}
-    for line, row in _rows(location, ("path", "instruments"), only=False):
-        clip_id = _clip_id(row["path"])
-        if clip_id in known:
-            raise IrmasError(f"{location}, line {line}: {clip_id!r} is listed twice")
-        known[clip_id] = [code.strip() for code in row["instruments"].split("|") if code.strip()]
-    return known
+    return {
+        clip_id: [code.strip() for code in row["instruments"].split("|") if code.strip()]
+        for _, clip_id, row in _rows(location, ("path", "instruments"), only=False)
+    }
 
 
 def _irmas_labels(values: dict[str, list[float]], vocabulary: Vocabulary) -> dict[str, list[str]]:
@@ -112,7 +105,7 @@ def _irmas_labels(values: dict[str, list[float]], vocabulary: Vocabulary) -> dic
         raise IrmasError("these instruments are not IRMAS's; give the clips' labels with --labels")
     entries = {_clip_id(entry.path): entry for entry in read_catalogue()}
     first = entries.get(next(iter(values)))
-    part = first.part if first else "testing"
+    part = first.part if first else TESTING
     return {
         clip_id: list(entry.instruments) for clip_id, entry in entries.items() if entry.part == part
     }
@@ -127,23 +120,23 @@ def _clip_id(path: str) -> str:
 
 def _rows(
     location: str, columns: tuple[str, ...], *, only: bool
-) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yield the rows of a CSV by column, with their line numbers.
+) -> Iterator[tuple[str, str, dict[str, str]]]:
+    """Yield the name of each line of a CSV, its clip and its values by column.
 
     Args:
         location: Path or URL.
         columns: Its required columns.
         only: Whether others are refused.
     """
+    listed: set[str] = set()
     try:
         text = storage.read_bytes(location).decode("utf-8-sig")
         reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
         found = reader.fieldnames or ()
         for column in columns:
             if column not in found:
-                raise IrmasError(
-                    f"{location} has no column {column!r}; it needs {', '.join(columns)}"
-                )
+                needed = ", ".join(columns)
+                raise IrmasError(f"{location} has no column {column!r}; it needs {needed}")
         unknown = [column for column in found if column not in columns]
         if only and unknown:
             raise IrmasError(
@@ -151,11 +144,14 @@ def _rows(
                 f"these are {', '.join(columns[1:])}"
             )
         for row in reader:
+            line = f"{location}, line {reader.line_num}"
             if None in row or None in row.values():
-                raise IrmasError(
-                    f"{location}, line {reader.line_num}: not as many values as columns"
-                )
-            yield reader.line_num, row
+                raise IrmasError(f"{line}: not as many values as columns")
+            clip_id = _clip_id(row["path"])
+            if clip_id in listed:
+                raise IrmasError(f"{line}: {clip_id!r} is listed twice")
+            listed.add(clip_id)
+            yield line, clip_id, row
     except (UnicodeDecodeError, csv.Error) as error:
         raise IrmasError(f"{location} is not CSV in UTF-8: {error}") from error
 

@@ -6,57 +6,49 @@ midway between it and 0. Of equally good thresholds the highest is chosen.
 """
 
 import numpy as np
-import numpy.typing as npt
 
-from irmas_dist.evaluation.arrays import Labels, ScoreArray
+from irmas_dist.config.decisions import ThresholdRule
+from irmas_dist.evaluation.arrays import Labels, ScoreArray, Thresholds
 from irmas_dist.evaluation.metrics import f_measure
 from irmas_dist.evaluation.objectives import Average
 from irmas_dist.evaluation.operating_points import NEVER, OperatingPoints, operating_points
 
 
-def best_global_threshold_for_f1(
-    labels: Labels, scores: ScoreArray, average: Average
-) -> np.float32:
-    """Return the threshold for all instruments with the best micro or macro F1.
+def best_thresholds_for_f1(
+    labels: Labels, scores: ScoreArray, average: Average, rule: ThresholdRule = "per_instrument"
+) -> Thresholds:
+    """Return the thresholds with the best micro or macro F1, float32, shape (instruments,).
 
     Args:
         labels: 0 or 1, shape (clips, instruments).
         scores: Shape (clips, instruments), from 0 to 1.
         average: What F1 is averaged over.
+        rule: One threshold for all instruments, or one for each.
     """
+    positives = labels.sum(axis=0, dtype=np.int64)
+    if rule == "per_instrument":
+        columns = [operating_points(labels[:, i], scores[:, i]) for i in range(len(positives))]
+        if average == "micro":
+            return _best_for_micro_f1(columns, int(positives.sum()))
+        best = [
+            points.thresholds[f_measure(points.true_positives, points.predicted, clips).argmax()]
+            for points, clips in zip(columns, positives, strict=True)
+        ]
+        return np.array(best, np.float32)
     thresholds, true_positives, predicted = operating_points(labels.ravel(), scores.ravel())
     if average == "micro":
-        return thresholds[f_measure(true_positives, predicted, int(labels.sum())).argmax()]
-    total = np.zeros(len(thresholds))
-    for label, column in zip(labels.T, scores.astype(np.float32).T, strict=True):
-        positives = np.sort(column[label == 1])
-        true_positives = len(positives) - np.searchsorted(positives, thresholds)
-        predicted = len(column) - np.searchsorted(np.sort(column), thresholds)
-        total += f_measure(true_positives, predicted, len(positives))
-    return thresholds[total.argmax()]
+        f1 = f_measure(true_positives, predicted, positives.sum())
+    else:
+        f1 = np.zeros(len(thresholds))
+        for label, column in zip(labels.T, scores.astype(np.float32).T, strict=True):
+            ranked = np.sort(column[label == 1])
+            true_positives = len(ranked) - np.searchsorted(ranked, thresholds)
+            predicted = len(column) - np.searchsorted(np.sort(column), thresholds)
+            f1 += f_measure(true_positives, predicted, len(ranked))
+    return np.full(len(positives), thresholds[f1.argmax()], np.float32)
 
 
-def best_thresholds_for_f1(
-    labels: Labels, scores: ScoreArray, average: Average
-) -> npt.NDArray[np.float32]:
-    """Return a threshold per instrument with the best micro or macro F1, shape (instruments,).
-
-    Args:
-        labels: 0 or 1, shape (clips, instruments).
-        scores: Shape (clips, instruments), from 0 to 1.
-        average: What F1 is averaged over.
-    """
-    columns = [operating_points(labels[:, i], scores[:, i]) for i in range(labels.shape[1])]
-    if average == "micro":
-        return _best_for_micro_f1(columns, int(labels.sum()))
-    best = [
-        points.thresholds[f_measure(points.true_positives, points.predicted, int(clips)).argmax()]
-        for points, clips in zip(columns, labels.sum(axis=0), strict=True)
-    ]
-    return np.array(best, dtype=np.float32)
-
-
-def _best_for_micro_f1(columns: list[OperatingPoints], positives: int) -> npt.NDArray[np.float32]:
+def _best_for_micro_f1(columns: list[OperatingPoints], positives: int) -> Thresholds:
     """Return one threshold per instrument that together maximise micro F1.
 
     Micro F1 is a ratio of sums over instruments, 2 tp / (predicted + positives). By Dinkelbach,

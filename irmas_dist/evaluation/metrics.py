@@ -75,13 +75,8 @@ def f_measure(
 ) -> Float64:
     """Return the F-measure (van Rijsbergen, "Information Retrieval", 1979) from counts.
 
-    F = (1 + beta²) true positives / (predicted + beta² positives), 0 where undefined.
-
-    Args:
-        true_positives: See `precision_recall_f1`, as for the other counts.
-        predicted: Has the same shape.
-        positives: Has the same shape.
-        beta: How many times as much recall counts as precision.
+    F = (1 + beta²) true positives / (predicted + beta² positives), 0 where undefined. Recall
+    counts ``beta`` times as much as precision.
     """
     weight = beta**2
     bound = np.maximum(predicted + weight * positives, 1)
@@ -208,13 +203,7 @@ def first_draw(overall: dict[str, Float64]) -> dict[str, float]:
 def per_instrument(
     labels: Labels, scores: ScoreArray, decisions: Decisions, vocabulary: Vocabulary
 ) -> list[dict[str, Any]]:
-    """Return the figures of each instrument, see `instrument_rows`.
-
-    Args:
-        labels: 0 or 1, shape (clips, instruments).
-        scores: Shape (clips, instruments), from 0 to 1.
-        decisions: 0 or 1, shape (clips, instruments).
-        vocabulary: The instruments, in the order of the columns.
+    """Return `instrument_rows` of scores and decisions, each of shape (clips, instruments).
 
     Raises:
         ValueError: See `arrays.validate`.
@@ -226,14 +215,11 @@ def per_instrument(
 def instrument_rows(
     instruments: dict[str, Float64], vocabulary: Vocabulary
 ) -> list[dict[str, Any]]:
-    """Return one row per instrument, in the order of the vocabulary.
+    """Return rows of code, name, clips (positives), precision, recall, f1, ap, roc_auc and ece.
 
     Args:
-        instruments: As `Figures.instruments`, of both functions together.
+        instruments: `Figures.instruments` of decisions and scores together.
         vocabulary: The instruments, in the order of the columns.
-
-    Returns:
-        Rows of code, name, clips (positives), precision, recall, f1, ap, roc_auc and ece.
     """
     return [
         {"code": code, "name": name}

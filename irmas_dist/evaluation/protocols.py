@@ -122,12 +122,12 @@ def decide_by(
     thresholds: Thresholds | None,
     settings: ThresholdSettings,
 ) -> Decisions:
-    """Decide clips by the thresholds of a protocol, shape (clips, instruments).
+    """Decide clips by the thresholds of a protocol.
 
     Args:
         protocol: How thresholds are chosen.
         scores: The clips.
-        thresholds: Those of ``validation``, shape (instruments,); None for another protocol.
+        thresholds: Those of ``validation``; None for another protocol.
         settings: How thresholds are fitted for the other protocols.
 
     Raises:

@@ -8,13 +8,10 @@ that thousands of thresholds are tried each second; Optuna proposes a few dozen 
 after the first, which is the exact optimum of each instrument's F1.
 """
 
-from itertools import count
-
 import numpy as np
-import numpy.typing as npt
 import optuna
 
-from irmas_dist.evaluation.arrays import Float64, Labels, ScoreArray
+from irmas_dist.evaluation.arrays import Float64, Labels, ScoreArray, Thresholds
 from irmas_dist.evaluation.exact_thresholds import best_thresholds_for_f1
 from irmas_dist.evaluation.objectives import Booleans, Objective
 from irmas_dist.evaluation.operating_points import operating_points
@@ -31,8 +28,8 @@ BATCH_BYTES = 1 << 22
 
 def search_thresholds(
     labels: Labels, scores: ScoreArray, objective: Objective, starts: int = STARTS, seed: int = 0
-) -> npt.NDArray[np.float32]:
-    """Return thresholds of which none can be changed alone to a higher objective.
+) -> Thresholds:
+    """Return thresholds, float32, of which none can be changed alone to a higher objective.
 
     Never worse than the thresholds that are best for each instrument's F1. Where the objective
     is a sum over instruments, this is the global optimum.
@@ -43,9 +40,6 @@ def search_thresholds(
         objective: See `objectives`.
         starts: Number of starting points.
         seed: The same seed finds the same thresholds.
-
-    Returns:
-        float32, shape (instruments,).
     """
     lines = _LineSearch(labels, scores, objective)
     instruments = labels.shape[1]
@@ -73,18 +67,10 @@ def search_thresholds(
     return np.array([lines.thresholds[i][index] for i, index in enumerate(best)], np.float32)
 
 
-def best_global_threshold(
-    labels: Labels, scores: ScoreArray, objective: Objective
-) -> npt.NDArray[np.float32]:
+def best_global_threshold(labels: Labels, scores: ScoreArray, objective: Objective) -> Thresholds:
     """Return the one threshold for all instruments with the highest objective.
 
-    Args:
-        labels: 0 or 1, shape (clips, instruments).
-        scores: Shape (clips, instruments), from 0 to 1.
-        objective: See `objectives`.
-
-    Returns:
-        float32, shape (instruments,), all the same.
+    Args and shape are those of `search_thresholds`.
     """
     lines = _LineSearch(labels, scores, objective)
     thresholds = operating_points(labels.ravel(), scores.ravel()).thresholds
@@ -127,16 +113,14 @@ class _LineSearch:
         chosen = [self.thresholds[i][index] for i, index in enumerate(indices)]
         decisions = self.scores >= np.array(chosen, np.float32)
         value = float(self.values(decisions[None])[0])
-        without_gain = 0
-        for turn in count():
-            i = turn % len(indices)
-            if without_gain == len(indices):
-                break
+        i = without_gain = 0
+        while without_gain < len(indices):
             found, index = self._along(i, decisions, coarse)
-            without_gain = 0 if found > value else without_gain + 1
+            without_gain += 1
             if found > value:
-                value, indices[i] = found, index
+                value, indices[i], without_gain = found, index, 0
                 decisions[:, i] = self.scores[:, i] >= self.thresholds[i][index]
+            i = (i + 1) % len(indices)
         return value, indices
 
     def _along(self, i: int, decisions: Booleans, coarse: int | None) -> tuple[float, int]:

@@ -9,21 +9,13 @@ For F1 the optimum is exact (`exact_thresholds`); for other objectives it is sea
 in the clips, gets `NEVER`, which is above every possible score.
 """
 
-import numpy as np
-import numpy.typing as npt
-
 from irmas_dist.config.decisions import ThresholdSettings
-from irmas_dist.evaluation.arrays import Labels, ScoreArray
-from irmas_dist.evaluation.exact_thresholds import (
-    best_global_threshold_for_f1,
-    best_thresholds_for_f1,
-)
+from irmas_dist.evaluation.arrays import Labels, ScoreArray, Thresholds
+from irmas_dist.evaluation.exact_thresholds import best_thresholds_for_f1
 from irmas_dist.evaluation.objectives import Average, objective_of
 
 
-def fit_thresholds(
-    labels: Labels, scores: ScoreArray, settings: ThresholdSettings
-) -> npt.NDArray[np.float32]:
+def fit_thresholds(labels: Labels, scores: ScoreArray, settings: ThresholdSettings) -> Thresholds:
     """Return the thresholds that are best on these clips, float32, shape (instruments,).
 
     For F1, and for one threshold for all instruments, the optimum is exact. Fit to clips that
@@ -35,21 +27,12 @@ def fit_thresholds(
         scores: Shape (clips, instruments), from 0 to 1.
         settings: The kind of thresholds and their objective.
     """
-    per_instrument = settings.rule == "per_instrument"
-    match settings.objective:
-        case "macro_f1" | "micro_f1" as objective:
-            average: Average = "micro" if objective == "micro_f1" else "macro"
-            if per_instrument:
-                return best_thresholds_for_f1(labels, scores, average)
-            best = best_global_threshold_for_f1(labels, scores, average)
-            return np.full(labels.shape[1], best, np.float32)
-        case _:
-            # Imported here because Optuna takes a second to import, and few need it.
-            from irmas_dist.evaluation import threshold_search
+    if settings.objective in ("macro_f1", "micro_f1"):
+        average: Average = "micro" if settings.objective == "micro_f1" else "macro"
+        return best_thresholds_for_f1(labels, scores, average, settings.rule)
+    # Imported here because Optuna takes a second to import, and few need it.
+    from irmas_dist.evaluation import threshold_search
 
-            search = (
-                threshold_search.search_thresholds
-                if per_instrument
-                else threshold_search.best_global_threshold
-            )
-            return search(labels, scores, objective_of(settings))
+    if settings.rule == "global":
+        return threshold_search.best_global_threshold(labels, scores, objective_of(settings))
+    return threshold_search.search_thresholds(labels, scores, objective_of(settings))
