@@ -7,9 +7,8 @@ from sklearn.calibration import calibration_curve
 
 from irmas_dist.evaluation import metrics
 from irmas_dist.evaluation.arrays import validate
-from irmas_dist.evaluation.calibration import BINS, reliability
+from irmas_dist.evaluation.calibration import BINS
 from irmas_dist.evaluation.operating_points import decide
-from irmas_dist.evaluation.ranking import clip_coverage, clip_lrap
 from irmas_dist.instruments import IRMAS
 
 CLOSE = 1e-9
@@ -152,30 +151,6 @@ def test_an_instrument_that_never_occurs_counts_as_0_in_macro_averages():
     assert result["micro_f1"] == 1
     assert result["macro_f1"] == 0.5
     assert result["map"] == 0.5
-
-
-def test_tied_scores_rank_against_an_instrument():
-    labels = np.array([[1, 0, 0]], dtype=np.uint8)
-    assert clip_lrap(labels, np.array([[0.5, 0.5, 0.1]])) == 0.5
-
-
-def test_a_clip_without_instruments_needs_none_to_be_named():
-    assert clip_coverage(np.zeros((1, 3), int), np.full((1, 3), 0.5)) == 0
-
-
-def test_an_instrument_in_all_clips_or_none_has_the_auc_of_chance():
-    labels = np.array([[1, 0, 1], [1, 0, 0]])
-    scores = np.array([[0.1, 0.9, 0.3], [0.2, 0.8, 0.4]])
-    auc = metrics.score_figures(labels, scores).instruments["roc_auc"]
-    np.testing.assert_array_equal(auc, [[0.5, 0.5, 0.0]])
-
-
-def test_a_score_on_the_edge_of_a_bin_belongs_to_the_bin_below():
-    scores = np.array([[0.0], [0.05], [0.5], [0.75], [1.0]])
-    bins = reliability(np.array([[0], [1], [1], [0], [1]]), scores)
-    assert bins.clips[:, 0].tolist() == [2, 0, 0, 0, 1, 0, 0, 1, 0, 1]
-    assert bins.score[0, 0] == 0.025
-    assert bins.frequency[:, 0].tolist() == [0.5, 0, 0, 0, 1, 0, 0, 0, 0, 1]
 
 
 @pytest.mark.parametrize(

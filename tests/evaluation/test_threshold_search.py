@@ -2,7 +2,6 @@ import itertools
 
 import numpy as np
 import pytest
-import sklearn.metrics
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -11,7 +10,7 @@ from irmas_dist.evaluation import objectives
 from irmas_dist.evaluation.operating_points import NEVER, decide
 from irmas_dist.evaluation.threshold_search import best_global_threshold, search_thresholds
 from irmas_dist.evaluation.thresholds import fit_thresholds
-from tests.evaluation.test_thresholds import every_threshold, labelled_scores
+from tests.evaluation.test_exact_thresholds import every_threshold, labelled_scores
 
 BY_NAME = {
     "macro_f2": objectives.f_beta("macro", 2),
@@ -24,30 +23,6 @@ BY_NAME = {
 def value(objective, labels, scores, thresholds):
     decisions = decide(scores, np.asarray(thresholds, np.float32)).astype(bool)
     return float(objective(labels.astype(bool), decisions[None])[0])
-
-
-@settings(max_examples=60, deadline=None)
-@given(labelled_scores(), st.sampled_from(["micro", "macro"]), st.sampled_from([0.5, 1, 2]))
-def test_f_beta_is_that_of_scikit_learn(labelled, average, beta):
-    labels, scores = labelled
-    decisions = np.stack([decide(scores, threshold) for threshold in (0.0, 0.5, 1.1)])
-    ours = objectives.f_beta(average, beta)(labels.astype(bool), decisions.astype(bool))
-    for number, said in enumerate(decisions):
-        # Of one column scikit-learn would take 0 and 1 for two classes.
-        theirs = sklearn.metrics.fbeta_score(
-            *(np.column_stack([matrix, np.zeros(len(matrix))]) for matrix in (labels, said)),
-            beta=beta,
-            average=None if average == "macro" else "micro",
-            zero_division=0,
-        )
-        theirs = np.mean(theirs[:-1]) if average == "macro" else theirs
-        assert ours[number] == pytest.approx(theirs, abs=1e-12)
-
-
-def test_what_wrong_decisions_cost():
-    labels = np.array([[1, 1, 0], [0, 0, 0]], bool)
-    candidates = np.array([[[0, 0, 0], [0, 0, 0]], [[1, 1, 1], [0, 1, 0]]], bool)
-    np.testing.assert_allclose(objectives.cost(3.0)(labels, candidates), [-3.0, -1.0])
 
 
 @settings(max_examples=25, deadline=None)
@@ -78,18 +53,6 @@ def test_the_search_finds_what_is_found_exactly_on_irmas(forest):
         found = search_thresholds(labels, scores, objective, starts=3)
         best = value(objective, labels, scores, exact)
         assert value(objective, labels, scores, found) == pytest.approx(best, abs=1e-3)
-
-
-def test_settings_name_what_is_searched_for(forest):
-    labels, scores = forest.labels[::20], forest.scores[::20]
-    for name in ("subset_accuracy", "cost"):
-        chosen = ThresholdSettings(objective=name, cost_of_missing=3.0)
-        exact = fit_thresholds(labels, scores, ThresholdSettings())
-        fitted = fit_thresholds(labels, scores, chosen)
-        assert fitted.dtype == np.float32
-        better = value(BY_NAME[name], labels, scores, fitted)
-        assert better > value(BY_NAME[name], labels, scores, exact)
-        np.testing.assert_array_equal(fitted, fit_thresholds(labels, scores, chosen))
 
 
 def test_missing_less_costs_saying_more(forest):
