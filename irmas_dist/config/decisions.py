@@ -14,6 +14,9 @@ AggregationRule = Annotated[
 ]
 """How window scores become clip scores, see `evaluation.aggregate`."""
 
+RELATIVE_RULES = ("s2", "han2017")
+"""The rules by which the surest instrument of every clip scores 1."""
+
 Protocol = Literal["validation", "cross-validated", "oracle"]
 """How the thresholds of an evaluation are chosen, see `evaluation.protocols`."""
 

@@ -16,14 +16,11 @@ import torch
 from irmas_dist.cli.main import run
 from irmas_dist.errors import IrmasError
 from irmas_dist.evaluation.aggregate import aggregate
-from irmas_dist.evaluation.evaluate import evaluate_scores
-from irmas_dist.evaluation.scores import Scores, write_scores
+from irmas_dist.evaluation.scores import write_scores
 from irmas_dist.inference import export as exporting
 from irmas_dist.inference.export_graph import Graph
 from irmas_dist.inference.predictor import Predictor
-from irmas_dist.instruments import IRMAS
-from irmas_dist.reports.model_card import model_card
-from tests.inference.conftest import MakeModel
+from tests.inference.conftest import MakeModel, scores_of_songs
 
 Exported = tuple[Predictor, Path, dict[str, int]]
 
@@ -180,24 +177,11 @@ def irmas(
     return run_line
 
 
-def judged(songs: int = 20) -> Scores:
-    """Scores of two clips of each song: good ones, but for the electric guitar's."""
-    rng = np.random.default_rng(0)
-    clips = 2 * songs
-    labels = (rng.uniform(size=(clips, 11)) < 0.3).astype(np.uint8)
-    scores = np.clip(labels * 0.4 + rng.uniform(0, 0.6, (clips, 11)), 0, 1).astype(np.float32)
-    labels[:, 4], scores[:, 4] = 1, 0.1
-    groups = [f"song {i // 2}" for i in range(clips)]
-    return Scores(
-        [f"clip {i}" for i in range(clips)], ["testing"] * clips, groups, labels, scores, IRMAS
-    )
-
-
 def test_a_model_is_exported_with_its_card(
     irmas: Callable[..., tuple[int, str, str]], make_model: MakeModel, excerpts: list[Path]
 ) -> None:
     model = make_model()
-    write_scores(model / "scores.parquet", judged())
+    write_scores(model / "scores.parquet", scores_of_songs())
     code, out, err = irmas(
         "export", model, "--out", "shared", "--check-on", excerpts[0], "--check-on", excerpts[1],
         "--sample-rate", 22_050, "--sample-rate", 44_100,
@@ -242,50 +226,3 @@ def test_without_the_extra_it_says_what_to_install(
     code, out, err = irmas("export", model)
     assert (code, out) == (1, "")
     assert err == "irmas: irmas export needs onnxscript: pip install 'irmas-dist[export]'\n"
-
-
-# The card
-
-
-def section(card: str, heading: str) -> str:
-    return card.split(f"\n## {heading}\n")[1].split("\n## ")[0]
-
-
-def test_a_card_says_what_the_model_directory_says(model: Path) -> None:
-    description = Predictor.load(model).description
-    card = model_card("model", description)
-    assert card.startswith("# model\n")
-    assert f"{description.parameters:,}" in card
-    assert "11 instruments" in card
-    assert "| voi | voice | 0.500 |" in section(card, "Use")
-    assert description.thresholds_from in section(card, "Use")
-    assert "on mixtures of held-out training clips" in section(card, "Figures")
-    assert "micro F1 0.625, macro F1 0.500" in section(card, "Figures")
-    assert "- training clips: 60\n" in section(card, "Data")
-    assert "- manifest: fingerprint `0123`" in section(card, "Data")
-    assert "CC BY-NC-SA 3.0" in section(card, "Data")
-    assert "How it does on music of a test is not known" in section(card, "Limits")
-    assert "surest" not in section(card, "Limits")
-    assert f"- torch {torch.__version__}" in section(card, "Made with")
-    assert "commit `89ab`" in section(card, "Made with")
-    assert "\n\n\n" not in card
-
-
-def test_a_card_has_the_figures_of_an_evaluation_with_their_protocol(
-    make_model: MakeModel,
-) -> None:
-    description = Predictor.load(make_model(aggregation="s2")).description
-    evaluation = evaluate_scores(judged(), "", description.threshold_array())
-    card = model_card("model", description, evaluation)
-    figures = section(card, "Figures")
-    assert "On 40 clips of 20 songs (testing)" in figures
-    assert set(evaluation.results) == {"validation", "cross-validated", "oracle"}
-    for protocol, result in evaluation.results.items():
-        assert f"| {protocol} | {result.metrics['micro_f1']:.3f} (" in figures
-        assert f"- `{protocol}`: thresholds " in figures
-    for row in evaluation.instruments:
-        assert f"| {row['name']} | {row['clips']} | {row['precision']:.3f} |" in figures
-    assert "By instrument, the protocol is `validation`." in figures
-    assert "- electric guitar is found badly: F1 0.000 (`validation`; clips with it: 40)" in card
-    assert "Scores are relative to the surest instrument" in section(card, "Limits")
-    assert "\n\n\n" not in card

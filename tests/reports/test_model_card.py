@@ -1,0 +1,56 @@
+"""The model card has what the model directory has, and figures with their protocol."""
+
+from pathlib import Path
+
+import torch
+
+from irmas_dist.evaluation.evaluate import evaluate_scores
+from irmas_dist.inference.predictor import Predictor
+from irmas_dist.reports.model_card import model_card
+from tests.inference.conftest import MakeModel, scores_of_songs
+
+
+def section(card: str, heading: str) -> str:
+    return card.split(f"\n## {heading}\n")[1].split("\n## ")[0]
+
+
+def test_a_card_says_what_the_model_directory_says(model: Path) -> None:
+    description = Predictor.load(model).description
+    card = model_card("model", description)
+    assert card.startswith("# model\n")
+    assert f"{description.parameters:,}" in card
+    assert "11 instruments" in card
+    assert "| voi | voice | 0.500 |" in section(card, "Use")
+    assert description.thresholds_from in section(card, "Use")
+    assert "on mixtures of held-out training clips" in section(card, "Figures")
+    assert "micro F1 0.625, macro F1 0.500" in section(card, "Figures")
+    assert "- training clips: 60\n" in section(card, "Data")
+    assert "- manifest: fingerprint `0123`" in section(card, "Data")
+    assert "CC BY-NC-SA 3.0" in section(card, "Data")
+    assert "Its figures on test music are not known" in section(card, "Limits")
+    assert "surest" not in section(card, "Limits")
+    assert f"- torch {torch.__version__}" in section(card, "Made with")
+    assert "commit `89ab`" in section(card, "Made with")
+    assert "\n\n\n" not in card
+
+
+def test_a_card_has_the_figures_of_an_evaluation_with_their_protocol(
+    make_model: MakeModel,
+) -> None:
+    description = Predictor.load(make_model(aggregation="s2")).description
+    evaluation = evaluate_scores(scores_of_songs(), "", description.threshold_array())
+    card = model_card("model", description, evaluation)
+    figures = section(card, "Figures")
+    assert "On 40 clips of 20 songs (testing)" in figures
+    assert set(evaluation.results) == {"validation", "cross-validated", "oracle"}
+    for protocol, result in evaluation.results.items():
+        assert f"| {protocol} | {result.metrics['micro_f1']:.3f} (" in figures
+        assert f"- `{protocol}`: thresholds " in figures
+    for row in evaluation.instruments:
+        assert f"| {row['name']} | {row['clips']} | {row['precision']:.3f} |" in figures
+    assert "By instrument, the protocol is `validation`." in figures
+    assert (
+        "- electric guitar is recognised poorly: F1 0.000 (`validation`; clips with it: 40)" in card
+    )
+    assert "Scores are relative to the surest instrument" in section(card, "Limits")
+    assert "\n\n\n" not in card
