@@ -1,1 +1,1 @@
-"""Pages, charts and cards that people look at afterwards."""
+"""Pages, charts and model cards."""

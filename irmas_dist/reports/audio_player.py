@@ -1,4 +1,4 @@
-"""Audio small enough to be part of a page: mono MP3, which every browser plays."""
+"""Audio embedded in a page: short mono MP3, which every browser plays."""
 
 import base64
 import io
@@ -9,10 +9,10 @@ import soundfile
 import soxr
 
 RATE = 24_000
-"""Samples per second: up to 12 kHz is enough to tell instruments apart."""
+"""Sample rate in Hz: up to 12 kHz is enough to distinguish instruments."""
 
-MOST_S = 20.0
-"""Of a longer file, only so much: ten players then add about 1.6 MB to a page."""
+MAX_SECONDS = 20.0
+"""Longest audio, in seconds: ten players then add about 1.6 MB to a page."""
 
 
 def embedded(path: Path) -> str | None:
@@ -20,7 +20,7 @@ def embedded(path: Path) -> str | None:
     try:
         with soundfile.SoundFile(path) as file:
             rate = file.samplerate
-            samples = file.read(int(MOST_S * rate), dtype="float32", always_2d=True)
+            samples = file.read(int(MAX_SECONDS * rate), dtype="float32", always_2d=True)
         mono = soxr.resample(samples.mean(axis=1), rate, RATE)
         buffer = io.BytesIO()
         # This level is 48 kbit/s.

@@ -1,6 +1,6 @@
-"""The figures of a report, as SVG to be placed inside an HTML page.
+"""The charts of a model's page, as SVG to be placed inside HTML.
 
-Text stays text, in the page's own typeface. Colours are written as CSS variables (``--ink``,
+Text stays text, in the page's typeface. Colours are CSS variables (``--ink``,
 ``--muted``, ``--line``, ``--first``, ``--second``) which the page sets for light and dark.
 Sizes are in CSS pixels at a scale of one. Titles are left to the page.
 """
@@ -23,7 +23,7 @@ from matplotlib.ticker import MaxNLocator
 from irmas_dist.evaluation.metrics import precision_recall_f1
 from irmas_dist.evaluation.operating_points import operating_points
 
-# Stand-ins that matplotlib can work with; `_render` puts the variables in their place.
+# Placeholders that matplotlib accepts; `_render` replaces them by the variables.
 INK, MUTED, LINE, FIRST, SECOND = "#1a1a1b", "#6a6a6b", "#d0d0d1", "#0072b2", "#d55e00"
 _VARIABLES = {INK: "ink", MUTED: "muted", LINE: "line", FIRST: "first", SECOND: "second"}
 
@@ -81,15 +81,15 @@ def precision_recall_curve(
             color=FIRST,
             linewidth=1.6,
             solid_joinstyle="round",
-            clip_on=False,  # else half the line is gone where precision is 1
+            clip_on=False,  # else half of the line is hidden where precision is 1
         )
         if not decisions.any():
-            axes.text(0.96, 0.94, "never said", ha="right", va="top", color=INK)
+            axes.text(0.96, 0.94, "never predicted", ha="right", va="top", color=INK)
             return
         precision, recall, f1 = marked
         axes.plot([recall], [precision], "o", color=SECOND, markersize=6.5, clip_on=False)
-        # Curves fall to the right: above to the right of a point there is room, and below to
-        # its left, unless the axis is near.
+        # Curves fall to the right: the space above and right of a point is free, and below and
+        # left of it, unless the axis is near.
         if recall < 0.6:
             offset, ha, va = (6, 4), "left", "bottom" if precision < 0.85 else "top"
         elif precision > 0.25:
@@ -115,13 +115,13 @@ def reliability_diagram(
     frequency: npt.NDArray[np.float64],
     description: str,
 ) -> str:
-    """Draw how often an instrument plays against how it scores; on the diagonal it is calibrated.
+    """Draw the share of clips with an instrument against its score; the diagonal is calibrated.
 
     Args:
-        clips: Clips in each bin; the larger a dot, the more there are.
+        clips: Clips in each bin, which set the size of its dot.
         score: Their mean score.
         frequency: The share of them that has the instrument.
-        description: What the figure shows, for those who cannot see it.
+        description: Text alternative of the figure.
     """
     some = clips > 0
 
@@ -136,13 +136,13 @@ def reliability_diagram(
 
 
 def training_curve(history: Sequence[dict[str, Any]], metric: str, description: str) -> str | None:
-    """Draw a metric over the epochs, training and validation, or return None if it is unknown.
+    """Draw a metric over the epochs, training and validation; None if it is not in the history.
 
     Args:
         history: One row per epoch: ``epoch``, and the metric as ``train_<metric>`` or
             ``val_<metric>`` or both.
         metric: Name of the metric, such as ``loss``.
-        description: What the figure shows, for those who cannot see it.
+        description: Text alternative of the figure.
     """
     curves = []
     for prefix, name, colour in (("train", "training", SECOND), ("val", "validation", FIRST)):
@@ -170,13 +170,13 @@ def training_curve(history: Sequence[dict[str, Any]], metric: str, description: 
 
 
 def bars(names: Sequence[str], values: Sequence[float], xlabel: str, description: str) -> str:
-    """Draw values from 0 to 1 as bars, each with its number on top.
+    """Draw values from 0 to 1 as bars, each with its number above.
 
     Args:
-        names: What stands below each bar; may have several lines.
+        names: Text below each bar; may have several lines.
         values: From 0 to 1.
-        xlabel: What the names are.
-        description: What the figure shows, for those who cannot see it.
+        xlabel: Label of the axis.
+        description: Text alternative of the figure.
     """
 
     def draw(axes: Axes) -> None:
@@ -194,7 +194,7 @@ def bars(names: Sequence[str], values: Sequence[float], xlabel: str, description
 
 
 def _unit_square(axes: Axes) -> None:
-    """Set up recall and precision from 0 to 1, with faint lines of equal F1 behind."""
+    """Set up axes of recall and precision, with faint lines of equal F1."""
     for f1 in (0.2, 0.4, 0.6, 0.8):
         recall = np.linspace(f1 / (2 - f1), 1, 25)
         axes.plot(recall, f1 * recall / (2 * recall - f1), color=LINE, linewidth=0.8)
@@ -211,7 +211,7 @@ def _unit_axes(axes: Axes, xlabel: str, ylabel: str) -> None:
 
 
 def _name_lines_at_their_ends(axes: Axes, ends: list[tuple[str, tuple[float, float]]]) -> None:
-    """Write each line's name to the right of its last point, kept apart from the other's."""
+    """Write each line's name to the right of its last point, without overlap."""
     left, right = axes.get_xlim()
     axes.set_xlim(left, right + 0.42 * (right - left))
     bottom, top = axes.get_ylim()
@@ -230,10 +230,10 @@ def _name_lines_at_their_ends(axes: Axes, ends: list[tuple[str, tuple[float, flo
 
 
 def _render(draw: Callable[[Axes], None], width: int, height: int, description: str) -> str:
-    """Let ``draw`` fill one set of axes and return the figure as an ``<svg>`` element."""
-    # With the salt, one input gives one file, and no id stands twice in a page.
+    """Return what ``draw`` draws on one set of axes as an ``<svg>`` element."""
+    # The salt makes ids reproducible, and unique in a page.
     with mpl.rc_context({**_STYLE, "svg.hashsalt": description}):
-        # One CSS pixel is written as one point of matplotlib, of which an inch has 72.
+        # One CSS pixel is one point of matplotlib, of which an inch has 72.
         figure = Figure(figsize=(width / 72, height / 72), layout="constrained")
         figure.patch.set_visible(False)
         axes = figure.add_subplot()
@@ -244,7 +244,7 @@ def _render(draw: Callable[[Axes], None], width: int, height: int, description: 
         FigureCanvasSVG(figure).print_svg(buffer)
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :]
-    # What goes would be invalid inside a page, would style all of it, or is twice its size.
+    # Removed is what is invalid inside a page, would style all of it, or only makes it larger.
     svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", svg, flags=re.DOTALL)
     svg = re.sub(r'<g id="[^"]*"', "<g", svg).replace("xlink:href", "href")
     svg = re.sub(r'font-family: [^;"]*; | transform="rotate\(-0 [^"]*"', "", svg)

@@ -1,4 +1,4 @@
-"""A picture of one file's log-mel spectrogram: what the network will see, to be looked at."""
+"""A picture of one file's log-mel spectrogram, the input of the network."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from irmas_dist.features.logmel import LogMelSettings, log_mel
 from irmas_dist.features.mel import band_centres
 
 TICKS_HZ = (125, 250, 500, 1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 64_000)
-"""Frequencies that are marked, as far as the bands reach."""
+"""Frequencies marked on the axis, within the range of the bands."""
 
 
 def draw(audio: str, settings: LogMelSettings, out: Path) -> None:

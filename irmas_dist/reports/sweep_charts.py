@@ -14,10 +14,10 @@ from irmas_dist.search.space import CategoricalEntry, Space, short
 Row = Mapping[str, Any]
 
 TOP = 5
-"""Trials that stand out, the best ones."""
+"""Number of best trials in another colour."""
 
 AXES = 9
-"""Settings in the parallel coordinates, the most important ones."""
+"""Number of settings in the parallel coordinates, the most important ones."""
 
 
 def parallel_coordinates(rows: Sequence[Row], space: Space, shares: Mapping[str, float]) -> str:
@@ -55,7 +55,7 @@ def parallel_coordinates(rows: Sequence[Row], space: Space, shares: Mapping[str,
     for i, name in enumerate([*names, "macro F1"]):
         x = 60 + i * step
         body.append(f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{top}" y2="{bottom}" {_LINE}/>')
-        # Neighbouring names would run into each other: every other one stands lower.
+        # Neighbouring names would overlap: every other one is lower.
         y = bottom + 22 + 16 * (i % 2)
         body.append(_text(x, y, name, "middle", "ink"))
         marks = (
@@ -71,7 +71,7 @@ def parallel_coordinates(rows: Sequence[Row], space: Space, shares: Mapping[str,
 def parallel_coordinates_page(
     rows: Sequence[Row], space: Space, shares: Mapping[str, float]
 ) -> str:
-    """Return the parallel coordinates as a page of their own, for W&B."""
+    """Return the parallel coordinates as an HTML page for W&B."""
     return (
         "<style>:root{color-scheme:light;--page:#fff;--ink:#1c2126;--muted:#5d6670;--line:#d9dde1;"
         "--first:#0072b2;--second:#d55e00}body{font-family:system-ui,sans-serif}</style>"
@@ -82,10 +82,10 @@ def parallel_coordinates_page(
 def slice_plot(rows: Sequence[Row], space: Space, name: str) -> str:
     """Draw macro F1 over one setting's values: a dot per trial, hollow where it was stopped."""
     scale = _Scale(space, name)
-    there = [row for row in rows if row["value"] is not None and name in row["params"]]
+    shown = [row for row in rows if row["value"] is not None and name in row["params"]]
     low, high = _value_range([row for row in rows if row["value"] is not None])
     body = _axes(low, high)
-    for rank, row in reversed(list(enumerate(there))):
+    for rank, row in reversed(list(enumerate(shown))):
         x = _X0 + scale.share(row["params"][name]) * (_X1 - _X0)
         y = _Y0 - (row["value"] - low) / (high - low) * (_Y0 - _Y1)
         colour = "second" if rank < TOP else "first"
@@ -103,12 +103,12 @@ def slice_plot(rows: Sequence[Row], space: Space, name: str) -> str:
 
 def history_plot(rows: Sequence[Row]) -> str:
     """Draw macro F1 over the trials in order, and the best so far as a line."""
-    there = sorted((r for r in rows if r["value"] is not None), key=lambda r: r["number"])
-    low, high = _value_range(there)
-    last = max((row["number"] for row in there), default=1) or 1
+    shown = sorted((r for r in rows if r["value"] is not None), key=lambda r: r["number"])
+    low, high = _value_range(shown)
+    last = max((row["number"] for row in shown), default=1) or 1
     body = _axes(low, high)
     best, line = -math.inf, list[tuple[float, float]]()
-    for row in there:
+    for row in shown:
         x = _X0 + row["number"] / last * (_X1 - _X0)
         y = _Y0 - (row["value"] - low) / (high - low) * (_Y0 - _Y1)
         fill = "var(--first)" if row["state"] == "completed" else "none"
@@ -135,19 +135,19 @@ def history_plot(rows: Sequence[Row]) -> str:
 
 def learning_curves(rows: Sequence[Row]) -> str:
     """Draw the best macro F1 so far by epoch: the best trials, and faintly the others."""
-    there = [row for row in rows if row["curve"]]
-    values = [value for row in there for value in row["curve"]]
+    shown = [row for row in rows if row["curve"]]
+    values = [value for row in shown for value in row["curve"]]
     low, high = (min(values), max(values)) if values else (0.0, 1.0)
     high = high if high > low else low + 0.01
-    epochs = max((len(row["curve"]) for row in there), default=1)
+    epochs = max((len(row["curve"]) for row in shown), default=1)
     body = _axes(low, high)
 
-    def place(epoch: int, value: float) -> tuple[float, float]:
+    def point(epoch: int, value: float) -> tuple[float, float]:
         x = _X0 + (epoch - 1) / max(epochs - 1, 1) * (_X1 - _X0)
         return x, _Y0 - (value - low) / (high - low) * (_Y0 - _Y1)
 
-    for rank, row in reversed(list(enumerate(there))):
-        points = [place(epoch, value) for epoch, value in enumerate(row["curve"], 1)]
+    for rank, row in reversed(list(enumerate(shown))):
+        points = [point(epoch, value) for epoch, value in enumerate(row["curve"], 1)]
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
         colour, opacity = ("second", 0.95) if rank < TOP else ("first", 0.25)
         x, y = points[-1]
@@ -169,7 +169,7 @@ _LINE = 'stroke="var(--line)" stroke-width="1"'
 
 
 class _Scale:
-    """Where a setting's values lie on an axis from 0 to 1."""
+    """Maps a setting's values to an axis from 0 to 1."""
 
     def __init__(self, space: Space, name: str) -> None:
         self._entry = space.entries[name]
@@ -191,7 +191,7 @@ class _Scale:
 
 
 def _plain(value: Any) -> Any:
-    """Return a value that can be compared with one that has been through JSON."""
+    """Return a value that equals itself after a round trip through JSON."""
     return tuple(value) if isinstance(value, list) else value
 
 

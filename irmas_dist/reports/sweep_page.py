@@ -1,4 +1,4 @@
-"""The page of a sweep: one HTML file that needs nothing else."""
+"""The page of a sweep: one self-contained HTML file."""
 
 import os
 from pathlib import Path
@@ -16,14 +16,14 @@ from irmas_dist.search.study import best_row, importances, list_trials, open_stu
 from irmas_dist.search.sweep_directory import is_driven, read_record, study_location
 
 LEADERS = 8
-"""Trials in the table of the best."""
+"""Number of trials in the table of the best."""
 
 
 def write_sweep_page(path: Path, location: str | os.PathLike[str]) -> None:
-    """Write the page of a sweep: what was found, what mattered, what to narrow next.
+    """Write the page of a sweep: the best trials, importances, and the space to search next.
 
     Args:
-        path: Directory of the sweep, which may still run.
+        path: Sweep directory; the sweep may still run.
         location: Path or URL of the page.
 
     Raises:
@@ -65,7 +65,7 @@ def write_sweep_page(path: Path, location: str | os.PathLike[str]) -> None:
 
 
 def _next_space(space: Space, advice: list[Advice]) -> str:
-    """Return the space to search next as YAML, and as comments what is to be fixed."""
+    """Return the space to search next as YAML, with settings to fix as comments."""
     fixed = [f"# --set {item.name}={_line(item.value)}" for item in advice if item.entry is None]
     entries = narrowed(space, advice).describe().items()
     return "\n".join([*fixed, *(f"{name}: {_line(entry)}" for name, entry in entries)])

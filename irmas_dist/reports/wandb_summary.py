@@ -12,7 +12,7 @@ from irmas_dist.search.sweep_directory import read_record
 
 
 def log_summary(summary: SweepSummary) -> None:
-    """Log a finished sweep as a whole, as a run of its own."""
+    """Log a finished sweep as one W&B run."""
     record = read_record(Path(summary.path))
     recipe, space = record.load(summary.path)
     name, data, trials = record.name, record.data, summary.trials
@@ -63,7 +63,7 @@ def log_summary(summary: SweepSummary) -> None:
 
 
 def _cell(column: Sequence[Any], value: Any) -> Any:
-    """Return a value as W&B takes it: all of a column of one type."""
+    """Return a value for W&B, which takes columns of one type only."""
     kinds = {type(other) for other in column if other is not None}
     return (
         value if value is None or kinds <= {int, float} or kinds in ({str}, {bool}) else str(value)

@@ -4,7 +4,7 @@ import io
 import numpy as np
 import soundfile
 
-from irmas_dist.reports.audio_player import MOST_S, RATE, embedded
+from irmas_dist.reports.audio_player import MAX_SECONDS, RATE, embedded
 
 
 def decoded(url):
@@ -30,7 +30,7 @@ def test_long_files_are_cut_so_that_a_page_stays_small(tmp_path):
     url = embedded(tmp_path / "long.wav")
     assert len(url) < 200_000
     samples, rate = decoded(url)
-    assert abs(len(samples) / rate - MOST_S) < 0.2
+    assert abs(len(samples) / rate - MAX_SECONDS) < 0.2
 
 
 def test_what_cannot_be_read_has_no_player(tmp_path):

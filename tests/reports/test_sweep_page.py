@@ -62,4 +62,4 @@ def test_a_sweep_without_results_has_a_page(tmp_path: Path) -> None:
     sweep_directory.write_record(tmp_path, made)
     make_study(space, f"sqlite:///{tmp_path}/study.db", made.name)
     write_sweep_page(tmp_path, tmp_path / "report.html")
-    assert "No trial has come to a result yet" in (tmp_path / "report.html").read_text()
+    assert "No trial has a result yet" in (tmp_path / "report.html").read_text()
