@@ -247,8 +247,8 @@ def manifest(count: int) -> dict[str, float]:
     from irmas_dist.corpus.groups import join_identical, settle_conflicts
     from irmas_dist.corpus.split import held_out
     from irmas_dist.corpus.summary import summarise
-    from irmas_dist.features.diff import encode_labels, make_plan
-    from irmas_dist.features.shard_tasks import SHARD_SECONDS, cut
+    from irmas_dist.features.diff import diff_store, encode_labels
+    from irmas_dist.features.shard_tasks import SHARD_SECONDS, split_into_tasks
     from irmas_dist.features.store import REJECTS_SCHEMA, SHARD_SCHEMA, Shard
     from irmas_dist.instruments import IRMAS
 
@@ -286,11 +286,11 @@ def manifest(count: int) -> dict[str, float]:
         manifest.manifest_fingerprint(table)
         done("read")
         result["manifest_mb"] = path.stat().st_size / 1e6
-    plan = make_plan(table, [], REJECTS_SCHEMA.empty_table(), IRMAS)
+    plan = diff_store(table, [], REJECTS_SCHEMA.empty_table(), IRMAS)
     durations = plan.pending.column("duration_s").to_numpy()
-    result["pieces"] = len(cut(plan.pending, durations, SHARD_SECONDS, cores=64))
+    result["pieces"] = len(split_into_tasks(plan.pending, durations, SHARD_SECONDS, cores=64))
     done("plan_empty")
-    labels = encode_labels(table, IRMAS)
+    labels, _ = encode_labels(table, IRMAS)
     table = table.combine_chunks()
     shards = []
     for low in range(0, count, SHARD_CLIPS):
@@ -302,7 +302,7 @@ def manifest(count: int) -> dict[str, float]:
         shards.append(Shard(f"{low}", "", "float16", 0, np.zeros((2, 128)), clips))
     shards = [shard for number, shard in enumerate(shards) if number % 10]
     done("shards")
-    plan = make_plan(table, shards, REJECTS_SCHEMA.empty_table(), IRMAS)
+    plan = diff_store(table, shards, REJECTS_SCHEMA.empty_table(), IRMAS)
     assert not plan.rewrites
     assert plan.pending.num_rows == count - sum(shard.clips.num_rows for shard in shards)
     done("plan_partly")

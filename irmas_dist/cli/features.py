@@ -1,4 +1,4 @@
-"""The command that computes features."""
+"""The command that computes features, and its summary."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -9,6 +9,7 @@ from rich.markup import escape
 
 from irmas_dist.cli.command import Address, Config, DryRun, Json, Overrides, command, read_recipe
 from irmas_dist.cli.tables import as_json, show_path, show_recipe
+from irmas_dist.config.features import MAX_REJECTS
 from irmas_dist.terminal import show
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 def _or_preview(context: typer.Context, value: str | None) -> str | None:
     if value is None and context.params.get("preview") is None:
-        raise typer.BadParameter("needed, unless --preview draws a single file")
+        raise typer.BadParameter("required, unless --preview draws a single file")
     return value
 
 
@@ -32,7 +33,7 @@ def extract(
     out: Annotated[
         str | None,
         typer.Argument(
-            callback=_or_preview, show_default=False, help="The feature store to make, path or URL."
+            callback=_or_preview, show_default=False, help="The feature store, a path or URL."
         ),
     ] = None,
     config: Config = None,
@@ -40,24 +41,26 @@ def extract(
     max_rejects: Annotated[
         float,
         typer.Option(min=0, max=1, help="Share of the manifest's files that may be unusable."),
-    ] = 0.05,
+    ] = MAX_REJECTS,
     retry_rejects: Annotated[
         bool,
-        typer.Option("--retry-rejects", help="Try rejected files again that have not changed."),
+        typer.Option("--retry-rejects", help="Try unchanged rejected files again."),
     ] = False,
     preview: Annotated[
         str | None,
-        typer.Option(is_eager=True, help="Only draw this audio file's spectrogram to a PNG."),
+        typer.Option(is_eager=True, help="Only draw the spectrogram of this audio file to a PNG."),
     ] = None,
     preview_out: Annotated[
         Path | None,
-        typer.Option(help="The picture; none: the audio file's name with .png, in this directory."),
+        typer.Option(
+            help="The picture; default: the audio file's name with .png, in this directory."
+        ),
     ] = None,
     address: Address = None,
     dry_run: DryRun = False,
     json: Json = False,
 ) -> None:
-    """Compute log-mel spectrograms with Ray Data; what is there already is not computed twice."""
+    """Compute log-mel spectrograms with Ray Data; existing ones are not computed again."""
     recipe = read_recipe(config, overrides, used=("corpus", "features"))
     if dry_run:
         return show_recipe(recipe, json)
@@ -84,7 +87,7 @@ def extract(
 
 
 def extracted(summary: "ExtractSummary", machine: bool) -> None:
-    """Show what an extraction did."""
+    """Show the outcome of an extraction."""
     if machine:
         as_json(asdict(summary) | {"realtime_factor": summary.realtime_factor})
         return
@@ -93,7 +96,7 @@ def extracted(summary: "ExtractSummary", machine: bool) -> None:
     if summary.rejects:
         show(escape(f"{sum(summary.rejects.values()):,} rejected: {summary.path}/rejects.parquet"))
     if summary.rewritten:
-        show(f"{summary.rewritten:,} shards brought in line with the manifest")
+        show(f"{summary.rewritten:,} shards updated to the manifest")
     if summary.computed:
         show(
             f"{summary.computed:,} clips computed, {summary.hours:.2f} hours of audio at "

@@ -1,4 +1,4 @@
-"""What a log-mel spectrogram is made of: the settings of both backends."""
+"""Settings of the log-mel spectrogram, for both backends."""
 
 import math
 from typing import Literal
@@ -7,6 +7,9 @@ from pydantic import Field, model_validator
 
 from irmas_dist.config.base import Settings
 
+MAX_REJECTS = 0.05
+"""Share of unusable files above which the fault lies with more than single files."""
+
 
 class LogMelSettings(Settings):
     """Settings of the log-mel spectrogram; the defaults are those of Han et al. (2016)."""
@@ -14,32 +17,32 @@ class LogMelSettings(Settings):
     sample_rate: int = Field(22_050, ge=1_000, le=192_000)
     """Rate to which audio is resampled, in Hz."""
     downmix: Literal["mean", "first"] = "mean"
-    """How several channels become one: their mean, or the first of them alone."""
+    """How channels are mixed to mono: their mean, or the first one alone."""
     peak_normalise: bool = True
     """Whether a clip is divided by its largest absolute sample after resampling. Without it,
-    samples keep their level, also those that resampling or a float file takes beyond 1."""
+    samples keep their level, even beyond full scale."""
     n_fft: int = Field(2_048, ge=16, le=65_536)
-    """Length of a frame and of its FFT, in samples."""
+    """Length of a frame and its FFT, in samples."""
     hop_length: int = Field(1_024, ge=1)
     """Samples from one frame to the next."""
     window: Literal["hann", "hamming", "blackman", "bartlett"] = "hann"
-    """Periodic window that every frame is multiplied with."""
+    """Periodic window applied to every frame."""
     power: float = Field(2.0, gt=0.0, le=4.0)
-    """Exponent of the magnitude that the bands add up: 1 for magnitude, 2 for power."""
+    """Exponent of the magnitudes that a band sums: 1 for magnitude, 2 for power."""
     bands: int = Field(64, ge=8, le=1_024)
     """Number of mel bands."""
     fmin: float = Field(0.0, ge=0.0)
     """Lower edge of the lowest band, in Hz."""
     fmax: float | None = Field(None, gt=0.0)
-    """Upper edge of the highest band, in Hz; none means half the sample rate."""
+    """Upper edge of the highest band, in Hz; by default half the sample rate."""
     mel_scale: Literal["slaney", "htk"] = "slaney"
-    """Slaney's scale is linear up to 1 kHz, HTK's logarithmic throughout."""
+    """Slaney's scale is linear up to 1 kHz, HTK's is logarithmic throughout."""
     floor: float = Field(1e-8, gt=0.0)
-    """Band values below this are raised to it before the logarithm."""
+    """Lower limit of band values before the logarithm."""
     dtype: Literal["float16", "float32"] = "float16"
     """Type of the stored natural logarithms; float16 is accurate to 0.02 dB."""
     backend: Literal["fast", "librosa"] = "fast"
-    """The fast path, or librosa, which it is measured by."""
+    """The fast implementation, or librosa, the reference."""
 
     @model_validator(mode="after")
     def _in_range(self) -> "LogMelSettings":
@@ -64,7 +67,7 @@ class LogMelSettings(Settings):
 
     @property
     def log_floor(self) -> float:
-        """The smallest value in a spectrogram, that of silence."""
+        """The smallest value in a spectrogram: silence."""
         return math.log(self.floor)
 
     @property

@@ -1,12 +1,12 @@
-"""Audio files and streams to mono samples, all at once or block by block.
+"""Audio files and streams to mono samples, all at once or in blocks.
 
-libsndfile decodes; what it passes over in silence is looked for here: a file that ends before
-its header says so, samples that are not numbers.
+libsndfile decodes. Two faults that it passes over are detected here: a file that ends before its
+header says so, and samples that are not numbers.
 """
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import reduce
 from typing import Any, BinaryIO, Literal
@@ -23,21 +23,21 @@ Samples = npt.NDArray[np.int16] | Float32
 AudioSource = str | os.PathLike[str] | BinaryIO
 
 BLOCK_SAMPLES = 2**20
-"""Samples of every channel decoded at once: 24 s at 44.1 kHz, so that clips come whole."""
+"""Samples of every channel decoded at once: 24 s at 44.1 kHz, so that a clip is one block."""
 
 _SIXTEEN_BITS = ("PCM_16", "PCM_S8", "PCM_U8")
-_CUT_SHORT = re.compile(
-    # WAV, AIFF, AU, W64: the size of the chunk that holds the samples, and what is there of it.
+_TRUNCATED = re.compile(
+    # WAV, AIFF, AU, W64: the size of the chunk of samples by its header, and in the file.
     r"^ *(?:data|SSND|Data Size|riff) *: (\d+) \(should be (\d+)\)"
     r"|^Ogg: Last page lacks an end-of-stream bit",
     re.MULTILINE,
 )
 _UNKNOWN_LENGTH = 0x7FFF0000
-"""Writers into a pipe cannot know the length, and put about 2 or 4 GiB into the header."""
+"""Writers into a pipe do not know the length and put about 2 or 4 GiB into the header."""
 
 
 class AudioError(IrmasError):
-    """A file or array that holds no usable audio; the message says why."""
+    """A file or array without usable audio; the message is the reason."""
 
 
 def read_audio(path: str | os.PathLike[str]) -> tuple[Samples, int]:
@@ -48,20 +48,13 @@ def read_audio(path: str | os.PathLike[str]) -> tuple[Samples, int]:
 
     Returns:
         Samples of shape (samples, channels), and their rate in Hz. Files of up to 16 bits give
-        int16, which is several times quicker to decode; all others float32, nominally in [-1, 1].
+        int16, which decodes several times faster; all others float32, nominally in [-1, 1].
 
     Raises:
-        AudioError: The file is missing, empty, shorter than it says, or not audio.
+        AudioError: The file is missing, empty, truncated, or not audio.
     """
     with open_audio(path) as file:
-        return joined(read_blocks(file)), file.samplerate
-
-
-def joined(blocks: Iterable[Samples]) -> Samples:
-    """Return blocks of samples as one array."""
-    parts: list[Any] = list(blocks)
-    whole: Samples = np.concatenate(parts) if len(parts) > 1 else parts[0]
-    return whole
+        return read_samples(file), file.samplerate
 
 
 @contextmanager
@@ -69,11 +62,11 @@ def open_audio(source: AudioSource) -> Iterator[soundfile.SoundFile]:
     """Open audio for decoding.
 
     Args:
-        source: Path or URL of a file, or a binary stream open for reading; one that cannot
-            seek, such as a pipe, needs a file descriptor, and a format made for it: WAV or AU.
+        source: Path or URL of a file, or a binary stream open for reading; a stream that cannot
+            seek, such as a pipe, needs a file descriptor, and a streamable format: WAV or AU.
 
     Raises:
-        AudioError: Now or while reading: there is no such file, or it cannot be decoded.
+        AudioError: Now or while reading: the file does not exist, or cannot be decoded.
     """
     path = source if isinstance(source, str | os.PathLike) else None
     try:
@@ -86,44 +79,48 @@ def open_audio(source: AudioSource) -> Iterator[soundfile.SoundFile]:
         raise AudioError(f"cannot be decoded: {reason}") from error
 
 
-def read_blocks(file: soundfile.SoundFile, size: int | None = None) -> Iterator[Samples]:
-    """Decode a file from where it stands.
+def read_samples(file: soundfile.SoundFile) -> Samples:
+    """Decode an open file to its end, as `read_audio` does."""
+    blocks: list[Any] = list(read_blocks(file))
+    samples: Samples = np.concatenate(blocks) if len(blocks) > 1 else blocks[0]
+    return samples
 
-    Args:
-        file: What `open_audio` gave.
-        size: Samples of every channel in a block, the last one excepted.
+
+def in_one_block(file: soundfile.SoundFile) -> bool:
+    """Return whether a file is short enough for `read_blocks` to yield it as a single block."""
+    return bool(file.frames <= BLOCK_SAMPLES)
+
+
+def read_blocks(file: soundfile.SoundFile) -> Iterator[Samples]:
+    """Decode a file in blocks of `BLOCK_SAMPLES`, of which the last may be shorter.
 
     Yields:
-        Samples of shape (samples, channels), at least one, as `read_audio` gives them.
+        Samples of shape (samples, channels) and the type that `read_audio` returns.
 
     Raises:
         AudioError: The file is empty, or ends before its header says so.
     """
-    size = size or BLOCK_SAMPLES
     dtype = "int16" if file.subtype in _SIXTEEN_BITS else "float32"
-    promised = _promised(file)
-    got = 0
-    while len(block := file.read(size, dtype, always_2d=True)):
-        got += len(block)
-        if len(block) < size or got == promised:
-            _check_length(got, promised, file.samplerate)
+    announced = _announced_length(file)
+    length = 0
+    while len(block := file.read(BLOCK_SAMPLES, dtype, always_2d=True)):
+        length += len(block)
         yield block
-        if got == promised:
-            return
-    _check_length(got, promised, file.samplerate)
-
-
-def in_one_block(file: soundfile.SoundFile) -> bool:
-    """Return whether `read_blocks` gives a file that can seek in a single block."""
-    return bool(file.frames <= BLOCK_SAMPLES)
+    if length == 0:
+        raise AudioError("holds no samples")
+    if length < announced:
+        raise AudioError(
+            f"is truncated: its header announces {announced / file.samplerate:.2f} s, "
+            f"but it ends after {length / file.samplerate:.2f} s"
+        )
 
 
 def to_mono(samples: Samples, downmix: Literal["mean", "first"]) -> Float32:
-    """Make one channel of several, full scale at 1.
+    """Mix channels to mono, with full scale at 1.
 
     Args:
         samples: Shape (samples,) or (samples, channels), int16 or float32.
-        downmix: Whether to take the mean of the channels or the first of them.
+        downmix: The mean of the channels, or the first one alone.
 
     Returns:
         Samples of shape (samples,).
@@ -147,7 +144,7 @@ def to_mono(samples: Samples, downmix: Literal["mean", "first"]) -> Float32:
 
 
 def _readable(source: AudioSource) -> object:
-    """What libsndfile opens: a path, a stream that can seek, or a file descriptor."""
+    """Return what libsndfile can open: a path, a seekable stream, or a file descriptor."""
     if isinstance(source, str | os.PathLike):
         if not storage.is_url(source):
             return os.fspath(source)
@@ -156,25 +153,15 @@ def _readable(source: AudioSource) -> object:
     return source if source.seekable() else source.fileno()
 
 
-def _promised(file: soundfile.SoundFile) -> int | None:
-    """Samples that the header announces; none if it cannot know."""
+def _announced_length(file: soundfile.SoundFile) -> int:
+    """Return the number of samples that the header announces, 0 if it cannot know."""
     if not file.seekable():
-        return None
-    # libsndfile takes most files that were cut short for shorter ones, and only notes it.
-    if found := _CUT_SHORT.search(file.extra_info):
+        return 0
+    # libsndfile takes most truncated files for shorter ones, and only logs the difference.
+    if found := _TRUNCATED.search(file.extra_info):
         if found[1] is None:
-            raise AudioError("was cut short: its last page is missing")
-        announced, there = map(int, found.groups())
-        if there < announced < _UNKNOWN_LENGTH:
-            return int(file.frames * announced / max(there, 1))
+            raise AudioError("is truncated: its last page is missing")
+        announced, actual = map(int, found.groups())
+        if actual < announced < _UNKNOWN_LENGTH:
+            return int(file.frames * announced / max(actual, 1))
     return int(file.frames)
-
-
-def _check_length(got: int, promised: int | None, rate: int) -> None:
-    if got == 0:
-        raise AudioError("holds no samples")
-    if promised is not None and got < promised:
-        raise AudioError(
-            f"was cut short: its header announces {promised / rate:.2f} s, "
-            f"but it ends after {got / rate:.2f} s"
-        )

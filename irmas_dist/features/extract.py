@@ -1,10 +1,10 @@
-"""The Ray Data pipeline: a manifest to a feature store.
+"""Extraction: from a manifest to a feature store, with Ray Data.
 
-What is pending is cut into pieces, each of them one block of a Ray data set; the task or actor
-that maps it decodes, transforms and writes its own shard (`pieces`), so that no spectrogram
-travels between processes and whatever was finished stays finished.
+Pending clips are split into blocks of a Ray data set. The task that maps a block decodes,
+transforms and writes its own shard (`shard_tasks`), so that no spectrogram is sent between
+processes and every finished shard outlives an interrupted run.
 
-The driver holds the manifest, and of the store all columns but the spectrograms; a worker holds
+The driver holds the manifest and all columns of the store but the spectrograms; a worker holds
 the spectrograms of one shard (some 20 MB), or of one file where that is longer.
 """
 
@@ -17,30 +17,32 @@ from typing import Any
 import pyarrow as pa
 
 from irmas_dist import storage
+from irmas_dist.config.features import MAX_REJECTS, LogMelSettings
 from irmas_dist.corpus import manifest as manifests
 from irmas_dist.errors import IrmasError
 from irmas_dist.features import store
-from irmas_dist.features.diff import Plan, make_plan
-from irmas_dist.features.logmel import LogMelSettings
-from irmas_dist.features.shard_tasks import SHARD_SECONDS, PieceWriter, cut, write_piece
+from irmas_dist.features.diff import StoreDiff, diff_store
+from irmas_dist.features.shard_tasks import (
+    SHARD_SECONDS,
+    ShardComputer,
+    compute_shard,
+    split_into_tasks,
+)
 from irmas_dist.instruments import Vocabulary
 from irmas_dist.terminal import progress
-
-MAX_REJECTS = 0.05
-"""Share of unusable files above which something is wrong with more than single files."""
 
 
 @dataclass(frozen=True)
 class ExtractSummary:
-    """What an extraction did.
+    """The outcome of an extraction.
 
     Attributes:
         path: The feature store.
         clips: Clips in the store, earlier ones included.
-        computed: Clips computed this time.
-        rewritten: Shards of earlier times that were brought in line with the manifest.
-        hours: Hours of audio computed this time.
-        bytes: Bytes of features written this time.
+        computed: Clips computed by this run.
+        rewritten: Existing shards that were updated to the manifest.
+        hours: Hours of audio computed by this run.
+        bytes: Bytes of features written by this run.
         rejects: Number of unusable files by reason.
         seconds: Wall time.
     """
@@ -56,7 +58,7 @@ class ExtractSummary:
 
     @property
     def realtime_factor(self) -> float:
-        """Seconds of audio computed in one second."""
+        """Seconds of audio computed per second."""
         return self.hours * 3600 / self.seconds
 
 
@@ -71,37 +73,36 @@ def extract(
     retry_rejects: bool = False,
     shard_seconds: float = SHARD_SECONDS,
 ) -> ExtractSummary:
-    """Bring a feature store in line with a manifest, computing only what it does not have.
+    """Bring a feature store in line with a manifest, computing only missing clips.
 
-    Ray is started, or joined, only when there is a clip to compute.
+    Ray is started, or joined, only if there is a clip to compute.
 
     Args:
         manifest: Path or URL of ``manifest.parquet``.
-        out: Path or URL of the feature store; made when it is not there.
-        settings: How to compute the spectrograms.
+        out: Path or URL of the feature store, new or existing.
+        settings: Settings of the spectrograms.
         vocabulary: Instruments, in the order of the labels.
-        address: The Ray to use, as `ray_running` takes it.
+        address: Ray cluster to join, as in `ray_running`.
         max_rejects: Share of the manifest's files that may be unusable, 0 to 1.
-        retry_rejects: Whether files that could not be used earlier are tried again though they
-            have not changed since.
+        retry_rejects: Whether unchanged files that were unusable earlier are tried again.
         shard_seconds: Most audio in one shard.
 
     Raises:
         IrmasError: The manifest cannot be read, ``out`` cannot be written or holds features of
-            other settings, or too many files cannot be used. What was finished is kept.
+            other settings, or too many files are unusable. Finished shards are kept.
     """
     began = time.monotonic()
-    run = _Run(out, manifests.read_manifest(manifest), settings, vocabulary, max_rejects)
-    whole = None if retry_rejects else run.whole()
-    if whole is None:
-        plan = run.plan(retry_rejects)
-        run.prepare(plan)
-        if plan.pending.num_rows:
-            run.compute(plan.pending, address, shard_seconds)
-        whole = run.finish()
+    rows = manifests.read_manifest(manifest)
+    run = _Extraction(storage.absolute(out), rows, settings, vocabulary, max_rejects)
+    info = None if retry_rejects else run.finished_store()
+    if info is None:
+        pending = run.update(retry_rejects)
+        if pending.num_rows:
+            run.compute(pending, address, shard_seconds)
+        info = run.finish()
     return ExtractSummary(
         path=out,
-        clips=sum(whole.clips.values()),
+        clips=sum(info.clips.values()),
         computed=run.computed,
         rewritten=run.rewritten,
         hours=run.audio_s / 3600,
@@ -111,35 +112,31 @@ def extract(
     )
 
 
-class _Run:
-    """One extraction: the steps of `extract`, and what they have come to so far."""
+@dataclass
+class _Extraction:
+    """The steps of `extract`, and the counts of its summary."""
 
-    def __init__(
-        self,
-        out: str,
-        manifest: pa.Table,
-        settings: LogMelSettings,
-        vocabulary: Vocabulary,
-        max_rejects: float,
-    ) -> None:
-        self.out = storage.absolute(out)
-        self.manifest = manifest
-        self.manifest_fingerprint = manifests.manifest_fingerprint(manifest)
-        self.settings = settings
-        self.vocabulary = vocabulary
-        self.fingerprint = store.fingerprint(settings, vocabulary)
-        self.most_rejects = max_rejects * manifest.num_rows
-        self.rejects_place = storage.join(self.out, store.REJECTS)
-        self.info_place = storage.join(self.out, store.INFO)
+    out: str
+    manifest: pa.Table
+    settings: LogMelSettings
+    vocabulary: Vocabulary
+    max_rejects: float
+    computed: int = 0
+    rewritten: int = 0
+    bytes: int = 0
+    audio_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.manifest_fingerprint = manifests.manifest_fingerprint(self.manifest)
+        self.info_path = storage.join(self.out, store.INFO)
+        self.rejects_path = storage.join(self.out, store.REJECTS)
         self.rejects: pa.Table = store.REJECTS_SCHEMA.empty_table()
-        if storage.exists(self.rejects_place):
-            self.rejects = storage.read_table(self.rejects_place)
-        self.computed = self.rewritten = self.bytes = 0
-        self.audio_s = 0.0
+        if storage.exists(self.rejects_path):
+            self.rejects = storage.read_table(self.rejects_path)
 
-    def whole(self) -> store.StoreInfo | None:
-        """Return what the store is, when it is finished and of this manifest."""
-        if not storage.exists(self.info_place):
+    def finished_store(self) -> store.StoreInfo | None:
+        """Return the store's info if it is finished and of this manifest."""
+        if not storage.exists(self.info_path):
             return None
         info = store.read_info(self.out)
         self._require_same_settings(info.fingerprint)
@@ -148,34 +145,30 @@ class _Run:
         self._require_few_rejects()
         return info if set(info.shards) <= set(store.shard_names(self.out)) else None
 
-    def plan(self, retry_rejects: bool) -> Plan:
-        """Compare the manifest with the store."""
-        shards = store.read_shards(self.out, store.shard_names(self.out))
+    def update(self, retry_rejects: bool) -> pa.Table:
+        """Bring existing shards in line with the manifest; return the rows to compute."""
+        shards = self._shards()
         for shard in shards:
             self._require_same_settings(shard.fingerprint)
         known = store.REJECTS_SCHEMA.empty_table() if retry_rejects else self.rejects
-        return make_plan(self.manifest, shards, known, self.vocabulary)
-
-    def prepare(self, plan: Plan) -> None:
-        """Bring what is there in line with the manifest, before anything is computed."""
+        diff = diff_store(self.manifest, shards, known, self.vocabulary)
         storage.make_directory(self.out)
-        # Until all are there again, nobody must take the store for whole.
-        storage.remove(self.info_place)
+        # Until all shards are complete again, nobody may take the store for finished.
+        storage.remove(self.info_path)
         storage.remove_partial(self.out)
-        self.rejects = plan.rejects
+        self.rejects = diff.rejects
         self._write_rejects()
         self._require_few_rejects()
-        for shard, kept in plan.rewrites:
-            store.rewrite_shard(self.out, shard, kept)
-        self.rewritten = len(plan.rewrites)
+        self._rewrite(diff)
+        self.rewritten = len(diff.rewrites)
+        return diff.pending
 
     def compute(self, pending: pa.Table, address: str | None, shard_seconds: float) -> None:
-        """Compute clips with Ray Data, and take down what became of them."""
-        # Here, because they take seconds, and a finished store is told without them.
+        """Compute clips with Ray Data and count the results."""
+        # Imported here: they take seconds, and a finished store does not need them.
         import ray
         import ray.data
 
-        from irmas_dist.cluster.resources import cpu_count
         from irmas_dist.cluster.runtime import ray_running, require_shared
 
         durations = pending.column("duration_s").fill_null(0.0).to_numpy()
@@ -185,20 +178,20 @@ class _Run:
             require_shared(self.out)
             context = ray.data.DataContext.get_current()
             context.enable_progress_bars = False
-            # A task returns a few bytes. Without this, the first ones run one at a time, until
-            # an actor of Ray Data's own has started and told it what the cluster has.
+            # A task returns a few bytes. With reservation, the first tasks run one at a time
+            # until an actor of Ray Data has started and reported the cluster's resources.
             context.op_resource_reservation_enabled = False
-            cores = cpu_count()
-            pieces = cut(pending, durations, shard_seconds, cores)
+            cores = ray.cluster_resources().get("CPU", 1)
+            blocks = split_into_tasks(pending, durations, shard_seconds, cores)
             target = {"out": self.out, "settings": self.settings, "vocabulary": self.vocabulary}
-            work: dict[str, Any] = {"fn": write_piece, "fn_kwargs": target}
+            work: dict[str, Any] = {"fn": compute_shard, "fn_kwargs": target}
             if len(ray.nodes()) > 1:
-                # Actors start some seconds later, but when a node is cut off Ray tells of its
-                # actors within a minute, and of its tasks when gRPC gives up, after seven.
-                size = min(cores, len(pieces))
+                # Actors start some seconds later, but when a node is lost, Ray fails its actors
+                # within a minute and its tasks only when gRPC gives up, after seven.
+                size = min(max(int(cores), 1), len(blocks))
                 pool = ray.data.ActorPoolStrategy(min_size=1, initial_size=size)
-                work = {"fn": PieceWriter, "fn_constructor_kwargs": target, "compute": pool}
-            shards = ray.data.from_blocks(pieces).map_batches(
+                work = {"fn": ShardComputer, "fn_constructor_kwargs": target, "compute": pool}
+            shards = ray.data.from_blocks(blocks).map_batches(
                 **work, batch_size=None, batch_format="pyarrow"
             )
             try:
@@ -208,59 +201,66 @@ class _Run:
                     self.computed += row["clips"]
                     self.bytes += row["bytes"]
                     if row["rejects"]:
-                        bad = pa.Table.from_pylist(row["rejects"], store.REJECTS_SCHEMA)
-                        self.rejects = pa.concat_tables([self.rejects, bad])
-                        self.audio_s -= sum(seconds[one["clip_id"]] for one in row["rejects"])
+                        rejects = pa.Table.from_pylist(row["rejects"], store.REJECTS_SCHEMA)
+                        self.rejects = pa.concat_tables([self.rejects, rejects])
+                        self.audio_s -= sum(seconds[reject["clip_id"]] for reject in row["rejects"])
                     note = f"{self.rejects.num_rows:,} rejects"
                     advance(row["clips"] + len(row["rejects"]), note)
                     self._require_few_rejects()
             except IrmasError:
-                # On a full disk this fails as well, and says less than what failed first.
+                # On a full disk this fails too, with a less useful message than the first failure.
                 with suppress(IrmasError):
                     self._write_rejects()
                 raise
             self._write_rejects()
 
     def finish(self) -> store.StoreInfo:
-        """Count what the shards hold and write ``features.json``."""
+        """Check that the shards hold the manifest, and write ``features.json``."""
         storage.remove_partial(self.out)
-        shards = store.read_shards(self.out, store.shard_names(self.out))
-        # A run that was given up for dead may have written a shard meanwhile.
-        plan = make_plan(self.manifest, shards, self.rejects, self.vocabulary)
-        if plan.rewrites:
-            for shard, kept in plan.rewrites:
-                store.rewrite_shard(self.out, shard, kept)
-            shards = store.read_shards(self.out, store.shard_names(self.out))
-        if plan.pending.num_rows:
+        # Workers of a run that was believed dead may have written shards in the meantime.
+        shards = self._shards()
+        diff = diff_store(self.manifest, shards, self.rejects, self.vocabulary)
+        if diff.rewrites:
+            self._rewrite(diff)
+            shards = self._shards()
+        if diff.pending.num_rows:
             raise IrmasError(
-                f"{plan.pending.num_rows:,} clips have gone from {self.out} while it was being "
+                f"{diff.pending.num_rows:,} clips disappeared from {self.out} while it was being "
                 "written; run the same command again"
             )
         if not shards:
             raise IrmasError(
                 f"none of the {self.manifest.num_rows} files of the manifest could be used; "
-                f"see {self.rejects_place}"
+                f"see {self.rejects_path}"
             )
         return store.write_info(
             self.out, shards, self.settings, self.vocabulary, self.manifest_fingerprint
         )
 
+    def _shards(self) -> list[store.Shard]:
+        return store.read_shards(self.out, store.shard_names(self.out))
+
+    def _rewrite(self, diff: StoreDiff) -> None:
+        for shard, kept in diff.rewrites:
+            store.rewrite_shard(self.out, shard, kept)
+
     def _write_rejects(self) -> None:
-        storage.write_table(self.rejects_place, self.rejects.sort_by("clip_id"))
+        storage.write_table(self.rejects_path, self.rejects.sort_by("clip_id"))
 
     def _require_same_settings(self, fingerprint: str) -> None:
-        if fingerprint != self.fingerprint:
+        wanted = store.settings_fingerprint(self.settings, self.vocabulary)
+        if fingerprint != wanted:
             raise IrmasError(
                 f"{self.out} holds features of other settings (fingerprint {fingerprint}, "
-                f"these settings have {self.fingerprint}); choose another directory"
+                f"these settings have {wanted}); choose another directory"
             )
 
     def _require_few_rejects(self) -> None:
-        bad, all_ = self.rejects.num_rows, self.manifest.num_rows
-        if bad > self.most_rejects:
-            commonest = Counter(self.rejects.column("problem").to_pylist()).most_common(1)[0][0]
+        rejects, files = self.rejects.num_rows, self.manifest.num_rows
+        if rejects > self.max_rejects * files:
+            [(problem, _)] = Counter(self.rejects.column("problem").to_pylist()).most_common(1)
             raise IrmasError(
-                f"{bad:,} of {all_:,} files cannot be used, more than the "
-                f"{self.most_rejects / all_:.1%} that --max-rejects allows, most often: "
-                f"{commonest}; see {self.rejects_place}"
+                f"{rejects:,} of {files:,} files cannot be used, more than the "
+                f"{self.max_rejects:.1%} that --max-rejects allows, most often: "
+                f"{problem}; see {self.rejects_path}"
             )

@@ -1,4 +1,4 @@
-"""The same spectrogram by librosa: what the fast path is measured by, in number and in time."""
+"""The same spectrogram by librosa: the reference for the numbers and the speed of `logmel`."""
 
 import librosa
 import numpy as np
@@ -8,7 +8,7 @@ from irmas_dist.features.audio import AudioError, Float32, Samples
 
 
 def mel_by_librosa(samples: Samples, sample_rate: int, settings: LogMelSettings) -> Float32:
-    """Return mel band values before the logarithm, shape (bands, frames).
+    """Return mel power before the logarithm, shape (bands, frames).
 
     Args:
         samples: Shape (samples,) or (samples, channels), int16 or float32; at least one.

@@ -27,9 +27,9 @@ from irmas_dist.features.audio import (
     Float32,
     Samples,
     in_one_block,
-    joined,
     open_audio,
     read_blocks,
+    read_samples,
     to_mono,
 )
 from irmas_dist.features.mel import kernels
@@ -74,7 +74,7 @@ def log_mel(
         with open_audio(audio) as file:
             if settings.backend == "fast" and not in_one_block(file):
                 return _log_mel_of_long_file(file, settings)
-            samples, rate = joined(read_blocks(file)), file.samplerate
+            samples, rate = read_samples(file), file.samplerate
     if rate is None:
         raise AudioError("an array of samples needs its sample rate")
     if len(samples) == 0:
@@ -115,7 +115,7 @@ def log_mel_blocks(source: AudioSource, settings: LogMelSettings) -> Iterator[Lo
     """
     with open_audio(source) as file:
         if in_one_block(file):
-            yield log_mel(joined(read_blocks(file)), settings, file.samplerate)
+            yield log_mel(read_samples(file), settings, file.samplerate)
             return
         peak = 0.0
         if settings.peak_normalise and isinstance(source, str | os.PathLike):
@@ -129,10 +129,8 @@ def _log_mel_of_long_file(file: soundfile.SoundFile, settings: LogMelSettings) -
     """Return what `log_mel` does, decoding the file once and in blocks."""
     parts = list(_mel_blocks(file, settings))
     peak_of_file = parts[-1][1]
-    result: LogMel = np.empty(
-        (settings.bands, sum(mel.shape[1] for mel, _ in parts)), settings.dtype
-    )
-    end = result.shape[1]
+    end = sum(mel.shape[1] for mel, _ in parts)
+    result: LogMel = np.empty((settings.bands, end), settings.dtype)
     while parts:  # backwards, to free each part once it has been copied
         mel, peak = parts.pop()
         mel *= np.float32((peak / peak_of_file) ** settings.power)

@@ -1,7 +1,6 @@
-"""The window and the mel filters, as librosa and scipy define them, from numpy alone.
+"""The window and the mel filters, from numpy alone.
 
-Written out because every worker process of an extraction pays for what it imports:
-importing ``librosa.filters`` or ``scipy.signal`` takes longer than a thousand clips.
+Our own, since importing ``librosa.filters`` would cost every extraction worker two seconds.
 """
 
 from functools import lru_cache
@@ -32,15 +31,16 @@ def kernels(settings: LogMelSettings) -> tuple[Float32, csr_array]:
 
 
 def periodic_window(settings: LogMelSettings) -> Float32:
-    """Return one period of the window, shape (n_fft,): the symmetric one without its end."""
+    """Return one period of the window, shape (n_fft,): a symmetric one without its last value."""
     return _WINDOWS[settings.window](settings.n_fft + 1)[:-1].astype(np.float32)
 
 
 def mel_filters(settings: LogMelSettings) -> Float32:
-    """Return triangular filters that are equally wide in mel, shape (bands, n_fft // 2 + 1).
+    """Return triangular filters of equal width in mel, shape (bands, n_fft // 2 + 1).
 
-    Slaney's scale and normalisation: M. Slaney, "Auditory Toolbox", Technical Report 1998-010,
-    Interval Research, 1998. HTK's scale: S. Young et al., "The HTK Book", 2006, eq. 5.13.
+    Each is divided by its width in Hz, so that white noise is equally loud in all bands.
+    Slaney's scale and this normalisation: M. Slaney, "Auditory Toolbox", Technical Report
+    1998-010, Interval Research, 1998. HTK's scale: S. Young et al., "The HTK Book", 2006, eq. 5.13.
     """
     bins = np.fft.rfftfreq(settings.n_fft, 1 / settings.sample_rate)
     edges = _edges(settings)
@@ -57,9 +57,9 @@ def band_centres(settings: LogMelSettings) -> npt.NDArray[np.float64]:
 
 
 def _edges(settings: LogMelSettings) -> npt.NDArray[np.float64]:
-    """Frequencies in Hz, equally far apart in mel, shape (bands + 2,).
+    """Return frequencies in Hz at equal distances in mel, shape (bands + 2,).
 
-    Each band begins at one, peaks at the next and ends at the one after that.
+    Each band starts at one of them, peaks at the next and ends at the one after.
     """
     htk = settings.mel_scale == "htk"
     low, high = _to_mel(np.array([settings.fmin, settings.top]), htk).tolist()

@@ -14,7 +14,7 @@ from irmas_dist.evaluation.aggregate import aggregate
 from irmas_dist.evaluation.scores import Scores
 from irmas_dist.features.clips import Clips, read_clips
 from irmas_dist.features.logmel import LogMel, Samples, log_mel, log_mel_blocks
-from irmas_dist.features.store import fingerprint, read_info
+from irmas_dist.features.store import read_info, settings_fingerprint
 from irmas_dist.inference.fuse import fused
 from irmas_dist.models.cnn import CNN
 from irmas_dist.models.standardise import Standardise
@@ -139,7 +139,7 @@ class Predictor:
         """
         info = read_info(location)
         vocabulary = self.description.vocabulary
-        if info.fingerprint != fingerprint(self.description.features, vocabulary):
+        if info.fingerprint != settings_fingerprint(self.description.features, vocabulary):
             raise IrmasError(
                 f"{location} was made with other feature settings or instruments than the model "
                 "was trained with; extract the audio again with the model's recipe"

@@ -22,7 +22,7 @@ from irmas_dist.features.clips import (
     read_rows,
     without_frames,
 )
-from irmas_dist.features.store import SHARD_SCHEMA, StoreInfo, fingerprint, read_info
+from irmas_dist.features.store import SHARD_SCHEMA, StoreInfo, read_info, settings_fingerprint
 from irmas_dist.training.validation import mixed_clips, mixture_clips
 
 
@@ -49,7 +49,7 @@ def open_training_data(features: str, recipe: Recipe) -> TrainingData:
             settings.
     """
     info = read_info(features)
-    if info.fingerprint != fingerprint(recipe.features, recipe.corpus.vocabulary):
+    if info.fingerprint != settings_fingerprint(recipe.features, recipe.corpus.vocabulary):
         raise IrmasError(
             f"{features} was made with other feature settings or instruments than this recipe "
             "has; extract with the same --config, or train with the one of the features"

@@ -327,7 +327,7 @@ def test_a_file_cut_short_is_told(
     whole = path.read_bytes()
     path.write_bytes(whole[: int(share * len(whole))])
     with pytest.raises(
-        AudioError, match=r"was cut short: its (header announces [12]\.\d\d s|last page)|decoded"
+        AudioError, match=r"is truncated: its (header announces [12]\.\d\d s|last page)|decoded"
     ):
         log_mel(path, SETTINGS)
 

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from irmas_dist.corpus.manifest import SCHEMA
-from irmas_dist.features.diff import AUDIO, LABELS, MANIFEST, make_plan
-from irmas_dist.features.shard_tasks import cut
+from irmas_dist.features.diff import AUDIO, LABELS, MANIFEST, diff_store
+from irmas_dist.features.shard_tasks import split_into_tasks
 from irmas_dist.features.store import REJECTS_SCHEMA, SHARD_SCHEMA, Shard
 from irmas_dist.instruments import Vocabulary
 
@@ -65,7 +65,7 @@ def row(clip_id: str = "1", **other: Any) -> dict[str, Any]:
 
 def plan(manifest: list[dict[str, Any]], stored: list[list[dict[str, Any]]]):
     found = [a_shard(f"part-{i}.parquet", rows) for i, rows in enumerate(stored)]
-    return make_plan(pa.Table.from_pylist(manifest, SCHEMA), found, NO_REJECTS, VOCABULARY)
+    return diff_store(pa.Table.from_pylist(manifest, SCHEMA), found, NO_REJECTS, VOCABULARY)
 
 
 @settings(deadline=None)
@@ -73,7 +73,7 @@ def plan(manifest: list[dict[str, Any]], stored: list[list[dict[str, Any]]]):
 def test_every_clip_is_stored_computed_or_rejected_and_in_one_way_only(
     manifest: pa.Table, stored: list[Shard], rejects: pa.Table
 ) -> None:
-    made = make_plan(manifest, stored, rejects, VOCABULARY)
+    made = diff_store(manifest, stored, rejects, VOCABULARY)
     rewritten = {shard.name: kept for shard, kept in made.rewrites}
     there: list[tuple[Any, ...]] = []
     for shard in stored:
@@ -104,10 +104,10 @@ def test_every_clip_is_stored_computed_or_rejected_and_in_one_way_only(
 @settings(deadline=None)
 @given(manifests)
 def test_what_is_whole_needs_nothing(manifest: pa.Table) -> None:
-    first = make_plan(manifest, [], NO_REJECTS, VOCABULARY)
+    first = diff_store(manifest, [], NO_REJECTS, VOCABULARY)
     computed = first.pending.to_pylist()
     stored = [a_shard(f"part-{i}.parquet", [one]) for i, one in enumerate(computed)]
-    again = make_plan(manifest, stored, first.rejects, VOCABULARY)
+    again = diff_store(manifest, stored, first.rejects, VOCABULARY)
     assert (again.pending.num_rows, again.rewrites) == (0, [])
     assert again.rejects.equals(first.rejects)
 
@@ -162,7 +162,7 @@ def test_a_reject_is_tried_again_once_its_file_has_changed() -> None:
     )
     for md5, pending in {"0": 0, "1": 1}.items():
         manifest = pa.Table.from_pylist([row("1", md5=md5)], SCHEMA)
-        made = make_plan(manifest, [], known, VOCABULARY)
+        made = diff_store(manifest, [], known, VOCABULARY)
         assert (made.pending.num_rows, made.rejects.num_rows) == (pending, 1 - pending)
 
 
@@ -180,7 +180,7 @@ def test_pieces_have_every_pending_clip_once_and_hold_no_more_than_their_own() -
     manifest = pa.concat_tables(
         pa.Table.from_pylist(rows[low : low + 500], SCHEMA) for low in range(0, 2_000, 500)
     )
-    pieces = cut(manifest, np.full(2_000, 3.0), shard_seconds=60.0, cores=1)
+    pieces = split_into_tasks(manifest, np.full(2_000, 3.0), shard_seconds=60.0, cores=1)
     assert [piece.num_rows for piece in pieces] == [20] * 100
     assert pa.concat_tables(pieces).equals(manifest)
     # A piece travels alone: a slice would bring the buffers of the whole table along.

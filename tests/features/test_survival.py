@@ -24,7 +24,7 @@ from irmas_dist.corpus.index import index_tree
 from irmas_dist.corpus.manifest import read_manifest, write_manifest
 from irmas_dist.features import store
 from irmas_dist.features.clips import read_clips
-from irmas_dist.features.shard_tasks import write_piece
+from irmas_dist.features.shard_tasks import compute_shard
 from tests.conftest import TINY
 
 # isort: split
@@ -80,7 +80,7 @@ def undisturbed(corpus: Path, recipe: Recipe) -> list[dict[str, Any]]:
     """The rows of a store that nobody disturbed, made without Ray."""
     out = str(corpus / "undisturbed")
     manifest = read_manifest(corpus / "m.parquet")
-    write_piece(manifest, out, recipe.features, recipe.corpus.vocabulary)
+    compute_shard(manifest, out, recipe.features, recipe.corpus.vocabulary)
     return rows(Path(out), store.shard_names(out))
 
 

@@ -163,7 +163,7 @@ def test_a_file_scores_as_its_clip_in_a_feature_store(
     ]  # fmt: skip
     place = str(tmp_path / "store")
     storage.make_directory(place)
-    store.write_shard(place, rows, store.fingerprint(settings, IRMAS))
+    store.write_shard(place, rows, store.settings_fingerprint(settings, IRMAS))
     shards = store.read_shards(place, store.shard_names(place))
     store.write_info(place, shards, settings, IRMAS, "")
     stored = predictor.score_store(place, "testing")
