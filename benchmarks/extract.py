@@ -1,12 +1,11 @@
-"""``irmas extract`` as a whole command, against the librosa loops that one would write.
+"""The command ``irmas extract`` against librosa loops.
 
-In every round, one after the other: a loop and a joblib pool of librosa workers on a sample of
-the clips, then the command on each number of clips, into an empty directory. The clips are links
-to some hundred rendered files. The loop's and the pool's time for all clips is extrapolated from
-the sample: their own start-up (imports, compilation, starting the pool) is measured once and
-added, the rest is per clip. Prints ratios with their spread and writes
-``benchmarks/results/extract.json``. Some 10 minutes for three rounds on two quiet cores; two
-more for rendering the clips.
+Every round runs a loop and a joblib pool of librosa workers on a sample of the clips, then the
+command on each number of clips, into an empty directory. The clips are links to some hundred
+rendered files. The time of the loop and the pool for all clips is extrapolated from the sample:
+their start-up (imports, compilation, starting the pool) is measured once and added. Prints ratios
+with their spread and writes ``benchmarks/results/extract.json``. Takes some 10 minutes for three
+rounds on two idle cores, and two more to render the clips.
 """
 
 import argparse
@@ -50,7 +49,7 @@ print(ready - started, (time.perf_counter() - ready) / len(paths))
 
 
 def librosa_loop(jobs: int, paths: list[str]) -> tuple[float, float]:
-    """Return start-up in seconds, and seconds per clip once running, of ``jobs`` processes."""
+    """Return start-up in seconds and running seconds per clip of ``jobs`` processes."""
     command = [sys.executable, "-c", LIBROSA, str(jobs), *paths]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     began = time.perf_counter()
@@ -78,7 +77,7 @@ def irmas_extract(manifest: Path, out: Path) -> dict[str, float]:
                     if child.name().startswith("ray::"):
                         peak["worker"] = max(peak["worker"], child.memory_info().rss)
             except psutil.NoSuchProcess:
-                pass  # it ended between two lines
+                pass  # it has just ended
             time.sleep(0.2)
         assert process.returncode == 0, process.stderr and process.stderr.read().decode()
     ended = time.time()
@@ -87,7 +86,7 @@ def irmas_extract(manifest: Path, out: Path) -> dict[str, float]:
     return {
         "whole_s": ended - began,
         "until_first_shard_s": shards[0] - began,
-        # From the first shard to the last: what is written in between took this long.
+        # From the first shard to the last.
         "running_s_per_shard": (shards[-1] - shards[0]) / max(len(shards) - 1, 1),
         "shards": len(shards),
         "finish_s": info - shards[-1],
@@ -98,7 +97,7 @@ def irmas_extract(manifest: Path, out: Path) -> dict[str, float]:
 
 
 def make_manifests(folder: Path, counts: list[int]) -> tuple[dict[int, Path], list[str]]:
-    """Render clips and write manifests that name them as often as it takes."""
+    """Render clips and write manifests that repeat them."""
     render(folder / "tree", RenderSettings(recordings=30, clips_per_recording=1, songs=0))
     rows = index_tree(folder / "tree")
     manifests = {}
@@ -113,8 +112,8 @@ def make_manifests(folder: Path, counts: list[int]) -> tuple[dict[int, Path], li
 
 
 def spread(values: list[float]) -> dict[str, float]:
-    """Return median, least and largest."""
-    return {"median": statistics.median(values), "least": min(values), "largest": max(values)}
+    """Return median, smallest and largest value."""
+    return {"median": statistics.median(values), "low": min(values), "high": max(values)}
 
 
 def main() -> None:
@@ -150,9 +149,7 @@ def main() -> None:
             print(f"round {number + 1} of {chosen.rounds} done", file=sys.stderr)
     ratios = {name: spread([one[name] for one in rounds]) for name in rounds[0]}
     for name, values in ratios.items():
-        print(
-            f"{name:34s} {values['median']:8.2f} ({values['least']:.2f} to {values['largest']:.2f})"
-        )
+        print(f"{name:34s} {values['median']:8.2f} ({values['low']:.2f} to {values['high']:.2f})")
     for count, runs in measured.items():
         medians = {key: float(np.median([run[key] for run in runs])) for key in runs[0]}
         print(

@@ -1,11 +1,10 @@
 """Log-mel spectrograms of 3 s stereo clips: ours, librosa's in three lines, and the floor.
 
-Each contestant is a process of its own on one thread, as whoever used it would run it (they
-differ in how they hold on to memory), and they take turns, clip for clip the same; prints
-milliseconds of CPU per clip, the ratio with its quartiles, and what it costs to start.
-The floor is what nobody gets under who uses these libraries: libsndfile decoding to int16, soxr
-on one channel, one FFT pass over the frames, each alone. Also the peak memory of a 1-hour file.
-Writes ``benchmarks/results/logmel.json``.
+Each contestant is a process of its own on one thread, since they differ in how they reuse memory;
+they take turns over the same clips. Prints milliseconds of CPU per clip, the ratio with its
+quartiles, and the cost of starting. The floor is the least that these libraries allow: libsndfile
+decoding to int16, soxr on one channel, and one FFT pass over the frames, each measured alone.
+Also measures the peak memory of a 1-hour file. Writes ``benchmarks/results/logmel.json``.
 """
 
 import json
@@ -69,7 +68,7 @@ CONTESTANTS = {c.__name__: c for c in (librosa_loop, ours, decode, soxr, fft)}
 
 
 def contestant(name: str, clips: list[str], turns: Connection) -> None:
-    """Prepare, then pass over the clips whenever told to; send CPU seconds."""
+    """Prepare, then transform all clips on each request and send the CPU seconds."""
     began = time.process_time()
     transform = CONTESTANTS[name]()
     transform(clips[0])  # librosa imports most of itself only now

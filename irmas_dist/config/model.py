@@ -1,4 +1,4 @@
-"""What a network of the family looks like: the settings, and which of them go together."""
+"""Settings of the network, and which of them go together."""
 
 from typing import Annotated, Any, Literal
 
@@ -8,7 +8,7 @@ from irmas_dist.config.base import Settings
 
 
 def _both_sides(value: Any) -> Any:
-    """Read one number as both sides."""
+    """Expand one number to both sides."""
     if isinstance(value, int) and not isinstance(value, bool):
         return (value, value)
     if isinstance(value, list | tuple) and len(value) == 2:
@@ -18,20 +18,20 @@ def _both_sides(value: Any) -> Any:
 
 Side = Annotated[int, Field(ge=1, le=15)]
 Sides = Annotated[tuple[Side, Side], BeforeValidator(_both_sides)]
-"""Sides over [frequency, time]; one number stands for both."""
+"""Sides over [frequency, time]; one number is both."""
 
 
 class DropoutSettings(Settings):
-    """Share of activations that are dropped in training, by place."""
+    """Dropout rates in training, by place."""
 
     blocks: float = Field(0.1, ge=0.0, lt=1.0)
-    """Of single activations, after the pooling of each block."""
+    """Rate of single activations after the pooling of each block."""
     dense: float = Field(0.2, ge=0.0, lt=1.0)
-    """Before the output layer."""
+    """Rate before the output layer."""
     maps: float = Field(0.0, ge=0.0, lt=1.0)
-    """Of whole maps, after the pooling of each block (Tompson et al. 2015, SpatialDropout)."""
+    """Rate of whole maps after the pooling of each block (Tompson et al. 2015, SpatialDropout)."""
     head: float = Field(0.0, ge=0.0, lt=1.0)
-    """Between the head and the dense layer."""
+    """Rate between the head and the dense layer."""
 
 
 class ModelSettings(Settings):
@@ -42,26 +42,26 @@ class ModelSettings(Settings):
     width: int = Field(24, ge=1, le=1_024)
     """Channels of the first block; each further block has twice as many."""
     channels: tuple[Annotated[int, Field(ge=1, le=4_096)], ...] | None = None
-    """Channels of every block, in place of `width`."""
+    """Channels of every block, instead of `width`."""
     convolutions: int = Field(1, ge=1, le=4)
     """Convolutions in a block."""
     kernel: Sides = (3, 3)
     """Sides of the convolution kernels over [frequency, time], or one number for both."""
     padding: int | None = Field(None, ge=0, le=8)
-    """Zeros around a map on each side; none keeps its size, for which kernels have odd sides."""
+    """Zeros around a map on each side; by default its size is kept, which takes odd kernels."""
     residual: bool = False
     """Whether a block's input is added to its output (He et al. 2016)."""
     squeeze_excite: bool = False
-    """Whether each block weighs its channels by what is in all of them (Hu et al. 2018)."""
+    """Whether each block weights its channels by the means of all (Hu et al. 2018)."""
     normalisation: Literal["none", "batch", "group", "instance"] = "batch"
-    """Normalisation after each convolution; group has 8 groups (Wu and He 2018), or as many as
-    divide the channels."""
+    """Normalisation after each convolution; group has 8 groups (Wu and He 2018), or the
+    greatest common divisor of 8 and the channels."""
     activation: Literal["relu", "leaky_relu", "elu", "gelu", "silu"] = "relu"
     """Non-linearity; the leaky one has slope 0.33, as in Han et al."""
     pool: Sides = (2, 2)
     """Sides of the pooling after each block over [frequency, time], or one number for both."""
     pooling: Literal["max", "average"] = "max"
-    """What the pooling after each block takes of a region."""
+    """Pooling after each block."""
     head: Literal["flatten", "max", "average", "attention"] = "average"
     """How the last maps become one vector: flattened; the largest or the mean value of each; or
     their mean over frequency, weighted over time by attention (Kong et al. 2019)."""

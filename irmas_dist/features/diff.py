@@ -120,7 +120,7 @@ def encode_labels(
 def _same_audio(
     table: pa.Table, manifest: pa.Table, wanted: npt.NDArray[np.bool_]
 ) -> npt.NDArray[np.int64]:
-    """Return each clip's row in the manifest, -1 if it is not wanted or has other audio there."""
+    """Return each clip's row in the manifest, -1 if it is not wanted or has other audio."""
     if not manifest.num_rows:
         return np.full(table.num_rows, -1)
     ids = manifest.column("clip_id")

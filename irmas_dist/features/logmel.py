@@ -207,7 +207,7 @@ def _divided(window: Float32, peak: float) -> Float32:
 
 
 def _frames(samples: Float32, settings: LogMelSettings) -> Float32:
-    """Return all whole frames of the samples as a view, shape (frames, n_fft)."""
+    """Return the complete frames of the samples as a view, shape (frames, n_fft)."""
     size, hop = settings.n_fft, settings.hop_length
     count = max((len(samples) - size) // hop + 1, 0)
     return as_strided(samples, (count, size), (hop * samples.itemsize, samples.itemsize))

@@ -12,8 +12,8 @@ def block(settings: ModelSettings, inputs: int, outputs: int) -> list[nn.Module]
 
     Args:
         settings: Architecture.
-        inputs: Channels that come in.
-        outputs: Channels that go out.
+        inputs: Input channels.
+        outputs: Output channels.
     """
     layers: list[nn.Module] = []
     for index in range(settings.convolutions):
@@ -23,7 +23,7 @@ def block(settings: ModelSettings, inputs: int, outputs: int) -> list[nn.Module]
     if not settings.residual:
         return [*layers, *excite]
     last = layers.pop()
-    # Where the number of channels changes, 1 x 1 convolutions take the place of the identity.
+    # If the number of channels changes, a 1 x 1 convolution replaces the identity.
     shortcut = [] if inputs == outputs else _convolution(settings, inputs, outputs, (1, 1))
     return [Residual(nn.Sequential(*layers, *excite), nn.Sequential(*shortcut)), last]
 
@@ -46,8 +46,8 @@ def activation(settings: ModelSettings) -> nn.Module:
 def _convolution(
     settings: ModelSettings, inputs: int, outputs: int, kernel: tuple[int, int]
 ) -> list[nn.Module]:
-    keeps = (kernel[0] // 2, kernel[1] // 2)
-    padding = keeps if settings.padding is None else settings.padding
+    same_size = (kernel[0] // 2, kernel[1] // 2)
+    padding = same_size if settings.padding is None else settings.padding
     convolution = nn.Conv2d(inputs, outputs, kernel, padding=padding)
     match settings.normalisation:
         case "none":
@@ -64,8 +64,8 @@ class Residual(nn.Module):
     """The sum of a branch and a shortcut around it (He et al. 2016, figure 2).
 
     Args:
-        branch: What is learned on top of the input.
-        shortcut: Brings the input to the branch's channels; empty, it is the identity.
+        branch: Layers whose output is added to the input.
+        shortcut: Maps the input to the branch's channels; empty, it is the identity.
     """
 
     def __init__(self, branch: nn.Sequential, shortcut: nn.Sequential) -> None:
@@ -79,20 +79,20 @@ class Residual(nn.Module):
 
 
 class SqueezeExcite(nn.Module):
-    """Channels weighed by what is in all of them (Hu et al. 2018, equations 2 to 4).
+    """Channels weighted by the means of all channels (Hu et al. 2018, equations 2 to 4).
 
     Args:
-        channels: Of the maps; a sixteenth of them, at least 4, look at all.
+        channels: Channels of the maps; the bottleneck has a sixteenth of them, at least 4.
     """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        fewer = max(channels // 16, 4)
+        bottleneck = max(channels // 16, 4)
         self.weigh = nn.Sequential(
             nn.AdaptiveAvgPool2d(1),
-            nn.Conv2d(channels, fewer, 1),
+            nn.Conv2d(channels, bottleneck, 1),
             nn.ReLU(inplace=True),
-            nn.Conv2d(fewer, channels, 1),
+            nn.Conv2d(bottleneck, channels, 1),
             nn.Sigmoid(),
         )
 

@@ -1,9 +1,8 @@
 """One configurable family of convolutional networks over log-mel windows.
 
-Blocks of convolutions with pooling, then a head. By its settings the family is the plain network
-of the textbooks (``configs/seed.yaml``), that of Han et al. (``configs/han2016.yaml``), a VGG, a
-residual network or one with squeeze-and-excitation, with a flattened, a pooled or an attention
-head.
+Blocks of convolutions with pooling, then a head. Depending on its settings it is a plain network
+(``configs/seed.yaml``), that of Han et al. (``configs/han2016.yaml``), a VGG, a residual network
+or one with squeeze-and-excitation, with a flattened, a pooled or an attention head.
 """
 
 import torch
@@ -25,8 +24,8 @@ class CNN(nn.Module):
         instruments: Number of outputs.
 
     Raises:
-        IrmasError: A kernel or pooling leaves nothing of a map of this size, or normalisation
-            nothing of its values.
+        IrmasError: Kernels or pooling shrink a map to nothing, or to a single value that
+            normalisation would make zero.
     """
 
     def __init__(self, settings: ModelSettings, bands: int, frames: int, instruments: int) -> None:
@@ -58,7 +57,7 @@ class CNN(nn.Module):
 
 
 def map_sizes(settings: ModelSettings, bands: int, frames: int) -> list[tuple[int, int]]:
-    """Return bands and frames of the maps after each block, with its pooling if it has one.
+    """Return bands and frames of the maps after each block and its pooling.
 
     Raises:
         IrmasError: As for `CNN`.
@@ -84,11 +83,11 @@ def parameter_count(model: nn.Module) -> int:
 
 
 def initialise(model: nn.Module, seed: int) -> None:
-    """Draw the weights anew: Glorot uniform, zero biases, as Keras and Han et al. do.
+    """Draw weights Glorot uniform, with zero biases, as Keras and Han et al. do.
 
     Args:
-        model: Network whose convolutions and dense layers are drawn.
-        seed: Of the draw; global random state is left as it was.
+        model: Network whose convolutions and dense layers are initialised.
+        seed: Random seed; the global random state is not changed.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -100,7 +99,7 @@ def initialise(model: nn.Module, seed: int) -> None:
 
 
 def _pools(settings: ModelSettings, index: int) -> bool:
-    """Whether a block ends with pooling: a head that pools takes the place of the last one."""
+    """Return whether a block ends with pooling: a pooling head replaces that of the last one."""
     return index < settings.blocks - 1 or settings.head == "flatten"
 
 
@@ -114,7 +113,7 @@ def _check(
     *,
     pooled: bool = False,
 ) -> None:
-    """Refuse maps of which nothing is left, or that normalisation would make all zero."""
+    """Refuse empty maps, and maps that normalisation would make all zero."""
     if height < 1 or width < 1:
         left = "nothing"
     elif not pooled and settings.normalisation != "none" and height * width == 1:

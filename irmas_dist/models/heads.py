@@ -12,8 +12,8 @@ def head(settings: ModelSettings, channels: int, values: int, instruments: int) 
 
     Args:
         settings: Architecture.
-        channels: Of the last maps.
-        values: Values in each of the last maps.
+        channels: Channels of the last maps.
+        values: Values per channel of the last maps.
         instruments: Number of outputs.
     """
     layers = [*_pooling(settings, channels), nn.Flatten()]
@@ -43,11 +43,11 @@ class AttentionPool(nn.Module):
 
     The feature-level attention of Kong et al., "Weakly labelled AudioSet tagging with attention
     neural networks" (IEEE/ACM TASLP 27, 2019, section III-E): each channel is a mean over time
-    with weights that the maps themselves decide, so that the frames in which an instrument is
-    heard count more than those in which it is silent.
+    with weights computed from the maps, so that frames in which an instrument plays can count
+    more than those in which it is silent.
 
     Args:
-        channels: Of the maps.
+        channels: Channels of the maps.
     """
 
     def __init__(self, channels: int) -> None:

@@ -21,12 +21,9 @@ class Standardise(nn.Module):
         self.register_buffer("scale", 1 / torch.tensor(std))
 
     def forward(self, windows: Tensor) -> Tensor:
-        """Return windows as the network takes them.
+        """Return standardised windows, shape (windows, bands, frames), for the network.
 
         Args:
             windows: Log-mel windows, shape (windows, frames, bands).
-
-        Returns:
-            Standardised windows, shape (windows, bands, frames).
         """
         return ((windows - self.mean) * self.scale).transpose(1, 2)

@@ -3,19 +3,10 @@
 from pathlib import Path
 
 import numpy as np
-import pytest
 import soundfile
 
-from irmas_dist.features.logmel import LogMelSettings, log_mel
-from irmas_dist.reports.spectrogram import band_centres, draw
-
-
-@pytest.mark.parametrize("hz", [300, 1_000, 4_000])
-def test_a_tone_is_loudest_where_its_frequency_is_marked(hz: float) -> None:
-    settings = LogMelSettings()
-    tone = np.sin(2 * np.pi * hz * np.arange(22_050) / 22_050).astype(np.float32)
-    loudest = log_mel(tone, settings, 22_050)[:, 20].argmax()
-    assert band_centres(settings)[loudest] == pytest.approx(hz, rel=0.06)
+from irmas_dist.features.logmel import LogMelSettings
+from irmas_dist.reports.spectrogram import draw
 
 
 def test_a_picture_is_drawn(tmp_path: Path) -> None:

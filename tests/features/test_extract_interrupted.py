@@ -1,4 +1,4 @@
-"""Killed at any moment: every clip is there exactly once, and nobody ever saw half a shard."""
+"""Interrupted at any moment: every clip is stored once, and no half shard is ever visible."""
 
 import os
 import random
@@ -32,7 +32,7 @@ import psutil
 
 CLIPS = 96
 SHARD_SECONDS = 2.0
-"""Two clips a shard: 48 tasks, so that a moment drawn at random falls between many of them."""
+"""Two clips per shard: 48 tasks, so that a random moment falls among them."""
 
 PROGRAM = """
 import sys
@@ -76,9 +76,9 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(corpus: Path, recipe: Recipe) -> list[dict[str, Any]]:
-    """The rows of a store that nobody disturbed, made without Ray."""
-    out = str(corpus / "undisturbed")
+def uninterrupted(corpus: Path, recipe: Recipe) -> list[dict[str, Any]]:
+    """The rows of a store that was computed without interruption and without Ray."""
+    out = str(corpus / "uninterrupted")
     manifest = read_manifest(corpus / "m.parquet")
     compute_shard(manifest, out, recipe.features, recipe.corpus.vocabulary)
     return rows(Path(out), store.shard_names(out))
@@ -91,7 +91,7 @@ def rows(out: Path, names: list[str]) -> list[dict[str, Any]]:
 
 @contextmanager
 def reader(out: Path) -> Iterator[None]:
-    """Read whatever is visible again and again; half a shard, or a clip twice, is an error."""
+    """Read the visible files repeatedly; half a shard, or a clip twice, is an error."""
     stop, wrong = threading.Event(), []
 
     def poll() -> None:
@@ -102,7 +102,7 @@ def reader(out: Path) -> Iterator[None]:
                 if (out / "features.json").exists():
                     clips = read_clips(str(out), "training").clip_ids
                     assert len(clips) == len(set(clips)) == CLIPS
-            except Exception as error:  # noqa: BLE001 - whatever a reader may meet
+            except Exception as error:  # noqa: BLE001 - any error of a reader counts
                 wrong.append(error)
             time.sleep(0.02)
 
@@ -118,7 +118,7 @@ def reader(out: Path) -> Iterator[None]:
 
 @contextmanager
 def extraction(corpus: Path, out: Path, where: str = "") -> Iterator[subprocess.Popen[str]]:
-    """Extract in a process of its own; on leaving, all that is left of its family ends."""
+    """Extract in a process of its own; at the end, all its remaining child processes are killed."""
     arguments = [str(corpus / "m.parquet"), str(out), where, *OVERRIDES]
     with subprocess.Popen(
         [sys.executable, "-c", PROGRAM, *arguments], stdout=subprocess.PIPE, text=True
@@ -152,7 +152,7 @@ def shards_in(out: Path) -> int:
 
 def wait_until_some(out: Path, driver: subprocess.Popen[str], shards: int) -> None:
     wait_for(lambda: shards_in(out) >= shards or driver.poll() is not None)
-    assert driver.poll() is None, "it was over before it could be killed"
+    assert driver.poll() is None, "it ended before it could be killed"
 
 
 def lines_until(driver: subprocess.Popen[str], word: str) -> list[str]:
@@ -164,18 +164,18 @@ def lines_until(driver: subprocess.Popen[str], word: str) -> list[str]:
     raise AssertionError(f"ended without {word!r}: {lines}")
 
 
-def assert_whole(out: Path, undisturbed: list[dict[str, Any]]) -> None:
+def assert_complete(out: Path, uninterrupted: list[dict[str, Any]]) -> None:
     info = store.read_info(str(out))
     assert sorted(path.name for path in out.glob("*.parquet")) == sorted(
         [*info.shards, store.REJECTS]
     )
     assert not list(out.glob("*.partial"))
-    assert rows(out, info.shards) == undisturbed
+    assert rows(out, info.shards) == uninterrupted
 
 
 @pytest.mark.drill
-def test_the_driver_killed_again_and_again(
-    corpus: Path, tmp_path: Path, undisturbed: list[dict[str, Any]]
+def test_the_driver_may_be_killed_repeatedly(
+    corpus: Path, tmp_path: Path, uninterrupted: list[dict[str, Any]]
 ) -> None:
     rng = random.Random(0)
     out = tmp_path / "store"
@@ -183,19 +183,19 @@ def test_the_driver_killed_again_and_again(
         for _ in range(3):
             with extraction(corpus, out) as driver:
                 wait_until_some(out, driver, shards_in(out) + rng.randint(1, 15))
-                # What it started is left alone, and may still write while the next one runs.
+                # Its child processes live on, and may still write while the next run works.
                 os.kill(driver.pid, signal.SIGKILL)
                 driver.wait()
         (out / "part-0123456789abcdef.parquet.12345678.partial").write_bytes(b"PAR1, and no more")
         with extraction(corpus, out) as driver:
             lines_until(driver, f"done {CLIPS}")
             driver.wait()
-    assert_whole(out, undisturbed)
+    assert_complete(out, uninterrupted)
 
 
 @pytest.mark.drill
-def test_workers_killed_on_the_way(
-    corpus: Path, tmp_path: Path, undisturbed: list[dict[str, Any]]
+def test_workers_may_be_killed(
+    corpus: Path, tmp_path: Path, uninterrupted: list[dict[str, Any]]
 ) -> None:
     rng = random.Random(1)
     out = tmp_path / "store"
@@ -210,12 +210,12 @@ def test_workers_killed_on_the_way(
             if workers:
                 rng.choice(workers).kill()
         lines_until(driver, f"done {CLIPS}")
-    assert_whole(out, undisturbed)
+    assert_complete(out, uninterrupted)
 
 
 @pytest.mark.drill
-def test_a_node_killed_on_the_way(
-    corpus: Path, tmp_path: Path, undisturbed: list[dict[str, Any]]
+def test_a_node_may_be_killed(
+    corpus: Path, tmp_path: Path, uninterrupted: list[dict[str, Any]]
 ) -> None:
     out = tmp_path / "store"
     with reader(out), extraction(corpus, out, "two nodes") as driver:
@@ -224,4 +224,4 @@ def test_a_node_killed_on_the_way(
         started = [psutil.Process(int(pid)) for pid in node.split()[1:]]
         kill([*(child for one in started for child in one.children(recursive=True)), *started])
         lines_until(driver, f"done {CLIPS}")
-    assert_whole(out, undisturbed)
+    assert_complete(out, uninterrupted)

@@ -1,4 +1,4 @@
-"""What an extraction finds to do: whatever the store held before, every clip once and as it is."""
+"""The difference between a manifest and any store: every clip once, and up to date."""
 
 from typing import Any
 
@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from irmas_dist.corpus.manifest import SCHEMA
 from irmas_dist.features.diff import AUDIO, LABELS, MANIFEST, diff_store
-from irmas_dist.features.shard_tasks import split_into_tasks
 from irmas_dist.features.store import REJECTS_SCHEMA, SHARD_SCHEMA, Shard
 from irmas_dist.instruments import Vocabulary
 
@@ -63,19 +62,19 @@ def row(clip_id: str = "1", **other: Any) -> dict[str, Any]:
     return {"clip_id": clip_id, **values, **other}
 
 
-def plan(manifest: list[dict[str, Any]], stored: list[list[dict[str, Any]]]):
+def diff(manifest: list[dict[str, Any]], stored: list[list[dict[str, Any]]]):
     found = [a_shard(f"part-{i}.parquet", rows) for i, rows in enumerate(stored)]
     return diff_store(pa.Table.from_pylist(manifest, SCHEMA), found, NO_REJECTS, VOCABULARY)
 
 
 @settings(deadline=None)
 @given(manifests, shards, earlier_rejects)
-def test_every_clip_is_stored_computed_or_rejected_and_in_one_way_only(
+def test_every_clip_is_either_stored_computed_or_rejected(
     manifest: pa.Table, stored: list[Shard], rejects: pa.Table
 ) -> None:
     made = diff_store(manifest, stored, rejects, VOCABULARY)
     rewritten = {shard.name: kept for shard, kept in made.rewrites}
-    there: list[tuple[Any, ...]] = []
+    stored_clips: list[tuple[Any, ...]] = []
     for shard in stored:
         for number, old in enumerate(shard.clips.to_pylist()):
             new = dict(old)
@@ -84,17 +83,17 @@ def test_every_clip_is_stored_computed_or_rejected_and_in_one_way_only(
                 if number not in kept:
                     continue
                 new |= kept[number]
-            there.append(
+            stored_clips.append(
                 (new["clip_id"], new["md5"], new["part"], new["group"], tuple(new["labels"]))
             )
     expected = {clip["clip_id"]: clip for clip in manifest.to_pylist()}
-    for clip_id, md5, part, group, labels in there:
+    for clip_id, md5, part, group, labels in stored_clips:
         clip = expected[clip_id]
         assert (md5, part, group) == (clip["md5"], clip["part"], clip["group"])
         assert labels == tuple(VOCABULARY.encode(clip["instruments"]))
         assert clip["problem"] is None
     ways = [
-        *(one[0] for one in there),
+        *(one[0] for one in stored_clips),
         *made.pending.column("clip_id").to_pylist(),
         *made.rejects.column("clip_id").to_pylist(),
     ]
@@ -103,7 +102,7 @@ def test_every_clip_is_stored_computed_or_rejected_and_in_one_way_only(
 
 @settings(deadline=None)
 @given(manifests)
-def test_what_is_whole_needs_nothing(manifest: pa.Table) -> None:
+def test_a_complete_store_needs_nothing(manifest: pa.Table) -> None:
     first = diff_store(manifest, [], NO_REJECTS, VOCABULARY)
     computed = first.pending.to_pylist()
     stored = [a_shard(f"part-{i}.parquet", [one]) for i, one in enumerate(computed)]
@@ -113,21 +112,21 @@ def test_what_is_whole_needs_nothing(manifest: pa.Table) -> None:
 
 
 def test_added_files_are_all_that_is_computed() -> None:
-    made = plan([row("1"), row("2")], [[row("1")]])
+    made = diff([row("1"), row("2")], [[row("1")]])
     assert made.pending.column("clip_id").to_pylist() == ["2"]
     assert made.rewrites == []
 
 
 def test_new_labels_are_written_without_computing() -> None:
-    made = plan([row("1", instruments=["b"]), row("2")], [[row("1"), row("2")]])
+    made = diff([row("1", instruments=["b"]), row("2")], [[row("1"), row("2")]])
     assert made.pending.num_rows == 0
     ((_, kept),) = made.rewrites
     assert kept.column("labels").to_pylist() == [[0, 1, 0], [1, 0, 0]]
 
 
-def test_only_the_shard_that_something_has_changed_in_is_written_anew() -> None:
+def test_only_the_shard_of_a_changed_clip_is_rewritten() -> None:
     manifest = [row("1"), row("2"), row("3"), row("4", group="h"), row("5")]
-    made = plan(manifest, [[row("1"), row("2")], [row("3"), row("4")], [row("5")]])
+    made = diff(manifest, [[row("1"), row("2")], [row("3"), row("4")], [row("5")]])
     ((shard, kept),) = made.rewrites
     assert shard.name == "part-1.parquet"
     assert kept.select(["row", "group"]).to_pylist() == [
@@ -135,21 +134,21 @@ def test_only_the_shard_that_something_has_changed_in_is_written_anew() -> None:
     ]  # fmt: skip
 
 
-def test_a_changed_file_is_computed_again_and_its_old_row_goes() -> None:
-    made = plan([row("1", md5="1"), row("2")], [[row("1"), row("2")]])
+def test_a_changed_file_is_computed_again_and_its_old_row_removed() -> None:
+    made = diff([row("1", md5="1"), row("2")], [[row("1"), row("2")]])
     assert made.pending.column("clip_id").to_pylist() == ["1"]
     ((_, kept),) = made.rewrites
     assert kept.column("row").to_pylist() == [1]
 
 
-def test_what_left_the_manifest_leaves_the_store() -> None:
-    made = plan([row("2")], [[row("1")], [row("2")]])
+def test_a_clip_that_left_the_manifest_leaves_the_store() -> None:
+    made = diff([row("2")], [[row("1")], [row("2")]])
     ((shard, kept),) = made.rewrites
     assert (shard.name, kept.num_rows) == ("part-0.parquet", 0)
 
 
-def test_a_clip_in_two_shards_stays_in_one() -> None:
-    made = plan([row("1"), row("2")], [[row("1")], [row("2"), row("1")]])
+def test_a_clip_in_two_shards_is_kept_in_one() -> None:
+    made = diff([row("1"), row("2")], [[row("1")], [row("2"), row("1")]])
     ((shard, kept),) = made.rewrites
     assert (shard.name, kept.column("row").to_pylist()) == ("part-1.parquet", [0])
     assert made.pending.num_rows == 0
@@ -166,22 +165,9 @@ def test_a_reject_is_tried_again_once_its_file_has_changed() -> None:
         assert (made.pending.num_rows, made.rejects.num_rows) == (pending, 1 - pending)
 
 
-def test_rejects_say_what_the_problem_was_found_in() -> None:
-    made = plan([row("1", problem="empty file"), row("2", instruments=["x"])], [])
+def test_rejects_name_where_the_problem_was_found() -> None:
+    made = diff([row("1", problem="empty file"), row("2", instruments=["x"])], [])
     assert [(one["problem"], one["found_in"]) for one in made.rejects.to_pylist()] == [
         ("empty file", MANIFEST),
         ("labels: unknown instrument 'x'", LABELS),
     ]
-
-
-def test_pieces_have_every_pending_clip_once_and_hold_no_more_than_their_own() -> None:
-    rows = [row(f"{number}", duration_s=3.0) for number in range(2_000)]
-    # What is pending has come through a filter and is in several chunks.
-    manifest = pa.concat_tables(
-        pa.Table.from_pylist(rows[low : low + 500], SCHEMA) for low in range(0, 2_000, 500)
-    )
-    pieces = split_into_tasks(manifest, np.full(2_000, 3.0), shard_seconds=60.0, cores=1)
-    assert [piece.num_rows for piece in pieces] == [20] * 100
-    assert pa.concat_tables(pieces).equals(manifest)
-    # A piece travels alone: a slice would bring the buffers of the whole table along.
-    assert all(piece.get_total_buffer_size() < manifest.nbytes / 50 for piece in pieces)

@@ -1,4 +1,4 @@
-"""Where a store is written: full, read-only, in an object store."""
+"""Extraction to a full disk, to a read-only one, and to an object store."""
 
 import json
 import os
@@ -39,7 +39,7 @@ def corpus(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk with room for some of the shards."""
+    """A disk with space for some of the shards."""
     disk = tmp_path / "disk"
     disk.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(disk)]
@@ -50,7 +50,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.usefixtures("ray_cluster")
-def test_a_full_disk_is_told_in_one_line_and_what_was_finished_is_kept(
+def test_a_full_disk_is_one_line_and_finished_shards_are_kept(
     corpus: Path, small_disk: Path, recipe: Recipe
 ) -> None:
     def run() -> None:
@@ -62,9 +62,9 @@ def test_a_full_disk_is_told_in_one_line_and_what_was_finished_is_kept(
             shard_seconds=9,
         )
 
-    with pytest.raises(IrmasError, match=r"part-\w+\.parquet: .*No space left on device") as told:
+    with pytest.raises(IrmasError, match=r"part-\w+\.parquet: .*No space left on device") as error:
         run()
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(error.value)
     kept = store.shard_names(str(small_disk / "store"))
     assert kept
     for name in kept:
@@ -79,18 +79,18 @@ def test_a_full_disk_is_told_in_one_line_and_what_was_finished_is_kept(
     assert store.read_info(str(small_disk / "store")).clips == {"training": CLIPS}
 
 
-def test_a_read_only_target_is_told_before_anything_is_computed(
+def test_a_read_only_target_is_refused_before_anything_is_computed(
     corpus: Path, small_disk: Path, recipe: Recipe
 ) -> None:
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
-    with pytest.raises(IrmasError, match="Read-only file system") as told:
+    with pytest.raises(IrmasError, match="Read-only file system") as error:
         extract(
             str(corpus / "m.parquet"),
             str(small_disk / "store"),
             recipe.features,
             recipe.corpus.vocabulary,
         )
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(error.value)
 
 
 def test_manifest_audio_and_store_may_all_be_in_an_object_store(
@@ -101,7 +101,7 @@ def test_manifest_audio_and_store_may_all_be_in_an_object_store(
     for path in local.values():
         with storage.write_atomically(f"{bucket}/audio/pia/{Path(path).name}") as stream:
             stream.write(Path(path).read_bytes())
-    manifest, place = f"{bucket}/m.parquet", f"{bucket}/a/store"
+    manifest, out = f"{bucket}/m.parquet", f"{bucket}/a/store"
     bands = f"features.bands={recipe.features.bands}"
     settings = ("--config", str(CONFIGS / "demo.yaml"), "--set", bands)
 
@@ -116,10 +116,10 @@ def test_manifest_audio_and_store_may_all_be_in_an_object_store(
     assert indexed == [
         {**row, "path": f"{bucket}/audio/pia/{Path(row['path']).name}"} for row in rows
     ]
-    first = irmas("extract", manifest, place, *settings)
+    first = irmas("extract", manifest, out, *settings)
     assert (first["clips"], first["computed"], first["rejects"]) == (CLIPS, CLIPS, {})
-    assert irmas("extract", manifest, place, *settings)["computed"] == 0
-    clips = read_clips(place, "training")
+    assert irmas("extract", manifest, out, *settings)["computed"] == 0
+    clips = read_clips(out, "training")
     assert clips.clip_ids == sorted(local)
     for index, clip in enumerate(clips.clip_ids):
         start, length = clips.starts[index], clips.lengths[index]
@@ -148,11 +148,11 @@ def test_a_tree_in_an_object_store_is_indexed_like_a_local_one(corpus: Path, buc
     )
 
 
-def test_a_bucket_that_is_not_there_is_one_line(bucket: str, recipe: Recipe) -> None:
-    with pytest.raises(IrmasError) as told:
+def test_a_missing_bucket_is_one_line(bucket: str, recipe: Recipe) -> None:
+    with pytest.raises(IrmasError) as error:
         extract("s3://nowhere/m.parquet", bucket, recipe.features, recipe.corpus.vocabulary)
-    assert "s3://nowhere/m.parquet" in str(told.value)
-    assert "\n" not in str(told.value)
-    with pytest.raises(IrmasError, match=r"^s3://nowhere/tree[: ].*") as told:
+    assert "s3://nowhere/m.parquet" in str(error.value)
+    assert "\n" not in str(error.value)
+    with pytest.raises(IrmasError, match=r"^s3://nowhere/tree[: ].*") as error:
         index_tree("s3://nowhere/tree")
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(error.value)

@@ -1,0 +1,74 @@
+"""The tasks of an extraction have every clip once, and report what they cannot use."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import soundfile
+
+from irmas_dist.config.features import LogMelSettings
+from irmas_dist.corpus.manifest import SCHEMA
+from irmas_dist.features import store
+from irmas_dist.features.diff import AUDIO
+from irmas_dist.features.shard_tasks import ShardComputer, compute_shard, split_into_tasks
+from irmas_dist.instruments import IRMAS
+
+
+def row(clip_id: str, **other: Any) -> dict[str, Any]:
+    values = {"path": "a.wav", "part": "training", "instruments": ["pia"], "group": "g"}
+    return {"clip_id": clip_id, "md5": "0", "duration_s": 3.0, **values, **other}
+
+
+def test_blocks_have_every_pending_clip_once_and_only_their_own_buffers() -> None:
+    rows = [row(f"{number}") for number in range(2_000)]
+    # Pending rows have been filtered and are in several chunks.
+    manifest = pa.concat_tables(
+        pa.Table.from_pylist(rows[low : low + 500], SCHEMA) for low in range(0, 2_000, 500)
+    )
+    blocks = split_into_tasks(manifest, np.full(2_000, 3.0), shard_seconds=60.0, cores=1)
+    assert [block.num_rows for block in blocks] == [20] * 100
+    assert pa.concat_tables(blocks).equals(manifest)
+    # A slice would be sent with the buffers of the whole table.
+    assert all(block.get_total_buffer_size() < manifest.nbytes / 50 for block in blocks)
+
+
+def test_a_single_file_longer_than_a_shard_is_a_block_of_its_own() -> None:
+    manifest = pa.Table.from_pylist([row("1"), row("2"), row("3")], SCHEMA)
+    blocks = split_into_tasks(manifest, np.array([1.0, 100.0, 1.0]), shard_seconds=10.0, cores=1)
+    assert [block.column("clip_id").to_pylist() for block in blocks] == [["1", "2"], ["3"]]
+
+
+@pytest.fixture
+def block(tmp_path: Path) -> pa.Table:
+    """One good file and one that is not audio."""
+    soundfile.write(tmp_path / "good.wav", np.ones(22_050) / 2, 22_050)
+    (tmp_path / "bad.wav").write_text("not audio")
+    rows = [row(name, path=str(tmp_path / f"{name}.wav")) for name in ("good", "bad")]
+    return pa.Table.from_pylist(rows, SCHEMA)
+
+
+def test_a_bad_file_is_a_reject_and_the_others_are_written(tmp_path: Path, block: pa.Table) -> None:
+    out = str(tmp_path / "store")
+    [result] = compute_shard(block, out, LogMelSettings(), IRMAS).to_pylist()
+    assert (result["clips"], result["failure"]) == (1, None)
+    [reject] = result["rejects"]
+    assert (reject["clip_id"], reject["md5"], reject["found_in"]) == ("bad", "0", AUDIO)
+    assert reject["problem"].startswith("cannot be decoded")
+    [shard] = store.read_shards(out, store.shard_names(out))
+    assert shard.clips.column("clip_id").to_pylist() == ["good"]
+    assert shard.fingerprint == store.settings_fingerprint(LogMelSettings(), IRMAS)
+    assert result["bytes"] == (tmp_path / "store" / shard.name).stat().st_size
+
+
+def test_a_shard_that_cannot_be_written_is_a_failure_not_an_exception(
+    tmp_path: Path, block: pa.Table
+) -> None:
+    (tmp_path / "store").write_text("a file, not a directory")
+    compute = ShardComputer(
+        out=str(tmp_path / "store"), settings=LogMelSettings(), vocabulary=IRMAS
+    )
+    [result] = compute(block).to_pylist()
+    assert "\n" not in result["failure"]
+    assert str(tmp_path / "store") in result["failure"]

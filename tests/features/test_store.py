@@ -1,0 +1,69 @@
+"""The feature store: its statistics, the type of its spectrograms, and what is refused."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from irmas_dist.config.features import LogMelSettings
+from irmas_dist.errors import IrmasError
+from irmas_dist.features import store
+from irmas_dist.features.clips import read_clips
+from irmas_dist.instruments import Vocabulary
+
+
+def write_store(out: Path, mel: np.ndarray) -> store.StoreInfo:
+    """A store of one training clip."""
+    row = {"clip_id": "a", "md5": "0", "part": "training", "group": "g", "labels": [1]}
+    store.write_shard(str(out), [{**row, "logmel": mel}], "f")
+    shards = store.read_shards(str(out), store.shard_names(str(out)))
+    settings = LogMelSettings(bands=len(mel), dtype=mel.dtype.name)
+    return store.write_info(str(out), shards, settings, Vocabulary(("a",), ("A",)), "m")
+
+
+def test_statistics_are_those_of_the_training_frames(features: str) -> None:
+    info = store.read_info(features)
+    frames = read_clips(features, "training").frames.astype(np.float64)
+    np.testing.assert_allclose(info.mean, frames.mean(axis=0), rtol=1e-6)
+    np.testing.assert_allclose(info.std, frames.std(axis=0), rtol=1e-6)
+
+
+def test_a_constant_band_has_a_deviation_above_zero(tmp_path: Path) -> None:
+    info = write_store(tmp_path, np.full((8, 3), -18.0, np.float16))
+    assert info.mean == [-18.0] * 8
+    assert min(info.std) > 0
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_spectrograms_keep_the_type_they_were_computed_in(tmp_path: Path, dtype: str) -> None:
+    mel = (np.arange(24).reshape(8, 3) / 3).astype(dtype)
+    info = write_store(tmp_path, mel)
+    np.testing.assert_array_equal(read_clips(str(tmp_path), "training").frames, mel.T)
+    stored = pq.read_table(tmp_path / info.shards[0])
+    assert stored.column("logmel")[0].as_py() == mel.tobytes()
+    [shard] = store.read_shards(str(tmp_path), info.shards)
+    assert shard.dtype == dtype
+
+
+def test_the_info_is_read_as_it_was_written(tmp_path: Path) -> None:
+    info = write_store(tmp_path, np.ones((8, 3), np.float16))
+    assert store.read_info(str(tmp_path)) == info
+    assert (info.clips, info.frames, info.manifest) == ({"training": 1}, 3, "m")
+
+
+def test_a_store_of_another_format_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "features.json").write_text(json.dumps({"format": 3}))
+    with pytest.raises(IrmasError, match=r"features\.json has format 3, this version reads \d+"):
+        store.read_info(str(tmp_path))
+
+
+def test_the_fingerprint_depends_on_settings_and_instruments() -> None:
+    settings, instruments = LogMelSettings(), Vocabulary(("a",), ("A",))
+    fingerprints = {
+        store.settings_fingerprint(settings, instruments),
+        store.settings_fingerprint(LogMelSettings(bands=40), instruments),
+        store.settings_fingerprint(settings, Vocabulary(("b",), ("A",))),
+    }
+    assert len(fingerprints) == 3
