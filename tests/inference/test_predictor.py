@@ -145,7 +145,7 @@ def test_a_file_that_is_read_in_blocks_scores_as_one_that_is_not(
     predictor = Predictor.load(make_model({"peak_normalise": peak_normalise}))
     whole = predictor.file(excerpts[0])
     monkeypatch.setattr("irmas_dist.features.audio.BLOCK_SAMPLES", 9_999)
-    monkeypatch.setattr("irmas_dist.features.logmel.WINDOWED_SAMPLES", 40_000)
+    monkeypatch.setattr("irmas_dist.features.logmel.BATCH_SAMPLES", 40_000)
     assert predictor.file(excerpts[0]) == pytest.approx(whole, abs=2e-3)
 
 
