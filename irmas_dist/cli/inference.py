@@ -40,38 +40,38 @@ def predict(
     ] = None,
     timeline: Annotated[
         str | None,
-        typer.Option(help="Folder for scores over time, a CSV and a picture of each file."),
+        typer.Option(help="Folder for scores over time: a CSV and a heat map of each file."),
     ] = None,
     workers: Annotated[
         int | None,
-        typer.Option(min=1, help="Processes among which Ray Data spreads the files; none: no Ray."),
+        typer.Option(
+            min=1, help="Ray actors, of one core each, that share the files; none: no Ray."
+        ),
     ] = None,
     address: Annotated[
-        str | None, typer.Option(help="Ray to use, with all of its cores; see --workers.")
+        str | None,
+        typer.Option(help="The Ray to use, with all of its cores unless --workers limits them."),
     ] = None,
     json: Json = False,
 ) -> None:
-    """Say which instruments play in audio files, of any format, rate and length."""
+    """Predict which instruments play in audio files of any format, rate and length."""
     chosen = _format(form, out, json)
-    # After the options are known to make sense: PyTorch takes seconds to import.
+    # After the options have been checked: PyTorch takes seconds to import.
     from irmas_dist.inference import predict
-    from irmas_dist.inference.predictor import Predictor
+    from irmas_dist.training.model_directory import read_description
 
-    spread = None
-    if workers is not None or address is not None:
-        spread = predict.Spread(workers, address)
-    predictor = Predictor.load(model)
+    description = read_description(model)
     predictions = predict.predict(
-        predictor,
+        model,
         inputs,
-        model=model,
         out=out,
         form=chosen,
         timeline=timeline,
-        spread=spread,
-        each=csv_printer(predictor.description) if chosen == "csv" and out is None else None,
+        workers=workers,
+        address=address,
+        each=csv_printer(description) if chosen == "csv" and out is None else None,
     )
-    if predicted(predictions, predictor.description, chosen, out, timeline):
+    if predicted(predictions, description, chosen, out, timeline):
         raise typer.Exit(1)
 
 
@@ -110,7 +110,7 @@ def export(
 
 
 def _format(form: Format | None, out: str | None, json: bool) -> Format:
-    """Return the format that the options ask for, or refuse what does not go together."""
+    """Return the format that the options ask for, or refuse a contradiction."""
     if json and form not in (None, "json"):
         raise typer.BadParameter(f"--json and --format {form}: give one of them")
     ending = PurePath(out or "").suffix.lower().removeprefix(".")
@@ -130,13 +130,13 @@ def predicted(
     out: str | None,
     timeline: str | None,
 ) -> bool:
-    """Show predictions, or where they are, and say which files could not be used.
+    """Show predictions, or where they are, and which files could not be used.
 
     Args:
-        predictions: What was heard.
-        description: By which model.
-        form: What is shown on standard output: a table or JSON. CSV has been, line by line.
-        out: The file that holds the predictions instead.
+        predictions: Of all files.
+        description: The model's.
+        form: Table or JSON; CSV has been printed line by line.
+        out: The file that holds the predictions; None shows them.
         timeline: The folder that holds scores over time.
 
     Returns:
@@ -162,7 +162,7 @@ def predicted(
 
 
 def exported(summary: "ExportSummary", machine: bool) -> None:
-    """Show what was exported, and how exact it is."""
+    """Show what was exported, and how closely it agrees with PyTorch."""
     if machine:
         as_json(asdict(summary))
         return
@@ -174,7 +174,7 @@ def exported(summary: "ExportSummary", machine: bool) -> None:
 
 
 def csv_printer(description: "ModelDescription") -> Callable[["Prediction"], None]:
-    """Return what prints predictions as CSV, as they come; the header goes before the first."""
+    """Return a function that prints one prediction as CSV, with the header before the first."""
     from irmas_dist.inference.results import csv_header, csv_row
 
     codes = description.vocabulary.codes
@@ -189,20 +189,18 @@ def csv_printer(description: "ModelDescription") -> Callable[["Prediction"], Non
 
 
 def _one(prediction: "Prediction", description: "ModelDescription") -> Table:
-    """One row per instrument, the likeliest first."""
+    """Return a row per instrument, the highest score first."""
     grid = Table(
         Column("instrument", no_wrap=True), "score", "threshold", "plays",
         caption=escape(prediction.path), caption_justify="left",
     )  # fmt: skip
     for code, score in sorted(prediction.scores.items(), key=lambda pair: -pair[1]):
         threshold = description.thresholds[code]
-        said = "never" if threshold > 1 else f"{threshold:.3f}"
         plays = code in prediction.instruments
-        name = description.instruments[code]
         grid.add_row(
-            escape(name),
+            escape(description.instruments[code]),
             f"{score:.3f}",
-            said,
+            "never" if threshold > 1 else f"{threshold:.3f}",
             "yes" if plays else "",
             style="bold" if plays else "",
         )
@@ -210,17 +208,17 @@ def _one(prediction: "Prediction", description: "ModelDescription") -> Table:
 
 
 def _many(predictions: Sequence["Prediction"], description: "ModelDescription") -> Table:
-    """One row per file: what plays, the likeliest first."""
+    """Return a row per file with the predicted instruments, the highest score first."""
     grid = Table(Column("file", overflow="fold"), Column("plays", overflow="fold"))
     for prediction in predictions:
-        grid.add_row(escape(prediction.path), escape(_heard(prediction, description)))
+        grid.add_row(escape(prediction.path), escape(_summary(prediction, description)))
     return grid
 
 
-def _heard(prediction: "Prediction", description: "ModelDescription") -> str:
+def _summary(prediction: "Prediction", description: "ModelDescription") -> str:
     names, scores = description.instruments, prediction.scores
-    heard = sorted(prediction.instruments, key=lambda code: -scores[code])
-    if heard:
-        return ", ".join(f"{names[code]} {scores[code]:.2f}" for code in heard)
-    likeliest = max(scores, key=lambda code: scores[code])
+    by_score = sorted(scores, key=lambda code: -scores[code])
+    if plays := [code for code in by_score if code in prediction.instruments]:
+        return ", ".join(f"{names[code]} {scores[code]:.2f}" for code in plays)
+    likeliest = by_score[0]
     return f"none reaches its threshold; likeliest {names[likeliest]} {scores[likeliest]:.2f}"

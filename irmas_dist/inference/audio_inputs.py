@@ -1,9 +1,9 @@
-"""Many files to predictions: what the user named to files, and each of them to its scores."""
+"""The audio that a user names, as files, and the prediction of one of them."""
 
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,16 +15,16 @@ from irmas_dist.features.audio import AudioError
 from irmas_dist.inference.predictor import Predictor, Timeline
 
 STDIN = "-"
-"""Stands for the bytes of an audio file on standard input."""
+"""Stands for an audio file on standard input."""
 
 
 @dataclass(frozen=True)
 class AudioInput:
-    """An audio file to be heard.
+    """An audio file to predict.
 
     Attributes:
         path: Path or URL, as the user named it or its folder; `STDIN` for standard input.
-        name: Its path in the folder that was named, or the file's name alone.
+        name: Its path relative to the folder that was named; of a file, its name alone.
     """
 
     path: str
@@ -33,14 +33,14 @@ class AudioInput:
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """What a model heard in a file.
+    """What a model predicts for a file.
 
     Attributes:
         path: The file.
-        scores: From 0 to 1 by instrument code; empty when the file could not be used.
+        scores: From 0 to 1 by instrument code; empty when the file cannot be used.
         instruments: Codes of those whose score reaches their threshold.
-        error: Why the file could not be used.
-        timeline: Scores over time, where they were asked for.
+        error: Why the file cannot be used.
+        timeline: Scores over time, if asked for.
     """
 
     path: str
@@ -51,30 +51,30 @@ class Prediction:
 
 
 def find_audio(names: Sequence[str]) -> list[AudioInput]:
-    """List the files that are named, and the audio files in the folders that are.
+    """List the files that are named and the audio files in the folders that are named, each once.
 
-    A file that is not there stays in the list: it is for that file alone to fail.
+    A file that does not exist stays in the list, so that it alone fails.
 
     Args:
         names: Paths or URLs of files and folders, or `STDIN`.
 
     Raises:
-        IrmasError: A folder holds no audio, or may not be read.
+        IrmasError: A folder contains no audio, or cannot be read.
     """
+    inputs = (each for name in names for each in _inputs(name))
     found: dict[str, AudioInput] = {}
-    for name in names:
-        for source in _audio_of(name):
-            found.setdefault(source.path, source)
+    for each in inputs:
+        found.setdefault(each.path, each)
     return list(found.values())
 
 
-def _audio_of(name: str) -> list[AudioInput]:
+def _inputs(name: str) -> list[AudioInput]:
     if name == STDIN:
         return [AudioInput(STDIN, "stdin")]
+    folder = Path(name)
     if storage.is_url(name):
         inside = [AudioInput(storage.join(name, file), file) for file in audio_in(name)]
-        return inside or [AudioInput(name, Path(name).name)]
-    folder = Path(name)
+        return inside or [AudioInput(name, folder.name)]
     if not folder.is_dir():
         return [AudioInput(name, folder.name)]
     inside = [AudioInput(str(folder / file), file) for file in audio_in(folder)]
@@ -83,39 +83,26 @@ def _audio_of(name: str) -> list[AudioInput]:
     return inside
 
 
-def predict(predictor: Predictor, path: str, timeline: bool = False) -> Prediction:
-    """Predict one file; one that cannot be used says so in its prediction.
+def predict_file(predictor: Predictor, path: str, timeline: bool = False) -> Prediction:
+    """Predict one file; if it cannot be used, the prediction holds the error.
 
     Args:
         predictor: The model.
-        path: Path or URL; or `STDIN`, whose bytes go to a temporary file first, since most
-            formats cannot be decoded from a pipe, and none can be read twice.
-        timeline: Whether scores over time are kept.
+        path: Path or URL, or `STDIN`.
+        timeline: Whether to return scores over time.
     """
     try:
-        with _readable(path) as file:
-            heard = predictor.timeline(file)
+        with _reopenable(path) as file:
+            scored = predictor.timeline(file)
     except AudioError as error:
         return Prediction(path, error=str(error))
-    return Prediction(
-        path=path,
-        scores=heard.scores,
-        instruments=predictor.decide(heard.scores),
-        timeline=heard if timeline else None,
-    )
-
-
-def predict_each(
-    predictor: Predictor, paths: Iterable[str], timeline: bool = False
-) -> Iterator[Prediction]:
-    """Predict files one by one, in this process."""
-    for path in paths:
-        yield predict(predictor, path, timeline)
+    instruments = predictor.decide(scored.scores)
+    return Prediction(path, scored.scores, instruments, timeline=scored if timeline else None)
 
 
 @contextmanager
-def _readable(path: str) -> Iterator[str]:
-    """Give a path that can be opened twice: a pipe is copied to a temporary file first."""
+def _reopenable(path: str) -> Iterator[str]:
+    """Yield a path that can be opened twice and sought in: of a pipe, that of a temporary copy."""
     if path != STDIN and (storage.is_url(path) or not Path(path).is_fifo()):
         yield path
         return

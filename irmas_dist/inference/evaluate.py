@@ -1,4 +1,4 @@
-"""The stages that put rooms together: train, evaluate, report, export."""
+"""The stage `evaluate`: a model's scores on labelled clips, and what they are worth."""
 
 from pathlib import Path
 
@@ -13,14 +13,11 @@ from irmas_dist.evaluation.evaluate import Evaluation, Thresholds, evaluate_scor
 from irmas_dist.evaluation.scores import Scores, read_scores, write_scores
 from irmas_dist.features.extract import extract
 from irmas_dist.inference.predictor import Predictor
-from irmas_dist.training.model_directory import (
-    ModelDescription,
-    read_description,
-)
+from irmas_dist.training.model_directory import ModelDescription, read_description
 
 
 def evaluate(model: str, features: str, out: str, part: str = TESTING) -> Evaluation:
-    """Score one part of a feature store and judge the scores by the model's own thresholds.
+    """Score one part of a feature store and evaluate the scores with the model's own thresholds.
 
     Writes ``scores.parquet`` into ``out``.
 
@@ -37,17 +34,17 @@ def evaluate(model: str, features: str, out: str, part: str = TESTING) -> Evalua
 def evaluate_tree(
     model: str, tree: Path, out: str, part: str, work: Path, address: str | None
 ) -> Evaluation:
-    """Index and extract an IRMAS tree as a model needs it, and evaluate the model on it.
+    """Index and extract an IRMAS tree with a model's settings, and evaluate the model on it.
 
-    What an earlier call left in ``work`` is not done again.
+    Reuses the features that an earlier call has left in ``work``.
 
     Args:
         model: Model directory.
         tree: The audio and its labels.
-        out: Where ``scores.parquet`` is written.
-        part: Which part of the tree.
-        work: Where the manifest and the features go.
-        address: The Ray cluster to extract with; None starts one.
+        out: Directory for ``scores.parquet``.
+        part: The part of the tree.
+        work: Directory for the manifest and the features.
+        address: The Ray to extract with, as `ray_running` takes it.
 
     Raises:
         IrmasError: The model or the tree cannot be used.
@@ -63,27 +60,22 @@ def evaluate_tree(
 
 
 def evaluate_model_scores(description: ModelDescription, scores: Scores, path: str) -> Evaluation:
-    """Judge scores of a model, whose thresholds were fitted without them."""
-    if scores.vocabulary != description.vocabulary:
-        raise IrmasError(f"{path} holds scores of other instruments than the model's")
-    fitted_to = set(scores.parts) - {TESTING}
+    """Evaluate scores of a model with its own thresholds, which were fitted to other clips."""
+    _require_vocabulary(description, scores, path)
     evaluation = evaluate_scores(
         scores, path, description.threshold_array(), description.thresholds_from,
         ThresholdSettings.model_validate(description.recipe.get("thresholds", {})),
     )  # fmt: skip
-    if fitted_to:
+    if training_parts := sorted(set(scores.parts) - {TESTING}):
         evaluation.notes.append(
-            f"the model has learnt from clips of {' and '.join(sorted(fitted_to))}: "
-            "these figures say nothing of music that it has not heard"
+            f"the model has learnt from clips of {' and '.join(training_parts)}: "
+            "these figures say nothing of music that is new to it"
         )
     return evaluation
 
 
 def log_evaluation(recipe: Recipe, evaluation: Evaluation, name: str) -> None:
-    """Log how a model does as a W&B run of its own, with a table of the instruments.
-
-    The figures are those of the headline, and the run's name says by which protocol.
-    """
+    """Log the headline's figures and the instruments' as a W&B run, named after the protocol."""
     run = tracking.start_run(
         recipe.tracking,
         name=f"{name} ({evaluation.headline.protocol})",
@@ -98,18 +90,18 @@ def log_evaluation(recipe: Recipe, evaluation: Evaluation, name: str) -> None:
 
 def open_evaluated(name: str, labels: str | None) -> tuple[Scores, Thresholds | None]:
     """Return the scores of a model directory with its thresholds, or those of a file."""
-    inside = storage.join(name, "scores.parquet")
+    path = storage.join(name, "scores.parquet")
     if storage.exists(storage.join(name, "model.json")):
-        if not storage.exists(inside):
+        if not storage.exists(path):
             raise IrmasError(f"{name} has not been evaluated: run 'irmas evaluate {name}' first")
-        # Here, because PyTorch takes seconds to import, and files of scores do without.
-        from irmas_dist.training.model_directory import read_description
-
-        description = read_description(name)
-        scores = read_scores(inside)
-        if scores.vocabulary != description.vocabulary:
-            raise IrmasError(f"{inside} holds scores of other instruments than the model's")
+        description, scores = read_description(name), read_scores(path)
+        _require_vocabulary(description, scores, path)
         return scores, description.threshold_array()
-    if storage.exists(inside):
-        return read_scores(inside), None
+    if storage.exists(path):
+        return read_scores(path), None
     return open_scores(name, labels if name.lower().endswith(".csv") else None), None
+
+
+def _require_vocabulary(description: ModelDescription, scores: Scores, path: str) -> None:
+    if scores.vocabulary != description.vocabulary:
+        raise IrmasError(f"{path} holds scores of other instruments than the model's")

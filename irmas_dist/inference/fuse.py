@@ -1,4 +1,4 @@
-"""The same network in fewer steps, for those who only listen."""
+"""Layer fusion: the same network in fewer steps, for inference only."""
 
 import copy
 
@@ -8,14 +8,14 @@ from torch.nn.utils import fuse_conv_bn_eval
 from irmas_dist.models.cnn import CNN
 
 _MONOTONE = (nn.ReLU, nn.LeakyReLU, nn.ELU)
-"""Activations that never fall: the largest of their values is that of the largest input."""
+"""Monotonic activations, which commute with max-pooling."""
 
 
 def fused(network: CNN) -> CNN:
-    """Return a copy of a network that gives the same logits, up to rounding, in less time.
+    """Return a copy of a network that computes the same logits, up to rounding, in less time.
 
-    Batch normalisation becomes part of the convolution before it, what is done to every value
-    before max-pooling is done to those that are left after it, and dropout goes.
+    Batch normalisation is folded into the convolution before it, monotonic activations move
+    behind max-pooling, where fewer values are left, and dropout is removed.
 
     Args:
         network: In evaluation mode.

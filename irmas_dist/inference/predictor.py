@@ -1,4 +1,4 @@
-"""From a model directory to scores: of samples, of files, of the clips of a feature store."""
+"""A trained model as a predictor: scores of samples, of files, of clips in a feature store."""
 
 import os
 from collections.abc import Iterable
@@ -21,20 +21,20 @@ from irmas_dist.models.standardise import Standardise
 from irmas_dist.training.model_directory import ModelDescription, load_network, read_description
 from irmas_dist.training.windows import DeviceClips, covering_windows, window_logits, windows_of
 
-WINDOWS_AT_ONCE = 32
-"""Windows that pass the network together; more of them take memory and no less time."""
+BATCH_WINDOWS = 32
+"""Windows in a batch; larger ones take more memory and no less time."""
 
 
 @dataclass(frozen=True, eq=False)
 class Timeline:
-    """What was heard when.
+    """Scores over time.
 
     Attributes:
         codes: The instruments, in the order of the columns.
-        starts: Where each window begins, in seconds, shape (windows,).
-        ends: Where it ends, shape (windows,).
+        starts: Start of each window in seconds, shape (windows,).
+        ends: Its end, shape (windows,).
         windows: Its scores from 0 to 1, float32, shape (windows, instruments).
-        scores: Those of the whole by the model's aggregation, by instrument code.
+        scores: Those of the clip by the model's aggregation, by instrument code.
     """
 
     codes: tuple[str, ...]
@@ -45,7 +45,7 @@ class Timeline:
 
 
 class Predictor:
-    """A trained model, ready to listen.
+    """A trained model, loaded for inference.
 
         predictor = Predictor.load("runs/demo/model")
         scores = predictor(samples, sample_rate)   # {"cel": 0.02, "cla": 0.71, …}
@@ -57,7 +57,7 @@ class Predictor:
 
     Attributes:
         description: The content of ``model.json``.
-        network: The same network on its device, in fewer steps.
+        network: The same network on its device, with its layers fused.
     """
 
     def __init__(
@@ -93,12 +93,12 @@ class Predictor:
             Score from 0 to 1 by instrument code.
 
         Raises:
-            AudioError: There are no samples, or some are not numbers.
+            AudioError: There are no samples, or some are NaN or infinite.
         """
-        return self._listen([log_mel(samples, self.description.features, sample_rate)]).scores
+        return self._timeline([log_mel(samples, self.description.features, sample_rate)]).scores
 
     def file(self, path: str | os.PathLike[str]) -> dict[str, float]:
-        """Score an audio file: instrument code to score.
+        """Return the score of an audio file by instrument code.
 
         Raises:
             AudioError: The file is missing, or cannot be decoded.
@@ -106,10 +106,10 @@ class Predictor:
         return self.timeline(path).scores
 
     def timeline(self, path: str | os.PathLike[str]) -> Timeline:
-        """Score every window of an audio file, and the whole of it.
+        """Score every window of an audio file, and the file as a whole.
 
-        However long it is, about 100 MB are needed beside the network, unless the model's features
-        are those of librosa, which takes files as a whole.
+        Takes about 100 MB beside the network, however long the file is; with features of the
+        librosa backend, memory grows with the file.
 
         Args:
             path: Path or URL of a file in any format that libsndfile reads, of any rate.
@@ -119,8 +119,8 @@ class Predictor:
         """
         settings = self.description.features
         if settings.backend == "librosa":
-            return self._listen([log_mel(path, settings)])
-        return self._listen(log_mel_blocks(path, settings))
+            return self._timeline([log_mel(path, settings)])
+        return self._timeline(log_mel_blocks(path, settings))
 
     def decide(self, scores: dict[str, float]) -> list[str]:
         """Return the codes of the instruments whose score reaches their threshold."""
@@ -135,7 +135,7 @@ class Predictor:
         """Score all clips of one part of a feature store.
 
         Raises:
-            IrmasError: The store was made with other settings than the model's.
+            IrmasError: The store has other feature settings or instruments than the model.
         """
         info = read_info(location)
         vocabulary = self.description.vocabulary
@@ -168,16 +168,17 @@ class Predictor:
         )
         return aggregate(logits.sigmoid().numpy(), covering.bounds, windows.aggregation)
 
-    def _listen(self, pieces: Iterable[LogMel]) -> Timeline:
+    def _timeline(self, pieces: Iterable[LogMel]) -> Timeline:
         """Score a spectrogram that comes in pieces of shape (bands, frames)."""
         windows, features = self.description.windows, self.description.features
-        coming = windows_of(pieces, windows.frames, windows.hop_frames, features.log_floor)
+        spectra = windows_of(pieces, windows.frames, windows.hop_frames, features.log_floor)
         offsets: list[int] = []
-        # As bytes: an array of each batch's own would keep the memory between them from use.
+        # One buffer: an array for each batch would fragment the memory.
         scores = bytearray()
-        while batch := list(islice(coming, WINDOWS_AT_ONCE)):
+        while batch := list(islice(spectra, BATCH_WINDOWS)):
             offsets += (first for first, _ in batch)
-            scores += self._score(np.stack([cut for _, cut in batch], dtype=np.float32)).tobytes()
+            stacked = np.stack([window for _, window in batch], dtype=np.float32)
+            scores += self._window_scores(stacked).tobytes()
         starts = np.array(offsets)
         of_windows = np.frombuffer(scores, np.float32).reshape(len(starts), -1)
         bounds = np.array([0, len(of_windows)])
@@ -192,7 +193,7 @@ class Predictor:
         )
 
     @torch.inference_mode()
-    def _score(self, windows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    def _window_scores(self, windows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Score windows of shape (windows, bands, frames)."""
         mel = torch.from_numpy(windows).to(self._device)
         logits = self.network(self._standardise(mel.transpose(1, 2)))

@@ -1,57 +1,46 @@
-"""Thousands of files to predictions with Ray Data: actors that each keep the model."""
+"""Prediction with Ray Data: a pool of actors, each of which keeps the model in memory."""
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+import pickle
+from collections.abc import Generator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
 
 from irmas_dist import storage
-from irmas_dist.inference.audio_inputs import Prediction, predict
-from irmas_dist.inference.predictor import Predictor, Timeline
+from irmas_dist.inference.audio_inputs import Prediction, predict_file
+from irmas_dist.inference.predictor import Predictor
 
-FILES_AT_ONCE = 16
-"""Most files in a block: what is lost, and done again, when a node dies."""
-
-_ROWS = pa.schema(
-    [
-        pa.field("path", pa.string()),
-        pa.field("codes", pa.list_(pa.string())),
-        pa.field("scores", pa.list_(pa.float64())),
-        pa.field("instruments", pa.list_(pa.string())),
-        pa.field("error", pa.string()),
-        pa.field("starts", pa.list_(pa.float64())),
-        pa.field("ends", pa.list_(pa.float64())),
-        pa.field("windows", pa.list_(pa.float32())),
-    ]
-)
+FILES_PER_BLOCK = 16
+"""Most files in a block: what is repeated when a node dies."""
 
 
-def predict_with_ray(
+def predict_with_actors(
     model: str,
     paths: Sequence[str],
     *,
-    workers: int | None = None,
+    actors: int | None = None,
     address: str | None = None,
     timeline: bool = False,
-) -> Iterator[Prediction]:
+) -> Generator[Prediction]:
     """Predict files on all nodes of a Ray cluster, or in several processes of this machine.
 
     Args:
-        model: Path or URL of the model directory; every node must see it, and the files.
+        model: Path or URL of the model directory, which every node must see, as it must the files.
         paths: Paths or URLs of the files.
-        workers: Processes, of one core each; None for as many as there are cores.
+        actors: Size of the pool, of one core each; None: the number of cores.
         address: The Ray to use, as `ray_running` takes it.
-        timeline: Whether scores over time are kept.
+        timeline: Whether to return scores over time.
 
     Yields:
-        Predictions, in the order in which they are done.
+        Predictions, in the order in which they are made.
 
     Raises:
         IrmasError: There is no such cluster, or a node does not see the files.
     """
-    # Here, because they take seconds, and most predictions are made without them.
-    import ray
+    if not paths:
+        return
+    # Here, because they take seconds to import, and most predictions need no Ray.
     import ray.data
 
     from irmas_dist.cluster.resources import cpu_count
@@ -62,62 +51,32 @@ def predict_with_ray(
         require_shared(None, model, *filter(storage.exists, local))
         ray.data.DataContext.get_current().enable_progress_bars = False
         cores = cpu_count()
-        count = min(workers or cores, cores, len(paths))
-        pieces = np.array_split(
-            paths, max(-(-len(paths) // FILES_AT_ONCE), min(4 * count, len(paths)))
-        )
-        tables = [pa.table({"path": [storage.absolute(path) for path in piece],
-                            "named": list(piece)}) for piece in pieces]  # fmt: skip
+        size = min(actors or cores, cores, len(paths))
+        blocks = max(-(-len(paths) // FILES_PER_BLOCK), min(4 * size, len(paths)))
+        tables = [
+            pa.table({"path": [storage.absolute(path) for path in named], "named": list(named)})
+            for named in np.array_split(paths, blocks)
+        ]
         rows = ray.data.from_blocks(tables).map_batches(
-            _Listener,
+            _PredictionActor,
             batch_size=None,
             batch_format="pyarrow",
             num_cpus=1,
-            compute=ray.data.ActorPoolStrategy(size=count),
+            compute=ray.data.ActorPoolStrategy(size=size),
             fn_constructor_kwargs={"model": storage.absolute(model), "timeline": timeline},
         )
         for row in rows.iter_rows():
-            yield _prediction(row)
+            yield pickle.loads(row["prediction"])
 
 
-class _Listener:
-    """A process that keeps the model and predicts block by block."""
-
+class _PredictionActor:
     def __init__(self, model: str, timeline: bool) -> None:
         self._predictor = Predictor.load(model)
         self._timeline = timeline
 
     def __call__(self, block: pa.Table) -> pa.Table:
-        rows = [
-            _row(row["named"], predict(self._predictor, row["path"], self._timeline))
+        predictions = (
+            replace(predict_file(self._predictor, row["path"], self._timeline), path=row["named"])
             for row in block.to_pylist()
-        ]
-        return pa.Table.from_pylist(rows, _ROWS)
-
-
-def _row(named: str, heard: Prediction) -> dict[str, Any]:
-    row: dict[str, Any] = {
-        "path": named,
-        "codes": list(heard.scores),
-        "scores": list(heard.scores.values()),
-        "instruments": heard.instruments,
-        "error": heard.error,
-    }
-    if heard.timeline is not None:
-        line = heard.timeline
-        row |= {"starts": line.starts, "ends": line.ends, "windows": line.windows.ravel()}
-    return row
-
-
-def _prediction(row: dict[str, Any]) -> Prediction:
-    scores = dict(zip(list(row["codes"]), map(float, row["scores"]), strict=True))
-    line = None
-    if row["windows"] is not None:
-        line = Timeline(
-            codes=tuple(scores),
-            starts=np.asarray(row["starts"]),
-            ends=np.asarray(row["ends"]),
-            windows=np.asarray(row["windows"], np.float32).reshape(-1, len(scores)),
-            scores=scores,
         )
-    return Prediction(row["path"], scores, list(row["instruments"]), row["error"], line)
+        return pa.table({"prediction": [pickle.dumps(each) for each in predictions]})

@@ -1,8 +1,7 @@
-"""Predictions in files: JSON, CSV or Parquet, and what is kept of them while they are made.
+"""Predictions in files: JSON, CSV or Parquet, and the journal from which a run resumes.
 
-Beside a file of predictions that is not finished lies one of the same name and ``.partial``,
-with a line of JSON for every file that was predicted. Whoever was interrupted finds there what
-is done, and the same command again goes on from it.
+While predictions are made, a journal beside their file, of the same name and ``.partial``, has a
+line of JSON for every audio file that is done. The same command resumes an interrupted run from it.
 """
 
 import csv
@@ -11,7 +10,7 @@ import io
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pyarrow as pa
 
@@ -19,9 +18,6 @@ from irmas_dist import storage
 from irmas_dist.errors import IrmasError
 from irmas_dist.inference.audio_inputs import STDIN, Prediction
 from irmas_dist.training.model_directory import ModelDescription
-
-Format = Literal["table", "json", "csv", "parquet"]
-"""A table is for people alone, and in no file."""
 
 
 def as_object(prediction: Prediction) -> dict[str, Any]:
@@ -50,20 +46,20 @@ def csv_header(codes: Sequence[str]) -> str:
 def csv_row(prediction: Prediction, codes: Sequence[str]) -> str:
     """Return a prediction as a line of CSV, scores with the digits that float32 has."""
     scores = [f"{prediction.scores[code]:.9g}" if prediction.scores else "" for code in codes]
-    heard = "|".join(prediction.instruments)
-    return csv_line([prediction.path, heard, prediction.error, *scores])
+    instruments = "|".join(prediction.instruments)
+    return csv_line([prediction.path, instruments, prediction.error, *scores])
 
 
 def write_predictions(
-    out: str, form: Format, predictions: Sequence[Prediction], codes: Sequence[str]
+    out: str, form: str, predictions: Sequence[Prediction], codes: Sequence[str]
 ) -> None:
-    """Write predictions to a file, whole or not at all.
+    """Write predictions to a file, atomically.
 
     Args:
         out: Path or URL.
-        form: Its format, not ``table``. CSV and Parquet have the columns ``path``, ``instruments``,
-            ``error`` and one for the score of each instrument.
-        predictions: What to write, in order.
+        form: ``json``, ``csv`` or ``parquet``. CSV and Parquet have the columns ``path``,
+            ``instruments``, ``error`` and one for the score of each instrument.
+        predictions: In the order of the file.
         codes: The instruments.
 
     Raises:
@@ -96,65 +92,69 @@ def _table(predictions: Sequence[Prediction], codes: Sequence[str]) -> pa.Table:
 
 
 class Journal:
-    """Predictions that are done, line by line beside the file that they are for.
+    """The predictions that are done, line by line, beside the file that they are for.
 
     Args:
         out: The file, a local path.
-        description: The model; what another one predicted is not taken up.
-        timelines: Where scores over time go, for the same reason.
+        description: The model; a journal of another one is discarded.
+        timelines: The folder for scores over time; likewise.
 
     Attributes:
         path: The journal.
-        known: What an earlier run has left, by file; errors are not among them.
+        known: Predictions of an earlier run by file, of those that have not changed since and
+            had no error.
     """
 
     def __init__(self, out: str, description: ModelDescription, timelines: str | None) -> None:
         self.path = Path(out + storage.PARTIAL)
         content = [description.model_dump_json(), timelines]
-        about = {"made_by": hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]}
-        self.known: dict[str, Prediction] = {}
-        kept = self._read(about)
+        header = {"made_by": hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]}
+        entries = self._read(header)
+        self.known = {
+            entry["path"]: Prediction(entry["path"], entry["scores"], entry["instruments"])
+            for entry in entries
+        }
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._stream = self.path.open("w", encoding="utf-8")
         except OSError as error:
             raise IrmasError(f"{self.path}: {error.strerror}") from error
-        for entry in (about, *kept):
+        for entry in (header, *entries):
             self._append(entry)
 
     def add(self, prediction: Prediction) -> None:
-        """Write down a prediction."""
-        self._append(as_object(prediction) | {"file": _state(prediction.path)})
+        """Append a prediction."""
+        self._append(as_object(prediction) | {"file": _size_and_time(prediction.path)})
 
     def finish(self) -> None:
-        """Delete the journal: what it is for has been written."""
+        """Delete the journal: its predictions have been written."""
         self._stream.close()
         self.path.unlink()
 
-    def _read(self, about: dict[str, Any]) -> list[dict[str, Any]]:
-        """Take up what is there, if it was made alike, of files that are what they were."""
+    def _read(self, header: dict[str, Any]) -> list[dict[str, Any]]:
+        """Return the usable entries of an earlier run with the same header."""
         try:
             lines = self.path.read_text("utf-8").splitlines()
         except FileNotFoundError:
             return []
-        # The last line of a process that was killed may be half a line.
-        entries = [entry for entry in map(_entry, lines) if entry]
-        if not entries or entries[0] != about:
+        # The last line of a process that was killed may be incomplete.
+        entries = [entry for entry in map(_parsed, lines) if entry]
+        if not entries or entries[0] != header:
             return []
-        kept = []
-        for entry in entries[1:]:
-            path = entry["path"]
-            if "error" not in entry and entry["file"] and entry["file"] == _state(path):
-                self.known[path] = Prediction(path, entry["scores"], entry["instruments"])
-                kept.append(entry)
-        return kept
+        return [
+            entry
+            for entry in entries[1:]
+            if "error" not in entry
+            and entry["file"]
+            and entry["file"] == _size_and_time(entry["path"])
+        ]
 
     def _append(self, entry: dict[str, Any]) -> None:
         self._stream.write(json.dumps(entry) + "\n")
         self._stream.flush()
 
 
-def _entry(line: str) -> dict[str, Any] | None:
+def _parsed(line: str) -> dict[str, Any] | None:
     try:
         entry: dict[str, Any] = json.loads(line)
     except ValueError:
@@ -162,10 +162,10 @@ def _entry(line: str) -> dict[str, Any] | None:
     return entry
 
 
-def _state(path: str) -> list[int] | None:
-    """Return what changes when a file does, its size and time; None for what is no file."""
+def _size_and_time(path: str) -> list[int] | None:
+    """Return a file's size and time of modification; None for pipes and missing files."""
     if path == STDIN:
         return None
-    filesystem, place = storage.resolve(path)
-    found = filesystem.get_file_info(place)
-    return [found.size, found.mtime_ns] if found.is_file else None
+    filesystem, inner = storage.resolve(path)
+    info = filesystem.get_file_info(inner)
+    return [info.size, info.mtime_ns] if info.is_file else None

@@ -1,8 +1,8 @@
-"""From a trained model's scores to its decisions: thresholds, aggregation and window hop.
+"""The choice of a trained model's thresholds, aggregation and window hop.
 
-Thresholds are fitted to the scores of the validation mixtures. With the features at hand, the
-mixtures are scored again under every aggregation rule and with windows twice as dense, and the
-way that does best on mixtures it was not fitted to is taken.
+Thresholds are fitted to the scores of the validation mixtures. If the features are given, the
+mixtures are scored again under every aggregation rule and with half the hop, and the candidate
+that does best on mixtures it was not fitted to is chosen.
 """
 
 import math
@@ -16,7 +16,7 @@ from irmas_dist.config.decisions import AGGREGATION_RULES, ThresholdSettings
 from irmas_dist.config.recipe import Recipe
 from irmas_dist.errors import IrmasError
 from irmas_dist.evaluation import metrics
-from irmas_dist.evaluation.arrays import Decisions, Labels
+from irmas_dist.evaluation.arrays import Decisions
 from irmas_dist.evaluation.objectives import objective_of
 from irmas_dist.evaluation.operating_points import decide
 from irmas_dist.evaluation.protocols import cross_validated
@@ -38,16 +38,15 @@ from irmas_dist.training.validation import folds_of
 
 
 class Candidate(NamedTuple):
-    """One way from window scores to clip scores, with thresholds for it.
+    """An aggregation and a hop, with thresholds fitted to the scores that they give.
 
     Attributes:
         windows: Aggregation and hop.
         scores: Of the validation mixtures.
         thresholds: Fitted to all of them, float32, shape (instruments,).
         fitted: The objective on the mixtures that the thresholds were fitted to.
-        cross_validated: The objective when each fold is decided by thresholds that were fitted
-            to the others, which share no recording with it; NaN when there are too few groups
-            for that.
+        cross_validated: The objective when each fold is decided by thresholds fitted to the
+            others, which share no recording with it; NaN if there are too few groups.
     """
 
     windows: ScoringWindows
@@ -60,29 +59,29 @@ class Candidate(NamedTuple):
 def search_decisions(
     model: str, settings: ThresholdSettings, features: str | None = None
 ) -> tuple[ModelDescription, list[Candidate]]:
-    """Fit a model's thresholds again, and its aggregation and hop if the features are at hand.
+    """Fit a model's thresholds again, and choose its aggregation and hop if features are given.
 
-    Writes the model's ``model.json``, and ``validation.parquet`` when its scores are others.
+    Overwrites the model's ``model.json``, and ``validation.parquet`` if its scores change.
 
     Args:
         model: Model directory.
-        settings: What thresholds are fitted, and for what.
+        settings: How thresholds are fitted.
         features: The feature store that the model was trained on.
 
     Returns:
-        The changed description, and what was compared, the one that was taken first.
+        The new description, and the candidates, the chosen one first.
 
     Raises:
-        IrmasError: There is no finished model, its validation scores are gone, or the features
+        IrmasError: There is no finished model, its validation scores are missing, or the features
             are not those it was trained on.
     """
     description = read_description(model)
-    place = storage.join(model, "validation.parquet")
-    scored = {description.windows: read_scores(place)}
+    path = storage.join(model, "validation.parquet")
+    scored = {description.windows: read_scores(path)}
     if features is not None:
         scored |= _score_again(model, description, next(iter(scored.values())), features)
-    candidates = [_judge(windows, scores, settings) for windows, scores in scored.items()]
-    # What is fitted is compared where it can be wrong; the present way wins ties.
+    candidates = [_fit(windows, scores, settings) for windows, scores in scored.items()]
+    # The sort is stable: the model's present aggregation and hop win ties.
     candidates.sort(key=lambda c: np.nan_to_num(c.cross_validated, nan=c.fitted), reverse=True)
     best = candidates[0]
     results = metrics.evaluate(best.scores.labels, best.scores.scores, best.thresholds)
@@ -96,7 +95,7 @@ def search_decisions(
         }
     )
     if best.windows != description.windows:
-        write_scores(place, best.scores)
+        write_scores(path, best.scores)
     write_description(model, changed)
     return changed, candidates
 
@@ -104,7 +103,7 @@ def search_decisions(
 def _score_again(
     model: str, description: ModelDescription, known: Scores, features: str
 ) -> dict[ScoringWindows, Scores]:
-    """Score the validation mixtures under the other aggregation rules and a denser hop."""
+    """Score the validation mixtures with the other aggregation rules and half the hop."""
     if store.read_info(features).fingerprint != description.data["features"]:
         raise IrmasError(f"{features} is not what {model} was trained on")
     recipe = Recipe.model_validate(description.recipe)
@@ -125,17 +124,15 @@ def _score_again(
     return found
 
 
-def _judge(windows: ScoringWindows, scores: Scores, settings: ThresholdSettings) -> Candidate:
+def _fit(windows: ScoringWindows, scores: Scores, settings: ThresholdSettings) -> Candidate:
     labels, values = scores.labels, scores.scores
-    fitted = fit_thresholds(labels, values, settings)
+
+    def objective(decisions: Decisions) -> float:
+        return float(objective_of(settings)(labels.astype(bool), decisions.astype(bool)[None])[0])
+
+    thresholds = fit_thresholds(labels, values, settings)
     folds = folds_of(scores.groups)
     held_out = math.nan
     if folds is not None and len(np.unique(folds)) > 1:
-        held_out = _value(labels, cross_validated(labels, values, folds, settings), settings)
-    value = _value(labels, decide(values, fitted), settings)
-    return Candidate(windows, scores, fitted, value, held_out)
-
-
-def _value(labels: Labels, decisions: Decisions, settings: ThresholdSettings) -> float:
-    objective = objective_of(settings)
-    return float(objective(labels.astype(bool), decisions.astype(bool)[None])[0])
+        held_out = objective(cross_validated(labels, values, folds, settings))
+    return Candidate(windows, scores, thresholds, objective(decide(values, thresholds)), held_out)

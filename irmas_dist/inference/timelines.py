@@ -1,4 +1,4 @@
-"""Scores over time in files: a CSV with a row per window, and a picture of it."""
+"""Timelines in files: scores over time as a CSV with a row per window, and as a heat map."""
 
 from collections.abc import Sequence
 
@@ -11,44 +11,39 @@ from irmas_dist.inference.predictor import Timeline
 from irmas_dist.inference.results import csv_line
 from irmas_dist.instruments import Vocabulary
 
-MOST_COLUMNS = 2_000
-"""Columns of a picture: of more windows than that, each shows the largest score of several."""
+MAX_COLUMNS = 2_000
+"""Columns of a heat map; with more windows, each shows the largest score of several."""
 
 TICKS_S = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1_800, 3_600)
-"""Seconds between marks on the axis of time, the first that makes few enough of them."""
+"""Seconds between ticks of the time axis: the smallest that gives at most `MAX_TICKS`."""
 
-MOST_TICKS = 10
+MAX_TICKS = 10
 
 
-def require_distinct(sources: Sequence[AudioInput]) -> None:
-    """Refuse files whose timelines would be written to one place.
+def require_distinct(inputs: Sequence[AudioInput]) -> None:
+    """Check that no two timelines would be written to the same file.
 
     Raises:
         IrmasError: Two files have the same name.
     """
-    seen: dict[str, str] = {}
-    for source in sources:
-        if source.name in seen:
+    paths: dict[str, str] = {}
+    for file in inputs:
+        other = paths.setdefault(file.name, file.path)
+        if other != file.path:
             raise IrmasError(
-                f"--timeline: {seen[source.name]} and {source.path} would both be "
-                f"{source.name}.csv; name a folder above both, or one at a time"
+                f"--timeline: {other} and {file.path} would both be {file.name}.csv; "
+                "name a folder above both, or one at a time"
             )
-        seen[source.name] = source.path
 
 
-def write_timeline(
-    folder: str, name: str, timeline: Timeline, vocabulary: Vocabulary
-) -> tuple[str, str]:
-    """Write a file's scores over time as ``NAME.csv`` and ``NAME.png``.
+def write_timeline(folder: str, name: str, timeline: Timeline, vocabulary: Vocabulary) -> None:
+    """Write a timeline as ``NAME.csv`` and ``NAME.png``.
 
     Args:
         folder: Path or URL.
-        name: Of the audio file, which may lie in folders of its own.
-        timeline: What was heard.
+        name: Of the audio file, as `AudioInput` has it.
+        timeline: Its scores over time.
         vocabulary: The instruments.
-
-    Returns:
-        The two files.
 
     Raises:
         IrmasError: They cannot be written.
@@ -63,27 +58,25 @@ def write_timeline(
     ]
     with storage.write_atomically(table) as stream:
         stream.write("".join(lines).encode())
-    draw(picture, name, timeline, vocabulary)
-    return table, picture
+    draw_timeline(picture, name, timeline, vocabulary)
 
 
-def draw(out: str, title: str, timeline: Timeline, vocabulary: Vocabulary) -> None:
-    """Draw a heat map to a PNG: time across, instruments down, scores from 0 to 1 in colour.
+def draw_timeline(out: str, title: str, timeline: Timeline, vocabulary: Vocabulary) -> None:
+    """Draw a timeline as a PNG: time across, instruments down, scores from 0 to 1 in colour.
 
-    Windows overlap: each is drawn from the middle between it and the one before to the middle
-    between it and the next.
+    Windows overlap: the edge between two of them is drawn halfway between their centres.
     """
     # Here, because it takes a second to import, and few predictions are drawn.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter, MultipleLocator
 
-    middles = (timeline.starts + timeline.ends) / 2
+    centres = (timeline.starts + timeline.ends) / 2
     edges = np.concatenate(
-        [timeline.starts[:1], (middles[1:] + middles[:-1]) / 2, timeline.ends[-1:]]
+        [timeline.starts[:1], (centres[1:] + centres[:-1]) / 2, timeline.ends[-1:]]
     )
-    # Fewer columns than the picture has dots would hide what is between them.
-    firsts = np.arange(0, len(middles), -(-len(middles) // MOST_COLUMNS))
+    # More columns than the image has pixels would hide some of the windows.
+    firsts = np.arange(0, len(centres), -(-len(centres) // MAX_COLUMNS))
     scores = np.maximum.reduceat(timeline.windows, firsts, axis=0)
     figure = Figure(figsize=(10, 1.4 + 0.28 * len(timeline.codes)), dpi=150, layout="constrained")
     axes = figure.add_subplot()
@@ -98,8 +91,8 @@ def draw(out: str, title: str, timeline: Timeline, vocabulary: Vocabulary) -> No
     axes.invert_yaxis()
     axes.set_yticks(range(len(timeline.codes)), [vocabulary.name(code) for code in timeline.codes])
     axes.tick_params(axis="y", length=0)
-    most = (edges[-1] - edges[0]) / MOST_TICKS
-    step = next((step for step in TICKS_S if step >= most), 3_600 * np.ceil(most / 3_600))
+    smallest = (edges[-1] - edges[0]) / MAX_TICKS
+    step = next((step for step in TICKS_S if step >= smallest), 3_600 * np.ceil(smallest / 3_600))
     axes.xaxis.set_major_locator(MultipleLocator(step))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda seconds, _: clock(seconds)))
     axes.set_xlabel("time (min:s)")
@@ -110,9 +103,8 @@ def draw(out: str, title: str, timeline: Timeline, vocabulary: Vocabulary) -> No
 
 
 def clock(seconds: float) -> str:
-    """Return a time as ``m:ss``, with hours where there are any, and tenths only if not whole."""
-    tenths = round(seconds * 10)
-    minutes, left = divmod(tenths, 600)
+    """Return a time as ``m:ss`` or ``h:mm:ss``, with tenths of a second if they are not zero."""
+    minutes, tenths = divmod(round(seconds * 10), 600)
     hours, minutes = divmod(minutes, 60)
-    text = f"{left // 10:02d}" + (f".{left % 10}" if left % 10 else "")
+    text = f"{tenths // 10:02d}" + (f".{tenths % 10}" if tenths % 10 else "")
     return f"{hours}:{minutes:02d}:{text}" if hours else f"{minutes}:{text}"

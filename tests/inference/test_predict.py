@@ -18,8 +18,8 @@ from matplotlib.image import imread
 
 from irmas_dist.cli.main import run
 from irmas_dist.evaluation.aggregate import aggregate
-from irmas_dist.inference import predict
 from irmas_dist.inference.audio_inputs import Prediction
+from irmas_dist.inference.predict import predict
 from irmas_dist.inference.predictor import Predictor
 from irmas_dist.inference.results import Journal
 from irmas_dist.inference.timelines import clock
@@ -192,7 +192,7 @@ def test_a_named_pipe_is_read_once(
         ("unfinished a.wav", "unfinished is not a model directory: it has no model.json"),
         ("MODEL empty", "empty holds no audio files"),
         ("MODEL a/x.wav b/x.wav --timeline t", "--timeline: a/x.wav and b/x.wav would both be"),
-        ("MODEL - --workers 2", "standard input cannot be spread"),
+        ("MODEL - --workers 2", "standard input cannot be distributed"),
     ],
 )
 def test_an_input_that_cannot_be_used(
@@ -293,9 +293,7 @@ def test_what_was_done_before_an_interruption_is_not_done_again(
             raise KeyboardInterrupt
 
     def go(**others: object) -> list[Prediction]:
-        return predict.predict(
-            predictor, ["music"], model=str(model), out="p.csv", form="csv", **others
-        )
+        return predict(str(model), ["music"], out="p.csv", form="csv", **others)
 
     irmas("predict", "--help")  # for the empty directory
     with pytest.raises(KeyboardInterrupt):
