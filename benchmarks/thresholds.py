@@ -1,9 +1,9 @@
-"""How fast decision thresholds are searched, and how far that comes in the same time.
+"""Speed of the threshold search, and the objective it reaches in the same time.
 
 One command, some three minutes, on the scores that a classifier gave IRMAS's 2,874 test excerpts:
-for every objective that has no exact solution, the project's search against the plain way, an
-Optuna study that judges one set of thresholds per trial, begun at the same place and given the
-same time. They take turns. Writes ``benchmarks/results/thresholds.json``.
+for every objective without an exact solution, the project's search against a plain Optuna study
+that evaluates one set of thresholds per trial, from the same starting point and for the same time.
+They take turns. Writes ``benchmarks/results/thresholds.json``.
 """
 
 import json
@@ -33,13 +33,13 @@ OBJECTIVES = {
 
 
 class Counted:
-    """An objective that counts what it judges."""
+    """An objective that counts the candidates it evaluates."""
 
     def __init__(self, objective: objectives.Objective) -> None:
         self.objective, self.count = objective, 0
 
     def __call__(self, labels: Any, candidates: Any) -> Any:
-        """Judge candidates as the objective does."""
+        """Evaluate candidates as the objective does."""
         self.count += len(candidates)
         return self.objective(labels, candidates)
 
@@ -50,18 +50,18 @@ def by_search(labels: Any, scores: Any, objective: Counted, seed: int) -> np.nda
 
 
 def by_study(labels: Any, scores: Any, objective: Counted, seed: int, seconds: float) -> np.ndarray:
-    """Let Optuna propose one set of thresholds after the other."""
+    """Search with an Optuna study, one set of thresholds per trial."""
     begin = fit_thresholds(labels, scores, ThresholdSettings())
     names = [str(i) for i in range(len(begin))]
     truth = labels.astype(bool)
 
-    def judge(trial: optuna.Trial) -> float:
+    def value(trial: optuna.Trial) -> float:
         chosen = np.array([trial.suggest_float(name, 0, 1) for name in names], np.float32)
         return float(objective(truth, (scores >= chosen)[None])[0])
 
     study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed))
     study.enqueue_trial(dict(zip(names, begin.tolist(), strict=True)))
-    study.optimize(judge, timeout=seconds)
+    study.optimize(value, timeout=seconds)
     return np.array([study.best_params[name] for name in names], np.float32)
 
 
@@ -70,7 +70,9 @@ def main() -> None:
     read = read_scores(str(SCORES))
     labels, scores = read.labels, read.scores
     table: dict[str, Any] = {}
-    print("sets of thresholds judged a second, their ratio, seconds of each, best value reached")
+    print(
+        "sets of thresholds evaluated per second, their ratio, seconds of each, best value reached"
+    )
     for name, objective in OBJECTIVES.items():
         rounds = []
         for seed in range(ROUNDS):

@@ -18,7 +18,7 @@ from irmas_dist.terminal import show
 if TYPE_CHECKING:
     from irmas_dist.evaluation.evaluate import Evaluation
 
-PUBLISHED_METRICS = {"micro_f1": "micro F1", "macro_f1": "macro F1", "lrap": "LRAP"}
+HEADINGS = {"micro_f1": "micro F1", "macro_f1": "macro F1", "lrap": "LRAP"}
 """Metrics that published works report, and their headings."""
 
 Labels = Annotated[
@@ -32,7 +32,7 @@ Threshold = Annotated[
 FitOn = Annotated[
     str | None,
     typer.Option(
-        help="With --scores: held-out scores to fit thresholds to; single-label ones are mixed."
+        help="With --scores: held-out scores to fit thresholds to; mixed if single-label."
     ),
 ]
 FitLabels = Annotated[
@@ -80,22 +80,19 @@ def evaluate(
     if scores is None and (config or overrides):
         raise typer.BadParameter("a model has a recipe of its own: see --scores")
     if scores is not None:
-        evaluation = _evaluate_file(
-            scores, labels, threshold, fit_on, fit_labels, config, overrides
-        )
-        evaluated(evaluation, json)
-        return
-    from irmas_dist.inference import evaluate
-
-    assert model is not None
-    if features is not None:
-        evaluation = evaluate.evaluate(model, features, out or model, part)
+        found = _evaluate_file(scores, labels, threshold, fit_on, fit_labels, config, overrides)
     else:
-        assert tree is not None
-        with tempfile.TemporaryDirectory(prefix="irmas-") as scratch:
-            directory = work or Path(scratch)
-            evaluation = evaluate.evaluate_tree(model, tree, out or model, part, directory, address)
-    evaluated(evaluation, json)
+        from irmas_dist.inference import evaluate
+
+        assert model is not None
+        if features is not None:
+            found = evaluate.evaluate(model, features, out or model, part)
+        else:
+            assert tree is not None
+            with tempfile.TemporaryDirectory(prefix="irmas-") as scratch:
+                directory = work or Path(scratch)
+                found = evaluate.evaluate_tree(model, tree, out or model, part, directory, address)
+    evaluated(found, json)
 
 
 def _evaluate_file(
@@ -164,7 +161,8 @@ def report(
             raise typer.BadParameter("give MODEL, or --scores and --out")
         evaluation = _evaluate_file(scores, labels, threshold, fit_on, fit_labels)
         write_model_page(out, evaluation, Path(scores).stem, tree=tree)
-        return show_path(out, json)
+        show_path(out, json)
+        return
     if labels or threshold is not None or fit_on or fit_labels:
         raise typer.BadParameter("a model has thresholds and its clips have labels: see --scores")
     page = out or storage.join(model, "report.html")
@@ -172,16 +170,16 @@ def report(
         from irmas_dist.reports.sweep_page import write_sweep_page
 
         write_sweep_page(Path(model), page)
-        return show_path(page, json)
-    from irmas_dist.evaluation.scores import read_scores
-    from irmas_dist.inference.evaluate import evaluate_model_scores
-    from irmas_dist.training.model_directory import read_description
+    else:
+        from irmas_dist.evaluation.scores import read_scores
+        from irmas_dist.inference.evaluate import evaluate_model_scores
+        from irmas_dist.training.model_directory import read_description
 
-    path = scores or storage.join(model, "scores.parquet")
-    read, description = read_scores(path), read_description(model)
-    evaluation = evaluate_model_scores(description, read, path)
-    write_model_page(page, evaluation, Path(model).name, description, tree=tree)
-    return show_path(page, json)
+        path = scores or storage.join(model, "scores.parquet")
+        read, description = read_scores(path), read_description(model)
+        evaluation = evaluate_model_scores(description, read, path)
+        write_model_page(page, evaluation, Path(model).name, description, tree=tree)
+    show_path(page, json)
 
 
 def evaluated(evaluation: "Evaluation", machine: bool) -> None:
@@ -214,20 +212,12 @@ def evaluated(evaluation: "Evaluation", machine: bool) -> None:
         })  # fmt: skip
         return
     show(instrument_table(evaluation.instruments, evaluation.headline.protocol))
-    grid = Table(
-        Column("", no_wrap=True), Column("protocol", no_wrap=True), *PUBLISHED_METRICS.values()
-    )
+    grid = Table(Column("", no_wrap=True), Column("protocol", no_wrap=True), *HEADINGS.values())
     for protocol, result in evaluation.results.items():
-        grid.add_row(
-            "[bold]these scores",
-            protocol,
-            *(with_interval(result, key) for key in PUBLISHED_METRICS),
-        )
+        grid.add_row("[bold]these scores", protocol, *(with_interval(result, k) for k in HEADINGS))
     grid.add_section()
     for name, values in evaluation.baselines.items():
-        grid.add_row(
-            name, protocol_of(name), *(figure(values.get(key)) for key in PUBLISHED_METRICS)
-        )
+        grid.add_row(name, protocol_of(name), *(figure(values.get(key)) for key in HEADINGS))
     grid.add_section()
     for work in PUBLISHED:
         figures = (work.micro_f1, work.macro_f1, work.lrap)
@@ -236,9 +226,7 @@ def evaluated(evaluation: "Evaluation", machine: bool) -> None:
     for protocol in evaluation.results:
         chosen = f": {evaluation.thresholds_from}" if protocol == "validation" else ""
         show(escape(f"{protocol}: {MEANING[protocol]}{chosen}"))
-    show(
-        f"published: tested on IRMAS's {TEST_EXCERPTS:,} test excerpts; comparable only with these"
-    )
+    show(f"published: tested on IRMAS's {TEST_EXCERPTS:,} test excerpts, and only there comparable")
     for note in evaluation.notes:
         show(escape(note))
     songs = len(set(evaluation.scores.groups))

@@ -7,7 +7,7 @@ from itertools import combinations
 from irmas_dist.config.decisions import Protocol, ThresholdSettings
 from irmas_dist.errors import IrmasError
 from irmas_dist.evaluation.arrays import Thresholds
-from irmas_dist.evaluation.bootstrap import Draws, Interval, draw_songs, holm, interval, p_value
+from irmas_dist.evaluation.bootstrap import Interval, draw_songs, holm, interval, p_value
 from irmas_dist.evaluation.protocols import Result, apply_protocols, decide_by
 from irmas_dist.evaluation.scores import Scores
 
@@ -82,29 +82,17 @@ def compare(
     for name, (scores, own) in aligned.items():
         decisions = decide_by(chosen, scores, own, settings)
         results[name] = apply_protocols(scores, {chosen: decisions}, draws)[chosen]
-    return Comparison(
-        protocol=chosen,
-        models=results,
-        differences=_differences(results, draws),
-        clips=len(first.clip_ids),
-        songs=draws.songs,
-    )
-
-
-def _differences(
-    results: Mapping[str, Result], draws: Draws
-) -> dict[tuple[str, str], dict[str, Difference]]:
     pairs = list(combinations(results, 2))
-    found: dict[tuple[str, str], dict[str, Difference]] = {pair: {} for pair in pairs}
+    differences: dict[tuple[str, str], dict[str, Difference]] = {pair: {} for pair in pairs}
     for metric in COMPARED:
-        gaps = {
-            (a, b): results[a].figures.overall[metric] - results[b].figures.overall[metric]
-            for a, b in pairs
-        }
+        values = {name: result.figures.overall[metric] for name, result in results.items()}
+        gaps = {(a, b): values[a] - values[b] for a, b in pairs}
         corrected = holm({pair: p_value(gap, draws) for pair, gap in gaps.items()})
         for pair, gap in gaps.items():
-            found[pair][metric] = Difference(float(gap[0]), interval(gap, draws), corrected[pair])
-    return found
+            differences[pair][metric] = Difference(
+                float(gap[0]), interval(gap, draws), corrected[pair]
+            )
+    return Comparison(chosen, results, differences, len(first.clip_ids), draws.songs)
 
 
 def _aligned(scores: Scores, name: str, first: Scores, first_name: str) -> Scores:

@@ -24,19 +24,23 @@ from irmas_dist.evaluation.scores import Scores, read_scores
 from irmas_dist.instruments import IRMAS, Vocabulary
 
 
-def read_csv_scores(location: str, labels: str | None, vocabulary: Vocabulary = IRMAS) -> Scores:
-    """Read scores and their labels.
+def open_scores(location: str, labels: str | None = None, vocabulary: Vocabulary = IRMAS) -> Scores:
+    """Read a scores table, or a CSV of scores together with its labels.
 
     Args:
-        location: CSV of ``path`` and a column for each instrument, from 0 to 1.
-        labels: CSV of ``path`` and ``instruments``, or None for those of IRMAS.
-        vocabulary: The instruments.
+        location: A scores table, or CSV of ``path`` and a column for each instrument, from 0 to 1.
+        labels: For CSV: CSV of ``path`` and ``instruments``, or None for those of IRMAS.
+        vocabulary: The instruments of CSV.
 
     Raises:
-        IrmasError: A file is not such a CSV, has an unknown instrument or lacks one, contains a
-            score that is not a number from 0 to 1, lists a path twice, or the two files do not
-            list the same paths.
+        IrmasError: It is no scores table, see `read_scores`; or a CSV has an unknown instrument or
+            lacks one, contains a score that is not a number from 0 to 1, lists a path twice, or
+            the two do not list the same paths.
     """
+    if not location.lower().endswith(".csv"):
+        if labels is not None:
+            raise IrmasError(f"{location} is not CSV and has labels of its own; leave out --labels")
+        return read_scores(location)
     values = _read_scores(location, vocabulary)
     known = _irmas_labels(values, vocabulary) if labels is None else _read_labels(labels)
     where = labels or "IRMAS"
@@ -154,16 +158,3 @@ def _rows(
             yield line, clip_id, row
     except (UnicodeDecodeError, csv.Error) as error:
         raise IrmasError(f"{location} is not CSV in UTF-8: {error}") from error
-
-
-def open_scores(location: str, labels: str | None = None, vocabulary: Vocabulary = IRMAS) -> Scores:
-    """Read a scores table, or a CSV of scores together with its labels.
-
-    Raises:
-        IrmasError: It cannot be used; see `read_scores` and `read_csv_scores`.
-    """
-    if location.lower().endswith(".csv"):
-        return read_csv_scores(location, labels, vocabulary)
-    if labels is not None:
-        raise IrmasError(f"{location} is not CSV and has labels of its own; leave out --labels")
-    return read_scores(location)

@@ -4,7 +4,8 @@ Conventions
 -----------
 ``labels`` are 0 or 1, shape (clips, instruments). ``decisions`` have the same shape and are
 0 or 1; ``scores`` have the same shape, are from 0 to 1, and higher where the model is surer.
-Metrics are from 0 to 1 and higher is better, except for those in `LOWER_IS_BETTER`.
+Metrics are from 0 to 1 and higher is better, except for the errors: Hamming loss, coverage error
+(in instruments) and expected calibration error.
 
 All metrics are computed on every draw of songs at once (see `bootstrap`): the first draw takes
 each song once and gives the figures themselves, the others give their intervals. Without draws
@@ -37,9 +38,6 @@ from irmas_dist.evaluation.calibration import calibration_error
 from irmas_dist.evaluation.operating_points import decide
 from irmas_dist.evaluation.ranking import average_precision, clip_coverage, clip_lrap, roc_auc
 from irmas_dist.instruments import Vocabulary
-
-LOWER_IS_BETTER = frozenset({"hamming_loss", "coverage_error", "ece"})
-"""Metrics of `evaluate` that are errors."""
 
 Counts = npt.NDArray[np.integer[Any]] | Float64 | np.integer[Any] | int
 """Numbers of clips."""
@@ -147,7 +145,7 @@ def score_figures(labels: Labels, scores: ScoreArray, draws: Draws | None = None
         draws: Draws of songs; None takes every clip once.
 
     Returns:
-        Overall lrap, coverage_error (in instruments), and the means over instruments map, roc_auc
+        Overall lrap, coverage_error, and the means over instruments map, roc_auc
         and ece; of each instrument ap (average precision), roc_auc and ece (expected calibration
         error).
 

@@ -17,7 +17,7 @@ the test itself (``oracle``)                   0.458  0.356
 =============================================  =====  =====
 
 No test label goes into these thresholds. But the mean, and one threshold for all, were chosen
-with this table in view, and `IRMAS_COUNTS` are those of the test: with another classifier, the
+with this table in view, and the default counts are those of the test: with another classifier, the
 gain over single-label thresholds is likely, but not measured.
 """
 
@@ -28,19 +28,19 @@ import numpy as np
 from irmas_dist.config.augment import MixSettings
 from irmas_dist.evaluation.scores import Scores
 
-IRMAS_COUNTS = MixSettings().counts
-"""How many of IRMAS's test excerpts have 1, 2, 3, 4 and 5 instruments, as published with it."""
-
 
 def mixed_scores(
-    scores: Scores, counts: Sequence[float] = IRMAS_COUNTS, mixtures: int = 10_000, seed: int = 0
+    scores: Scores,
+    counts: Sequence[float] = MixSettings().counts,
+    mixtures: int = 10_000,
+    seed: int = 0,
 ) -> Scores:
     """Return scores of mixtures, each of clips of different instruments.
 
     Args:
         scores: Clips of one instrument each.
-        counts: Relative frequency of mixtures of 1, 2, 3, … clips, at most as many as
-            instruments occur.
+        counts: Relative frequency of mixtures of 1, 2, 3, … clips; by default that of IRMAS's
+            test excerpts with so many instruments.
         mixtures: Number of mixtures.
         seed: The same seed mixes the same clips.
 

@@ -1,4 +1,4 @@
-"""Judging and comparing files of scores, by anybody's model, from the command line."""
+"""Evaluating and comparing scores of any model from the command line."""
 
 import csv
 import json
@@ -61,7 +61,7 @@ def chosen(scores: Scores, clips: Any, values: np.ndarray | None = None) -> Scor
 
 @pytest.fixture(scope="module")
 def thinned(forest: Scores, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Scores of every fifth clip of the forest, which are judged five times as fast."""
+    """Scores of every fifth clip of the forest, which are evaluated five times as fast."""
     path = tmp_path_factory.mktemp("thinned") / "thinned.parquet"
     write_scores(path, chosen(forest, range(0, len(forest.clip_ids), 5)))
     return path
@@ -141,7 +141,7 @@ def test_thresholds_are_fitted_to_mixtures_of_single_label_scores(
     assert found["per_instrument"][0]["threshold"] < 0.5
 
 
-def test_a_few_songs_are_judged_without_cross_validation_and_told_so(
+def test_few_songs_are_evaluated_without_cross_validation_with_a_note(
     irmas: Callable[..., Ended], tmp_path: Path
 ) -> None:
     scores, labels = few(tmp_path)
@@ -153,7 +153,7 @@ def test_a_few_songs_are_judged_without_cross_validation_and_told_so(
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"pia": [0.5] * 5 + ["nan"]}, "line 7: the score of pia is 'nan'"),
         ({"pia": [1.5] + [0.5] * 5}, "line 2: the score of pia is '1.5'"),
@@ -164,16 +164,16 @@ def test_a_few_songs_are_judged_without_cross_validation_and_told_so(
     ],
 )
 def test_scores_that_cannot_be_used(
-    irmas: Callable[..., Ended], tmp_path: Path, change: dict[str, Any], told: str
+    irmas: Callable[..., Ended], tmp_path: Path, change: dict[str, Any], message: str
 ) -> None:
     scores, labels = few(tmp_path, change)
     code, out, err = irmas("evaluate", "--scores", scores, "--labels", labels)
     assert (code, out, err.count("\n")) == (1, "", 1)
-    assert told in err
+    assert message in err
 
 
 @pytest.mark.parametrize(
-    ("scores", "labels", "told"),
+    ("scores", "labels", "message"),
     [
         ("", None, "scores.csv has no column 'path'"),
         ("path,cel\n", None, "scores.csv has no column 'cla'"),
@@ -190,7 +190,7 @@ def test_files_that_cannot_be_used(
     tmp_path: Path,
     scores: str | bytes | None,
     labels: str | None,
-    told: str,
+    message: str,
 ) -> None:
     files = few(tmp_path)
     for path, content in zip(files, (scores, labels), strict=True):
@@ -198,9 +198,9 @@ def test_files_that_cannot_be_used(
             path.write_bytes(content if isinstance(content, bytes) else content.encode())
     code, out, err = irmas("evaluate", "--scores", files[0], "--labels", files[1])
     assert (code, out, err.count("\n")) == (1, "", 1)
-    if "has no scores for" in told:  # the labels lack the other five, which is told first
-        told = "is not in "
-    assert told in err
+    if "has no scores for" in message:  # the labels lack the other five, which is reported first
+        message = "is not in "
+    assert message in err
 
 
 def test_an_unknown_instrument_among_the_labels_is_named(
@@ -257,14 +257,14 @@ def test_models_are_compared_song_by_song(
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         (lambda s: s.clip_ids.__setitem__(3, "another"), "other.parquet has no score for"),
         (lambda s: s.labels.__setitem__((3, 0), 1 - s.labels[3, 0]), "label "),
     ],
 )
 def test_models_of_other_clips_are_not_compared(
-    irmas: Callable[..., Ended], tmp_path: Path, change: Callable[[Scores], Any], told: str
+    irmas: Callable[..., Ended], tmp_path: Path, change: Callable[[Scores], Any], message: str
 ) -> None:
     scores = read_scores(FOREST)
     scores = chosen(scores, range(len(scores.clip_ids)))
@@ -272,7 +272,7 @@ def test_models_of_other_clips_are_not_compared(
     write_scores(tmp_path / "other.parquet", scores)
     code, out, err = irmas("compare", FOREST, "other.parquet")
     assert (code, out, err.count("\n")) == (1, "", 1)
-    assert told in err
+    assert message in err
     code, _, err = irmas("compare", FOREST, FOREST)
     assert (code, "is named twice" in err) == (1, True)
     code, _, err = irmas("compare", FOREST, "other.parquet", "--protocol", "validation")

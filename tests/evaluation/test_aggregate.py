@@ -130,7 +130,7 @@ def test_a_silent_clip_stays_at_zero(rule):
 
 
 @pytest.mark.parametrize("rule", ["mode", "top", "top0", "top-1", "topmost"])
-def test_a_rule_that_there_is_not_is_refused_in_recipes_and_in_calls(rule):
+def test_an_unknown_rule_is_refused_in_recipes_and_in_calls(rule):
     with pytest.raises(ValueError, match="no aggregation rule"):
         aggregate(WINDOWS, OFFSETS, rule)
     with pytest.raises(ValidationError, match="should match pattern"):

@@ -39,15 +39,15 @@ def test_songs_are_drawn_as_often_as_there_are_songs(forest):
 
 def test_the_same_seed_draws_the_same_songs_whatever_the_order_of_clips():
     names = ["a", "b", "b", "c", "a"]
-    there, back = draw_songs(names, 20, seed=3), draw_songs(names[::-1], 20, seed=3)
-    np.testing.assert_array_equal(there.times, back.times)
-    np.testing.assert_array_equal(there.song, back.song[::-1])
-    assert (there.times != draw_songs(names, 20, seed=4).times).any()
+    forward, back = draw_songs(names, 20, seed=3), draw_songs(names[::-1], 20, seed=3)
+    np.testing.assert_array_equal(forward.times, back.times)
+    np.testing.assert_array_equal(forward.song, back.song[::-1])
+    assert (forward.times != draw_songs(names, 20, seed=4).times).any()
 
 
 @settings(max_examples=60, deadline=None)
 @given(labelled_scores(), st.integers(0, 2**32 - 1), st.sampled_from([0.0, 0.3, 0.5, 1.1]))
-def test_a_draw_is_worth_what_its_clips_are_worth(labelled, seed, threshold):
+def test_the_figures_of_a_draw_are_those_of_its_clips(labelled, seed, threshold):
     labels, scores = labelled
     rng = np.random.default_rng(seed)
     songs = rng.integers(0, 4, len(labels))
@@ -56,7 +56,7 @@ def test_a_draw_is_worth_what_its_clips_are_worth(labelled, seed, threshold):
     replicated = replicate(labels, scores, decisions, draws)
     for number, times in enumerate(draws.times):
         if not times.any():
-            continue  # the only song there is, left out
+            continue  # the only song, left out
         clips = np.repeat(np.arange(len(labels)), times[draws.song].astype(int))
         expected = evaluate(labels[clips], scores[clips], threshold)
         assert replicated.keys() - {"f1"} == expected.keys()
@@ -113,7 +113,7 @@ def test_a_difference_is_real_at_a_level_where_its_interval_leaves_zero_out(shif
         assert (low > 0 or high < 0) == (p < 1 - confidence)
 
 
-def test_without_a_difference_there_is_nothing_to_be_surprised_by():
+def test_without_a_difference_the_p_value_is_1():
     assert p_value(*differences_of(np.zeros(9))) == 1
     values, draws = differences_of(np.full(9, 0.5))
     assert interval(values, draws) == (0.5, 0.5)
@@ -124,11 +124,11 @@ def test_holm_multiplies_by_the_comparisons_that_are_left():
     values = {("a", "b"): 0.02, ("a", "c"): 0.01, ("b", "c"): 0.9}
     assert holm(values) == pytest.approx({("a", "b"): 0.04, ("a", "c"): 0.03, ("b", "c"): 0.9})
     assert list(holm(values)) == list(values)
-    # No comparison becomes surer than one that was surer before.
+    # The order of p-values does not change.
     assert holm({("a", "b"): 0.04, ("a", "c"): 0.03}) == {("a", "b"): 0.06, ("a", "c"): 0.06}
 
 
-def test_what_does_not_belong_together_is_refused():
+def test_arrays_of_other_shapes_or_values_are_refused():
     with pytest.raises(ValueError, match="one shape"):
         decision_figures(np.zeros((2, 3), int), np.zeros((3, 2), int), draw_songs("ab"))
     with pytest.raises(ValueError, match="finite"):

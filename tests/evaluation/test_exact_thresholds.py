@@ -25,7 +25,7 @@ def f1(labels, scores, thresholds, average):
 
 
 def every_threshold(scores):
-    """Brute force: one threshold for every set of clips that a threshold can say."""
+    """Brute force: one threshold for every set of clips that a threshold can predict."""
     return [*np.unique(scores), NEVER]
 
 
@@ -97,19 +97,19 @@ def test_the_threshold_lies_midway_between_the_scores_it_separates():
     assert fit_thresholds(labels, scores, PER_INSTRUMENT) == pytest.approx([0.55])
 
 
-def test_when_all_is_best_said_the_threshold_is_half_the_smallest_score():
+def test_when_all_is_best_predicted_the_threshold_is_half_the_smallest_score():
     labels, scores = column([1, 1, 1], int), column([0.9, 0.6, 0.4])
     assert fit_thresholds(labels, scores, PER_INSTRUMENT) == pytest.approx([0.2])
 
 
-def test_equal_scores_are_never_told_apart():
+def test_equal_scores_get_equal_decisions():
     labels, scores = column([1, 0, 0, 1], int), column([0.8, 0.8, 0.3, 0.8])
     thresholds = fit_thresholds(labels, scores, PER_INSTRUMENT)
     assert decide(scores, thresholds)[:, 0].tolist() == [1, 1, 0, 1]
 
 
 @pytest.mark.parametrize("score", [0.0, 0.37, 1.0])
-def test_with_constant_scores_everything_is_said(score):
+def test_with_constant_scores_everything_is_predicted(score):
     labels = column([0, 1, 0], int)
     scores = np.full((3, 1), score, dtype=np.float32)
     thresholds = fit_thresholds(labels, scores, PER_INSTRUMENT)
@@ -118,7 +118,7 @@ def test_with_constant_scores_everything_is_said(score):
 
 @pytest.mark.parametrize("rule", ["global", "per_instrument"])
 @pytest.mark.parametrize("objective", ["macro_f1", "micro_f1"])
-def test_an_instrument_that_never_occurs_is_never_said(rule, objective):
+def test_an_instrument_that_never_occurs_is_never_predicted(rule, objective):
     labels, scores = column([0, 0, 0], int), column([0.2, 0.9, 1.0])
     chosen = ThresholdSettings(rule=rule, objective=objective)
     thresholds = fit_thresholds(labels, scores, chosen)
@@ -127,7 +127,7 @@ def test_an_instrument_that_never_occurs_is_never_said(rule, objective):
     assert not decide(np.ones((5, 1)), thresholds).any()
 
 
-def test_for_micro_f1_an_instrument_that_costs_more_than_it_brings_is_never_said():
+def test_for_micro_f1_an_instrument_that_costs_more_than_it_gains_is_never_predicted():
     labels = np.array([[1, 0]] * 8 + [[0, 0], [0, 1]], dtype=np.uint8)
     scores = np.full((10, 2), 0.5, dtype=np.float32)
     micro = ThresholdSettings(objective="micro_f1")

@@ -67,7 +67,7 @@ def test_the_labels_of_irmas_are_what_the_data_set_says(forest):
 @pytest.mark.parametrize(
     ("threshold", "micro_f1", "macro_f1"),
     [
-        (0.0, 0.2692, 0.2502),  # says every instrument of every clip
+        (0.0, 0.2692, 0.2502),  # predicts every instrument for every clip
         (0.1, 0.4456, 0.3511),
         (0.14, 0.4607, 0.3448),
         (0.2, 0.4322, 0.2937),
@@ -127,16 +127,16 @@ def test_anything_against_scikit_learn(labelled, threshold):
     assert ours == pytest.approx(scikit_learn(labels, scores, threshold), abs=CLOSE)
 
 
-def test_perfect_scores_are_worth_1_and_have_no_error():
+def test_perfect_scores_have_metrics_of_1_and_no_error():
     labels = np.array([[1, 0, 1], [0, 1, 0], [1, 1, 1]], dtype=np.uint8)
     result = metrics.evaluate(labels, labels.astype(np.float32), 0.5)
-    assert result.pop("coverage_error") == 2  # instruments per clip, the least there can be
+    assert result.pop("coverage_error") == 2  # instruments per clip, the optimum
     assert {result.pop("ece"), result.pop("hamming_loss")} == {0.0}
-    # The third clip has them all, and so has nothing to be ranked above.
+    # The third clip has all instruments, so none can be ranked wrongly.
     assert set(result.values()) == {1.0}
 
 
-def test_saying_nothing_is_worth_nothing_but_a_low_hamming_loss():
+def test_predicting_nothing_has_metrics_of_0_but_a_low_hamming_loss():
     labels = np.array([[1, 0, 0, 0], [0, 1, 0, 0]], dtype=np.uint8)
     nothing = np.zeros_like(labels)
     result = metrics.evaluate_decisions(labels, nothing)
@@ -163,7 +163,7 @@ def test_an_instrument_that_never_occurs_counts_as_0_in_macro_averages():
         (np.zeros((2, 3), int), np.full((2, 3), np.nan), "finite"),
     ],
 )
-def test_what_does_not_belong_together_is_refused(labels, scores, message):
+def test_arrays_of_other_shapes_or_values_are_refused(labels, scores, message):
     with pytest.raises(ValueError, match=message):
         validate(labels, scores)
     with pytest.raises(ValueError, match=message):

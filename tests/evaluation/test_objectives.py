@@ -18,10 +18,10 @@ def test_f_beta_is_that_of_scikit_learn(labelled, average, beta):
     labels, scores = labelled
     decisions = np.stack([decide(scores, threshold) for threshold in (0.0, 0.5, 1.1)])
     ours = objectives.f_beta(average, beta)(labels.astype(bool), decisions.astype(bool))
-    for number, said in enumerate(decisions):
+    for number, decided in enumerate(decisions):
         # Of one column scikit-learn would take 0 and 1 for two classes.
         theirs = sklearn.metrics.fbeta_score(
-            *(np.column_stack([matrix, np.zeros(len(matrix))]) for matrix in (labels, said)),
+            *(np.column_stack([matrix, np.zeros(len(matrix))]) for matrix in (labels, decided)),
             beta=beta,
             average=None if average == "macro" else "micro",
             zero_division=0,

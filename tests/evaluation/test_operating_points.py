@@ -12,7 +12,7 @@ def test_every_distinct_score_has_a_point_and_ties_share_one():
     assert points.predicted.tolist() == [0, 1, 4, 5]
 
 
-def test_a_score_at_the_threshold_is_said_in_any_precision():
+def test_a_score_at_the_threshold_is_predicted_in_any_precision():
     for score in (0.1, 0.14, 0.7):
         for dtype in (np.float32, np.float64):
             assert decide(np.array([[score]], dtype=dtype), score).tolist() == [[1]]

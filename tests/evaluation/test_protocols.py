@@ -13,16 +13,16 @@ from irmas_dist.evaluation.thresholds import fit_thresholds
 FITTED = ThresholdSettings()
 
 
-def test_each_fold_is_decided_by_thresholds_that_have_not_seen_it(forest):
+def test_each_fold_is_decided_by_thresholds_that_do_not_depend_on_it(forest):
     folds = k_folds(forest.groups, forest.labels, 5, seed=0)
     decisions = cross_validated(forest.labels, forest.scores, folds, FITTED)
     for fold in range(5):
-        here = folds == fold
+        held_out = folds == fold
         # Whatever the labels of a fold are, its decisions stay the same.
-        changed = np.where(here[:, None], 1 - forest.labels, forest.labels)
+        changed = np.where(held_out[:, None], 1 - forest.labels, forest.labels)
         again = cross_validated(changed, forest.scores, folds, FITTED)
-        np.testing.assert_array_equal(decisions[here], again[here])
-        assert (decisions[~here] != again[~here]).any()
+        np.testing.assert_array_equal(decisions[held_out], again[held_out])
+        assert (decisions[~held_out] != again[~held_out]).any()
 
 
 def test_the_oracle_is_above_cross_validation(forest):
@@ -47,7 +47,7 @@ def test_a_result_has_every_figure_with_an_interval_around_it(forest):
     assert len(result.instrument_intervals) == 11
 
 
-def test_what_answers_without_music_reach_on_irmas(forest):
+def test_figures_of_answers_that_use_no_audio_on_irmas(forest):
     reached = trivial(forest.labels)
     assert reached["every instrument"] == pytest.approx(
         {"micro_f1": 0.2692, "macro_f1": 0.2502}, abs=5e-5
@@ -57,5 +57,5 @@ def test_what_answers_without_music_reach_on_irmas(forest):
     assert reached["one right per clip"]["micro_f1"] == pytest.approx(0.738, abs=5e-4)
 
 
-def test_a_work_that_swept_its_threshold_on_the_test_is_marked():
+def test_a_work_that_chose_its_threshold_on_the_test_is_marked():
     assert [work.work for work in PUBLISHED if work.protocol == "oracle"] == ["Zhong et al. 2023"]

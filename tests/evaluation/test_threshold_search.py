@@ -55,17 +55,17 @@ def test_the_search_finds_what_is_found_exactly_on_irmas(forest):
         assert value(objective, labels, scores, found) == pytest.approx(best, abs=1e-3)
 
 
-def test_missing_less_costs_saying_more(forest):
+def test_the_dearer_a_miss_the_more_is_predicted(forest):
     labels, scores = forest.labels[::20], forest.scores[::20]
-    said = [
+    predicted = [
         decide(scores, search_thresholds(labels, scores, objectives.cost(missing), 2)).sum()
         for missing in (0.3, 1.0, 5.0)
     ]
-    assert said[0] < said[1] < said[2]
+    assert predicted[0] < predicted[1] < predicted[2]
 
 
 @pytest.mark.parametrize("score", [0.0, 0.4, 1.0])
-def test_constant_scores_say_all_or_nothing(score):
+def test_constant_scores_predict_all_or_nothing(score):
     labels = np.array([[1, 0], [1, 0], [0, 0]], np.uint8)
     scores = np.full(labels.shape, score, np.float32)
     found = search_thresholds(labels, scores, objectives.cost(1.0), starts=2)

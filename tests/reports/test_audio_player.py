@@ -24,7 +24,7 @@ def test_a_page_can_play_what_the_file_holds(tmp_path):
     assert abs(int(spectrum.argmax()) - 440) <= 1
 
 
-def test_long_files_are_cut_so_that_a_page_stays_small(tmp_path):
+def test_long_files_are_shortened_so_that_a_page_stays_small(tmp_path):
     noise = np.random.default_rng(0).normal(size=60 * 22_050) * 0.1
     soundfile.write(tmp_path / "long.wav", noise, 22_050)
     url = embedded(tmp_path / "long.wav")

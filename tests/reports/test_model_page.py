@@ -142,7 +142,7 @@ def page(tmp_path_factory):
     )
 
 
-def test_the_page_needs_nothing_else(page):
+def test_the_page_is_self_contained(page):
     assert "http:" not in page.source
     assert "https:" not in page.source
     assert "//" not in re.sub(r"</?\w+", "", page.source)
@@ -161,12 +161,12 @@ def test_the_page_is_well_formed(page):
     assert referred <= {f"#{name}" for name in ids}
 
 
-def test_hostile_names_are_shown_and_not_obeyed(page):
+def test_hostile_names_are_escaped(page):
     assert "<script" not in page.source
     assert page.text.count(HOSTILE) >= 4  # the title twice, a baseline, clips
 
 
-def test_the_headline_says_how_good_on_what_by_which_protocol_and_how_sure(page):
+def test_the_headline_has_figures_with_clips_protocol_and_intervals(page):
     scores = some_scores(vocabulary=IRMAS)
     results = evaluate(scores.labels, scores.scores, 0.45)
     sure = apply_protocols(
@@ -200,7 +200,7 @@ def test_published_results_stand_only_beside_all_of_irmas(tmp_path, page, forest
     assert re.search(r"Zhong et al. 2023 oracle 0\.674 \S 0\.814", text)
 
 
-def test_other_ways_to_choose_thresholds_are_named(tmp_path):
+def test_the_origin_of_thresholds_is_named(tmp_path):
     page = report(
         tmp_path,
         thresholds=np.linspace(0.3, 0.5, len(STRINGS)),
@@ -235,12 +235,12 @@ def test_there_is_a_curve_for_what_the_history_knows(page):
     assert "Micro F1 by genre" not in labels
 
 
-def test_what_is_wrongly_said_where_something_was_missed_is_counted(tmp_path):
+def test_false_positives_are_counted_beside_false_negatives(tmp_path):
     scores = some_scores(clips=4)
     scores.labels[:] = [[1, 0, 0]] * 3 + [[0, 1, 0]]
     scores.scores[:] = [[0, 1, 0], [0, 1, 0], [0, 0, 0], [0, 1, 0]]
     text = report(tmp_path, scores=scores, thresholds=0.5).text
-    # Violin was missed three times, twice of which cello was said; cello is usual in 2 of 3.
+    # Violin was missed three times, in two of which cello was predicted; cello is usual in 2 of 3.
     assert "Missed Clips vio cel dou violin 3 67 usual 67" in text
 
 
@@ -288,7 +288,7 @@ def test_colours_follow_the_page_in_light_and_dark(page):
     assert not re.search(r"#[0-9a-f]{6}\b[;\"]", body)
 
 
-def test_instruments_that_are_never_said_or_never_occur_are_marked(tmp_path):
+def test_instruments_that_are_never_predicted_or_never_occur_are_marked(tmp_path):
     scores = some_scores(clips=12)
     scores.labels[:, 2] = 0
     page = report(tmp_path, scores=scores, thresholds=np.array([0.4, NEVER, 0.4]))
