@@ -287,8 +287,7 @@ def manifest(count: int) -> dict[str, float]:
         done("read")
         result["manifest_mb"] = path.stat().st_size / 1e6
     plan = diff_store(table, [], REJECTS_SCHEMA.empty_table(), IRMAS)
-    durations = plan.pending.column("duration_s").to_numpy()
-    result["pieces"] = len(split_into_tasks(plan.pending, durations, SHARD_SECONDS, cores=64))
+    result["pieces"] = len(split_into_tasks(plan.pending, SHARD_SECONDS, cores=64))
     done("plan_empty")
     labels, _ = encode_labels(table, IRMAS)
     table = table.combine_chunks()

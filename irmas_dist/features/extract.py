@@ -20,14 +20,8 @@ from irmas_dist import storage
 from irmas_dist.config.features import MAX_REJECTS, LogMelSettings
 from irmas_dist.corpus import manifest as manifests
 from irmas_dist.errors import IrmasError
-from irmas_dist.features import store
+from irmas_dist.features import shard_tasks, store
 from irmas_dist.features.diff import StoreDiff, diff_store
-from irmas_dist.features.shard_tasks import (
-    SHARD_SECONDS,
-    ShardComputer,
-    compute_shard,
-    split_into_tasks,
-)
 from irmas_dist.instruments import Vocabulary
 from irmas_dist.terminal import progress
 
@@ -71,7 +65,7 @@ def extract(
     address: str | None = None,
     max_rejects: float = MAX_REJECTS,
     retry_rejects: bool = False,
-    shard_seconds: float = SHARD_SECONDS,
+    shard_seconds: float = shard_tasks.SHARD_SECONDS,
 ) -> ExtractSummary:
     """Bring a feature store in line with a manifest, computing only missing clips.
 
@@ -171,9 +165,6 @@ class _Extraction:
 
         from irmas_dist.cluster.runtime import ray_running, require_shared
 
-        durations = pending.column("duration_s").fill_null(0.0).to_numpy()
-        seconds = dict(zip(pending.column("clip_id").to_pylist(), durations, strict=True))
-        self.audio_s = float(durations.sum())
         with ray_running(address), progress("extract", pending.num_rows, "clips") as advance:
             require_shared(self.out)
             context = ray.data.DataContext.get_current()
@@ -182,15 +173,16 @@ class _Extraction:
             # until an actor of Ray Data has started and reported the cluster's resources.
             context.op_resource_reservation_enabled = False
             cores = ray.cluster_resources().get("CPU", 1)
-            blocks = split_into_tasks(pending, durations, shard_seconds, cores)
+            blocks = shard_tasks.split_into_tasks(pending, shard_seconds, cores)
             target = {"out": self.out, "settings": self.settings, "vocabulary": self.vocabulary}
-            work: dict[str, Any] = {"fn": compute_shard, "fn_kwargs": target}
+            work: dict[str, Any] = {"fn": shard_tasks.compute_shard, "fn_kwargs": target}
             if len(ray.nodes()) > 1:
                 # Actors start some seconds later, but when a node is lost, Ray fails its actors
                 # within a minute and its tasks only when gRPC gives up, after seven.
                 size = min(max(int(cores), 1), len(blocks))
                 pool = ray.data.ActorPoolStrategy(min_size=1, initial_size=size)
-                work = {"fn": ShardComputer, "fn_constructor_kwargs": target, "compute": pool}
+                work = {"fn": shard_tasks.ShardComputer, "fn_constructor_kwargs": target}
+                work["compute"] = pool
             shards = ray.data.from_blocks(blocks).map_batches(
                 **work, batch_size=None, batch_format="pyarrow"
             )
@@ -200,10 +192,10 @@ class _Extraction:
                         raise IrmasError(row["failure"])
                     self.computed += row["clips"]
                     self.bytes += row["bytes"]
+                    self.audio_s += row["seconds"]
                     if row["rejects"]:
                         rejects = pa.Table.from_pylist(row["rejects"], store.REJECTS_SCHEMA)
                         self.rejects = pa.concat_tables([self.rejects, rejects])
-                        self.audio_s -= sum(seconds[reject["clip_id"]] for reject in row["rejects"])
                     note = f"{self.rejects.num_rows:,} rejects"
                     advance(row["clips"] + len(row["rejects"]), note)
                     self._require_few_rejects()

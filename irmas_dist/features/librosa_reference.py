@@ -8,12 +8,7 @@ from irmas_dist.features.audio import AudioError, Float32, Samples
 
 
 def mel_by_librosa(samples: Samples, sample_rate: int, settings: LogMelSettings) -> Float32:
-    """Return mel power before the logarithm, shape (bands, frames).
-
-    Args:
-        samples: Shape (samples,) or (samples, channels), int16 or float32; at least one.
-        sample_rate: Rate of the samples in Hz.
-        settings: What to compute.
+    """Return mel power before the logarithm, shape (bands, frames), of samples as in `log_mel`.
 
     Raises:
         AudioError: Some samples are NaN or infinite.

@@ -174,7 +174,7 @@ def _mono_blocks(file: soundfile.SoundFile, settings: LogMelSettings) -> Iterato
         written += len(resampled)
         yield resampled
     rest = stream.resample_chunk(np.zeros(0, np.float32), last=True)
-    yield _of_length(rest, _ceil(read, rate, target) - written)
+    yield _of_length(rest, int(np.ceil(read * (target / rate))) - written)
 
 
 def _resample(samples: Float32, rate: int, target: int) -> Float32:
@@ -182,11 +182,7 @@ def _resample(samples: Float32, rate: int, target: int) -> Float32:
     if rate == target:
         return samples
     resampled = soxr.resample(samples, rate, target, quality="HQ")
-    return _of_length(resampled, _ceil(len(samples), rate, target))
-
-
-def _ceil(samples: int, rate: int, target: int) -> int:
-    return int(np.ceil(samples * (target / rate)))
+    return _of_length(resampled, int(np.ceil(len(samples) * (target / rate))))
 
 
 def _of_length(samples: Float32, length: int) -> Float32:

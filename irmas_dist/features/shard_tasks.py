@@ -4,7 +4,6 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from irmas_dist.config.features import LogMelSettings
@@ -23,17 +22,15 @@ TASKS_PER_CORE = 4
 """Tasks that a small corpus is split into, so that one slow file does not delay the end."""
 
 
-def split_into_tasks(
-    pending: pa.Table, durations: npt.NDArray[np.float64], shard_seconds: float, cores: float
-) -> list[pa.Table]:
+def split_into_tasks(pending: pa.Table, shard_seconds: float, cores: float) -> list[pa.Table]:
     """Split rows of a manifest into blocks of equal duration, one for each task.
 
     Args:
         pending: Rows of a manifest.
-        durations: Seconds of audio of each row.
         shard_seconds: Most audio in one block, unless a single file is longer.
         cores: CPU cores that share the work; each gets `TASKS_PER_CORE` if there are enough rows.
     """
+    durations = pending.column("duration_s").fill_null(0.0).to_numpy()
     total = float(durations.sum())
     enough = min(int(TASKS_PER_CORE * cores), pending.num_rows)
     count = max(int(np.ceil(total / shard_seconds)), enough, 1)
@@ -52,9 +49,9 @@ def compute_shard(
     """Compute a block of the manifest and write it as a shard of the store ``out``.
 
     Returns:
-        One row: ``clips`` and ``bytes`` written, ``rejects`` as in `REJECTS_SCHEMA`, and
-        ``failure``, the reason why the shard could not be written. It is returned, not raised:
-        Ray would wrap it in a traceback.
+        One row: ``clips``, ``seconds`` of audio and ``bytes`` written, ``rejects`` as in
+        `REJECTS_SCHEMA`, and ``failure``, the reason why the shard could not be written. It is
+        returned, not raised: Ray would wrap it in a traceback.
     """
     rows: list[dict[str, Any]] = []
     rejects: list[dict[str, Any]] = []
@@ -75,6 +72,7 @@ def compute_shard(
     return pa.table(
         {
             "clips": pa.array([len(rows)], pa.int64()),
+            "seconds": pa.array([sum(row["duration_s"] or 0.0 for row in rows)], pa.float64()),
             "bytes": pa.array([size], pa.int64()),
             "rejects": pa.array([rejects], pa.list_(pa.struct(list(REJECTS_SCHEMA)))),
             "failure": pa.array([failure], pa.string()),
