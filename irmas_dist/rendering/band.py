@@ -1,4 +1,4 @@
-"""Who plays: the players of a recording, their instruments, their music's key and its room."""
+"""The band of a recording: its players and instruments, and the key and room of its music."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -15,27 +15,27 @@ MODES = {
     "harmonic minor": (0, 2, 3, 5, 7, 8, 11),
 }
 PROGRESSIONS = ((0, 3, 4, 0), (0, 5, 3, 4), (1, 4, 0, 0), (0, 4, 5, 3), (5, 3, 0, 4), (0, 3, 0, 4))
-"""Scale degrees of the chords' roots, one for each bar of four beats."""
+"""Scale degrees of the roots of the chords, one per bar of four beats."""
 
 
 @dataclass(frozen=True)
 class Player:
-    """A musician with an instrument: what stays the same through a recording.
+    """A musician with an instrument, the same throughout a recording.
 
     Attributes:
         code: The instrument's code; ``drums`` for the drummer.
         program: General MIDI program, or the number of the drum kit.
-        lowest: Lowest MIDI note of the register that is used.
-        highest: Highest MIDI note of it.
+        lowest: Lowest MIDI note of the register in use.
+        highest: Highest MIDI note of that register.
         texture: Melody, chords or arpeggio.
         busy: 0 for long notes, 1 for short ones.
-        legato: Share of a note's time that it sounds.
+        legato: Share of its duration that a note sounds.
         swell_db: Gain in level from a note's beginning to its end.
-        release_s: Time in which a note dies away once it is let go.
-        vibrato_cents: Depth of the vibrato, to either side.
+        release_s: Time in which a released note dies away.
+        vibrato_cents: Depth of the vibrato to either side.
         vibrato_hz: Its rate.
-        brightness: From -1 for dull to 1 for shrill: how much of each sample is taken from the
-            next, a filter with one zero.
+        brightness: From -1 for dull to 1 for shrill: share of each sample that is subtracted
+            from the next, a filter with one zero.
         pan: -1 for left, 1 for right.
         level_db: Level in the mix: RMS, relative to the other players.
     """
@@ -58,22 +58,22 @@ class Player:
 
 @dataclass(frozen=True)
 class Band:
-    """Everything that the passages of one recording share.
+    """What all passages of one recording share.
 
     Attributes:
-        players: The players of the instruments that are labelled, by code.
+        players: Players of the labelled instruments, by code.
         backing: Players of other instruments, quieter.
         drummer: The drummer, or None for music without drums.
-        groove: The genre whose drum pattern is played.
+        groove: Genre of the drum pattern.
         scale: Pitch classes (0 to 11) of the scale, from its tonic upwards.
-        progression: Scale degree of the chord of each bar, repeated for ever.
+        progression: Scale degree of the chord of each bar, repeated endlessly.
         beat_s: Duration of a beat.
         tuning_cents: Deviation of the whole band from A = 440 Hz.
-        reverberation_s: Time in which the room's echo falls by 60 dB.
+        reverberation_s: Time in which the echo of the room falls by 60 dB.
         wet_db: Energy of the room's echo relative to the direct sound.
         room_seed: Seed of the room's echo.
         noise_db: RMS of the background noise relative to the music.
-        soundfont: Path of the prepared soundfont that all of it is played with.
+        soundfont: Path of the prepared soundfont that plays all of it.
     """
 
     players: dict[str, Player]
@@ -100,14 +100,14 @@ def form_band(
     groove: str = "pop_roc",
     backing: Collection[str] = BACKING,
 ) -> Band:
-    """Put a band together for one recording or song.
+    """Form the band of one recording or song.
 
     Args:
-        instruments: Codes of the instruments that are labelled, each once.
+        instruments: Codes of the labelled instruments, each once.
         rng: Source of every choice.
         soundfont: Path of a soundfont from `soundfont.prepared_soundfonts`.
         drums: Whether a drummer plays along.
-        groove: Genre whose drum pattern is played, one of `performance.GROOVES`.
+        groove: Genre of the drum pattern, one of `performance.GROOVES`.
         backing: Codes of instruments that may play along quietly without a label.
 
     Raises:

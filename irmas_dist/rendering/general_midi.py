@@ -1,4 +1,4 @@
-"""What a General MIDI soundfont can play: instruments, their ranges and ways of playing."""
+"""The instruments of General MIDI soundfonts: programs, ranges and ways of playing."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -16,7 +16,7 @@ class Playable:
         ranges: Lowest and highest MIDI note for each General MIDI program (0 to 127).
         textures: What it can play.
         vibrato_cents: Widest vibrato, in cents to either side.
-        release_s: Longest time in which a note dies away once it is let go.
+        release_s: Longest time in which a released note dies away.
     """
 
     ranges: dict[int, tuple[int, int]]
@@ -53,19 +53,19 @@ PLAYABLE: dict[str, Playable] = {
         vibrato_cents=30,
         release_s=0.25,
     ),
-    # Not in IRMAS: they back the others, or play in vocabularies that name them.
+    # Not in IRMAS: for backing, and for vocabularies that name them.
     "bas": Playable(dict.fromkeys((32, 33, 34, 35, 36, 38), (28, 48))),
     "har": Playable({46: (40, 88)}, ("melody", "arpeggio"), release_s=0.6),
     "hor": Playable({60: (43, 72)}),
     "vib": Playable({11: (53, 86)}, ("melody", "arpeggio"), release_s=0.6),
 }
-"""Every instrument that can be rendered, by its code."""
+"""The instruments that can be rendered, by code."""
 
 BACKING = ("bas", "har", "hor", "vib")
 """Instruments outside IRMAS that may play along without a label."""
 
 DRUM_KITS = (0, 8, 16, 24, 25, 32, 40)
-"""General MIDI programs of drum tracks."""
+"""Drum kits: programs of General MIDI's drum channel."""
 
 KICK, SNARE, CLOSED_HAT, OPEN_HAT, RIDE = 36, 38, 42, 46, 51
 """MIDI notes of drums."""

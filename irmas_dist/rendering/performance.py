@@ -1,8 +1,8 @@
-"""What is played: passages of music, improvised for a band from a random generator.
+"""Passages of music, improvised for a band with a random generator.
 
-The music is simple on purpose. It has a key, a tempo, a progression of chords, melodies that
-walk on the scale, chords, arpeggios and drums, so that pitch, rhythm and register tell little
-about the instrument and its sound has to. It has no form, no themes and no interplay.
+The music is deliberately simple: a key, a tempo, a chord progression, melodies that walk on the
+scale, chords, arpeggios and drums, so that pitch, rhythm and register reveal little about the
+instrument and its timbre must. It has no form, no themes and no interplay.
 """
 
 from collections.abc import Sequence
@@ -27,19 +27,19 @@ GROOVES: dict[str, dict[int, str]] = {
     },
     "lat_sou": {KICK: "9..99..99..99..9", SNARE: "7..7..7...7.7...", OPEN_HAT: "..9...9...9...9."},
 }
-"""For each genre and drum, the chance in tenths of a stroke on each sixteenth of a bar."""
+"""For each genre and drum, the chance of a stroke on each sixteenth of a bar, in tenths."""
 
 
 @dataclass(frozen=True)
 class Event:
-    """One or more notes struck together.
+    """One or more notes played together.
 
     Attributes:
-        start_s: When they start.
-        end_s: When they are let go.
+        start_s: Time of their onset.
+        end_s: Time of their release.
         pitches: MIDI notes.
         level_db: Loudness relative to the player's other events.
-        voice: Events of one voice cut each other short; voices ring on together.
+        voice: An event ends the one before it in its voice; voices ring on together.
     """
 
     start_s: float
@@ -52,12 +52,12 @@ class Event:
 def perform(
     band: Band, instruments: Sequence[str], duration_s: float, rng: np.random.Generator
 ) -> list[tuple[Player, list[Event]]]:
-    """Improvise a passage: the events of every player who takes part, in order of time.
+    """Return a passage: each player's events in order of time.
 
     Args:
         band: The band.
-        instruments: Codes of its players who take part; backing and drums always do.
-        duration_s: How long they play, in seconds.
+        instruments: Codes of the players who take part; backing and drums always do.
+        duration_s: Duration in seconds.
         rng: Source of every choice.
     """
     chords = [_chord(band, degree) for degree in band.progression]
@@ -107,7 +107,7 @@ def _melody(
         chord = chords[int(beat / 4) % len(chords)]
         if on_beat and ladder[position] % 12 not in chord:
             position += 1 if position + 1 < len(ladder) else -1
-        # Rests are short, and never two in a row: even a short passage must be heard.
+        # Rests are short, and never two in a row: even a short passage must be audible.
         rests = not rests and length <= 1.0 and rng.random() < 0.15
         if not rests:
             start = max(0.0, beat * band.beat_s + rng.normal(0, 0.008))
@@ -125,7 +125,7 @@ def _accompaniment(
     duration_s: float,
     rng: np.random.Generator,
 ) -> list[Event]:
-    """Play the chords, struck together in a rhythm or one note after the other."""
+    """Play the chords, as block chords in a rhythm or as arpeggios."""
     rhythm = [(4.0,), (2.0, 2.0), (1.5, 1.5, 1.0), (1.0,) * 4, (0.5,) * 8][int(player.busy * 4.99)]
     size = int(rng.integers(3, 6))
     events: list[Event] = []
@@ -154,7 +154,7 @@ def _accompaniment(
 
 
 def _drums(band: Band, duration_s: float, rng: np.random.Generator) -> list[Event]:
-    """Repeat the groove bar by bar, each stroke with its chance; a voice for each drum."""
+    """Repeat the groove, each stroke with its chance and each drum as a voice."""
     sixteenth_s = band.beat_s / 4
     events = []
     for step in range(int(duration_s / sixteenth_s) + 1):

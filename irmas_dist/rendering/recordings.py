@@ -1,4 +1,4 @@
-"""Which recordings, songs and files a rendered tree has: names and labels as in IRMAS."""
+"""The recordings, songs and files of a rendered tree, with names and labels as in IRMAS."""
 
 import unicodedata
 from dataclasses import dataclass
@@ -28,21 +28,21 @@ TITLES = (
     "Débussy, {words} & {number}",
     "{words}_{number}",
 )
-"""File names of songs as they come in IRMAS, with all that a careless reader trips over."""
+"""File names of songs as they occur in IRMAS, with every character that is easily mishandled."""
 
 WORDS = ("blue", "river", "night", "gone", "train", "summer", "lonely", "window", "gold", "waltz")
 
 
 @dataclass(frozen=True)
 class Clip:
-    """An audio file that is to be rendered.
+    """An audio file to render.
 
     Attributes:
-        path: Where, relative to the root of the tree.
-        instruments: Codes of its labels, which play in it.
-        duration_s: How long, in seconds.
+        path: Relative to the root of the tree.
+        instruments: Codes of its labels, all of which play in it.
+        duration_s: In seconds.
         passage: Number of the passage of its recording that it holds. Clips of one passage are
-            the same bytes, and have the same duration; every instrument of theirs plays.
+            the same bytes, with every instrument that any of them is labelled with.
     """
 
     path: str
@@ -56,11 +56,11 @@ class Recording:
     """Clips in which the same band plays: a training recording or a test song.
 
     Attributes:
-        key: What its music and sound are derived from, together with the seed.
+        key: With the seed, determines its music and sound.
         clips: The clips.
         drums: Whether there are drums in them.
         genre: One of `irmas.GENRES`.
-        label_files: Whether a label file goes with each clip, as in IRMAS's testing data.
+        label_files: Whether each clip has a label file, as in IRMAS's test part.
     """
 
     key: str
@@ -70,26 +70,26 @@ class Recording:
     label_files: bool
 
 
-def plan_training(
+def training_recordings(
     vocabulary: Vocabulary, recordings: int, clips: int, drums_share: float, seed: int
 ) -> list[Recording]:
-    """Return the training recordings: one instrument each, under IRMAS's file names.
+    """Return training recordings of one instrument each, under file names as in IRMAS.
 
     Args:
         vocabulary: The instruments.
         recordings: Recordings per instrument.
-        clips: Clips per recording, of 3 s each.
+        clips: Clips per recording.
         drums_share: Share of the recordings with drums.
         seed: Seed of every choice.
     """
     planned = []
-    for place, code in enumerate(vocabulary.codes):
+    for column, code in enumerate(vocabulary.codes):
         for index in range(recordings):
             key = f"training/{code}/{index}"
             rng = generator(seed, key)
             drums = bool(rng.random() < drums_share)
             genre = _genre(rng, drums)
-            name = f"[{code}][{genre}]{place * recordings + index + 1:04d}"
+            name = f"[{code}][{genre}]{column * recordings + index + 1:04d}"
             if rng.random() < DRUMS_ANNOTATED:
                 annotation = "[dru]" if drums else "[nod]"
                 name = f"{index + 1:03d}__" + name.replace("]", "]" + annotation, 1)
@@ -102,15 +102,15 @@ def plan_training(
     return planned
 
 
-def plan_testing(
+def song_recordings(
     vocabulary: Vocabulary, songs: int, excerpts: int, drums_share: float, seed: int
 ) -> list[Recording]:
-    """Return the test songs: excerpts of one to five instruments, distributed as in IRMAS.
+    """Return test songs, whose excerpts have one to five instruments, distributed as in IRMAS.
 
     Args:
-        vocabulary: The instruments; those that are not IRMAS's are all equally frequent.
+        vocabulary: The instruments; all equally frequent unless all are IRMAS's.
         songs: Number of songs.
-        excerpts: Excerpts per song, of 5 to 20 s each.
+        excerpts: Excerpts per song.
         drums_share: Share of the songs with drums.
         seed: Seed of every choice.
     """
@@ -141,13 +141,13 @@ def plan_testing(
 
 
 def generator(seed: int, *key: str) -> np.random.Generator:
-    """Return the random generator of one thing, whatever is rendered before or beside it."""
+    """Return the random generator of one item, independent of all other items."""
     return np.random.default_rng([seed, *"/".join(key).encode()])
 
 
 def _title(number: int, rng: np.random.Generator) -> str:
     words = " ".join(rng.choice(WORDS, size=2, replace=False))
-    # A Mac wrote IRMAS's names: its file system takes letters and their accents apart.
+    # IRMAS's names were written on a Mac, whose file system decomposes accented letters.
     return unicodedata.normalize(
         "NFD", TITLES[number % len(TITLES)].format(number=number, words=words)
     )

@@ -1,8 +1,8 @@
-"""Renders an IRMAS-shaped tree of real audio from soundfonts: a stand-in for IRMAS.
+"""Renders an IRMAS-shaped tree of audio from soundfonts: a stand-in for IRMAS.
 
-It has IRMAS's folders, file names, labels and formats, so every later stage reads it as it
-reads IRMAS. What it gives up is realism: one synthesizer, improvised music, and labels that
-are always right. A score on it compares recipes with each other, never with published ones.
+It has IRMAS's folders, file names, labels and formats, so every later stage reads it like
+IRMAS. It is not realistic: one synthesizer, improvised music, and labels that are always right.
+A score on it compares recipes with each other, never with published results.
 """
 
 import io
@@ -23,31 +23,37 @@ from pydantic import Field
 
 from irmas_dist import storage, terminal
 from irmas_dist.config.base import Settings
-from irmas_dist.corpus.audio_files import AUDIO_SUFFIXES
+from irmas_dist.corpus.audio_files import audio_in
 from irmas_dist.errors import IrmasError
 from irmas_dist.instruments import IRMAS, Vocabulary
 from irmas_dist.rendering.band import form_band
 from irmas_dist.rendering.general_midi import BACKING, playable
-from irmas_dist.rendering.recordings import Clip, Recording, generator, plan_testing, plan_training
+from irmas_dist.rendering.recordings import (
+    Clip,
+    Recording,
+    generator,
+    song_recordings,
+    training_recordings,
+)
 from irmas_dist.rendering.soundfont import SAMPLE_RATE, prepared_soundfonts
 from irmas_dist.rendering.synthesis import Audio, render_passage
 
 
 class SoundSettings(Settings):
-    """What to render with."""
+    """Soundfonts, seed and processes of a rendering."""
 
     soundfonts: tuple[Path, ...] = ()
-    """General MIDI soundfonts (.sf2); each recording takes one. None: pretty_midi's TimGM6mb."""
+    """General MIDI soundfonts (.sf2), one per recording. None: pretty_midi's TimGM6mb."""
 
     seed: int = Field(default=0, ge=0)
-    """Seed of all music and sound; the same seed gives the same bytes."""
+    """Seed of all music and sound: the same seed renders the same bytes."""
 
     workers: int | None = Field(default=None, ge=1)
-    """Processes to render with. None: one for each core."""
+    """Processes to render with. None: one per core."""
 
 
 class RenderSettings(SoundSettings):
-    """How much audio to render, and with what."""
+    """How much audio to render, and how."""
 
     recordings: int = Field(default=20, ge=0)
     """Training recordings per instrument."""
@@ -67,15 +73,15 @@ class RenderSettings(SoundSettings):
 
 @dataclass(frozen=True)
 class RenderSummary:
-    """What was rendered.
+    """What a rendering produced.
 
     Attributes:
         path: Root of the tree.
         training_files: Number of training clips.
         testing_files: Number of test excerpts.
-        audio_s: Duration of all of them, in seconds.
-        bytes: Size of all of them.
-        kept_files: Number of those that were there already and were not rendered again.
+        audio_s: Total duration in seconds.
+        bytes: Total size.
+        kept_files: Number of existing files that were not rendered again.
     """
 
     path: Path
@@ -89,8 +95,7 @@ class RenderSummary:
 def render(out: Path, settings: RenderSettings, vocabulary: Vocabulary = IRMAS) -> RenderSummary:
     """Render a tree of audio in the shape of IRMAS.
 
-    Rendering again with the same settings gives the same bytes, whatever the number of
-    workers.
+    The same settings give the same bytes, whatever the number of workers.
 
     Args:
         out: Root of the tree; created unless it exists.
@@ -99,44 +104,57 @@ def render(out: Path, settings: RenderSettings, vocabulary: Vocabulary = IRMAS) 
 
     Raises:
         IrmasError: An instrument cannot be rendered, a soundfont or a package is missing, or
-            the target cannot be written or holds files that are not of this rendering.
+            the target cannot be written or holds other audio.
     """
     for code in vocabulary.codes:
-        playable(code)  # before anything is written
+        playable(code)  # raises before anything is written
     common = settings.drums_share, settings.seed
-    training = plan_training(vocabulary, settings.recordings, settings.clips_per_recording, *common)
-    testing = plan_testing(vocabulary, settings.songs, settings.excerpts_per_song, *common)
-    refuse_strangers(out, [*training, *testing])
-    # Songs take longest: begun first, they do not keep one process busy at the end.
-    size = render_recordings(out, [*testing, *training], settings, vocabulary)
+    recordings = [
+        # Songs take longest: started first, none keeps a single process busy at the end.
+        *song_recordings(vocabulary, settings.songs, settings.excerpts_per_song, *common),
+        *training_recordings(
+            vocabulary, settings.recordings, settings.clips_per_recording, *common
+        ),
+    ]
+    refuse_other_audio(out, recordings)
+    render_recordings(out, recordings, settings, vocabulary)
+    return summarise_rendering(out, recordings)
+
+
+def summarise_rendering(
+    out: Path, recordings: Sequence[Recording], missing: Sequence[Recording] | None = None
+) -> RenderSummary:
+    """Summarise the clips of all recordings, of which ``missing`` (None: all) were rendered."""
+    clips = [clip for recording in recordings for clip in recording.clips]
+    testing = sum(len(recording.clips) for recording in recordings if recording.label_files)
+    rendered = recordings if missing is None else missing
     return RenderSummary(
         path=out,
-        training_files=sum(len(recording.clips) for recording in training),
-        testing_files=sum(len(recording.clips) for recording in testing),
-        audio_s=sum(c.duration_s for recording in [*training, *testing] for c in recording.clips),
-        bytes=size,
+        training_files=len(clips) - testing,
+        testing_files=testing,
+        audio_s=sum(clip.duration_s for clip in clips),
+        bytes=sum(wav_bytes(clip.duration_s) for clip in clips),
+        kept_files=len(clips) - sum(len(recording.clips) for recording in rendered),
     )
 
 
 def render_recordings(
     out: Path, recordings: Sequence[Recording], settings: SoundSettings, vocabulary: Vocabulary
-) -> int:
-    """Render recordings in parallel, and return the size of their audio files in bytes.
+) -> None:
+    """Render recordings in parallel.
 
     Args:
         out: Root of the tree; created unless it exists.
-        recordings: What to render.
-        settings: What to render them with.
-        vocabulary: Instruments that must never play without a label.
+        recordings: What to render, the longest first.
+        settings: Soundfonts, seed and processes.
+        vocabulary: Instruments that never play without a label.
 
     Raises:
-        IrmasError: An instrument cannot be rendered, a soundfont or a package is missing, or
-            the target cannot be written.
+        IrmasError: As `render`.
     """
     backing = tuple(code for code in BACKING if code not in vocabulary)
     files = sum(len(recording.clips) for recording in recordings)
     workers = min(settings.workers or os.cpu_count() or 1, max(1, len(recordings)))
-    size = 0
     with (
         prepared_soundfonts(settings.soundfonts) as soundfonts,
         terminal.progress("render", files, "files") as advance,
@@ -145,10 +163,8 @@ def render_recordings(
         job = partial(
             _render_recording, out=out, seed=settings.seed, soundfonts=soundfonts, backing=backing
         )
-        for recording, written in _each(job, recordings, workers):
-            size += written
+        for recording in _in_processes(job, recordings, workers):
             advance(len(recording.clips))
-    return size
 
 
 def _render_recording(
@@ -157,8 +173,8 @@ def _render_recording(
     seed: int,
     soundfonts: tuple[str, ...],
     backing: tuple[str, ...],
-) -> int:
-    """Write a recording's clips and return the size of their audio in bytes."""
+) -> None:
+    """Write the clips of a recording, with their label files."""
     rng = generator(seed, recording.key, "band")
     band = form_band(
         sorted({code for clip in recording.clips for code in clip.instruments}),
@@ -171,7 +187,6 @@ def _render_recording(
     passages: dict[int, list[Clip]] = defaultdict(list)
     for clip in recording.clips:
         passages[clip.passage].append(clip)
-    size = 0
     for number, clips in passages.items():
         rng = generator(seed, recording.key, f"clip {number}")
         instruments = list(dict.fromkeys(code for clip in clips for code in clip.instruments))
@@ -182,59 +197,55 @@ def _render_recording(
                     stream.write(label_file(clip))
             with storage.write_atomically(out / clip.path) as stream:
                 stream.write(audio)
-            size += len(audio)
-    return size
 
 
-def _each(
-    job: Callable[[Recording], int], recordings: Sequence[Recording], workers: int
-) -> Iterator[tuple[Recording, int]]:
-    """Do a job for every recording, in as many processes as there are workers."""
+def _in_processes(
+    job: Callable[[Recording], None], recordings: Sequence[Recording], workers: int
+) -> Iterator[Recording]:
+    """Do a job for every recording in ``workers`` processes; yield those that are done."""
     if workers == 1:
-        yield from ((recording, job(recording)) for recording in recordings)
+        for recording in recordings:
+            job(recording)
+            yield recording
         return
-    # Not fork: Ray, Arrow and the progress bar have threads, which forks may deadlock on.
+    # Not fork: Ray, Arrow and the progress bar have threads, which can deadlock a fork.
     pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
     try:
         futures = {pool.submit(job, recording): recording for recording in recordings}
         for future in as_completed(futures):
-            yield futures[future], future.result()
+            future.result()
+            yield futures[future]
     except BrokenProcessPool as error:
         raise IrmasError(
-            "a rendering process died, perhaps for lack of memory: use fewer workers, "
+            "a rendering process died, perhaps for lack of memory; use fewer workers, "
             "or a single one, which renders in this process"
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def refuse_strangers(out: Path, recordings: Sequence[Recording]) -> None:
-    """Refuse a tree with audio of something else: it would pass for part of this one.
+def refuse_other_audio(out: Path, recordings: Sequence[Recording]) -> None:
+    """Refuse a tree with audio that is none of the recordings' clips: it would pass for one.
 
     Raises:
-        IrmasError: There is an audio file below ``out`` that is none of the recordings' clips.
+        IrmasError: There is such a file below ``out``.
     """
     expected = {clip.path for recording in recordings for clip in recording.clips}
-    for path in audio_files(out):
+    for path in existing_audio(out):
         if path not in expected:
             raise IrmasError(
                 f"{out} already holds other audio, such as {path}: render into an empty directory"
             )
 
 
-def audio_files(tree: Path) -> Iterator[str]:
-    """Yield the paths of the audio files in a tree, relative to it, in Unicode NFD.
-
-    What is hidden is left out: macOS leaves ``._name.wav`` beside real files.
-    """
-    for name in storage.list_files(tree, recursive=True):
-        hidden = any(part.startswith(".") for part in Path(name).parts)
-        if Path(name).suffix.lower() in AUDIO_SUFFIXES and not hidden:
-            yield unicodedata.normalize("NFD", name)
+def existing_audio(out: Path) -> list[str]:
+    """Return the paths of the audio files in a tree, relative to it, in Unicode NFD."""
+    found = audio_in(out) if out.is_dir() else []
+    return [unicodedata.normalize("NFD", path) for path in found]
 
 
 def label_file(clip: Clip) -> bytes:
-    """Return a clip's label file, in IRMAS's odd format."""
+    """Return the content of a clip's label file, in IRMAS's format."""
     return "".join(f"{code}\t\n" for code in clip.instruments).encode()
 
 

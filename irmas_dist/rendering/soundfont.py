@@ -1,9 +1,9 @@
-"""Soundfonts: finding one, mending its tuning for symusic, and loading it.
+"""Soundfonts: finding one, correcting its tuning for symusic, and loading it.
 
-symusic 0.5.8 plays every sample at the pitch that its header states, and ignores the root key
-and the tuning that an instrument sets for it. Most soundfonts rely on those: in TimGM6mb.sf2 a
-violin would sound one to three octaves too high. So a copy is made in which each use of a
-sample has a header of its own that states the pitch in full.
+symusic 0.5.8 plays every sample at the pitch in its header and ignores the root key and tuning
+that an instrument sets for it. Most soundfonts rely on these: a violin of TimGM6mb.sf2 would
+sound one to three octaves too high. So a copy is made in which each use of a sample has a header
+of its own with the full pitch.
 """
 
 import struct
@@ -22,7 +22,7 @@ import numpy.typing as npt
 from irmas_dist.errors import IrmasError
 
 SAMPLE_RATE = 44_100
-"""Of everything that is rendered, in Hz; IRMAS's."""
+"""Sample rate of IRMAS and of everything rendered, in Hz."""
 
 # Generators of the SoundFont 2.04 specification, section 8.1.2.
 COARSE_TUNE, FINE_TUNE, SAMPLE_ID, ROOT_KEY = 51, 52, 53, 58
@@ -45,10 +45,10 @@ SAMPLE = np.dtype(
 
 @contextmanager
 def prepared_soundfonts(paths: Sequence[Path]) -> Iterator[tuple[str, ...]]:
-    """Make copies of soundfonts that symusic plays in tune; yields their paths.
+    """Yield the paths of copies of soundfonts that symusic plays in tune.
 
     Args:
-        paths: General MIDI soundfonts; none for the one that comes with pretty_midi.
+        paths: General MIDI soundfonts; empty for the one that comes with pretty_midi.
 
     Raises:
         IrmasError: symusic or pretty_midi is not installed, or a soundfont is missing or
@@ -67,7 +67,7 @@ def prepared_soundfonts(paths: Sequence[Path]) -> Iterator[tuple[str, ...]]:
             except OSError as error:
                 raise IrmasError(f"soundfont {path}: {error.strerror}") from error
             except (ValueError, LookupError, struct.error, RuntimeError) as error:
-                raise IrmasError(f"soundfont {path} is not a whole SoundFont 2 file") from error
+                raise IrmasError(f"soundfont {path} is not a complete SoundFont 2 file") from error
             copies.append(str(copy))
         yield tuple(copies)
 
@@ -92,8 +92,8 @@ def load_soundfont(path: str, program: int = 0, is_drum: bool = False) -> Any:
     """Return a symusic synthesizer that plays one program of a prepared soundfont.
 
     Each program has a synthesizer of its own, loaded once per process: in a shared one,
-    programs that use the same samples sound different depending on which came first. It takes
-    about 1 ms and 1 MB, for a soundfont is mapped into memory, not read.
+    programs with the same samples sound different depending on which is played first. It takes
+    about 1 ms and 1 MB, because a soundfont is mapped into memory, not read.
 
     Raises:
         IrmasError: symusic is not installed.
@@ -108,7 +108,7 @@ def load_soundfont(path: str, program: int = 0, is_drum: bool = False) -> Any:
 
 
 def _tuned(soundfont: bytes) -> bytes:
-    """Return a SoundFont 2 file in which sample headers alone say how it is tuned."""
+    """Return a SoundFont 2 file in which sample headers alone define the tuning."""
     if soundfont[:4] != b"RIFF" or soundfont[8:12] != b"sfbk":
         raise ValueError("not a SoundFont 2 file")
     lists = dict(_chunks(soundfont[12:], named=True))
@@ -121,14 +121,14 @@ def _tuned(soundfont: bytes) -> bytes:
         settings = defaults | _settings(zone)
         header = samples[settings[SAMPLE_ID]].copy()
         root = settings.get(ROOT_KEY, -1)
-        # The pitch at which the sample sounds as it was recorded, in cents above MIDI note 0.
+        # The pitch of the sample as recorded, in cents above MIDI note 0.
         pitch = 100 * (root if root >= 0 else int(header["root"])) - int(header["cents"])
         pitch -= 100 * settings.get(COARSE_TUNE, 0) + settings.get(FINE_TUNE, 0)
         header["root"], header["cents"] = min(max(-(-pitch // 100), 0), 127), -pitch % 100
         zone["amount"][zone["kind"] == SAMPLE_ID] = len(samples) - 1 + len(headers)
         headers.append(header)
     generators["amount"][np.isin(generators["kind"], (COARSE_TUNE, FINE_TUNE))] = 0
-    generators["amount"][generators["kind"] == ROOT_KEY] = -1  # as the header says
+    generators["amount"][generators["kind"] == ROOT_KEY] = -1  # the header's
     chunks[b"igen"] = generators.tobytes()
     chunks[b"shdr"] = b"".join(
         header.tobytes() for header in [*samples[:-1], *headers, samples[-1]]
@@ -142,7 +142,7 @@ def _tuned(soundfont: bytes) -> bytes:
 def _zones(
     chunks: dict[bytes, bytes], generators: npt.NDArray[Any]
 ) -> Iterator[tuple[int, int, dict[int, int]]]:
-    """Yield where the generators of each zone with a sample begin and end, and its defaults."""
+    """Yield first and end generator of each zone with a sample, and the zone's defaults."""
     bags = np.frombuffer(chunks[b"ibag"], BAG)["generator"].tolist()
     instruments = np.frombuffer(chunks[b"inst"], INSTRUMENT)["bag"].tolist()
     for first, end in pairwise(instruments):
@@ -160,7 +160,7 @@ def _settings(zone: npt.NDArray[Any]) -> dict[int, int]:
 
 
 def _chunks(data: bytes, named: bool = False) -> Iterator[tuple[bytes, bytes]]:
-    """Yield the names and contents of RIFF chunks; of lists, the names they have inside."""
+    """Yield the names and contents of RIFF chunks; of lists, the names inside them."""
     position = 0
     while position < len(data):
         name, size = struct.unpack_from("<4sI", data, position)

@@ -1,8 +1,8 @@
-"""How it sounds: events to audio through a soundfont, with expression, a room and a mix.
+"""Synthesis: events to audio through a soundfont, with expression, a room and a mix.
 
-symusic's synthesizer is fast but bare: it ignores velocity, controllers and pitch bend, and
-cuts notes dead at their end. So every voice is synthesised apart, and loudness, release,
-vibrato, tuning, pan and room are put on its audio here.
+symusic's synthesizer is fast and basic: it ignores velocity, controllers and pitch bend, and
+ends notes abruptly. So every voice is synthesised separately, and loudness, release, vibrato,
+tuning, pan and room are applied to its audio here.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,22 +18,22 @@ from irmas_dist.rendering.performance import Event, perform
 from irmas_dist.rendering.soundfont import SAMPLE_RATE, load_soundfont
 
 LEAD_IN_S = 1.0
-"""A clip begins in the middle of the music: up to this much is played before it and cut off."""
+"""A clip begins in the middle of the music: up to this much is played before it and discarded."""
 
 TAIL_S = 0.5
-"""Played beyond the end of a passage, so that a band tuned high does not run out of sound."""
+"""Played beyond the end of a passage, because a band tuned high reads its audio faster."""
 
 FADE_S = 0.003
-"""Shortest time in which a note dies away: less is heard as a click."""
+"""Shortest time in which a note dies away; a shorter one clicks."""
 
 ECHO_BLOCK = 1 << 16
-"""FFT size of the echo, which lasts half of it: 0.74 s."""
+"""FFT size of the echo, which lasts half as long: 0.74 s."""
 
 BEND_BLOCK = 1 << 14
-"""Samples whose pitch is bent at a time: as many as the processor's cache holds."""
+"""Samples per block of pitch bending, to fit the processor's cache."""
 
 SILENCE = 1e-6
-"""RMS below which nothing can be heard."""
+"""RMS below which audio is inaudible."""
 
 Audio = npt.NDArray[np.float32]
 """Samples at `SAMPLE_RATE`; full scale is 1."""
@@ -42,7 +42,7 @@ Audio = npt.NDArray[np.float32]
 def render_passage(
     band: Band, instruments: Sequence[str], duration_s: float, rng: np.random.Generator
 ) -> Audio:
-    """Play a passage of a recording and mix it.
+    """Perform, synthesise and mix a passage of a recording.
 
     Args:
         band: The band, from `band.form_band`.
@@ -51,7 +51,7 @@ def render_passage(
         rng: Source of every choice.
 
     Returns:
-        Stereo, shape (2, samples); its absolute peak is somewhere from 0.3 to 0.98.
+        Stereo, shape (2, samples), with an absolute peak from 0.3 to 0.98.
 
     Raises:
         IrmasError: As `render_stems`.
@@ -78,21 +78,21 @@ def render_stems(
     passage: slice,
     rng: np.random.Generator,
 ) -> Iterator[tuple[Player, Audio]]:
-    """Play music, and yield each player's audio as it goes into the mix: mono, without echo.
+    """Perform and yield each player's audio for the mix: mono, without echo.
 
-    Within the passage the RMS of a stem is its player's ``level_db``, so the labelled
-    instruments are within 8 dB of each other; backing and drums are below.
+    Within the passage the RMS of a stem is its player's ``level_db``: the labelled instruments
+    are within 8 dB of each other, and backing and drums are quieter.
 
     Args:
         band: The band.
         instruments: Codes of the labelled players who take part.
         samples: Length of the audio.
-        passage: The part of the audio that is meant to be heard.
+        passage: The part of the audio that goes into the clip.
         rng: Source of every choice.
 
     Yields:
-        A player and audio of shape (samples,): the labelled players in the order asked for,
-        then the backing and the drummer.
+        A player and audio of shape (samples,): the labelled players in the order of
+        ``instruments``, then the backing and the drummer.
 
     Raises:
         IrmasError: symusic is not installed, or the soundfont has no sound for an instrument.
@@ -112,11 +112,7 @@ def render_stems(
 
 
 def _synthesise(soundfont: str, player: Player, events: list[Event], samples: int) -> Audio:
-    """Synthesise a player's voices one by one, each under the curve of its loudness.
-
-    Returns:
-        Mono audio, shape (samples,).
-    """
+    """Return a player's voices, shaped one by one and added up: mono, shape (samples,)."""
     import symusic
 
     is_drum = player.code == "drums"
@@ -140,7 +136,7 @@ def _synthesise(soundfont: str, player: Player, events: list[Event], samples: in
 
 
 def _shape(sound: Audio, event: Event, cut_s: float, player: Player) -> None:
-    """Put an event's loudness, swell and release on its part of a voice, in place."""
+    """Apply an event's loudness, swell and release to its part of a voice, in place."""
     end_s = min(event.end_s, cut_s - FADE_S)
     gone_s = min(end_s + max(FADE_S, player.release_s), cut_s)
     start, end, gone, cut = (round(s * SAMPLE_RATE) for s in (event.start_s, end_s, gone_s, cut_s))
@@ -152,7 +148,7 @@ def _shape(sound: Audio, event: Event, cut_s: float, player: Player) -> None:
 
 
 def _ramp(sound: Audio, first: float, last: float) -> None:
-    """Multiply by a gain that changes evenly, in place."""
+    """Multiply by a linear ramp, in place."""
     slope = (last - first) / max(1, len(sound))
     gain = np.arange(len(sound), dtype=np.float32)
     gain *= np.float32(slope)
@@ -161,7 +157,7 @@ def _ramp(sound: Audio, first: float, last: float) -> None:
 
 
 def _bend(audio: Audio, player: Player, tuning_cents: float, rng: np.random.Generator) -> Audio:
-    """Tune, and add vibrato, by reading the audio at a speed that wavers."""
+    """Tune and add vibrato, by reading the audio at a varying speed."""
     speed = 2 ** (tuning_cents / 1200)
     angular = 2 * np.pi * player.vibrato_hz / SAMPLE_RATE  # radians per sample
     depth = (2 ** (player.vibrato_cents / 1200) - 1) / angular  # samples
@@ -181,7 +177,7 @@ def _bend(audio: Audio, player: Player, tuning_cents: float, rng: np.random.Gene
 
 @lru_cache(maxsize=1)
 def _room(seed: int, reverberation_s: float, wet_db: float) -> npt.NDArray[np.complexfloating]:
-    """Return the spectrum, shape (2, bins), of a room's echo: noise that dies away."""
+    """Return the spectrum, shape (2, bins), of a room's echo: decaying noise."""
     rng = np.random.default_rng(seed)
     seconds = np.arange(ECHO_BLOCK // 2) / SAMPLE_RATE
     echo = rng.standard_normal((2, len(seconds))) * 10 ** (-3 * seconds / reverberation_s)
@@ -190,7 +186,7 @@ def _room(seed: int, reverberation_s: float, wet_db: float) -> npt.NDArray[np.co
 
 
 def _echo(mono: Audio, room: npt.NDArray[np.complexfloating]) -> Audio:
-    """Convolve by overlap-add: blocks that fit in the processor's cache are far quicker."""
+    """Convolve with a room by overlap-add: blocks in the processor's cache are far quicker."""
     step = ECHO_BLOCK // 2
     echo = np.zeros((2, len(mono) + ECHO_BLOCK), dtype=np.float32)
     for start in range(0, len(mono), step):
@@ -200,7 +196,7 @@ def _echo(mono: Audio, room: npt.NDArray[np.complexfloating]) -> Audio:
 
 
 def _pan(pan: float) -> tuple[np.float32, np.float32]:
-    """Return the gains of left and right, of equal power at every position."""
+    """Return the gains of left and right, of equal total power at every position."""
     angle = (pan + 1) * np.pi / 4
     return np.float32(np.cos(angle)), np.float32(np.sin(angle))
 

@@ -1,13 +1,13 @@
 """Renders a twin of IRMAS: each of its files, under its path and with its labels.
 
-A twin shows at full size, without the real audio, that the whole road works: names, splits,
-identical files, memory, hours. Its music is `render`'s, and so are its limits.
+A twin tests the pipeline at full size without the real audio: names, splits, identical files,
+memory, time. Its music is that of `render`, with the same limits.
 
-What was rendered already is not rendered again. A record at the root of the tree says what all
-audio in it was made from: seed, soundfonts, catalogue, and the renderer, with the libraries
-below it. It is written before the first file, files appear whole or not at all, and those of
-another record are deleted before it is replaced; so a file that is there and has its size is the
-file that would be rendered. Only a change by hand that keeps the size goes unseen.
+Existing files are not rendered again. A record at the root of the tree states what all audio in
+it was made from: seed, soundfonts, catalogue, renderer and its libraries. It is written before
+the first file, files appear atomically, and those of another record are deleted before it is
+replaced; so an existing file of the right size is the file that would be rendered. Only a manual
+change that keeps the size goes unnoticed.
 """
 
 import hashlib
@@ -33,16 +33,17 @@ from irmas_dist.rendering.recordings import Clip, Recording, generator
 from irmas_dist.rendering.render import (
     RenderSummary,
     SoundSettings,
-    audio_files,
+    existing_audio,
     label_file,
-    refuse_strangers,
+    refuse_other_audio,
     render_recordings,
+    summarise_rendering,
     wav_bytes,
 )
 from irmas_dist.rendering.soundfont import prepared_soundfonts
 
 RECORD = "rendering.json"
-"""At the root of a twin: what its audio was made from."""
+"""File at the root of a twin that states what its audio was made from."""
 
 RENDERER = (
     "corpus.catalogue",
@@ -57,11 +58,11 @@ RENDERER = (
     "rendering.soundfont",
     "rendering.synthesis",
 )
-"""Modules that the audio depends on: when one changes, a twin is rendered anew."""
+"""Modules that the audio depends on: when one changes, a twin is rendered again."""
 
 
 class TwinSettings(SoundSettings):
-    """Which catalogue to render a twin of, and how much of it."""
+    """The catalogue to render a twin of, and how much of it."""
 
     catalogue: Path | None = None
     """Directory with ``training.csv`` and ``testing.csv``. None: the catalogue of IRMAS."""
@@ -71,10 +72,9 @@ class TwinSettings(SoundSettings):
 
 
 def render_twin(out: Path, settings: TwinSettings) -> RenderSummary:
-    """Render a twin of IRMAS, or what is missing of it.
+    """Render a twin of IRMAS, or its missing files.
 
-    Rendering again with the same settings gives the same bytes, whatever the number of
-    workers and however often it was interrupted.
+    The same settings give the same bytes, whatever the number of workers and interruptions.
 
     Args:
         out: Root of the tree; created unless it exists.
@@ -85,28 +85,18 @@ def render_twin(out: Path, settings: TwinSettings) -> RenderSummary:
             cannot be written or holds audio that is not of this twin.
     """
     entries = read_catalogue(settings.catalogue)
-    recordings = plan_twin(entries, settings.fraction, settings.seed)
-    refuse_strangers(out, recordings)
-    _claim(out, recordings, _provenance(settings, entries))
-    missing = [recording for recording in recordings if not _whole(out, recording)]
+    recordings = twin_recordings(entries, settings.fraction, settings.seed)
+    refuse_other_audio(out, recordings)
+    _match_record(out, recordings, _provenance(settings, entries))
+    missing = [recording for recording in recordings if not _is_complete(out, recording)]
     if missing:
-        # Longest first, or one process would be busy with a long song at the end.
         missing.sort(key=lambda recording: -sum(clip.duration_s for clip in recording.clips))
         render_recordings(out, missing, settings, IRMAS)
-    clips = [clip for recording in recordings for clip in recording.clips]
-    testing = sum(len(recording.clips) for recording in recordings if recording.label_files)
-    return RenderSummary(
-        path=out,
-        training_files=len(clips) - testing,
-        testing_files=testing,
-        audio_s=sum(clip.duration_s for clip in clips),
-        bytes=sum(wav_bytes(clip.duration_s) for clip in clips),
-        kept_files=len(clips) - sum(len(recording.clips) for recording in missing),
-    )
+    return summarise_rendering(out, recordings, missing)
 
 
 def _provenance(settings: TwinSettings, entries: Sequence[CatalogueEntry]) -> dict[str, Any]:
-    """Return all that the bytes of the audio depend on; neither fraction nor workers are."""
+    """Return all that the bytes of the audio depend on, hence neither fraction nor workers."""
     with prepared_soundfonts(settings.soundfonts) as soundfonts:
         played = [hashlib.sha256(Path(copy).read_bytes()).hexdigest() for copy in soundfonts]
     code = hashlib.sha256()
@@ -123,14 +113,14 @@ def _provenance(settings: TwinSettings, entries: Sequence[CatalogueEntry]) -> di
     }
 
 
-def _claim(out: Path, recordings: Sequence[Recording], provenance: dict[str, Any]) -> None:
-    """Make sure that all audio in the tree is of this provenance, and record it."""
+def _match_record(out: Path, recordings: Sequence[Recording], provenance: dict[str, Any]) -> None:
+    """Delete audio of another provenance than this one, and record this one."""
     record = out / RECORD
     if not record.exists():
-        # The real data set has the same names, and must never be overwritten.
-        if found := next(audio_files(out), None):
+        # The real data set has the same names and must never be overwritten.
+        if found := existing_audio(out):
             raise IrmasError(
-                f"{out} already holds audio that is not a twin's, such as {found}: "
+                f"{out} already holds audio that is not a twin's, such as {found[0]}: "
                 "render into an empty directory"
             )
     elif storage.read_json(record) == provenance:
@@ -141,8 +131,8 @@ def _claim(out: Path, recordings: Sequence[Recording], provenance: dict[str, Any
     storage.write_json(record, provenance)
 
 
-def _whole(out: Path, recording: Recording) -> bool:
-    """Return whether all files of a recording are there, in a tree that `_claim` has passed."""
+def _is_complete(out: Path, recording: Recording) -> bool:
+    """Return whether all files of a recording exist, in a tree that matches its record."""
     for clip in recording.clips:
         path = out / clip.path
         if not path.is_file() or path.stat().st_size != wav_bytes(clip.duration_s):
@@ -155,27 +145,26 @@ def _whole(out: Path, recording: Recording) -> bool:
     return True
 
 
-def plan_twin(
+def twin_recordings(
     entries: Sequence[CatalogueEntry], fraction: float = 1.0, seed: int = 0
 ) -> list[Recording]:
-    """Return the recordings of a twin of IRMAS: its files, of other music.
+    """Return the recordings of a twin of IRMAS: the same files with other music.
 
-    One recording holds the clips of one recording ID, or the excerpts of one test song.
-    Recordings that share an identical file are the same one under several names, and planned
-    as one. Identical files have every instrument that any of their labels names. What a
-    recording sounds like depends on its own files and the seed alone, so a fraction has the
-    very files of the whole, and a smaller fraction those of a larger one.
+    A recording holds the clips of one recording ID, or the excerpts of one test song; those that
+    share an identical file are one recording. Identical files have every instrument that any of
+    their labels names. The sound of a recording depends on its own files and the seed alone, so
+    a fraction has the very files of the whole, and of any larger fraction.
 
-    Genre and drums are what the names say; ``[dru]`` counts when names disagree. Where they say
-    nothing, both are drawn as they are distributed in IRMAS's training clips.
+    Genre and drums are those in the names; ``[dru]`` counts when names disagree. Where names have
+    none, both are drawn from their distribution in IRMAS's training clips.
 
     Args:
         entries: The files, from `read_catalogue`.
-        fraction: Share of the recordings of each instrument, and of the test songs, that is
-            taken, from 0 to 1; at least one of each.
+        fraction: Share of the recordings of each instrument, and of the test songs, to take,
+            from 0 to 1; at least one of each.
         seed: Seed of every choice.
     """
-    recordings = _join(entries)
+    recordings = _by_recording(entries)
     strata: dict[str, list[str]] = defaultdict(list)
     for key in sorted(recordings, key=lambda key: generator(seed, "fraction", key).random()):
         for stratum in {
@@ -186,8 +175,8 @@ def plan_twin(
     return [_recording(key, recordings[key], seed) for key in sorted(taken)]
 
 
-def _join(entries: Sequence[CatalogueEntry]) -> dict[str, list[CatalogueEntry]]:
-    """Return the files of each recording, in order of path, under the first of its names."""
+def _by_recording(entries: Sequence[CatalogueEntry]) -> dict[str, list[CatalogueEntry]]:
+    """Return the files of each recording in order of path, by the first of its names."""
     rows: list[dict[str, Any]] = [
         {"clip_id": entry.path, "group": _recording_name(entry), "md5": entry.md5, "problem": None}
         for entry in entries
@@ -214,10 +203,10 @@ def _recording(key: str, entries: Sequence[CatalogueEntry], seed: int) -> Record
     drawn = str(rng.choice(list(GENRES), p=shares))
     genre = next((name.genre for name in names if name.genre in GENRES), drawn)
     drums = bool(rng.random() < DRUMS_SHARE[genre])
-    if said := {name.drums for name in names} - {None}:
-        drums = True in said
+    if annotated := {name.drums for name in names} - {None}:
+        drums = True in annotated
     if drums and genre not in GROOVES:
-        genre = "pop_roc"  # three classical clips of IRMAS have drums: there is no groove for them
+        genre = "pop_roc"  # a few classical clips of IRMAS have drums; there is no groove for them
     passages: dict[str, int] = {}
     durations: list[float] = []
     clips = []

@@ -1,4 +1,4 @@
-"""The catalogue of IRMAS as it is shipped, what may be in another, and the twin's recordings."""
+"""The catalogue of IRMAS as it is shipped, and what may be in another."""
 
 import re
 import unicodedata
@@ -15,33 +15,11 @@ from irmas_dist.corpus.manifest import TESTING, TRAINING
 from irmas_dist.corpus.names import parse_training_name, song_of
 from irmas_dist.errors import IrmasError
 from irmas_dist.instruments import IRMAS
-from irmas_dist.rendering.recordings import Recording
-from irmas_dist.rendering.twin import plan_twin
+from tests.corpus.catalogues import GAC, PIA, TINY_TESTING, TINY_TRAINING, write_catalogue
 
 TRAINING_CLIPS = dict(
     zip(IRMAS.codes, (388, 505, 451, 637, 760, 682, 721, 626, 577, 580, 778), strict=True)
 )
-
-GAC = "IRMAS-TrainingData/gac/001__[gac][dru][cou_fol]0001__1.wav"
-GEL = "IRMAS-TrainingData/gel/002__[gel][nod][cou_fol]0002__1.wav"
-GEL_MORE = "IRMAS-TrainingData/gel/002__[gel][nod][cou_fol]0002__2.wav"
-PIA = "IRMAS-TrainingData/pia/[pia][cla]0003__1.wav"
-SONG = "IRMAS-TestingData-Part3/Part3/06 - Déjà vu, 'live' #1 [x]"
-TINY_TRAINING = f"path,md5\n{GAC},aa\n{GEL},aa\n{GEL_MORE},\n{PIA},\n"
-TINY_TESTING = (
-    "path,md5,instruments\n"
-    f'"{SONG}-1.wav",cc,gac|voi\n"{SONG}-2.wav",cc,gac\n"{SONG}-10.wav",dd,voi\n'
-)
-"""Identical files with different labels in both parts, and a name that is not ASCII, in NFC."""
-
-
-def write_catalogue(
-    directory: Path, training: str = TINY_TRAINING, testing: str = TINY_TESTING
-) -> Path:
-    directory.mkdir(exist_ok=True)
-    (directory / "training.csv").write_text(training, encoding="utf-8")
-    (directory / "testing.csv").write_text(testing, encoding="utf-8")
-    return directory
 
 
 @pytest.fixture(scope="module")
@@ -104,79 +82,11 @@ def test_it_knows_what_is_identical_and_what_is_not_ascii(shipped: list[Catalogu
     assert all(unicodedata.is_normalized("NFD", entry.path) for entry in foreign)
 
 
-# Its recordings
-
-
-def test_a_twin_has_every_file_once_in_the_recordings_that_there_are(
-    shipped: list[CatalogueEntry],
-) -> None:
-    recordings = plan_twin(shipped)
-    assert Counter(recording.label_files for recording in recordings) == {False: 2242, True: 208}
-    clips = [clip for recording in recordings for clip in recording.clips]
-    assert Counter((clip.path, clip.instruments) for clip in clips) == Counter(
-        (entry.path, entry.instruments) for entry in shipped
-    )
-    md5s = {entry.path: entry.md5 for entry in shipped}
-    for recording in recordings:
-        seconds = {clip.passage: clip.duration_s for clip in recording.clips}
-        for clip in recording.clips:
-            assert clip.duration_s == seconds[clip.passage]
-            assert 5 <= clip.duration_s <= 20 if recording.label_files else clip.duration_s == 3
-        files = {md5s[clip.path] or clip.path for clip in recording.clips}
-        assert len(files) == len(seconds)
-        assert len({(md5s[clip.path] or clip.path, clip.passage) for clip in recording.clips}) == (
-            len(files)
-        )
-
-
-def test_a_twin_has_the_drums_and_the_genre_that_names_tell(shipped: list[CatalogueEntry]) -> None:
-    for recording in plan_twin(of(TRAINING, shipped)):
-        tags = [re.findall(r"\[([^\]]*)\]", clip.path)[1:] for clip in recording.clips]
-        said = {tag for clip in tags for tag in clip} & {"dru", "nod"}
-        if said:
-            assert recording.drums == ("dru" in said)
-        if not (recording.drums and tags[0][-1] == "cla"):
-            assert recording.genre in {clip[-1] for clip in tags}
-
-
-def names_of(recordings: Sequence[Recording]) -> set[str]:
-    return {clip.path for recording in recordings for clip in recording.clips}
-
-
-def test_a_fraction_takes_whole_recordings_of_every_instrument(
-    shipped: list[CatalogueEntry],
-) -> None:
-    def groups_by_instrument(recordings: Sequence[Recording]) -> Counter[str]:
-        return Counter(
-            code
-            for recording in recordings
-            if not recording.label_files
-            for code in {code for clip in recording.clips for code in clip.instruments}
-        )
-
-    whole = plan_twin(shipped)
-    part = plan_twin(shipped, 0.05)
-    assert sum(recording.label_files for recording in part) == round(0.05 * 208)
-    asked = {code: 0.05 * count for code, count in groups_by_instrument(whole).items()}
-    for code, count in groups_by_instrument(part).items():
-        assert count == pytest.approx(asked[code], abs=1.5), code
-    assert {recording.key: recording for recording in whole}.items() >= {
-        recording.key: recording for recording in part
-    }.items()
-    assert plan_twin(shipped[::-1], 0.05) == part
-
-    assert names_of(plan_twin(shipped, 0.01)) < names_of(part)
-    assert names_of(plan_twin(shipped, 0.05, seed=1)) != names_of(part)
-    least = plan_twin(shipped, 0)
-    assert set(groups_by_instrument(least)) == set(IRMAS.codes)
-    assert sum(recording.label_files for recording in least) == 1
-
-
 # What is refused
 
 
 @pytest.mark.parametrize(
-    ("training", "testing", "told"),
+    ("training", "testing", "message"),
     [
         ("path\n" + PIA, TINY_TESTING, "training.csv has no column 'md5'; it needs path, md5"),
         ("", TINY_TESTING, "training.csv has no column 'path'; it needs path, md5"),
@@ -195,11 +105,11 @@ def test_a_fraction_takes_whole_recordings_of_every_instrument(
     ],
 )  # fmt: skip
 def test_a_wrong_catalogue_is_refused(
-    training: str, testing: str, told: str, tmp_path: Path
+    training: str, testing: str, message: str, tmp_path: Path
 ) -> None:
     with pytest.raises(IrmasError) as refusal:
         read_catalogue(write_catalogue(tmp_path / "catalogue", training, testing))
-    assert told in str(refusal.value)
+    assert message in str(refusal.value)
     assert len(str(refusal.value).splitlines()) == 1
 
 

@@ -1,8 +1,7 @@
-"""Reading trees: a row for every file, what is wrong with it said, the same rows by every way."""
+"""Indexing: a row for every file, with the reason why it is unusable, the same with Ray."""
 
 import os
 import shutil
-import struct
 import subprocess
 import sys
 import unicodedata
@@ -16,30 +15,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from irmas_dist.corpus import index
-from irmas_dist.corpus.headers import read_header
 from irmas_dist.corpus.index import index_tree
 from irmas_dist.corpus.manifest import SCHEMA, read_manifest, write_manifest
 from irmas_dist.errors import IrmasError
 from irmas_dist.instruments import Vocabulary
-
-NFC, NFD = (unicodedata.normalize(form, "Für Elise-1") for form in ("NFC", "NFD"))
-
-
-def wav(path: Path, seed: int = 0, **options: Any) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    samples = np.random.default_rng(seed).uniform(-0.1, 0.1, 2_000)
-    soundfile.write(path, samples, options.pop("rate", 44_100), **options)
-    return path
-
-
-def excerpt(path: Path, labels: str | bytes, seed: int = 0) -> Path:
-    content = labels.encode() if isinstance(labels, str) else labels
-    wav(path, seed).with_suffix(".txt").write_bytes(content)
-    return path
+from tests.corpus.trees import NFC, NFD, excerpt, wav
 
 
 def indexed(tree: Path, *arguments: Any) -> dict[str, dict[str, Any]]:
-    """Rows by clip_id, after a look that they make a manifest."""
+    """Rows by clip_id, checked to make a manifest."""
     rows = index_tree(tree, *arguments)
     write_manifest(tree.parent / "m.parquet", rows)
     assert read_manifest(tree.parent / "m.parquet").schema == SCHEMA
@@ -50,13 +34,7 @@ def problems(tree: Path, *arguments: Any) -> dict[str, str | None]:
     return {clip: row["problem"] for clip, row in indexed(tree, *arguments).items()}
 
 
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    (tmp_path / "tree").mkdir()
-    return tmp_path / "tree"
-
-
-# What is where
+# Rows
 
 
 def test_a_rendered_tree_has_a_row_for_every_file(tree: Path) -> None:
@@ -113,36 +91,6 @@ def test_clips_of_one_recording_share_a_group_and_so_do_identical_files(root: Pa
     assert groups["[pia][cla]0002__1"] not in joined
 
 
-def test_links_are_followed_but_not_in_circles(root: Path, tmp_path: Path) -> None:
-    wav(tmp_path / "elsewhere" / "pia" / "a.wav")
-    (root / "linked").symlink_to(tmp_path / "elsewhere")
-    (tmp_path / "elsewhere" / "back").symlink_to(root)
-    assert problems(root) == {"linked/pia/a": None}
-
-
-def test_what_is_hidden_is_left_out(root: Path) -> None:
-    wav(root / "pia" / "a.wav")
-    wav(root / ".trash" / "pia" / "b.wav")
-    (root / "pia" / "._a.wav").write_bytes(b"\0\5\26\7")
-    assert problems(root) == {"pia/a": None}
-
-
-def test_an_empty_tree_and_a_missing_one_are_errors(tmp_path: Path) -> None:
-    (tmp_path / "readme.txt").write_text("pia")
-    with pytest.raises(IrmasError, match="holds no audio files"):
-        index_tree(tmp_path)
-    with pytest.raises(IrmasError, match="no such directory"):
-        index_tree(tmp_path / "missing")
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is forbidden to root")
-def test_a_folder_that_may_not_be_read_is_an_error(root: Path) -> None:
-    wav(root / "pia" / "a.wav")
-    (root / "vio").mkdir(mode=0o000)
-    with pytest.raises(IrmasError, match=r"vio: Permission denied"):
-        index_tree(root)
-
-
 # Names
 
 
@@ -155,15 +103,6 @@ def test_odd_names_are_names(root: Path) -> None:
     assert rows[f"Part1/{NFC}"]["path"].endswith(f"{NFD}.wav")
     assert rows["Part1/a.b.c-2"]["group"] == "song a.b.c"
     assert "pia/[pia][cla]0001__1" in rows
-
-
-@pytest.mark.parametrize(("audio", "label"), [(NFC, NFD), (NFD, NFC), (NFD, NFD)])
-def test_labels_are_found_however_their_name_is_composed(
-    root: Path, audio: str, label: str
-) -> None:
-    wav(root / f"{audio}.wav")
-    (root / f"{label}.txt").write_text("vio\n")
-    assert indexed(root)[NFC]["instruments"] == ["vio"]
 
 
 def test_a_name_that_is_not_text_is_a_problem(root: Path) -> None:
@@ -192,18 +131,6 @@ def test_two_files_of_one_name_are_told_apart(root: Path) -> None:
         "pia/b (2)": None,
         "pia/b (3)": "empty file",
     }
-
-
-def test_a_manifest_that_names_a_clip_twice_is_refused_by_its_name(
-    tree: Path, tmp_path: Path
-) -> None:
-    rows = index_tree(tree)
-    write_manifest(tmp_path / "m.parquet", [*rows, rows[-1]])
-    with pytest.raises(IrmasError, match="more than once") as refused:
-        read_manifest(tmp_path / "m.parquet")
-    assert repr(rows[-1]["clip_id"]) in str(refused.value)
-    write_manifest(tmp_path / "m.parquet", [])
-    assert read_manifest(tmp_path / "m.parquet").num_rows == 0
 
 
 def test_twins_by_unicode_form_are_told_apart_with_their_own_labels(root: Path) -> None:
@@ -277,57 +204,9 @@ def test_a_label_file_that_may_not_be_read_is_a_problem(root: Path) -> None:
     assert problems(root) == {"a-1": "its label file cannot be read: Permission denied"}
 
 
-# Formats
-
-
-@pytest.mark.parametrize("subtype", ["PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE"])
-@pytest.mark.parametrize(("rate", "channels"), [(8_000, 1), (44_100, 2), (96_000, 6)])
-@pytest.mark.parametrize("form", ["WAV", "WAVEX", "RF64"])
-def test_rates_widths_and_channels_are_no_problem(
-    tmp_path: Path, subtype: str, rate: int, channels: int, form: str
-) -> None:
-    path = tmp_path / "a.wav"
-    soundfile.write(path, np.zeros((rate // 10, channels)), rate, subtype, format=form)
-    found = read_header(path)
-    assert found.problem is None
-    assert (found.duration_s, found.sample_rate, found.channels) == (0.1, rate, channels)
-
-
-@pytest.mark.parametrize("name", ["a.flac", "a.ogg", "a.mp3", "a.aiff", "a.au"])
-def test_other_formats_are_no_problem(tmp_path: Path, name: str) -> None:
-    found = read_header(wav(tmp_path / name))
-    assert found.problem is None
-    assert found.sample_rate == 44_100
-
-
-@pytest.mark.parametrize("endian", ["LITTLE", "BIG"])
-def test_a_wav_that_was_cut_short_is_truncated(tmp_path: Path, endian: str) -> None:
-    path = wav(tmp_path / "a.wav", subtype="PCM_16", endian=endian)
-    whole = path.read_bytes()
-    path.write_bytes(whole[:-2_000])
-    assert read_header(path).problem == "truncated: has 2,000 of 4,000 bytes of audio"
-    assert read_header(path).md5 is not None
-    path.write_bytes(whole[:-4_000])
-    assert read_header(path).problem == "truncated: has 0 of 4,000 bytes of audio"
-    path.write_bytes(whole[:-20])
-    assert read_header(path).problem is None  # a twentieth of a millisecond
-    path.write_bytes(whole + b"LIST\4\0\0\0INFO" + bytes(99))
-    assert read_header(path).problem is None
-
-
-def test_a_wav_from_a_pipe_is_not_truncated(tmp_path: Path) -> None:
-    path = wav(tmp_path / "a.wav", subtype="PCM_16")
-    whole = path.read_bytes()
-    at = whole.index(b"data") + 4
-    path.write_bytes(whole[:at] + struct.pack("<I", 0xFFFFFFFF) + whole[at + 4 :])
-    found = read_header(path)
-    assert found.problem is None
-    assert found.duration_s == pytest.approx(2_000 / 44_100)
-
-
 @settings(max_examples=80, deadline=None)
 @given(data=st.data())
-def test_damage_of_any_kind_ends_in_a_row(
+def test_any_damage_ends_in_a_row(
     data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = tmp_path_factory.getbasetemp() / "damaged" / "pia"
@@ -376,7 +255,15 @@ def test_a_tree_that_the_cluster_does_not_see_is_an_error(
         index_tree(root, address="auto")
 
 
-# The command
+# All of IRMAS
+
+
+def test_nothing_is_wrong_with_any_file(irmas_rows: list[dict[str, Any]]) -> None:
+    assert [row["problem"] for row in irmas_rows if row["problem"]] == []
+    assert len({row["clip_id"] for row in irmas_rows}) == len(irmas_rows) == 6_705 + 2_874
+
+
+# Imports
 
 
 def test_indexing_needs_no_pytorch(root: Path) -> None:
@@ -395,38 +282,3 @@ def test_indexing_needs_no_pytorch(root: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert '"clips": 1' in done.stdout
-
-
-def run(capfd: pytest.CaptureFixture[str], *arguments: object) -> str:
-    from irmas_dist.cli.main import run as run_command
-
-    assert run_command([str(argument) for argument in arguments]) == 0
-    return capfd.readouterr().out
-
-
-def test_the_command_tells_counts_problems_and_conflicts(
-    root: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(root.parent)
-    for number in range(7):
-        wav(root / "gac" / f"[gac][pop_roc]000{number}__1.wav", number)
-        wav(root / "gel" / f"[gel][pop_roc]100{number}__1.wav", number)
-    (root / "gel" / "empty.wav").write_bytes(b"")
-    excerpt(root / "song-1.wav", "gel\nvoi\n", 6)
-    out = run(capfd, "index", "tree")
-    assert "unusable, 1: empty file" in out
-    assert "unusable: gel/empty: empty file" in out
-    first = "gac/[gac][pop_roc]0000__1 (gac); gel/[gel][pop_roc]1000__1 (gel)"
-    assert f"same audio, different labels: {first}\n" in out
-    assert "same audio, different labels: … and 2 more; see the manifest's column 'md5'" in out
-    assert "in training and in testing: recording 0006" in out
-    summary = "15 clips, 0.00 hours, groups: 7 of training and 1 of testing; 1 unusable, 7 with"
-    assert summary in out
-
-    out = run(capfd, "index", "tree", "--set", "corpus.conflicts=drop")
-    assert "unusable, 15: conflicting labels" in out
-    rows = {row["clip_id"]: row for row in read_manifest("manifest.parquet").to_pylist()}
-    assert rows["gac/[gac][pop_roc]0000__1"]["problem"] == (
-        "conflicting labels: the same audio as gel/[gel][pop_roc]1000__1, which is gel"
-    )
-    assert all(row["problem"] for row in rows.values())

@@ -2,11 +2,14 @@
 
 import re
 import unicodedata
+from collections import Counter
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from irmas_dist.corpus import irmas
 from irmas_dist.corpus.names import (
     ClipName,
     parse_training_name,
@@ -15,6 +18,7 @@ from irmas_dist.corpus.names import (
     song_of,
 )
 from irmas_dist.instruments import IRMAS
+from tests.corpus.manifests import part_of
 
 CODES = st.sampled_from(IRMAS.codes)
 GENRES = st.sampled_from(["pop_roc", "jaz_blu", "cla", "cou_fol", "lat_sou"])
@@ -107,3 +111,17 @@ def test_a_line_is_one_code() -> None:
     assert read_labels("pia gel\nvoi") == ["pia gel", "voi"]
     assert read_labels(b"pia\n\xff") == ["pia", "\ufffd"]
     assert read_labels(unicodedata.normalize("NFD", "flöte\n")) == ["flöte"]
+
+
+# All of IRMAS
+
+
+def test_every_training_name_is_parsed(irmas_rows: list[dict[str, Any]]) -> None:
+    training = part_of(irmas_rows, "training")
+    names = [parse_training_name(row["clip_id"].rpartition("/")[2]) for row in training]
+    parsed = [name for name in names if isinstance(name, ClipName)]
+    assert len(parsed) == len(names) == 6_705
+    assert [name.instrument for name in parsed] == [row["instruments"][0] for row in training]
+    assert Counter(name.genre for name in parsed) == irmas.GENRES
+    assert Counter(name.drums for name in parsed) == {False: 990, True: 892, None: 12 + 4_811}
+    assert len({name.recording for name in parsed}) == 2_261

@@ -1,6 +1,7 @@
 """Splits: no group torn, every instrument everywhere, proportions kept, few groups moved."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +13,7 @@ from irmas_dist.config.corpus import SplitSettings
 from irmas_dist.corpus.split import held_out, k_folds
 from irmas_dist.errors import IrmasError
 from irmas_dist.instruments import IRMAS
+from tests.corpus.manifests import part_of
 
 LARGEST = 5
 """Clips of the largest group of the corpora here."""
@@ -227,3 +229,45 @@ def test_an_instrument_that_nobody_plays_is_no_obstacle() -> None:
     labels = np.tile(IRMAS.encode(["voi"]), (20, 1))
     assert held_out(groups, labels, SplitSettings()).sum() == 3
     assert np.bincount(k_folds(groups, labels, 4, 0)).tolist() == [5, 5, 5, 5]
+
+
+# All of IRMAS
+
+
+def split_input(rows: list[dict[str, Any]], part: str) -> tuple[list[str], np.ndarray]:
+    found = part_of(rows, part)
+    labels = np.stack([IRMAS.encode(row["instruments"]) for row in found])
+    return [row["group"] for row in found], labels
+
+
+@pytest.mark.parametrize("share", [0.15, 0.3])
+def test_the_training_part_is_held_out_in_proportion(
+    irmas_rows: list[dict[str, Any]], share: float
+) -> None:
+    groups, labels = split_input(irmas_rows, "training")
+    for seed in range(5):
+        out = held_out(groups, labels, SplitSettings(validation=share, seed=seed))
+        # Six clips are the largest group.
+        assert (abs(labels[out].sum(axis=0) - share * labels.sum(axis=0)) <= 6).all()
+        folds = k_folds(groups, labels, 5, seed)
+        for fold in range(5):
+            assert (abs(labels[folds == fold].sum(axis=0) - labels.sum(axis=0) / 5) <= 6).all()
+
+
+def test_the_test_part_is_held_out_about_in_proportion(irmas_rows: list[dict[str, Any]]) -> None:
+    groups, labels = split_input(irmas_rows, "testing")
+    number = {name: index for index, name in enumerate(sorted(set(groups)))}
+    songs = np.zeros((len(number), len(IRMAS)))
+    np.add.at(songs, [number[name] for name in groups], labels)
+    off, off_at_random = [], []
+    for share in (0.15, 0.3, 0.5):
+        for seed in range(40):
+            settings = SplitSettings(validation=share, seed=seed)
+            out = held_out(groups, labels, settings)
+            missed = abs(labels[out].sum(axis=0) - share * labels.sum(axis=0))
+            assert (missed <= 1.5 * songs.max(axis=0)).all()
+            off.append(missed / labels.sum(axis=0))
+            drawn = songs[np.random.default_rng(seed).random(len(songs)) < share].sum(axis=0)
+            off_at_random.append(abs(drawn / labels.sum(axis=0) - share))
+    assert np.mean(off) < 0.025
+    assert np.mean(off_at_random) > 0.07

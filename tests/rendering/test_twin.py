@@ -1,30 +1,32 @@
 """The twin of IRMAS that is rendered from a catalogue."""
 
-import json
+import re
 import subprocess
 import sys
 import unicodedata
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 import pytest
 import soundfile as sf
 
-from irmas_dist.cli import main
-from irmas_dist.corpus.catalogue import read_catalogue
+from irmas_dist.corpus.catalogue import CatalogueEntry, read_catalogue
 from irmas_dist.corpus.index import index_tree
-from irmas_dist.corpus.manifest import TESTING
+from irmas_dist.corpus.manifest import TESTING, TRAINING
 from irmas_dist.errors import IrmasError
+from irmas_dist.instruments import IRMAS
 from irmas_dist.rendering import render
+from irmas_dist.rendering.recordings import Recording
 from irmas_dist.rendering.soundfont import default_soundfont
-from irmas_dist.rendering.twin import RECORD, RENDERER, TwinSettings, plan_twin, render_twin
-from tests.corpus.test_catalogue import (
+from irmas_dist.rendering.twin import RENDERER, TwinSettings, render_twin, twin_recordings
+from tests.corpus.catalogues import (
     GAC,
     GEL,
     GEL_MORE,
     PIA,
     SONG,
     TINY_TRAINING,
-    names_of,
     write_catalogue,
 )
 
@@ -56,15 +58,89 @@ def audio(root: Path) -> dict[str, bytes]:
     return {name: data for name, data in content(root).items() if name.endswith(".wav")}
 
 
+# Its recordings
+
+
+@pytest.fixture(scope="module")
+def shipped() -> list[CatalogueEntry]:
+    return read_catalogue()
+
+
+def names_of(recordings: Sequence[Recording]) -> set[str]:
+    return {clip.path for recording in recordings for clip in recording.clips}
+
+
+def test_a_twin_has_every_file_once_in_irmas_recordings(
+    shipped: list[CatalogueEntry],
+) -> None:
+    recordings = twin_recordings(shipped)
+    assert Counter(recording.label_files for recording in recordings) == {False: 2242, True: 208}
+    clips = [clip for recording in recordings for clip in recording.clips]
+    assert Counter((clip.path, clip.instruments) for clip in clips) == Counter(
+        (entry.path, entry.instruments) for entry in shipped
+    )
+    md5s = {entry.path: entry.md5 for entry in shipped}
+    for recording in recordings:
+        seconds = {clip.passage: clip.duration_s for clip in recording.clips}
+        for clip in recording.clips:
+            assert clip.duration_s == seconds[clip.passage]
+            assert 5 <= clip.duration_s <= 20 if recording.label_files else clip.duration_s == 3
+        files = {md5s[clip.path] or clip.path for clip in recording.clips}
+        assert len(files) == len(seconds)
+        assert len({(md5s[clip.path] or clip.path, clip.passage) for clip in recording.clips}) == (
+            len(files)
+        )
+
+
+def test_a_twin_has_the_drums_and_the_genre_in_its_names(shipped: list[CatalogueEntry]) -> None:
+    for recording in twin_recordings([e for e in shipped if e.part == TRAINING]):
+        tags = [re.findall(r"\[([^\]]*)\]", clip.path)[1:] for clip in recording.clips]
+        annotated = {tag for clip in tags for tag in clip} & {"dru", "nod"}
+        if annotated:
+            assert recording.drums == ("dru" in annotated)
+        if not (recording.drums and tags[0][-1] == "cla"):
+            assert recording.genre in {clip[-1] for clip in tags}
+
+
+def test_a_fraction_takes_whole_recordings_of_every_instrument(
+    shipped: list[CatalogueEntry],
+) -> None:
+    def groups_by_instrument(recordings: Sequence[Recording]) -> Counter[str]:
+        return Counter(
+            code
+            for recording in recordings
+            if not recording.label_files
+            for code in {code for clip in recording.clips for code in clip.instruments}
+        )
+
+    whole = twin_recordings(shipped)
+    part = twin_recordings(shipped, 0.05)
+    assert sum(recording.label_files for recording in part) == round(0.05 * 208)
+    asked = {code: 0.05 * count for code, count in groups_by_instrument(whole).items()}
+    for code, count in groups_by_instrument(part).items():
+        assert count == pytest.approx(asked[code], abs=1.5), code
+    assert {recording.key: recording for recording in whole}.items() >= {
+        recording.key: recording for recording in part
+    }.items()
+    assert twin_recordings(shipped[::-1], 0.05) == part
+
+    assert names_of(twin_recordings(shipped, 0.01)) < names_of(part)
+    assert names_of(twin_recordings(shipped, 0.05, seed=1)) != names_of(part)
+    smallest = twin_recordings(shipped, 0)
+    assert set(groups_by_instrument(smallest)) == set(IRMAS.codes)
+    assert sum(recording.label_files for recording in smallest) == 1
+
+
 # What is rendered
 
 
-def test_a_fraction_of_irmas_is_rendered_in_seconds(tmp_path: Path) -> None:
-    shipped = read_catalogue()
+def test_a_fraction_of_irmas_is_rendered_in_seconds(
+    shipped: list[CatalogueEntry], tmp_path: Path
+) -> None:
     settings = TwinSettings(fraction=0, seed=18, workers=2)  # with this seed, of a short song
     summary = render_twin(tmp_path, settings)
     files = content(tmp_path)
-    planned = names_of(plan_twin(shipped, 0, seed=18))
+    planned = names_of(twin_recordings(shipped, 0, seed=18))
     assert set(audio(tmp_path)) == planned
     assert len(planned) == summary.training_files + summary.testing_files
     assert summary.bytes == sum(map(len, audio(tmp_path).values()))
@@ -127,14 +203,14 @@ def test_identical_files_have_the_instruments_of_all_their_labels(
     played = []
     real = render.render_passage
 
-    def listen(band, instruments, duration_s, rng):  # type: ignore[no-untyped-def]
+    def record(band, instruments, duration_s, rng):  # type: ignore[no-untyped-def]
         played.append((set(instruments), band.soundfont))
         return real(band, instruments, duration_s, rng)
 
-    monkeypatch.setattr(render, "render_passage", listen)
+    monkeypatch.setattr(render, "render_passage", record)
     render_twin(tmp_path, tiny)
-    heard = sorted("|".join(sorted(instruments)) for instruments, _ in played)
-    assert heard == ["gac|gel", "gac|voi", "gel", "pia", "voi"]
+    instruments_played = sorted("|".join(sorted(instruments)) for instruments, _ in played)
+    assert instruments_played == ["gac|gel", "gac|voi", "gel", "pia", "voi"]
 
 
 def test_several_soundfonts_are_used(
@@ -224,45 +300,3 @@ def test_a_tree_with_other_audio_is_left_alone(tiny: TwinSettings, tmp_path: Pat
     with pytest.raises(IrmasError, match=r"already holds other audio, such as more/stray\.FLAC"):
         render_twin(out, tiny)
     assert content(out) == before | {"more/stray.FLAC": b""}
-
-
-# The command
-
-
-@pytest.mark.parametrize(
-    ("options", "told"),
-    [
-        ("--twin --recordings 3", "'--recordings': a twin has as many as its catalogue lists"),
-        ("--songs 3 --catalogue .", "'--songs': a twin has as many as its catalogue lists"),
-        ("--clips 3 --twin", "'--clips': a twin has"),
-        ("--twin --excerpts 3", "'--excerpts': a twin has"),
-        ("--fraction 0.1", "'--fraction': only a twin has fractions"),
-        ("--twin --fraction 1.1", "'--fraction': "),
-    ],
-)
-def test_options_that_do_not_go_together(
-    options: str, told: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    assert main.run(["render", str(tmp_path / "out"), *options.split()]) == 2
-    assert told in " ".join(capfd.readouterr().err.replace("│", " ").split())
-    assert not (tmp_path / "out").exists()
-
-
-def test_the_command_renders_a_twin_and_what_is_missing_of_it(
-    tiny: TwinSettings,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
-) -> None:
-    monkeypatch.setenv("IRMAS_LOG_DIR", str(tmp_path / "logs"))
-    out = tmp_path / "out"
-    command = ["render", str(out), "--catalogue", str(tiny.catalogue), "--workers", "1"]
-    assert main.run([*command, "--json"]) == 0
-    summary = json.loads(capfd.readouterr().out)
-    assert (summary["training_files"], summary["testing_files"]) == (4, 3)
-    assert json.loads((out / RECORD).read_text())["seed"] == 0
-
-    assert main.run(command) == 0
-    told = capfd.readouterr().out
-    assert "there already: 7 files" in told
-    assert "4 training clips and 3 test excerpts" in told

@@ -1,0 +1,87 @@
+"""The commands render, download and index: options, and what they print."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from irmas_dist.cli import main
+from irmas_dist.corpus.manifest import read_manifest
+from irmas_dist.rendering.twin import RECORD
+from tests.corpus.catalogues import write_catalogue
+from tests.corpus.trees import excerpt, wav
+
+
+def run(capfd: pytest.CaptureFixture[str], *arguments: object) -> str:
+    assert main.run([str(argument) for argument in arguments]) == 0
+    return capfd.readouterr().out
+
+
+def test_index_prints_counts_problems_and_conflicts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    root = tmp_path / "tree"
+    for number in range(7):
+        wav(root / "gac" / f"[gac][pop_roc]000{number}__1.wav", number)
+        wav(root / "gel" / f"[gel][pop_roc]100{number}__1.wav", number)
+    (root / "gel" / "empty.wav").write_bytes(b"")
+    excerpt(root / "song-1.wav", "gel\nvoi\n", 6)
+    out = run(capfd, "index", "tree")
+    assert "unusable, 1: empty file" in out
+    assert "unusable: gel/empty: empty file" in out
+    first = "gac/[gac][pop_roc]0000__1 (gac); gel/[gel][pop_roc]1000__1 (gel)"
+    assert f"same audio, different labels: {first}\n" in out
+    assert "same audio, different labels: … and 2 more; see the manifest's column 'md5'" in out
+    assert "in training and in testing: recording 0006" in out
+    summary = "15 clips, 0.00 hours, groups: 7 of training and 1 of testing; 1 unusable, 7 with"
+    assert summary in out
+
+    out = run(capfd, "index", "tree", "--set", "corpus.conflicts=drop")
+    assert "unusable, 15: conflicting labels" in out
+    rows = {row["clip_id"]: row for row in read_manifest("manifest.parquet").to_pylist()}
+    assert rows["gac/[gac][pop_roc]0000__1"]["problem"] == (
+        "conflicting labels: the same audio as gel/[gel][pop_roc]1000__1, which is gel"
+    )
+    assert all(row["problem"] for row in rows.values())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--twin --recordings 3", "'--recordings': a twin has as many as its catalogue lists"),
+        ("--songs 3 --catalogue .", "'--songs': a twin has as many as its catalogue lists"),
+        ("--clips 3 --twin", "'--clips': a twin has"),
+        ("--twin --excerpts 3", "'--excerpts': a twin has"),
+        ("--fraction 0.1", "'--fraction': only a twin has fractions"),
+        ("--twin --fraction 1.1", "'--fraction': "),
+    ],
+)
+def test_options_that_do_not_go_together(
+    options: str, message: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main.run(["render", str(tmp_path / "out"), *options.split()]) == 2
+    assert message in " ".join(capfd.readouterr().err.replace("│", " ").split())
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_twin_is_rendered_and_its_missing_files(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("IRMAS_LOG_DIR", str(tmp_path / "logs"))
+    pytest.importorskip("symusic")
+    pytest.importorskip("pretty_midi")
+    catalogue = write_catalogue(tmp_path / "catalogue")
+    out = tmp_path / "out"
+    command = ["render", str(out), "--catalogue", str(catalogue), "--workers", "1"]
+    assert main.run([*command, "--json"]) == 0
+    summary = json.loads(capfd.readouterr().out)
+    assert (summary["training_files"], summary["testing_files"]) == (4, 3)
+    assert json.loads((out / RECORD).read_text())["seed"] == 0
+
+    assert main.run(command) == 0
+    text = capfd.readouterr().out
+    assert "there already: 7 files" in text
+    assert "4 training clips and 3 test excerpts" in text
