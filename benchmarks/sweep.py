@@ -57,7 +57,7 @@ def values(number: int) -> dict[str, Any]:
     return {"training.lr": 1e-3 * (1 + number % 5), "seed": number}
 
 
-def make_task(clips: int, frames: int = 130) -> Any:
+def make_data(clips: int, frames: int = 130) -> Any:
     """Return clips of noise, of three seconds at first, with the demo's bands and instruments."""
     import numpy as np
 
@@ -112,7 +112,7 @@ def make_recipe(folder: str, width: int) -> Any:
     })  # fmt: skip
 
 
-def train_one(task: Any, recipe: dict[str, Any], number: int) -> dict[str, float]:
+def train_one(data: Any, recipe: dict[str, Any], number: int) -> dict[str, float]:
     """Train one trial in this process; return when it began and ended, and its CPU seconds."""
     import torch
 
@@ -120,7 +120,7 @@ def train_one(task: Any, recipe: dict[str, Any], number: int) -> dict[str, float
     from irmas_dist.training.learner import SELECTED_BY, Learner
 
     began, cpu = time.time(), time.process_time()
-    learner = Learner(task, build_recipe(recipe, values(number), "the benchmark"))
+    learner = Learner(data, build_recipe(recipe, values(number), "the benchmark"))
     while not learner.finished:
         learner.run_epoch()
     best = learner.history[learner.best_epoch - 1][SELECTED_BY]
@@ -136,7 +136,7 @@ def steady(ends: list[float], slots: int) -> float:
     return 3_600 * (len(ends) - slots) / (ends[-1] - ends[slots - 1])
 
 
-def by_plain(task: Any, recipe: dict[str, Any], trials: int, threads: int | None) -> dict:
+def by_plain(data: Any, recipe: dict[str, Any], trials: int, threads: int | None) -> dict:
     import optuna
     import torch
 
@@ -146,7 +146,7 @@ def by_plain(task: Any, recipe: dict[str, Any], trials: int, threads: int | None
     done: list[dict[str, float]] = []
 
     def objective(trial: optuna.Trial) -> float:
-        done.append(train_one(task, recipe, trial.number))
+        done.append(train_one(data, recipe, trial.number))
         return done[-1]["value"]
 
     study.optimize(objective, n_trials=trials, n_jobs=1)
@@ -155,16 +155,16 @@ def by_plain(task: Any, recipe: dict[str, Any], trials: int, threads: int | None
             "threads": done[0]["threads"]}  # fmt: skip
 
 
-def by_pair(task: Any, recipe: dict[str, Any], trials: int) -> dict:
+def by_pair(data: Any, recipe: dict[str, Any], trials: int) -> dict:
     """Run two plain processes side by side that know nothing of each other."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(CPUS, mp_context=context) as pool:
-        both = list(pool.map(by_plain, [task] * CPUS, [recipe] * CPUS, [trials] * CPUS, [1] * CPUS))
+        both = list(pool.map(by_plain, [data] * CPUS, [recipe] * CPUS, [trials] * CPUS, [1] * CPUS))
     return {"rate": sum(one["rate"] for one in both), "slots": CPUS,
             "cpu": sum(one["cpu"] for one in both) / CPUS, "threads": 1}  # fmt: skip
 
 
-def by_ours(task: Any, recipe: Any, trials: int, folder: str) -> dict:
+def by_ours(data: Any, recipe: Any, trials: int, folder: str) -> dict:
     """Run the real thing, W&B, study and all, over a grid of the same values."""
     import ray
 
@@ -190,7 +190,7 @@ def by_ours(task: Any, recipe: Any, trials: int, folder: str) -> dict:
     )
     began = time.time()
     out = Path(folder, "ours")
-    sweep(task, recipe, space, out, settings)
+    sweep(data, recipe, space, out, settings)
     rows = [
         [json.loads(line) for line in path.read_text().splitlines()]
         for path in out.glob("tune-*/*/result.json")
@@ -204,14 +204,14 @@ def by_ours(task: Any, recipe: Any, trials: int, folder: str) -> dict:
     }
 
 
-def by_function(task: Any, recipe: dict[str, Any], trials: int, folder: str) -> dict:
+def by_function(data: Any, recipe: dict[str, Any], trials: int, folder: str) -> dict:
     import pickle
 
     import ray
     from ray import tune
 
-    file = Path(folder, "task.pickle")
-    file.write_bytes(pickle.dumps(task))
+    file = Path(folder, "data.pickle")
+    file.write_bytes(pickle.dumps(data))
 
     def trainable(config: dict[str, Any]) -> None:
         import pickle as reader
@@ -232,22 +232,22 @@ def by_function(task: Any, recipe: dict[str, Any], trials: int, folder: str) -> 
             "threads": rows[0]["threads"]}  # fmt: skip
 
 
-def by_trainer(task: Any, recipe: dict[str, Any], trials: int, folder: str) -> dict:
+def by_trainer(data: Any, recipe: dict[str, Any], trials: int, folder: str) -> dict:
     import ray
     from ray import train, tune
     from ray.train.torch import TorchTrainer
     from ray.tune.integration.ray_train import TuneReportCallback
 
     ray.init(num_cpus=CPUS, include_dashboard=False, log_to_driver=False)
-    shared = ray.put(task)
+    shared = ray.put(data)
 
     def worker(config: dict[str, Any]) -> None:
-        train.report(train_one(ray.get(config["task"]), recipe, config["number"]))
+        train.report(train_one(ray.get(config["data"]), recipe, config["number"]))
 
     def trainable(config: dict[str, Any]) -> None:
         trainer = TorchTrainer(
             worker,
-            train_loop_config={"task": shared, "number": config["number"]},
+            train_loop_config={"data": shared, "number": config["number"]},
             scaling_config=train.ScalingConfig(num_workers=1),
             run_config=train.RunConfig(
                 name=f"trial-{config['number']}",
@@ -270,7 +270,7 @@ def by_trainer(task: Any, recipe: dict[str, Any], trials: int, folder: str) -> d
             "threads": rows[0]["threads"]}  # fmt: skip
 
 
-def by_memory(task: Any, recipe: dict[str, Any], concurrent: int) -> dict:
+def by_memory(data: Any, recipe: dict[str, Any], concurrent: int) -> dict:
     """Return what the actors of some trials at a time hold, while they train."""
     import ray
     from ray.tune import with_parameters
@@ -288,7 +288,7 @@ def by_memory(task: Any, recipe: dict[str, Any], concurrent: int) -> dict:
         runtime_env={"env_vars": WORKER_ENVIRONMENT},
     )
     with tempfile.TemporaryDirectory() as folder:
-        kind = with_parameters(LearnerTrial, task=task, recipe=recipe, progress=folder)
+        kind = with_parameters(LearnerTrial, data=data, recipe=recipe, root=folder)
         remote = ray.remote(num_cpus=1)(kind)
         actors = [
             remote.remote(config=values(i) | {TRIAL: {"number": i, "resume": False}})
@@ -296,7 +296,7 @@ def by_memory(task: Any, recipe: dict[str, Any], concurrent: int) -> dict:
         ]
         pids = [row["pid"] for row in ray.get([actor.train.remote() for actor in actors])]
         memory = [psutil.Process(pid).memory_full_info() for pid in pids]
-    return {"features_mb": task.training.frames.nbytes / 1e6,
+    return {"features_mb": data.training.frames.nbytes / 1e6,
             "uss_mb_per_trial": sum(m.uss for m in memory) / concurrent / 1e6,
             "shared_mb_per_trial": sum(m.rss - m.uss for m in memory) / concurrent / 1e6,
             "uss_mb": sum(m.uss for m in memory) / 1e6}  # fmt: skip
@@ -307,20 +307,20 @@ def contest(name: str, trials: int, width: int, clips: int) -> dict:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         recipe = make_recipe(folder, width)
         plain = recipe.model_dump()
-        task = make_task(clips, LONG) if name.startswith("memory") else make_task(clips)
+        data = make_data(clips, LONG) if name.startswith("memory") else make_data(clips)
         began = time.time()
         if name.startswith("memory"):
-            result = by_memory(task, plain, trials)
+            result = by_memory(data, plain, trials)
         elif name.startswith("plain"):
-            result = by_plain(task, plain, trials, 1 if name == "plain-1" else None)
+            result = by_plain(data, plain, trials, 1 if name == "plain-1" else None)
         elif name == "pair":
-            result = by_pair(task, plain, trials)
+            result = by_pair(data, plain, trials)
         elif name == "ours":
-            result = by_ours(task, recipe, trials, folder)
+            result = by_ours(data, recipe, trials, folder)
         elif name == "function":
-            result = by_function(task, plain, trials, folder)
+            result = by_function(data, plain, trials, folder)
         else:
-            result = by_trainer(task, plain, trials, folder)
+            result = by_trainer(data, plain, trials, folder)
         return result | {"seconds": time.time() - began}
 
 

@@ -1,4 +1,4 @@
-"""Settings of a sweep."""
+"""Settings of a sweep, and the names of its samplers, schedulers and second objectives."""
 
 from typing import Any, Literal
 
@@ -6,10 +6,17 @@ from pydantic import Field, model_validator
 
 from irmas_dist.config.base import Settings
 
-SchedulerName = Literal["asha", "hyperband", "median", "pbt", "none"]
-
-
 SamplerName = Literal["tpe", "random", "grid", "cmaes", "nsga2"]
+"""Proposes the values of each trial, see `search.samplers`."""
+
+SchedulerName = Literal["asha", "hyperband", "median", "pbt", "none"]
+"""Stops poor trials early, see `search.schedulers`."""
+
+PAUSING: tuple[SchedulerName, ...] = ("hyperband", "pbt")
+"""Schedulers that pause trials to let others run."""
+
+SecondObjective = Literal["parameters", "latency"]
+"""Minimised while macro F1 is maximised."""
 
 
 class SweepSettings(Settings):
@@ -18,31 +25,32 @@ class SweepSettings(Settings):
     trials: int = Field(20, ge=1)
     """Number of trials."""
     concurrent: int | None = Field(None, ge=1)
-    """Trials at a time; none means as many as the cluster has room for."""
+    """Trials at a time; none: as many as fit on the cluster."""
     workers: int = Field(1, ge=1)
-    """Data-parallel workers of each trial; more than one cost half a minute per trial."""
+    """Data-parallel workers of each trial; more than one take half a minute to start."""
     cpus: float = Field(1.0, gt=0.0)
     """CPUs of each worker."""
     gpus: float = Field(0.0, ge=0.0)
-    """GPUs of each worker; a fraction lets several trials share one."""
+    """GPUs of each worker; with a fraction, several trials share one GPU."""
     sampler: SamplerName = "tpe"
-    """Who proposes the trials."""
+    """Proposes the values of each trial."""
     scheduler: SchedulerName = "asha"
-    """Who stops the poor ones."""
-    against: Literal["parameters", "latency"] | None = None
-    """A second objective, to be small while macro F1 is large; no scheduler compares by two."""
+    """Stops poor trials early; none of them compares trials by two objectives."""
+    against: SecondObjective | None = None
+    """A second objective, minimised while macro F1 is maximised."""
     grace_epochs: int = Field(3, ge=1)
-    """Epochs that every trial may run before it is compared with others."""
+    """Epochs of every trial before it is compared with others."""
     reduction: float = Field(3.0, gt=1.0)
-    """Of the trials that reach a rung, the scheduler lets one in this many go on."""
+    """Of the trials that reach a rung, the scheduler promotes one in this many."""
     study: str | None = None
-    """Storage of the Optuna study: a path (SQLite; a journal when it ends in .log) or a
-    database URL; none means ``study.db`` in the sweep's directory."""
+    """Storage of the Optuna study: a path (SQLite; a journal if it ends in .log) or a database
+    URL; none: ``study.db`` in the sweep directory."""
     storage: str | None = None
-    """Where trials keep their progress, a path or URL that every node can reach; none means
-    the sweep's directory."""
+    """Where trials save checkpoints, a path or URL that every node can reach; none: the sweep
+    directory."""
     warm_start: str | None = None
-    """Storage of an earlier study, whose best trials are tried first."""
+    """Storage of an earlier study, whose best trials run first; one of several studies in it is
+    STORAGE#NAME."""
 
     @model_validator(mode="before")
     @classmethod

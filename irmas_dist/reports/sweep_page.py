@@ -67,7 +67,7 @@ def write_sweep_page(path: Path, location: str | os.PathLike[str]) -> None:
 def _next_space(space: Space, advice: list[Advice]) -> str:
     """Return the space to search next as YAML, with settings to fix as comments."""
     fixed = [f"# --set {item.name}={_line(item.value)}" for item in advice if item.entry is None]
-    entries = narrowed(space, advice).describe().items()
+    entries = narrowed(space, advice).content().items()
     return "\n".join([*fixed, *(f"{name}: {_line(entry)}" for name, entry in entries)])
 
 

@@ -1,4 +1,4 @@
-"""Follows the trials from the driver: for people, for W&B, and for the study when one fails."""
+"""Tune's events on the driver, passed to W&B, the live table, and to the study on failures."""
 
 from pathlib import Path
 from typing import Any
@@ -10,51 +10,58 @@ from ray.tune.experiment import Trial
 from irmas_dist import storage
 from irmas_dist.errors import IrmasError
 from irmas_dist.search.live_table import LiveTable
-from irmas_dist.search.searcher import MOST_NODES, StudySearcher
-from irmas_dist.search.sweep_directory import progress_directory
-from irmas_dist.search.trial import EPOCH, FAILED, FINISHED, INSTRUMENTS, THIS_EPOCH, TRIAL
+from irmas_dist.search.searcher import MAX_NODES_LOST, StudySearcher
+from irmas_dist.search.sweep_directory import trial_directory
+from irmas_dist.search.trial import EPOCH, FAILED, FINISHED, INSTRUMENTS, SECOND, THIS_EPOCH, TRIAL
 from irmas_dist.search.wandb_runs import SweepRuns
 from irmas_dist.terminal import say
 from irmas_dist.training.learner import SELECTED_BY
 
 
 class SweepCallback(tune.Callback):
-    """Hears of every event of Tune.
+    """Handles the events of Tune.
 
     Args:
-        searcher: Told of trials that raised.
-        runs: W&B.
-        view: The terminal.
-        progress: Where trials keep their progress.
+        searcher: Receives trials that raised.
+        wandb_runs: The runs of the trials.
+        live_table: Shows the trials.
+        root: Path or URL below which trials save checkpoints.
+        best: Value and number of the best completed trial of earlier drivers.
     """
 
     def __init__(
-        self, searcher: StudySearcher, runs: SweepRuns, view: LiveTable, progress: str
+        self,
+        searcher: StudySearcher,
+        wandb_runs: SweepRuns,
+        live_table: LiveTable,
+        root: str,
+        best: tuple[float, int] | None = None,
     ) -> None:
-        self._searcher, self._runs, self._view = searcher, runs, view
-        self._progress = progress
-        self._begun: set[int] = set()
-        self._best: tuple[float, int] | None = None
+        self._searcher, self._wandb_runs, self._live_table = searcher, wandb_runs, live_table
+        self._root = root
+        self._started: set[int] = set()
+        self._best = best
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave all out of what Tune writes down: the study is the state."""
+        """Keep nothing in Tune's own files: the study is the state."""
         return {}
 
     def on_trial_start(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
-        """Open the trial's run, or go on with it after a pause, maybe with other values."""
+        """Open the trial's run, or resume it after a pause, perhaps with other values."""
+        number = _number(trial)
+        self._started.add(number)
         values = {key: value for key, value in trial.config.items() if key != TRIAL}
-        self._begun.add(_number(trial))
-        self._runs.start(_number(trial), values)
+        self._wandb_runs.start(number, values)
         if trial.last_result.get("training_iteration", 0) == 0:
-            self._view.start(_number(trial))
+            self._live_table.start(number)
 
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
     ) -> None:
         """Log an epoch."""
-        # A trial of several workers tells its last epoch again once it has a model.
+        # A trial of several workers reports its last epoch again once it has a model.
         if FAILED in result or result[EPOCH] <= trial.last_result.get(EPOCH, 0):
             return
         metrics = {
@@ -63,8 +70,8 @@ class SweepCallback(tune.Callback):
             if name.startswith(("train_", "val_", "epoch")) and isinstance(value, int | float)
         }
         metrics[SELECTED_BY] = metrics.pop(THIS_EPOCH)
-        self._view.epoch(_number(trial), result[EPOCH], metrics[SELECTED_BY])
-        self._runs.log(_number(trial), metrics)
+        self._live_table.epoch(_number(trial), result[EPOCH], metrics[SELECTED_BY])
+        self._wandb_runs.log(_number(trial), metrics)
 
     def on_trial_complete(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
@@ -78,11 +85,11 @@ class SweepCallback(tune.Callback):
     def on_trial_error(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
-        """Record why a trial failed, or put it back when it was its node that did."""
+        """Record why a trial failed, or queue it again if its node was lost."""
         error, text = _error(trial)
         if _of_node(error) and self._searcher.postpone(trial.trial_id):
             return
-        if _number(trial) not in self._begun:  # Its worker ended before it could start it.
+        if _number(trial) not in self._started:  # Its worker ended before it started the trial.
             self.on_trial_start(iteration, trials, trial)
         reason = describe_error(error, text)
         self._searcher.fail(trial.trial_id, reason)
@@ -90,47 +97,42 @@ class SweepCallback(tune.Callback):
 
     def _end(self, trial: Trial, state: str, reason: str | None) -> None:
         number, last = _number(trial), trial.last_result
-        self._view.end(number, state, reason)
+        self._live_table.end(number, state, reason)
         facts = {
             "reason": reason,
-            "parameters": last.get("parameters"),
-            "latency_ms": last.get("latency_ms"),
+            **{name: last.get(name) for name in SECOND.values()},
             "seconds": last.get("time_total_s"),
         }
         known = {name: value for name, value in facts.items() if value is not None}
-        self._runs.end(number, state, known, last.get(INSTRUMENTS) or [])
-        self._keep_the_best(number, state, last.get(SELECTED_BY))
+        self._wandb_runs.end(number, state, known, last.get(INSTRUMENTS) or [])
+        self._keep_best_checkpoint(number, state, last.get(SELECTED_BY))
 
-    def _keep_the_best(self, number: int, state: str, value: float | None) -> None:
-        """Delete the progress of trials that are over, but for the best completed one."""
-        over: int | None = number
+    def _keep_best_checkpoint(self, number: int, state: str, value: float | None) -> None:
+        """Delete the checkpoints of ended trials except those of the best completed one."""
+        obsolete: int | None = number
         if state == "completed" and value is not None:
-            # Of equally good ones the first, as in the table.
-            now = max((value, -number), self._best or (value, -number))
-            if now != self._best:
-                over = None if self._best is None else -self._best[1]
-                self._best = now
-        if over is None:
+            # Of equally good trials the first is the best, as in the list of trials.
+            best = max(self._best or (value, number), (value, number), key=lambda b: (b[0], -b[1]))
+            if best != self._best:
+                obsolete = None if self._best is None else self._best[1]
+                self._best = best
+        if obsolete is None:
             return
-        place = progress_directory(self._progress, over)
+        directory = trial_directory(self._root, obsolete)
         try:
-            if storage.exists(place):
-                storage.remove_directory(place)
+            if storage.exists(directory):
+                storage.remove_directory(directory)
         except IrmasError as error:
-            say(f"the progress of trial {over} stays where it is: {error}")
-
-    def remember_best(self, value: float, number: int) -> None:
-        """Take note of the best trial that an earlier driver left."""
-        self._best = value, -number
+            say(f"the checkpoint of trial {obsolete} is not deleted: {error}")
 
 
 def _error(trial: Trial) -> tuple[Exception | None, str | None]:
-    """What Tune has written of a trial's failure: the exception if it could be kept, and its text.
+    """Return what Tune wrote about a failure: the exception if it could be pickled, and its text.
 
-    From the files here, not by `Trial.get_error`: that reads copies which may not be there yet.
+    From the driver's files, not by `Trial.get_error`, which reads copies that may not exist yet.
     """
-    kept, written = trial.pickled_error_file, trial.error_file
-    error = cloudpickle.loads(Path(kept).read_bytes()) if kept else None
+    pickled, written = trial.pickled_error_file, trial.error_file
+    error = cloudpickle.loads(Path(pickled).read_bytes()) if pickled else None
     return error, Path(written).read_text() if written else None
 
 
@@ -138,34 +140,36 @@ def describe_error(error: Exception | None, text: str | None) -> str:
     """Return in one line why a trial failed.
 
     Args:
-        error: The exception, if it could be kept.
-        text: What was written of it.
+        error: The exception, if it could be pickled.
+        text: Its text, with traceback.
     """
     if isinstance(error, OutOfMemoryError):
         return "out of memory: Ray ended its worker before the machine was full"
     if _of_node(error):
-        return f"its node was lost, and {MOST_NODES} others before"
+        return f"its node was lost, and {MAX_NODES_LOST} others before"
     if isinstance(error, RayActorError):
         return "its worker process ended (out of memory, or killed)"
     if isinstance(error, RayTaskError) and error.cause is not None:
         cause = error.cause
-        lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
-        said = lines[-1] if lines else "without a word"
-        return f"{type(cause).__name__}: {said}"
-    lines = [line.strip() for line in (text or "").splitlines() if line.strip()]
-    return lines[-1] if lines else "for an unknown reason"
+        return f"{type(cause).__name__}: {_last_line(str(cause)) or 'no message'}"
+    return _last_line(text or "") or "for an unknown reason"
+
+
+def _last_line(text: str) -> str:
+    lines = text.strip().splitlines()
+    return lines[-1].strip() if lines else ""
 
 
 def _of_node(error: Exception | None) -> bool:
-    """Return whether an actor was lost with its node, and through no fault of its own.
+    """Return whether an actor was lost with its node, through no fault of its own.
 
-    That a node died, only the message says. An actor is unavailable when its connection broke and
-    nobody told of its death within a second: that of a worker alone its own node tells at once.
+    Only the message says that a node died. An actor is unavailable when its connection broke and
+    no death was reported within a second: its node reports the death of a worker alone at once.
     """
     if not isinstance(error, RayActorError):
         return False
-    unheard = isinstance(error, ActorUnavailableError)
-    return error.preempted or unheard or "its node has died" in str(error)
+    unavailable = isinstance(error, ActorUnavailableError)
+    return error.preempted or unavailable or "its node has died" in str(error)
 
 
 def _number(trial: Trial) -> int:

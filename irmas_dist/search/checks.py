@@ -1,30 +1,31 @@
-"""What is looked at before a sweep writes anything: whether it can be run at all, and with what."""
+"""Checks whether a sweep can run, before it writes anything."""
 
 from irmas_dist.cluster.resources import require_state_api, trial_capacity
 from irmas_dist.config.recipe import Recipe
-from irmas_dist.config.sweep import SweepSettings
+from irmas_dist.config.sweep import PAUSING, SweepSettings
 from irmas_dist.errors import IrmasError
 from irmas_dist.search.samplers import best_points, build_sampler
-from irmas_dist.search.schedulers import PAUSING, build_scheduler
+from irmas_dist.search.schedulers import build_scheduler
 from irmas_dist.search.space import Space
 from irmas_dist.search.study import directions, open_study
 
 
 def check_settings(settings: SweepSettings, space: Space, recipe: Recipe) -> None:
-    """Refuse settings that do not go together, or that nothing here can run.
+    """Check that the settings fit each other, the space and the cluster.
 
     Raises:
-        IrmasError: What does not go together, or what the cluster lacks.
+        IrmasError: They do not; the message names the options.
     """
     if settings.against and settings.scheduler != "none":
         raise IrmasError(f"--scheduler {settings.scheduler} compares by one objective; use none")
     if settings.scheduler in PAUSING and settings.concurrent:
         raise IrmasError(
-            f"--scheduler {settings.scheduler} decides itself how many trials run; "
-            "leave --concurrent out"
+            f"--scheduler {settings.scheduler} decides how many trials run; leave --concurrent out"
         )
     if settings.workers > 1 and settings.gpus not in (0.0, 1.0):
-        raise IrmasError(f"--gpus {settings.gpus:g}: a worker of several has one GPU or none")
+        raise IrmasError(
+            f"--gpus {settings.gpus:g}: with --workers above 1, a worker has one GPU or none"
+        )
     if settings.workers > 1 and settings.scheduler in PAUSING:
         raise IrmasError(f"--scheduler {settings.scheduler} needs trials of one worker")
     if settings.workers > 1 and settings.against == "latency":

@@ -1,4 +1,4 @@
-"""What people see of a sweep while it runs: a live table, or a line per trial that ended."""
+"""The live table of a running sweep, or a line per ended trial where there is no terminal."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -16,20 +16,26 @@ from irmas_dist.terminal import say
 SHOWN = 8
 """Ended trials in the live table, the best ones."""
 
+REASONS = 3
+"""Failures below the live table, the latest ones."""
+
 UNFINISHED = ("running", "interrupted")
 
 SPARKS = "▁▂▃▄▅▆▇█"
+
+SPARK_EPOCHS = 20
+"""Latest epochs in a row of blocks; with more the table does not fit into 80 columns."""
 
 COLOURS = {"running": "cyan", "completed": "green", "pruned": "yellow", "failed": "red"}
 
 
 class LiveTable:
-    """What is known of the trials as they go.
+    """The states and curves of the trials.
 
     Args:
-        total: Trials that the sweep is to have.
+        total: Number of trials of the sweep.
         epochs: Most epochs of a trial.
-        earlier: What an earlier driver left, as from `list_trials`.
+        earlier: Trials of earlier drivers, as from `list_trials`.
     """
 
     def __init__(self, total: int, epochs: int, earlier: Sequence[Mapping[str, Any]] = ()) -> None:
@@ -44,22 +50,22 @@ class LiveTable:
             }
             for row in earlier
         }
-        self._began, self._before = time.monotonic(), self._done()
+        self._began, self._ended_before = time.monotonic(), self._ended()
         self.lines = True
 
     def start(self, number: int) -> None:
-        """A trial begins, or goes on."""
+        """Start or resume a trial."""
         curve = self._trials.get(number, {}).get("curve", [])
         self._trials[number] = {"state": "running", "curve": curve, "began": time.monotonic()}
 
     def epoch(self, number: int, epoch: int, value: float) -> None:
-        """A trial has done an epoch, the first, second, ... of it."""
+        """Add an epoch of a trial, counted from 1, with its macro F1."""
         trial = self._trials[number]
-        # It may have gone on from before the last epoch that was heard of.
+        # A resumed trial may run its last reported epochs again.
         trial["curve"] = with_epoch(trial["curve"], epoch, value)
 
     def end(self, number: int, state: str, reason: str | None = None) -> None:
-        """A trial has ended."""
+        """End a trial."""
         trial = self._trials[number]
         trial |= {"state": state, "reason": reason, "ended": time.monotonic()}
         if self.lines:
@@ -69,33 +75,32 @@ class LiveTable:
         curve = trial["curve"]
         known = ((max(one["curve"]), which) for which, one in self._trials.items() if one["curve"])
         best = max(known, default=None)
-        what = f"macro F1 {max(curve):.3f}" if curve else "no result"
+        result = f"macro F1 {max(curve):.3f}" if curve else "no result"
         if trial["reason"]:
-            what = escape(trial["reason"])
+            result = escape(trial["reason"])
         leader = f"; best {best[0]:.3f} (trial {best[1]})" if best else ""
+        epochs = f"{len(curve)} epoch{'' if len(curve) == 1 else 's'}"
         return (
-            f"trial {number} {trial['state']} after {_epochs(len(curve))}: {what}{leader}; "
-            f"{self._done()} of {self._total}{self._left()}"
+            f"trial {number} {trial['state']} after {epochs}: {result}{leader}; "
+            f"{self._ended()} of {self._total}{self._time_left()}"
         )
 
-    def _done(self) -> int:
+    def _ended(self) -> int:
         # The driver's thread adds trials while another one draws.
         return sum(one["state"] not in UNFINISHED for one in list(self._trials.values()))
 
-    def _left(self) -> str:
-        done = self._done()
-        here = done - self._before
-        if not here or done >= self._total:
+    def _time_left(self) -> str:
+        ended = self._ended()
+        here = ended - self._ended_before
+        if not here or ended >= self._total:
             return ""
-        seconds = (time.monotonic() - self._began) / here * (self._total - done)
+        seconds = (time.monotonic() - self._began) / here * (self._total - ended)
         return f", {seconds:.0f} s left"
 
     def render(self) -> Group:
-        """Return the live table: what runs, and the best of what has ended."""
-        grid = Table(
-            "trial", "state", "epochs", "macro F1",
-            Column("by epoch", no_wrap=True), Column("seconds", justify="right"), "",
-        )  # fmt: skip
+        """Return the running trials, the best ended ones, the latest failures and a bar."""
+        headings = ("trial", "state", "epochs", "macro F1", "by epoch", "seconds")
+        grid = Table(*(Column(heading, no_wrap=True) for heading in headings))
         # The driver's thread adds trials while this one draws.
         trials = list(self._trials.items())
         running = [item for item in trials if item[1]["state"] == "running"]
@@ -111,16 +116,15 @@ class LiveTable:
                 f"{max(curve):.3f}" if curve else "",
                 spark(curve),
                 f"{until - trial['began']:.0f}",
-                escape(trial.get("reason") or ""),
             )
-        bar = ProgressBar(total=self._total, completed=self._done(), width=40)
-        return Group(grid, bar, Text(f"{self._done()} of {self._total} trials{self._left()}"))
+        failed = [(number, trial) for number, trial in trials if trial.get("reason")]
+        reasons = [Text(f"trial {n} failed: {one['reason']}") for n, one in failed[-REASONS:]]
+        bar = ProgressBar(total=self._total, completed=self._ended(), width=40)
+        count = Text(f"{self._ended()} of {self._total} trials{self._time_left()}")
+        return Group(grid, *reasons, bar, count)
 
 
-def spark(curve: list[float]) -> str:
-    """Return a curve of values from 0 to 1 as a row of blocks."""
-    return "".join(SPARKS[min(int(value * len(SPARKS)), len(SPARKS) - 1)] for value in curve[-24:])
-
-
-def _epochs(count: int) -> str:
-    return f"{count} epoch{'' if count == 1 else 's'}"
+def spark(curve: Sequence[float]) -> str:
+    """Return the latest values of a curve, each from 0 to 1, as a row of blocks."""
+    latest = curve[-SPARK_EPOCHS:]
+    return "".join(SPARKS[min(int(value * len(SPARKS)), len(SPARKS) - 1)] for value in latest)

@@ -1,4 +1,4 @@
-"""What to search next: how the best trials' values compare with what was searched."""
+"""The space to search next, from the values of the best trials."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -16,23 +16,23 @@ from irmas_dist.search.space import (
 )
 
 MINOR = 0.02
-"""A setting with a smaller share of the importance can as well be fixed."""
+"""An entry with a smaller share of the importance can be fixed."""
 
-FEWEST = 8
-"""Completed trials without which nothing is advised."""
+MIN_TRIALS = 8
+"""With fewer completed trials there is no advice."""
 
 EDGE = 0.1
-"""Best values in this share of a range at one end of it say that the range ends too early."""
+"""Best values in this share of a range at one of its ends mean that it ends too early."""
 
 
 class Advice(NamedTuple):
-    """What to do about one entry.
+    """A change of one entry.
 
     Attributes:
         name: The entry.
-        reason: Why, in words.
-        entry: The entry to search next, as in YAML; None: fix it.
-        value: The best trial's value, for entries that are to be fixed.
+        reason: Why.
+        entry: The entry to search next, as in YAML; None to fix it.
+        value: The best trial's value, for entries to fix.
     """
 
     name: str
@@ -44,15 +44,15 @@ class Advice(NamedTuple):
 def advise(
     rows: Sequence[Mapping[str, Any]], space: Space, shares: Mapping[str, float]
 ) -> list[Advice]:
-    """Return what the best quarter of the completed trials says about each entry.
+    """Return changes of entries that the best quarter of the completed trials suggests.
 
     Args:
         rows: Trials, as from `list_trials`.
-        space: What was searched.
+        space: The searched space.
         shares: Importance by name.
     """
     ended = [row for row in rows if row["state"] == "completed"]
-    if len(ended) < FEWEST:
+    if len(ended) < MIN_TRIALS:
         return []
     best = ended[: max(len(ended) // 4, 3)]
     advice = []
@@ -75,18 +75,18 @@ def narrowed(space: Space, advice: Sequence[Advice]) -> Space:
     """Return the space to search next.
 
     Args:
-        space: What was searched.
-        advice: What to change; entries that are fixed leave the space, and so does what is
-            searched only under other values of them.
+        space: The searched space.
+        advice: The changes; fixed entries leave the space, and with them entries that are
+            searched only under other values of theirs.
     """
     fixed = {item.name: _key(item.value) for item in advice if item.entry is None}
     changed = {item.name: item.entry for item in advice if item.entry is not None}
-    kept: dict[str, Entry] = {}
+    entries: dict[str, Entry] = {}
 
     def possible(name: str, value: Any) -> bool:
         if name in fixed:
             return bool(fixed[name] == value)
-        return name in kept and kept[name].contains(value)
+        return name in entries and entries[name].contains(value)
 
     for name, entry in space.entries.items():
         when = {
@@ -94,24 +94,24 @@ def narrowed(space: Space, advice: Sequence[Advice]) -> Space:
             for other, wanted in entry.when.items()
         }
         if name not in fixed and all(when.values()):
-            left = {other: values for other, values in when.items() if other not in fixed}
+            conditions = {other: values for other, values in when.items() if other not in fixed}
             content = changed.get(name, entry.model_dump())
-            kept[name] = type(entry).model_validate(content | {"when": left})
-    return Space(kept)
+            entries[name] = type(entry).model_validate(content | {"when": conditions})
+    return Space(entries)
 
 
 def _choices(
     name: str, entry: CategoricalEntry, values: list[Any], rows: Sequence[Mapping[str, Any]]
 ) -> list[Advice]:
     tried = [_key(row["params"].get(name)) for row in rows]
-    kept = [c for c in entry.choices if c in map(_key, values) or tried.count(_key(c)) < 2]
-    if len(kept) == len(entry.choices):
+    good = [c for c in entry.choices if c in map(_key, values) or tried.count(_key(c)) < 2]
+    if len(good) == len(entry.choices):
         return []
-    gone = ", ".join(short(choice) for choice in entry.choices if choice not in kept)
-    reason = f"none of the best has {gone}"
-    if len(kept) == 1:
-        return [Advice(name, reason, None, kept[0])]
-    choices = [list(c) if isinstance(c, tuple) else c for c in kept]
+    others = ", ".join(short(choice) for choice in entry.choices if choice not in good)
+    reason = f"none of the best has {others}"
+    if len(good) == 1:
+        return [Advice(name, reason, None, good[0])]
+    choices = [list(c) if isinstance(c, tuple) else c for c in good]
     return [Advice(name, reason, {"type": "categorical", "choices": choices}, None)]
 
 
@@ -129,7 +129,7 @@ def _range(name: str, entry: FloatEntry | IntEntry, values: list[float]) -> list
 
     if middle > 1 - EDGE or middle < EDGE:
         end = "upper" if middle > 0.5 else "lower"
-        return [Advice(name, f"the best lie at its {end} end: there may be more beyond", content,
+        return [Advice(name, f"the best lie at its {end} end: it may end too early", content,
                        None)]  # fmt: skip
     first, last = max(min(inner) - 0.1, 0.0), min(max(inner) + 0.1, 1.0)
     if entry.step or last - first > 0.6 or bound(first) >= bound(last):

@@ -1,4 +1,4 @@
-"""Looking through a sweep: optuna-dashboard on its study, and its offline runs to W&B."""
+"""Review of a sweep: optuna-dashboard on its study, and upload of its offline runs to W&B."""
 
 import os
 import subprocess
@@ -17,14 +17,14 @@ from irmas_dist.search.sweep_directory import read_record, study_location
 
 @contextmanager
 def dashboard(path: Path, port: int) -> Iterator[WSGIServer]:
-    """Have a server of optuna-dashboard, for this machine only, on a sweep's study.
+    """Serve optuna-dashboard on a sweep's study, to this machine only.
 
     Args:
-        path: Directory of the sweep.
-        port: Where to listen; 0 finds a free one.
+        path: Sweep directory.
+        port: Port to listen on; 0: a free one.
 
     Raises:
-        IrmasError: There is no sweep, optuna-dashboard is not installed, or the port is taken.
+        IrmasError: There is no sweep, optuna-dashboard is not installed, or the port is in use.
     """
     location = study_location(path, read_record(path))
     try:
@@ -43,26 +43,26 @@ def dashboard(path: Path, port: int) -> Iterator[WSGIServer]:
 
 
 def sync(path: Path) -> list[str]:
-    """Upload the offline runs of a sweep's directory to W&B; return their directories.
+    """Upload the offline runs of a sweep to W&B; return their directories.
 
     Args:
-        path: Directory of the sweep, or any directory with runs in ``wandb`` below it.
+        path: Sweep directory, or any directory with runs in ``wandb`` below it.
 
     Raises:
-        IrmasError: There are none, there is no key, or W&B refuses them.
+        IrmasError: There are none, there is no API key, or W&B refuses them.
     """
-    places = {path: "offline-run-*"}
+    patterns = {path: "offline-run-*"}
     if (path / "sweep.json").exists():
         record = read_record(path)
-        # Runs of other sweeps and of trainings may lie beside its own.
-        places[Path(record.recipe["tracking"]["directory"])] = f"offline-run-*-{record.identity}*"
-    found = {run.resolve() for place, name in places.items() for run in place.glob(f"wandb/{name}")}
+        # Runs of other sweeps and of trainings may be in the same directory.
+        patterns[Path(record.recipe["tracking"]["directory"])] = f"offline-run-*-{record.identity}*"
+    found = {run.resolve() for path, name in patterns.items() for run in path.glob(f"wandb/{name}")}
     runs = sorted(str(run) for run in found)
     if not runs:
-        where = " or ".join(str(place / "wandb") for place in places)
+        where = " or ".join(str(path / "wandb") for path in patterns)
         raise IrmasError(f"no offline runs in {where}")
     if not wandb.login(prompt=False):
-        raise IrmasError("W&B wants a key: set WANDB_API_KEY, or run 'wandb login'")
+        raise IrmasError("W&B needs an API key: set WANDB_API_KEY, or run 'wandb login'")
     environment = {name: v for name, v in os.environ.items() if name != "WANDB_MODE"}
     done = subprocess.run(
         [sys.executable, "-m", "wandb", "sync", *runs],

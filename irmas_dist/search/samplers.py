@@ -1,4 +1,4 @@
-"""Who proposes the trials: Optuna's samplers, grids, and what earlier studies found best."""
+"""Optuna's samplers, which propose the trials, and points that run before theirs."""
 
 from typing import Any
 
@@ -11,28 +11,28 @@ from irmas_dist.errors import IrmasError
 from irmas_dist.search.space import CategoricalEntry, Space
 
 WARM_STARTS = 5
-"""Trials of an earlier study that are run again, the best ones."""
+"""Number of best trials of an earlier study that run first."""
 
 
 def build_sampler(name: SamplerName, space: Space, seed: int, objectives: int) -> BaseSampler:
-    """Make a sampler.
+    """Build a sampler.
 
     Args:
         name: ``tpe``: tree-structured Parzen estimators, over all entries together and by
             group of entries that go together (Bergstra et al. 2011, Falkner et al. 2018);
             ``random``; ``grid``: every combination, see `Space.grid`; ``cmaes``: covariance
-            matrix adaptation over the entries that are always searched and are numbers, the
-            others drawn at random (Hansen 2016); ``nsga2``: a genetic algorithm for two
+            matrix adaptation over numeric entries without conditions, the others drawn at
+            random (Hansen 2016); ``nsga2``: a genetic algorithm for two
             objectives (Deb et al. 2002).
-        space: What is searched.
-        seed: Of the draws.
-        objectives: How many objectives there are.
+        space: The search space.
+        seed: Seed of the draws.
+        objectives: Number of objectives, 1 or 2.
 
     Raises:
-        IrmasError: The sampler cannot search this space, or so many objectives.
+        IrmasError: The sampler does not support this space or number of objectives.
     """
     if name == "tpe":
-        # Conditional entries need group; what is searched together is modelled together.
+        # Conditional entries need group, which models together what is searched together.
         return optuna.samplers.TPESampler(multivariate=True, group=True, seed=seed)
     if name == "nsga2":
         return optuna.samplers.NSGAIISampler(seed=seed)
@@ -45,16 +45,16 @@ def build_sampler(name: SamplerName, space: Space, seed: int, objectives: int) -
         if objectives > 1:
             raise IrmasError("cmaes has one objective; use nsga2 or tpe for two")
         return optuna.samplers.CmaEsSampler(seed=seed, warn_independent_sampling=False)
-    # A grid is a queue of given points; nothing is left to be drawn.
+    # A grid is a queue of given points, and leaves nothing to be drawn.
     return optuna.samplers.RandomSampler(seed=seed)
 
 
 def enqueue(study: optuna.Study, points: list[dict[str, Any]]) -> int:
-    """Queue points to be tried first, those that no trial has or had yet; return how many.
+    """Queue the points that no trial has yet, to run first; return their number.
 
     Args:
         study: The study.
-        points: As `Space.stored` gives them.
+        points: Points as from `Space.stored`.
     """
     known = [
         trial.system_attrs.get("fixed_params") or trial.params
@@ -67,20 +67,20 @@ def enqueue(study: optuna.Study, points: list[dict[str, Any]]) -> int:
 
 
 def best_points(earlier: optuna.Study, space: Space) -> list[dict[str, Any]]:
-    """Return the best points of an earlier study, as far as this space can draw them.
+    """Return the best points of an earlier study, restricted to values that a space can draw.
 
-    What this space does not search, or not there, is left to the sampler.
+    The sampler draws the values of the other entries.
 
     Args:
         earlier: The earlier study.
-        space: What is to be searched now.
+        space: The search space of the new study.
 
     Raises:
-        IrmasError: No trial of it can be used.
+        IrmasError: No completed trial has a value inside the space.
     """
-    told = earlier.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    completed = earlier.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     points: list[dict[str, Any]] = []
-    for trial in sorted(told, key=lambda trial: -trial.values[0]):
+    for trial in sorted(completed, key=lambda trial: -trial.values[0]):
         known = {name: v for name, v in trial.params.items() if name in space.entries}
         point = space.stored(space.values(known))
         if point and point not in points:

@@ -1,7 +1,8 @@
-"""Which trials go on: Tune's schedulers, and what they had learned before a sweep was cut."""
+"""Tune's schedulers, which stop poor trials early, with the reports of earlier drivers."""
 
 from collections.abc import Iterable
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, NamedTuple
 
 import optuna
 from optuna.trial import FrozenTrial
@@ -23,30 +24,27 @@ from irmas_dist.search.trial import EPOCH, TRIAL
 from irmas_dist.training.learner import SELECTED_BY
 
 MUTABLE = ("training.lr", "training.weight_decay", "augment.", "model.dropout.")
-"""What can change while a network is being trained, by the beginning of its name."""
-
-PAUSING = ("hyperband", "pbt")
-"""Schedulers that pause trials to let others run."""
+"""Prefixes of settings that can change while a network is being trained."""
 
 
 def build_scheduler(
     name: SchedulerName, space: Space, epochs: int, grace: int, reduction: float
 ) -> TrialScheduler:
-    """Make a scheduler.
+    """Build a scheduler.
 
     Args:
         name: ``asha``: at growing numbers of epochs, stop all but the best share (Li et al.
-            2020); ``hyperband``: the same in lock step, with several such ladders (Li et al.
-            2018); ``median``: stop what is below the median of the others' running means
-            (Golovin et al. 2017); ``pbt``: let poor trials take over weights and values of
-            good ones and change the values (Jaderberg et al. 2017); ``none``.
-        space: What is searched.
+            2020); ``hyperband``: the same synchronously, with several brackets (Li et al.
+            2018); ``median``: stop trials below the median of the others' running means
+            (Golovin et al. 2017); ``pbt``: poor trials take over weights and values of good
+            ones and perturb the values (Jaderberg et al. 2017); ``none``.
+        space: The search space.
         epochs: Most epochs of a trial.
-        grace: Epochs that every trial may run first; with ``pbt``, epochs between takeovers.
-        reduction: With ``asha`` and ``hyperband``, one in this many trials goes on.
+        grace: Epochs that every trial runs first; with ``pbt``, epochs between takeovers.
+        reduction: With ``asha`` and ``hyperband``, one in this many trials is promoted.
 
     Raises:
-        IrmasError: Population-based training would have nothing to change.
+        IrmasError: The space has no value that population-based training can change.
     """
     common: dict[str, Any] = {"time_attr": EPOCH, "metric": SELECTED_BY, "mode": "max"}
     grace = min(grace, epochs)
@@ -55,7 +53,7 @@ def build_scheduler(
     if name == "hyperband":
         return HyperBandScheduler(**common, max_t=epochs, reduction_factor=reduction)
     if name == "median":
-        # A time slice as long as a trial: it never pauses one to let another run.
+        # With a time slice as long as a trial, it never pauses one to let another run.
         return Median(**common, grace_period=grace, min_time_slice=epochs)
     if name == "pbt":
         return Population(space, **common, perturbation_interval=grace)
@@ -66,34 +64,33 @@ def most_epochs(space: Space, epochs: int) -> int:
     """Return the most epochs that a trial can have.
 
     Args:
-        space: What is searched, maybe the number of epochs.
-        epochs: The recipe's own number.
+        space: The search space, which may include the number of epochs.
+        epochs: The number of epochs of the recipe.
     """
     entry = space.entries.get("training.epochs")
     if entry is None:
         return epochs
-    among = entry.choices if isinstance(entry, CategoricalEntry) else [entry.high]
-    drawn = max(int(value) for value in among if isinstance(value, int | float))
+    drawn = max(int(value) for value in entry.samples() if isinstance(value, int | float))
     return max(drawn, epochs) if entry.when else drawn
 
 
 class _Recalling(TrialScheduler):
-    """A scheduler that knows what was reported before, to earlier drivers or from a lost node."""
+    """A scheduler that recalls reports to earlier drivers, or from nodes that were lost."""
 
     study: optuna.Study | None = None
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
-        """Take in a trial; with its past, if it has one, so that no epoch is judged twice."""
+        """Add a trial; recall the reports of a resumed one, so that no epoch counts twice."""
         identity = trial.config[TRIAL]
         if self.study is not None and identity["resume"]:
             self.recall(trial, self.study.get_trials(deepcopy=False)[identity["number"]])
         super().on_trial_add(tune_controller, trial)
 
     def recall(self, trial: Trial, frozen: FrozenTrial) -> None:
-        """Take in what a trial has reported, without judging it.
+        """Record what a trial has reported, without deciding about it.
 
-        As if it had come to its end after each epoch: by results of trials that go on, the
-        median rule stops them, and fails when it hears of one again.
+        Each epoch is recorded as the end of a trial: on a result of a running trial the median
+        rule may stop it, and then fails at its next result.
         """
         for epoch, value in sorted(frozen.intermediate_values.items()):
             super().on_trial_add(_NO_CONTROLLER, trial)
@@ -109,7 +106,7 @@ class Median(_Recalling, MedianStoppingRule):
 
 
 class Population(PopulationBasedTraining):
-    """Tune's PBT, kept inside the space, with every trial keeping its own identity."""
+    """Tune's PBT; values stay inside the space, and every trial keeps its own identity."""
 
     def __init__(self, space: Space, **options: Any) -> None:
         self._entries = {
@@ -128,7 +125,7 @@ class Population(PopulationBasedTraining):
         )
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
-        """Take in a trial; Tune's own refuses a searcher, which would not hear of new values."""
+        """Add a trial; Tune's PBT refuses searchers, which do not receive the new values."""
         super().on_trial_add(_NO_CONTROLLER, trial)
 
     def _get_new_config(self, trial: Trial, trial_to_clone: Trial) -> tuple[dict, dict]:
@@ -149,12 +146,12 @@ def _domain(entry: FloatEntry | CategoricalEntry) -> Any:
 
 
 def replay(scheduler: TrialScheduler, study: optuna.Study, interrupted: Iterable[int] = ()) -> None:
-    """Show a new scheduler what earlier trials reported, so that it judges as the old one did.
+    """Replay the reports of earlier trials to a new scheduler, which then decides as the old one.
 
     Args:
-        scheduler: ASHA or the median rule; the others keep no memory of ended trials.
-        study: The study, whose trials reported after every epoch.
-        interrupted: Trials that are to go on; each brings its own past when it does.
+        scheduler: ASHA or the median rule; the others do not remember ended trials.
+        study: The study, with a report after every epoch.
+        interrupted: Trials to be resumed; their reports are recalled when they are.
     """
     if not isinstance(scheduler, Asha | Median):
         return
@@ -165,17 +162,11 @@ def replay(scheduler: TrialScheduler, study: optuna.Study, interrupted: Iterable
             scheduler.recall(_PastTrial(f"past {frozen.number}"), frozen)
 
 
-class _PastTrial:
-    """What a scheduler needs to know of a trial that another driver ran."""
+class _PastTrial(NamedTuple):
+    """A trial of an earlier driver, as far as schedulers look at it."""
 
-    def __init__(self, trial_id: str) -> None:
-        self.trial_id = trial_id
-
-
-class _NoController:
-    """The controller of an earlier driver, which has no searcher any more."""
-
-    search_alg = None
+    trial_id: str
 
 
-_NO_CONTROLLER = _NoController()
+_NO_CONTROLLER = SimpleNamespace(search_alg=None)
+"""The controller of an earlier driver, without a searcher."""

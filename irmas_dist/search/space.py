@@ -1,18 +1,18 @@
-"""A search space: YAML to an Optuna define-by-run function, checked before anything starts.
+"""A search space: YAML to an Optuna define-by-run function, checked before a sweep starts.
 
-An entry names a value of the recipe and where it may lie:
+An entry names a setting of the recipe and its range or choices:
 
     training.lr: {type: float, low: 1.0e-4, high: 1.0e-2, log: true}
     model.head: {type: categorical, choices: [flatten, max]}
     model.dense: {type: int, low: 64, high: 512, step: 64, when: {model.head: flatten}}
 
-Optuna keeps strings and numbers only, so a choice that is a list or null is stored as JSON;
-`Space.values` turns what Optuna stored into what a recipe takes.
+Optuna stores strings and numbers only, so a choice that is a list or null is stored as JSON;
+`Space.values` restores the values of the recipe.
 """
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -31,10 +31,10 @@ Value = Scalar | tuple[Scalar, ...]
 
 class _Entry(Settings):
     when: dict[str, Value | list[Value]] = Field({})
-    """Searched only when each of these other entries has this value, or one of these."""
+    """Searched only while each of these other entries has this value, or one of these."""
 
     def holds(self, drawn: Mapping[str, Any]) -> bool:
-        """Return whether the conditions are met by what was drawn before."""
+        """Return whether the values drawn before meet the conditions."""
         return all(
             name in drawn and drawn[name] in alternatives(wanted)
             for name, wanted in self.when.items()
@@ -46,7 +46,7 @@ class _Range(_Entry):
     high: float
     step: float | None = None
     log: bool = False
-    """Whether to search on a logarithmic scale."""
+    """Whether the scale is logarithmic."""
 
     @model_validator(mode="after")
     def _not_empty(self) -> "_Range":
@@ -64,7 +64,7 @@ class _Range(_Entry):
         return self
 
     def grid(self) -> list[Any] | None:
-        """All values, or None when there is no step between them."""
+        """Return all values, or None for a range without steps."""
         if not self.step:
             return None
         count = round((self.high - self.low) / self.step) + 1
@@ -84,18 +84,18 @@ class FloatEntry(_Range):
     step: float | None = Field(None, gt=0, allow_inf_nan=False)
 
     def suggest(self, name: str, trial: optuna.Trial) -> float:
-        """Ask the trial for a value."""
+        """Draw a value for a trial."""
         return trial.suggest_float(name, self.low, self.high, step=self.step, log=self.log)
 
     def nearest(self, value: float) -> float:
-        """Return the value that the entry can have and that is closest to another."""
+        """Return the possible value closest to another."""
         if self.step:
             value = self.low + round((value - self.low) / self.step) * self.step
         return min(max(value, self.low), self.high)
 
     def samples(self) -> list[Any]:
-        """Values that a recipe must take if it is to take all: both ends and an odd one."""
-        # Whole ends of a range would hide that the setting takes whole numbers only.
+        """Return values that a valid recipe must accept: both ends and one between them."""
+        # Whole ends would hide that a setting takes whole numbers only.
         inner = self.low + (self.step or (self.high - self.low) * 0.3819)
         return [self.low, self.high, inner]
 
@@ -109,15 +109,15 @@ class IntEntry(_Range):
     step: int | None = Field(None, ge=1)
 
     def suggest(self, name: str, trial: optuna.Trial) -> int:
-        """Ask the trial for a value."""
+        """Draw a value for a trial."""
         return trial.suggest_int(name, self.low, self.high, step=self.step or 1, log=self.log)
 
     def samples(self) -> list[Any]:
-        """Values that a recipe must take if it is to take all: both ends."""
+        """Return values that a valid recipe must accept: both ends."""
         return [self.low, self.high]
 
     def grid(self) -> list[Any]:
-        """All values."""
+        """Return all values."""
         return list(range(self.low, self.high + 1, self.step or 1))
 
     def contains(self, value: Any) -> bool:
@@ -126,7 +126,7 @@ class IntEntry(_Range):
 
 
 class CategoricalEntry(_Entry):
-    """One of a few values."""
+    """One of several values."""
 
     type: Literal["categorical"]
     choices: tuple[Value, ...] = Field(min_length=1)
@@ -137,11 +137,11 @@ class CategoricalEntry(_Entry):
         stored = [_stored(choice) for choice in choices]
         for choice in stored:
             if stored.count(choice) > 1:
-                raise ValueError(f"{choice!r} stands there twice")
+                raise ValueError(f"{choice!r} is given twice")
         return choices
 
     def suggest(self, name: str, trial: optuna.Trial) -> Value:
-        """Ask the trial for a value."""
+        """Draw a value for a trial."""
         chosen = trial.suggest_categorical(name, [_stored(choice) for choice in self.choices])
         return self.restored(chosen)
 
@@ -150,11 +150,11 @@ class CategoricalEntry(_Entry):
         return next(choice for choice in self.choices if _stored(choice) == stored)
 
     def samples(self) -> list[Any]:
-        """Values that a recipe must take: all of them."""
+        """Return values that a valid recipe must accept: all of them."""
         return list(self.choices)
 
     def grid(self) -> list[Any]:
-        """All values."""
+        """Return all values."""
         return list(self.choices)
 
     def contains(self, value: Any) -> bool:
@@ -170,15 +170,14 @@ class Space:
     """A checked search space; calling it with an Optuna trial draws one set of values.
 
     Args:
-        entries: Entry by dotted name of a recipe's value, an entry after those that its
-            ``when`` names.
+        entries: Entries by dotted name of the setting, each after those that its ``when`` names.
     """
 
     def __init__(self, entries: dict[str, Entry]) -> None:
         self.entries = entries
 
     def __call__(self, trial: optuna.Trial) -> dict[str, Value]:
-        """Ask the trial for a value of every entry whose conditions hold."""
+        """Draw a value of every entry whose conditions hold."""
         drawn: dict[str, Value] = {}
         for name, entry in self.entries.items():
             if entry.holds(drawn):
@@ -186,7 +185,7 @@ class Space:
         return drawn
 
     def values(self, stored: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the values for a recipe that Optuna stored as a trial's parameters."""
+        """Return the values of a recipe from a trial's parameters in Optuna."""
         return {
             name: entry.restored(stored[name]) if isinstance(entry, CategoricalEntry)
             else stored[name]
@@ -194,10 +193,9 @@ class Space:
         }  # fmt: skip
 
     def stored(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Return values of a recipe as Optuna stores them: those that the space can draw.
+        """Return values of a recipe as Optuna stores them, without those that cannot be drawn.
 
-        Values of entries that the space does not have, or that lie outside of them, are left
-        out, and so are those whose conditions do not hold.
+        Those have no entry, lie outside of it, or do not meet its conditions.
         """
         drawn: dict[str, Any] = {}
         for name, entry in self.entries.items():
@@ -206,30 +204,26 @@ class Space:
         return {name: _stored(value) for name, value in drawn.items()}
 
     def grid(self) -> list[dict[str, Any]]:
-        """Return every combination that can be drawn, as Optuna stores it.
+        """Return all combinations that can be drawn, as Optuna stores them.
 
         Raises:
             IrmasError: An entry is a range without steps.
         """
+        points: list[dict[str, Any]] = [{}]
         for name, entry in self.entries.items():
-            if entry.grid() is None:
+            if (values := entry.grid()) is None:
                 raise IrmasError(f"a grid needs a step or choices, and {name} has neither")
-        return [self.stored(values) for values in self._combinations(list(self.entries), {})]
+            points = [
+                extended
+                for point in points
+                for extended in (
+                    [point | {name: value} for value in values] if entry.holds(point) else [point]
+                )
+            ]
+        return [self.stored(point) for point in points]
 
-    def _combinations(self, names: list[str], drawn: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        if not names:
-            yield drawn
-            return
-        name, *rest = names
-        entry = self.entries[name]
-        if not entry.holds(drawn):
-            yield from self._combinations(rest, drawn)
-            return
-        for value in entry.grid() or ():
-            yield from self._combinations(rest, {**drawn, name: value})
-
-    def describe(self) -> dict[str, Any]:
-        """Return the entries as they can be written down and read again."""
+    def content(self) -> dict[str, Any]:
+        """Return the entries as in YAML, for `build_space`."""
         return {
             name: entry.model_dump(mode="json", exclude_defaults=True)
             for name, entry in self.entries.items()
@@ -247,11 +241,11 @@ FIXED = {
 
 
 def load_space(space: str | Path, recipe: Recipe) -> Space:
-    """Read a space and check every entry against the recipe it is to vary.
+    """Read a space and check every entry against the recipe that it varies.
 
     Args:
         space: A YAML file, or the name of a shipped space.
-        recipe: What the space varies.
+        recipe: The recipe that the space varies.
 
     Raises:
         IrmasError: No such file, not YAML, or as from `build_space`.
@@ -265,12 +259,12 @@ def load_space(space: str | Path, recipe: Recipe) -> Space:
 
 
 def build_space(content: Mapping[str, Any], recipe: Recipe, origin: str | YamlFile) -> Space:
-    """Check entries against the recipe they are to vary, and put them in order.
+    """Check entries against the recipe that they vary, and order them by their conditions.
 
     Args:
         content: Entries by dotted name, as in YAML.
-        recipe: What the space varies.
-        origin: Where the entries came from, for errors.
+        recipe: The recipe that the space varies.
+        origin: Where the entries come from, for errors.
 
     Raises:
         IrmasError: An unknown name, a setting that no trial can change, a wrong type, an empty
@@ -309,7 +303,7 @@ def _read_entry(name: str, value: Any, origin: str) -> Entry:
 
 
 def _in_order(entries: dict[str, Entry], origin: str) -> dict[str, Entry]:
-    """Put every entry after those it depends on, otherwise as they stand."""
+    """Put every entry after those that it depends on, and otherwise keep the order."""
     ordered: dict[str, Entry] = {}
     left = dict(entries)
     while left:
@@ -321,7 +315,7 @@ def _in_order(entries: dict[str, Entry], origin: str) -> dict[str, Entry]:
 
 
 def _conditions(name: str, entries: Mapping[str, Entry]) -> dict[str, Any]:
-    """Return values under which an entry is searched: its conditions, and their conditions."""
+    """Return values under which an entry is searched, by its conditions and theirs."""
     given: dict[str, Any] = {}
     for other, wanted in entries[name].when.items():
         given |= {**_conditions(other, entries), other: alternatives(wanted)[0]}
@@ -341,9 +335,9 @@ def _stored(value: Value) -> bool | int | float | str:
 
 
 def short(value: Any) -> str:
-    """Return a value in few characters."""
+    """Return a value in few characters: three digits, and all digits of a whole number."""
     if isinstance(value, float):
-        return f"{value:.3g}"
+        return f"{value:.0f}" if 1_000 <= abs(value) < 1e9 else f"{value:.3g}"
     if isinstance(value, list | tuple):
         return "[" + ", ".join(short(item) for item in value) + "]"
     return "none" if value is None else str(value)

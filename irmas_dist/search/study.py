@@ -1,8 +1,8 @@
-"""The Optuna study: where it is kept, whose trials are whose, and what all of them came to.
+"""The Optuna study: its storage, the trials of each sweep in it, and their outcomes.
 
-The study is the record of a sweep. A driver marks every trial that it starts with the identity
-of its sweep, so that several drivers can share one study: each goes on with its own trials that
-were cut short, and leaves those of the others alone.
+The study is the state of a sweep. A driver marks every trial that it starts with the identity
+of its sweep, so that several drivers can share one study: each resumes its own interrupted
+trials only.
 """
 
 import math
@@ -21,19 +21,19 @@ from irmas_dist.errors import IrmasError
 from irmas_dist.search.space import Space
 
 SWEEP = "sweep"
-"""A trial's attribute: the sweep that it belongs to."""
+"""A trial's attribute: identity of its sweep."""
 
 SEARCHED = "searched"
-"""A study's attribute: digests of what its sweeps search."""
+"""A study's attribute: digests of recipe, space and features, see `SweepRecord.digests`."""
 
 VALUES = "values"
-"""A trial's attribute: what it goes on with, after population-based training changed that."""
+"""A trial's attribute: its values after population-based training changed them."""
 
 OUTCOME = "outcome"
-"""A trial's attribute: what it came to, beyond its value; see `list_trials`."""
+"""A trial's attribute: its outcome beyond its value, see `list_trials`."""
 
 UNMARKED = timedelta(minutes=1)
-"""A running trial that no sweep has marked for so long was left by a driver that died."""
+"""A running trial that no sweep has marked for so long has lost its driver."""
 
 STATES = {
     TrialState.COMPLETE: "completed",
@@ -59,28 +59,24 @@ def open_storage(location: str) -> BaseStorage:
         except OSError as error:
             raise IrmasError(f"cannot open the study at {location}: {error.strerror}") from error
     url = location if "://" in location else f"sqlite:///{location}"
-    # psycopg 3 is what the extra installs; SQLAlchemy would look for its predecessor.
+    # The extra installs psycopg 3; SQLAlchemy's default is its predecessor.
     for plain in ("postgresql://", "postgres://"):
         if url.startswith(plain):
             url = "postgresql+psycopg://" + url.removeprefix(plain)
     try:
         return RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
-    except ModuleNotFoundError as error:
-        raise IrmasError(_needs(error, "pip install 'irmas-dist[postgres]'")) from error
     except (ImportError, optuna.exceptions.StorageInternalError, SQLAlchemyError, OSError) as error:
         cause = error.__cause__ or error
         if isinstance(cause, ModuleNotFoundError):
-            raise IrmasError(_needs(cause, "pip install 'irmas-dist[postgres]'")) from error
+            raise IrmasError(
+                f"this study needs {cause.name}: pip install 'irmas-dist[postgres]'"
+            ) from error
         reason = " ".join(str(cause).split("\n[SQL")[0].split("\n(Background")[0].split())
         raise IrmasError(f"cannot open the study at {_public(location)}: {reason}") from error
 
 
-def _needs(error: ModuleNotFoundError, remedy: str) -> str:
-    return f"this study needs {error.name}: {remedy}"
-
-
 def _public(location: str) -> str:
-    """Return a location without the password in it."""
+    """Return a location without its password."""
     scheme, marker, rest = location.partition("://")
     user, at, host = rest.rpartition("@")
     return f"{scheme}{marker}{user.split(':')[0]}{at}{host}" if marker else location
@@ -91,10 +87,10 @@ def open_study(location: str, name: str | None = None) -> optuna.Study:
 
     Args:
         location: As for `open_storage`; without a name also ``location#name``.
-        name: Its name; none means the only one there.
+        name: Its name; none: the only study there.
 
     Raises:
-        IrmasError: There is no such study, or several when none was named.
+        IrmasError: There is no such study, or several and no name.
     """
     if name is None and "#" in location:
         location, _, name = location.rpartition("#")
@@ -105,8 +101,7 @@ def open_study(location: str, name: str | None = None) -> optuna.Study:
             f"{_public(location)} has several studies ({', '.join(names)}); "
             f"name one: {_public(location)}#{names[0]}"
         )
-    if name is None and names:
-        name = names[0]
+    name = name or next(iter(names), None)
     if name not in names:
         which = f"no study {name}" if name else "no study"
         raise IrmasError(f"{_public(location)} has {which}; it has: {', '.join(names) or 'none'}")
@@ -114,22 +109,24 @@ def open_study(location: str, name: str | None = None) -> optuna.Study:
 
 
 def join_study(study: optuna.Study, sweep: str, searched: Mapping[str, str]) -> bool:
-    """Enter a sweep into a study.
+    """Register a sweep in a study.
 
     Args:
         study: The study.
         sweep: Identity of the sweep.
-        searched: Digests of what it searches, which all sweeps of a study must have in common.
+        searched: Digests of its recipe, space and features, the same for all sweeps of a study.
 
     Returns:
-        Whether other sweeps are in it too.
+        Whether other sweeps share the study.
 
     Raises:
-        IrmasError: The study's trials are of something else, and could not be compared.
+        IrmasError: The digests of the study differ, so that trials could not be compared.
     """
-    there = study.user_attrs.get(SEARCHED) or ({} if study.get_trials(deepcopy=False) else searched)
+    digests = study.user_attrs.get(SEARCHED) or (
+        {} if study.get_trials(deepcopy=False) else searched
+    )
     for what, digest in searched.items():
-        if there.get(what) != digest:
+        if digests.get(what) != digest:
             raise IrmasError(
                 f"the study {study.study_name} searched with another {what}: "
                 "name another directory, or another --study"
@@ -147,17 +144,18 @@ def own_trials(study: optuna.Study, sweep: str) -> list[FrozenTrial]:
 
 
 def interrupted_trials(study: optuna.Study, sweep: str) -> list[FrozenTrial]:
-    """Return the trials of a sweep that were cut short with its driver, in order.
+    """Return the trials of a sweep that its last driver left running, in order.
 
-    To be asked before the sweep goes on: later, its running trials do run.
+    Only before the sweep is resumed: afterwards its running trials do run.
     """
     return [trial for trial in own_trials(study, sweep) if trial.state == TrialState.RUNNING]
 
 
 def fail_unmarked_trials(study: optuna.Study) -> None:
-    """Tell Optuna that trials whose driver died before it could mark them have failed.
+    """Mark trials as failed whose driver died before it marked them as its own.
 
-    Marking follows starting at once, so that an unmarked trial of a live driver is young.
+    A driver marks a trial as soon as it has started it, so unmarked trials of live drivers are
+    young.
     """
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         started = trial.datetime_start or datetime.min
@@ -171,14 +169,13 @@ def list_trials(study: optuna.Study, space: Space, live: bool = False) -> list[d
     Its ``number``; ``state`` (completed, pruned, failed, running or interrupted); ``value``,
     the best macro F1; ``curve``, the best value so far after each epoch; ``epochs``;
     ``seconds`` of training; ``params``, the values drawn (or, after population-based training,
-    those it ended with); ``parameters`` of the network; ``reason``, if it failed; ``second``,
-    the value of the second objective, if there is one; ``instruments``, how well each was
-    recognised.
+    the last ones); ``parameters`` of the network; ``reason``, if it failed; ``second``, the
+    value of the second objective, if any; ``instruments``, the metrics of each instrument.
 
     Args:
         study: The study.
-        space: What it searches.
-        live: Whether a driver is at work; else trials that are running were interrupted.
+        space: Its search space.
+        live: Whether a driver runs the sweep; otherwise running trials are interrupted ones.
     """
     rows = [
         _row(trial, space, live)
@@ -210,7 +207,7 @@ def _row(trial: FrozenTrial, space: Space, live: bool) -> dict[str, Any]:
         "seconds": outcome.get("seconds"),
         "parameters": outcome.get("parameters"),
         "reason": outcome.get("reason"),
-        "params": present_values(trial, space),
+        "params": trial.user_attrs.get(VALUES) or space.values(trial.params),
         "curve": curve,
         "instruments": outcome.get("instruments"),
     }
@@ -220,8 +217,8 @@ def with_epoch(curve: Sequence[float], epoch: int, value: float) -> list[float]:
     """Return the best values so far after epochs 1 to ``epoch``.
 
     Args:
-        curve: Those after the epochs before it. Some may be missing: a trial that takes over
-            weights of one that is ahead never does them, and has the best that it had.
+        curve: The values after earlier epochs. Some may be missing: a trial that takes over the
+            weights of one that is ahead skips epochs, and keeps its best value for them.
         epoch: The epoch, from 1.
         value: The best value so far after it.
     """
@@ -230,17 +227,11 @@ def with_epoch(curve: Sequence[float], epoch: int, value: float) -> list[float]:
     return [*before, *[best] * (epoch - 1 - len(before)), value]
 
 
-def present_values(trial: FrozenTrial, space: Space) -> dict[str, Any]:
-    """Return the values that a trial has now, which need not be those that were drawn for it."""
-    changed: dict[str, Any] | None = trial.user_attrs.get(VALUES)
-    return space.values(trial.params) if changed is None else changed
-
-
 def best_row(rows: Iterable[Mapping[str, Any]]) -> Mapping[str, Any] | None:
-    """Return the best trial that ran to its end, or the best of all when none did.
+    """Return the best completed trial, or the best of all when none is completed.
 
     Args:
-        rows: As from `list_trials`.
+        rows: Trials as from `list_trials`.
     """
     valued = [row for row in rows if row["value"] is not None]
     ended = [row for row in valued if row["state"] == "completed"]
@@ -248,21 +239,21 @@ def best_row(rows: Iterable[Mapping[str, Any]]) -> Mapping[str, Any] | None:
 
 
 def importances(study: optuna.Study) -> dict[str, float]:
-    """Return how much each entry matters for macro F1, in shares of one, the largest first.
+    """Return the importance of each entry for macro F1, in shares of one, the largest first.
 
-    By PED-ANOVA (Watanabe, Bansal and Hutter 2023), which also judges entries that are not
-    always searched. Empty with fewer than four completed trials, or when all have one value.
+    By PED-ANOVA (Watanabe, Bansal and Hutter 2023), which also covers conditional entries.
+    Empty with fewer than four completed trials, or when all have the same value.
     """
     trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     values = {trial.values[0] for trial in trials}
     if len(trials) < 4 or len(values) < 2:
         return {}
     several = len(study.directions) > 1
-    # A target of one's own is taken for one that should be small.
+    # Optuna minimises a given target.
     target = (lambda trial: -float(trial.values[0])) if several else None
     return optuna.importance.get_param_importances(study, target=target)
 
 
 def directions(second: str | None) -> list[StudyDirection]:
-    """Return what is made large and what small: macro F1, and a second objective if any."""
+    """Return the directions of macro F1 and of the second objective, if any."""
     return [StudyDirection.MAXIMIZE] + ([StudyDirection.MINIMIZE] if second else [])

@@ -1,8 +1,8 @@
-"""A sweep's directory: what the sweep is, and that only one driver is at work there.
+"""The sweep directory: the record of what is searched, and the lock of its driver.
 
-``sweep.json`` says what is searched, ``study.db`` is the Optuna study unless it is kept
-elsewhere, ``trials`` holds the progress of unfinished trials, and at the end there are
-``best.yaml``, ``trials.json`` and ``model``.
+``sweep.json`` is the record, ``study.db`` the Optuna study unless that is stored elsewhere;
+``trials`` holds checkpoints of unfinished trials. A finished sweep adds ``best.yaml``,
+``trials.json`` and ``model``.
 """
 
 import fcntl
@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
@@ -25,24 +25,26 @@ from irmas_dist.search.space import Space, build_space
 
 RECORD = "sweep.json"
 
+S = TypeVar("S", bound=Settings)
+
 
 class SweepRecord(Settings):
     """The content of ``sweep.json``."""
 
     identity: str
-    """With which trials of this sweep are marked in the study."""
+    """Marks the trials of this sweep in the study."""
     name: str
     """Name of the study, and of the group of runs in W&B."""
     recipe: dict[str, Any]
-    """What the space varies."""
+    """The recipe that the space varies."""
     space: dict[str, Any]
-    """What is searched."""
+    """The search space."""
     settings: SweepSettings
     data: dict[str, str]
     """Fingerprints of the manifest and the features."""
 
     def digests(self) -> dict[str, str]:
-        """Return by name what trials must have in common to be compared, each as a few digits."""
+        """Return digests of what trials must have in common to be compared, by name."""
         recipe = {name: value for name, value in self.recipe.items() if name != "tracking"}
         parts = {"recipe": recipe, "space": self.space, "features": self.data}
         return {
@@ -56,82 +58,83 @@ class SweepRecord(Settings):
         Raises:
             IrmasError: They do not fit this version.
         """
-        try:
-            recipe = Recipe.model_validate(self.recipe)
-        except ValidationError as error:
-            first = error.errors()[0]
-            field = ".".join(map(str, first["loc"]))
-            raise IrmasError(f"{origin} cannot be used: {field}: {first['msg']}") from error
+        recipe = _validated(Recipe, self.recipe, origin)
         return recipe, build_space(self.space, recipe, origin)
+
+
+def _validated(model: type[S], content: dict[str, Any], origin: str) -> S:
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(map(str, first["loc"]))
+        raise IrmasError(f"{origin} cannot be used: {field}: {first['msg']}") from error
 
 
 def read_record(out: Path) -> SweepRecord:
     """Read ``sweep.json``.
 
     Raises:
-        IrmasError: There is no sweep here, or not one of this version.
+        IrmasError: The directory holds no sweep, or one of another version.
     """
-    place = out / RECORD
-    if not place.exists():
+    path = out / RECORD
+    if not path.exists():
         raise IrmasError(f"{out} is not a sweep: it has no {RECORD}")
-    try:
-        return SweepRecord.model_validate(storage.read_json(place))
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(map(str, first["loc"]))
-        raise IrmasError(f"{place} cannot be used: {field}: {first['msg']}") from error
+    return _validated(SweepRecord, storage.read_json(path), str(path))
 
 
 def require_new(out: Path) -> None:
     """Refuse a directory that holds a sweep.
 
     Raises:
-        IrmasError: It does.
+        IrmasError: It holds one.
     """
     if (out / RECORD).exists():
         raise IrmasError(
-            f"{out} holds a sweep: go on with it by --resume (with more --trials, if all are "
-            "done), or choose another directory"
+            f"{out} holds a sweep: resume it with --resume (and more --trials, if all are done), "
+            "or choose another directory"
         )
 
 
-def begin(
-    out: Path, recipe: Recipe, space: Space, settings: SweepSettings, data: dict[str, str]
+def make_record(
+    out: Path,
+    recipe: Recipe,
+    space: Space,
+    settings: SweepSettings,
+    data: dict[str, str],
+    resume: bool = False,
 ) -> SweepRecord:
-    """Return the record of a new sweep, not yet written.
+    """Return the record of a new sweep, not yet written, or that of a resumed one.
+
+    Args:
+        out: The sweep directory.
+        recipe: The recipe that the space varies.
+        space: The search space.
+        settings: The settings, which replace those of a resumed sweep.
+        data: Fingerprints of the manifest and the features.
+        resume: Whether the directory holds the sweep.
 
     Raises:
-        IrmasError: There is a sweep in ``out``.
+        IrmasError: The directory holds a sweep, or none to resume, or one with another recipe,
+            space or features.
     """
-    require_new(out)
-    return SweepRecord(
+    if not resume:
+        require_new(out)
+    record = SweepRecord(
         identity=uuid.uuid4().hex[:12],
         name=out.name,
         recipe=recipe.model_dump(mode="json"),
-        space=space.describe(),
+        space=space.content(),
         settings=settings,
         data=data,
     )
-
-
-def resume(
-    out: Path, recipe: Recipe, space: Space, settings: SweepSettings, data: dict[str, str]
-) -> SweepRecord:
-    """Return the record of the sweep in ``out``, with new settings.
-
-    Raises:
-        IrmasError: There is none, or it searched something else.
-    """
-    record = read_record(out)
-    same = {
-        "recipe": record.recipe == recipe.model_dump(mode="json"),
-        "space": record.space == space.describe(),
-        "features": record.data == data,
-    }
-    for what, is_same in same.items():
-        if not is_same:
+    if not resume:
+        return record
+    earlier = read_record(out)
+    for key, what in (("recipe", "recipe"), ("space", "space"), ("data", "features")):
+        if getattr(earlier, key) != getattr(record, key):
             raise IrmasError(f"{out} holds a sweep with another {what}; choose another directory")
-    return record.model_copy(update={"settings": settings})
+    return earlier.model_copy(update={"settings": settings})
 
 
 def write_record(out: Path, record: SweepRecord) -> None:
@@ -141,25 +144,25 @@ def write_record(out: Path, record: SweepRecord) -> None:
 
 @contextmanager
 def only_driver(out: Path) -> Iterator[None]:
-    """Be the only driver at work in a sweep's directory; the system ends this with the process.
+    """Hold the lock of a sweep directory; the system releases it when the process ends.
 
     Raises:
-        IrmasError: Another one is at work there.
+        IrmasError: Another process holds it.
     """
     with (out / ".lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise IrmasError(f"another process is at work on the sweep in {out}") from error
+            raise IrmasError(f"another process runs the sweep in {out}") from error
         yield
 
 
 def is_driven(out: Path) -> bool:
-    """Return whether a driver is at work in a sweep's directory."""
-    place = out / ".lock"
-    if not place.exists():
+    """Return whether a process holds the lock of a sweep directory."""
+    path = out / ".lock"
+    if not path.exists():
         return False
-    with place.open() as lock:
+    with path.open() as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except OSError:
@@ -168,10 +171,15 @@ def is_driven(out: Path) -> bool:
 
 
 def study_location(path: Path, record: SweepRecord) -> str:
-    """Return where a sweep's study is kept."""
+    """Return the storage of a sweep's study."""
     return record.settings.study or str(path / "study.db")
 
 
-def progress_directory(root: str, number: int) -> str:
-    """Return where a trial's progress is kept."""
+def trials_root(out: Path, settings: SweepSettings) -> str:
+    """Return the path or URL below which the trials of a sweep save their checkpoints."""
+    return storage.join(storage.absolute(settings.storage or out), "trials")
+
+
+def trial_directory(root: str, number: int) -> str:
+    """Return the path or URL of a trial's checkpoints."""
     return storage.join(root, f"{number:04d}")

@@ -1,6 +1,6 @@
-"""The W&B runs of a sweep: one per trial, and one that sums it up.
+"""The W&B runs of a sweep's trials, one for each.
 
-Runs are opened and written in a thread of their own, so that a slow network holds up no trial.
+Runs are opened and written in a thread of their own, so that a slow network delays no trial.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -19,8 +19,8 @@ class SweepRuns:
 
     Args:
         recipe: The sweep's recipe, which a trial's values change.
-        name: The sweep's name: the group of its runs.
-        identity: The sweep's identity, with which a trial's run is found again.
+        name: The sweep's name, the group of its runs.
+        identity: The sweep's identity, by which a trial's run is found again.
     """
 
     def __init__(self, recipe: Recipe, name: str, identity: str) -> None:
@@ -31,7 +31,7 @@ class SweepRuns:
         self._tracking = recipe.tracking
 
     def start(self, number: int, values: Mapping[str, Any]) -> None:
-        """Open a trial's run, or go on with it: after a pause, or after it was cut short."""
+        """Open a trial's run, or resume it after a pause or an interruption."""
 
         def work() -> None:
             if number in self._open:
@@ -47,35 +47,35 @@ class SweepRuns:
                     config={**tracking.flatten(self._recipe.model_dump(mode="json")), **values},
                     requirements=False,
                 )
-                # Where W&B did not answer once, not every trial is to wait for it again.
+                # Once W&B does not answer, later trials do not wait for it again.
                 self._tracking = self._tracking.model_copy(update={"mode": run.mode})
 
-        self._do(work)
+        self._submit(work)
 
     def log(self, number: int, metrics: Mapping[str, float]) -> None:
         """Log an epoch of a trial."""
-        self._do(lambda: self._open[number].log(metrics))
+        self._submit(lambda: self._open[number].log(metrics))
 
     def end(self, number: int, state: str, facts: Facts, instruments: Sequence[Facts]) -> None:
         """Close a trial's run.
 
         Args:
-            number: The trial.
+            number: The trial's number.
             state: completed, pruned or failed.
-            facts: For the run's summary.
+            facts: Values for the run's summary.
             instruments: Rows of the per-instrument table.
         """
-        self._do(lambda: self._end(number, state, facts, instruments))
+        self._submit(lambda: self._end(number, state, facts, instruments))
 
     def close(self) -> None:
-        """Write what is left; runs that are still open were cut short, and end as failed."""
+        """Write what is left, and close open runs as failed: their trials were interrupted."""
 
         def work() -> None:
-            # Only here is it known which are open: others may be waiting to be closed.
+            # In the thread, where all submitted ends have been written.
             for number in list(self._open):
                 self._end(number, "interrupted", {}, [])
 
-        self._do(work)
+        self._submit(work)
         self._thread.shutdown()
         for future in self._submitted:
             future.result()
@@ -89,5 +89,5 @@ class SweepRuns:
             run.table("instruments", list(instruments[0]), rows)
         run.close(failed=state in ("failed", "interrupted"))
 
-    def _do(self, work: Callable[[], None]) -> None:
+    def _submit(self, work: Callable[[], None]) -> None:
         self._submitted.append(self._thread.submit(work))

@@ -58,7 +58,7 @@ def test_the_page_in_a_browser(
 
 def test_a_sweep_without_results_has_a_page(tmp_path: Path) -> None:
     space = build_space(ENTRIES, Recipe(), "the test")
-    made = sweep_directory.begin(tmp_path, Recipe(), space, SweepSettings(), {})
+    made = sweep_directory.make_record(tmp_path, Recipe(), space, SweepSettings(), {})
     sweep_directory.write_record(tmp_path, made)
     make_study(space, f"sqlite:///{tmp_path}/study.db", made.name)
     write_sweep_page(tmp_path, tmp_path / "report.html")

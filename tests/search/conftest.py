@@ -93,7 +93,7 @@ def write_sweep(out: Path) -> Path:
     space = build_space(ENTRIES, Recipe(), "the test")
     out.mkdir()
     recipe = Recipe.model_validate({"tracking": {"directory": str(out)}})
-    record = sweep_directory.begin(
+    record = sweep_directory.make_record(
         out, recipe, space, SweepSettings(), {"manifest": "", "features": ""}
     )
     sweep_directory.write_record(out, record)

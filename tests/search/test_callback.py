@@ -19,20 +19,20 @@ VALUES = {0: 0.7, 1: 0.7, 2: 0.4}
 
 
 @pytest.mark.parametrize("order", permutations(VALUES))
-def test_of_equally_good_trials_the_first_in_the_table_keeps_its_progress(
+def test_of_equally_good_trials_the_first_in_the_table_keeps_its_checkpoint(
     order: tuple[int, ...], tmp_path: Path
 ) -> None:
     recipe = Recipe.model_validate({"tracking": {"mode": "disabled"}})
-    runs = SweepRuns(recipe, "sweep", "identity")
-    searcher = StudySearcher.__new__(StudySearcher)  # it is not asked about trials that end well
-    callback = SweepCallback(searcher, runs, LiveTable(3, 1), str(tmp_path))
+    wandb_runs = SweepRuns(recipe, "sweep", "identity")
+    searcher = StudySearcher.__new__(StudySearcher)  # not used for trials that end well
+    callback = SweepCallback(searcher, wandb_runs, LiveTable(3, 1), str(tmp_path))
     for number in order:
         (tmp_path / f"{number:04d}").mkdir()
         trial = SimpleNamespace(config={TRIAL: {"number": number}}, last_result={})
         callback.on_trial_start(0, [], trial)
         trial.last_result = {SELECTED_BY: VALUES[number], FINISHED: True}
         callback.on_trial_complete(0, [], trial)
-    runs.close()
+    wandb_runs.close()
     assert [path.name for path in tmp_path.iterdir()] == ["0000"]
 
 

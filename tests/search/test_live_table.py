@@ -1,4 +1,4 @@
-"""What people see of a sweep while it runs."""
+"""The live table, and the lines of ended trials where there is no terminal."""
 
 import pytest
 
@@ -8,12 +8,12 @@ from irmas_dist.search.live_table import LiveTable
 def test_every_line_of_a_trial_that_ended_names_the_best_so_far(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    view = LiveTable(total=3, epochs=2)
+    live_table = LiveTable(total=3, epochs=2)
     for number, values in enumerate([(0.2, 0.4), (0.7, 0.3), (0.5,)]):
-        view.start(number)
+        live_table.start(number)
         for epoch, value in enumerate(values, start=1):
-            view.epoch(number, epoch, value)
-        view.end(number, "completed")
+            live_table.epoch(number, epoch, value)
+        live_table.end(number, "completed")
     lines = capsys.readouterr().err.splitlines()
     assert [line.partition("best ")[2].partition(";")[0] for line in lines] == [
         "0.400 (trial 0)", "0.700 (trial 1)", "0.700 (trial 1)",
@@ -21,9 +21,9 @@ def test_every_line_of_a_trial_that_ended_names_the_best_so_far(
 
 
 def test_a_trial_without_a_result_is_not_the_best(capsys: pytest.CaptureFixture[str]) -> None:
-    view = LiveTable(total=2, epochs=2)
-    view.start(0)
-    view.end(0, "failed", "out of memory")
+    live_table = LiveTable(total=2, epochs=2)
+    live_table.start(0)
+    live_table.end(0, "failed", "out of memory")
     line = capsys.readouterr().err
     assert "out of memory; 1 of 2" in line
     assert "best" not in line
@@ -38,11 +38,11 @@ def test_a_resumed_sweep_shows_what_an_earlier_driver_left(
         {"number": 2, "state": "failed", "curve": [], **nothing},
         {"number": 1, "state": "interrupted", "curve": [0.3, 0.5], **nothing},
     ]
-    view = LiveTable(total=4, epochs=3, earlier=earlier)
-    view.start(1)
-    view.epoch(1, 2, 0.6)  # Its second epoch was not kept, and is done again.
-    view.epoch(1, 3, 0.7)
-    view.end(1, "completed")
+    live_table = LiveTable(total=4, epochs=3, earlier=earlier)
+    live_table.start(1)
+    live_table.epoch(1, 2, 0.6)  # Its second epoch was not kept, and is done again.
+    live_table.epoch(1, 3, 0.7)
+    live_table.end(1, "completed")
     line = capsys.readouterr().err
     assert "trial 1 completed after 3 epochs: macro F1 0.700" in line
     assert "best 0.800 (trial 0); 3 of 4" in line

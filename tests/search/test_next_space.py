@@ -62,7 +62,7 @@ def test_the_space_to_search_next_is_a_space_however_entries_were_fixed_or_narro
         elif what == "narrowed" and name == "model.blocks":
             advice.append(Advice(name, "", {"type": "int", "low": 3, "high": 4}, None))
     fixed = {item.name: item.value for item in advice if item.entry is None}
-    content = narrowed(space, advice).describe()
+    content = narrowed(space, advice).content()
     assert not content.keys() & fixed.keys()
     if not content:
         return

@@ -122,7 +122,7 @@ def test_a_sweep_goes_on_after_its_driver_was(driver: Driver, end: signal.Signal
     _, said = process.communicate(timeout=60)
     if end == signal.SIGINT:
         assert process.returncode == 130
-        assert f"go on with it: irmas sweep {driver.features} {driver.out} --resume" in said
+        assert f"resume it: irmas sweep {driver.features} {driver.out} --resume" in said
         assert "Traceback" not in said
     before = {trial.number: trial for trial in driver.study().trials}
     ended = {n: trial for n, trial in before.items() if trial.state == TrialState.COMPLETE}
@@ -130,7 +130,7 @@ def test_a_sweep_goes_on_after_its_driver_was(driver: Driver, end: signal.Signal
 
     again = driver.start(*driver.first)
     assert again.wait(timeout=120) == 1
-    assert "go on with it by --resume" in again.communicate()[1]
+    assert "resume it with --resume" in again.communicate()[1]
 
     saved = driver.saved_epochs()
     resumed = driver.start("--resume", "--json")

@@ -50,5 +50,5 @@ def test_what_cannot_be_reviewed_is_said_in_one_line(
         review.sync(swept)
     (swept / "wandb" / f"offline-run-1-{identity}-0001").mkdir()
     monkeypatch.setattr("wandb.login", lambda prompt: False)
-    with pytest.raises(IrmasError, match="W&B wants a key"):
+    with pytest.raises(IrmasError, match="W&B needs an API key"):
         review.sync(swept)

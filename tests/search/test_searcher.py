@@ -8,7 +8,7 @@ from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
 from irmas_dist.search.samplers import build_sampler
-from irmas_dist.search.searcher import MOST_NODES, StudySearcher
+from irmas_dist.search.searcher import MAX_NODES_LOST, StudySearcher
 from irmas_dist.search.space import Space
 from irmas_dist.search.study import (
     fail_unmarked_trials,
@@ -88,7 +88,7 @@ def test_a_trial_that_loses_node_after_node_does_not_come_back_for_ever(
     study: optuna.Study, space: Space
 ) -> None:
     searcher = make_searcher(study, space, budget=1)
-    for _ in range(MOST_NODES):
+    for _ in range(MAX_NODES_LOST):
         searcher.suggest("t")
         assert searcher.postpone("t")
     searcher.suggest("t")

@@ -119,7 +119,7 @@ def entries(draw: st.DrawFn) -> dict:
 @given(entries(), st.integers(0, 99))
 def test_whatever_is_drawn_lies_in_the_space_and_makes_a_recipe(made: dict, seed: int) -> None:
     searched = build_space(made, Recipe(), "the test")
-    assert build_space(searched.describe(), Recipe(), "again").describe() == searched.describe()
+    assert build_space(searched.content(), Recipe(), "again").content() == searched.content()
     drawn = draw(searched, seed)
     for name, entry in made.items():
         conditions = entry.get("when", {})
@@ -164,7 +164,7 @@ def test_whatever_is_drawn_lies_in_the_space_and_makes_a_recipe(made: dict, seed
         ("training.lr: {type: float, low: 0.1, high: .inf}", "training.lr high"),
         ("training.lr: 3", "training.lr: "),
         ("model: {type: categorical, choices: [1]}", "model=1"),
-        ("model.head: {type: categorical, choices: [max, max]}", "'max' stands there twice"),
+        ("model.head: {type: categorical, choices: [max, max]}", "'max' is given twice"),
         (
             "training.lr: {type: float}\ntraining.lr: {type: int}",
             'line 2, column 1: found duplicate key "training.lr"',

@@ -109,7 +109,7 @@ def test_a_directory_with_a_sweep_is_not_swept_again(
     out = Path(summary.path)
     space = load_space(out.parent / "space.yaml", recipe)
     task = open_training_data(features, recipe)
-    with pytest.raises(IrmasError, match="holds a sweep: go on with it by --resume"):
+    with pytest.raises(IrmasError, match="holds a sweep: resume it with --resume"):
         sweep(task, recipe, space, out, SweepSettings())
     other = build_recipe(recipe.model_dump(), {"seed": 1}, "the test")
     with pytest.raises(IrmasError, match="with another recipe"):

@@ -13,7 +13,7 @@ def test_only_one_driver_is_at_work_in_a_directory(tmp_path: Path) -> None:
     with sweep_directory.only_driver(tmp_path):
         assert sweep_directory.is_driven(tmp_path)
         with (
-            pytest.raises(IrmasError, match="another process is at work"),
+            pytest.raises(IrmasError, match="another process runs the sweep"),
             sweep_directory.only_driver(tmp_path),
         ):
             pass
