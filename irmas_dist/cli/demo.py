@@ -8,7 +8,7 @@ import typer
 from rich.markup import escape
 
 from irmas_dist.cli.command import DryRun, Json, command, read_recipe
-from irmas_dist.cli.tables import as_json, instrument_table, metric_table, show_recipe, trial_table
+from irmas_dist.cli.tables import as_json, instrument_table, metric_table, show_recipe, trial_tables
 from irmas_dist.errors import IrmasError
 from irmas_dist.terminal import show
 
@@ -38,7 +38,7 @@ def demonstrated(summary: Mapping[str, Any], machine: bool) -> None:
         as_json(summary)
         return
     rows = {"this model": summary["metrics"], **summary["baselines"]}
-    show(trial_table(summary["trials"][:5]))
+    show(trial_tables(summary["trials"][:5]))
     show(instrument_table(summary["per_instrument"], summary["protocol"]))
     show(metric_table(rows))
     for name, path in summary["paths"].items():

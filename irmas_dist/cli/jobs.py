@@ -168,8 +168,14 @@ def _show(found: Sequence["Job"], machine: bool) -> None:
     if machine:
         as_json({"jobs": [asdict(job) for job in found]})
         return
-    grid = Table(Column("job", no_wrap=True), "status", "started", "ended", "command")
+    # Two lines each, so that 80 columns hold names and times whole.
+    grid = Table(
+        Column("job\ncommand", overflow="fold"),
+        Column("status", no_wrap=True),
+        Column("started\nended", no_wrap=True),
+    )
     for job in found:
         times = (f"{when:%Y-%m-%d %H:%M:%S}" if when else "" for when in (job.started, job.ended))
-        grid.add_row(job.submission_id, job.status.value.lower(), *times, escape(job.entrypoint))
+        name = escape(f"{job.submission_id}\n{job.entrypoint}")
+        grid.add_row(name, job.status.value.lower(), "\n".join(times))
     show(grid)

@@ -1,13 +1,15 @@
 """How results look: tables for people, one JSON object for programs."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from rich import box
+from rich.console import Group
 from rich.markup import escape
 from rich.table import Column, Table
+from rich.text import Text
 
 from irmas_dist.terminal import show, write
 
@@ -16,6 +18,9 @@ if TYPE_CHECKING:
 
 if TYPE_CHECKING:
     from irmas_dist.config.recipe import Recipe
+
+WIDEST = 8
+"""Characters of a value in a table with a column for each of five trials."""
 
 HEADLINE = {
     "micro_f1": "micro F1",
@@ -49,67 +54,85 @@ def show_recipe(value: "Recipe", machine: bool) -> None:
     write(f"# {parameter_count(network):,} parameters\n")
 
 
-def trial_table(
+def trial_tables(
     trials: Sequence[Mapping[str, Any]],
     others: Sequence[Mapping[str, Any]] = (),
     importances: Mapping[str, float] | None = None,
-) -> Table:
-    """One column per trial, with how it ended and the values that were drawn for it.
+) -> Group:
+    """How each trial ended, and below it the settings of the trials side by side.
+
+    A setting with a value too wide for a column of its trial has a row per value instead, with
+    the trials that have it, so that 80 columns hold all values of five trials.
 
     Args:
-        trials: The best ones.
-        others: The rest, of which a column shows the median or the most frequent value.
-        importances: Share of each setting; the most important ones come first.
+        trials: The best trials, five at most.
+        others: The other trials, summed up by the median or the most frequent value.
+        importances: Share of each setting; the most important settings come first.
     """
+    from irmas_dist.search.space import short
+
     shares = importances or {}
     rest = [trial for trial in others if trial["value"] is not None]
-    headings = [str(trial["number"]) for trial in trials]
-    headings += [*(["the rest"] if rest else []), *(["matters"] if shares else [])]
-    grid = Table(Column("trial", no_wrap=True), *headings)
+    against = any(trial.get("second") is not None for trial in trials)
+    ends = _table("trial", "state", "macro F1", *(["against"] if against else []), "epochs")
+    for trial in trials:
+        second = [short(trial["second"])] if against else []
+        number, epochs = str(trial["number"]), str(trial["epochs"])
+        ends.add_row(number, trial["state"], figure(trial["value"]), *second, epochs)
+    if rest:
+        keys = ("state", "value", *(["second"] if against else []), "epochs")
+        ends.add_row("rest", *(_typical([trial[key] for trial in rest]) for key in keys))
 
-    def add(name: str, key: Callable[[Mapping[str, Any]], Any], **options: Any) -> None:
-        cells = [cell(key(trial)) for trial in trials]
-        if rest:
-            cells.append(_typical([key(trial) for trial in rest]))
-        if shares:
-            cells.append(f"{100 * shares[name]:.0f} %" if name in shares else "")
-        grid.add_row(name, *cells, **options)
-
-    add("state", lambda trial: trial["state"])
-    add("macro F1", lambda trial: trial["value"])
-    if any(trial.get("second") is not None for trial in trials):
-        add("against", lambda trial: trial["second"])
-    add("epochs", lambda trial: trial["epochs"], end_section=True)
+    columns = [str(trial["number"]) for trial in trials] + (["rest"] if rest else [])
+    side_by_side = _table("setting", *columns, *(["share"] if shares else []), gap=1)
+    by_value = _table("setting", "value", "trials", *(["share"] if shares else []))
     names = sorted({name for trial in trials for name in trial["params"]})
-    for name in sorted(names, key=lambda name: -shares.get(name, 0.0)):
-        add(name, partial(_value_of, name))
-    return grid
+    names.sort(key=lambda name: -shares.get(name, 0.0))
+    labels = short_names(names)
+    for name in names:
+        cells = [short(t["params"][name]) if name in t["params"] else "" for t in trials]
+        if rest:
+            cells.append(_typical([t["params"][name] for t in rest if name in t["params"]]))
+        share = [f"{100 * shares[name]:.0f} %" if name in shares else ""] if shares else []
+        if max(map(len, cells)) <= WIDEST:
+            side_by_side.add_row(labels[name], *map(Text, cells), *share)
+            continue
+        label = labels[name]
+        for value in dict.fromkeys(filter(None, cells)):
+            having = (column for column, cell in zip(columns, cells, strict=True) if cell == value)
+            by_value.add_row(label, Text(value), " ".join(having), *share)
+            label, share = "", []
+    parts: list[Table | str] = []
+    for table in (ends, side_by_side, by_value):
+        parts += [table, ""] if table.row_count else []
+    return Group(*parts)
 
 
-_UNUSED = object()
+def _table(*headings: str, gap: int = 3) -> Table:
+    """Return a table with nothing but a gap between its columns, as wide as their values."""
+    columns = (Column(heading, no_wrap=True) for heading in headings)
+    padding = (0, gap - 1, 0, 0)
+    return Table(*columns, box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=padding)
 
 
-def _value_of(name: str, trial: Mapping[str, Any]) -> Any:
-    return trial["params"].get(name, _UNUSED)
-
-
-def cell(value: Any) -> str:
-    """Write a value of a recipe in few letters."""
-    if value is _UNUSED:
-        return ""
-    if isinstance(value, list | tuple):
-        return ", ".join(cell(item) for item in value)
-    return f"{value:.3g}" if isinstance(value, float) else "none" if value is None else str(value)
+def short_names(names: Sequence[str]) -> dict[str, str]:
+    """Return each setting's name without its group, where that tells it apart from the others."""
+    ends = [name.partition(".")[2] for name in names]
+    return {
+        name: end if end and ends.count(end) == 1 else name
+        for name, end in zip(names, ends, strict=True)
+    }
 
 
 def _typical(values: Sequence[Any]) -> str:
-    """Return the median of numbers, and the most frequent of anything else."""
-    used = [value for value in values if value is not _UNUSED]
-    if not used:
+    """Return the median of numbers, or the most frequent of other values; nothing for none."""
+    from irmas_dist.search.space import short
+
+    if not values:
         return ""
-    if all(isinstance(value, int | float) and not isinstance(value, bool) for value in used):
-        return cell(float(median(used)))
-    texts = [cell(value) for value in used]
+    if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
+        return short(median(values))
+    texts = [short(value) for value in values]
     return max(texts, key=texts.count)
 
 
@@ -136,6 +159,11 @@ def figure(value: float | None) -> str:
     return "" if value is None else f"{value:.3f}"
 
 
+def threshold_cell(value: float | None) -> str:
+    """Return a threshold to three digits; none differs from fold to fold."""
+    return "by fold" if value is None else "never" if value > 1 else f"{value:.3f}"
+
+
 def instrument_table(instruments: Sequence[Mapping[str, Any]], protocol: str) -> Table:
     """One row per instrument: precision, recall, F1 and its interval, AP and threshold."""
     grid = Table(
@@ -147,9 +175,7 @@ def instrument_table(instruments: Sequence[Mapping[str, Any]], protocol: str) ->
     for row in instruments:
         values = (row["precision"], row["recall"], row["f1"])
         span = "-".join(f"{row[end]:.2f}".removeprefix("0") for end in ("f1_low", "f1_high"))
-        threshold = row["threshold"]
-        said = "by fold" if threshold is None else "never" if threshold > 1 else f"{threshold:.3f}"
-        cells = (*(f"{value:.3f}" for value in values), span, f"{row['ap']:.3f}", said)
+        cells = (*map(figure, values), span, figure(row["ap"]), threshold_cell(row["threshold"]))
         grid.add_row(row["name"], str(row["clips"]), *cells)
     return grid
 
