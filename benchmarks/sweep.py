@@ -8,7 +8,7 @@ clips as this machine trains on in about 5 s) on two cores, by
   as many as torch takes by itself;
 * ``pair``: two such processes with one thread each, side by side and without any coordination,
   with the memory settings of our workers, which makes it the most that one thread per trial
-  can come to on these cores;
+  can reach on these cores;
 * ``function``: a Tune function trainable that loads its data itself, without reuse of actors;
 * ``trainer``: a TorchTrainer per trial, as in Ray's documentation: one trial at a time here.
 
@@ -195,9 +195,9 @@ def by_ours(data: Any, recipe: Any, trials: int, folder: str) -> dict:
         [json.loads(line) for line in path.read_text().splitlines()]
         for path in out.glob("tune-*/*/result.json")
     ]
-    told = open_study(str(out / "study.db")).get_trials(deepcopy=False)
+    recorded = open_study(str(out / "study.db")).get_trials(deepcopy=False)
     return {
-        "rate": steady([trial.datetime_complete.timestamp() for trial in told], CPUS),
+        "rate": steady([trial.datetime_complete.timestamp() for trial in recorded], CPUS),
         "slots": CPUS,
         "cpu": sum(lines[-1]["cpu_s"] for lines in rows) / len(rows),
         "first_trial_s": min(lines[0]["timestamp"] for lines in rows) - began,

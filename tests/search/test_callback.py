@@ -19,7 +19,7 @@ VALUES = {0: 0.7, 1: 0.7, 2: 0.4}
 
 
 @pytest.mark.parametrize("order", permutations(VALUES))
-def test_of_equally_good_trials_the_first_in_the_table_keeps_its_checkpoint(
+def test_of_equally_good_trials_the_first_keeps_its_checkpoint(
     order: tuple[int, ...], tmp_path: Path
 ) -> None:
     recipe = Recipe.model_validate({"tracking": {"mode": "disabled"}})
@@ -43,5 +43,5 @@ def test_of_equally_good_trials_the_first_in_the_table_keeps_its_checkpoint(
         (ActorDiedError(), "its worker process ended"),
     ],
 )
-def test_a_lost_node_is_told_from_a_worker_that_died(error: Exception, reason: str) -> None:
+def test_a_lost_node_is_distinguished_from_a_dead_worker(error: Exception, reason: str) -> None:
     assert describe_error(error, None).startswith(reason)

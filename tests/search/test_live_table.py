@@ -5,7 +5,7 @@ import pytest
 from irmas_dist.search.live_table import LiveTable
 
 
-def test_every_line_of_a_trial_that_ended_names_the_best_so_far(
+def test_every_line_of_an_ended_trial_names_the_best_so_far(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     live_table = LiveTable(total=3, epochs=2)
@@ -29,7 +29,7 @@ def test_a_trial_without_a_result_is_not_the_best(capsys: pytest.CaptureFixture[
     assert "best" not in line
 
 
-def test_a_resumed_sweep_shows_what_an_earlier_driver_left(
+def test_a_resumed_sweep_shows_the_trials_of_an_earlier_driver(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     nothing = {"reason": None, "seconds": None}
@@ -40,7 +40,7 @@ def test_a_resumed_sweep_shows_what_an_earlier_driver_left(
     ]
     live_table = LiveTable(total=4, epochs=3, earlier=earlier)
     live_table.start(1)
-    live_table.epoch(1, 2, 0.6)  # Its second epoch was not kept, and is done again.
+    live_table.epoch(1, 2, 0.6)  # Its second epoch was not saved, and runs again.
     live_table.epoch(1, 3, 0.7)
     live_table.end(1, "completed")
     line = capsys.readouterr().err

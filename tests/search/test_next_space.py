@@ -13,7 +13,7 @@ from irmas_dist.search.study import importances, list_trials
 from tests.search.conftest import fill, make_study
 
 
-def test_advice_names_the_good_part_of_a_range(space: Space) -> None:
+def test_advice_narrows_a_range_to_its_good_part(space: Space) -> None:
     study = make_study(space, None, sampler="random")
     fill(study, space, 60)
     rows = list_trials(study, space)
@@ -46,7 +46,7 @@ NESTED = {
 
 @settings(max_examples=150, deadline=None)
 @given(st.data())
-def test_the_space_to_search_next_is_a_space_however_entries_were_fixed_or_narrowed(
+def test_the_next_space_is_valid_however_entries_are_fixed_or_narrowed(
     data: st.DataObject,
 ) -> None:
     space = build_space(NESTED, Recipe(), "the test")
@@ -77,5 +77,5 @@ def test_the_space_to_search_next_is_a_space_however_entries_were_fixed_or_narro
 
 
 def as_drawn(values: dict[str, Any]) -> dict[str, Any]:
-    """Lists as a space draws them."""
+    """Return values with lists as a space draws them."""
     return {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}

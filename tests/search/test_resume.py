@@ -1,4 +1,4 @@
-"""A sweep whose driver is killed or interrupted goes on where it was."""
+"""A sweep is resumed after its driver was killed or interrupted."""
 
 import io
 import json
@@ -83,7 +83,7 @@ class Driver:
         }
 
     def mid_trial(self) -> bool:
-        """Whether a trial is done and another one is some epochs on its way."""
+        """Whether a trial has ended and another one has run some epochs."""
         with closing(sqlite3.connect(self.out / "study.db", timeout=30)) as study:
             try:
                 (done,) = study.execute("SELECT count(*) FROM trials WHERE state = 'COMPLETE'")
@@ -106,7 +106,7 @@ def driver(features: str, tmp_path: Path) -> Iterator[Driver]:
 
 
 def results(directory: Path) -> dict[int, list[dict]]:
-    """What Tune wrote down of each trial."""
+    """Tune's results of each trial."""
     return {
         int(path.parent.name): [json.loads(line) for line in path.read_text().splitlines()]
         for path in directory.glob("*/result.json")
@@ -115,15 +115,15 @@ def results(directory: Path) -> dict[int, list[dict]]:
 
 @pytest.mark.drill
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT], ids=["killed", "interrupted"])
-def test_a_sweep_goes_on_after_its_driver_was(driver: Driver, end: signal.Signals) -> None:
+def test_a_sweep_is_resumed_after_its_driver_was(driver: Driver, end: signal.Signals) -> None:
     process = driver.start(*driver.first)
     driver.wait_until(process, driver.mid_trial)
     os.killpg(process.pid, end)
-    _, said = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=60)
     if end == signal.SIGINT:
         assert process.returncode == 130
-        assert f"resume it: irmas sweep {driver.features} {driver.out} --resume" in said
-        assert "Traceback" not in said
+        assert f"resume it: irmas sweep {driver.features} {driver.out} --resume" in errors
+        assert "Traceback" not in errors
     before = {trial.number: trial for trial in driver.study().trials}
     ended = {n: trial for n, trial in before.items() if trial.state == TrialState.COMPLETE}
     (first_run,) = driver.out.glob("tune-*")
@@ -134,8 +134,8 @@ def test_a_sweep_goes_on_after_its_driver_was(driver: Driver, end: signal.Signal
 
     saved = driver.saved_epochs()
     resumed = driver.start("--resume", "--json")
-    printed, said = resumed.communicate(timeout=250)
-    assert resumed.returncode == 0, said
+    printed, errors = resumed.communicate(timeout=250)
+    assert resumed.returncode == 0, errors
     after = {trial.number: trial for trial in driver.study().trials}
     assert [after[number].state for number in sorted(after)] == [TrialState.COMPLETE] * TRIALS
     for trial in after.values():
@@ -146,7 +146,7 @@ def test_a_sweep_goes_on_after_its_driver_was(driver: Driver, end: signal.Signal
     in_second = results(second_run)
     assert in_second.keys() == after.keys() - ended.keys()
     for number, lines in in_second.items():
-        # The last saved epoch was told again, for the driver may not have heard of it.
+        # The last saved epoch is reported again: the driver may not have received it.
         assert [line["epoch"] for line in lines] == list(range(saved.get(number, 1), EPOCHS + 1))
         assert after[number].params == {**before.get(number, after[number]).params}
         assert lines[-1]["val_macro_f1"] == after[number].value
@@ -158,9 +158,9 @@ def test_a_sweep_goes_on_after_its_driver_was(driver: Driver, end: signal.Signal
 
 @pytest.mark.drill
 @pytest.mark.parametrize("scheduler", ["hyperband", "pbt"])
-def test_trials_that_take_turns_go_on_as_well(driver: Driver, scheduler: str) -> None:
+def test_trials_of_pausing_schedulers_are_resumed_too(driver: Driver, scheduler: str) -> None:
     def under_way() -> bool:
-        """Whether a trial was given other values, or with HyperBand all have begun."""
+        """Whether a trial has other values, or with HyperBand all have started."""
         trials = driver.study().trials if (driver.out / "study.db").exists() else []
         if scheduler == "pbt":
             return any(VALUES in trial.user_attrs for trial in trials)
@@ -174,8 +174,8 @@ def test_trials_that_take_turns_go_on_as_well(driver: Driver, scheduler: str) ->
     saved = driver.saved_epochs()
 
     resumed = driver.start("--resume", "--json")
-    printed, said = resumed.communicate(timeout=280)
-    assert resumed.returncode == 0, said
+    printed, errors = resumed.communicate(timeout=280)
+    assert resumed.returncode == 0, errors
     after = {trial.number: trial for trial in driver.study().trials}
     assert after.keys() == before.keys() == set(range(TRIALS))
     ended = {TrialState.COMPLETE} | ({TrialState.PRUNED} if scheduler == "hyperband" else set())
@@ -187,17 +187,17 @@ def test_trials_that_take_turns_go_on_as_well(driver: Driver, scheduler: str) ->
         given = before[number].user_attrs.get(VALUES, before[number].params)
         assert lines[0]["config"]["training.lr"] == given["training.lr"]
     for trial in json.loads(printed)["trials"]:
-        told = after[trial["number"]]
-        assert trial["params"] == told.user_attrs.get(VALUES, told.params)
+        recorded = after[trial["number"]]
+        assert trial["params"] == recorded.user_attrs.get(VALUES, recorded.params)
         if trial["state"] == "completed":
-            assert max(told.intermediate_values) == EPOCHS
+            assert max(recorded.intermediate_values) == EPOCHS
 
 
 @pytest.mark.drill
-def test_a_trial_whose_worker_is_killed_ends_alone(driver: Driver) -> None:
+def test_a_killed_worker_fails_its_own_trial_only(driver: Driver) -> None:
     process = driver.start(*driver.first, "--json")
     driver.wait_until(process, driver.mid_trial)
-    # So Ray names what a trial runs in, and what it does there. Other Rays may run on this host:
+    # Ray's names of the process of a trial and of its methods. Other Rays may run on this host:
     # only a worker of this one's raylet will do.
     session = ray._private.worker._global_node.get_session_dir_path()
     worker = next(
@@ -206,8 +206,8 @@ def test_a_trial_whose_worker_is_killed_ends_alone(driver: Driver) -> None:
         and session in " ".join(process.parent().cmdline())
     )  # fmt: skip
     worker.kill()
-    printed, said = process.communicate(timeout=250)
-    assert process.returncode == 0, said
+    printed, errors = process.communicate(timeout=250)
+    assert process.returncode == 0, errors
     trials = json.loads(printed)["trials"]
     failed = [trial for trial in trials if trial["state"] == "failed"]
     assert [trial["reason"] for trial in failed] == [
@@ -218,10 +218,10 @@ def test_a_trial_whose_worker_is_killed_ends_alone(driver: Driver) -> None:
 
 
 @pytest.mark.drill
-def test_a_killed_sweep_goes_on_from_its_progress_in_an_object_store(
+def test_a_killed_sweep_resumes_from_checkpoints_in_an_object_store(
     driver: Driver, bucket: str
 ) -> None:
-    # A Ray of its own, whose workers have the keys to the store in their environment.
+    # A Ray of its own, whose workers have the keys to the store in tnext_driver environment.
     driver.environment = {**os.environ, **driver.environment, "RAY_ADDRESS": "local"}
     progress = f"{bucket}/progress"
 
@@ -242,8 +242,8 @@ def test_a_killed_sweep_goes_on_from_its_progress_in_an_object_store(
     assert not (driver.out / "trials").exists()
 
     resumed = driver.start("--resume", "--json")
-    _, said = resumed.communicate(timeout=250)
-    assert resumed.returncode == 0, said
+    _, errors = resumed.communicate(timeout=250)
+    assert resumed.returncode == 0, errors
     ended = driver.study().trials
     assert [trial.state for trial in ended] == [TrialState.COMPLETE] * TRIALS
     again = max(
@@ -252,6 +252,6 @@ def test_a_killed_sweep_goes_on_from_its_progress_in_an_object_store(
     )  # fmt: skip
     for number in saved.keys() & running:
         lines = storage.read_bytes(f"{progress}/{again}/{number:04d}/result.json").splitlines()
-        told = [json.loads(line)["epoch"] for line in lines]
-        assert told == list(range(saved[number], EPOCHS + 1))
+        recorded = [json.loads(line)["epoch"] for line in lines]
+        assert recorded == list(range(saved[number], EPOCHS + 1))
     assert (driver.out / "model" / "model.safetensors").exists()

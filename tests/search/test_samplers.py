@@ -13,7 +13,7 @@ from irmas_dist.search.trial import TRIAL
 from tests.search.conftest import finish, make_searcher, make_study
 
 
-def test_a_warm_start_tries_the_best_points_first(
+def test_a_warm_start_runs_the_best_points_first(
     study: optuna.Study, space: Space, tmp_path: Path
 ) -> None:
     finish(study, space, [0.1, 0.6, 0.3])
@@ -27,7 +27,7 @@ def test_a_warm_start_tries_the_best_points_first(
     assert {name: v for name, v in drawn.items() if name != TRIAL} == best["params"]
 
 
-def test_a_warm_start_takes_what_still_lies_in_the_space(study: optuna.Study, space: Space) -> None:
+def test_a_warm_start_keeps_the_values_inside_the_space(study: optuna.Study, space: Space) -> None:
     finish(study, space, [0.1, 0.6, 0.3])
     other = build_space(
         {"model.head": {"type": "categorical", "choices": ["max", "average"]}}, Recipe(), "test"

@@ -1,4 +1,4 @@
-"""Schedulers know what earlier drivers' trials reported, and judge no epoch twice."""
+"""Schedulers recall the reports of earlier drivers' trials, and count no epoch twice."""
 
 import optuna
 import pytest
@@ -21,7 +21,7 @@ from tests.search.conftest import make_searcher, result
         ({"type": "int", "low": 2, "high": 4, "when": {"model.head": "max"}}, 10),
     ],
 )
-def test_a_trial_may_have_as_many_epochs_as_the_space_gives_it(
+def test_the_space_can_set_the_most_epochs_of_a_trial(
     entry: dict[str, object] | None, most: int
 ) -> None:
     entries = {"model.head": {"type": "categorical", "choices": ["flatten", "max"]}}
@@ -30,7 +30,7 @@ def test_a_trial_may_have_as_many_epochs_as_the_space_gives_it(
 
 
 @pytest.mark.parametrize("name", ["asha", "median"])
-def test_a_scheduler_remembers_what_trials_reported_before(
+def test_a_scheduler_recalls_the_reports_of_earlier_trials(
     name: str, study: optuna.Study, space: Space
 ) -> None:
     before = make_searcher(study, space)
@@ -48,10 +48,10 @@ def test_a_scheduler_remembers_what_trials_reported_before(
 
 
 @pytest.mark.parametrize("name", ["asha", "median"])
-def test_a_resumed_trial_is_not_judged_again_by_what_it_did_before(
+def test_earlier_epochs_of_a_resumed_trial_count_once(
     name: str, study: optuna.Study, space: Space
 ) -> None:
-    """It was among the best at its second epoch; the others that came after were better."""
+    """It was among the best at its second epoch; later trials are better."""
     before = make_searcher(study, space)
     before.suggest("first")
     for epoch in (1, 2):
@@ -68,12 +68,12 @@ def test_a_resumed_trial_is_not_judged_again_by_what_it_did_before(
     replay(scheduler, study, [0])
     resumed = TuneTrial("again", 0, resume=True)
     scheduler.on_trial_add(None, resumed)
-    going_on = {EPOCH: 3, SELECTED_BY: 0.55}
-    assert scheduler.on_trial_result(None, resumed, going_on) == "CONTINUE"
+    resumed_result = {EPOCH: 3, SELECTED_BY: 0.55}
+    assert scheduler.on_trial_result(None, resumed, resumed_result) == "CONTINUE"
 
 
 class TuneTrial:
-    """What schedulers look at of a trial of Tune."""
+    """A trial of Tune, as far as schedulers look at it."""
 
     def __init__(self, trial_id: str, number: int, *, resume: bool) -> None:
         self.trial_id = trial_id

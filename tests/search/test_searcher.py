@@ -1,4 +1,4 @@
-"""Every trial that Optuna proposes comes back to it with how it ended."""
+"""Optuna proposes every trial, and records how it ended."""
 
 from pathlib import Path
 
@@ -29,7 +29,7 @@ from tests.search.conftest import make_searcher, result
         (result(float("nan"), 0, **{FAILED: "the loss became nan"}), "FAIL", "became nan"),
     ],
 )
-def test_optuna_is_told_how_a_trial_ended(
+def test_optuna_records_how_a_trial_ended(
     study: optuna.Study, space: Space, last: dict, state: str, reason: str | None
 ) -> None:
     searcher = make_searcher(study, space)
@@ -66,9 +66,7 @@ def test_a_trial_that_raised_fails_with_its_reason(study: optuna.Study, space: S
     assert list_trials(study, space)[0]["reason"] == "out of memory"
 
 
-def test_a_trial_whose_node_died_comes_back_as_the_same_trial(
-    study: optuna.Study, space: Space
-) -> None:
+def test_a_trial_whose_node_died_is_suggested_again(study: optuna.Study, space: Space) -> None:
     searcher = make_searcher(study, space, budget=1)
     first = searcher.suggest("t")
     searcher.on_trial_result("t", result(0.4, 1))
@@ -84,9 +82,7 @@ def test_a_trial_whose_node_died_comes_back_as_the_same_trial(
     assert (trial.value, trial.intermediate_values) == (0.6, {1: 0.4, 2: 0.6})
 
 
-def test_a_trial_that_loses_node_after_node_does_not_come_back_for_ever(
-    study: optuna.Study, space: Space
-) -> None:
+def test_a_trial_that_loses_node_after_node_fails(study: optuna.Study, space: Space) -> None:
     searcher = make_searcher(study, space, budget=1)
     for _ in range(MAX_NODES_LOST):
         searcher.suggest("t")
@@ -97,27 +93,27 @@ def test_a_trial_that_loses_node_after_node_does_not_come_back_for_ever(
     assert searcher.suggest("u") == Searcher.FINISHED
 
 
-def test_an_interrupted_trial_goes_on_with_its_values_and_none_runs_twice(
+def test_an_interrupted_trial_is_resumed_once_with_its_values(
     study: optuna.Study, space: Space
 ) -> None:
     killed = make_searcher(study, space, budget=3)
     drawn = {name: killed.suggest(name) for name in "abc"}
     killed.on_trial_result("b", result(0.3, 1))
     killed.on_trial_complete("a", result(0.5, 2, **{FINISHED: True}))
-    # Nothing is told of b and c: their driver is gone.
-    heir = make_searcher(study, space, budget=0)
-    again = [heir.suggest(name) for name in "xy"]
+    # No result of b and c arrives: tnext_driver driver is dead.
+    next_driver = make_searcher(study, space, budget=0)
+    again = [next_driver.suggest(name) for name in "xy"]
     assert again == [
         {**drawn[name], TRIAL: {"number": number, "resume": True}}
         for number, name in ((1, "b"), (2, "c"))
     ]
     for name in "xy":
-        heir.on_trial_complete(name, result(0.6, 2, **{FINISHED: True}))
-    assert heir.suggest("z") == Searcher.FINISHED
+        next_driver.on_trial_complete(name, result(0.6, 2, **{FINISHED: True}))
+    assert next_driver.suggest("z") == Searcher.FINISHED
     assert [trial.state.name for trial in study.trials] == ["COMPLETE"] * 3
 
 
-def test_two_drivers_of_one_study_leave_each_others_trials_alone(
+def test_drivers_of_one_study_resume_tnext_driver_own_trials_only(
     study: optuna.Study, space: Space
 ) -> None:
     one, other = make_searcher(study, space, "one", 2), make_searcher(study, space, "other", 1)
@@ -127,13 +123,13 @@ def test_two_drivers_of_one_study_leave_each_others_trials_alone(
     assert [trial.state.name for trial in study.trials] == ["RUNNING", "RUNNING"]
     assert [trial.number for trial in interrupted_trials(study, "one")] == [0]
     assert [trial.number for trial in own_trials(study, "other")] == [1]
-    # A new driver of one sweep goes on with its own trial only.
-    heir = make_searcher(study, space, "one", 0)
-    assert heir.suggest("u")[TRIAL]["number"] == 0
-    assert heir.suggest("v") is None
+    # A new driver of one sweep resumes its own trial only.
+    next_driver = make_searcher(study, space, "one", 0)
+    assert next_driver.suggest("u")[TRIAL]["number"] == 0
+    assert next_driver.suggest("v") is None
 
 
-def test_two_objectives_are_told_together(space: Space, tmp_path: Path) -> None:
+def test_two_objectives_are_recorded_together(space: Space, tmp_path: Path) -> None:
     study = optuna.create_study(
         storage=f"sqlite:///{tmp_path}/two.db",
         sampler=build_sampler("nsga2", space, 0, 2),
@@ -148,9 +144,7 @@ def test_two_objectives_are_told_together(space: Space, tmp_path: Path) -> None:
     assert (row["value"], row["second"], row["curve"]) == (0.5, 10, [0.4, 0.5])
 
 
-def test_a_trial_goes_on_with_the_values_that_a_population_gave_it(
-    study: optuna.Study, space: Space
-) -> None:
+def test_a_trial_is_resumed_with_values_changed_by_pbt(study: optuna.Study, space: Space) -> None:
     searcher = make_searcher(study, space)
     drawn = searcher.suggest("t")
     assert isinstance(drawn, dict)
@@ -183,7 +177,7 @@ def test_a_trial_that_takes_over_weights_has_a_value_for_every_epoch(
     assert (row["epochs"], row["curve"]) == (6, [*before, 0.9])
 
 
-def test_a_trial_may_begin_with_the_weights_of_another(study: optuna.Study, space: Space) -> None:
+def test_a_trial_can_start_with_the_weights_of_another(study: optuna.Study, space: Space) -> None:
     searcher = make_searcher(study, space)
     searcher.suggest("t")
     searcher.on_trial_result("t", result(0.6, 3))

@@ -1,4 +1,4 @@
-"""A search space is checked before anything starts, and draws what it says."""
+"""A search space is checked before a sweep starts, and draws valid recipes."""
 
 from pathlib import Path
 
@@ -51,7 +51,7 @@ def test_a_condition_decides_whether_an_entry_is_drawn(tmp_path: Path) -> None:
     assert heads == {"flatten", "max"}
 
 
-def test_an_entry_may_stand_above_what_it_depends_on(tmp_path: Path) -> None:
+def test_an_entry_may_precede_those_it_depends_on(tmp_path: Path) -> None:
     path = space(
         tmp_path,
         """
@@ -62,7 +62,7 @@ def test_an_entry_may_stand_above_what_it_depends_on(tmp_path: Path) -> None:
     assert list(load_space(path, Recipe()).entries) == ["model.head", "model.dense"]
 
 
-def test_choices_that_optuna_cannot_keep_come_back_as_they_were(tmp_path: Path) -> None:
+def test_choices_that_optuna_cannot_store_are_restored(tmp_path: Path) -> None:
     path = space(
         tmp_path,
         """
@@ -117,7 +117,7 @@ def entries(draw: st.DrawFn) -> dict:
 
 @settings(max_examples=40, deadline=None)
 @given(entries(), st.integers(0, 99))
-def test_whatever_is_drawn_lies_in_the_space_and_makes_a_recipe(made: dict, seed: int) -> None:
+def test_all_draws_lie_in_the_space_and_are_valid_recipes(made: dict, seed: int) -> None:
     searched = build_space(made, Recipe(), "the test")
     assert build_space(searched.content(), Recipe(), "again").content() == searched.content()
     drawn = draw(searched, seed)
@@ -172,7 +172,7 @@ def test_whatever_is_drawn_lies_in_the_space_and_makes_a_recipe(made: dict, seed
         ("a: [", "is not YAML"),
     ],
 )
-def test_what_is_wrong_is_named_in_one_line(tmp_path: Path, text: str, message: str) -> None:
+def test_an_error_is_reported_in_one_line(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(IrmasError, match=message) as caught:
         load_space(space(tmp_path, text), Recipe())
     assert "\n" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""A study is kept in SQLite, a journal or PostgreSQL, shared by sweeps, and read back."""
+"""A study is stored in SQLite, a journal or PostgreSQL, and shared by sweeps."""
 
 import os
 import pwd
@@ -30,7 +30,7 @@ from irmas_dist.search.trial import FINISHED, TRIAL
 from tests.search.conftest import finish, make_searcher, make_study, result
 
 
-def test_a_trial_that_no_driver_could_mark_has_failed_after_a_while(
+def test_an_unmarked_trial_fails_after_a_while(
     study: optuna.Study, space: Space, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study.ask()
@@ -57,7 +57,7 @@ def test_sweeps_share_a_study_only_when_they_search_the_same(
 ) -> None:
     searched = {"recipe": "r", "space": "s", "features": "f"}
     assert not join_study(study, "a", searched)
-    assert not join_study(study, "a", searched)  # it goes on
+    assert not join_study(study, "a", searched)  # resumed
     assert join_study(study, "b", searched)
     assert join_study(study, "a", searched)
     for what in searched:
@@ -65,13 +65,13 @@ def test_sweeps_share_a_study_only_when_they_search_the_same(
             join_study(study, "c", searched | {what: "other"})
 
 
-def test_a_study_that_no_sweep_made_is_not_joined(study: optuna.Study, space: Space) -> None:
+def test_a_study_of_other_origin_is_not_joined(study: optuna.Study, space: Space) -> None:
     finish(study, space, [0.1])
     with pytest.raises(IrmasError, match="another recipe"):
         join_study(study, "a", {"recipe": "r"})
 
 
-def test_importances_are_those_for_macro_f1_whatever_else_is_searched() -> None:
+def test_importances_are_for_macro_f1_with_a_second_objective_too() -> None:
     entries = {
         "training.lr": {"type": "float", "low": 1e-4, "high": 1e-2, "log": True},
         "model.dropout.dense": {"type": "float", "low": 0.0, "high": 0.5},
@@ -99,25 +99,25 @@ def test_importances_are_shares(study: optuna.Study, space: Space) -> None:
     assert sum(importances(study).values()) == pytest.approx(1)
 
 
-def test_studies_are_kept_in_sqlite_and_in_journals(tmp_path: Path, space: Space) -> None:
+def test_studies_are_stored_in_sqlite_and_in_journals(tmp_path: Path, space: Space) -> None:
     for name in ("study.db", "study.log"):
-        keeps_a_study(str(tmp_path / name), space)
+        check_storage(str(tmp_path / name), space)
 
 
-def keeps_a_study(location: str, space: Space) -> None:
+def check_storage(location: str, space: Space) -> None:
     study = make_study(space, open_storage(location), "s")
     finish(study, space, [0.4, 0.5])
     killed = make_searcher(study, space, "b")
     killed.suggest("t")
     again = open_study(location, "s")
     assert [trial.state.name for trial in again.trials] == ["COMPLETE", "COMPLETE", "RUNNING"]
-    heir = make_searcher(make_study(space, open_storage(location), "s"), space, "b", 0)
-    assert heir.suggest("t")[TRIAL] == {"number": 2, "resume": True}
-    heir.on_trial_complete("t", result(0.7, 1, **{FINISHED: True}))
+    next_driver = make_searcher(make_study(space, open_storage(location), "s"), space, "b", 0)
+    assert next_driver.suggest("t")[TRIAL] == {"number": 2, "resume": True}
+    next_driver.on_trial_complete("t", result(0.7, 1, **{FINISHED: True}))
     assert best_row(list_trials(open_study(location), space))["value"] == 0.7
 
 
-def test_what_is_wrong_with_a_storage_is_one_line(tmp_path: Path) -> None:
+def test_a_storage_error_is_reported_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(IrmasError, match="no study there") as caught:
         open_study(str(tmp_path / "new.db"), "there")
     assert "\n" not in str(caught.value)
@@ -133,7 +133,7 @@ POSTGRES = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
 
 @pytest.fixture
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A PostgreSQL server of its own on the loopback interface, as a user that may run one."""
+    """A PostgreSQL server on the loopback interface, under a user that may run one."""
     if not POSTGRES:
         pytest.skip("no PostgreSQL server is installed (Debian: postgresql)")
     user: str | None = None
@@ -169,12 +169,12 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         shutil.rmtree(home)
 
 
-def test_studies_are_kept_in_postgresql(postgres: str, space: Space) -> None:
+def test_studies_are_stored_in_postgresql(postgres: str, space: Space) -> None:
     pytest.importorskip("psycopg", reason="psycopg is not installed (pip install .[postgres])")
-    keeps_a_study(postgres, space)
+    check_storage(postgres, space)
 
 
-def test_a_database_that_does_not_answer_is_one_line_without_the_password() -> None:
+def test_an_unreachable_database_is_reported_without_its_password() -> None:
     pytest.importorskip("psycopg", reason="psycopg is not installed (pip install .[postgres])")
     with pytest.raises(IrmasError, match="cannot open the study at postgresql://me@") as caught:
         open_storage("postgresql://me:secret@127.0.0.1:9/none")

@@ -1,4 +1,4 @@
-"""A sweep on a real Ray: trials end as they should in Tune, in Optuna and in W&B alike."""
+"""A sweep on a real Ray: Tune, Optuna and W&B agree on how its trials end."""
 
 import json
 from pathlib import Path
@@ -54,15 +54,15 @@ def test_every_trial_ends_and_the_best_is_first(swept: tuple[SweepSummary, Recip
     assert any(trial["state"] == "pruned" for trial in summary.trials)
 
 
-def test_the_study_says_the_same(swept: tuple[SweepSummary, Recipe]) -> None:
+def test_the_study_agrees(swept: tuple[SweepSummary, Recipe]) -> None:
     summary, _ = swept
     study = optuna.load_study(
         study_name="tiny", storage=open_storage(str(Path(summary.path) / "study.db"))
     )
-    told = {trial.number: trial for trial in study.get_trials()}
-    assert len(told) == len(summary.trials)
+    recorded = {trial.number: trial for trial in study.get_trials()}
+    assert len(recorded) == len(summary.trials)
     for trial in summary.trials:
-        in_optuna = told[trial["number"]]
+        in_optuna = recorded[trial["number"]]
         states = {"COMPLETE": "completed", "PRUNED": "pruned"}
         assert states[in_optuna.state.name] == trial["state"]
         counts = json.dumps(list(trial["params"]["augment.mix.counts"]))
@@ -70,7 +70,7 @@ def test_the_study_says_the_same(swept: tuple[SweepSummary, Recipe]) -> None:
         assert list(in_optuna.intermediate_values.values()) == trial["curve"]
 
 
-def test_tune_says_the_same(swept: tuple[SweepSummary, Recipe]) -> None:
+def test_tune_agrees(swept: tuple[SweepSummary, Recipe]) -> None:
     summary, _ = swept
     (directory,) = Path(summary.path).glob("tune-*")
     in_tune = {
@@ -92,7 +92,7 @@ def test_the_best_recipe_loads_and_has_the_best_values(
     assert best == build_recipe(recipe.model_dump(), summary.trials[0]["params"], "best")
 
 
-def test_the_best_trial_is_a_model_that_scores_as_it_did(
+def test_the_model_has_the_score_of_the_best_trial(
     swept: tuple[SweepSummary, Recipe],
 ) -> None:
     summary, _ = swept
@@ -116,7 +116,7 @@ def test_a_directory_with_a_sweep_is_not_swept_again(
         sweep(task, other, space, out, SweepSettings(), resume=True)
 
 
-def test_wandb_reads_each_trial_back(swept: tuple[SweepSummary, Recipe]) -> None:
+def test_wandb_has_a_run_per_trial(swept: tuple[SweepSummary, Recipe]) -> None:
     summary, _ = swept
     runs = [
         inspect(log) for log in sorted(Path(summary.path).glob("wandb/offline-run-*/run-*.wandb"))
@@ -139,7 +139,7 @@ def test_wandb_reads_each_trial_back(swept: tuple[SweepSummary, Recipe]) -> None
         assert run["summary"]["instruments"]["nrows"] == 11
 
 
-def test_wandb_has_a_run_that_sums_the_sweep_up(swept: tuple[SweepSummary, Recipe]) -> None:
+def test_wandb_has_a_summary_run_of_the_sweep(swept: tuple[SweepSummary, Recipe]) -> None:
     summary, _ = swept
     runs = [inspect(log) for log in Path(summary.path).glob("wandb/offline-run-*/run-*.wandb")]
     (run,) = [run for run in runs if "-" not in run["run_id"]]

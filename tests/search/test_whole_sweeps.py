@@ -1,4 +1,4 @@
-"""Whole sweeps on a real Ray: trials that pause, a population, two objectives, bad trials."""
+"""Sweeps on a real Ray: pausing schedulers, PBT, two objectives, failing trials, warm starts."""
 
 import os
 from pathlib import Path
@@ -27,7 +27,7 @@ SPACE = {
 
 
 class Sweeper:
-    """Makes sweeps of the same tiny features.
+    """Runs sweeps on the same tiny features.
 
     Attributes:
         out: Where the last one was.
@@ -55,21 +55,19 @@ def sweeper(features: str, recipe: Recipe, tmp_path: Path) -> Sweeper:
 
 
 def check_study(summary: SweepSummary) -> None:
-    """Trial by trial, Optuna has what the sweep says, and leaves none running."""
-    told = open_study(str(Path(summary.path) / "study.db")).trials
+    """Optuna has the sweep's trials, none of them running."""
+    recorded = open_study(str(Path(summary.path) / "study.db")).trials
     states = {"completed": "COMPLETE", "pruned": "PRUNED", "failed": "FAIL"}
-    assert {t.number: t.state.name for t in told} == {
+    assert {t.number: t.state.name for t in recorded} == {
         row["number"]: states[row["state"]] for row in summary.trials
     }
     for row in summary.trials:
-        values = list(told[row["number"]].intermediate_values.values())
+        values = list(recorded[row["number"]].intermediate_values.values())
         assert values in (row["curve"], [])  # none are kept with two objectives
 
 
 @pytest.mark.parametrize("scheduler", ["hyperband", pytest.param("median", marks=DRILL)])
-def test_trials_that_are_paused_or_stopped_all_come_to_an_end(
-    sweeper: Sweeper, scheduler: str
-) -> None:
+def test_paused_and_stopped_trials_all_end(sweeper: Sweeper, scheduler: str) -> None:
     summary = sweeper(SPACE, scheduler, scheduler=scheduler, reduction=2)
     check_study(summary)
     assert len(summary.trials) == 6
@@ -79,7 +77,7 @@ def test_trials_that_are_paused_or_stopped_all_come_to_an_end(
     assert summary.model is not None
 
 
-def test_a_population_takes_over_what_is_good_and_stays_in_the_space(sweeper: Sweeper) -> None:
+def test_pbt_takes_over_good_trials_and_stays_in_the_space(sweeper: Sweeper) -> None:
     summary = sweeper(SPACE, "pbt", scheduler="pbt", sampler="random")
     check_study(summary)
     assert [row["state"] for row in summary.trials] == ["completed"] * 6
@@ -114,7 +112,7 @@ def test_two_objectives_are_searched_together(sweeper: Sweeper, against: str) ->
         assert sizes == dict(sorted(sizes.items()))
 
 
-def test_bad_trials_end_alone_each_with_its_reason(sweeper: Sweeper) -> None:
+def test_failing_trials_end_alone_each_with_its_reason(sweeper: Sweeper) -> None:
     entries = {
         "model.blocks": {"type": "categorical", "choices": [2, 6]},
         "training.lr": {"type": "categorical", "choices": [1e-3, 1e30]},
@@ -129,7 +127,7 @@ def test_bad_trials_end_alone_each_with_its_reason(sweeper: Sweeper) -> None:
 
 
 @DRILL
-def test_a_warm_start_begins_with_the_best_of_an_earlier_sweep(sweeper: Sweeper) -> None:
+def test_a_warm_start_runs_the_best_of_an_earlier_sweep_first(sweeper: Sweeper) -> None:
     first = sweeper(SPACE, "first", trials=3, scheduler="none", sampler="random")
     second = sweeper(SPACE, "second", trials=4, warm_start=str(sweeper.out / "study.db"))
     check_study(second)
@@ -139,7 +137,9 @@ def test_a_warm_start_begins_with_the_best_of_an_earlier_sweep(sweeper: Sweeper)
     assert later[3] not in earlier
 
 
-def test_two_sweeps_of_one_study_draw_apart_and_keep_their_own_models(sweeper: Sweeper) -> None:
+def test_sweeps_of_one_study_draw_differently_and_keep_tnext_driver_own_models(
+    sweeper: Sweeper,
+) -> None:
     settings: dict[str, Any] = {"trials": 2, "scheduler": "none", "sampler": "random"}
     kept = str(sweeper.folder / "shared.db")
     (sweeper.folder / "a").mkdir()
@@ -154,11 +154,11 @@ def test_two_sweeps_of_one_study_draw_apart_and_keep_their_own_models(sweeper: S
         sweeper({"model.width": SPACE["model.width"]}, "c/same", study=kept, **settings)
 
 
-def test_a_trial_whose_worker_ends_before_it_begins_fails_alone(
+def test_a_worker_that_dies_at_its_start_fails_its_own_trial_only(
     sweeper: Sweeper, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Fragile(LearnerTrial):
-        """Its process ends when it is to train with a width of 8."""
+        """Its process ends when it trains with a width of 8."""
 
         def _begin(self, config: dict[str, Any]) -> None:
             if config["model.width"] == 8:
