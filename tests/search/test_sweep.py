@@ -10,6 +10,7 @@ from irmas_dist.config.recipe import Recipe, build_recipe, load_recipe
 from irmas_dist.config.sweep import SweepSettings
 from irmas_dist.errors import IrmasError
 from irmas_dist.inference.predictor import Predictor
+from irmas_dist.reports.wandb_summary import log_summary
 from irmas_dist.search.space import load_space
 from irmas_dist.search.study import open_storage
 from irmas_dist.search.sweep import SweepSummary, sweep
@@ -39,7 +40,9 @@ def swept(
     )
     space = load_space(out.parent / "space.yaml", changed)
     settings = SweepSettings(trials=6, concurrent=2, grace_epochs=1, reduction=2)
-    return sweep(open_training_data(features, changed), changed, space, out, settings), changed
+    summary = sweep(open_training_data(features, changed), changed, space, out, settings)
+    log_summary(summary)
+    return summary, changed
 
 
 def test_every_trial_ends_and_the_best_is_first(swept: tuple[SweepSummary, Recipe]) -> None:
