@@ -46,3 +46,10 @@ def test_a_tone_is_loudest_in_the_band_of_its_frequency(hz: float) -> None:
     tone = np.sin(2 * np.pi * hz * np.arange(22_050) / 22_050).astype(np.float32)
     loudest = log_mel(tone, settings, 22_050)[:, 20].argmax()
     assert band_centres(settings)[loudest] == pytest.approx(hz, rel=0.06)
+
+
+def test_filters_peak_at_the_band_centres() -> None:
+    features = LogMelSettings(bands=40, fmin=100, fmax=9_000)
+    resolution = features.sample_rate / features.n_fft
+    peaks = mel_filters(features).argmax(axis=1) * resolution
+    np.testing.assert_allclose(band_centres(features), peaks, atol=resolution)

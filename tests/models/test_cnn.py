@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -14,10 +13,7 @@ from torch.nn import functional as F
 from irmas_dist.config.model import ModelSettings
 from irmas_dist.config.recipe import build_recipe, load_recipe
 from irmas_dist.errors import IrmasError
-from irmas_dist.features.clips import Clips
 from irmas_dist.models.cnn import CNN, initialise, parameter_count
-from irmas_dist.models.standardise import Standardise
-from irmas_dist.training.windows import DeviceClips, covering_windows, window_logits
 from tests.conftest import CONFIGS
 
 SMALL: dict[str, Any] = {"blocks": 2, "width": 4, "dense": 8, "pool": 2}
@@ -144,40 +140,6 @@ def test_a_map_that_pooling_swallows_is_refused_with_the_settings_to_change(
 ) -> None:
     with pytest.raises(IrmasError, match=message):
         CNN(ModelSettings.model_validate(values), bands=64, frames=43, instruments=11)
-
-
-def test_clips_from_a_fifth_of_a_second_to_an_hour_are_scored_by_windows() -> None:
-    """At 43 frames a second: shorter than a window, as long, and 3,600 times as long."""
-    bands, frames = 8, 43
-    network = CNN(
-        ModelSettings.model_validate(SMALL | {"convolutions": 1, "head": "flatten"}),
-        bands,
-        frames,
-        3,
-    )
-    lengths = np.array([8, 43, 44, 154_800])
-    rng = np.random.default_rng(0)
-    clips = Clips(
-        frames=rng.normal(size=(int(lengths.sum()), bands)).astype(np.float16),
-        starts=np.cumsum(lengths) - lengths,
-        lengths=lengths,
-        labels=np.zeros((4, 3), np.uint8),
-        clip_ids=["a", "b", "c", "d"],
-        parts=["testing"] * 4,
-        groups=["a", "b", "c", "d"],
-    )
-    covering = covering_windows(lengths, frames, frames // 2)
-    logits = window_logits(
-        network,
-        Standardise([0.0] * bands, [1.0] * bands),
-        DeviceClips(clips, torch.device("cpu")),
-        covering,
-        frames,
-        log_floor=-18.0,
-    )
-    assert np.diff(covering.bounds).tolist() == [1, 1, 2, 7_371]
-    assert logits.shape == (7_375, 3)
-    assert logits.isfinite().all()
 
 
 def test_weights_depend_on_the_seed_alone() -> None:

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from irmas_dist.config.augment import AugmentSettings, MixSettings
 from irmas_dist.features.logmel import LogMelSettings, log_mel
-from irmas_dist.features.mel import band_centres, mel_filters
 from irmas_dist.training.augment import Mixer
 from irmas_dist.training.sampling import DECIBEL, Mixtures, mixing_alone
 from irmas_dist.training.windows import DeviceClips
@@ -192,13 +191,6 @@ def test_noise_has_the_given_signal_to_noise_ratio() -> None:
     drawn = plan(AugmentSettings(noise_snr_db=20)).noise
     assert drawn.max() <= 10 ** (-2)
     assert drawn.min() >= 10 ** (-6) * 0.99
-
-
-def test_the_front_ends_filters_peak_at_the_band_centres() -> None:
-    features = LogMelSettings(bands=40, fmin=100, fmax=9_000)
-    resolution = features.sample_rate / features.n_fft
-    peaks = mel_filters(features).argmax(axis=1) * resolution
-    np.testing.assert_allclose(band_centres(features), peaks, atol=resolution)
 
 
 def test_a_clip_shorter_than_a_window_is_padded_with_silence() -> None:

@@ -1,10 +1,15 @@
 """Windows cover clips to their end, whether a clip is in memory or arrives in pieces."""
 
 import numpy as np
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from irmas_dist.training.windows import covering_windows, windows_of
+from irmas_dist.config.model import ModelSettings
+from irmas_dist.features.clips import Clips
+from irmas_dist.models.cnn import CNN
+from irmas_dist.models.standardise import Standardise
+from irmas_dist.training.windows import DeviceClips, covering_windows, window_logits, windows_of
 
 sizes = st.integers(1, 40)
 
@@ -42,3 +47,37 @@ def test_windows_cover_every_clip_to_its_end(lengths: list[int], frames: int, ho
         assert offsets[-1] == max(length - frames, 0)
         assert (np.diff(offsets) <= hop).all()
         assert (np.diff(offsets) > 0).all()
+
+
+def test_clips_from_a_fifth_of_a_second_to_an_hour_are_scored_by_windows() -> None:
+    """At 43 frames a second: shorter than a window, as long, and 3,600 times as long."""
+    bands, frames = 8, 43
+    network = CNN(
+        ModelSettings(blocks=2, width=4, dense=8, head="flatten"),
+        bands,
+        frames,
+        3,
+    )
+    lengths = np.array([8, 43, 44, 154_800])
+    rng = np.random.default_rng(0)
+    clips = Clips(
+        frames=rng.normal(size=(int(lengths.sum()), bands)).astype(np.float16),
+        starts=np.cumsum(lengths) - lengths,
+        lengths=lengths,
+        labels=np.zeros((4, 3), np.uint8),
+        clip_ids=["a", "b", "c", "d"],
+        parts=["testing"] * 4,
+        groups=["a", "b", "c", "d"],
+    )
+    covering = covering_windows(lengths, frames, frames // 2)
+    logits = window_logits(
+        network,
+        Standardise([0.0] * bands, [1.0] * bands),
+        DeviceClips(clips, torch.device("cpu")),
+        covering,
+        frames,
+        log_floor=-18.0,
+    )
+    assert np.diff(covering.bounds).tolist() == [1, 1, 2, 7_371]
+    assert logits.shape == (7_375, 3)
+    assert logits.isfinite().all()
