@@ -89,7 +89,7 @@ def make_data(clips: int, frames: int = 130) -> Any:
 
     training = draw(clips, frames)
     info = StoreInfo(
-        settings=recipe.features, vocabulary=vocabulary, fingerprint="", manifest="",
+        settings=recipe.features, vocabulary=vocabulary, fingerprint="", manifest="", identity="",
         clips={"training": clips}, frames=clips * frames, shards=[],
         mean=[-9.0] * 64, std=[1.0] * 64,
     )  # fmt: skip

@@ -28,7 +28,7 @@ from irmas_dist.corpus.manifest import TRAINING
 from irmas_dist.errors import IrmasError
 from irmas_dist.instruments import Vocabulary
 
-FORMAT = 4
+FORMAT = 5
 """Format of the store; part of every fingerprint."""
 
 SHARD_SCHEMA = pa.schema(
@@ -88,6 +88,8 @@ class StoreInfo:
         vocabulary: The instruments, in the order of the labels.
         fingerprint: Digest of the settings, the vocabulary and the format.
         manifest: Fingerprint of the manifest that was extracted.
+        identity: Digest of the content: settings, and of each clip its audio, labels, group and
+            part. What was made from a store is proved by it to come from this one.
         clips: Number of clips by part.
         frames: Total number of frames.
         shards: File names of the shards that make up the store, sorted.
@@ -99,6 +101,7 @@ class StoreInfo:
     vocabulary: Vocabulary
     fingerprint: str
     manifest: str
+    identity: str
     clips: dict[str, int]
     frames: int
     shards: list[str]
@@ -233,6 +236,7 @@ def write_info(
         vocabulary=vocabulary,
         fingerprint=settings_fingerprint(settings, vocabulary),
         manifest=manifest,
+        identity=_identity(shards, settings_fingerprint(settings, vocabulary)),
         clips=dict(clips),
         frames=sum(pc.sum(shard.clips.column("frames")).as_py() for shard in shards),
         shards=[shard.name for shard in shards],
@@ -244,6 +248,15 @@ def write_info(
     del content["vocabulary"]
     storage.write_json(storage.join(location, INFO), content | {"instruments": instruments})
     return info
+
+
+def _identity(shards: Sequence[Shard], settings: str) -> str:
+    """Return the digest of a store's content, whatever the shards that its clips lie in."""
+    clips = pa.concat_tables([shard.clips for shard in shards]).sort_by("clip_id")
+    digest = hashlib.sha256(settings.encode())
+    for clip in clips.to_pylist():
+        digest.update(repr([clip[name] for name in SHARD_SCHEMA.names]).encode())
+    return digest.hexdigest()[:16]
 
 
 def read_info(location: str) -> StoreInfo:

@@ -1,11 +1,15 @@
 """The feature store: its statistics, the type of its spectrograms, and what is refused."""
 
 import json
+import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from irmas_dist.config.features import LogMelSettings
 from irmas_dist.errors import IrmasError
@@ -19,8 +23,8 @@ def write_store(out: Path, mel: np.ndarray) -> store.StoreInfo:
     row = {"clip_id": "a", "md5": "0", "part": "training", "group": "g", "labels": [1]}
     store.write_shard(str(out), [{**row, "logmel": mel}], "f")
     shards = store.read_shards(str(out), store.shard_names(str(out)))
-    settings = LogMelSettings(bands=len(mel), dtype=mel.dtype.name)
-    return store.write_info(str(out), shards, settings, Vocabulary(("a",), ("A",)), "m")
+    logmel = LogMelSettings(bands=len(mel), dtype=mel.dtype.name)
+    return store.write_info(str(out), shards, logmel, Vocabulary(("a",), ("A",)), "m")
 
 
 def test_statistics_are_those_of_the_training_frames(features: str) -> None:
@@ -53,6 +57,39 @@ def test_the_info_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert (info.clips, info.frames, info.manifest) == ({"training": 1}, 3, "m")
 
 
+CLIP = {"clip_id": "a", "md5": "0", "part": "training", "group": "g", "labels": [1, 0]}
+
+
+def identity(out: Path, clips: list[dict[str, Any]], shards: int) -> str:
+    """The identity of a store of these clips, spread over some shards."""
+    mel = np.ones((8, 3), np.float16)
+    for number in range(shards):
+        if rows := [{**clip, "logmel": mel} for clip in clips[number::shards]]:
+            store.write_shard(str(out), rows, "f")
+    found = store.read_shards(str(out), store.shard_names(str(out)))
+    vocabulary = Vocabulary(("a", "b"), ("A", "B"))
+    return store.write_info(str(out), found, LogMelSettings(bands=8), vocabulary, "m").identity
+
+
+@settings(max_examples=20)
+@given(st.permutations("abcdef"), st.integers(1, 6))
+def test_a_store_is_the_same_whatever_its_shards(order: list[str], shards: int) -> None:
+    with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as other:
+        clips = [{**CLIP, "clip_id": name} for name in "abcdef"]
+        mixed = [{**CLIP, "clip_id": name} for name in order]
+        assert identity(Path(one), clips, 1) == identity(Path(other), mixed, shards)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"labels": [0, 1]}, {"md5": "1"}, {"group": "h"}, {"part": "testing"}, {"clip_id": "c"}],
+)
+def test_a_store_of_other_content_is_another(change: dict[str, Any], tmp_path: Path) -> None:
+    other = {**CLIP, "clip_id": "b"}
+    before = identity(tmp_path / "before", [CLIP, other], 1)
+    assert identity(tmp_path / "after", [CLIP | change, other], 1) != before
+
+
 def test_a_store_of_another_format_is_refused(tmp_path: Path) -> None:
     (tmp_path / "features.json").write_text(json.dumps({"format": 3}))
     with pytest.raises(IrmasError, match=r"features\.json has format 3, this version reads \d+"):
@@ -60,10 +97,10 @@ def test_a_store_of_another_format_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_fingerprint_depends_on_settings_and_instruments() -> None:
-    settings, instruments = LogMelSettings(), Vocabulary(("a",), ("A",))
+    logmel, instruments = LogMelSettings(), Vocabulary(("a",), ("A",))
     fingerprints = {
-        store.settings_fingerprint(settings, instruments),
+        store.settings_fingerprint(logmel, instruments),
         store.settings_fingerprint(LogMelSettings(bands=40), instruments),
-        store.settings_fingerprint(settings, Vocabulary(("b",), ("A",))),
+        store.settings_fingerprint(logmel, Vocabulary(("b",), ("A",))),
     }
     assert len(fingerprints) == 3

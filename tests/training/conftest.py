@@ -67,6 +67,7 @@ def data() -> TrainingData:
             vocabulary=VOCABULARY,
             fingerprint="",
             manifest="",
+            identity="",
             clips={"training": 48},
             frames=len(flat),
             shards=[],
