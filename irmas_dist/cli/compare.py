@@ -7,7 +7,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from irmas_dist.cli.command import Json, command
-from irmas_dist.cli.scores import Labels
+from irmas_dist.cli.scores import LabelFile
 from irmas_dist.cli.tables import HEADLINE, as_json, with_interval
 from irmas_dist.config.decisions import Protocol
 from irmas_dist.errors import IrmasError
@@ -28,7 +28,7 @@ def compare(
             help="How thresholds are chosen; none: by validation where all models have their own."
         ),
     ] = None,
-    labels: Labels = None,
+    labels: LabelFile = None,
     json: Json = False,
 ) -> None:
     """Compare models on the same clips, and test which differences are significant."""

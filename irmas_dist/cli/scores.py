@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 HEADINGS = {"micro_f1": "micro F1", "macro_f1": "macro F1", "lrap": "LRAP"}
 """Metrics that published works report, and their headings."""
 
-Labels = Annotated[
+LabelFile = Annotated[
     str | None,
     typer.Option(help="For scores in CSV: CSV of path and instruments (gac|voi); none: IRMAS's."),
 ]
@@ -36,7 +36,7 @@ FitOn = Annotated[
     ),
 ]
 FitLabels = Annotated[
-    str | None, typer.Option(help="Labels of --fit-on if that is CSV; none: IRMAS's.")
+    str | None, typer.Option(help="LabelFile of --fit-on if that is CSV; none: IRMAS's.")
 ]
 
 
@@ -55,7 +55,7 @@ def evaluate(
         str | None,
         typer.Option(help="Scores of any model: scores.parquet, or CSV of path and instruments."),
     ] = None,
-    labels: Labels = None,
+    labels: LabelFile = None,
     threshold: Threshold = None,
     fit_on: FitOn = None,
     fit_labels: FitLabels = None,
@@ -140,7 +140,7 @@ def report(
     scores: Annotated[
         str | None, typer.Option(help="Scores file; none: scores.parquet in the model directory.")
     ] = None,
-    labels: Labels = None,
+    labels: LabelFile = None,
     threshold: Threshold = None,
     fit_on: FitOn = None,
     fit_labels: FitLabels = None,

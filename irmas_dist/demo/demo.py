@@ -20,8 +20,8 @@ from irmas_dist.corpus.index import index_tree
 from irmas_dist.corpus.manifest import TESTING, TRAINING, write_manifest
 from irmas_dist.demo.mfcc_baseline import mfcc_baseline
 from irmas_dist.errors import IrmasError
-from irmas_dist.evaluation import metrics
 from irmas_dist.evaluation.baselines import most_frequent
+from irmas_dist.evaluation.metrics import overall_metrics
 from irmas_dist.evaluation.scores import Scores
 from irmas_dist.features.extract import extract
 from irmas_dist.inference.evaluate import evaluate, log_evaluation
@@ -168,8 +168,8 @@ def _baselines(
         training, labels, [rows[clip] for clip in scores.clip_ids], recipe.thresholds
     )
     return {
-        "most frequent instruments": metrics.evaluate(scores.labels, always, 0.5),
-        "logistic regression on MFCC means": metrics.evaluate(scores.labels, by_mfcc, thresholds),
+        "most frequent instruments": overall_metrics(scores.labels, always, 0.5),
+        "logistic regression on MFCC means": overall_metrics(scores.labels, by_mfcc, thresholds),
     }
 
 

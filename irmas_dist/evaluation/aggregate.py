@@ -37,6 +37,7 @@ import numpy as np
 import numpy.typing as npt
 
 from irmas_dist.config.decisions import AggregationRule
+from irmas_dist.evaluation.arrays import Float64
 
 POOL_WINDOWS = 6
 """Windows of each maximum of ``han2017``."""
@@ -46,7 +47,6 @@ POOL_STRIDE = 3
 
 Windows = npt.NDArray[np.floating[Any]]
 Offsets = npt.NDArray[np.integer[Any]]
-Float64 = npt.NDArray[np.float64]
 
 
 def aggregate(

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from irmas_dist.config.decisions import Protocol
-from irmas_dist.evaluation.metrics import evaluate_decisions, f_measure
+from irmas_dist.evaluation.metrics import decision_metrics, f_measure
 
 KNOWING = frozenset(
     {"most frequent one", "most frequent few", "most frequent instruments", "one right per clip"}
@@ -68,7 +68,7 @@ def trivial(labels: npt.NDArray[np.integer[Any]]) -> dict[str, dict[str, float]]
         "most frequent few": most_frequent(labels, len(labels)),
         "one right per clip": one_right & labels,
     }
-    figures = {name: evaluate_decisions(labels, decided) for name, decided in answers.items()}
+    figures = {name: decision_metrics(labels, decided) for name, decided in answers.items()}
     return {
         name: {key: values[key] for key in ("micro_f1", "macro_f1")}
         for name, values in figures.items()

@@ -23,7 +23,7 @@ class Evaluation:
     Attributes:
         scores: Scores and labels of the clips.
         results: By protocol, the headline first.
-        instruments: As from `protocols.Result.instrument_rows`, of the headline.
+        instruments: As from `protocols.Result.rows_by_instrument`, of the headline.
         thresholds: Those of ``validation``, shape (instruments,); None where there are none.
         thresholds_from: What these were chosen on.
         baselines: Micro and macro F1 of answers that use no audio.
@@ -90,7 +90,7 @@ def evaluate_scores(
     return Evaluation(
         scores=scores,
         results=results,
-        instruments=headline.instrument_rows(scores.vocabulary, shown),
+        instruments=headline.rows_by_instrument(scores.vocabulary, shown),
         thresholds=thresholds,
         thresholds_from=thresholds_from,
         baselines=baselines.trivial(scores.labels),

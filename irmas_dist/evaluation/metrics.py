@@ -39,7 +39,7 @@ from irmas_dist.evaluation.operating_points import decide
 from irmas_dist.evaluation.ranking import average_precision, clip_coverage, clip_lrap, roc_auc
 from irmas_dist.instruments import Vocabulary
 
-Counts = npt.NDArray[np.integer[Any]] | Float64 | np.integer[Any] | int
+ClipCounts = npt.NDArray[np.integer[Any]] | Float64 | np.integer[Any] | int
 """Numbers of clips."""
 
 
@@ -52,7 +52,7 @@ class PrecisionRecallF1(NamedTuple):
 
 
 def precision_recall_f1(
-    true_positives: Counts, predicted: Counts, positives: Counts
+    true_positives: ClipCounts, predicted: ClipCounts, positives: ClipCounts
 ) -> PrecisionRecallF1:
     """Return precision, recall and F1 from counts; 0 where a denominator is zero.
 
@@ -69,7 +69,7 @@ def precision_recall_f1(
 
 
 def f_measure(
-    true_positives: Counts, predicted: Counts, positives: Counts, beta: float = 1.0
+    true_positives: ClipCounts, predicted: ClipCounts, positives: ClipCounts, beta: float = 1.0
 ) -> Float64:
     """Return the F-measure (van Rijsbergen, "Information Retrieval", 1979) from counts.
 
@@ -169,7 +169,9 @@ def score_figures(labels: Labels, scores: ScoreArray, draws: Draws | None = None
     return Figures(overall, instruments)
 
 
-def evaluate(labels: Labels, scores: ScoreArray, thresholds: npt.ArrayLike) -> dict[str, float]:
+def overall_metrics(
+    labels: Labels, scores: ScoreArray, thresholds: npt.ArrayLike
+) -> dict[str, float]:
     """Return every overall metric of `decision_figures` and `score_figures` by name.
 
     Args:
@@ -181,10 +183,10 @@ def evaluate(labels: Labels, scores: ScoreArray, thresholds: npt.ArrayLike) -> d
         ValueError: See `arrays.validate`.
     """
     of_scores = score_figures(labels, scores).overall
-    return evaluate_decisions(labels, decide(scores, thresholds)) | first_draw(of_scores)
+    return decision_metrics(labels, decide(scores, thresholds)) | first_draw(of_scores)
 
 
-def evaluate_decisions(labels: Labels, decisions: Decisions) -> dict[str, float]:
+def decision_metrics(labels: Labels, decisions: Decisions) -> dict[str, float]:
     """Return the overall metrics of `decision_figures` by name.
 
     Raises:
@@ -201,16 +203,16 @@ def first_draw(overall: dict[str, Float64]) -> dict[str, float]:
 def per_instrument(
     labels: Labels, scores: ScoreArray, decisions: Decisions, vocabulary: Vocabulary
 ) -> list[dict[str, Any]]:
-    """Return `instrument_rows` of scores and decisions, each of shape (clips, instruments).
+    """Return `rows_by_instrument` of scores and decisions, each of shape (clips, instruments).
 
     Raises:
         ValueError: See `arrays.validate`.
     """
     of_decisions = decision_figures(labels, decisions).instruments
-    return instrument_rows(of_decisions | score_figures(labels, scores).instruments, vocabulary)
+    return rows_by_instrument(of_decisions | score_figures(labels, scores).instruments, vocabulary)
 
 
-def instrument_rows(
+def rows_by_instrument(
     instruments: dict[str, Float64], vocabulary: Vocabulary
 ) -> list[dict[str, Any]]:
     """Return rows of code, name, clips (positives), precision, recall, f1, ap, roc_auc and ece.

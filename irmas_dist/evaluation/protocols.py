@@ -62,19 +62,19 @@ class Result:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """The overall figures, as from `metrics.evaluate`."""
+        """The overall figures, as from `metrics.overall_metrics`."""
         return metrics.first_draw(self.figures.overall)
 
-    def instrument_rows(
+    def rows_by_instrument(
         self, vocabulary: Vocabulary, thresholds: Thresholds | None
     ) -> list[dict[str, Any]]:
-        """Return `metrics.instrument_rows` with ``f1_low``, ``f1_high`` and ``threshold``.
+        """Return `metrics.rows_by_instrument` with ``f1_low``, ``f1_high`` and ``threshold``.
 
         Args:
             vocabulary: The instruments, in the order of the columns.
             thresholds: Shape (instruments,); None where they differ from fold to fold.
         """
-        rows = metrics.instrument_rows(self.figures.instruments, vocabulary)
+        rows = metrics.rows_by_instrument(self.figures.instruments, vocabulary)
         return [
             row
             | {"f1_low": low, "f1_high": high}

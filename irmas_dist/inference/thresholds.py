@@ -84,7 +84,7 @@ def search_decisions(
     # The sort is stable: the model's present aggregation and hop win ties.
     candidates.sort(key=lambda c: np.nan_to_num(c.cross_validated, nan=c.fitted), reverse=True)
     best = candidates[0]
-    results = metrics.evaluate(best.scores.labels, best.scores.scores, best.thresholds)
+    results = metrics.overall_metrics(best.scores.labels, best.scores.scores, best.thresholds)
     changed = description.model_copy(
         update={
             "windows": best.windows,

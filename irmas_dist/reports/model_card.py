@@ -13,7 +13,7 @@ from irmas_dist.evaluation.protocols import MEANING
 from irmas_dist.evaluation.scores import read_scores
 from irmas_dist.inference.evaluate import evaluate_model_scores
 from irmas_dist.inference.export import ExportSummary, tolerance
-from irmas_dist.reports.templates import render
+from irmas_dist.reports.templates import render_template
 from irmas_dist.training.model_directory import ModelDescription, read_description
 
 CARD = "README.md"
@@ -39,7 +39,7 @@ def model_card(
     """
     rows = [] if evaluation is None else evaluation.instruments
     weak = [row for row in rows if row["f1"] < WEAK_F1 and row["clips"]]
-    return render(
+    return render_template(
         "model_card.md",
         name=name,
         **dict(description),

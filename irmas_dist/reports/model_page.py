@@ -19,13 +19,13 @@ from irmas_dist.evaluation.baselines import PUBLISHED, protocol_of
 from irmas_dist.evaluation.calibration import reliability
 from irmas_dist.evaluation.confusion import confusion
 from irmas_dist.evaluation.evaluate import Evaluation
-from irmas_dist.evaluation.metrics import evaluate_decisions
+from irmas_dist.evaluation.metrics import decision_metrics
 from irmas_dist.evaluation.protocols import MEANING
 from irmas_dist.evaluation.scores import Scores
 from irmas_dist.instruments import IRMAS
 from irmas_dist.reports import figures
 from irmas_dist.reports.audio_player import embedded
-from irmas_dist.reports.templates import render
+from irmas_dist.reports.templates import render_template
 from irmas_dist.training.model_directory import ModelDescription
 
 COLUMNS = {
@@ -36,7 +36,7 @@ COLUMNS = {
     "subset_accuracy": "Subset accuracy",
     "ece": "Calibration error",
 }
-"""Columns of the comparison: key of `metrics.evaluate` and heading."""
+"""Columns of the comparison: key of `metrics.overall_metrics` and heading."""
 
 CURVES = {
     "loss": "Loss",
@@ -81,7 +81,7 @@ def write_model_page(
     thresholds = evaluation.thresholds if headline.protocol == "validation" else None
     parts = sorted(set(scores.parts))
     audio = {} if tree is None else {s.clip_id: s.path for s in find_files(tree) if s.path}
-    page = render(
+    page = render_template(
         "model_page.html",
         title=f"{title}: {len(scores.clip_ids):,} {' and '.join(parts)} clips",
         headline=headline,
@@ -215,7 +215,7 @@ def _micro_f1_by(
         if kind == "":
             continue
         clips = kinds == kind
-        values.append(evaluate_decisions(labels[clips], decisions[clips])["micro_f1"])
+        values.append(decision_metrics(labels[clips], decisions[clips])["micro_f1"])
         count = np.count_nonzero(clips)
         names.append(f"{kind}\n{count:,} {'clip' if count == 1 else 'clips'}")
     return Markup(figures.bars(names, values, axis, f"Micro F1 by {what}")) if names else None

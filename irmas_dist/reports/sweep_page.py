@@ -9,7 +9,7 @@ from markupsafe import Markup
 from irmas_dist import storage
 from irmas_dist.config.yaml_files import dump_yaml
 from irmas_dist.reports import sweep_charts
-from irmas_dist.reports.templates import render
+from irmas_dist.reports.templates import render_template
 from irmas_dist.search.next_space import Advice, advise, narrowed
 from irmas_dist.search.space import Space, short
 from irmas_dist.search.study import best_row, importances, list_trials, open_study
@@ -38,7 +38,7 @@ def write_sweep_page(path: Path, location: str | os.PathLike[str]) -> None:
     valued = [row for row in rows if row["value"] is not None]
     advice = advise(rows, space, shares)
     best = best_row(rows)
-    page = render(
+    page = render_template(
         "sweep_page.html",
         filters={"short": short},
         name=record.name,

@@ -6,7 +6,7 @@ from typing import Any
 import jinja2
 
 
-def render(
+def render_template(
     template: str, filters: Mapping[str, Callable[..., Any]] | None = None, **values: Any
 ) -> str:
     """Render a template; in HTML values are escaped, and an undefined value is an error.

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from irmas_dist.config.decisions import ThresholdSettings
-from irmas_dist.evaluation.metrics import evaluate, evaluate_decisions, precision_recall_f1
+from irmas_dist.evaluation.metrics import decision_metrics, overall_metrics, precision_recall_f1
 from irmas_dist.evaluation.operating_points import decide
 from irmas_dist.evaluation.thresholds import fit_thresholds
 from irmas_dist.instruments import Vocabulary
@@ -73,8 +73,8 @@ def validation_metrics(
         ``val_label_accuracy_<code>`` of each instrument. Without thresholds, ``val_lrap`` and
         ``val_map``.
     """
-    fitted = evaluate_decisions(labels, decide(scores, fit_thresholds(labels, scores, thresholds)))
-    halfway = evaluate(labels, scores, HALFWAY)
+    fitted = decision_metrics(labels, decide(scores, fit_thresholds(labels, scores, thresholds)))
+    halfway = overall_metrics(labels, scores, HALFWAY)
     values = {name: fitted[name] for name in ("micro_f1", "macro_f1")}
     for name in ("micro_precision", "micro_recall", "macro_precision", "macro_recall",
                  "subset_accuracy", "label_accuracy", "lrap", "map"):  # fmt: skip

@@ -6,12 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from irmas_dist.evaluation.baselines import most_frequent
-from irmas_dist.evaluation.metrics import evaluate_decisions
+from irmas_dist.evaluation.metrics import decision_metrics
 from irmas_dist.instruments import IRMAS
 
 
 def micro_f1(labels, decisions):
-    return evaluate_decisions(labels, decisions)["micro_f1"]
+    return decision_metrics(labels, decisions)["micro_f1"]
 
 
 @settings(max_examples=50, deadline=None)

@@ -12,8 +12,8 @@ from irmas_dist.evaluation.bootstrap import (
 )
 from irmas_dist.evaluation.metrics import (
     decision_figures,
-    evaluate,
-    evaluate_decisions,
+    decision_metrics,
+    overall_metrics,
     per_instrument,
     score_figures,
 )
@@ -58,7 +58,7 @@ def test_the_figures_of_a_draw_are_those_of_its_clips(labelled, seed, threshold)
         if not times.any():
             continue  # the only song, left out
         clips = np.repeat(np.arange(len(labels)), times[draws.song].astype(int))
-        expected = evaluate(labels[clips], scores[clips], threshold)
+        expected = overall_metrics(labels[clips], scores[clips], threshold)
         assert replicated.keys() - {"f1"} == expected.keys()
         for name, value in expected.items():
             assert replicated[name][number] == pytest.approx(value, abs=1e-9), name
@@ -67,7 +67,7 @@ def test_the_figures_of_a_draw_are_those_of_its_clips(labelled, seed, threshold)
 def test_each_song_once_gives_the_figures_themselves(forest):
     draws = draw_songs(forest.groups, 0)
     result = replicate(forest.labels, forest.scores, decide(forest.scores, 0.14), draws)
-    for name, value in evaluate(forest.labels, forest.scores, 0.14).items():
+    for name, value in overall_metrics(forest.labels, forest.scores, 0.14).items():
         assert result[name][0] == pytest.approx(value, abs=1e-9)
     rows = per_instrument(forest.labels, forest.scores, decide(forest.scores, 0.14), IRMAS)
     assert result["f1"][0] == pytest.approx([row["f1"] for row in rows], abs=1e-9)
@@ -82,7 +82,7 @@ def test_drawing_songs_gives_wider_intervals_than_drawing_excerpts(forest):
     values = []
     for _ in range(200):
         clips = rng.integers(0, len(decisions), len(decisions))
-        values.append(evaluate_decisions(forest.labels[clips], decisions[clips])["micro_f1"])
+        values.append(decision_metrics(forest.labels[clips], decisions[clips])["micro_f1"])
     low, high = np.quantile(values, [0.025, 0.975])
     assert by_song.low < low < 0.4607 < high < by_song.high
     assert by_song.high - by_song.low > 2 * (high - low)

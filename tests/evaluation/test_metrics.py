@@ -74,7 +74,7 @@ def test_the_labels_of_irmas_are_what_the_data_set_says(forest):
     ],
 )
 def test_known_figures_of_a_forest_on_irmas(forest, threshold, micro_f1, macro_f1):
-    result = metrics.evaluate(forest.labels, forest.scores, threshold)
+    result = metrics.overall_metrics(forest.labels, forest.scores, threshold)
     assert result["micro_f1"] == pytest.approx(micro_f1, abs=5e-5)
     assert result["macro_f1"] == pytest.approx(macro_f1, abs=5e-5)
     assert result["lrap"] == pytest.approx(0.6169, abs=5e-5)
@@ -83,7 +83,7 @@ def test_known_figures_of_a_forest_on_irmas(forest, threshold, micro_f1, macro_f
 
 @pytest.mark.parametrize("threshold", [0.14, 1.1])
 def test_a_forest_on_irmas_against_scikit_learn(forest, threshold):
-    ours = metrics.evaluate(forest.labels, forest.scores, threshold)
+    ours = metrics.overall_metrics(forest.labels, forest.scores, threshold)
     theirs = scikit_learn(forest.labels, forest.scores, threshold)
     assert ours == pytest.approx(theirs, abs=CLOSE)
 
@@ -123,13 +123,13 @@ def labelled_scores(draw):
 @given(labelled_scores(), st.sampled_from([0.0, 0.3, 0.5, 1.0, 1.1]))
 def test_anything_against_scikit_learn(labelled, threshold):
     labels, scores = labelled
-    ours = metrics.evaluate(labels, scores, threshold)
+    ours = metrics.overall_metrics(labels, scores, threshold)
     assert ours == pytest.approx(scikit_learn(labels, scores, threshold), abs=CLOSE)
 
 
 def test_perfect_scores_have_metrics_of_1_and_no_error():
     labels = np.array([[1, 0, 1], [0, 1, 0], [1, 1, 1]], dtype=np.uint8)
-    result = metrics.evaluate(labels, labels.astype(np.float32), 0.5)
+    result = metrics.overall_metrics(labels, labels.astype(np.float32), 0.5)
     assert result.pop("coverage_error") == 2  # instruments per clip, the optimum
     assert {result.pop("ece"), result.pop("hamming_loss")} == {0.0}
     # The third clip has all instruments, so none can be ranked wrongly.
@@ -139,7 +139,7 @@ def test_perfect_scores_have_metrics_of_1_and_no_error():
 def test_predicting_nothing_has_metrics_of_0_but_a_low_hamming_loss():
     labels = np.array([[1, 0, 0, 0], [0, 1, 0, 0]], dtype=np.uint8)
     nothing = np.zeros_like(labels)
-    result = metrics.evaluate_decisions(labels, nothing)
+    result = metrics.decision_metrics(labels, nothing)
     assert result.pop("hamming_loss") == 0.25
     assert result.pop("label_accuracy") == 0.75
     assert set(result.values()) == {0.0}
@@ -147,7 +147,7 @@ def test_predicting_nothing_has_metrics_of_0_but_a_low_hamming_loss():
 
 def test_an_instrument_that_never_occurs_counts_as_0_in_macro_averages():
     labels = np.array([[1, 0], [1, 0]], dtype=np.uint8)
-    result = metrics.evaluate(labels, labels.astype(np.float32), 0.5)
+    result = metrics.overall_metrics(labels, labels.astype(np.float32), 0.5)
     assert result["micro_f1"] == 1
     assert result["macro_f1"] == 0.5
     assert result["map"] == 0.5
@@ -167,4 +167,4 @@ def test_arrays_of_other_shapes_or_values_are_refused(labels, scores, message):
     with pytest.raises(ValueError, match=message):
         validate(labels, scores)
     with pytest.raises(ValueError, match=message):
-        metrics.evaluate(labels, scores, 0.5)
+        metrics.overall_metrics(labels, scores, 0.5)

@@ -5,7 +5,7 @@ from irmas_dist.config.decisions import ThresholdSettings
 from irmas_dist.corpus.split import k_folds
 from irmas_dist.evaluation.baselines import PUBLISHED, trivial
 from irmas_dist.evaluation.bootstrap import draw_songs
-from irmas_dist.evaluation.metrics import evaluate, evaluate_decisions
+from irmas_dist.evaluation.metrics import decision_metrics, overall_metrics
 from irmas_dist.evaluation.operating_points import decide
 from irmas_dist.evaluation.protocols import apply_protocols, cross_validated
 from irmas_dist.evaluation.thresholds import fit_thresholds
@@ -29,7 +29,7 @@ def test_the_oracle_is_above_cross_validation(forest):
     folds = k_folds(forest.groups, forest.labels, 5, seed=0)
     honest = cross_validated(forest.labels, forest.scores, folds, FITTED)
     swept = decide(forest.scores, fit_thresholds(forest.labels, forest.scores, FITTED))
-    macro = [evaluate_decisions(forest.labels, d)["macro_f1"] for d in (honest, swept)]
+    macro = [decision_metrics(forest.labels, d)["macro_f1"] for d in (honest, swept)]
     assert macro[0] < macro[1]
 
 
@@ -39,7 +39,7 @@ def test_a_result_has_every_figure_with_an_interval_around_it(forest):
         "validation"
     ]
     assert result.protocol == "validation"
-    assert result.metrics == pytest.approx(evaluate(forest.labels, forest.scores, 0.14))
+    assert result.metrics == pytest.approx(overall_metrics(forest.labels, forest.scores, 0.14))
     assert result.intervals.keys() == result.metrics.keys()
     for name in ("micro_f1", "macro_f1", "lrap", "map", "coverage_error"):
         low, high = result.intervals[name]

@@ -14,7 +14,7 @@ from irmas_dist import storage
 from irmas_dist.config.decisions import AGGREGATION_RULES
 from irmas_dist.config.training import LearnerSettings
 from irmas_dist.evaluation.aggregate import aggregate
-from irmas_dist.evaluation.metrics import evaluate
+from irmas_dist.evaluation.metrics import overall_metrics
 from irmas_dist.features import store
 from irmas_dist.features.logmel import AudioError, log_mel
 from irmas_dist.inference.predictor import Predictor
@@ -52,7 +52,7 @@ def test_scores_are_those_of_the_best_epoch(learner: Learner, predictor: Predict
     best = learner.history[learner.best_epoch - 1]
     validation = learner.data.validation
     scores = predictor.score_clips(validation)
-    results = evaluate(validation.labels, scores, predictor.description.threshold_array())
+    results = overall_metrics(validation.labels, scores, predictor.description.threshold_array())
     assert results["macro_f1"] == pytest.approx(best[SELECTED_BY])
     assert results["map"] == pytest.approx(best["val_map"])
 

@@ -12,7 +12,7 @@ from irmas_dist.config.features import LogMelSettings
 from irmas_dist.config.model import ModelSettings
 from irmas_dist.evaluation.bootstrap import draw_songs
 from irmas_dist.evaluation.evaluate import Evaluation
-from irmas_dist.evaluation.metrics import evaluate
+from irmas_dist.evaluation.metrics import overall_metrics
 from irmas_dist.evaluation.operating_points import NEVER, decide
 from irmas_dist.evaluation.protocols import apply_protocols
 from irmas_dist.evaluation.scores import Scores
@@ -115,7 +115,7 @@ def report(
     evaluation = Evaluation(
         scores=scores,
         results=results,
-        instruments=results[protocols[0]].instrument_rows(scores.vocabulary, each),
+        instruments=results[protocols[0]].rows_by_instrument(scores.vocabulary, each),
         thresholds=each,
         thresholds_from=thresholds_from,
         baselines={},
@@ -168,7 +168,7 @@ def test_hostile_names_are_escaped(page):
 
 def test_the_headline_has_figures_with_clips_protocol_and_intervals(page):
     scores = some_scores(vocabulary=IRMAS)
-    results = evaluate(scores.labels, scores.scores, 0.45)
+    results = overall_metrics(scores.labels, scores.scores, 0.45)
     sure = apply_protocols(
         scores, {"validation": decide(scores.scores, 0.45)}, draw_songs(scores.groups, 100)
     )["validation"].intervals

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sklearn import metrics as sklearn
 
 from irmas_dist.config.decisions import ThresholdSettings
-from irmas_dist.evaluation.metrics import evaluate
+from irmas_dist.evaluation.metrics import overall_metrics
 from irmas_dist.evaluation.thresholds import fit_thresholds
 from irmas_dist.training.epoch_metrics import (
     COUNTS,
@@ -30,8 +30,8 @@ def test_validation_metrics_are_those_of_the_evaluation(
     # Coarse, so that there are ties, and scores at the threshold.
     scores = (rng.integers(0, 9, (clips, 3)) / 8).astype(np.float32)
     ours = validation_metrics(labels, scores, ThresholdSettings(), VOCABULARY)
-    fitted = evaluate(labels, scores, fit_thresholds(labels, scores, ThresholdSettings()))
-    halfway = evaluate(labels, scores, 0.5)
+    fitted = overall_metrics(labels, scores, fit_thresholds(labels, scores, ThresholdSettings()))
+    halfway = overall_metrics(labels, scores, 0.5)
     compared = halfway.keys() & {key.removeprefix("val_") for key in ours}
     for name in compared:
         expected = (fitted if name.endswith("f1") else halfway)[name]
