@@ -160,7 +160,4 @@ def _token() -> str | None:
     if token := os.environ.get("RAY_AUTH_TOKEN"):
         return token.strip()
     path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
-    try:
-        return path.read_text().strip()
-    except OSError:
-        return None
+    return path.read_text().strip() if path.is_file() else None

@@ -30,8 +30,6 @@ from irmas_dist.terminal import say
 LOG_TIMEOUT_S = 60.0
 """A log connection without data for this long is reopened, since it may be dead."""
 
-POLL_EVERY_S = 1.0
-
 PENDING_NOTICE_S = 10.0
 """If a job has not started after this long, Ray's reason is shown."""
 
@@ -266,7 +264,7 @@ async def _follow(client: Client, job: Job, write: Callable[[str], None], timeou
         if job.status == JobStatus.PENDING and waited_s > PENDING_NOTICE_S and not explained:
             say(f"job {submission_id} is pending: {escape(job.message or 'no reason given')}")
             explained = True
-        await asyncio.sleep(POLL_EVERY_S)
+        await asyncio.sleep(1.0)
     try:
         with one_line_errors(client.get_address()):
             rest = client.get_job_logs(submission_id)[written:]

@@ -62,10 +62,9 @@ def left_behind(arguments: Sequence[str], directory: Path | None) -> list[str]:
         directory: The packed directory, if any. Its files are sent unless excluded; its
             subdirectories count as left behind, because they usually hold excluded data.
     """
-    values = [argument.rpartition("=")[2] for argument in arguments]
     return [
         value
-        for value in values
+        for value in (argument.rpartition("=")[2] for argument in arguments)
         if value
         and not Path(value).is_absolute()
         and os.path.exists(value)  # noqa: PTH110 - takes any text, also what cannot be a path
