@@ -23,7 +23,10 @@ import yaml
 
 from irmas_dist.cli.main import run
 from irmas_dist.config.features import LogMelSettings
+from irmas_dist.corpus import manifest
 from irmas_dist.corpus.catalogue import read_catalogue
+from irmas_dist.evaluation import scores
+from irmas_dist.features import store
 from irmas_dist.instruments import IRMAS
 from irmas_dist.rendering.soundfont import default_soundfont
 from tests.conftest import TINY
@@ -153,7 +156,7 @@ def test_the_commands_of_a_page_run(workspace: Workspace, page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", ALL, ids=lambda page: str(page.relative_to(ROOT)))
-def test_a_command_that_is_not_run_is_a_command_all_the_same(page: Path) -> None:
+def test_every_documented_command_parses(page: Path) -> None:
     for command in commands(page):
         assert command.needs is None or command.needs in NEEDS
         if command.irmas:
@@ -163,7 +166,7 @@ def test_a_command_that_is_not_run_is_a_command_all_the_same(page: Path) -> None
                 raise AssertionError(f"{command.page}: {command.line}: {error}") from error
 
 
-def test_pages_of_commands_are_found() -> None:
+def test_no_page_of_commands_is_passed_over() -> None:
     with_commands = {page for page in ALL if any(command.irmas for command in commands(page))}
     assert set(ALL) - with_commands == {ROOT / "docs/files.md", ROOT / "cluster/SCALING.md"}
 
@@ -206,3 +209,9 @@ def test_every_feature_setting_is_described() -> None:
     first_cells = re.findall(r"^\| (`.+?) \|", text, re.MULTILINE)
     described = {name for cell in first_cells for name in re.findall(r"`(\w+)`", cell)}
     assert described == set(LogMelSettings.model_fields)
+
+
+def test_every_column_is_described() -> None:
+    described = set(re.findall(r"`(\w+)`", (ROOT / "docs/files.md").read_text()))
+    for schema in (manifest.SCHEMA, scores.SCHEMA, store.SHARD_SCHEMA, store.REJECTS_SCHEMA):
+        assert set(schema.names) <= described
