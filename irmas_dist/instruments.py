@@ -1,7 +1,7 @@
-"""The instruments that a model can tell apart: their codes, names and order.
+"""Instruments: their codes, names and order.
 
-IRMAS has 11; this is the one place that knows. Everything else asks a `Vocabulary`,
-whose order is the order of the columns in labels, scores and thresholds.
+The 11 of IRMAS are listed here only. Everything else takes a `Vocabulary`, whose order is the
+order of the columns in labels, scores and thresholds.
 """
 
 from collections.abc import Iterable, Sequence
@@ -34,7 +34,7 @@ class Vocabulary:
 
     Attributes:
         codes: Short unique codes, as in folder names and label files.
-        names: What people call them, one per code.
+        names: Names for people, one per code.
     """
 
     codes: tuple[str, ...]
@@ -52,7 +52,7 @@ class Vocabulary:
         return code in self.codes
 
     def name(self, code: str) -> str:
-        """Return what people call the instrument ``code``."""
+        """Return the name of the instrument ``code``."""
         return self.names[self.codes.index(code)]
 
     def encode(self, instruments: Iterable[str]) -> npt.NDArray[np.uint8]:
@@ -77,7 +77,7 @@ class Vocabulary:
         """
         if len(labels) != len(self):
             raise IrmasError(f"expected {len(self)} labels, one per instrument, got {len(labels)}")
-        return [code for code, present in zip(self.codes, labels, strict=True) if present]
+        return [code for code, label in zip(self.codes, labels, strict=True) if label]
 
 
 IRMAS = Vocabulary.of(IRMAS_INSTRUMENTS)

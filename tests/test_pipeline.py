@@ -1,4 +1,4 @@
-"""The whole road by its commands, on a tiny corpus with a corrupt file in it."""
+"""The whole pipeline by its commands, on a tiny corpus with a corrupt file in it."""
 
 import json
 from pathlib import Path
@@ -56,7 +56,7 @@ def test_from_a_soundfont_to_a_report(
     fitted = irmas("thresholds", "model", "--objective", "micro_f1")
     assert set(fitted["thresholds"]) == set(indexed["per_instrument"])
     decided = irmas("thresholds", "sweep/model", "--features", "features")
-    assert {way["aggregation"] for way in decided["compared"]} == set(AGGREGATION_RULES)
+    assert {candidate["aggregation"] for candidate in decided["compared"]} == set(AGGREGATION_RULES)
     page = Path(irmas("report", "sweep")["path"]).read_text()
     assert "training.lr" in page
 
@@ -64,14 +64,14 @@ def test_from_a_soundfont_to_a_report(
     assert evaluated["clips"] == 6
     assert 0 <= evaluated["metrics"]["macro_f1"] <= 1
 
-    straight = irmas("evaluate", "model", "--tree", "tree", "--work", "work", "--out", "again")
-    assert straight["metrics"] == pytest.approx(evaluated["metrics"], abs=1e-6)
+    from_audio = irmas("evaluate", "model", "--tree", "tree", "--work", "work", "--out", "again")
+    assert from_audio["metrics"] == pytest.approx(evaluated["metrics"], abs=1e-6)
     assert {path.name for path in (tmp_path / "work").iterdir()} == {"manifest.parquet", "features"}
 
     excerpt = sorted((tmp_path / "tree").rglob("Part1/*.wav"))[0]
     predicted = irmas("predict", "model", str(excerpt))["predictions"]
     assert set(predicted[0]["scores"]) == set(fitted["thresholds"])
-    # One bad file is told of, the others are scored, and the exit code says that one was bad.
+    # A bad file is reported, the others are scored, and the exit code is that of a failure.
     assert run(["predict", "model", str(corrupt), str(excerpt), "--json"]) == 1
     bad, good = json.loads(capfd.readouterr().out)["predictions"]
     assert "cannot be decoded" in bad["error"]

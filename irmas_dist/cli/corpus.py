@@ -1,4 +1,4 @@
-"""The commands around audio files: render, download and index."""
+"""The commands for corpora: render, download and index."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -42,7 +42,7 @@ def _with_twin(context: typer.Context, fraction: float | None) -> float | None:
 
 @command
 def render(
-    out: Annotated[Path, typer.Argument(help="Where to make the tree.")],
+    out: Annotated[Path, typer.Argument(help="Root of the tree to render.")],
     soundfont: Annotated[
         list[Path] | None, typer.Option(help="General MIDI soundfont (.sf2). May be repeated.")
     ] = None,
@@ -54,7 +54,7 @@ def render(
         Path | None,
         typer.Option(
             is_eager=True,
-            help="Render a twin of what training.csv and testing.csv in here list.",
+            help="Render a twin of the files listed in its training.csv and testing.csv.",
         ),
     ] = None,
     fraction: Annotated[
@@ -63,7 +63,7 @@ def render(
             min=0,
             max=1,
             callback=_with_twin,
-            help="Share of the twin's recordings, of each instrument at least one.",
+            help="Share of the twin's recordings, at least one of each instrument.",
             show_default="1",
         ),
     ] = None,
@@ -94,7 +94,7 @@ def render(
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="The same seed renders the same bytes.")] = 0,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes; none means all cores.")
+        int | None, typer.Option(min=1, help="Processes; default: one per core.")
     ] = None,
     json: Json = False,
 ) -> None:
@@ -124,20 +124,20 @@ def render(
 
 @command
 def download(
-    out: Annotated[Path, typer.Argument(help="Where to make the tree.")],
+    out: Annotated[Path, typer.Argument(help="Root of the tree to download to.")],
     part: Annotated[
-        list[Part] | None, typer.Option(help="Part to fetch; none means both. May be repeated.")
+        list[Part] | None, typer.Option(help="Part to fetch; default: both. May be repeated.")
     ] = None,
     base_url: Annotated[
         str | None,
-        typer.Option(help="Mirror with the archives at <base-url>/<name>; none means Zenodo."),
+        typer.Option(help="Mirror with the archives at <base-url>/<name>; default: Zenodo."),
     ] = None,
     keep_archives: Annotated[
-        bool, typer.Option("--keep-archives", help="Keep the archives beside what is in them.")
+        bool, typer.Option("--keep-archives", help="Keep the archives beside their folders.")
     ] = False,
     json: Json = False,
 ) -> None:
-    """Fetch the IRMAS data set, or what is missing of it."""
+    """Download the IRMAS data set, or its missing parts."""
     from irmas_dist.corpus.download import download as fetch
 
     parts = part or list(Part)
@@ -148,7 +148,7 @@ def download(
 @command
 def index(
     tree: Annotated[
-        str, typer.Argument(help="Root of an IRMAS tree, whole or in part, a path or URL.")
+        str, typer.Argument(help="All or part of an IRMAS-shaped tree, a path or URL.")
     ],
     out: Annotated[
         str, typer.Option(help="The manifest to write, a path or URL.")
@@ -157,11 +157,11 @@ def index(
     overrides: Overrides = None,
     address: Annotated[
         str | None,
-        typer.Option(help="Ray to read with: 'auto' or an address; none reads on this machine."),
+        typer.Option(help="Ray cluster to read with: 'auto' or an address; default: this machine."),
     ] = None,
     json: Json = False,
 ) -> None:
-    """Read a tree of audio files into a manifest."""
+    """Index a tree of audio files: write its manifest."""
     from irmas_dist.corpus.groups import settle_conflicts
     from irmas_dist.corpus.index import index_tree
     from irmas_dist.corpus.manifest import write_manifest
@@ -181,7 +181,7 @@ def rendered(summary: "RenderSummary", machine: bool) -> None:
         as_json(asdict(summary))
         return
     if summary.kept_files:
-        show(f"there already: {summary.kept_files:,} files")
+        show(f"existing: {summary.kept_files:,} files")
     show(
         f"{summary.training_files:,} training clips and {summary.testing_files:,} test excerpts, "
         f"{summary.audio_s / 60:,.0f} minutes, {summary.bytes / 1e6:,.0f} MB in "
@@ -190,15 +190,15 @@ def rendered(summary: "RenderSummary", machine: bool) -> None:
 
 
 def downloaded(summary: "DownloadSummary", machine: bool) -> None:
-    """Show what was fetched, and what was there already."""
+    """Show what was fetched, and what existed."""
     if machine:
         as_json(asdict(summary))
         return
     if not summary.extracted_files:
-        show(escape(f"everything is there already: {summary.path}"))
+        show(escape(f"complete, nothing to fetch: {summary.path}"))
         return
     if summary.skipped_archives:
-        show(escape(f"there already: {', '.join(summary.skipped_archives)}"))
+        show(escape(f"existing: {', '.join(summary.skipped_archives)}"))
     show(
         escape(
             f"{summary.fetched_bytes / 1e6:,.1f} MB fetched, "
@@ -208,7 +208,7 @@ def downloaded(summary: "DownloadSummary", machine: bool) -> None:
 
 
 def indexed(summary: "IndexSummary", path: str, vocabulary: "Vocabulary", machine: bool) -> None:
-    """Show how many clips and hours there are of each instrument, and what is wrong."""
+    """Show the clips and hours of each instrument, and what is wrong."""
     if machine:
         as_json({"path": path} | asdict(summary))
         return
@@ -238,7 +238,7 @@ def indexed(summary: "IndexSummary", path: str, vocabulary: "Vocabulary", machin
 
 
 def _first(heading: str, lines: Sequence[str], column: str, at_most: int = 5) -> None:
-    """Show the first of many lines, and where in the manifest the rest can be found."""
+    """Show the first of many lines, and where in the manifest to find the others."""
     for line in lines[:at_most]:
         show(escape(f"{heading}: {line}"))
     if len(lines) > at_most:

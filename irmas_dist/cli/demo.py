@@ -15,14 +15,12 @@ from irmas_dist.terminal import show
 
 @command
 def demo(
-    out: Annotated[Path, typer.Option(help="Directory of everything it makes.")] = Path(
-        "runs/demo"
-    ),
+    out: Annotated[Path, typer.Option(help="Directory of all results.")] = Path("runs/demo"),
     trials: Annotated[int, typer.Option(min=1, help="Trials of the search.")] = 10,
     dry_run: DryRun = False,
     json: Json = False,
 ) -> None:
-    """Do the whole job on a small rendered corpus, and compare with two baselines."""
+    """Run the whole pipeline on a small rendered corpus, and compare with two baselines."""
     if dry_run:
         return show_recipe(read_recipe("demo", None), json)
     try:
@@ -33,7 +31,7 @@ def demo(
 
 
 def demonstrated(summary: Mapping[str, Any], machine: bool) -> None:
-    """Show what the demo came to."""
+    """Show the results of the demo."""
     if machine:
         as_json(summary)
         return

@@ -9,17 +9,17 @@ from irmas_dist.config.base import Settings
 from irmas_dist.instruments import IRMAS_INSTRUMENTS, Vocabulary
 
 ConflictPolicy = Literal["keep", "drop"]
-"""What becomes of identical audio with different labels."""
+"""How identical audio with different labels is treated."""
 
 
 class CorpusSettings(Settings):
-    """What is in the data set."""
+    """The instruments of a data set, and how its conflicts are treated."""
 
     instruments: dict[str, str] = Field(IRMAS_INSTRUMENTS, min_length=1)
-    """Instruments to tell apart: code, as in folder names and label files, to name."""
+    """Instruments: code, as in folder names and label files, to name."""
     conflicts: ConflictPolicy = "keep"
-    """What becomes of byte-identical files with different labels: 'keep' uses all of them as
-    they are labelled, 'drop' none. Published scores count all of IRMAS's test excerpts, so
+    """Treatment of byte-identical files with different labels: 'keep' uses all of them as they
+    are labelled, 'drop' none. Published scores count all of IRMAS's test excerpts, so
     scores without them do not compare."""
 
     @property
@@ -34,15 +34,15 @@ class SplitSettings(Settings):
     validation: float = Field(0.15, gt=0.0, lt=1.0)
     """Share of each instrument's clips that is held out for validation."""
     seed: int = Field(0, ge=0, lt=2**32)
-    """Which groups are held out; the same seed holds out the same groups."""
+    """Seed of the split: the same seed holds out the same groups."""
 
 
 class ValidationSettings(SplitSettings):
-    """Settings of validation: which groups are held out, and what is made of them."""
+    """Settings of validation: the held-out groups, and their mixtures."""
 
     mixtures: int = Field(500, ge=1)
-    """Multilabel clips that are mixed from the held-out ones, on which checkpoints are
-    selected and thresholds fitted."""
+    """Multilabel clips mixed from the held-out ones, on which checkpoints are selected and
+    thresholds fitted."""
     mix: MixSettings = MixSettings()
-    """How they are mixed; apart from the mixing of training examples, so that every trial of
-    a search is judged by the same clips."""
+    """How they are mixed; separate from the mixing of training examples, so that all trials of a
+    search are evaluated on the same clips."""

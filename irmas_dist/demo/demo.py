@@ -1,4 +1,4 @@
-"""The whole road on a small rendered corpus, with two baselines measured in the same run."""
+"""The whole pipeline on a small rendered corpus, with two baselines measured in the same run."""
 
 import shutil
 import time
@@ -39,10 +39,10 @@ from irmas_dist.training.model_directory import read_description
 from irmas_dist.training.train import train
 
 SEARCH_EPOCHS = 9
-"""Most epochs of a trial; the best recipe is then trained for as long as its own say."""
+"""Most epochs of a trial; the best recipe is then trained for the epochs of the demo's recipe."""
 
 MARKER = ".irmas-demo"
-"""File in a directory that a demo has made: what is beside it may be made anew."""
+"""File in the directory of a demo, whose content a later demo may overwrite."""
 
 WORKERS = 2
 """Data-parallel workers of the final training."""
@@ -51,58 +51,56 @@ WORKERS = 2
 def demo(out: Path, trials: int) -> dict[str, Any]:
     """Render, index, extract, search, train, fit thresholds, evaluate, predict and report.
 
-    What an earlier demo left in ``out`` is made anew.
-
     Args:
-        out: Directory of everything that is made.
+        out: Directory of all results; those of an earlier demo are overwritten.
         trials: Trials of the search.
 
     Returns:
-        What is also written to ``summary.json``: ``micro_f1``, ``macro_f1``, ``protocol``,
-        ``metrics``, ``per_instrument``, ``baselines``, ``trials``, ``seconds`` by stage and
-        ``paths``.
+        The content of ``summary.json``: ``micro_f1``, ``macro_f1``, ``protocol``, ``metrics``,
+        ``per_instrument``, ``baselines``, ``trials``, ``seconds`` by stage and ``paths``.
 
     Raises:
-        IrmasError: ``out`` holds what no demo made, or a stage failed.
+        IrmasError: ``out`` holds results that are not a demo's, or a stage failed.
     """
     _clear(out)
-    recipe = load_recipe("demo", [f"tracking.directory={out}"])
+    overrides = [f"tracking.directory={out}"]
+    recipe = load_recipe("demo", overrides)
     vocabulary = recipe.corpus.vocabulary
     tree, manifest, features = out / "audio", out / "manifest.parquet", str(out / "features")
     model, page = str(out / "model"), str(out / "report.html")
-    clock = _Clock()
+    seconds: dict[str, float] = {}
 
-    with clock.stage("render", "Rendering an IRMAS-shaped corpus from a soundfont"):
+    @contextmanager
+    def stage(name: str, description: str) -> Iterator[None]:
+        say(f"[bold]{description}")
+        began = time.monotonic()
+        yield
+        seconds[name] = round(time.monotonic() - began, 1)
+
+    with stage("render", "Rendering an IRMAS-shaped corpus from a soundfont"):
         render(tree, RenderSettings(), vocabulary)
-    with clock.stage("index", "Indexing it"):
+    with stage("index", "Indexing it"):
         table = write_manifest(manifest, index_tree(tree, vocabulary))
     say("[bold]Starting Ray")
     with ray_running():
-        with clock.stage("extract", "Computing log-mel spectrograms with Ray Data"):
+        with stage("extract", "Computing log-mel spectrograms with Ray Data"):
             extract(str(manifest), features, recipe.features, vocabulary)
-        with clock.stage("sweep", f"Searching with Ray Tune and Optuna, {trials} trials"):
-            task = open_training_data(features, recipe)
-            short = recipe.model_copy(
-                update={"training": recipe.training.model_copy(update={"epochs": SEARCH_EPOCHS})}
-            )
+        with stage("sweep", f"Searching with Ray Tune and Optuna, {trials} trials"):
+            data = open_training_data(features, recipe)
+            short = load_recipe("demo", [*overrides, f"training.epochs={SEARCH_EPOCHS}"])
             space = load_space("quick", short)
-            found = sweep(task, short, space, out / "sweep", SweepSettings(trials=trials))
+            found = sweep(data, short, space, out / "sweep", SweepSettings(trials=trials))
             log_summary(found)
-        best = found.best.model_copy(
-            update={
-                "training": found.best.training.model_copy(
-                    update={"epochs": recipe.training.epochs}
-                )
-            }
-        )
-        with clock.stage("train", f"Training the best recipe on {WORKERS} workers with Ray Train"):
-            spread = WorkerSettings(count=WORKERS, gpu=gpu_count() >= WORKERS)
-            train(best, features, model, spread)
-    with clock.stage("evaluate", "Fitting the thresholds, scoring the test excerpts"):
+        training = found.best.training.model_copy(update={"epochs": recipe.training.epochs})
+        best = found.best.model_copy(update={"training": training})
+        with stage("train", f"Training the best recipe on {WORKERS} workers with Ray Train"):
+            workers = WorkerSettings(count=WORKERS, gpu=gpu_count() >= WORKERS)
+            train(best, features, model, workers)
+    with stage("evaluate", "Fitting the thresholds, scoring the test excerpts"):
         search_decisions(model, best.thresholds)
         evaluation = evaluate(model, features, model)
         log_evaluation(best, evaluation, "test excerpts")
-    with clock.stage("baselines", "Measuring the baselines on the same excerpts"):
+    with stage("baselines", "Measuring the baselines on the same excerpts"):
         baselines = _baselines(table, evaluation.scores, vocabulary, best)
     write_model_page(page, evaluation, "model", read_description(model), baselines)
     _predict_one(model, table)
@@ -115,7 +113,7 @@ def demo(out: Path, trials: int) -> dict[str, Any]:
         "per_instrument": evaluation.instruments,
         "baselines": baselines,
         "trials": found.trials,
-        "seconds": clock.seconds,
+        "seconds": seconds,
         "paths": {
             "model": model,
             "report": page,
@@ -128,9 +126,9 @@ def demo(out: Path, trials: int) -> dict[str, Any]:
 
 
 def _clear(out: Path) -> None:
-    """Delete what an earlier demo made, and nothing that a demo did not make."""
-    made = [out / name for name in ("audio", "features", "sweep", "model", "wandb")]
-    found = [path for path in made if path.exists()]
+    """Delete the results of an earlier demo; refuse those of anything else."""
+    results = [out / name for name in ("audio", "features", "sweep", "model", "wandb")]
+    found = [path for path in results if path.exists()]
     if found and not (out / MARKER).exists():
         raise IrmasError(
             f"{found[0]} is not a demo's, and the demo would replace it; choose another --out"
@@ -141,25 +139,11 @@ def _clear(out: Path) -> None:
     (out / MARKER).touch()
 
 
-class _Clock:
-    """Announces stages and remembers how long each took."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def stage(self, name: str, description: str) -> Iterator[None]:
-        say(f"[bold]{description}")
-        began = time.monotonic()
-        yield
-        self.seconds[name] = round(time.monotonic() - began, 1)
-
-
 def _baselines(
     table: pa.Table, scores: Scores, vocabulary: Vocabulary, recipe: Recipe
 ) -> dict[str, dict[str, float]]:
-    """Judge both baselines on the clips that the model was judged on, in the same order."""
-    # Chosen on the very labels that it is judged by: the most that deaf guessing can reach.
+    """Evaluate both baselines on the clips that the model is evaluated on."""
+    # Chosen on the test labels themselves: the best that any fixed answer can reach.
     always = most_frequent(scores.labels, len(scores.clip_ids)).astype(np.float32)
     rows = {row["clip_id"]: row for row in table.to_pylist()}
     training = table.filter(pc.equal(table.column("part"), TRAINING)).to_pylist()
@@ -177,9 +161,9 @@ def _predict_one(model: str, table: pa.Table) -> None:
     """Predict the first test excerpt from its file, as a user would."""
     predictor = Predictor.load(model)
     row = next(row for row in table.to_pylist() if row["part"] == TESTING)
-    heard = predictor.decide(predictor.file(row["path"]))
+    predicted = predictor.decide(predictor.file(row["path"]))
     names = predictor.description.instruments
     say(
-        f"{Path(row['path']).name}: heard {', '.join(names[c] for c in heard) or 'nothing'}; "
+        f"{Path(row['path']).name}: predicted {', '.join(names[c] for c in predicted) or 'none'}; "
         f"labelled {', '.join(names[c] for c in row['instruments'])}"
     )

@@ -1,7 +1,7 @@
-"""The baseline that takes an afternoon: logistic regression on a clip's mean MFCCs.
+"""A simple baseline: logistic regression on the mean MFCCs of a clip.
 
-One classifier per instrument on the means of 20 MFCCs by librosa, trained on single-label
-clips as they are, its thresholds fitted to scores of clips from recordings it had not heard.
+One classifier per instrument on the means of 20 MFCCs by librosa, trained on the single-label
+clips as they are, with thresholds fitted to out-of-fold scores, whole recordings left out.
 """
 
 from collections.abc import Sequence
@@ -20,14 +20,13 @@ from sklearn.preprocessing import StandardScaler
 from irmas_dist.config.decisions import ThresholdSettings
 from irmas_dist.evaluation.thresholds import fit_thresholds
 
-Clip = dict[str, Any]
 Float32 = npt.NDArray[np.float32]
 
 
 def mfcc_baseline(
-    training: Sequence[Clip],
+    training: Sequence[dict[str, Any]],
     labels: npt.NDArray[np.uint8],
-    testing: Sequence[Clip],
+    testing: Sequence[dict[str, Any]],
     settings: ThresholdSettings,
 ) -> tuple[Float32, Float32]:
     """Train on one part of a manifest and score another.
@@ -44,16 +43,17 @@ def mfcc_baseline(
     """
     files = [clip["path"] for clip in (*training, *testing)]
     means = np.stack(joblib.Parallel(n_jobs=-1)(joblib.delayed(mfcc_means)(f) for f in files))
-    known, unknown = means[: len(training)], means[len(training) :]
+    training_means, testing_means = means[: len(training)], means[len(training) :]
     model = OneVsRestClassifier(
         make_pipeline(StandardScaler(), LogisticRegression(max_iter=1_000, class_weight="balanced"))
     )
     groups = [clip["group"] for clip in training]
-    held_out = cross_val_predict(
-        model, known, labels, groups=groups, cv=GroupKFold(5), method="predict_proba"
+    out_of_fold = cross_val_predict(
+        model, training_means, labels, groups=groups, cv=GroupKFold(5), method="predict_proba"
     )
-    thresholds = fit_thresholds(labels, held_out.astype(np.float32), settings)
-    return model.fit(known, labels).predict_proba(unknown).astype(np.float32), thresholds
+    thresholds = fit_thresholds(labels, out_of_fold.astype(np.float32), settings)
+    scores = model.fit(training_means, labels).predict_proba(testing_means)
+    return scores.astype(np.float32), thresholds
 
 
 def mfcc_means(path: str) -> Float32:

@@ -83,5 +83,5 @@ def test_a_twin_is_rendered_and_its_missing_files(
 
     assert main.run(command) == 0
     text = capfd.readouterr().out
-    assert "there already: 7 files" in text
+    assert "existing: 7 files" in text
     assert "4 training clips and 3 test excerpts" in text

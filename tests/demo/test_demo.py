@@ -1,4 +1,4 @@
-"""The demo replaces what a demo made, and nothing else."""
+"""The demo overwrites the results of a demo, and nothing else."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from irmas_dist.demo.demo import MARKER, _clear
 from irmas_dist.errors import IrmasError
 
 
-def test_what_no_demo_made_is_left_alone(tmp_path: Path) -> None:
+def test_results_of_anything_else_are_refused(tmp_path: Path) -> None:
     precious = tmp_path / "features" / "mine.parquet"
     precious.parent.mkdir()
     precious.touch()
@@ -17,7 +17,7 @@ def test_what_no_demo_made_is_left_alone(tmp_path: Path) -> None:
     assert precious.exists()
 
 
-def test_what_a_demo_made_is_made_anew(tmp_path: Path) -> None:
+def test_results_of_an_earlier_demo_are_deleted(tmp_path: Path) -> None:
     _clear(tmp_path / "demo")
     assert (tmp_path / "demo" / MARKER).exists()
     (tmp_path / "demo" / "model").mkdir()
