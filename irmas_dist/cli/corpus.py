@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -13,12 +13,6 @@ from rich.table import Column, Table
 from irmas_dist.cli.command import Config, Json, Overrides, command, read_recipe
 from irmas_dist.cli.tables import as_json
 from irmas_dist.terminal import show
-
-if TYPE_CHECKING:
-    from irmas_dist.corpus.download import DownloadSummary
-    from irmas_dist.corpus.summary import IndexSummary
-    from irmas_dist.instruments import Vocabulary
-    from irmas_dist.rendering.render import RenderSummary
 
 
 class Part(StrEnum):
@@ -119,7 +113,16 @@ def render(
         summary = render_twin(out, TwinSettings(**given))
     else:
         summary = render_tree(out, RenderSettings(**given))
-    rendered(summary, json)
+    if json:
+        as_json(asdict(summary))
+        return
+    if summary.kept_files:
+        show(f"existing: {summary.kept_files:,} files")
+    show(
+        f"{summary.training_files:,} training clips and {summary.testing_files:,} test excerpts, "
+        f"{summary.audio_s / 60:,.0f} minutes, {summary.bytes / 1e6:,.0f} MB in "
+        f"{escape(str(summary.path))}"
+    )
 
 
 @command
@@ -142,7 +145,20 @@ def download(
 
     parts = part or list(Part)
     summary = fetch(out, base_url=base_url, parts=parts, keep_archives=keep_archives)
-    downloaded(summary, json)
+    if json:
+        as_json(asdict(summary))
+        return
+    if not summary.extracted_files:
+        show(escape(f"complete, nothing to fetch: {summary.path}"))
+        return
+    if summary.skipped_archives:
+        show(escape(f"existing: {', '.join(summary.skipped_archives)}"))
+    show(
+        escape(
+            f"{summary.fetched_bytes / 1e6:,.1f} MB fetched, "
+            f"{summary.extracted_files:,} files extracted: {summary.path}"
+        )
+    )
 
 
 @command
@@ -172,52 +188,15 @@ def index(
     conflicts = settle_conflicts(rows, corpus.conflicts)
     write_manifest(out, rows)
     summary = summarise(rows, conflicts, corpus.vocabulary)
-    indexed(summary, out, corpus.vocabulary, json)
-
-
-def rendered(summary: "RenderSummary", machine: bool) -> None:
-    """Show what was rendered."""
-    if machine:
-        as_json(asdict(summary))
-        return
-    if summary.kept_files:
-        show(f"existing: {summary.kept_files:,} files")
-    show(
-        f"{summary.training_files:,} training clips and {summary.testing_files:,} test excerpts, "
-        f"{summary.audio_s / 60:,.0f} minutes, {summary.bytes / 1e6:,.0f} MB in "
-        f"{escape(str(summary.path))}"
-    )
-
-
-def downloaded(summary: "DownloadSummary", machine: bool) -> None:
-    """Show what was fetched, and what existed."""
-    if machine:
-        as_json(asdict(summary))
-        return
-    if not summary.extracted_files:
-        show(escape(f"complete, nothing to fetch: {summary.path}"))
-        return
-    if summary.skipped_archives:
-        show(escape(f"existing: {', '.join(summary.skipped_archives)}"))
-    show(
-        escape(
-            f"{summary.fetched_bytes / 1e6:,.1f} MB fetched, "
-            f"{summary.extracted_files:,} files extracted: {summary.path}"
-        )
-    )
-
-
-def indexed(summary: "IndexSummary", path: str, vocabulary: "Vocabulary", machine: bool) -> None:
-    """Show the clips and hours of each instrument, and what is wrong."""
-    if machine:
-        as_json({"path": path} | asdict(summary))
+    if json:
+        as_json({"path": out} | asdict(summary))
         return
     grid = Table(Column("instrument", no_wrap=True), *(f"{part} {what}" for part in summary.groups
                                  for what in ("clips", "hours")))  # fmt: skip
     for code, clips in summary.per_instrument.items():
         hours = summary.hours_per_instrument[code]
         cells = [text for part in clips for text in (f"{clips[part]:,}", f"{hours[part]:.2f}")]
-        grid.add_row(vocabulary.name(code), *cells)
+        grid.add_row(corpus.vocabulary.name(code), *cells)
     show(grid)
     for kind, count in summary.problem_kinds.items():
         show(escape(f"unusable, {count:,}: {kind}"))
@@ -232,7 +211,7 @@ def indexed(summary: "IndexSummary", path: str, vocabulary: "Vocabulary", machin
         escape(
             f"{summary.clips:,} clips, {summary.hours:.2f} hours, groups: {groups}; "
             f"{len(summary.problems):,} unusable, {len(summary.conflicts):,} with identical audio "
-            f"and different labels: {path}"
+            f"and different labels: {out}"
         )
     )
 
