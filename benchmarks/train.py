@@ -1,12 +1,11 @@
-"""Training: what data, augmentation and Ray cost beside the network itself, side by side.
+"""Training: overhead of data, augmentation and Ray beside the network itself.
 
 (a) the Learner against a bare loop over random tensors in memory, (b) Ray Train with one worker
-against the Learner alone, (c) two workers against one, each on one thread, beside what two
-Learners reach that never wait for each other, (d) resident against streaming ingest, (e) the
-Learner's memory format and precision against PyTorch's defaults, and where the time from a command
-to its first step goes. All with the network of Han et al. (2016) on rendered clips, with everything
-random turned on. Prints ratios with their quartiles, and writes
-them to ``benchmarks/results/train.json``. Some fifteen minutes on two idle cores.
+against the Learner alone, (c) two workers against one, each on one thread, beside two independent
+Learners, (d) resident against streaming ingest, (e) the Learner's memory format and precision
+against PyTorch's defaults, and the stages from a command to its first step. All with the network
+of Han et al. (2016) on rendered clips, with all augmentation. Prints ratios with their quartiles
+and writes them to ``benchmarks/results/train.json``. Takes some fifteen minutes on two idle cores.
 """
 
 import dataclasses
@@ -46,7 +45,7 @@ HERE = Path(__file__).parent
 FIRST_STEP = HERE / "processes" / "first_step.py"
 EPOCHS = 3
 WINDOWS_PER_CLIP = 3
-"""Of whole epochs, which would otherwise be over in seconds; those of IRMAS take minutes."""
+"""In whole epochs, which would otherwise end in seconds; those of IRMAS take minutes."""
 
 ROUNDS = 2
 OVERRIDES = (
@@ -67,7 +66,7 @@ Measured = dict[str, Any]
 
 
 def race(contestants: dict[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
-    """Let contestants take turns; each returns windows per second."""
+    """Run contestants in turn; each returns windows per second."""
     for run in contestants.values():
         run()  # first allocations, kernels and caches
     rates: dict[str, list[float]] = {name: [] for name in contestants}
@@ -78,12 +77,12 @@ def race(contestants: dict[str, Callable[[], float]], rounds: int) -> dict[str, 
 
 
 def ratio(name: str, rates: dict[str, list[float]], target: float | None = None) -> Measured:
-    """Print the first contestant's rate in relation to the second's, round by round."""
+    """Print and return the ratio of the first contestant's rate to the second's, over rounds."""
     ours, theirs = rates
     ratios = np.array(rates[ours]) / np.array(rates[theirs])
     middle, low, high = np.quantile(ratios, [0.5, 0.25, 0.75])
-    aim = f", target {target:g}" if target else ""
-    print(f"({name}) {ours} / {theirs}: {middle:.3f} (quartiles {low:.3f} to {high:.3f}{aim})")
+    goal = f", target {target:g}" if target else ""
+    print(f"({name}) {ours} / {theirs}: {middle:.3f} (quartiles {low:.3f} to {high:.3f}{goal})")
     for contestant, values in rates.items():
         print(f"      {contestant}: {np.median(values):.1f} windows/s")
     return {
@@ -108,7 +107,7 @@ def timed(windows: int, work: Callable[[], object]) -> Callable[[], float]:
 def bare_loop(
     recipe: Recipe, data: TrainingData, windows: int, device: str, *, plain: bool
 ) -> Callable[[], None]:
-    """Steps of a network over tensors that are there already; ``plain`` leaves PyTorch as it is."""
+    """Steps of a network over existing tensors; ``plain`` uses PyTorch's defaults."""
     frames = recipe.window.frames(data.store.settings)
     bands, instruments = data.store.settings.bands, len(data.store.vocabulary)
     network = CNN(recipe.model, bands, frames, instruments).to(device)
@@ -168,8 +167,8 @@ def epochs_per_s(data: TrainingData, recipe: Recipe, workers: int) -> float:
             pattern = f"{RUN_NAME}/*/epoch-{int(metrics['epoch']):04d}/optimizer.pt"
             written.extend(path.stat().st_mtime for path in Path(out).glob(pattern))
 
-        spread = WorkerSettings(count=workers, checkpoints_to_keep=EPOCHS)
-        train_distributed(data, recipe, {}, out, spread, on_epoch)
+        settings = WorkerSettings(count=workers, checkpoints_to_keep=EPOCHS)
+        train_distributed(data, recipe, {}, out, settings, on_epoch)
     windows = len(data.training) * recipe.training.windows_per_clip
     return windows * (len(written) - 1) / (written[-1] - written[0])
 
@@ -192,19 +191,19 @@ def alone_in_a_worker(data: TrainingData, recipe: Recipe) -> float:
 
 def distributed(data: TrainingData, recipe: Recipe) -> Measured:
     """(b) and (c): whole epochs, with validation and checkpoint."""
-    names = ("Learner", "one worker", "two workers", "two Learners apart")
+    names = ("Learner", "one worker", "two workers", "two independent Learners")
     rates: dict[str, list[float]] = {name: [] for name in names}
     shared = ray.put(data)
     for _ in range(ROUNDS):
         rates["Learner"].append(alone(data, recipe))
         rates["one worker"].append(epochs_per_s(data, recipe, 1))
         rates["two workers"].append(epochs_per_s(data, recipe, 2))
-        apart = [alone_in_a_worker.remote(shared, recipe) for _ in range(2)]
-        rates["two Learners apart"].append(sum(ray.get(apart)))
+        independent = [alone_in_a_worker.remote(shared, recipe) for _ in range(2)]
+        rates["two independent Learners"].append(sum(ray.get(independent)))
     pairs = (
         ("b", "one worker", "Learner", 0.97),
         ("c", "two workers", "one worker", 1.7),
-        ("c, the machine's own limit", "two Learners apart", "one worker", None),
+        ("c, the machine's limit", "two independent Learners", "one worker", None),
     )
     return {
         ours: ratio(name, {ours: rates[ours], theirs: rates[theirs]}, target)
@@ -213,7 +212,7 @@ def distributed(data: TrainingData, recipe: Recipe) -> Measured:
 
 
 def ingest(features: str, recipe: Recipe) -> Measured:
-    """(d): the same epoch from memory, and from the store."""
+    """(d): the same epoch from memory and from the store."""
     learners, data = {}, {}
     for mode in ("streaming", "resident"):
         settings = IngestSettings.model_validate({"mode": mode})
@@ -231,7 +230,7 @@ def ingest(features: str, recipe: Recipe) -> Measured:
 
 
 def first_step(features: str) -> Measured:
-    """From a command to its first step, in processes and a Ray of their own."""
+    """From a command to its first step, in separate processes and a separate Ray."""
     runs = []
     for _ in range(ROUNDS):
         began = time.time()

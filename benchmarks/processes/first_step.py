@@ -1,6 +1,6 @@
-"""One training from the command to its first step; prints when each stage was done, as JSON.
+"""One training from the command to its first step; prints when each stage ended, as JSON.
 
-Run by ``train.py``, in a process of its own.
+Run by ``train.py`` in a separate process.
 """
 
 import json

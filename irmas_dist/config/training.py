@@ -1,6 +1,6 @@
-"""All settings of training but those of augmentation.
+"""All settings of training except augmentation.
 
-Apart from what they are settings of, so that a recipe can be read without waiting for torch.
+Apart from the code that they configure, so that reading a recipe does not import torch.
 """
 
 from typing import Literal
@@ -17,34 +17,34 @@ Precision = Literal["auto", "float32", "bfloat16"]
 
 
 class WindowSettings(Settings):
-    """The windows that the network sees, and how a clip's score comes from theirs."""
+    """The network's input windows, and how their scores are aggregated over a clip."""
 
     seconds: float = Field(1.5, gt=0.0)
     """Length of a window."""
     hop_seconds: float = Field(0.75, gt=0.0)
-    """From one window to the next when a whole clip is scored."""
+    """Distance of consecutive windows when a whole clip is scored."""
     aggregation: AggregationRule = "mean"
-    """How the scores of a clip's windows become the clip's."""
+    """How the scores of a clip's windows are aggregated."""
 
     def frames(self, features: LogMelSettings) -> int:
-        """Whole frames in a window, at least one."""
+        """Return the whole frames in a window, at least one."""
         return max(int(self.seconds * features.frames_per_second), 1)
 
     def hop_frames(self, features: LogMelSettings) -> int:
-        """Frames from one window to the next, at least one."""
+        """Return the frames from one window to the next, at least one."""
         return max(int(self.hop_seconds * features.frames_per_second), 1)
 
 
 class LossSettings(Settings):
-    """What training makes small."""
+    """The loss that training minimises."""
 
     kind: Literal["bce", "focal", "asymmetric"] = "bce"
     """Binary cross-entropy, focal (Lin et al. 2017) or asymmetric loss (Ridnik et al. 2021)."""
     balance: float = Field(0.0, ge=0.0, le=1.0)
-    """How far rare instruments are made up for: positive labels weigh as much as the training
-    clips have negatives to a positive, raised to this power; 0 weighs all labels alike."""
+    """Compensation for rare instruments: positive labels are weighted by the ratio of negatives to
+    positives in the training clips, raised to this power; 0 weighs all labels alike."""
     smoothing: float = Field(0.15, ge=0.0, lt=1.0)
-    """How far labels are drawn from 0 and 1 towards a half (Szegedy et al. 2016)."""
+    """Label smoothing, from 0 and 1 towards a half (Szegedy et al. 2016)."""
     gamma: float = Field(2.0, ge=0.0, le=10.0)
     """Exponent of the focal loss."""
     gamma_positive: float = Field(0.0, ge=0.0, le=10.0)
@@ -59,50 +59,50 @@ class TrainingSettings(Settings):
     """Settings of the optimisation."""
 
     epochs: int = Field(60, ge=1)
-    """Most passes over the training clips."""
+    """Maximum number of passes over the training clips."""
     batch_size: int = Field(64, ge=1)
     """Examples in a step, over all workers together."""
     accumulate: int = Field(1, ge=1)
-    """Parts in which each worker computes its share of a step, one by one, to save memory."""
+    """Parts in which each worker computes its share of a step, in turn, to save memory."""
     windows_per_clip: int = Field(1, ge=1)
-    """Examples made from each training clip in an epoch."""
+    """Examples per training clip and epoch."""
     loss: LossSettings = LossSettings()
     optimizer: Literal["adam", "adamw"] = "adam"
     """Adam (Kingma and Ba 2015), or with decoupled weight decay (Loshchilov and Hutter 2019)."""
     lr: float = Field(3e-3, gt=0.0)
-    """Learning rate, or the highest one of a schedule."""
+    """Learning rate, or the highest of a schedule."""
     weight_decay: float = Field(0.0, ge=0.0)
-    """Weight decay, from which biases and normalisation are spared."""
+    """Weight decay; biases and normalisation are exempt."""
     clip_norm: float | None = Field(None, gt=0.0)
     """Norm to which larger gradients are scaled down (Pascanu et al. 2013); none leaves them."""
     schedule: Literal["constant", "cosine", "plateau"] = "cosine"
-    """Constant; falling to zero over all epochs along half a cosine; or lowered whenever
-    validation macro F1 no longer rises."""
+    """Constant; half a cosine that falls to zero over all epochs; or lowered whenever validation
+    macro F1 stops rising."""
     warmup_epochs: float = Field(0.5, ge=0.0)
-    """Epochs over which the learning rate rises from zero at first."""
+    """First epochs, over which the learning rate rises from zero."""
     plateau_epochs: int = Field(3, ge=1)
     """Epochs without a better validation macro F1 after which the plateau schedule lowers the
     learning rate."""
     plateau_factor: float = Field(0.3, gt=0.0, lt=1.0)
-    """What it is multiplied by then."""
+    """Factor by which the plateau schedule lowers the learning rate."""
     ema: float = Field(0.0, ge=0.0, lt=1.0)
-    """Share that an exponential moving average of the weights keeps of itself in a step, less
-    during the first steps; validated and kept are the averaged weights. 0 averages nothing."""
+    """Decay of an exponential moving average of the weights, lower during the first steps; the
+    averaged weights are validated and saved. 0 averages nothing."""
     patience: int = Field(10, ge=1)
     """Epochs without a better validation macro F1 after which training stops."""
     on_nan: Literal["stop", "skip"] = "stop"
-    """What to do about a step whose gradients are not finite: stop, or leave the step out."""
+    """What to do in a step whose gradients are not finite: stop training, or skip the step."""
     precision: Precision = "auto"
-    """Arithmetic of the network; auto takes bfloat16 where the device computes in it."""
+    """Arithmetic of the network; auto takes bfloat16 where the device supports it."""
     compile: bool = False
-    """Whether to translate the network with torch.compile: some minutes at first, faster then."""
+    """Whether to compile the network with torch.compile: takes some minutes, then is faster."""
 
 
 class LearnerSettings(Settings):
-    """All that decides what a Learner does with a task."""
+    """All settings of a Learner."""
 
     seed: int = Field(0, ge=0, lt=2**32)
-    """Of weights, batches and dropout."""
+    """Seed of weights, batches and dropout."""
     window: WindowSettings = WindowSettings()
     model: ModelSettings = ModelSettings()
     augment: AugmentSettings = AugmentSettings()
@@ -114,29 +114,29 @@ class IngestSettings(Settings):
     """How training clips reach the device."""
 
     mode: Literal["auto", "resident", "streaming"] = "auto"
-    """auto holds them in memory where they take no more than half of Ray's object store."""
+    """auto holds them in memory where they take at most half of Ray's object store."""
     pool_clips: int = Field(4_096, ge=1)
-    """Most clips in memory at a time when streaming; only these are mixed with each other."""
+    """Maximum clips in memory when streaming; only these are mixed with each other."""
 
 
 class WorkerSettings(Settings):
-    """How training is spread."""
+    """Workers of a distributed training."""
 
     count: int = Field(1, ge=1)
     """Data-parallel workers."""
     min_workers: int | None = Field(None, ge=1)
-    """With how many workers training starts and goes on while the nodes have no room for all;
-    it grows back when nodes join. None waits for all."""
+    """Number of workers with which training starts, or continues after a loss, while resources for
+    all are missing; workers are added when nodes join. None waits for all."""
     cpus: float = Field(1.0, gt=0.0)
-    """CPUs of each worker; as many threads compute in it."""
+    """CPUs of each worker, and its number of threads."""
     gpu: bool = False
     """Whether each worker has a GPU."""
     retries: int = Field(3, ge=0)
-    """How often training goes on from its last checkpoint after a worker or node was lost."""
+    """How often training resumes from its last checkpoint after losing a worker or node."""
     wait_timeout_s: float = Field(30.0, ge=0.0)
-    """How long to wait for room in the cluster. One that grows by itself may need minutes."""
+    """How long to wait for resources of the cluster. An autoscaler may need minutes."""
     checkpoints_to_keep: int = Field(2, ge=1)
-    """Checkpoints that are kept while training: the best ones, and the last in any case."""
+    """Checkpoints kept during training: the best, and always the last."""
 
     @property
     def needed(self) -> int:
@@ -145,5 +145,5 @@ class WorkerSettings(Settings):
 
     @property
     def resources(self) -> dict[str, float]:
-        """What one worker takes, as Ray names it."""
+        """Resources of one worker, by Ray's names."""
         return {"CPU": self.cpus, **({"GPU": 1.0} if self.gpu else {})}

@@ -1,4 +1,4 @@
-"""Carrying a plan out on the device: windows are gathered, changed, added, and masked."""
+"""Carries out a plan on the device: windows are gathered, changed, added and masked."""
 
 import math
 
@@ -14,14 +14,14 @@ from irmas_dist.training.windows import DeviceClips
 
 
 class Mixer:
-    """Makes examples as a plan says, in batches, on a device.
+    """Makes planned examples in batches on a device.
 
-    The changes are our own rather than torchaudio's, whose transforms draw as they go: what a
-    step sees would then depend on the number of workers.
+    torchaudio's SpecAugment masks draw their spans inside, so that examples would depend on the
+    number of workers; masks are therefore applied here from planned draws, as are all changes.
 
     Args:
-        features: How the log-mels were made.
-        mean: Per-band mean, shape (bands,): what masked places are filled with.
+        features: Settings of the log-mels.
+        mean: Per-band mean that fills masked spans, shape (bands,).
         device: Where to compute.
     """
 
@@ -44,48 +44,49 @@ class Mixer:
 
         Returns:
             Log-mel examples, float32, shape (examples, frames, bands), and their labels, the
-            union of their sources', float32, shape (examples, instruments). What lies past the
-            end of a clip adds nothing.
+            union of their sources', float32, shape (examples, instruments). Frames past the end
+            of a clip add nothing.
         """
-        clips = self._sent(plan.clips)
+        clips = self._to_device(plan.clips)
         mel, inside = self._windows(resident, plan, clips, frames)
         if (plan.pitches != 1).any():
-            mel = self._shifted(mel, self._sent(plan.pitches))
-        filters = self._sent(plan.levels)[:, None] + self._curves(plan.curves)
+            mel = self._shift_pitch(mel, self._to_device(plan.pitches))
+        filters = self._to_device(plan.levels)[:, None] + self._curves(plan.curves)
         power = mel.mul_(self._unit).add_(filters[:, None, :]).exp_()
         if inside is not None:
             power *= inside[:, :, None]
-        mixed = self._added(power, np.diff(plan.first))
-        labels = self._added(resident.labels[clips], np.diff(plan.first)).clamp(max=1.0)
+        mixed = self._sum_sources(power, np.diff(plan.first))
+        labels = self._sum_sources(resident.labels[clips], np.diff(plan.first)).clamp(max=1.0)
         if plan.noise.any():
-            colour = self._curves(plan.colours).exp() * self._sent(plan.noise)[:, None]
+            colour = self._curves(plan.colours).exp() * self._to_device(plan.noise)[:, None]
             mixed += (mixed.mean(dim=(1, 2))[:, None] * colour)[:, None, :]
         mixed = mixed.clamp_(min=self._floor).log_().div_(self._unit)
-        return self._masked(mixed, plan), labels
+        return self._mask(mixed, plan), labels
 
-    def _sent(self, values: npt.NDArray[np.generic]) -> Tensor:
+    def _to_device(self, values: npt.NDArray[np.generic]) -> Tensor:
         return torch.from_numpy(values).to(self._device, non_blocking=True)
 
     def _windows(
         self, resident: DeviceClips, plan: Mixtures, clips: Tensor, frames: int
     ) -> tuple[Tensor, Tensor | None]:
-        """Sources at their tempo, and where they are inside their clips; None for all over."""
-        offsets = self._sent(plan.offsets)
+        """Return sources at their tempo, and which frames are inside clips; None for all."""
+        offsets = self._to_device(plan.offsets)
         if (plan.tempi == 1).all():
             mel, inside = resident.windows(clips, offsets, frames)
-            reach = plan.offsets + frames
+            end = plan.offsets + frames
         else:
-            positions = torch.arange(frames, device=self._device) * self._sent(plan.tempi)[:, None]
+            tempi = self._to_device(plan.tempi)[:, None]
+            positions = torch.arange(frames, device=self._device) * tempi
             mel, inside = resident.between(clips, offsets[:, None] + positions)
-            reach = plan.offsets + np.ceil((frames - 1) * plan.tempi).astype(np.int64) + 1
-        whole = (reach <= resident.clips.lengths[plan.clips]).all()
-        return mel, None if whole else inside
+            end = plan.offsets + np.ceil((frames - 1) * plan.tempi).astype(np.int64) + 1
+        all_inside = (end <= resident.clips.lengths[plan.clips]).all()
+        return mel, None if all_inside else inside
 
-    def _shifted(self, mel: Tensor, pitches: Tensor) -> Tensor:
-        """Spectra moved to other frequencies, by interpolation between bands.
+    def _shift_pitch(self, mel: Tensor, pitches: Tensor) -> Tensor:
+        """Shift spectra by frequency ratios, interpolating between bands.
 
-        What ``f`` Hz is in the result was ``f / pitch`` Hz; beyond the outermost bands their
-        values go on.
+        The value at ``f`` Hz comes from ``f / pitch`` Hz; beyond the outermost bands their
+        values are repeated.
         """
         bands = len(self._centres)
         wanted = self._centres / pitches[:, None]
@@ -96,22 +97,22 @@ class Mixer:
         return torch.lerp(mel.gather(2, index), mel.gather(2, index + 1), share)
 
     def _curves(self, amplitudes: npt.NDArray[np.float32]) -> Tensor:
-        """Sums of cosines over the bands, shape (curves, bands)."""
+        """Return sums of cosines over the bands, shape (curves, bands)."""
         orders = torch.arange(1, amplitudes.shape[1] + 1, device=self._device)
-        return self._sent(amplitudes) @ torch.cos(orders[:, None] * self._angles)
+        return self._to_device(amplitudes) @ torch.cos(orders[:, None] * self._angles)
 
-    def _added(self, values: Tensor, counts: npt.NDArray[np.int64]) -> Tensor:
-        """Sums over the sources of each example; the first dimension becomes that of examples."""
-        example = self._sent(np.repeat(np.arange(len(counts)), counts))
+    def _sum_sources(self, values: Tensor, counts: npt.NDArray[np.int64]) -> Tensor:
+        """Sum over the sources of each example; the first dimension becomes that of examples."""
+        example = self._to_device(np.repeat(np.arange(len(counts)), counts))
         total = torch.zeros(len(counts), *values.shape[1:], device=self._device)
         return total.index_add_(0, example, values)
 
-    def _masked(self, mixed: Tensor, plan: Mixtures) -> Tensor:
+    def _mask(self, mixed: Tensor, plan: Mixtures) -> Tensor:
         for axis, spans in ((2, plan.band_masks), (1, plan.frame_masks)):
             if not (spans[..., 1] > spans[..., 0]).any():
                 continue
-            place = torch.arange(mixed.shape[axis], device=self._device)
-            low, high = self._sent(spans).unbind(2)
-            hidden = ((place >= low[..., None]) & (place < high[..., None])).any(dim=1)
-            mixed = torch.where(hidden.unsqueeze(3 - axis), self._mean, mixed)
+            position = torch.arange(mixed.shape[axis], device=self._device)
+            low, high = self._to_device(spans).unbind(2)
+            masked = ((position >= low[..., None]) & (position < high[..., None])).any(dim=1)
+            mixed = torch.where(masked.unsqueeze(3 - axis), self._mean, mixed)
         return mixed

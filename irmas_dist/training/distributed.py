@@ -201,7 +201,9 @@ def _train_worker(config: dict[str, Any]) -> Trained:
     try:
         return _run(config, context.get_world_rank(), context.get_world_size())
     except Exception as error:
-        if not _may_be_a_lost_peer(error, context.get_world_size()):
+        # When a peer is lost, Gloo raises a plain RuntimeError and NCCL one of torch's own.
+        is_peers = type(error) is RuntimeError or isinstance(error, torch.distributed.DistError)
+        if context.get_world_size() == 1 or not is_peers:
             own = isinstance(error, IrmasError)
             text = str(error) if own else f"{type(error).__name__}: {error}".splitlines()[0]
             config["events"].send("failure", f"training failed: {text}")
@@ -252,13 +254,3 @@ def _run(config: dict[str, Any], rank: int, workers: int) -> Trained:
     description, validation = describe(learner, config["recipe"])
     # As bytes: Ray Train does not return tensors.
     return pack_weights(learner.network), description, validation
-
-
-def _may_be_a_lost_peer(error: Exception, workers: int) -> bool:
-    """Return whether an error may be due to the loss of another worker.
-
-    Gloo raises a plain RuntimeError then, NCCL one of torch.distributed's own.
-    """
-    return workers > 1 and (
-        type(error) is RuntimeError or isinstance(error, torch.distributed.DistError)
-    )

@@ -7,6 +7,7 @@ torch.distributed connects them.
 import math
 from collections.abc import Callable
 from contextlib import nullcontext
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,9 @@ from irmas_dist.training.windows import DeviceClips, covering_windows, window_lo
 
 SELECTED_BY = "val_macro_f1"
 """The metric by which epochs and trials are compared: larger is better."""
+
+STATE = ("epoch", "history", "best_epoch", "best_weights")
+"""Attributes of a Learner that a checkpoint contains beside network and optimiser."""
 
 
 class Learner:
@@ -181,10 +185,6 @@ class Learner:
             np.random.default_rng([self.settings.seed, self.epoch, number]),
         )
 
-    def _examples(self, pool: DeviceClips, plan: Mixtures) -> tuple[Tensor, Tensor]:
-        mel, labels = self._mixer(pool, plan, self.frames)
-        return self._standardise(mel), labels
-
     def _step(self, pool: DeviceClips, plan: Mixtures, examples: int) -> Tensor:
         """Train on this worker's share of a step and return its totals."""
         parts = min(self.settings.training.accumulate, max(len(plan), 1))
@@ -192,7 +192,8 @@ class Learner:
         self._optimisation.begin()
         for part in range(parts):
             low, high = (len(plan) * (part + i) // parts for i in range(2))
-            windows, labels = self._examples(pool, plan.part(low, high))
+            mel, labels = self._mixer(pool, plan.part(low, high), self.frames)
+            windows = self._standardise(mel)
             # Workers' gradients are averaged once, with those of the last part.
             no_sync = getattr(self._parallel, "no_sync", nullcontext)
             with nullcontext() if part == parts - 1 else no_sync():
@@ -273,17 +274,12 @@ class Learner:
         return {
             "network": self.network.state_dict(),
             "optimisation": self._optimisation.state_dict(),
-            "epoch": self.epoch,
-            "history": self.history,
-            "best_epoch": self.best_epoch,
-            "best_weights": self.best_weights,
+            **{name: getattr(self, name) for name in STATE},
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Resume from a state that `state_dict` returned."""
         self.network.load_state_dict(state["network"])
         self._optimisation.load_state_dict(state["optimisation"])
-        self.epoch = state["epoch"]
-        self.history = list(state["history"])
-        self.best_epoch = state["best_epoch"]
-        self.best_weights = state["best_weights"]
+        for name in STATE:
+            setattr(self, name, copy(state[name]))

@@ -1,14 +1,14 @@
-"""Losses of multilabel classification, and what they make of rare instruments.
+"""Losses of multilabel classification, with weights for rare instruments.
 
 Write z for a logit, p = sigmoid(z), and y for its label. All three kinds are sums over labels of
 
     - w y (1 - p)^g+ log p  -  (1 - y) q^g- log(1 - q),    q = max(p - m, 0)
 
-*bce*, binary cross-entropy, has g+ = g- = m = 0. *focal* has g+ = g- = ``gamma`` and m = 0: what
-is right already counts less (Lin et al., "Focal loss for dense object detection", 2017,
-equation 4; its alpha is what ``balance`` is for). *asymmetric* has an exponent for each of the
-two, and disregards negatives whose score is below the ``margin`` (Ridnik et al., "Asymmetric loss
-for multi-label classification", 2021, equation 7).
+*bce*, binary cross-entropy, has g+ = g- = m = 0. *focal* has g+ = g- = ``gamma`` and m = 0, which
+weighs confident correct predictions less (Lin et al., "Focal loss for dense object detection",
+2017, equation 4; ``balance`` takes the role of its alpha). *asymmetric* has separate exponents and
+disregards negatives whose score is below the ``margin`` (Ridnik et al., "Asymmetric loss for
+multi-label classification", 2021, equation 7).
 """
 
 import numpy as np
@@ -20,16 +20,16 @@ from torch.nn import functional as F
 from irmas_dist.config.training import LossSettings
 
 SMALLEST = 1e-8
-"""Below this a probability is not raised to a power, whose slope may be infinite at 0."""
+"""Lower bound of probabilities raised to a power, whose slope may be infinite at 0."""
 
 
 class Loss(nn.Module):
-    """The loss of windows, summed: whoever knows the size of the whole batch divides by it.
+    """The loss summed over windows; the caller divides by the size of the whole batch.
 
     Args:
         settings: Which loss.
-        labels: 0 or 1, of the training clips, shape (clips, instruments): from their counts come
-            the weights of positive labels.
+        labels: Labels of the training clips, 0 or 1, shape (clips, instruments); their counts
+            give the weights of positive labels.
     """
 
     positive_weight: Tensor
@@ -62,9 +62,9 @@ class Loss(nn.Module):
             above, below = settings.gamma_positive, settings.gamma_negative
             margin = settings.margin
         score = logits.sigmoid()
-        disregarded = (score - margin).clamp(min=SMALLEST)
-        # Without a margin the logarithm is taken of the logit: 1 - score may round to 0.
-        no = torch.log1p(-disregarded) if margin else F.logsigmoid(-logits)
-        yes = (1 - score).clamp(min=SMALLEST) ** above * F.logsigmoid(logits)
-        losses = self.positive_weight * labels * yes + (1 - labels) * disregarded**below * no
+        shifted = (score - margin).clamp(min=SMALLEST)
+        # Without a margin the logarithm is computed from the logit: 1 - score may round to 0.
+        negative = torch.log1p(-shifted) if margin else F.logsigmoid(-logits)
+        positive = (1 - score).clamp(min=SMALLEST) ** above * F.logsigmoid(logits)
+        losses = self.positive_weight * labels * positive + (1 - labels) * shifted**below * negative
         return -losses.sum()

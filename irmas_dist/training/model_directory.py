@@ -1,7 +1,7 @@
-"""The model directory: weights, and everything that is needed to use or to rebuild them.
+"""The model directory: a finished model with everything needed to use or to rebuild it.
 
-``model.safetensors`` holds the weights, ``model.json`` all else, and ``validation.parquet`` the
-scores of the validation mixtures, from which thresholds can be fitted again. A directory is
+``model.safetensors`` holds the weights, ``model.json`` everything else, and ``validation.parquet``
+the scores of the validation mixtures, from which thresholds can be fitted again. A directory is
 complete once it has a ``model.json``, which is therefore written last.
 """
 
@@ -29,19 +29,8 @@ from irmas_dist.instruments import Vocabulary
 from irmas_dist.models.cnn import CNN, parameter_count
 from irmas_dist.training.learner import Learner
 
-RECORDED_VERSIONS = (
-    "irmas-dist",
-    "torch",
-    "ray",
-    "numpy",
-    "scipy",
-    "soundfile",
-    "soxr",
-)
-
-
-FORMAT: Literal[1] = 1
-"""Format number of ``model.json``."""
+RECORDED_VERSIONS = ("irmas-dist", "torch", "ray", "numpy", "scipy", "soundfile", "soxr")
+"""Packages whose version may change a result."""
 
 
 class Normalisation(Settings):
@@ -52,7 +41,7 @@ class Normalisation(Settings):
 
 
 class ScoringWindows(Settings):
-    """Windows in frames, and how their scores become a clip's."""
+    """Windows in frames, and how their scores are aggregated over a clip."""
 
     frames: int
     hop_frames: int
@@ -62,7 +51,7 @@ class ScoringWindows(Settings):
 class ModelDescription(Settings):
     """The content of ``model.json``."""
 
-    format: Literal[1] = FORMAT
+    format: Literal[1] = 1
     instruments: dict[str, str]
     features: LogMelSettings
     normalisation: Normalisation
@@ -70,16 +59,16 @@ class ModelDescription(Settings):
     parameters: int
     windows: ScoringWindows
     thresholds: dict[str, float]
-    """Decision threshold by instrument: it plays when its score is at least this."""
+    """Decision threshold by instrument: it is predicted when its score is at least this."""
     thresholds_from: str
-    """On what the thresholds were fitted, how, and for what."""
+    """Description of the clips, the rule and the objective of the fitted thresholds."""
     recipe: dict[str, Any]
     """All settings of the training run."""
     data: dict[str, Any]
     """Fingerprints of the manifest and the features, and numbers of clips."""
     versions: dict[str, str]
     commit: str | None = None
-    """Git commit of the code that trained it, when that was a checkout."""
+    """Git commit of the code that trained it, if that was a checkout."""
     history: list[dict[str, float]]
     """Metrics of every epoch."""
     best_epoch: int
@@ -98,14 +87,14 @@ class ModelDescription(Settings):
 
 
 def describe(learner: Learner, recipe: dict[str, Any]) -> tuple[ModelDescription, Scores]:
-    """Put the best epoch's weights into the network and describe it.
+    """Load the best epoch's weights into the network and describe it.
 
-    Thresholds are fitted to the scores of the validation mixtures. On several workers, all
-    of them must call this, as each scores its share.
+    Thresholds are fitted to the scores of the validation mixtures. Every worker must call this,
+    as each scores its share.
 
     Args:
         learner: After its last epoch.
-        recipe: All settings, as they are to be recorded.
+        recipe: All settings, to be recorded.
 
     Returns:
         The description, and the scores of the validation mixtures.
@@ -155,7 +144,7 @@ def describe(learner: Learner, recipe: dict[str, Any]) -> tuple[ModelDescription
 
 
 def threshold_origin(settings: ThresholdSettings, mixtures: int) -> str:
-    """Say on what thresholds were fitted, how, and for what."""
+    """Describe the clips, the rule and the objective of fitted thresholds."""
     rule = settings.rule.replace("_", " ")
     objective = settings.objective.replace("_f1", " F1")
     return f"{mixtures} mixtures of held-out training clips ({rule}, for {objective})"
@@ -173,7 +162,7 @@ def save_model(
     description: ModelDescription,
     validation: Scores,
 ) -> None:
-    """Write a model directory; it can be loaded once this has returned, and not before.
+    """Write a model directory; it can be loaded only once this has returned.
 
     Args:
         directory: Path or URL.
@@ -196,18 +185,18 @@ def read_description(directory: str | os.PathLike[str]) -> ModelDescription:
     """Read ``model.json``.
 
     Raises:
-        IrmasError: There is no finished model here, or not one of this format.
+        IrmasError: There is no finished model, or it has another format.
     """
-    place = storage.join(directory, "model.json")
-    if not storage.exists(place):
+    path = storage.join(directory, "model.json")
+    if not storage.exists(path):
         raise IrmasError(f"{directory} is not a model directory: it has no model.json")
-    content = storage.read_json(place)
+    content = storage.read_json(path)
     try:
         return ModelDescription.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(map(str, first["loc"]))
-        raise IrmasError(f"{place} cannot be used: {field}: {first['msg']}") from error
+        raise IrmasError(f"{path} cannot be used: {field}: {first['msg']}") from error
 
 
 def load_network(directory: str | os.PathLike[str], description: ModelDescription) -> CNN:
@@ -216,7 +205,7 @@ def load_network(directory: str | os.PathLike[str], description: ModelDescriptio
     Raises:
         IrmasError: The weights are missing, damaged, or of another architecture.
     """
-    place = storage.join(directory, "model.safetensors")
+    path = storage.join(directory, "model.safetensors")
     network = CNN(
         description.model,
         description.features.bands,
@@ -224,10 +213,10 @@ def load_network(directory: str | os.PathLike[str], description: ModelDescriptio
         len(description.instruments),
     )
     try:
-        network.load_state_dict(safetensors.torch.load(storage.read_bytes(place)))
+        network.load_state_dict(safetensors.torch.load(storage.read_bytes(path)))
     except (safetensors.SafetensorError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
-        raise IrmasError(f"{place} is damaged or of another model: {reason}") from error
+        raise IrmasError(f"{path} is damaged or of another model: {reason}") from error
     return network.eval()
 
 
@@ -237,19 +226,19 @@ def versions() -> dict[str, str]:
 
 
 def commit() -> str | None:
-    """Return the git commit of this package, with ``-dirty`` when files were changed since.
+    """Return the git commit of this package, with ``-dirty`` when files differ from it.
 
     Returns:
-        None when the package is not in a git checkout of its own, or git is not there.
+        None when the package is not in its own git checkout, or git is not installed.
     """
     package = Path(irmas_dist.__file__).parent
     if not (package.parent / ".git").exists():
         return None
-    # Without its files' modification times being refreshed: that would write into the checkout.
-    command = ["git", "--no-optional-locks", "-C", str(package.parent)]
-    describe = ["describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    # Without optional locks, which would refresh the index and so write into the checkout.
+    command = ["git", "--no-optional-locks", "-C", str(package.parent), "describe", "--always",
+               "--dirty", "--abbrev=40", "--exclude=*"]  # fmt: skip
     try:
-        result = subprocess.run([*command, *describe], capture_output=True, text=True, check=False)
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
     except OSError:
         return None
     return result.stdout.strip() or None

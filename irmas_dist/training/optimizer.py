@@ -1,6 +1,6 @@
-"""From gradients to better weights: optimiser, schedule, clipping, weight average.
+"""From gradients to weights: optimiser, schedule, gradient clipping, weight average.
 
-Several workers, whose gradients are averaged before they come here, take the same steps.
+Several workers, whose gradients are already averaged, take the same steps.
 """
 
 import math
@@ -14,20 +14,23 @@ from irmas_dist.config.training import TrainingSettings
 from irmas_dist.errors import IrmasError
 
 MOST_SKIPPED = 20
-"""Steps without finite gradients in a row after which training stops all the same."""
+"""Consecutive steps without finite gradients after which training stops all the same."""
+
+STATE = ("_steps", "skipped", "_skipped_in_a_row", "_drops", "_waited", "_best")
+"""Attributes of an `Optimisation` that its state contains beside optimiser and average."""
 
 
 class Optimisation:
-    """The optimiser of a network, and all that goes with it.
+    """The optimiser of a network, with schedule, clipping and weight average.
 
     Args:
-        network: On its device.
+        network: The network, on its device.
         settings: How to optimise.
-        steps: In an epoch.
+        steps: Steps in an epoch.
 
     Attributes:
-        network: What is optimised.
-        skipped: Steps that were left out so far.
+        network: The network that is optimised.
+        skipped: Steps skipped so far.
     """
 
     def __init__(self, network: nn.Module, settings: TrainingSettings, steps: int) -> None:
@@ -47,7 +50,7 @@ class Optimisation:
         )
         self._ema: AveragedModel | None = None
         if settings.ema:
-            # Of buffers too: what batch normalisation has seen must fit the averaged weights.
+            # Buffers too: statistics of batch normalisation must match the averaged weights.
             self._ema = AveragedModel(network, multi_avg_fn=self._average, use_buffers=True)
         self._steps = self._skipped_in_a_row = self._drops = self._waited = 0
         self._best = -math.inf
@@ -55,12 +58,12 @@ class Optimisation:
 
     @property
     def networks(self) -> list[nn.Module]:
-        """The network, and if there is one, that of averaged weights."""
+        """The network, and that of averaged weights if there is one."""
         return [self.network, *([self._ema.module] if self._ema is not None else [])]
 
     @property
     def validated(self) -> nn.Module:
-        """The network to validate and to keep: of averaged weights if there is one."""
+        """The network to validate and to save: that of averaged weights if there is one."""
         return self.networks[-1]
 
     @property
@@ -69,7 +72,7 @@ class Optimisation:
         return self.settings.lr * self.factor(self._steps)
 
     def begin(self) -> None:
-        """Begin a step: forget the last one's gradients."""
+        """Begin a step: clear the gradients."""
         self._optimizer.zero_grad(set_to_none=True)
         if self.settings.on_nan == "skip":
             self._buffers = [buffer.clone() for buffer in self.network.buffers()]
@@ -77,11 +80,11 @@ class Optimisation:
     def step(self) -> bool:
         """Take a step along the gradients.
 
-        Whether they are finite shows in their norm. A single worker's NaN is in all workers'
-        averaged gradients, so that all come to the same answer without asking each other.
+        Their norm shows whether they are finite. A single worker's NaN is in the averaged
+        gradients of all workers, so that all decide alike without communicating.
 
         Returns:
-            Whether it was taken, rather than left out.
+            Whether the step was taken rather than skipped.
 
         Raises:
             IrmasError: The gradients are not finite, and are not to be skipped, or not this often.
@@ -104,14 +107,14 @@ class Optimisation:
         return True
 
     def end_epoch(self, value: float) -> None:
-        """Tell the plateau schedule how good the epoch was: larger is better."""
+        """Advance the plateau schedule by the value of an epoch: larger is better."""
         self._waited = 0 if value > self._best else self._waited + 1
         self._best = max(value, self._best)
         if self._waited >= self.settings.plateau_epochs:
             self._drops, self._waited = self._drops + 1, 0
 
     def factor(self, step: int) -> float:
-        """Return the learning rate of a step, from 0, as a share of the highest one."""
+        """Return the learning rate of a step, from 0, as a share of the highest."""
         warmup = self.settings.warmup_epochs * self._epoch_steps
         if step < warmup:
             return (step + 1) / (warmup + 1)
@@ -126,35 +129,29 @@ class Optimisation:
                 return 0.5 * (1 + math.cos(math.pi * done))
 
     def state_dict(self) -> dict[str, Any]:
-        """Return all that is needed to go on, apart from the network itself."""
+        """Return the state that is needed to resume, without the network's own."""
         return {
             "optimizer": self._optimizer.state_dict(),
             "ema": self._ema.state_dict() if self._ema is not None else None,
-            "steps": self._steps,
-            "skipped": self.skipped,
-            "skipped_in_a_row": self._skipped_in_a_row,
-            "drops": self._drops,
-            "waited": self._waited,
-            "best": self._best,
+            **{name: getattr(self, name) for name in STATE},
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from where `state_dict` was called; settings stay as they are here."""
+        """Resume from a state that `state_dict` returned; the settings are this object's own."""
         decays = [group["weight_decay"] for group in self._optimizer.param_groups]
         self._optimizer.load_state_dict(state["optimizer"])
         for group, decay in zip(self._optimizer.param_groups, decays, strict=True):
             group["weight_decay"] = decay
         if self._ema is not None:
             self._ema.load_state_dict(state["ema"])
-        self._steps, self.skipped = state["steps"], state["skipped"]
-        self._skipped_in_a_row = state["skipped_in_a_row"]
-        self._drops, self._waited, self._best = state["drops"], state["waited"], state["best"]
+        for name in STATE:
+            setattr(self, name, state[name])
 
     def _average(self, averaged: Any, current: Any, count: Tensor | int) -> None:
-        # As TensorFlow does: without it, the random first weights would weigh for 1 / (1 - ema)
+        # As in TensorFlow: otherwise the random initial weights would count for 1 / (1 - ema)
         # steps, which may be most of a short training.
-        keep = min(self.settings.ema, (1 + int(count)) / (10 + int(count)))
-        get_ema_multi_avg_fn(keep)(averaged, current, count)
+        decay = min(self.settings.ema, (1 + int(count)) / (10 + int(count)))
+        get_ema_multi_avg_fn(decay)(averaged, current, count)
 
     def _skip(self) -> None:
         self.skipped += 1
@@ -168,6 +165,6 @@ class Optimisation:
                 f"{MOST_SKIPPED} steps in a row had to be skipped in epoch {epoch}, as their "
                 f"gradients were not finite; {advice}"
             )
-        # Normalisation may have taken the numbers that are none into its running statistics.
+        # Running statistics of normalisation may have become NaN in this step.
         for buffer, before in zip(self.network.buffers(), self._buffers, strict=True):
             buffer.copy_(before)

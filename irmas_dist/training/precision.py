@@ -1,4 +1,4 @@
-"""How a device computes: bfloat16 where it has it, compiled where that is asked for."""
+"""How a device computes: bfloat16 where it supports it, compiled on request."""
 
 import os
 import shutil
@@ -17,7 +17,7 @@ def autocast(precision: Precision, device: torch.device) -> torch.autocast:
 
 
 def computes_in_bfloat16(device: torch.device) -> bool:
-    """Return whether bfloat16 is arithmetic of the device's own there.
+    """Return whether the device supports bfloat16 natively.
 
     A CPU without it emulates it, more than ten times slower than float32.
     """
@@ -28,10 +28,10 @@ def computes_in_bfloat16(device: torch.device) -> bool:
 
 
 def compile_network(network: nn.Module, device: torch.device) -> None:
-    """Have ``torch.compile`` translate the network when it is first called.
+    """Compile the network with ``torch.compile`` when it is first called.
 
     Raises:
-        IrmasError: Compiling for a CPU takes a C++ compiler, and there is none.
+        IrmasError: Compiling for a CPU needs a C++ compiler, and there is none.
     """
     if device.type == "cpu" and not shutil.which(os.environ.get("CXX", "g++")):
         raise IrmasError(

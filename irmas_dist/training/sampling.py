@@ -1,7 +1,7 @@
-"""Everything random about an epoch's examples, drawn ahead.
+"""Plans of training examples: everything random about an epoch, drawn ahead on the host.
 
-Drawn for the whole epoch and whatever the number of workers, as plain arrays; devices only
-carry it out. So the examples are the same on any number of workers, and after a resume.
+A plan covers the whole epoch, whatever the number of workers, as plain arrays that devices carry
+out. The examples are therefore the same on any number of workers, and after a resume.
 """
 
 from dataclasses import dataclass, fields
@@ -15,31 +15,30 @@ from irmas_dist.features.clips import Clips
 DECIBEL = float(np.log(10) / 10)
 """One decibel of power as a natural logarithm."""
 
-
-Float32 = npt.NDArray[np.float32]
-Int64 = npt.NDArray[np.int64]
-
 NOISE_COLOUR_DB = 10.0
 """Standard deviation over the bands of the spectrum of added noise."""
 
 REDRAWS = 4
-"""How often a further source of an instrument that the example has already is drawn again."""
+"""How often a further source is drawn again when the example has its instrument already."""
+
+Float32 = npt.NDArray[np.float32]
+Int64 = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Mixtures:
-    """Which windows are added, and how they are changed, to make which examples.
+    """Plan of examples: which windows are added, and how each is changed.
 
     Attributes:
-        first: Where each example's sources begin, and the total at the end: (examples + 1,).
+        first: Index of each example's first source, and the total at the end: (examples + 1,).
         clips: Index of the clip of each source, shape (sources,).
         offsets: First frame of each source's window within its clip, shape (sources,).
         levels: Level of each source, natural logarithm of power, shape (sources,).
-        curves: Amplitudes of the cosines that each source is equalised by, natural logarithm
-            of power, shape (sources, order).
-        pitches: Frequency of each source in relation to its clip's, shape (sources,).
-        tempi: Speed of each source in relation to its clip's, shape (sources,).
-        noise: Power of noise in relation to each example's, 0 for none, shape (examples,).
+        curves: Amplitudes of the cosines that equalise each source, natural logarithm of power,
+            shape (sources, order).
+        pitches: Frequency ratio of each source to its clip, shape (sources,).
+        tempi: Tempo ratio of each source to its clip, shape (sources,).
+        noise: Power ratio of the noise to each example, 0 for none, shape (examples,).
         colours: As ``curves``, of each example's noise, shape (examples, order).
         band_masks: First and past-the-last band of each mask, shape (examples, masks, 2).
         frame_masks: First and past-the-last frame of each mask, shape (examples, masks, 2).
@@ -64,14 +63,14 @@ class Mixtures:
         """Return examples ``low`` up to but not including ``high``."""
         first = self.first[low : high + 1]
         sources, examples = slice(first[0], first[-1]), slice(low, high)
-        of_examples = {"noise", "colours", "band_masks", "frame_masks"}
-        cut = {
+        per_example = {"noise", "colours", "band_masks", "frame_masks"}
+        values = {
             field.name: getattr(self, field.name)[
-                examples if field.name in of_examples else sources
+                examples if field.name in per_example else sources
             ]
             for field in fields(self)
         }
-        return Mixtures(**cut | {"first": first - first[0]})
+        return Mixtures(**values | {"first": first - first[0]})
 
 
 def plan_epoch(
@@ -85,15 +84,15 @@ def plan_epoch(
     """Draw the training examples of one epoch, in random order.
 
     Every clip is the first source of ``windows_per_clip`` examples; further sources are clips
-    of instruments that the example does not have yet, as far as a few draws find them.
+    of other instruments than the example's so far, if a few draws find any.
 
     Args:
-        clips: What to draw from; only labels and lengths are looked at.
+        clips: What to draw from; only labels and lengths are used.
         bands: Mel bands of an example.
         frames: Length of an example.
-        windows_per_clip: Examples that each clip leads.
-        settings: What is changed at random, and how much.
-        rng: Where all that is random comes from.
+        windows_per_clip: Examples of which each clip is the first source.
+        settings: Which random changes are made, and how large.
+        rng: Source of all randomness.
     """
     lead = rng.permutation(np.tile(np.arange(len(clips)), windows_per_clip))
     return plan_mixtures(clips, lead, bands, frames, settings, rng)
@@ -114,14 +113,14 @@ def plan_mixtures(
     count = rng.choice(most, size=examples, p=weights) + 1
     sources = np.empty((examples, most), np.int64)
     sources[:, 0] = lead
-    heard = clips.labels[lead].astype(bool)
-    for place in range(1, most):
+    labels = clips.labels[lead].astype(bool)
+    for position in range(1, most):
         drawn = rng.integers(len(clips), size=examples)
         for _ in range(REDRAWS):
-            again = np.flatnonzero((clips.labels[drawn] & heard).any(axis=1))
+            again = np.flatnonzero((clips.labels[drawn] & labels).any(axis=1))
             drawn[again] = rng.integers(len(clips), size=len(again))
-        sources[:, place] = drawn
-        heard |= clips.labels[drawn].astype(bool) & (place < count)[:, None]
+        sources[:, position] = drawn
+        labels |= clips.labels[drawn].astype(bool) & (position < count)[:, None]
     used = np.arange(most) < count[:, None]
     flat = sources[used]
     level = rng.uniform(-settings.mix.level_db, 0.0, size=(examples, most))
@@ -130,13 +129,13 @@ def plan_mixtures(
     tempi = rng.uniform(1 - settings.tempo, 1 + settings.tempo, size=len(flat))
     octaves = rng.uniform(-settings.pitch_semitones, settings.pitch_semitones, len(flat)) / 12
     span = np.ceil((frames - 1) * tempi).astype(np.int64) + 1
-    room = np.maximum(clips.lengths[flat] - span, 0)
+    last_offset = np.maximum(clips.lengths[flat] - span, 0)
     ratio = rng.uniform(settings.noise_snr_db, NOISE_LIMIT_DB, size=examples)
     order = settings.equalise_order
     return Mixtures(
         first=np.concatenate([[0], np.cumsum(count)]),
         clips=flat,
-        offsets=(rng.random(len(flat)) * (room + 1)).astype(np.int64),
+        offsets=(rng.random(len(flat)) * (last_offset + 1)).astype(np.int64),
         levels=(level[used] * DECIBEL).astype(np.float32),
         curves=_cosines(len(flat), order, settings.equalise_db, rng),
         pitches=np.exp2(octaves).astype(np.float32),
@@ -149,10 +148,10 @@ def plan_mixtures(
 
 
 def _cosines(count: int, order: int, deviation_db: float, rng: np.random.Generator) -> Float32:
-    """Amplitudes of cosines over the bands, the higher the weaker, shape (count, order).
+    """Draw amplitudes of cosines over the bands, decreasing with frequency, (count, order).
 
-    The k-th has variance in proportion to 1/k, and the sum of all, squared and averaged over
-    bands and draws, is the square of ``deviation_db``.
+    The variance of the k-th is proportional to 1/k; the mean square of their sum, over bands and
+    draws, is the square of ``deviation_db``.
     """
     weights = 1 / np.arange(1, order + 1)
     deviation = deviation_db * DECIBEL * np.sqrt(2 * weights / weights.sum())
@@ -160,7 +159,7 @@ def _cosines(count: int, order: int, deviation_db: float, rng: np.random.Generat
 
 
 def _spans(examples: int, masks: int, size: int, widest: int, rng: np.random.Generator) -> Int64:
-    """Spans of up to ``widest`` within ``size``: first and past-the-last, (examples, masks, 2)."""
+    """Draw spans of up to ``widest`` within ``size``: first and past-the-last."""
     width = rng.integers(0, min(widest, size) + 1, size=(examples, masks))
     low = (rng.random((examples, masks)) * (size - width + 1)).astype(np.int64)
     return np.stack([low, low + width], axis=2)
@@ -168,5 +167,4 @@ def _spans(examples: int, masks: int, size: int, widest: int, rng: np.random.Gen
 
 def mixing_alone(mix: MixSettings) -> AugmentSettings:
     """Return the settings that mix clips and change nothing else."""
-    off = {"gain_db": 0.0, "equalise_db": 0.0, "pitch_semitones": 0.0}
-    return AugmentSettings(mix=mix, **off)
+    return AugmentSettings(mix=mix, gain_db=0.0, equalise_db=0.0, pitch_semitones=0.0)

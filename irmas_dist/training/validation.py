@@ -1,4 +1,4 @@
-"""What every epoch is judged by: multilabel clips that are mixed from the held-out ones."""
+"""Validation mixtures: multilabel clips mixed from held-out single-label clips."""
 
 import dataclasses
 import re
@@ -18,43 +18,43 @@ from irmas_dist.training.sampling import Mixtures, mixing_alone, plan_mixtures
 from irmas_dist.training.windows import DeviceClips
 
 FOLDS = 5
-"""Folds that the clips are dealt to before they are mixed."""
+"""Number of folds into which clips are dealt before they are mixed."""
 
 
 def mixture_clips(
     clips: Clips, examples: int, settings: MixSettings, features: LogMelSettings, seed: int
 ) -> Clips:
-    """Make whole multilabel clips out of single-label ones, for validation.
+    """Mix whole single-label clips to multilabel clips, for validation.
 
-    The clips are dealt to `FOLDS` folds, groups whole, and those of one mixture are of one fold:
-    what is fitted to the mixtures of some folds can be judged by those of another, which share
-    no recording with them. Where there are too few groups for that, all clips are mixed.
+    Groups are dealt into `FOLDS` folds, and the clips of a mixture come from one fold: thresholds
+    fitted to the mixtures of some folds can be evaluated on those of another, which share no
+    recording with them. With too few groups for that, all clips are mixed with each other.
 
     Args:
-        clips: Held-out clips; each is the first source of equally many examples.
-        examples: How many to make.
-        settings: How many clips go into one, and at which levels.
-        features: How the log-mels were made.
-        seed: The same seed makes the same clips.
+        clips: Held-out clips; each is the first source of equally many mixtures.
+        examples: Number of mixtures.
+        settings: How many clips form one, and at which levels.
+        features: Settings of the log-mels.
+        seed: The same seed gives the same mixtures.
 
     Returns:
-        Clips of their own array of frames, each as long as its first source. The group of each
-        is its first source's, after the fold; see `folds_of`.
+        Clips with their own array of frames, each as long as its first source. The group of
+        each is that of its first source, prefixed with the fold; see `folds_of`.
     """
     resident = DeviceClips(clips, torch.device("cpu"))
     mixer = Mixer(features, torch.zeros(features.bands), torch.device("cpu"))
-    made: list[npt.NDArray[np.float16]] = []
+    mels: list[npt.NDArray[np.float16]] = []
     labels: list[npt.NDArray[np.uint8]] = []
     groups: list[str] = []
     for fold, lead, plan in _plan_validation(clips, examples, settings, features, seed):
         for index, first in enumerate(lead):
             mel, label = mixer(resident, plan.part(index, index + 1), int(clips.lengths[first]))
-            made.append(mel[0].to(torch.float16).numpy())
+            mels.append(mel[0].to(torch.float16).numpy())
             labels.append(label[0].to(torch.uint8).numpy())
             groups.append(f"fold {fold}: {clips.groups[first]}" if fold else clips.groups[first])
-    lengths = np.array([len(mel) for mel in made], np.int64)
+    lengths = np.array([len(mel) for mel in mels], np.int64)
     return Clips(
-        frames=np.concatenate(made),
+        frames=np.concatenate(mels),
         starts=np.cumsum(lengths) - lengths,
         lengths=lengths,
         labels=np.stack(labels),
@@ -67,16 +67,16 @@ def mixture_clips(
 def mixed_clips(
     clips: Clips, examples: int, settings: MixSettings, features: LogMelSettings, seed: int
 ) -> npt.NDArray[np.int64]:
-    """Return the indices of the clips that `mixture_clips` would use, in order.
+    """Return the sorted indices of the clips that `mixture_clips` uses.
 
-    The arguments are the same, but that the clips' frames are not looked at.
+    The arguments are the same; the clips' frames are not read.
     """
     plans = _plan_validation(clips, examples, settings, features, seed)
     return np.unique(np.concatenate([plan.clips for _, _, plan in plans]))
 
 
 def folds_of(groups: Sequence[str]) -> npt.NDArray[np.int64] | None:
-    """Return the folds of mixtures by their groups, shape (mixtures,); None if not dealt to any."""
+    """Return the fold of each mixture from its group, shape (mixtures,); None without folds."""
     found = [re.match(r"fold (\d+): ", group) for group in groups]
     if not all(found):
         return None
@@ -86,20 +86,20 @@ def folds_of(groups: Sequence[str]) -> npt.NDArray[np.int64] | None:
 def _plan_validation(
     clips: Clips, examples: int, settings: MixSettings, features: LogMelSettings, seed: int
 ) -> Iterator[tuple[int, npt.NDArray[np.int64], Mixtures]]:
-    """Each fold from 1, or 0 without folds; the first sources of its mixtures; the mixtures."""
+    """Yield each fold from 1, or 0 without folds, the first sources and plan of its mixtures."""
     rng = np.random.default_rng(seed)
     lead = np.resize(rng.permutation(len(clips)), examples)
-    # A window of the longest clip's length makes every source begin where its clip begins.
+    # With windows of the longest clip's length every source starts at its clip's first frame.
     longest = int(clips.lengths.max())
     try:
         folds = k_folds(clips.groups, clips.labels, FOLDS, seed) + 1
     except IrmasError:  # An instrument has fewer groups than there are folds.
         folds = np.zeros(len(clips), np.int64)
     for fold in np.unique(folds[lead]):
-        here = np.flatnonzero(folds == fold)
-        mine = lead[folds[lead] == fold]
+        members = np.flatnonzero(folds == fold)
+        first = lead[folds[lead] == fold]
         plan = plan_mixtures(
-            clips.select(here), np.searchsorted(here, mine), features.bands, longest,
+            clips.select(members), np.searchsorted(members, first), features.bands, longest,
             mixing_alone(settings), rng,
         )  # fmt: skip
-        yield int(fold), mine, dataclasses.replace(plan, clips=here[plan.clips])
+        yield int(fold), first, dataclasses.replace(plan, clips=members[plan.clips])

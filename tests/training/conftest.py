@@ -1,21 +1,23 @@
-"""Training data small enough to learn from in a second."""
+"""Training data small enough to learn from in a second, and a trained model."""
 
 import numpy as np
 import pytest
 
 from irmas_dist.config.augment import AugmentSettings, MixSettings
-from irmas_dist.config.recipe import Recipe
-from irmas_dist.config.training import IngestSettings, LearnerSettings
+from irmas_dist.config.recipe import Recipe, build_recipe
+from irmas_dist.config.training import IngestSettings, LearnerSettings, WorkerSettings
 from irmas_dist.features.clips import Clips
 from irmas_dist.features.logmel import LogMelSettings
 from irmas_dist.features.store import StoreInfo
 from irmas_dist.instruments import Vocabulary
 from irmas_dist.training.data import TrainingData, load_training_data
+from irmas_dist.training.model_directory import ModelDescription
 from irmas_dist.training.sampling import Mixtures, plan_epoch
 from irmas_dist.training.validation import mixture_clips
 
 VOCABULARY = Vocabulary.of({"low": "low noise", "mid": "middle noise", "top": "high noise"})
 BANDS = 12
+WORKERS = WorkerSettings(count=2)
 
 
 def synthetic_clips(count: int, seed: int) -> Clips:
@@ -97,3 +99,25 @@ def settings() -> LearnerSettings:
             | {"precision": "float32"},
         }
     )
+
+
+@pytest.fixture(scope="session")
+def trained(
+    features: str, recipe: Recipe, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[str, ModelDescription, Recipe]:
+    """A model trained by two workers: its directory, description and recipe."""
+    from irmas_dist.training.train import train
+
+    out = tmp_path_factory.mktemp("models")
+    plain = build_recipe(
+        recipe.model_dump(),
+        {
+            # Batch statistics and dropout differ between workers; without them the sums agree.
+            "model.normalisation": "none",
+            "model.dropout.blocks": 0.0,
+            "model.dropout.dense": 0.0,
+            "tracking.directory": str(out),
+        },
+        "the test",
+    )
+    return str(out / "m"), train(plain, features, str(out / "m"), WORKERS), plain

@@ -166,7 +166,7 @@ def test_a_shifted_spectrum_is_that_of_a_tone_shifted_as_far(semitones: int) -> 
     )
     mixer = Mixer(features, torch.zeros(96), torch.device("cpu"))
     mel = torch.from_numpy(tone.astype(np.float32))[None, None]
-    shifted = mixer._shifted(mel, torch.tensor([ratio]))[0, 0].numpy()
+    shifted = mixer._shift_pitch(mel, torch.tensor([ratio]))[0, 0].numpy()
     assert peak(shifted) == pytest.approx(peak(wanted), abs=0.35)
 
 

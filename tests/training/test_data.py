@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 from irmas_dist.cluster import resources
-from irmas_dist.config.recipe import Recipe
+from irmas_dist.config.recipe import Recipe, build_recipe
+from irmas_dist.errors import IrmasError
 from irmas_dist.features.clips import StreamedClips
+from irmas_dist.training.data import open_training_data
 from tests.training.conftest import load
 
 
@@ -24,3 +26,9 @@ def test_clips_are_resident_by_default_when_they_fit_in_memory(
     monkeypatch.setattr(resources, "RESIDENT_SHARE", 1e-9)
     assert isinstance(load(features, recipe, "auto").training, StreamedClips)
     assert not isinstance(load(features, recipe, "resident").training, StreamedClips)
+
+
+def test_features_of_other_settings_are_refused(features: str, recipe: Recipe) -> None:
+    other = build_recipe(recipe.model_dump(), {"features.bands": 40}, "the test")
+    with pytest.raises(IrmasError, match="other feature settings"):
+        open_training_data(features, other)

@@ -1,7 +1,7 @@
-"""Workers of torch.distributed make one model: real processes that talk over loopback.
+"""Workers of torch.distributed train one model: real processes connected over loopback.
 
 Each scenario runs with one, two and three workers. Dropout is off, as its draws differ by rank;
-so is batch normalisation, except where that is what is looked at.
+so is batch normalisation, except in its own scenario.
 """
 
 import json
@@ -22,10 +22,10 @@ from irmas_dist.training.learner import Learner
 from tests.training.test_learner import poison
 
 TOLERANCE = 2e-3
-"""Relative difference of loss curves: gradients are added in another order, epoch after epoch."""
+"""Relative difference of loss curves: gradients are summed in another order in every step."""
 
 SCENARIOS: dict[str, dict[str, Any]] = {
-    # 48 examples in 7 steps of 6 or 7: no share is like the other.
+    # 48 examples in 7 steps of 6 or 7: shares differ.
     "uneven shares": {"training.batch_size": 7},
     "everything": {
         "training.batch_size": 7,
@@ -39,7 +39,7 @@ SCENARIOS: dict[str, dict[str, Any]] = {
     },
     # The third of three workers has nothing to do in any step.
     "fewer examples than workers": {"training.batch_size": 2, "training.epochs": 1},
-    # What the first worker cannot compute is skipped by all.
+    # A step whose gradients are NaN on one worker is skipped by all.
     "a worker's NaN": {"training.on_nan": "skip", "training.epochs": 1},
     "batch normalisation": {"model.normalisation": "batch", "training.epochs": 1},
 }
@@ -118,7 +118,7 @@ def test_any_number_of_workers_has_the_loss_curve_of_one(
     assert curve(together) == pytest.approx(curve(alone), rel=TOLERANCE)
     for ours, theirs in zip(together, alone, strict=True):
         assert ours.keys() == theirs.keys()
-        # Whole numbers of decisions: a single one counted twice, or not, would be seen.
+        # Ratios of counts: a decision counted twice, or not at all, would show.
         for name in ("train_label_accuracy", "train_micro_recall", "val_label_accuracy"):
             assert ours[name] == pytest.approx(theirs[name], abs=0.02), (scenario, name)
 

@@ -1,4 +1,4 @@
-"""The losses: their published formulas, their limits, and what they make of rare instruments."""
+"""The losses: published formulas, limits, and weights of rare instruments."""
 
 from typing import Any
 
@@ -81,7 +81,7 @@ def test_asymmetric_loss_is_equation_7_of_ridnik_et_al() -> None:
     torch.testing.assert_close(ours, expected)
 
 
-def test_balance_makes_positives_weigh_what_negatives_there_are_to_each() -> None:
+def test_balance_weights_positives_by_the_ratio_of_negatives_to_positives() -> None:
     weights = [
         Loss(LossSettings(balance=balance), COUNTS).positive_weight.tolist()
         for balance in (0.0, 0.5, 1.0)
@@ -116,9 +116,7 @@ def test_a_sum_over_shares_is_the_sum_over_the_batch(
 
 @settings(max_examples=100, deadline=None)
 @given(KINDS, st.sampled_from([-1e4, -200.0, -90.0, -17.0, -1e-3, 0.0, 1e-3, 17.0, 90.0, 1e4]))
-def test_loss_and_slope_are_numbers_however_sure_the_network_is(
-    values: dict[str, Any], logit: float
-) -> None:
+def test_loss_and_gradient_are_finite_for_any_logit(values: dict[str, Any], logit: float) -> None:
     logits = torch.full((2, 3), logit, requires_grad=True)
     value = loss(logits, torch.tensor([[0.0] * 3, [1.0] * 3]), **values)
     value.backward()

@@ -1,12 +1,18 @@
-"""What a model says of the code that trained it."""
+"""The model directory: self-contained, verified, and with the versions that made it."""
 
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import irmas_dist
-from irmas_dist.training.model_directory import commit, versions
+from irmas_dist.config.recipe import Recipe
+from irmas_dist.errors import IrmasError
+from irmas_dist.features.clips import read_clips
+from irmas_dist.inference.predictor import Predictor
+from irmas_dist.training.distributed import RUN_NAME
+from irmas_dist.training.model_directory import ModelDescription, commit, read_description, versions
 
 
 def git(directory: Path, *arguments: str) -> str:
@@ -17,7 +23,7 @@ def git(directory: Path, *arguments: str) -> str:
 
 @pytest.fixture
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A package of one file, from which the code under test believes to have been imported."""
+    """A package of one file, made to look like the one that is imported."""
     package = tmp_path / "checkout" / "irmas_dist"
     package.mkdir(parents=True)
     (package / "__init__.py").write_text("")
@@ -25,7 +31,9 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return package
 
 
-def test_the_commit_of_a_checkout_and_whether_files_were_changed_since(package: Path) -> None:
+def test_the_commit_of_a_checkout_and_whether_files_differ_from_it(
+    package: Path,
+) -> None:
     git(package.parent, "init", "-q")
     git(package.parent, "add", ".")
     git(package.parent, "commit", "-q", "-m", "first")
@@ -50,3 +58,52 @@ def test_without_git_there_is_no_commit(package: Path, monkeypatch: pytest.Monke
 
 def test_versions_name_what_may_change_a_result() -> None:
     assert {"torch", "numpy", "soxr"} <= versions().keys()
+
+
+def test_the_model_directory_is_self_contained(
+    trained: tuple[str, ModelDescription, Recipe], features: str, tree: Path
+) -> None:
+    path, description, recipe = trained
+    assert {file.name for file in Path(path).iterdir()} == {
+        "model.safetensors",
+        "model.json",
+        "validation.parquet",
+    }
+    assert not (Path(path) / RUN_NAME).exists()
+    assert read_description(path) == description
+    assert description.recipe == recipe.model_dump(mode="json")
+    assert description.parameters > 0
+    predictor = Predictor.load(path)
+    clips = read_clips(features, "testing")
+    stored = predictor.score_clips(clips)
+    for index in (0, len(clips) - 1):
+        file = next(f for f in tree.rglob("*.wav") if f.stem in _stems(clips.clip_ids[index]))
+        from_file = predictor.file(file)
+        np.testing.assert_allclose(list(from_file.values()), stored[index], atol=1e-4)
+
+
+def _stems(clip_id: str) -> set[str]:
+    import unicodedata
+
+    name = clip_id.rsplit("/", 1)[1]
+    return {unicodedata.normalize(form, name) for form in ("NFC", "NFD")}
+
+
+def test_damaged_models_are_refused_by_name(
+    trained: tuple[str, ModelDescription, Recipe], tmp_path: Path
+) -> None:
+    path, _, _ = trained
+    with pytest.raises(IrmasError, match=r"has no model\.json"):
+        Predictor.load(tmp_path)
+    for name, content, message in (
+        ("model.safetensors", b"\x00" * 64, r"model\.safetensors is damaged"),
+        ("model.json", b'{"format": 99}', r"model\.json cannot be used: format"),
+        ("model.json", b"{", r"model\.json is not JSON"),
+    ):
+        damaged = tmp_path / f"{name}-{len(content)}"
+        damaged.mkdir()
+        for file in Path(path).iterdir():
+            (damaged / file.name).write_bytes(file.read_bytes())
+        (damaged / name).write_bytes(content)
+        with pytest.raises(IrmasError, match=message):
+            Predictor.load(damaged)

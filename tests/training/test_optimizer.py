@@ -1,4 +1,4 @@
-"""Steps: how far, along what, averaged over which, and with what spared."""
+"""Steps of the optimiser: schedule, clipping, weight decay and average, skipped steps."""
 
 import math
 from typing import Any
@@ -38,7 +38,7 @@ def test_learning_rate_rises_and_then_follows_its_schedule(schedule: str, last: 
     assert factors[-1] == pytest.approx(last, abs=1e-9)
 
 
-def test_a_plateau_lowers_the_learning_rate_after_as_many_epochs_as_asked_for() -> None:
+def test_a_plateau_lowers_the_learning_rate_after_the_given_number_of_epochs() -> None:
     ours = optimisation(
         schedule="plateau", warmup_epochs=0.0, lr=1.0, plateau_epochs=2, plateau_factor=0.1
     )
@@ -58,17 +58,17 @@ def test_the_learning_rate_is_that_of_the_schedule_at_every_step() -> None:
         assert rates == {0.1 * ours.factor(number)}
 
 
-def test_gradients_beyond_the_norm_are_scaled_down_to_it() -> None:
-    """Adam's first moment after one step is a tenth of the gradient that it saw."""
-    for clip, seen in ((None, 8.0), (100.0, 8.0), (0.5, 0.5)):
+def test_gradients_above_the_norm_are_scaled_down_to_it() -> None:
+    """Adam's first moment after one step is a tenth of the gradient."""
+    for clip, norm in ((None, 8.0), (100.0, 8.0), (0.5, 0.5)):
         ours = optimisation(clip_norm=clip)
         step(ours, gradient=8 / math.sqrt(8))  # of 8 parameters: norm 8
         moments = [state["exp_avg"].flatten() for state in ours._optimizer.state.values()]
-        assert 10 * float(torch.cat(moments).norm()) == pytest.approx(seen, rel=1e-4)
+        assert 10 * float(torch.cat(moments).norm()) == pytest.approx(norm, rel=1e-4)
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "adamw"])
-def test_weight_decay_spares_biases_and_normalisation(optimizer: str) -> None:
+def test_biases_and_normalisation_are_exempt_from_weight_decay(optimizer: str) -> None:
     network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Linear(3, 2))
     nn.init.ones_(network[0].bias)
     before = {name: value.detach().clone() for name, value in network.named_parameters()}
@@ -86,19 +86,19 @@ def test_decoupled_decay_shrinks_weights_by_lr_times_decay() -> None:
     torch.testing.assert_close(weight.detach(), before * 0.95)
 
 
-def test_the_average_is_an_exponential_one_that_sets_out_fast() -> None:
+def test_the_average_is_exponential_with_a_lower_decay_at_first() -> None:
     ours = optimisation(ema=0.5)
     expected = torch.zeros(0)
     for number in range(20):
         step(ours)
         now = flat(ours.network)
-        keep = min(0.5, (1 + number) / (10 + number))
-        expected = now if number == 0 else keep * expected + (1 - keep) * now
+        decay = min(0.5, (1 + number) / (10 + number))
+        expected = now if number == 0 else decay * expected + (1 - decay) * now
         torch.testing.assert_close(flat(ours.validated), expected)
     assert not torch.equal(flat(ours.validated), flat(ours.network))
 
 
-def test_what_batch_normalisation_has_seen_is_averaged_like_the_weights() -> None:
+def test_statistics_of_batch_normalisation_are_averaged_like_the_weights() -> None:
     network = nn.BatchNorm1d(1)
     ours = optimisation(network, ema=0.5)
     for mean in (0.0, 8.0, 8.0):
@@ -113,7 +113,7 @@ def test_without_averaging_the_network_itself_is_validated() -> None:
     assert ours.validated is ours.network
 
 
-def test_a_skipped_step_changes_nothing_but_its_count() -> None:
+def test_a_skipped_step_changes_only_its_count() -> None:
     ours = optimisation(nn.BatchNorm1d(3), on_nan="skip", ema=0.9)
     step(ours)
     before = [

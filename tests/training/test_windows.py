@@ -20,7 +20,7 @@ sizes = st.integers(1, 40)
     hop=sizes,
     cuts=st.lists(st.integers(1, 119), max_size=8),
 )
-def test_windows_cover_a_spectrogram_that_comes_in_pieces(
+def test_windows_of_pieces_are_those_of_the_whole_spectrogram(
     length: int, frames: int, hop: int, cuts: list[int]
 ) -> None:
     mel = np.stack([np.arange(length), -np.arange(length)]).astype(np.float16)

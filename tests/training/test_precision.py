@@ -1,0 +1,51 @@
+"""How a device computes: bfloat16 where it supports it, compiled on request."""
+
+import shutil
+
+import pytest
+import torch
+
+from irmas_dist.config.training import LearnerSettings
+from irmas_dist.errors import IrmasError
+from irmas_dist.training.data import TrainingData
+from irmas_dist.training.learner import Learner
+from irmas_dist.training.precision import computes_in_bfloat16
+from tests.training.test_learner import changed, without_dropout
+
+
+def test_bfloat16_is_chosen_only_where_the_device_supports_it() -> None:
+    capabilities = torch.cpu.get_capabilities()
+    native = bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+    assert computes_in_bfloat16(torch.device("cpu")) == native
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs g++ on a CPU")
+def test_a_compiled_network_learns_the_same(data: TrainingData, settings: LearnerSettings) -> None:
+    plain = without_dropout(changed(settings, "model", blocks=1, head="average", dense=0))
+    losses = []
+    for compiled in (False, True):
+        learner = Learner(data, changed(plain, "training", compile=compiled))
+        losses.append([learner.train_epoch()["train_loss"] for _ in range(2)])
+        assert all(not name.startswith("_orig_mod") for name in learner.network.state_dict())
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+
+
+def test_compiling_without_a_compiler_is_refused(
+    data: TrainingData, settings: LearnerSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(IrmasError, match=r"training\.compile=true needs a C\+\+ compiler"):
+        Learner(data, changed(settings, "training", compile=True))
+
+
+def test_bfloat16_moves_the_loss_curve_by_less_than_two_percent(
+    data: TrainingData, settings: LearnerSettings
+) -> None:
+    plain = without_dropout(changed(settings, "training", epochs=6))
+    curves = []
+    for precision in ("float32", "bfloat16"):
+        learner = Learner(data, changed(plain, "training", precision=precision))
+        epochs = [learner.run_epoch() for _ in range(6)]
+        curves.append([epoch[name] for epoch in epochs for name in ("train_loss", "val_loss")])
+    assert curves[0] != curves[1]
+    assert curves[1] == pytest.approx(curves[0], rel=0.02)

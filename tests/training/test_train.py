@@ -1,0 +1,34 @@
+"""The stage: a model directory is written once, for one recipe."""
+
+from pathlib import Path
+
+import pytest
+
+from irmas_dist.config.recipe import Recipe, build_recipe
+from irmas_dist.config.training import WorkerSettings
+from irmas_dist.errors import IrmasError
+from irmas_dist.training.model_directory import ModelDescription
+from irmas_dist.training.train import train
+from tests.training.conftest import WORKERS
+
+
+def test_a_finished_model_is_not_trained_again_and_another_recipe_is_refused(
+    trained: tuple[str, ModelDescription, Recipe], features: str
+) -> None:
+    path, description, recipe = trained
+    before = Path(path, "model.safetensors").stat().st_mtime_ns
+    assert train(recipe, features, path, WORKERS) == description
+    assert Path(path, "model.safetensors").stat().st_mtime_ns == before
+    with pytest.raises(IrmasError, match="another recipe"):
+        train(recipe.model_copy(update={"seed": 7}), features, path, WORKERS)
+
+
+def test_an_unfinished_training_is_not_resumed_with_another_recipe(
+    features: str, recipe: Recipe, tmp_path: Path
+) -> None:
+    disabled = build_recipe(recipe.model_dump(), {"tracking.mode": "disabled"}, "the test")
+    out = str(tmp_path / "m")
+    with pytest.raises(IrmasError, match="64 workers"):  # after it has begun
+        train(disabled, features, out, WorkerSettings(count=64, wait_timeout_s=0))
+    with pytest.raises(IrmasError, match="unfinished training of another recipe"):
+        train(disabled.model_copy(update={"seed": 7}), features, out, WORKERS)
