@@ -29,13 +29,11 @@ P = ParamSpec("P")
 
 def resolve_mode(settings: TrackingSettings) -> Mode:
     """Return the mode that is set; auto takes that of WANDB_MODE, else online with a key."""
-    import wandb
-
-    if settings.mode != "auto":
-        return settings.mode
-    match os.environ.get("WANDB_MODE"):
+    match os.environ.get("WANDB_MODE") if settings.mode == "auto" else settings.mode:
         case "online" | "offline" | "disabled" as mode:
             return mode
+    import wandb
+
     return "online" if wandb.login(prompt=False) else "offline"
 
 

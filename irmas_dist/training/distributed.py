@@ -53,7 +53,7 @@ OnEpoch = Callable[[dict[str, float]], None]
 """Called in the driver with the metrics of each epoch."""
 
 Trained = tuple[bytes, ModelDescription, Scores]
-"""Weights as packed, description, and scores of the validation mixtures."""
+"""Packed weights, description, and scores of the validation mixtures."""
 
 
 def train_distributed(
@@ -82,16 +82,10 @@ def train_distributed(
     storage.make_directory(out)
     progress = storage.join(storage.absolute(out), RUN_NAME)
     events = WorkerEvents()
-    config = {
-        "data": ray.put(data),
-        "settings": settings,
-        "recipe": recipe,
-        "progress": progress,
-        "workers": workers,
-        "events": events,
-    }
+    config = {"data": ray.put(data), "settings": settings, "recipe": recipe,
+              "progress": progress, "workers": workers, "events": events}  # fmt: skip
     try:
-        weights, description, validation = _fit(config, workers, events, on_epoch)
+        weights, description, validation = _fit(config, on_epoch)
     finally:
         events.close()
     save_model(out, weights, description, validation)
@@ -150,10 +144,10 @@ class WorkerEvents:
         self._queue.shutdown()
 
 
-def _fit(
-    config: dict[str, Any], workers: WorkerSettings, events: WorkerEvents, on_epoch: OnEpoch
-) -> Trained:
+def _fit(config: dict[str, Any], on_epoch: OnEpoch) -> Trained:
     """Start the workers, again when some were lost, and return what rank 0 returns."""
+    workers: WorkerSettings = config["workers"]
+    events: WorkerEvents = config["events"]
     for retries_left in reversed(range(workers.retries + 1)):
         wait_for_resources(workers)
         attempt = new_attempt(config["progress"])

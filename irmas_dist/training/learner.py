@@ -20,14 +20,9 @@ from irmas_dist.errors import IrmasError
 from irmas_dist.evaluation.aggregate import aggregate
 from irmas_dist.models.cnn import CNN, initialise
 from irmas_dist.models.standardise import Standardise
+from irmas_dist.training import epoch_metrics
 from irmas_dist.training.augment import Mixer
 from irmas_dist.training.data import TrainingData
-from irmas_dist.training.epoch_metrics import (
-    COUNTS,
-    count_decisions,
-    training_metrics,
-    validation_metrics,
-)
 from irmas_dist.training.ingest import ClipLoader
 from irmas_dist.training.losses import Loss
 from irmas_dist.training.optimizer import Optimisation
@@ -141,7 +136,7 @@ class Learner:
         # Seeded by epoch, not carried along: an epoch is the same after a resume.
         torch.manual_seed(hash((self.settings.seed, self.epoch, self.rank)) % 2**63)
         self._parallel.train()
-        totals = self._new_totals()
+        totals = torch.zeros(1 + epoch_metrics.COUNTS, dtype=torch.float64, device=self.device)
         for number, pool in enumerate(self._loader.epoch(self.epoch)):
             plan = self._plan(pool, number)
             steps = self._steps_in(len(pool.clips))
@@ -161,14 +156,10 @@ class Learner:
         skips = self.settings.training.on_nan == "skip"
         return {
             "train_loss": loss / max(decisions, 1),
-            **training_metrics(totals[1:]),
+            **epoch_metrics.training_metrics(totals[1:]),
             "train_lr": self._optimisation.lr,
             **({"train_skipped": float(self._optimisation.skipped)} if skips else {}),
         }
-
-    def _new_totals(self) -> Tensor:
-        """Return zeros for the sum of losses, followed by the counts of `count_decisions`."""
-        return torch.zeros(1 + COUNTS, dtype=torch.float64, device=self.device)
 
     def _steps_in(self, clips: int) -> int:
         """Return the number of steps for a pool of ``clips`` clips."""
@@ -186,7 +177,7 @@ class Learner:
         )
 
     def _step(self, pool: DeviceClips, plan: Mixtures, examples: int) -> Tensor:
-        """Train on this worker's share of a step and return its totals."""
+        """Train on this worker's share of a step; return its loss and `count_decisions`."""
         parts = min(self.settings.training.accumulate, max(len(plan), 1))
         outputs: list[tuple[Tensor, Tensor, Tensor]] = []
         self._optimisation.begin()
@@ -204,11 +195,11 @@ class Learner:
                 # so that each share must count as many times as there are workers.
                 (loss * (self.workers / (examples * labels.shape[1]))).backward()
             outputs.append((loss.detach(), logits.detach(), labels))
-        totals = self._new_totals()
+        totals = torch.zeros(1 + epoch_metrics.COUNTS, dtype=torch.float64, device=self.device)
         if self._optimisation.step():
             for loss, logits, labels in outputs:
                 totals[0] += loss
-                totals[1:] += count_decisions(logits, labels)
+                totals[1:] += epoch_metrics.count_decisions(logits, labels)
         return totals
 
     def _average_buffers(self) -> None:
@@ -227,8 +218,9 @@ class Learner:
         """
         scores, loss = self.score_validation()
         labels, vocabulary = self.data.validation.labels, self.data.store.vocabulary
-        metrics = validation_metrics(labels, scores, self.settings.thresholds, vocabulary)
-        return {"val_loss": loss, **metrics}
+        return {"val_loss": loss} | epoch_metrics.validation_metrics(
+            labels, scores, self.settings.thresholds, vocabulary
+        )
 
     def score_validation(self) -> tuple[np.ndarray, float]:
         """Score every validation clip once, each worker a share of them.
