@@ -123,8 +123,10 @@ def remove_directory(location: Location) -> None:
 def write_atomically(location: Location) -> Iterator[BinaryIO]:
     """Open a file for writing that appears at ``location`` when the block ends without error.
 
+    A link stays, and its target is replaced. A device or FIFO is written to as it is.
+
     Raises:
-        IrmasError: The target cannot be written: read-only, full, not permitted.
+        IrmasError: The target cannot be written: read-only, full, not permitted, a directory.
     """
     with _located(location) as (filesystem, path):
         if not isinstance(filesystem, pafs.LocalFileSystem):
@@ -134,14 +136,22 @@ def write_atomically(location: Location) -> Iterator[BinaryIO]:
             with filesystem.open_output_stream(path) as stream:
                 stream.write(content.getbuffer())
             return
-        filesystem.create_dir(str(Path(path).parent), recursive=True)
-        beside = f"{path}.{uuid.uuid4().hex[:8]}{PARTIAL}"
-        try:
-            with filesystem.open_output_stream(beside) as stream:
+        target = Path(path).resolve()
+        if target.is_dir():
+            raise IrmasError(f"{location} is a directory: name a file")
+        if target.exists() and not target.is_file():
+            with target.open("wb") as stream:
                 yield stream
-            filesystem.move(beside, path)
+            return
+        target.parent.mkdir(parents=True, exist_ok=True)
+        # Not named after the target, whose name may be as long as names can be.
+        beside = target.with_name(f".{uuid.uuid4().hex}{PARTIAL}")
+        try:
+            with filesystem.open_output_stream(str(beside)) as stream:
+                yield stream
+            beside.replace(target)
         finally:
-            Path(beside).unlink(missing_ok=True)
+            beside.unlink(missing_ok=True)
 
 
 def open_file(location: Location) -> BufferedIOBase:

@@ -1,5 +1,7 @@
 """Files by path or URL: writing is atomic, and errors name the location in one line."""
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pyarrow as pa
@@ -71,3 +73,44 @@ def test_errors_are_one_line_with_the_location(tmp_path: Path) -> None:
         with pytest.raises(IrmasError, match=reason) as refused:
             read(location)
         assert "\n" not in str(refused.value)
+
+
+def test_a_link_stays_and_its_target_is_replaced(tmp_path: Path) -> None:
+    target, link = tmp_path / "target", tmp_path / "link"
+    target.write_text("old")
+    link.symlink_to(target)
+    storage.write_json(link, 1)
+    assert link.is_symlink()
+    assert target.read_text() == "1\n"
+
+
+def test_a_link_to_nothing_makes_its_target(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "folder" / "target")
+    storage.write_json(tmp_path / "link", 1)
+    assert (tmp_path / "folder" / "target").read_text() == "1\n"
+
+
+def test_a_fifo_is_written_into(tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    with ThreadPoolExecutor() as pool:
+        read = pool.submit(fifo.read_text)
+        storage.write_json(fifo, {"a": 1})
+        assert read.result(timeout=10) == '{\n  "a": 1\n}\n'
+    assert fifo.is_fifo()
+
+
+def test_a_device_stays_a_device() -> None:
+    storage.write_json("/dev/null", 1)
+    assert Path("/dev/null").is_char_device()
+
+
+def test_a_directory_is_refused_and_stays(tmp_path: Path) -> None:
+    with pytest.raises(IrmasError, match="is a directory: name a file"):
+        storage.write_json(tmp_path, 1)
+    assert not list(tmp_path.iterdir())
+
+
+def test_names_may_be_as_long_as_the_file_system_allows(tmp_path: Path) -> None:
+    storage.write_json(tmp_path / ("a" * 255), 1)
+    assert [len(path.name) for path in tmp_path.iterdir()] == [255]
