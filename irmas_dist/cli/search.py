@@ -1,18 +1,17 @@
 """The commands around a search: sweep, review and thresholds."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from pydantic import ValidationError
 from rich.markup import escape
 from rich.table import Table
 
 from irmas_dist.cli.command import Address, Config, DryRun, Json, Overrides, command, read_recipe
 from irmas_dist.cli.tables import as_json, figure, show_recipe, threshold_cell, trial_tables
-from irmas_dist.config.base import Settings
+from irmas_dist.config.base import Settings, from_options
 from irmas_dist.config.decisions import ObjectiveName, ThresholdRule, ThresholdSettings
 from irmas_dist.config.shipped import shipped_names
 from irmas_dist.config.sweep import SamplerName, SchedulerName, SecondObjective, SweepSettings
@@ -28,8 +27,6 @@ if TYPE_CHECKING:
 
 SPACE = "quick"
 
-S = TypeVar("S", bound=Settings)
-
 
 def _option(model: type[Settings], name: str) -> Any:
     """Return a command line option with a setting's description and default as its help."""
@@ -37,21 +34,6 @@ def _option(model: type[Settings], name: str) -> Any:
     text = " ".join((field.description or "").split()).replace("``", "")
     default = "" if field.default is None else f" Default: {field.default}."
     return typer.Option(help=text + default)
-
-
-def _settings(model: type[S], given: Mapping[str, Any]) -> S:
-    """Build settings from the options that were given.
-
-    Raises:
-        typer.BadParameter: A value is out of range.
-    """
-    try:
-        return model.model_validate({k: value for k, value in given.items() if value is not None})
-    except ValidationError as error:
-        first = error.errors()[0]
-        option = str(first["loc"][0]).replace("_", "-")
-        message = first["msg"].removeprefix("Input ")
-        raise typer.BadParameter(f"--{option} {first['input']}: {message}") from error
 
 
 @command
@@ -96,6 +78,7 @@ def sweep(
         "concurrent": concurrent, "workers": workers, "cpus": cpus, "gpus": gpus,
         "study": study, "storage": storage, "warm_start": warm_start,
     }  # fmt: skip
+    given = {name: value for name, value in given.items() if value is not None}
     if resume and (config or overrides or space):
         raise IrmasError("--resume uses the sweep's own recipe and space: leave them out")
     recipe, searched, settings = (
@@ -130,7 +113,7 @@ def _new(
     from irmas_dist.search.space import load_space
     from irmas_dist.search.sweep_directory import require_new
 
-    settings = _settings(SweepSettings, given)
+    settings = from_options(SweepSettings, {}, **given)
     recipe = read_recipe(config, overrides)
     searched = load_space(space or SPACE, recipe)
     require_new(out)  # Before Ray takes seconds to start.
@@ -144,8 +127,7 @@ def _recorded(out: Path, given: dict[str, Any]) -> "tuple[Recipe, Space, SweepSe
     recipe, searched = record.load(str(out))
     # The points of a warm start are in the study; the earlier study need not exist any more.
     recorded = record.settings.model_dump(exclude={"warm_start"})
-    replaced = {name: value for name, value in given.items() if value is not None}
-    return recipe, searched, _settings(SweepSettings, recorded | replaced)
+    return recipe, searched, from_options(SweepSettings, {}, **recorded | given)
 
 
 @command
@@ -186,7 +168,8 @@ def thresholds(
 ) -> None:
     """Fit a model's decision thresholds to its validation scores again."""
     given = {"rule": rule, "objective": objective, "cost_of_missing": cost_of_missing}
-    settings = _settings(ThresholdSettings, given)
+    given = {name: value for name, value in given.items() if value is not None}
+    settings = from_options(ThresholdSettings, {}, **given)
     from irmas_dist.inference.thresholds import search_decisions
 
     fitted(*search_decisions(model, settings, features), settings.objective, json)

@@ -91,7 +91,7 @@ class SweepCallback(tune.Callback):
             return
         if _number(trial) not in self._started:  # Its worker ended before it started the trial.
             self.on_trial_start(iteration, trials, trial)
-        reason = describe_error(error, text)
+        reason = failure_reason(error, text)
         self._searcher.fail(trial.trial_id, reason)
         self._end(trial, "failed", reason)
 
@@ -136,7 +136,7 @@ def _error(trial: Trial) -> tuple[Exception | None, str | None]:
     return error, Path(written).read_text() if written else None
 
 
-def describe_error(error: Exception | None, text: str | None) -> str:
+def failure_reason(error: Exception | None, text: str | None) -> str:
     """Return in one line why a trial failed.
 
     Args:

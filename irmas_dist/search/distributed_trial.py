@@ -24,7 +24,7 @@ from irmas_dist.search.trial import (
     TRIAL,
     epoch_result,
     failure,
-    instrument_rows,
+    instrument_results,
 )
 from irmas_dist.training.data import TrainingData
 from irmas_dist.training.distributed import train_distributed
@@ -93,7 +93,7 @@ def distributed_trial(
         tune.report(failure(str(end)))
         return
     validation = read_scores(storage.join(directory, "validation.parquet"))
-    instruments = instrument_rows(
+    instruments = instrument_results(
         validation.labels, validation.scores, end.threshold_array(), end.vocabulary
     )
     ends = {FINISHED: True, "done": True, "parameters": end.parameters, INSTRUMENTS: instruments}

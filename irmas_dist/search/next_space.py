@@ -49,7 +49,7 @@ def advise(
     Args:
         rows: Trials, as from `list_trials`.
         space: The searched space.
-        shares: Importance by name.
+        shares: Importance of entries, as from `importances`.
     """
     ended = [row for row in rows if row["state"] == "completed"]
     if len(ended) < MIN_TRIALS:

@@ -50,11 +50,10 @@ def build_sampler(name: SamplerName, space: Space, seed: int, objectives: int) -
 
 
 def enqueue(study: optuna.Study, points: list[dict[str, Any]]) -> int:
-    """Queue the points that no trial has yet, to run first; return their number.
+    """Queue points, as from `Space.stored`, to run first unless a trial has them.
 
-    Args:
-        study: The study.
-        points: Points as from `Space.stored`.
+    Returns:
+        The number of queued points.
     """
     known = [
         trial.system_attrs.get("fixed_params") or trial.params
@@ -70,10 +69,6 @@ def best_points(earlier: optuna.Study, space: Space) -> list[dict[str, Any]]:
     """Return the best points of an earlier study, restricted to values that a space can draw.
 
     The sampler draws the values of the other entries.
-
-    Args:
-        earlier: The earlier study.
-        space: The search space of the new study.
 
     Raises:
         IrmasError: No completed trial has a value inside the space.

@@ -148,10 +148,8 @@ def _domain(entry: FloatEntry | CategoricalEntry) -> Any:
 def replay(scheduler: TrialScheduler, study: optuna.Study, interrupted: Iterable[int] = ()) -> None:
     """Replay the reports of earlier trials to a new scheduler, which then decides as the old one.
 
-    Args:
-        scheduler: ASHA or the median rule; the others do not remember ended trials.
-        study: The study, with a report after every epoch.
-        interrupted: Trials to be resumed; their reports are recalled when they are.
+    Only ASHA and the median rule remember ended trials. The reports of ``interrupted`` trials are
+    recalled when these are resumed.
     """
     if not isinstance(scheduler, Asha | Median):
         return

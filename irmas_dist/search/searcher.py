@@ -161,7 +161,7 @@ class StudySearcher(Searcher):
         return live.trial
 
     def save(self, checkpoint_path: str) -> None:
-        """Save nothing: the study is the state."""
+        """Save an empty file: the study is the state."""
         Path(checkpoint_path).touch()
 
     def restore(self, checkpoint_path: str) -> None:

@@ -228,11 +228,7 @@ def with_epoch(curve: Sequence[float], epoch: int, value: float) -> list[float]:
 
 
 def best_row(rows: Iterable[Mapping[str, Any]]) -> Mapping[str, Any] | None:
-    """Return the best completed trial, or the best of all when none is completed.
-
-    Args:
-        rows: Trials as from `list_trials`.
-    """
+    """Return the best completed trial, or the best of all when none is; from `list_trials`."""
     valued = [row for row in rows if row["value"] is not None]
     ended = [row for row in valued if row["state"] == "completed"]
     return next(iter(ended or valued), None)

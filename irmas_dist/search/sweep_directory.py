@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from irmas_dist import storage
-from irmas_dist.config.base import Settings
+from irmas_dist.config.base import Settings, describe_error
 from irmas_dist.config.recipe import Recipe
 from irmas_dist.config.sweep import SweepSettings
 from irmas_dist.errors import IrmasError
@@ -68,7 +68,7 @@ def _validated(model: type[S], content: dict[str, Any], origin: str) -> S:
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(map(str, first["loc"]))
-        raise IrmasError(f"{origin} cannot be used: {field}: {first['msg']}") from error
+        raise IrmasError(f"{origin} cannot be used: {field}: {describe_error(first)}") from error
 
 
 def read_record(out: Path) -> SweepRecord:
@@ -104,15 +104,7 @@ def make_record(
     data: dict[str, str],
     resume: bool = False,
 ) -> SweepRecord:
-    """Return the record of a new sweep, not yet written, or that of a resumed one.
-
-    Args:
-        out: The sweep directory.
-        recipe: The recipe that the space varies.
-        space: The search space.
-        settings: The settings, which replace those of a resumed sweep.
-        data: Fingerprints of the manifest and the features.
-        resume: Whether the directory holds the sweep.
+    """Return the record of a new sweep, not yet written, or of a resumed one with new settings.
 
     Raises:
         IrmasError: The directory holds a sweep, or none to resume, or one with another recipe,

@@ -75,7 +75,7 @@ class TrialLearner(Learner):
             self.load_state_dict(now)
         labels = self.data.validation.labels
         fitted = fit_thresholds(labels, self.best_scores, self.settings.thresholds)
-        return instrument_rows(labels, self.best_scores, fitted, self.data.store.vocabulary)
+        return instrument_results(labels, self.best_scores, fitted, self.data.store.vocabulary)
 
 
 class LearnerTrial(tune.Trainable):
@@ -97,14 +97,9 @@ class LearnerTrial(tune.Trainable):
         root: str,
         latency: bool = False,
     ) -> None:
-        """Build the first trial's Learner.
+        """Build the first trial's Learner; the arguments are those of `distributed_trial`.
 
-        Args:
-            config: Values by name, and the trial's identity under `TRIAL`.
-            data: The training data.
-            recipe: The recipe that the values change.
-            root: Path or URL below which all trials save checkpoints.
-            latency: Whether to measure the network's latency.
+        ``latency`` says whether to measure the network's latency.
         """
         self._data, self._recipe, self._root, self._latency = data, recipe, root, latency
         self._begin(config)
@@ -194,18 +189,12 @@ def failure(reason: str) -> dict[str, Any]:
 
 
 def epoch_result(metrics: dict[str, float], best: float, **more: Any) -> dict[str, Any]:
-    """Return the result of an epoch.
-
-    Args:
-        metrics: Its metrics.
-        best: The best validation macro F1 so far.
-        more: Other values of the result.
-    """
+    """Return the result of an epoch: its metrics, the best macro F1 so far, and more values."""
     result = {EPOCH: int(metrics["epoch"]), SELECTED_BY: best, THIS_EPOCH: metrics[SELECTED_BY]}
     return {**metrics, **result, **more}
 
 
-def instrument_rows(
+def instrument_results(
     labels: Labels, scores: ScoreArray, thresholds: ScoreArray, vocabulary: Vocabulary
 ) -> list[dict[str, Any]]:
     """Return precision, recall, F1, AP and threshold of each instrument."""

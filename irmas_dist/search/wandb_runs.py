@@ -57,14 +57,7 @@ class SweepRuns:
         self._submit(lambda: self._open[number].log(metrics))
 
     def end(self, number: int, state: str, facts: Facts, instruments: Sequence[Facts]) -> None:
-        """Close a trial's run.
-
-        Args:
-            number: The trial's number.
-            state: completed, pruned or failed.
-            facts: Values for the run's summary.
-            instruments: Rows of the per-instrument table.
-        """
+        """Close a completed, pruned or failed trial's run, with its summary and instruments."""
         self._submit(lambda: self._end(number, state, facts, instruments))
 
     def close(self) -> None:

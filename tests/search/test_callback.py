@@ -8,7 +8,7 @@ import pytest
 from ray.exceptions import ActorDiedError, ActorUnavailableError
 
 from irmas_dist.config.recipe import Recipe
-from irmas_dist.search.callback import SweepCallback, describe_error
+from irmas_dist.search.callback import SweepCallback, failure_reason
 from irmas_dist.search.live_table import LiveTable
 from irmas_dist.search.searcher import StudySearcher
 from irmas_dist.search.trial import FINISHED, TRIAL
@@ -44,4 +44,4 @@ def test_of_equally_good_trials_the_first_keeps_its_checkpoint(
     ],
 )
 def test_a_lost_node_is_distinguished_from_a_dead_worker(error: Exception, reason: str) -> None:
-    assert describe_error(error, None).startswith(reason)
+    assert failure_reason(error, None).startswith(reason)
