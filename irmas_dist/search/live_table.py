@@ -120,7 +120,7 @@ class LiveTable:
         failed = [(number, trial) for number, trial in trials if trial.get("reason")]
         reasons = [Text(f"trial {n} failed: {one['reason']}") for n, one in failed[-REASONS:]]
         bar = ProgressBar(total=self._total, completed=self._ended(), width=40)
-        count = Text(f"{self._ended()} of {self._total} trials{self._time_left()}")
+        count = Text(f" {self._ended()} of {self._total} trials{self._time_left()}")
         return Group(grid, *reasons, bar, count)
 
 
