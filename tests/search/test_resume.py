@@ -221,7 +221,7 @@ def test_a_killed_worker_fails_its_own_trial_only(driver: Driver) -> None:
 def test_a_killed_sweep_resumes_from_checkpoints_in_an_object_store(
     driver: Driver, bucket: str
 ) -> None:
-    # A Ray of its own, whose workers have the keys to the store in tnext_driver environment.
+    # A Ray of its own, whose workers have the keys to the store in their environment.
     driver.environment = {**os.environ, **driver.environment, "RAY_ADDRESS": "local"}
     progress = f"{bucket}/progress"
 

@@ -100,7 +100,7 @@ def test_an_interrupted_trial_is_resumed_once_with_its_values(
     drawn = {name: killed.suggest(name) for name in "abc"}
     killed.on_trial_result("b", result(0.3, 1))
     killed.on_trial_complete("a", result(0.5, 2, **{FINISHED: True}))
-    # No result of b and c arrives: tnext_driver driver is dead.
+    # No result of b and c arrives: their driver is dead.
     next_driver = make_searcher(study, space, budget=0)
     again = [next_driver.suggest(name) for name in "xy"]
     assert again == [
@@ -113,7 +113,7 @@ def test_an_interrupted_trial_is_resumed_once_with_its_values(
     assert [trial.state.name for trial in study.trials] == ["COMPLETE"] * 3
 
 
-def test_drivers_of_one_study_resume_tnext_driver_own_trials_only(
+def test_drivers_of_one_study_resume_their_own_trials_only(
     study: optuna.Study, space: Space
 ) -> None:
     one, other = make_searcher(study, space, "one", 2), make_searcher(study, space, "other", 1)

@@ -137,7 +137,7 @@ def test_a_warm_start_runs_the_best_of_an_earlier_sweep_first(sweeper: Sweeper) 
     assert later[3] not in earlier
 
 
-def test_sweeps_of_one_study_draw_differently_and_keep_tnext_driver_own_models(
+def test_sweeps_of_one_study_draw_differently_and_keep_their_own_models(
     sweeper: Sweeper,
 ) -> None:
     settings: dict[str, Any] = {"trials": 2, "scheduler": "none", "sampler": "random"}
