@@ -226,7 +226,7 @@ def evaluated(evaluation: "Evaluation", machine: bool) -> None:
     for protocol in evaluation.results:
         chosen = f": {evaluation.thresholds_from}" if protocol == "validation" else ""
         show(escape(f"{protocol}: {MEANING[protocol]}{chosen}"))
-    show(f"published: tested on IRMAS's {TEST_EXCERPTS:,} test excerpts, and only there comparable")
+    show(f"published: on IRMAS's {TEST_EXCERPTS:,} test excerpts; not comparable on other clips")
     for note in evaluation.notes:
         show(escape(note))
     songs = len(set(evaluation.scores.groups))
