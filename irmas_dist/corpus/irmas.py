@@ -84,4 +84,4 @@ Their names begin with a number, all others with the tag of the instrument."""
 DRUMS_SHARE = {
     genre: _drums[genre, True] / (_drums[genre, True] + _drums[genre, False]) for genre in GENRES
 }
-"""Share of the training clips with drums, by genre, among those whose names say."""
+"""Share of the training clips with drums, by genre, among those with a known tag."""

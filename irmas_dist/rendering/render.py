@@ -44,10 +44,8 @@ class SoundSettings(Settings):
 
     soundfonts: tuple[Path, ...] = ()
     """General MIDI soundfonts (.sf2), one per recording. None: pretty_midi's TimGM6mb."""
-
     seed: int = Field(default=0, ge=0)
     """Seed of all music and sound: the same seed renders the same bytes."""
-
     workers: int | None = Field(default=None, ge=1)
     """Processes to render with. None: one per core."""
 
@@ -57,16 +55,12 @@ class RenderSettings(SoundSettings):
 
     recordings: int = Field(default=20, ge=0)
     """Training recordings per instrument."""
-
     clips_per_recording: int = Field(default=3, ge=1)
     """Training clips of 3 s from each recording."""
-
     songs: int = Field(default=40, ge=0)
     """Test songs."""
-
     excerpts_per_song: int = Field(default=3, ge=1)
     """Test excerpts of 5 to 20 s from each song."""
-
     drums_share: float = Field(default=0.5, ge=0, le=1)
     """Share of training recordings and of test songs with drums."""
 

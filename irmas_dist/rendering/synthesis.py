@@ -120,31 +120,33 @@ def _synthesise(soundfont: str, player: Player, events: list[Event], samples: in
     audio = np.zeros(samples, dtype=np.float32)
     for voice in sorted({event.voice for event in events}):
         own = [event for event in events if event.voice == voice]
-        cuts = [event.start_s for event in own[1:]] + [samples / SAMPLE_RATE + TAIL_S]
+        limits = [event.start_s for event in own[1:]] + [samples / SAMPLE_RATE + TAIL_S]
         track = symusic.Track("", player.program, is_drum, ttype="second")
-        for event, cut_s in zip(own, cuts, strict=True):
-            ringing_s = min(event.end_s + player.release_s, cut_s) - event.start_s
+        for event, limit_s in zip(own, limits, strict=True):
+            ringing_s = min(event.end_s + player.release_s, limit_s) - event.start_s
             for pitch in event.pitches:
                 track.notes.append(symusic.Note(event.start_s, ringing_s, pitch, 100, "second"))
         score = symusic.Score(480, ttype="second")
         score.tracks.append(track)
         sound = synthesizer.render(score, stereo=False)[0, :samples]
-        for event, cut_s in zip(own, cuts, strict=True):
-            _shape(sound, event, cut_s, player)
+        for event, limit_s in zip(own, limits, strict=True):
+            _shape(sound, event, limit_s, player)
         audio[: len(sound)] += sound
     return audio
 
 
-def _shape(sound: Audio, event: Event, cut_s: float, player: Player) -> None:
+def _shape(sound: Audio, event: Event, limit_s: float, player: Player) -> None:
     """Apply an event's loudness, swell and release to its part of a voice, in place."""
-    end_s = min(event.end_s, cut_s - FADE_S)
-    gone_s = min(end_s + max(FADE_S, player.release_s), cut_s)
-    start, end, gone, cut = (round(s * SAMPLE_RATE) for s in (event.start_s, end_s, gone_s, cut_s))
+    end_s = min(event.end_s, limit_s - FADE_S)
+    silent_s = min(end_s + max(FADE_S, player.release_s), limit_s)
+    start, end, silent, limit = (
+        round(s * SAMPLE_RATE) for s in (event.start_s, end_s, silent_s, limit_s)
+    )
     level = _amplitude(event.level_db)
     swollen = level * _amplitude(player.swell_db)
     _ramp(sound[start:end], level, swollen)
-    _ramp(sound[end:gone], swollen, 0.0)
-    sound[gone:cut] = 0.0
+    _ramp(sound[end:silent], swollen, 0.0)
+    sound[silent:limit] = 0.0
 
 
 def _ramp(sound: Audio, first: float, last: float) -> None:

@@ -66,7 +66,6 @@ class TwinSettings(SoundSettings):
 
     catalogue: Path | None = None
     """Directory with ``training.csv`` and ``testing.csv``. None: the catalogue of IRMAS."""
-
     fraction: float = Field(default=1.0, ge=0, le=1)
     """Share of the recordings of each instrument and of the test songs; at least one of each."""
 

@@ -215,7 +215,7 @@ def test_a_second_run_does_nothing(tmp_path: Path, mirror: Mirror, noise: Archiv
 
 
 @pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(b"short")])
-def test_damaged_folder_is_mended_and_other_files_in_it_stay(
+def test_damaged_folder_is_repaired_and_other_files_in_it_stay(
     tmp_path: Path, mirror: Mirror, damage: Any
 ) -> None:
     archive = offer(mirror, "a.zip", zipped({"a/b/1.wav": b"one", "a/b/2.wav": b"two, longer"}))
@@ -244,7 +244,7 @@ def test_archive_goes_after_extraction_unless_it_is_kept(
     assert tree(tmp_path / "kept") == tree(tmp_path / "gone") | {"noise.zip"}
 
 
-def test_archive_that_is_there_is_not_fetched(tmp_path: Path, mirror: Mirror) -> None:
+def test_existing_archive_is_not_fetched(tmp_path: Path, mirror: Mirror) -> None:
     content = zipped({"a/b.wav": b"x"})
     archive = offer(mirror, "a.zip", content)
     (tmp_path / "a.zip").write_bytes(content)
@@ -252,7 +252,7 @@ def test_archive_that_is_there_is_not_fetched(tmp_path: Path, mirror: Mirror) ->
     assert mirror.requests == []
 
     (tmp_path / "a" / "b.wav").unlink()
-    (tmp_path / "a.zip").write_bytes(b"cut short")
+    (tmp_path / "a.zip").write_bytes(b"incomplete")
     assert f"{tmp_path / 'a.zip'} has md5" in refusal(tmp_path, mirror, archive)
     assert (tmp_path / "a.zip").exists()
 
@@ -300,9 +300,9 @@ def test_server_without_ranges_sends_all_again(
     assert summary.fetched_bytes == 700_000 + len(mirror.files["noise.zip"])
     assert (tmp_path / "noise" / "cel" / "a.wav").read_bytes() == NOISE
     size = len(mirror.files["noise.zip"])
-    said = capfd.readouterr().err.replace(",", "")
-    assert "cannot be resumed starting again" in said
-    assert f"download: {size} of {size} bytes" in said
+    output = capfd.readouterr().err.replace(",", "")
+    assert "cannot be resumed starting again" in output
+    assert f"download: {size} of {size} bytes" in output
 
 
 def test_whole_archive_that_had_not_been_renamed_yet_is_not_fetched(
@@ -368,7 +368,7 @@ def test_content_that_changed_meanwhile_is_not_mixed(
     assert (tmp_path / "noise" / "cel" / "a.wav").read_bytes() == NOISE
 
 
-def test_wrong_checksum_is_said_and_the_file_deleted(
+def test_wrong_checksum_is_reported_and_the_file_deleted(
     tmp_path: Path, mirror: Mirror, noise: Archive
 ) -> None:
     right = mirror.files["noise.zip"]

@@ -116,7 +116,7 @@ def test_a_name_that_is_not_text_is_a_problem(root: Path) -> None:
     assert rows["pia/?"]["duration_s"] == rows["pia/a"]["duration_s"]
 
 
-def test_two_files_of_one_name_are_told_apart(root: Path) -> None:
+def test_two_files_of_one_name_get_ids_of_their_own(root: Path) -> None:
     wav(root / "pia" / "a.wav", 1)
     wav(root / "pia" / "a.flac", 2)
     wav(root / "pia" / "b.wav", 3)
@@ -133,7 +133,7 @@ def test_two_files_of_one_name_are_told_apart(root: Path) -> None:
     }
 
 
-def test_twins_by_unicode_form_are_told_apart_with_their_own_labels(root: Path) -> None:
+def test_names_that_differ_in_unicode_form_get_ids_and_labels_of_their_own(root: Path) -> None:
     excerpt(root / f"{NFC}.wav", "pia\n", 1)
     excerpt(root / f"{NFD}.wav", "voi\n", 2)
     if len(list(root.iterdir())) < 4:
