@@ -9,7 +9,7 @@ from irmas_dist.instruments import IRMAS
 from irmas_dist.rendering.recordings import song_recordings, training_recordings
 
 
-def test_names_tell_whether_there_are_drums() -> None:
+def test_names_state_whether_there_are_drums() -> None:
     for share, expected in ((0.0, "[nod]"), (1.0, "[dru]")):
         recordings = training_recordings(IRMAS, 20, 1, share, seed=0)
         annotated = [path for recording in recordings if "__[" in (path := recording.clips[0].path)]
