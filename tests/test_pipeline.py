@@ -16,8 +16,9 @@ def test_from_a_soundfont_to_a_report(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    recipe = ["--config", str(CONFIGS / "demo.yaml")]
-    for override in (*TINY, "tracking.directory=runs", "training.epochs=3"):
+    front_end = ["--config", str(CONFIGS / "demo.yaml"), "--set", TINY[0]]
+    recipe = [*front_end]
+    for override in (*TINY[1:], "tracking.directory=runs", "training.epochs=3"):
         recipe += ["--set", override]
 
     def irmas(*arguments: str) -> dict[str, Any]:
@@ -40,7 +41,7 @@ def test_from_a_soundfont_to_a_report(
     assert indexed["clips"] == 88 + 6
     assert list(indexed["problems"]) == ["IRMAS-TrainingData/pia/[pia][cla]9999__1"]
 
-    extracted = irmas("extract", "manifest.parquet", "features", *recipe)
+    extracted = irmas("extract", "manifest.parquet", "features", *front_end)
     assert extracted["clips"] == 88 + 6
     assert sum(extracted["rejects"].values()) == 1
 
