@@ -1,5 +1,8 @@
-"""Model directories without training: random weights whose scores differ from clip to clip."""
+"""Untrained model directories, whose scores differ from clip to clip, and the command line."""
 
+import csv
+import io
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,9 +12,11 @@ import pytest
 import torch
 from torch import nn
 
+from irmas_dist.cli.main import run
 from irmas_dist.config.model import ModelSettings
 from irmas_dist.evaluation.scores import Scores
 from irmas_dist.features.logmel import LogMelSettings, log_mel
+from irmas_dist.inference.predictor import Predictor
 from irmas_dist.instruments import IRMAS
 from irmas_dist.models.cnn import CNN, initialise, parameter_count
 from irmas_dist.training.model_directory import (
@@ -24,6 +29,8 @@ from irmas_dist.training.model_directory import (
 
 SMALL = {"blocks": 2, "width": 8, "convolutions": 1, "pool": 2, "dense": 16}
 MakeModel = Callable[..., Path]
+Ended = tuple[int, str, str]
+Irmas = Callable[..., Ended]
 
 
 @pytest.fixture(scope="session")
@@ -50,7 +57,7 @@ def make_model(excerpts: list[Path], tmp_path_factory: pytest.TempPathFactory) -
         settings = ModelSettings(**{**SMALL, **model})
         network = CNN(settings, front.bands, frames, len(IRMAS))
         initialise(network, seed=3)
-        _spread(network)
+        _randomise(network)
         description = ModelDescription(
             instruments=dict(zip(IRMAS.codes, IRMAS.names, strict=True)),
             features=front,
@@ -90,8 +97,8 @@ def scores_of_songs(songs: int = 20) -> Scores:
     )
 
 
-def _spread(network: nn.Module) -> None:
-    """Make every layer count: scores over the whole range, normalisation that does something."""
+def _randomise(network: nn.Module) -> None:
+    """Give every layer an effect: scores over the whole range, random statistics."""
     generator = torch.Generator().manual_seed(4)
     for name, value in network.state_dict().items():
         if name.endswith(("running_mean", "bias")):
@@ -107,3 +114,46 @@ def _spread(network: nn.Module) -> None:
 def model(make_model: MakeModel) -> Path:
     """A small model with the default front end."""
     return make_model()
+
+
+@pytest.fixture
+def irmas(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Irmas:
+    """Run a command line in this process, in an empty directory."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run_line(*arguments: object) -> Ended:
+        return run([str(argument) for argument in arguments]), *capfd.readouterr()
+
+    return run_line
+
+
+@pytest.fixture(scope="session")
+def predictor(model: Path) -> Predictor:
+    return Predictor.load(model)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, excerpts: list[Path]) -> Path:
+    """``music``: two audio files and a damaged one in folders, a text and a hidden file."""
+    music = tmp_path / "music"
+    (music / "b").mkdir(parents=True)
+    (music / "a.wav").write_bytes(excerpts[0].read_bytes())
+    (music / "b" / "b [live].wav").write_bytes(excerpts[1].read_bytes())
+    (music / "b" / "bad.flac").write_bytes(b"fLaC and no more")
+    (music / "b" / "notes.txt").write_text("words")
+    (music / ".hidden.wav").write_bytes(b"")
+    return music
+
+
+def predictions(ended: Ended, code: int = 0) -> list[dict[str, Any]]:
+    """Return what a command with ``--json`` has printed, after checking its exit code."""
+    assert ended[0] == code, ended[2]
+    return json.loads(ended[1])["predictions"]
+
+
+def table(text: str) -> list[dict[str, str]]:
+    """Return the rows of a CSV text."""
+    return list(csv.DictReader(io.StringIO(text)))

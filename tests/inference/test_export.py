@@ -1,4 +1,4 @@
-"""What is exported gives the scores that the model gives, on audio of any length."""
+"""Exported files give the scores of the model, on audio of any length and several rates."""
 
 import json
 import sys

@@ -28,7 +28,7 @@ def test_a_fused_network_gives_the_same_logits(settings: dict, normalisation: st
            "dropout": dropout, **settings}
     )  # fmt: skip
     network = CNN(chosen, bands=32, frames=43, instruments=5)
-    for _ in range(3):  # so that batch normalisation has something to say
+    for _ in range(3):  # so that batch normalisation has statistics
         network(3 * torch.randn(8, 32, 43) + 1)
     network.eval()
     before = {name: value.clone() for name, value in network.state_dict().items()}

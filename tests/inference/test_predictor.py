@@ -93,7 +93,7 @@ def test_an_instrument_plays_when_its_score_reaches_its_threshold(predictor: Pre
     assert predictor.decide(below) == []
 
 
-def test_what_is_no_audio_says_why(predictor: Predictor, tmp_path: Path) -> None:
+def test_unusable_audio_is_refused_with_its_reason(predictor: Predictor, tmp_path: Path) -> None:
     with pytest.raises(AudioError, match="no such file"):
         predictor.file(tmp_path / "missing.wav")
     with pytest.raises(AudioError, match="holds no samples"):
@@ -128,7 +128,7 @@ def test_a_timeline_covers_the_file_from_beginning_to_end(
     assert np.ptp(timeline.windows) > 0.5
 
 
-def test_an_instrument_is_heard_when_it_plays(tmp_path: Path, predictor: Predictor) -> None:
+def test_an_instrument_has_its_score_when_it_plays(tmp_path: Path, predictor: Predictor) -> None:
     quiet, loud = np.zeros(5 * 22_050, np.float32), noise(5)[:, 0]
     high = np.diff(np.diff(np.diff(loud, prepend=0), prepend=0), prepend=0)
     soundfile.write(tmp_path / "a.wav", np.concatenate([high / 8, quiet + loud / 9e9]), 22_050)
@@ -194,5 +194,5 @@ def test_memory_does_not_grow_with_the_length_of_a_file(
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"},
         capture_output=True, text=True, check=True,
     )  # fmt: skip
-    # Its samples would be 200 MB, and its spectrogram 50 MB before the logarithm, 26 MB after it.
+    # Its samples take 200 MB, and its spectrogram 50 MB before the logarithm, 26 MB after it.
     assert float(done.stdout) < 45, done.stdout

@@ -1,4 +1,4 @@
-"""Thresholds, aggregation and hop are chosen by what they do on clips they were not fitted to."""
+"""Thresholds, aggregation and hop are chosen by figures on clips they were not fitted to."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -28,12 +28,12 @@ def model(features: str, recipe: Recipe, tmp_path: Path) -> str:
     return str(tmp_path / "model")
 
 
-def test_the_best_way_is_taken_and_the_model_decides_by_it(
+def test_the_best_candidate_is_chosen_and_written_to_the_model(
     model: str, features: str, recipe: Recipe
 ) -> None:
     changed, candidates = search_decisions(model, ThresholdSettings(), features)
     assert len(candidates) == len(AGGREGATION_RULES) * 2
-    # The few recordings that are held out cannot be dealt to folds.
+    # There are too few held-out recordings for folds.
     assert all(np.isnan(candidate.cross_validated) for candidate in candidates)
     values = [candidate.fitted for candidate in candidates]
     assert values == sorted(values, reverse=True)
@@ -63,18 +63,18 @@ def test_each_fold_is_decided_by_thresholds_of_the_others(model: str) -> None:
     scores = read_scores(place)
     folds = np.arange(len(scores.groups)) % 5 + 1
     groups = [f"fold {fold}: {group}" for fold, group in zip(folds, scores.groups, strict=True)]
-    # What a network knows, and noise: thresholds that fit the noise do worse on other mixtures.
+    # Labels and noise: thresholds that are fitted to the noise do worse on other mixtures.
     values = np.random.default_rng(0).random(scores.labels.shape) * 0.8 + scores.labels * 0.2
     values = values.astype(np.float32)
     write_scores(place, replace(scores, groups=groups, scores=values))
     settings = ThresholdSettings()
     _, (only,) = search_decisions(model, settings)
-    said = np.zeros_like(scores.labels)
+    predicted = np.zeros_like(scores.labels)
     for fold in range(1, 6):
         others = folds != fold
         fitted = fit_thresholds(scores.labels[others], values[others], settings)
-        said[~others] = values[~others] >= fitted
-    f1 = f1_score(scores.labels, said, average="macro", zero_division=0)
+        predicted[~others] = values[~others] >= fitted
+    f1 = f1_score(scores.labels, predicted, average="macro", zero_division=0)
     assert only.cross_validated == pytest.approx(f1)
     assert only.cross_validated < only.fitted
 

@@ -1,0 +1,28 @@
+"""Ray actors predict what one process predicts."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.inference.conftest import Irmas, predictions, table
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_cluster")
+def test_actors_predict_what_one_process_predicts(irmas: Irmas, model: Path, folder: Path) -> None:
+    alone = irmas("predict", model, "music", "missing.wav", "--json", "--timeline", "t1")
+    distributed = irmas(
+        "predict", model, "music", "missing.wav", "--json", "--timeline", "t2", "--workers", 2
+    )
+    expected, found = predictions(alone, code=1), predictions(distributed, code=1)
+    assert [each["path"] for each in found] == [each["path"] for each in expected]
+    for one, other in zip(expected, found, strict=True):
+        assert other.get("error") == one.get("error")
+        assert other.get("scores", {}) == pytest.approx(one.get("scores", {}), abs=1e-5)
+        assert other.get("instruments") == one.get("instruments")
+    for name in ("a.wav.csv", "b/b [live].wav.csv"):
+        lines, others = (table(Path(times, name).read_text()) for times in ("t1", "t2"))
+        for line, other in zip(lines, others, strict=True):
+            assert {k: float(v) for k, v in line.items()} == pytest.approx(
+                {k: float(v) for k, v in other.items()}, abs=1e-5
+            )

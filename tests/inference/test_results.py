@@ -1,0 +1,95 @@
+"""Predictions in files, and the journal from which an interrupted run resumes."""
+
+import json
+import os
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from irmas_dist.inference.audio_inputs import Prediction
+from irmas_dist.inference.predict import predict
+from irmas_dist.inference.predictor import Predictor
+from irmas_dist.inference.results import Journal
+from irmas_dist.instruments import IRMAS
+from tests.inference.conftest import Irmas, table
+
+
+@pytest.mark.parametrize("by", ["--format csv", "--format csv --out p.txt", "--out p.csv"])
+def test_csv(irmas: Irmas, model: Path, folder: Path, predictor: Predictor, by: str) -> None:
+    code, out, _ = irmas("predict", model, "music", *by.split())
+    assert code == 1
+    written = Path(by.split()[-1])
+    a, live, bad = table(written.read_text() if written.suffix else out)
+    assert list(a) == ["path", "instruments", "error", *IRMAS.codes]
+    assert [row["path"] for row in (a, live, bad)][1] == "music/b/b [live].wav"
+    scores = predictor.file("music/a.wav")
+    assert {name: float(a[name]) for name in IRMAS.codes} == pytest.approx(scores)
+    assert a["instruments"].split("|") == predictor.decide(scores)
+    assert a["error"] == ""
+    assert bad["error"].startswith("cannot be decoded")
+    assert bad["cel"] == bad["instruments"] == ""
+
+
+def test_parquet_and_json_files(
+    irmas: Irmas, model: Path, folder: Path, predictor: Predictor
+) -> None:
+    code, out, _ = irmas("predict", model, "music", "--out", "p.parquet")
+    assert (code, out) == (1, "2 of 3 files predicted: p.parquet\n")
+    a, _, bad = pq.read_table("p.parquet").to_pylist()
+    scores = predictor.file("music/a.wav")
+    assert {name: a[name] for name in IRMAS.codes} == pytest.approx(scores)
+    assert (a["path"], a["error"]) == ("music/a.wav", None)
+    assert a["instruments"] == predictor.decide(scores)
+    assert (bad["cel"], bad["instruments"]) == (None, None)
+    irmas("predict", model, "music", "--out", "p.json")
+    written = json.loads(Path("p.json").read_text())
+    assert written == json.loads(irmas("predict", model, "music", "--json")[1])
+
+
+def test_an_interrupted_run_resumes(
+    irmas: Irmas, model: Path, folder: Path, predictor: Predictor, excerpts: list[Path]
+) -> None:
+    done: list[str] = []
+
+    def interrupt(prediction: Prediction) -> None:
+        done.append(prediction.path)
+        if len(done) == 2:
+            raise KeyboardInterrupt
+
+    def resume(**others: object) -> list[Prediction]:
+        return predict(str(model), ["music"], out="p.csv", form="csv", **others)
+
+    irmas("predict", "--help")  # enters the empty directory
+    with pytest.raises(KeyboardInterrupt):
+        resume(each=interrupt)
+    assert not Path("p.csv").exists()
+    with Path("p.csv.partial").open("a") as journal:
+        journal.write('{"path": "music/b/ba')  # killed while writing
+    resume(each=lambda prediction: done.append(prediction.path))
+    assert done == ["music/a.wav", "music/b/b [live].wav", "music/b/bad.flac"]
+    assert not Path("p.csv.partial").exists()
+    by_file = {row["path"]: float(row["cel"] or 0) for row in table(Path("p.csv").read_text())}
+    assert by_file["music/a.wav"] == pytest.approx(predictor.file("music/a.wav")["cel"])
+
+    done.clear()
+    with pytest.raises(KeyboardInterrupt):
+        resume(each=interrupt)
+    # A file that has changed is predicted again.
+    Path("music/a.wav").write_bytes(excerpts[2].read_bytes())
+    resume(each=lambda prediction: done.append(prediction.path))
+    assert done[2:] == ["music/a.wav", "music/b/bad.flac"]
+
+
+def test_a_prediction_of_a_pipe_is_never_reused(
+    predictor: Predictor, folder: Path, tmp_path: Path
+) -> None:
+    out = str(tmp_path / "p.csv")
+    journal = Journal(out, predictor.description, None)
+    os.mkfifo(tmp_path / "pipe")
+    for path in ("-", str(tmp_path / "pipe"), str(folder / "a.wav")):
+        journal.add(Prediction(path, dict.fromkeys(IRMAS.codes, 0.5)))
+    assert list(Journal(out, predictor.description, None).known) == [str(folder / "a.wav")]
+    windows = predictor.description.windows.model_copy(update={"hop_frames": 5})
+    other = predictor.description.model_copy(update={"windows": windows})
+    assert not Journal(out, other, None).known, "of another model"
