@@ -1,6 +1,7 @@
 """What all tests share: a small rendered corpus, its features, and one Ray for the whole run."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -79,6 +80,30 @@ def features(
     out = str(tmp_path_factory.mktemp("features") / "store")
     extract(str(manifest), out, recipe.features, recipe.corpus.vocabulary)
     return out
+
+
+@pytest.fixture(scope="session")
+def relabelled(
+    manifest: Path, features: str, recipe: "object", tmp_path_factory: pytest.TempPathFactory
+) -> str:
+    """The feature store of the same clips, two of which have each other's labels."""
+    from irmas_dist.corpus.manifest import read_manifest, write_manifest
+    from irmas_dist.features.extract import extract
+
+    folder = tmp_path_factory.mktemp("relabelled")
+    shutil.copytree(features, folder / "store")
+    rows = read_manifest(manifest).to_pylist()
+    first = next(row for row in rows if row["instruments"] == ["cel"])
+    second = next(row for row in rows if row["instruments"] == ["voi"])
+    first["instruments"], second["instruments"] = ["voi"], ["cel"]
+    write_manifest(folder / "manifest.parquet", rows)
+    extract(
+        str(folder / "manifest.parquet"),
+        str(folder / "store"),
+        recipe.features,
+        recipe.corpus.vocabulary,
+    )
+    return str(folder / "store")
 
 
 @pytest.fixture

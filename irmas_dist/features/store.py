@@ -108,6 +108,11 @@ class StoreInfo:
     mean: list[float]
     std: list[float]
 
+    @property
+    def digests(self) -> dict[str, str]:
+        """What is recorded in everything that is made from the store."""
+        return {"manifest": self.manifest, "features": self.fingerprint, "store": self.identity}
+
 
 def settings_fingerprint(settings: LogMelSettings, vocabulary: Vocabulary) -> str:
     """Return the digest by which stores of different settings are told apart."""

@@ -104,12 +104,14 @@ def _score_again(
     model: str, description: ModelDescription, known: Scores, features: str
 ) -> dict[ScoringWindows, Scores]:
     """Score the validation mixtures with the other aggregation rules and half the hop."""
-    if store.read_info(features).fingerprint != description.data["features"]:
-        raise IrmasError(f"{features} is not what {model} was trained on")
+    identity, trained_on = store.read_info(features).identity, description.data["store"]
+    if identity != trained_on:
+        raise IrmasError(
+            f"{features} ({identity}) is not what {model} was trained on ({trained_on}): "
+            "clips, labels, groups or settings differ"
+        )
     recipe = Recipe.model_validate(description.recipe)
     clips = load_training_data(features, recipe.validation, recipe.ingest).validation
-    if clips.clip_ids != known.clip_ids:
-        raise IrmasError(f"{features} has other clips than {model} was validated on")
     network = load_network(model, description)
     hop = description.windows.hop_frames
     found: dict[ScoringWindows, Scores] = {}

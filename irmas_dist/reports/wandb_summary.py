@@ -25,7 +25,7 @@ def log_summary(summary: SweepSummary) -> None:
         tags=["sweep", "summary"],
         config=record.recipe,
     )
-    run.uses(f"features-{data['features'][:12] or 'unknown'}", "dataset", data)
+    run.uses(f"features-{data['store'][:12] or 'unknown'}", "dataset", data)
     searched = sorted({key for trial in trials for key in trial["params"]})
     facts = ["number", "state", "value", "epochs", "seconds", "parameters", "reason"]
     run.table(

@@ -116,7 +116,7 @@ def sweep(
         KeyboardInterrupt: It was interrupted; ended trials are kept.
     """
     began = time.monotonic()
-    fingerprints = {"manifest": data.store.manifest, "features": data.store.fingerprint}
+    fingerprints = data.store.digests
     record = make_record(out, recipe, space, settings, fingerprints, resume)
     check_settings(settings, space, recipe)
     out.mkdir(parents=True, exist_ok=True)

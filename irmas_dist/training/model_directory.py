@@ -121,8 +121,7 @@ def describe(learner: Learner, recipe: dict[str, Any]) -> tuple[ModelDescription
         thresholds_from=threshold_origin(rule, len(data.validation)),
         recipe=recipe,
         data={
-            "manifest": data.store.manifest,
-            "features": data.store.fingerprint,
+            **data.store.digests,
             "training_clips": len(data.training),
             "validation_mixtures": len(data.validation),
         },

@@ -82,3 +82,8 @@ def test_each_fold_is_decided_by_thresholds_of_the_others(model: str) -> None:
 def test_features_of_another_corpus_are_refused(model: str, tmp_path: Path) -> None:
     with pytest.raises(IrmasError):
         search_decisions(model, ThresholdSettings(), str(tmp_path))
+
+
+def test_features_with_other_labels_are_refused(model: str, relabelled: str) -> None:
+    with pytest.raises(IrmasError, match=r"is not what .* was trained on .* labels, groups or"):
+        search_decisions(model, ThresholdSettings(), relabelled)

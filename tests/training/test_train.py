@@ -23,8 +23,16 @@ def test_a_finished_model_is_not_trained_again_and_another_recipe_is_refused(
         train(recipe.model_copy(update={"seed": 7}), features, path, WORKERS)
 
 
-def test_an_unfinished_training_is_not_resumed_with_another_recipe(
-    features: str, recipe: Recipe, tmp_path: Path
+def test_a_finished_model_is_not_the_answer_for_other_labels(
+    trained: tuple[str, ModelDescription, Recipe], relabelled: str
+) -> None:
+    path, _, recipe = trained
+    with pytest.raises(IrmasError, match=r"holds a model of other features \(\w+, not \w+\)"):
+        train(recipe, relabelled, path, WORKERS)
+
+
+def test_an_unfinished_training_is_not_resumed_with_another_recipe_or_other_labels(
+    features: str, relabelled: str, recipe: Recipe, tmp_path: Path
 ) -> None:
     disabled = build_recipe(recipe.model_dump(), {"tracking.mode": "disabled"}, "the test")
     out = str(tmp_path / "m")
@@ -32,3 +40,5 @@ def test_an_unfinished_training_is_not_resumed_with_another_recipe(
         train(disabled, features, out, WorkerSettings(count=64, wait_timeout_s=0))
     with pytest.raises(IrmasError, match="unfinished training of another recipe"):
         train(disabled.model_copy(update={"seed": 7}), features, out, WORKERS)
+    with pytest.raises(IrmasError, match="unfinished training of other features"):
+        train(disabled, relabelled, out, WORKERS)
