@@ -9,11 +9,11 @@ import importlib.metadata
 import os
 import subprocess
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import safetensors.torch
-from pydantic import ValidationError
+from pydantic import AllowInfNan, ValidationError
 from torch import nn
 
 import irmas_dist
@@ -65,15 +65,15 @@ class ModelDescription(Settings):
     recipe: dict[str, Any]
     """All settings of the training run."""
     data: dict[str, Any]
-    """Fingerprints of the manifest and the features, and numbers of clips."""
+    """Digests of the manifest, the features and their content, and numbers of clips."""
     versions: dict[str, str]
     commit: str | None = None
     """Git commit of the code that trained it, if that was a checkout."""
-    history: list[dict[str, float]]
-    """Metrics of every epoch."""
+    history: list[dict[str, Annotated[float, AllowInfNan()]]]
+    """Metrics of every epoch; the loss of one that diverged is not finite."""
     best_epoch: int
     """The epoch, from 1, whose weights these are."""
-    scores: dict[str, float]
+    scores: dict[str, Annotated[float, AllowInfNan()]]
     """Validation metrics of that epoch."""
 
     @property
@@ -220,8 +220,17 @@ def load_network(directory: str | os.PathLike[str], description: ModelDescriptio
 
 
 def versions() -> dict[str, str]:
-    """Return the installed version of each package that may change a result."""
-    return {name: importlib.metadata.version(name) for name in RECORDED_VERSIONS}
+    """Return the version of each package that may change a result; unknown if not installed.
+
+    Code that runs from a source tree, as that of a job may, has no version.
+    """
+    installed = {}
+    for name in RECORDED_VERSIONS:
+        try:
+            installed[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            installed[name] = "unknown"
+    return installed
 
 
 def commit() -> str | None:

@@ -1,6 +1,7 @@
 """The model directory: self-contained, verified, and with the versions that made it."""
 
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +57,13 @@ def test_without_git_there_is_no_commit(package: Path, monkeypatch: pytest.Monke
     assert commit() is None
 
 
+def test_a_package_that_is_not_installed_has_an_unknown_version(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "path", [])
+    assert set(versions().values()) == {"unknown"}
+
+
 def test_versions_name_what_may_change_a_result() -> None:
     assert {"torch", "numpy", "soxr"} <= versions().keys()
 
@@ -107,3 +115,12 @@ def test_damaged_models_are_refused_by_name(
         (damaged / name).write_bytes(content)
         with pytest.raises(IrmasError, match=message):
             Predictor.load(damaged)
+
+
+def test_a_loss_that_is_not_finite_does_not_keep_a_model_from_being_described(
+    trained: tuple[str, ModelDescription, Recipe],
+) -> None:
+    _, description, _ = trained
+    history = [*description.history[:-1], description.history[-1] | {"train_loss": np.inf}]
+    content = description.model_dump() | {"history": history}
+    assert ModelDescription.model_validate(content).history == history
