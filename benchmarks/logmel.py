@@ -40,7 +40,8 @@ def librosa_loop() -> Callable[[str], object]:
 
 
 def ours() -> Callable[[str], object]:
-    from irmas_dist.features.logmel import LogMelSettings, log_mel
+    from irmas_dist.config.features import LogMelSettings
+    from irmas_dist.features.logmel import log_mel
 
     settings = LogMelSettings(n_fft=1_024, hop_length=512, bands=128)
     return lambda path: log_mel(path, settings)

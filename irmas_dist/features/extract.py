@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from irmas_dist import storage
 from irmas_dist.config.features import MAX_REJECTS, LogMelSettings
-from irmas_dist.corpus import manifest as manifests
+from irmas_dist.corpus.manifest import manifest_fingerprint, read_manifest
 from irmas_dist.errors import IrmasError
 from irmas_dist.features import shard_tasks, store
 from irmas_dist.features.diff import StoreDiff, diff_store
@@ -86,7 +86,7 @@ def extract(
             other settings, or too many files are unusable. Finished shards are kept.
     """
     began = time.monotonic()
-    rows = manifests.read_manifest(manifest)
+    rows = read_manifest(manifest)
     run = _Extraction(storage.absolute(out), rows, settings, vocabulary, max_rejects)
     info = None if retry_rejects else run.finished_store()
     if info is None:
@@ -121,7 +121,7 @@ class _Extraction:
     audio_s: float = 0.0
 
     def __post_init__(self) -> None:
-        self.manifest_fingerprint = manifests.manifest_fingerprint(self.manifest)
+        self.manifest_fingerprint = manifest_fingerprint(self.manifest)
         self.info_path = storage.join(self.out, store.INFO)
         self.rejects_path = storage.join(self.out, store.REJECTS)
         self.rejects: pa.Table = store.REJECTS_SCHEMA.empty_table()

@@ -34,8 +34,6 @@ from irmas_dist.features.audio import (
 )
 from irmas_dist.features.mel import kernels
 
-__all__ = ["AudioError", "LogMel", "LogMelSettings", "Samples", "log_mel", "log_mel_blocks"]
-
 LogMel = npt.NDArray[np.float16] | Float32
 
 BATCH_SAMPLES = 2**20

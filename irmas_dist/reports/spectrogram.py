@@ -7,7 +7,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from irmas_dist import storage
-from irmas_dist.features.logmel import LogMelSettings, log_mel
+from irmas_dist.config.features import LogMelSettings
+from irmas_dist.features.logmel import log_mel
 from irmas_dist.features.mel import band_centres
 
 TICKS_HZ = (125, 250, 500, 1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 64_000)

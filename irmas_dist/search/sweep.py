@@ -53,7 +53,7 @@ from irmas_dist.search.sweep_directory import (
 from irmas_dist.search.trial import SECOND, TRIAL, LearnerTrial, device
 from irmas_dist.search.wandb_runs import SweepRuns
 from irmas_dist.terminal import say, watching
-from irmas_dist.training.checkpoint import FILE_NAME, load_progress
+from irmas_dist.training.checkpoint import FILE_NAME, load_checkpoint
 from irmas_dist.training.data import TrainingData
 from irmas_dist.training.learner import Learner
 from irmas_dist.training.model_directory import describe, pack_weights, save_model
@@ -274,7 +274,7 @@ def _write_model(
     if not storage.exists(storage.join(directory, FILE_NAME)):
         return None
     learner = Learner(data, recipe, device=device())
-    load_progress(directory, learner)
+    load_checkpoint(directory, learner)
     description, validation = describe(learner, recipe.model_dump(mode="json"))
     save_model(model, pack_weights(learner.network), description, validation)
     return model

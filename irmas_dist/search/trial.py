@@ -19,7 +19,7 @@ from irmas_dist.evaluation.thresholds import fit_thresholds
 from irmas_dist.instruments import Vocabulary
 from irmas_dist.models.cnn import parameter_count
 from irmas_dist.search.sweep_directory import trial_directory
-from irmas_dist.training.checkpoint import FILE_NAME, load_progress, save_progress
+from irmas_dist.training.checkpoint import FILE_NAME, load_checkpoint, save_checkpoint
 from irmas_dist.training.data import TrainingData
 from irmas_dist.training.learner import SELECTED_BY, Learner
 
@@ -124,7 +124,7 @@ class LearnerTrial(tune.Trainable):
             if self._latency:
                 self._facts[SECOND["latency"]] = latency_ms(self._learner)
             if identity["resume"] and storage.exists(storage.join(self._directory, FILE_NAME)):
-                load_progress(self._directory, self._learner)
+                load_checkpoint(self._directory, self._learner)
                 # Its driver may have died before it received the last saved epoch.
                 self._unreported = self._learner.epoch > 0
             self._cpu_s = time.process_time() - began
@@ -168,17 +168,17 @@ class LearnerTrial(tune.Trainable):
         began = time.monotonic()
         due = began - self._saved_at >= self._saving_s / SAVING_SHARE
         if due or self._learner.finished:
-            save_progress(self._directory, self._learner)
+            save_checkpoint(self._directory, self._learner)
             self._saved_at = time.monotonic()
             self._saving_s = self._saved_at - began
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Write a checkpoint for a scheduler that pauses trials."""
-        save_progress(checkpoint_dir, self._learner)
+        save_checkpoint(checkpoint_dir, self._learner)
 
     def load_checkpoint(self, checkpoint: Any) -> None:
         """Resume from a checkpoint, with this trial's learning rate and weight decay."""
-        load_progress(checkpoint, self._learner)
+        load_checkpoint(checkpoint, self._learner)
         # It may be another trial's with another network; then the saved one is obsolete.
         self._saved_at = -math.inf
 

@@ -7,7 +7,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from irmas_dist.features.logmel import LogMelSettings
+from irmas_dist.config.features import LogMelSettings
 from irmas_dist.features.mel import band_centres
 from irmas_dist.training.sampling import Mixtures
 from irmas_dist.training.windows import DeviceClips

@@ -23,7 +23,7 @@ _RELATIVE_PATH = re.compile(rf"attempt-(\d+)/epoch-(\d+)/{re.escape(FILE_NAME)}"
 _DIGEST_BYTES = hashlib.sha256().digest_size
 
 
-def save_progress(directory: str | os.PathLike[str], learner: Learner) -> None:
+def save_checkpoint(directory: str | os.PathLike[str], learner: Learner) -> None:
     """Write ``optimizer.pt`` to a path or URL, atomically: all that is needed to resume."""
     buffer = io.BytesIO()
     torch.save(learner.state_dict(), buffer)
@@ -33,7 +33,7 @@ def save_progress(directory: str | os.PathLike[str], learner: Learner) -> None:
         stream.write(hashlib.sha256(content).digest())
 
 
-def load_progress(directory: str | os.PathLike[str], learner: Learner) -> None:
+def load_checkpoint(directory: str | os.PathLike[str], learner: Learner) -> None:
     """Resume from ``optimizer.pt``; nothing in the file is executed.
 
     Raises:
@@ -44,7 +44,7 @@ def load_progress(directory: str | os.PathLike[str], learner: Learner) -> None:
     learner.load_state_dict(state)
 
 
-def newest_progress(location: str, on_damaged: Callable[[str], None]) -> str | None:
+def newest_checkpoint(location: str, on_damaged: Callable[[str], None]) -> str | None:
     """Return the directory of the latest epoch with an undamaged file, or None.
 
     Args:

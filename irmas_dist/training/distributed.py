@@ -30,10 +30,10 @@ from irmas_dist.evaluation.scores import Scores
 from irmas_dist.terminal import say
 from irmas_dist.training.checkpoint import (
     epoch_directory,
-    load_progress,
+    load_checkpoint,
     new_attempt,
-    newest_progress,
-    save_progress,
+    newest_checkpoint,
+    save_checkpoint,
 )
 from irmas_dist.training.data import TrainingData
 from irmas_dist.training.learner import SELECTED_BY, Learner
@@ -223,9 +223,9 @@ def _run(config: dict[str, Any], rank: int, workers: int) -> Trained:
     # One worker chooses, so that all resume from the same epoch.
     newest = None
     if rank == 0:
-        newest = newest_progress(progress, lambda line: events.send("message", line))
+        newest = newest_checkpoint(progress, lambda line: events.send("message", line))
     if checkpoint := broadcast_from_rank_zero(newest):
-        load_progress(checkpoint, learner)
+        load_checkpoint(checkpoint, learner)
     if rank == 0 and (checkpoint or requested.min_workers):
         start = f"resuming after epoch {learner.epoch}" if checkpoint else "starting"
         share = f" on {workers} of {requested.count} workers" if requested.min_workers else ""
@@ -236,7 +236,7 @@ def _run(config: dict[str, Any], rank: int, workers: int) -> Trained:
             train.report({})
             continue
         directory = epoch_directory(progress, config["attempt"], learner.epoch)
-        save_progress(directory, learner)
+        save_checkpoint(directory, learner)
         filesystem, path = storage.resolve(directory)
         train.report(
             {SELECTED_BY: metrics[SELECTED_BY], "epoch": learner.epoch},

@@ -20,11 +20,11 @@ import irmas_dist
 from irmas_dist import storage
 from irmas_dist.config.base import Settings
 from irmas_dist.config.decisions import AggregationRule, ThresholdSettings
+from irmas_dist.config.features import LogMelSettings
 from irmas_dist.config.model import ModelSettings
 from irmas_dist.errors import IrmasError
 from irmas_dist.evaluation.scores import Scores, write_scores
 from irmas_dist.evaluation.thresholds import fit_thresholds
-from irmas_dist.features.logmel import LogMelSettings
 from irmas_dist.instruments import Vocabulary
 from irmas_dist.models.cnn import CNN, parameter_count
 from irmas_dist.training.learner import Learner

@@ -9,10 +9,10 @@ import numpy.typing as npt
 import torch
 
 from irmas_dist.config.augment import MixSettings
+from irmas_dist.config.features import LogMelSettings
 from irmas_dist.corpus.split import k_folds
 from irmas_dist.errors import IrmasError
 from irmas_dist.features.clips import Clips
-from irmas_dist.features.logmel import LogMelSettings
 from irmas_dist.training.augment import Mixer
 from irmas_dist.training.sampling import Mixtures, mixing_alone, plan_mixtures
 from irmas_dist.training.windows import DeviceClips

@@ -282,9 +282,9 @@ def test_models_of_other_clips_are_not_compared(
 @pytest.fixture(scope="module")
 def models(forest: Scores, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two model directories that have been evaluated; what scored is not in them."""
-    from irmas_dist.features.logmel import LogMelSettings
+    from irmas_dist.config.features import LogMelSettings
+    from irmas_dist.config.model import ModelSettings
     from irmas_dist.instruments import IRMAS_INSTRUMENTS
-    from irmas_dist.models.cnn import ModelSettings
     from irmas_dist.training.model_directory import (
         ModelDescription,
         Normalisation,

@@ -10,13 +10,9 @@ import numpy as np
 import pytest
 import soundfile
 
+from irmas_dist.config.features import LogMelSettings
 from irmas_dist.features.audio import read_audio
-from irmas_dist.features.logmel import (
-    LogMel,
-    LogMelSettings,
-    log_mel,
-    log_mel_blocks,
-)
+from irmas_dist.features.logmel import LogMel, log_mel, log_mel_blocks
 
 SETTINGS = LogMelSettings(n_fft=1_024, hop_length=512, bands=128)
 

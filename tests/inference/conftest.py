@@ -13,9 +13,10 @@ import torch
 from torch import nn
 
 from irmas_dist.cli.main import run
+from irmas_dist.config.features import LogMelSettings
 from irmas_dist.config.model import ModelSettings
 from irmas_dist.evaluation.scores import Scores
-from irmas_dist.features.logmel import LogMelSettings, log_mel
+from irmas_dist.features.logmel import log_mel
 from irmas_dist.inference.predictor import Predictor
 from irmas_dist.instruments import IRMAS
 from irmas_dist.models.cnn import CNN, initialise, parameter_count

@@ -10,8 +10,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from irmas_dist.config.features import LogMelSettings
 from irmas_dist.errors import IrmasError
-from irmas_dist.features.logmel import LogMelSettings, log_mel
+from irmas_dist.features.logmel import log_mel
 from irmas_dist.features.mel import mel_filters
 from irmas_dist.inference.front_end import FrontEnd, Resampler
 

@@ -16,7 +16,8 @@ from irmas_dist.config.training import LearnerSettings
 from irmas_dist.evaluation.aggregate import aggregate
 from irmas_dist.evaluation.metrics import overall_metrics
 from irmas_dist.features import store
-from irmas_dist.features.logmel import AudioError, log_mel
+from irmas_dist.features.audio import AudioError
+from irmas_dist.features.logmel import log_mel
 from irmas_dist.inference.predictor import Predictor
 from irmas_dist.instruments import IRMAS
 from irmas_dist.training.data import TrainingData

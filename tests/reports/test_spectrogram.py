@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from irmas_dist.features.logmel import LogMelSettings
+from irmas_dist.config.features import LogMelSettings
 from irmas_dist.reports.spectrogram import draw
 
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from irmas_dist.config.augment import AugmentSettings, MixSettings
+from irmas_dist.config.features import LogMelSettings
 from irmas_dist.config.recipe import Recipe, build_recipe
 from irmas_dist.config.training import IngestSettings, LearnerSettings, WorkerSettings
 from irmas_dist.features.clips import Clips
-from irmas_dist.features.logmel import LogMelSettings
 from irmas_dist.features.store import StoreInfo
 from irmas_dist.instruments import Vocabulary
 from irmas_dist.training.data import TrainingData, load_training_data

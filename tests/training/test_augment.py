@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from irmas_dist.config.augment import AugmentSettings, MixSettings
-from irmas_dist.features.logmel import LogMelSettings, log_mel
+from irmas_dist.config.features import LogMelSettings
+from irmas_dist.features.logmel import log_mel
 from irmas_dist.training.augment import Mixer
 from irmas_dist.training.sampling import DECIBEL, Mixtures, mixing_alone
 from irmas_dist.training.windows import DeviceClips

@@ -11,10 +11,10 @@ from irmas_dist.errors import IrmasError
 from irmas_dist.training.checkpoint import (
     FILE_NAME,
     epoch_directory,
-    load_progress,
+    load_checkpoint,
     new_attempt,
-    newest_progress,
-    save_progress,
+    newest_checkpoint,
+    save_checkpoint,
 )
 from irmas_dist.training.data import TrainingData
 from irmas_dist.training.learner import Learner
@@ -27,14 +27,14 @@ def location(data: TrainingData, tmp_path_factory: pytest.TempPathFactory) -> Pa
     learner = Learner(data, LearnerSettings.model_validate({"model": {"blocks": 1, "width": 4}}))
     for attempt, epoch in ((1, 1), (1, 2), (2, 2), (2, 3)):
         learner.epoch = epoch
-        save_progress(epoch_directory(str(location), f"attempt-{attempt:03d}", epoch), learner)
+        save_checkpoint(epoch_directory(str(location), f"attempt-{attempt:03d}", epoch), learner)
     return location
 
 
 def test_the_newest_epoch_of_all_attempts_is_found(location: Path, tmp_path: Path) -> None:
-    assert newest_progress(str(location), pytest.fail) == f"{location}/attempt-002/epoch-0003"
+    assert newest_checkpoint(str(location), pytest.fail) == f"{location}/attempt-002/epoch-0003"
     assert new_attempt(str(location)) == "attempt-003"
-    assert newest_progress(str(tmp_path / "nothing"), pytest.fail) is None
+    assert newest_checkpoint(str(tmp_path / "nothing"), pytest.fail) is None
     assert new_attempt(str(tmp_path / "nothing")) == "attempt-001"
 
 
@@ -56,7 +56,9 @@ def test_a_damaged_file_is_reported_by_name_and_the_one_before_it_used(
         newest.write_bytes(flipped)
     lines: list[str] = []
     try:
-        assert newest_progress(str(location), lines.append) == f"{location}/attempt-002/epoch-0002"
+        assert (
+            newest_checkpoint(str(location), lines.append) == f"{location}/attempt-002/epoch-0002"
+        )
     finally:
         newest.write_bytes(whole)
     assert len(lines) == 1
@@ -69,7 +71,7 @@ def test_a_damaged_file_is_not_loaded(
     whole = (location / "attempt-001" / "epoch-0001" / FILE_NAME).read_bytes()
     (tmp_path / FILE_NAME).write_bytes(whole[:-1])
     with pytest.raises(IrmasError, match=rf"{FILE_NAME} is damaged"):
-        load_progress(tmp_path, Learner(data, settings))
+        load_checkpoint(tmp_path, Learner(data, settings))
 
 
 def test_a_file_that_would_execute_code_is_not_loaded(
@@ -85,7 +87,7 @@ def test_a_file_that_would_execute_code_is_not_loaded(
         def state_dict(self) -> dict[str, object]:
             return {"network": Trap()}
 
-    save_progress(tmp_path, Villain(data, settings))
+    save_checkpoint(tmp_path, Villain(data, settings))
     with pytest.raises(Exception, match="Weights only"):
-        load_progress(tmp_path, Learner(data, settings))
+        load_checkpoint(tmp_path, Learner(data, settings))
     assert not executed.exists()

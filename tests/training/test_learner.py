@@ -14,7 +14,7 @@ from irmas_dist.config.augment import MixSettings
 from irmas_dist.config.model import DropoutSettings
 from irmas_dist.config.training import LearnerSettings, LossSettings
 from irmas_dist.errors import IrmasError
-from irmas_dist.training.checkpoint import load_progress, save_progress
+from irmas_dist.training.checkpoint import load_checkpoint, save_checkpoint
 from irmas_dist.training.data import TrainingData
 from irmas_dist.training.learner import SELECTED_BY, Learner
 from irmas_dist.training.sampling import mixing_alone
@@ -103,9 +103,9 @@ def test_a_resumed_training_equals_an_uninterrupted_one(
     interrupted = Learner(data, richer(settings))
     interrupted.run_epoch()
     interrupted.run_epoch()
-    save_progress(tmp_path, interrupted)
+    save_checkpoint(tmp_path, interrupted)
     resumed = Learner(data, richer(settings))
-    load_progress(tmp_path, resumed)
+    load_checkpoint(tmp_path, resumed)
     while not resumed.finished:
         resumed.run_epoch()
     assert resumed.history == uninterrupted.history

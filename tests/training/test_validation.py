@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from irmas_dist.config.augment import MixSettings
+from irmas_dist.config.features import LogMelSettings
 from irmas_dist.corpus.split import k_folds
-from irmas_dist.features.logmel import LogMelSettings
 from irmas_dist.training.validation import FOLDS, folds_of, mixed_clips, mixture_clips
 from tests.training.conftest import BANDS, CLIPS
 
