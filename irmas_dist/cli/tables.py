@@ -69,7 +69,7 @@ def trial_tables(
         others: The other trials, summed up by the median or the most frequent value.
         importances: Share of each setting; the most important settings come first.
     """
-    from irmas_dist.search.space import short
+    from irmas_dist.search.entries import short
 
     shares = importances or {}
     rest = [trial for trial in others if trial["value"] is not None]
@@ -126,7 +126,7 @@ def short_names(names: Sequence[str]) -> dict[str, str]:
 
 def _typical(values: Sequence[Any]) -> str:
     """Return the median of numbers, or the most frequent of other values; nothing for none."""
-    from irmas_dist.search.space import short
+    from irmas_dist.search.entries import short
 
     if not values:
         return ""

@@ -9,7 +9,8 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from irmas_dist.search.space import CategoricalEntry, Space, short
+from irmas_dist.search.entries import CategoricalEntry, short
+from irmas_dist.search.space import Space
 
 Row = Mapping[str, Any]
 

@@ -10,8 +10,9 @@ from irmas_dist import storage
 from irmas_dist.config.yaml_files import dump_yaml
 from irmas_dist.reports import sweep_charts
 from irmas_dist.reports.templates import render_template
+from irmas_dist.search.entries import short
 from irmas_dist.search.next_space import Advice, advise, narrowed
-from irmas_dist.search.space import Space, short
+from irmas_dist.search.space import Space
 from irmas_dist.search.study import best_row, importances, list_trials, open_study
 from irmas_dist.search.sweep_directory import is_driven, read_record, study_location
 

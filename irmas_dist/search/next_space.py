@@ -5,15 +5,15 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any, NamedTuple
 
-from irmas_dist.search.space import (
+from irmas_dist.search.entries import (
     CategoricalEntry,
     Entry,
     FloatEntry,
     IntEntry,
-    Space,
     alternatives,
     short,
 )
+from irmas_dist.search.space import Space
 
 MINOR = 0.02
 """An entry with a smaller share of the importance can be fixed."""

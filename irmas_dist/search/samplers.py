@@ -8,7 +8,8 @@ from optuna.trial import TrialState
 
 from irmas_dist.config.sweep import SamplerName
 from irmas_dist.errors import IrmasError
-from irmas_dist.search.space import CategoricalEntry, Space
+from irmas_dist.search.entries import CategoricalEntry
+from irmas_dist.search.space import Space
 
 WARM_STARTS = 5
 """Number of best trials of an earlier study that run first."""

@@ -19,7 +19,8 @@ from ray.tune.schedulers import (
 
 from irmas_dist.config.sweep import SchedulerName
 from irmas_dist.errors import IrmasError
-from irmas_dist.search.space import CategoricalEntry, FloatEntry, Space
+from irmas_dist.search.entries import CategoricalEntry, FloatEntry
+from irmas_dist.search.space import Space
 from irmas_dist.search.trial import EPOCH, TRIAL
 from irmas_dist.training.learner import SELECTED_BY
 

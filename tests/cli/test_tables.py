@@ -12,8 +12,9 @@ from irmas_dist.config.decisions import AGGREGATION_RULES, ObjectiveName
 from irmas_dist.config.recipe import Recipe
 from irmas_dist.config.shipped import shipped_names
 from irmas_dist.instruments import IRMAS
+from irmas_dist.search.entries import CategoricalEntry, short
 from irmas_dist.search.live_table import LiveTable
-from irmas_dist.search.space import CategoricalEntry, load_space, short
+from irmas_dist.search.space import load_space
 
 STATES = ("completed", "pruned", "failed", "interrupted", "running")
 WIDTH = 80

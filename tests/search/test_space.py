@@ -62,23 +62,6 @@ def test_an_entry_may_precede_those_it_depends_on(tmp_path: Path) -> None:
     assert list(load_space(path, Recipe()).entries) == ["model.head", "model.dense"]
 
 
-def test_choices_that_optuna_cannot_store_are_restored(tmp_path: Path) -> None:
-    path = space(
-        tmp_path,
-        """
-        model.padding: {type: categorical, choices: [null, 2]}
-        augment.mix.counts: {type: categorical, choices: [[1], [3, 2, 1]]}
-        """,
-    )
-    searched = load_space(path, Recipe())
-    drawn = {repr(draw(searched, seed)) for seed in range(20)}
-    assert drawn == {
-        repr({"model.padding": padding, "augment.mix.counts": counts})
-        for padding in (None, 2)
-        for counts in ((1,), (3, 2, 1))
-    }
-
-
 def draw(searched: Space, seed: int) -> dict:
     trial = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed)).ask()
     drawn = searched(trial)

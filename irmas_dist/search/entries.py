@@ -1,0 +1,198 @@
+"""Entries of a search space: the range or the choices of one setting, as in YAML.
+
+Optuna stores strings and numbers only, so a choice that is a list or null is stored as JSON;
+``restored`` returns the choice itself.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+import optuna
+from pydantic import Field, TypeAdapter, ValidationError, field_validator, model_validator
+
+from irmas_dist.config.base import Settings
+from irmas_dist.errors import IrmasError
+
+Scalar = bool | int | float | str | None
+Value = Scalar | tuple[Scalar, ...]
+
+
+class _Entry(Settings):
+    when: dict[str, Value | list[Value]] = Field({})
+    """Searched only while each of these other entries has this value, or one of these."""
+
+    def holds(self, drawn: Mapping[str, Any]) -> bool:
+        """Return whether the values drawn before meet the conditions."""
+        return all(
+            name in drawn and drawn[name] in alternatives(wanted)
+            for name, wanted in self.when.items()
+        )
+
+    def restored(self, stored: Any) -> Any:
+        """Return the value that Optuna stored like this."""
+        return stored
+
+
+class _Range(_Entry):
+    low: float
+    high: float
+    step: float | None = Field(None, gt=0)
+    log: bool = False
+    """Whether the scale is logarithmic."""
+
+    @model_validator(mode="after")
+    def _not_empty(self) -> "_Range":
+        low, high = self.low, self.high
+        if not low < high:
+            raise ValueError(f"low {low:g} must be below high {high:g}")
+        if self.log and low <= 0:
+            raise ValueError(f"a logarithmic scale needs low above 0, not {low:g}")
+        if self.log and self.step:
+            raise ValueError("a logarithmic scale has no step")
+        if self.step:
+            last = low + math.floor((high - low) / self.step + 1e-9) * self.step
+            if not math.isclose(last, high):
+                raise ValueError(f"steps of {self.step:g} end at {last:g}, not at high {high:g}")
+        return self
+
+    def samples(self) -> list[Any]:
+        """Return values that a valid recipe must accept: both ends."""
+        return [self.low, self.high]
+
+    def grid(self) -> list[Any] | None:
+        """Return all values, or None for a range without steps."""
+        if not self.step:
+            return None
+        count = round((self.high - self.low) / self.step) + 1
+        return [self.low + i * self.step for i in range(count)]
+
+    def contains(self, value: Any) -> bool:
+        """Return whether the entry can have this value."""
+        return isinstance(value, int | float) and self.low <= value <= self.high
+
+
+class FloatEntry(_Range):
+    """A number from ``low`` to ``high``, in steps if there is a step."""
+
+    type: Literal["float"]
+
+    def suggest(self, name: str, trial: optuna.Trial) -> float:
+        """Draw a value for a trial."""
+        return trial.suggest_float(name, self.low, self.high, step=self.step, log=self.log)
+
+    def nearest(self, value: float) -> float:
+        """Return the possible value closest to another."""
+        if self.step:
+            value = self.low + round((value - self.low) / self.step) * self.step
+        return min(max(value, self.low), self.high)
+
+    def samples(self) -> list[Any]:
+        """Return values that a valid recipe must accept: both ends and one between them."""
+        # Whole ends would hide that a setting takes whole numbers only.
+        inner = self.low + (self.step or (self.high - self.low) * 0.3819)
+        return [*super().samples(), inner]
+
+
+class IntEntry(_Range):
+    """A whole number from ``low`` to ``high``, both included."""
+
+    type: Literal["int"]
+    low: int
+    high: int
+    step: int | None = Field(None, ge=1)
+
+    def suggest(self, name: str, trial: optuna.Trial) -> int:
+        """Draw a value for a trial."""
+        return trial.suggest_int(name, self.low, self.high, step=self.step or 1, log=self.log)
+
+    def grid(self) -> list[Any]:
+        """Return all values."""
+        return list(range(self.low, self.high + 1, self.step or 1))
+
+    def contains(self, value: Any) -> bool:
+        """Return whether the entry can have this value."""
+        return super().contains(value) and value == int(value)
+
+
+class CategoricalEntry(_Entry):
+    """One of several values."""
+
+    type: Literal["categorical"]
+    choices: tuple[Value, ...] = Field(min_length=1)
+
+    @field_validator("choices")
+    @classmethod
+    def _distinct(cls, choices: tuple[Value, ...]) -> tuple[Value, ...]:
+        stored = [stored_form(choice) for choice in choices]
+        for choice in stored:
+            if stored.count(choice) > 1:
+                raise ValueError(f"{choice!r} is given twice")
+        return choices
+
+    def suggest(self, name: str, trial: optuna.Trial) -> Value:
+        """Draw a value for a trial."""
+        chosen = trial.suggest_categorical(name, [stored_form(choice) for choice in self.choices])
+        return self.restored(chosen)
+
+    def restored(self, stored: Any) -> Value:
+        """Return the choice that Optuna stored like this."""
+        return next(choice for choice in self.choices if stored_form(choice) == stored)
+
+    def samples(self) -> list[Any]:
+        """Return values that a valid recipe must accept: all of them."""
+        return list(self.choices)
+
+    def grid(self) -> list[Any]:
+        """Return all values."""
+        return self.samples()
+
+    def contains(self, value: Any) -> bool:
+        """Return whether the entry can have this value."""
+        return value in self.choices
+
+
+Entry = Annotated[FloatEntry | IntEntry | CategoricalEntry, Field(discriminator="type")]
+_ENTRY: TypeAdapter[Entry] = TypeAdapter(Entry)
+
+
+def read_entry(name: str, content: Any, origin: str) -> Entry:
+    """Check an entry by itself.
+
+    Args:
+        name: Its setting, for errors.
+        content: The entry as in YAML.
+        origin: Where it comes from, for errors.
+
+    Raises:
+        IrmasError: An unknown key, a wrong type, or an empty range.
+    """
+    try:
+        return _ENTRY.validate_python(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = "".join(f" {part}" for part in first["loc"][1:2])
+        message = first["msg"].removeprefix("Value error, ")
+        raise IrmasError(f"{origin}: {name}{field}: {message}") from error
+
+
+def alternatives(wanted: Value | list[Value]) -> list[Value]:
+    """Return the values that a condition allows."""
+    return wanted if isinstance(wanted, list) else [wanted]
+
+
+def stored_form(value: Value) -> bool | int | float | str:
+    """Return a choice as Optuna can store it."""
+    if value is None or isinstance(value, tuple):
+        return json.dumps(value)
+    return value
+
+
+def short(value: Any) -> str:
+    """Return a value in few characters: three digits, and all digits of a whole number."""
+    if isinstance(value, float):
+        return f"{value:.0f}" if 1_000 <= abs(value) < 1e9 else f"{value:.3g}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(short(item) for item in value) + "]"
+    return "none" if value is None else str(value)
