@@ -3,8 +3,10 @@
 import functools
 import os
 import re
+import signal
 import sys
 import tempfile
+import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -50,12 +52,14 @@ def command(function: Callable[P, R]) -> Callable[P, R]:
     """Send the output of libraries to a log file, and turn errors into one line.
 
     The exit status is 1 when the command fails, 2 when its options contradict each other, and 130
-    when it is interrupted.
+    when it is interrupted, by SIGTERM too, which Slurm, Kubernetes and spot machines send.
     """
 
     @functools.wraps(function)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
         log = _log_path(function.__name__.strip("_"))
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
             with chatter_to(log):
                 try:
@@ -71,8 +75,10 @@ def command(function: Callable[P, R]) -> Callable[P, R]:
             raise
         except IrmasError as error:
             message, status = str(error), 1
-        except KeyboardInterrupt:
-            message, status = "interrupted", 130
+        except (KeyboardInterrupt, SystemExit) as error:
+            # Ray answers SIGINT and SIGTERM by SystemExit.
+            advice = str(error) if isinstance(error, KeyboardInterrupt) else ""
+            message, status = "; ".join(["interrupted", *advice.splitlines()]), 130
         except BrokenPipeError:
             # The reader of the pipe, such as head, has closed it.
             raise typer.Exit(141) from None

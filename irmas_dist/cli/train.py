@@ -67,11 +67,14 @@ def train(
     from irmas_dist.training.train import train
 
     read_info(features)  # Refuse what is not a feature store before Ray takes seconds to start.
-    with ray_running(address):
-        require_shared(out)
-        on_gpu = gpu_count() >= settings.needed if gpu is None else gpu
-        settings = settings.model_copy(update={"gpu": on_gpu})
-        description = train(recipe, features, out, settings)
+    try:
+        with ray_running(address):
+            require_shared(out)
+            on_gpu = gpu_count() >= settings.needed if gpu is None else gpu
+            settings = settings.model_copy(update={"gpu": on_gpu})
+            description = train(recipe, features, out, settings)
+    except (KeyboardInterrupt, SystemExit) as error:
+        raise KeyboardInterrupt("the same command resumes") from error
     return trained(description, out, json)
 
 

@@ -1,8 +1,10 @@
 """Starting Ray or joining a cluster, and checking that its nodes share storage."""
 
 import os
+import signal
 import socket
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -74,6 +76,9 @@ def ray_running(address: str | None = None, dashboard: bool = False) -> Iterator
                 "was started with"
             )
         raise IrmasError(f"cannot use Ray at {target}: {reason}") from error
+    if threading.current_thread() is threading.main_thread():
+        # Ray's core aborts the process on SIGTERM, before anything is closed.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
     finally:

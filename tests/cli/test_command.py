@@ -94,15 +94,30 @@ def test_where_no_log_can_be_kept_it_goes_to_the_temporary_directory(
     assert ended == (0, "the result\n", f"on the way\nlog: {log}\n")
 
 
-def test_an_interrupt_ends_with_130(tmp_path: Path) -> None:
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_ends_with_130(sent: signal.Signals, tmp_path: Path) -> None:
     with subprocess.Popen(
         noisy("time.sleep(60)"), cwd=tmp_path, env=ENVIRONMENT, stderr=subprocess.PIPE
     ) as running:
         assert running.stderr.readline() == b"on the way\n"
-        running.send_signal(signal.SIGINT)
+        running.send_signal(sent)
         _, err = running.communicate(timeout=20)
     assert running.returncode == 130
     assert re.fullmatch(rb"irmas: interrupted \(log: runs/logs/noisy-.*\.log\)\n", err)
+
+
+@pytest.mark.parametrize(
+    ("ending", "line"),
+    [
+        ("raise SystemExit(1)", "irmas: interrupted"),
+        ("raise KeyboardInterrupt('the same command resumes')",
+         "irmas: interrupted; the same command resumes"),
+    ],
+)  # fmt: skip
+def test_an_interruption_may_say_what_to_do(tmp_path: Path, ending: str, line: str) -> None:
+    code, _, err = run(noisy(ending), tmp_path)
+    assert code == 130
+    assert err.splitlines()[-1].startswith(f"{line} (log: ")
 
 
 @command

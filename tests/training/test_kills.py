@@ -152,6 +152,36 @@ def test_the_command_of_a_killed_driver_resumes_past_a_damaged_checkpoint(
     assert len(list((out / "wandb").glob("offline-run-*"))) == 2
 
 
+@pytest.mark.drill
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_command_says_so_and_resumes(
+    features: str, tmp_path: Path, sent: signal.Signals
+) -> None:
+    out = tmp_path / "model"
+    command = [
+        *(sys.executable, "-m", "irmas_dist", "train", features, str(out), "--config", "demo"),
+        *("--set", "tracking.mode=disabled", "--set", "training.patience=400"),
+    ]
+    for override in TINY:
+        command += ["--set", override]
+    command += ["--set", "training.epochs=400"]
+    # With a Ray of its own, which it must end.
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as driver:
+        wait_for(lambda: len(checkpoints(out)) >= 2 or driver.poll() is not None)
+        started = psutil.Process(driver.pid).children(recursive=True)
+        driver.send_signal(sent)
+        _, err = driver.communicate(timeout=60)
+    assert driver.returncode == 130, err
+    assert "irmas: interrupted; the same command resumes" in err.splitlines()[-1]
+    _, alive = psutil.wait_procs(started, timeout=20)
+    assert not alive
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as driver:
+        line = next(line for line in driver.stderr if "epoch" in line)
+        driver.send_signal(sent)
+        driver.communicate(timeout=60)
+    assert line.startswith("resuming after epoch ")
+
+
 NODE_KILL = """
 import sys, time
 from pathlib import Path
