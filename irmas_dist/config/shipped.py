@@ -1,6 +1,6 @@
 """Recipes and search spaces that ship with the package and are found by their names.
 
-They stand in ``configs/`` at the top of the source tree; ``irmas_dist/configs`` links there, and
+They are in ``configs/`` at the top of the source tree; ``irmas_dist/configs`` links there, and
 is a real directory in a wheel.
 """
 
@@ -21,17 +21,17 @@ def shipped_names(kind: Kind) -> list[str]:
 
 
 def find_config(name: str | Path, kind: Kind) -> Path:
-    """Return the YAML file that a name or a path means; a file of that path goes first.
+    """Return the file of a path, or else the shipped YAML file of this name.
 
     Args:
-        name: ``han2016``, say, or the path of a file.
-        kind: What is looked for.
+        name: ``han2016``, for example, or the path of a file.
+        kind: Whether a recipe or a space is wanted.
 
     Raises:
         IrmasError: It is neither a file nor a shipped name.
     """
     path = Path(name).expanduser()
-    if path.exists():
+    if path.exists() and not path.is_dir():
         return path
     if str(name) in shipped_names(kind):
         return _folder(kind) / f"{name}.yaml"

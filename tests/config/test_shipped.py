@@ -1,4 +1,4 @@
-"""Recipes and spaces are found by name or by path, and what is neither is refused."""
+"""Recipes and spaces are found by name or path; anything else is refused."""
 
 from pathlib import Path
 
@@ -28,15 +28,19 @@ def test_the_default_recipe_is_the_one_named_irmas() -> None:
     assert load_recipe("irmas") == load_recipe()
 
 
-def test_a_file_goes_before_a_shipped_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_but_no_directory_takes_precedence_over_a_shipped_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     Path("seed").write_text("seed: 7\n")
     assert load_recipe("seed").seed == 7
+    Path("demo").mkdir()
+    assert find_config("demo", "recipe").is_file()
 
 
 @pytest.mark.parametrize("kind", ["recipe", "space"])
 @pytest.mark.parametrize("name", ["nothing", "configs/nothing.yaml", "../configs/irmas"])
-def test_what_is_neither_file_nor_name_is_refused_with_the_names(
+def test_neither_a_file_nor_a_name_is_refused_with_the_names(
     name: str, kind: Kind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
