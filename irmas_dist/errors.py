@@ -1,10 +1,10 @@
-"""The one exception that users see: a single line that says what to do about it."""
+"""The exception that users see: one line that says what to do about it."""
 
 
 class IrmasError(Exception):
     """An error that the user can fix: bad input, a missing file, an unreachable cluster.
 
-    The message is one line: what was wrong, where, and what to do. The command line
-    prints it as it stands and exits with status 1; any other exception is a bug, whose
-    traceback goes to the log file.
+    The message is one line: what was wrong, where, and what to do. The command line prints it
+    unchanged and exits with status 1; any other exception is a bug, whose traceback goes to the
+    log file.
     """
