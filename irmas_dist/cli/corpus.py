@@ -34,6 +34,10 @@ def _with_twin(context: typer.Context, fraction: float | None) -> float | None:
     return fraction
 
 
+def _count(help_text: str, default: str, minimum: int = 1) -> Any:
+    return typer.Option(min=minimum, callback=_without_twin, help=help_text, show_default=default)
+
+
 @command
 def render(
     out: Annotated[Path, typer.Argument(help="Root of the tree to render.")],
@@ -61,31 +65,10 @@ def render(
             show_default="1",
         ),
     ] = None,
-    recordings: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            callback=_without_twin,
-            help="Training recordings per instrument.",
-            show_default="20",
-        ),
-    ] = None,
-    clips: Annotated[
-        int | None,
-        typer.Option(
-            min=1, callback=_without_twin, help="Clips of each recording.", show_default="3"
-        ),
-    ] = None,
-    songs: Annotated[
-        int | None,
-        typer.Option(min=0, callback=_without_twin, help="Test songs.", show_default="40"),
-    ] = None,
-    excerpts: Annotated[
-        int | None,
-        typer.Option(
-            min=1, callback=_without_twin, help="Excerpts of each test song.", show_default="3"
-        ),
-    ] = None,
+    recordings: Annotated[int | None, _count("Training recordings per instrument.", "20")] = None,
+    clips: Annotated[int | None, _count("Clips of each recording.", "3")] = None,
+    songs: Annotated[int | None, _count("Test songs.", "40", minimum=0)] = None,
+    excerpts: Annotated[int | None, _count("Excerpts of each test song.", "3")] = None,
     seed: Annotated[int, typer.Option(min=0, help="The same seed renders the same bytes.")] = 0,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes; default: one per core.")
@@ -153,12 +136,8 @@ def download(
         return
     if summary.skipped_archives:
         show(escape(f"existing: {', '.join(summary.skipped_archives)}"))
-    show(
-        escape(
-            f"{summary.fetched_bytes / 1e6:,.1f} MB fetched, "
-            f"{summary.extracted_files:,} files extracted: {summary.path}"
-        )
-    )
+    megabytes = f"{summary.fetched_bytes / 1e6:,.1f} MB fetched"
+    show(escape(f"{megabytes}, {summary.extracted_files:,} files extracted: {summary.path}"))
 
 
 @command
@@ -216,10 +195,9 @@ def index(
     )
 
 
-def _first(heading: str, lines: Sequence[str], column: str, at_most: int = 5) -> None:
-    """Show the first of many lines, and where in the manifest to find the others."""
-    for line in lines[:at_most]:
+def _first(heading: str, lines: Sequence[str], column: str) -> None:
+    """Show the first five of many lines, and where in the manifest to find the others."""
+    for line in lines[:5]:
         show(escape(f"{heading}: {line}"))
-    if len(lines) > at_most:
-        more = len(lines) - at_most
+    if (more := len(lines) - 5) > 0:
         show(f"{heading}: … and {more:,} more; see the manifest's column '{column}'")
