@@ -19,19 +19,12 @@ AUDIO_SUFFIXES = frozenset(
 
 @dataclass(frozen=True)
 class TreeFile:
-    """An audio file of a tree, or a label file without audio.
+    """An audio file of a tree, or a label file without audio."""
 
-    Attributes:
-        path: Path or URL of the audio file; None for a label file without audio.
-        labels: Path or URL of the label file, or None.
-        clip_id: Path in the tree without suffix, Unicode NFC.
-        folder: Name of the folder that holds it, Unicode NFC.
-    """
-
-    path: str | None
-    labels: str | None
-    clip_id: str
-    folder: str
+    path: str | None  # path or URL of the audio file
+    labels: str | None  # path or URL of the label file
+    clip_id: str  # path in the tree without suffix, Unicode NFC
+    folder: str  # name of the folder that holds it, Unicode NFC
 
 
 def find_files(tree: str | Path) -> list[TreeFile]:
@@ -54,12 +47,7 @@ def find_files(tree: str | Path) -> list[TreeFile]:
 
 
 def audio_in(folder: str | Path) -> list[str]:
-    """Return the paths of all audio files below a folder, relative to it.
-
-    Links are followed and hidden files left out, as in `find_files`.
-
-    Args:
-        folder: A directory, or the URL of one in an object store.
+    """Return the paths of all audio files below a folder, relative to it, as `find_files`.
 
     Raises:
         IrmasError: The directory is missing, or has a folder that cannot be read.
@@ -115,13 +103,7 @@ def _stored_folders(url: str) -> list[tuple[PurePath, set[str]]]:
 
 
 def _files(root: str, within: PurePath, names: set[str]) -> Iterator[TreeFile]:
-    """Yield the audio files of one folder in order of name, then its other text files.
-
-    Args:
-        root: Path or URL of the tree.
-        within: The folder, relative to the tree.
-        names: Its files.
-    """
+    """Yield the audio files of a folder ``within`` the tree by name, then its other text files."""
     paths = [Path(name) for name in sorted(names)]
     audio = [path for path in paths if path.suffix.lower() in AUDIO_SUFFIXES]
     texts = {_composed(path.stem): path for path in paths if path.suffix.lower() == ".txt"}

@@ -45,19 +45,12 @@ _EXPANSION = 1.1  # 16-bit music hardly shrinks in a zip; only the zip gives the
 
 @dataclass(frozen=True)
 class DownloadSummary:
-    """What a download did.
+    """What a download did."""
 
-    Attributes:
-        path: Root of the tree.
-        fetched_bytes: Bytes received over the network.
-        extracted_files: Number of files extracted.
-        skipped_archives: Archives that had been extracted before.
-    """
-
-    path: Path
-    fetched_bytes: int
+    path: Path  # root of the tree
+    fetched_bytes: int  # received over the network
     extracted_files: int
-    skipped_archives: tuple[str, ...]
+    skipped_archives: tuple[str, ...]  # extracted before
 
 
 def download(
@@ -163,26 +156,21 @@ class _Transfer:
                 return True
         return False
 
-    def connect(self) -> int:
-        """Request the missing bytes; return how many received ones are discarded.
-
-        Whether both belong to one file is left to the md5.
-        """
+    def connect(self) -> None:
+        """Request the missing bytes; the md5 shows whether they belong to those received."""
         response = self._get({"Range": f"bytes={self.received}-"} if self.received else {})
         begins = response.headers.get("Content-Range", "")
         if response.status_code != 200 and not begins.startswith(f"bytes {self.received}-"):
             response = self._get({})
-        discarded = 0
         if response.status_code == 200:
             if self.received:
                 say(escape(f"{self._url}: cannot be resumed, starting again"))
             with disk_errors(self._partial):
                 self._partial.unlink(missing_ok=True)
-            discarded, self.received, self._digest = self.received, 0, hashlib.md5()
+            self.received, self._digest = 0, hashlib.md5()
         length = response.headers.get("Content-Length")
         self.size = self.received + int(length) if length else None
         self._response = response
-        return discarded
 
     def _get(self, headers: dict[str, str]) -> requests.Response:
         try:
@@ -217,7 +205,9 @@ class _Transfer:
                     f"{_root_cause(broken)}; run the command again to resume the download"
                 ) from error
             retries.sleep()
-            advance(-self.connect())
+            before = self.received
+            self.connect()
+            advance(self.received - before)
         md5 = self._digest.hexdigest()
         if md5 != self._archive.md5:
             self._partial.unlink()

@@ -32,8 +32,7 @@ def join_identical(rows: list[dict[str, Any]]) -> None:
     problem merge nothing: two empty files have the same bytes and are not one recording.
 
     Args:
-        rows: Rows of a manifest with ``group``, ``md5`` (None where unknown) and ``problem``;
-            changed in place.
+        rows: Rows of a manifest, changed in place; ``md5`` is None where it is unknown.
     """
     parent = {row["group"]: row["group"] for row in rows}
 
@@ -65,22 +64,16 @@ def find_conflicts(rows: list[dict[str, Any]]) -> list[Conflict]:
 
 
 def settle_conflicts(rows: list[dict[str, Any]], policy: ConflictPolicy) -> list[Conflict]:
-    """Return the conflicts among rows of a manifest, dropped or kept as the policy states.
-
-    Dropping writes the ``problem`` of the rows of every clip in a conflict.
-    """
+    """Return the conflicts among rows; the policy ``drop`` writes a ``problem`` into these rows."""
     conflicts = find_conflicts(rows)
     if policy == "drop":
         by_id = {row["clip_id"]: row for row in rows}
         for conflict in conflicts:
             for clip, codes in conflict.clips.items():
-                other, others = next(
-                    (other, others)
-                    for other, others in conflict.clips.items()
-                    if set(others) != set(codes)
-                )
+                other = next(c for c, others in conflict.clips.items() if {*others} != {*codes})
+                labels = ", ".join(conflict.clips[other])
                 by_id[clip]["problem"] = (
-                    f"conflicting labels: the same audio as {other}, which is {', '.join(others)}"
+                    f"conflicting labels: the same audio as {other}, which is {labels}"
                 )
     return conflicts
 

@@ -59,12 +59,12 @@ def read_header(location: str | os.PathLike[str]) -> AudioHeader:
     except OSError as error:
         return AudioHeader(problem=f"cannot be read: {error.strerror or error}")
     except soundfile.LibsndfileError as error:
-        problem: str | None = f"cannot be read as audio: {error.error_string}"
-        return AudioHeader(bytes=size, md5=md5, problem=problem)
+        return AudioHeader(
+            bytes=size, md5=md5, problem=f"cannot be read as audio: {error.error_string}"
+        )
+    problem = None if info.frames else "holds no samples"
     if actual < stated * (1 - MISSING_SHARE):
         problem = f"truncated: has {actual:,} of {stated:,} bytes of audio"
-    else:
-        problem = None if info.frames else "holds no samples"
     return AudioHeader(
         duration_s=info.frames / info.samplerate,
         sample_rate=info.samplerate,

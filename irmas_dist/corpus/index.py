@@ -26,7 +26,7 @@ says why in its ``problem``. Any sample rate, number of channels and sample widt
 """
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
@@ -44,9 +44,8 @@ from irmas_dist.terminal import progress
 
 RAY_FROM_FILES = 50_000
 """Trees of at least this many files are read with Ray even when no cluster is named. A file of
-IRMAS's size takes 1.3 ms of a core, of which 0.4 ms hold Python's lock: the threads of one
-process read 2,500 a second at most. Ray takes about 6 s to start, which pays off on 4 cores from
-about this number."""
+IRMAS's size takes 1.3 ms of a core, of which 0.4 ms hold Python's lock, so that one process
+reads at most 2,500 a second. On 4 cores, the 6 s that Ray takes to start pay off from here."""
 
 STORE_READERS = 32
 """Files of an object store that are read in parallel."""
@@ -80,9 +79,14 @@ def index_tree(
     files = find_files(tree)
     with progress("index", len(files), "files") as advance:
         if address or len(files) >= RAY_FROM_FILES:
-            rows = _read_with_ray(files, tree, vocabulary, address, advance)
+            read = _read_with_ray(files, storage.absolute(tree), vocabulary, address)
         else:
-            rows = _read_with_threads(files, vocabulary, storage.is_url(tree), advance)
+            read = _read_with_threads(files, vocabulary, storage.is_url(tree))
+        rows = []
+        for row in read:
+            advance(1)
+            if row:
+                rows.append(row)
     _make_ids_unique(rows)
     join_identical(rows)
     return rows
@@ -121,13 +125,8 @@ def parse_clip(
             problem = f"unknown instrument in its label file: {unknown[0]!r}"
         elif not codes:
             problem = "its label file is empty"
-    return {
-        "clip_id": clip_id,
-        "part": part,
-        "instruments": codes,
-        "group": group,
-        "problem": problem,
-    }
+    row = {"clip_id": clip_id, "part": part, "instruments": codes}
+    return row | {"group": group, "problem": problem}
 
 
 def _row(file: TreeFile, vocabulary: Vocabulary) -> dict[str, Any] | None:
@@ -154,31 +153,21 @@ def _row(file: TreeFile, vocabulary: Vocabulary) -> dict[str, Any] | None:
 
 
 def _read_with_threads(
-    files: list[TreeFile], vocabulary: Vocabulary, stored: bool, advance: Callable[[int], None]
-) -> list[dict[str, Any]]:
-    rows = []
+    files: list[TreeFile], vocabulary: Vocabulary, stored: bool
+) -> Iterator[dict[str, Any] | None]:
     # An object store answers slowly, and many requests in parallel.
     with ThreadPoolExecutor(STORE_READERS if stored else None) as pool:
-        for row in pool.map(lambda file: _row(file, vocabulary), files):
-            rows.append(row)
-            advance(1)
-    return [row for row in rows if row]
+        yield from pool.map(lambda file: _row(file, vocabulary), files)
 
 
 def _read_with_ray(
-    files: list[TreeFile],
-    tree: str | Path,
-    vocabulary: Vocabulary,
-    address: str | None,
-    advance: Callable[[int], None],
-) -> list[dict[str, Any]]:
+    files: list[TreeFile], root: str, vocabulary: Vocabulary, address: str | None
+) -> Iterator[dict[str, Any] | None]:
     # Imported here because it takes a second, and most trees are read without Ray.
     import ray
 
     from irmas_dist.cluster.runtime import ray_running
 
-    root = storage.absolute(tree)
-    rows = []
     with ray_running(address):
         read = ray.remote(_read_batch).options(scheduling_strategy="SPREAD")
         starts = range(0, len(files), BATCH_FILES)
@@ -189,9 +178,7 @@ def _read_with_ray(
                     f"a node of the cluster does not see {root}; "
                     "put the tree on storage that all nodes share, or index it without Ray"
                 )
-            rows += batch
-            advance(len(batch))
-    return [row for row in rows if row]
+            yield from batch
 
 
 def _read_batch(

@@ -45,12 +45,8 @@ def parse_training_name(stem: str) -> ClipName | None:
     match = _TRAINING_NAME.fullmatch(stem)
     if match is None:
         return None
-    return ClipName(
-        instrument=match["instrument"],
-        genre=match["genre"],
-        drums=DRUMS.get(match["drums"]),
-        recording=match["recording"],
-    )
+    drums = DRUMS.get(match["drums"])
+    return ClipName(match["instrument"], match["genre"], drums, match["recording"])
 
 
 def recording_of(stem: str) -> str | None:
@@ -58,8 +54,7 @@ def recording_of(stem: str) -> str | None:
 
     In IRMAS's names it is the number before that ending, in others all of the name before it.
     """
-    name = parse_training_name(stem)
-    if name:
+    if name := parse_training_name(stem):
         return name.recording
     match = _CLIP_NAME.fullmatch(stem)
     return match["recording"] if match else None

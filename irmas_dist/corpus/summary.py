@@ -20,11 +20,9 @@ class IndexSummary:
         groups: Number of groups by part.
         per_instrument: Clips by instrument and part.
         hours_per_instrument: Hours by instrument and part.
-        in_both_parts: Groups with clips in training and in testing, sorted: they would make
-            test scores too good.
+        in_both_parts: Groups with clips in training and in testing, which inflate test scores.
         problems: Why a clip is unusable, by ``clip_id``.
-        problem_kinds: Number of problems with the same text before the colon, most frequent
-            first.
+        problem_kinds: Problems with the same text before the colon, most frequent first.
         conflicts: Identical audio with different labels, usable or not.
     """
 

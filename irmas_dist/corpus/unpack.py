@@ -19,6 +19,7 @@ MARKER = ".download.json"
 """File in an extracted folder: the md5 of its archive, and its files with their sizes."""
 
 CHUNK_BYTES = 1 << 16
+_JUNK = {"__MACOSX", ".DS_Store"}
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -67,7 +68,8 @@ def _members(path: Path, folder: str) -> dict[PurePosixPath, zipfile.ZipInfo]:
                     f"{path}: the entry {_name(info)!r} is a link or leads out of the folder; "
                     "nothing was extracted, delete the archive and fetch it from elsewhere"
                 )
-            if not (info.is_dir() or any(_is_junk(component) for component in name.parts)):
+            junk = any(part in _JUNK or part.startswith("._") for part in name.parts)
+            if not (junk or info.is_dir()):
                 members[name] = info
     if all(name.parts[0] == folder for name in members):
         return {name.relative_to(folder): info for name, info in members.items()}
@@ -75,15 +77,11 @@ def _members(path: Path, folder: str) -> dict[PurePosixPath, zipfile.ZipInfo]:
 
 
 def _name(info: zipfile.ZipInfo) -> str:
-    """Return an entry's name; macOS writes UTF-8 without the flag that says so."""
+    """Return an entry's name; macOS writes UTF-8 without the flag for it."""
     try:
         return info.filename.encode("cp437").decode("utf-8")
     except UnicodeError:
         return info.filename
-
-
-def _is_junk(component: str) -> bool:
-    return component in {"__MACOSX", ".DS_Store"} or component.startswith("._")
 
 
 def _extract(
