@@ -26,19 +26,12 @@ _SHIPPED = Path(__file__).parent / "irmas_catalogue"
 
 @dataclass(frozen=True)
 class CatalogueEntry:
-    """A file of the data set.
+    """A file of the data set."""
 
-    Attributes:
-        path: Relative to the root of the tree; Unicode NFD, as in IRMAS's archives.
-        md5: Digest of the file, None when it is unknown. Files that share one are identical.
-        part: ``training`` or ``testing``.
-        instruments: Codes of its labels, at least one: in training, that of its folder.
-    """
-
-    path: str
-    md5: str | None
-    part: str
-    instruments: tuple[str, ...]
+    path: str  # relative to the root of the tree; Unicode NFD, as in IRMAS's archives
+    md5: str | None  # None when it is unknown
+    part: str  # "training" or "testing"
+    instruments: tuple[str, ...]  # codes of its labels, at least one: in training, its folder's
 
 
 def read_catalogue(directory: Path | None = None) -> list[CatalogueEntry]:

@@ -14,15 +14,10 @@ from irmas_dist.config.corpus import ConflictPolicy
 
 @dataclass(frozen=True)
 class Conflict:
-    """Files with the same bytes and different labels.
-
-    Attributes:
-        md5: Digest of each of the files.
-        clips: Instruments by ``clip_id``, of two clips or more.
-    """
+    """Files with the same bytes and different labels."""
 
     md5: str
-    clips: dict[str, tuple[str, ...]]
+    clips: dict[str, tuple[str, ...]]  # instruments by clip_id, of two clips or more
 
 
 def join_identical(rows: list[dict[str, Any]]) -> None:

@@ -20,23 +20,14 @@ _UNKNOWN_SIZE = 0xFFFFFFFF
 
 @dataclass(frozen=True)
 class AudioHeader:
-    """Facts about an audio file; None where they cannot be read.
-
-    Attributes:
-        duration_s: Length in seconds.
-        sample_rate: In Hz.
-        channels: Number of channels.
-        bytes: Size of the file.
-        md5: Digest of the file, hexadecimal.
-        problem: Why the file cannot be used; None when it can.
-    """
+    """Facts about an audio file; None where they cannot be read."""
 
     duration_s: float | None = None
-    sample_rate: int | None = None
+    sample_rate: int | None = None  # in Hz
     channels: int | None = None
-    bytes: int | None = None
+    bytes: int | None = None  # size of the file
     md5: str | None = None
-    problem: str | None = None
+    problem: str | None = None  # why the file cannot be used; None when it can
 
 
 def read_header(location: str | os.PathLike[str]) -> AudioHeader:

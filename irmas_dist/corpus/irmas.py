@@ -19,17 +19,11 @@ from irmas_dist.instruments import IRMAS
 
 @dataclass(frozen=True)
 class Archive:
-    """A zip file of the data set.
-
-    Attributes:
-        name: File name.
-        md5: Digest of the file, hexadecimal.
-        part: ``training`` or ``testing``.
-    """
+    """A zip file of the data set."""
 
     name: str
     md5: str
-    part: str
+    part: str  # "training" or "testing"
 
     @property
     def stem(self) -> str:

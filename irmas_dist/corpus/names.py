@@ -21,19 +21,12 @@ _TESTING_NAME = re.compile(r"(?P<song>.+)-[0-9]+", re.DOTALL)
 
 @dataclass(frozen=True)
 class ClipName:
-    """The parts of the name of an IRMAS training file.
+    """The parts of the name of an IRMAS training file."""
 
-    Attributes:
-        instrument: The first tag.
-        genre: The last tag.
-        drums: Whether there are drums; None where the name does not say.
-        recording: ID of the recording that the clip is from.
-    """
-
-    instrument: str
-    genre: str
-    drums: bool | None
-    recording: str
+    instrument: str  # the first tag
+    genre: str  # the last tag
+    drums: bool | None  # whether there are drums; None where the name does not tell
+    recording: str  # ID of the recording that the clip is from
 
 
 def parse_training_name(stem: str) -> ClipName | None:

@@ -12,29 +12,17 @@ from irmas_dist.instruments import Vocabulary
 
 @dataclass(frozen=True)
 class IndexSummary:
-    """Counts of a manifest's usable clips, each counted for every instrument it has.
-
-    Attributes:
-        clips: Usable clips.
-        hours: Their total length.
-        groups: Number of groups by part.
-        per_instrument: Clips by instrument and part.
-        hours_per_instrument: Hours by instrument and part.
-        in_both_parts: Groups with clips in training and in testing, which inflate test scores.
-        problems: Why a clip is unusable, by ``clip_id``.
-        problem_kinds: Problems with the same text before the colon, most frequent first.
-        conflicts: Identical audio with different labels, usable or not.
-    """
+    """Counts of a manifest's usable clips, each counted for every instrument it has."""
 
     clips: int
     hours: float
-    groups: dict[str, int]
-    per_instrument: dict[str, dict[str, int]]
-    hours_per_instrument: dict[str, dict[str, float]]
-    in_both_parts: list[str]
-    problems: dict[str, str]
-    problem_kinds: dict[str, int]
-    conflicts: Sequence[Conflict]
+    groups: dict[str, int]  # by part
+    per_instrument: dict[str, dict[str, int]]  # clips by instrument and part
+    hours_per_instrument: dict[str, dict[str, float]]  # by instrument and part
+    in_both_parts: list[str]  # groups in training and in testing, which inflate test scores
+    problems: dict[str, str]  # why a clip is unusable, by clip_id
+    problem_kinds: dict[str, int]  # problems with the same text before the colon
+    conflicts: Sequence[Conflict]  # identical audio with different labels, usable or not
 
 
 def summarise(
