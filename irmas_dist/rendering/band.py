@@ -20,75 +20,41 @@ PROGRESSIONS = ((0, 3, 4, 0), (0, 5, 3, 4), (1, 4, 0, 0), (0, 4, 5, 3), (5, 3, 0
 
 @dataclass(frozen=True)
 class Player:
-    """A musician with an instrument, the same throughout a recording.
+    """A musician with an instrument, the same throughout a recording."""
 
-    Attributes:
-        code: The instrument's code; ``drums`` for the drummer.
-        program: General MIDI program, or the number of the drum kit.
-        lowest: Lowest MIDI note of the register in use.
-        highest: Highest MIDI note of that register.
-        texture: Melody, chords or arpeggio.
-        busy: 0 for long notes, 1 for short ones.
-        legato: Share of its duration that a note sounds.
-        swell_db: Gain in level from a note's beginning to its end.
-        release_s: Time in which a released note dies away.
-        vibrato_cents: Depth of the vibrato to either side.
-        vibrato_hz: Its rate.
-        brightness: From -1 for dull to 1 for shrill: share of each sample that is subtracted
-            from the next, a filter with one zero.
-        pan: -1 for left, 1 for right.
-        level_db: Level in the mix: RMS, relative to the other players.
-    """
-
-    code: str
-    program: int
-    lowest: int
-    highest: int
+    code: str  # of the instrument; "drums" for the drummer
+    program: int  # General MIDI program, or the number of the drum kit
+    lowest: int  # lowest MIDI note of the register in use
+    highest: int  # highest MIDI note of that register
     texture: Texture
-    busy: float
-    legato: float
-    swell_db: float
-    release_s: float
-    vibrato_cents: float
-    vibrato_hz: float
-    brightness: float
-    pan: float
-    level_db: float
+    busy: float  # 0 for long notes, 1 for short ones
+    legato: float  # share of its duration that a note sounds
+    swell_db: float  # gain in level from a note's beginning to its end
+    release_s: float  # time in which a released note dies away
+    vibrato_cents: float  # depth of the vibrato to either side
+    vibrato_hz: float  # its rate
+    brightness: float  # -1 (dull) to 1 (shrill): share of a sample subtracted from the next
+    pan: float  # -1 for left, 1 for right
+    level_db: float  # RMS in the mix, relative to the other players
 
 
 @dataclass(frozen=True)
 class Band:
-    """What all passages of one recording share.
+    """What all passages of one recording share."""
 
-    Attributes:
-        players: Players of the labelled instruments, by code.
-        backing: Players of other instruments, quieter.
-        drummer: The drummer, or None for music without drums.
-        groove: Genre of the drum pattern.
-        scale: Pitch classes (0 to 11) of the scale, from its tonic upwards.
-        progression: Scale degree of the chord of each bar, repeated endlessly.
-        beat_s: Duration of a beat.
-        tuning_cents: Deviation of the whole band from A = 440 Hz.
-        reverberation_s: Time in which the echo of the room falls by 60 dB.
-        wet_db: Energy of the room's echo relative to the direct sound.
-        room_seed: Seed of the room's echo.
-        noise_db: RMS of the background noise relative to the music.
-        soundfont: Path of the prepared soundfont that plays all of it.
-    """
-
-    players: dict[str, Player]
-    backing: tuple[Player, ...]
+    players: dict[str, Player]  # of the labelled instruments, by code
+    backing: tuple[Player, ...]  # of other instruments, quieter
     drummer: Player | None
-    groove: str
-    scale: tuple[int, ...]
-    progression: tuple[int, ...]
-    beat_s: float
-    tuning_cents: float
-    reverberation_s: float
-    wet_db: float
-    room_seed: int
-    noise_db: float
-    soundfont: str
+    groove: str  # genre of the drum pattern
+    scale: tuple[int, ...]  # pitch classes (0 to 11), from the tonic upwards
+    progression: tuple[int, ...]  # scale degree of the chord of each bar, repeated
+    beat_s: float  # duration of a beat
+    tuning_cents: float  # deviation of the whole band from A = 440 Hz
+    reverberation_s: float  # time in which the echo of the room falls by 60 dB
+    wet_db: float  # energy of the room's echo relative to the direct sound
+    room_seed: int  # of the room's echo
+    noise_db: float  # RMS of the background noise relative to the music
+    soundfont: str  # path of the prepared soundfont
 
 
 def form_band(

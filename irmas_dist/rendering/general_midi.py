@@ -10,19 +10,12 @@ Texture = Literal["melody", "chords", "arpeggio"]
 
 @dataclass(frozen=True)
 class Playable:
-    """How an instrument is played on a General MIDI synthesizer.
+    """How an instrument is played on a General MIDI synthesizer."""
 
-    Attributes:
-        ranges: Lowest and highest MIDI note for each General MIDI program (0 to 127).
-        textures: What it can play.
-        vibrato_cents: Widest vibrato, in cents to either side.
-        release_s: Longest time in which a released note dies away.
-    """
-
-    ranges: dict[int, tuple[int, int]]
-    textures: tuple[Texture, ...] = ("melody",)
-    vibrato_cents: float = 0.0
-    release_s: float = 0.15
+    ranges: dict[int, tuple[int, int]]  # lowest and highest MIDI note by program (0 to 127)
+    textures: tuple[Texture, ...] = ("melody",)  # what it can play
+    vibrato_cents: float = 0.0  # widest vibrato to either side
+    release_s: float = 0.15  # longest time in which a released note dies away
 
 
 PLAYABLE: dict[str, Playable] = {
@@ -40,9 +33,7 @@ PLAYABLE: dict[str, Playable] = {
         ("melody", "chords", "chords"),
     ),
     "pia": Playable(
-        dict.fromkeys((0, 1, 2, 3), (28, 98)),
-        ("melody", "chords", "arpeggio"),
-        release_s=0.4,
+        dict.fromkeys((0, 1, 2, 3), (28, 98)), ("melody", "chords", "arpeggio"), release_s=0.4
     ),
     "sax": Playable({64: (56, 85), 65: (49, 80), 66: (44, 75), 67: (37, 68)}, vibrato_cents=20),
     "tru": Playable({56: (54, 84), 59: (54, 82)}, vibrato_cents=15),

@@ -32,21 +32,13 @@ GROOVES: dict[str, dict[int, str]] = {
 
 @dataclass(frozen=True)
 class Event:
-    """One or more notes played together.
+    """One or more notes played together."""
 
-    Attributes:
-        start_s: Time of their onset.
-        end_s: Time of their release.
-        pitches: MIDI notes.
-        level_db: Loudness relative to the player's other events.
-        voice: An event ends the one before it in its voice; voices ring on together.
-    """
-
-    start_s: float
-    end_s: float
-    pitches: tuple[int, ...]
-    level_db: float
-    voice: int
+    start_s: float  # time of the onset
+    end_s: float  # time of the release
+    pitches: tuple[int, ...]  # MIDI notes
+    level_db: float  # relative to the player's other events
+    voice: int  # an event ends the one before it in its voice; voices sound together
 
 
 def perform(
@@ -81,11 +73,7 @@ def _chord(band: Band, degree: int) -> set[int]:
 
 
 def _melody(
-    band: Band,
-    player: Player,
-    chords: list[set[int]],
-    duration_s: float,
-    rng: np.random.Generator,
+    band: Band, player: Player, chords: list[set[int]], duration_s: float, rng: np.random.Generator
 ) -> list[Event]:
     """Walk on the scale, mostly by step, landing on chord tones where a beat begins."""
     ladder = [p for p in range(player.lowest, player.highest + 1) if p % 12 in band.scale]
@@ -119,11 +107,7 @@ def _melody(
 
 
 def _accompaniment(
-    band: Band,
-    player: Player,
-    chords: list[set[int]],
-    duration_s: float,
-    rng: np.random.Generator,
+    band: Band, player: Player, chords: list[set[int]], duration_s: float, rng: np.random.Generator
 ) -> list[Event]:
     """Play the chords, as block chords in a rhythm or as arpeggios."""
     rhythm = [(4.0,), (2.0, 2.0), (1.5, 1.5, 1.0), (1.0,) * 4, (0.5,) * 8][int(player.busy * 4.99)]

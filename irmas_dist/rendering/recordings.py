@@ -37,37 +37,25 @@ WORDS = ("blue", "river", "night", "gone", "train", "summer", "lonely", "window"
 class Clip:
     """An audio file to render.
 
-    Attributes:
-        path: Relative to the root of the tree.
-        instruments: Codes of its labels, all of which play in it.
-        duration_s: In seconds.
-        passage: Number of the passage of its recording that it holds. Clips of one passage are
-            the same bytes, with every instrument that any of them is labelled with.
+    Clips of one passage of a recording are the same bytes, with every instrument that any of
+    them is labelled with.
     """
 
-    path: str
-    instruments: tuple[str, ...]
+    path: str  # relative to the root of the tree
+    instruments: tuple[str, ...]  # codes of its labels, all of which play in it
     duration_s: float
-    passage: int
+    passage: int  # number of the passage within its recording
 
 
 @dataclass(frozen=True)
 class Recording:
-    """Clips in which the same band plays: a training recording or a test song.
+    """Clips in which the same band plays: a training recording or a test song."""
 
-    Attributes:
-        key: With the seed, determines its music and sound.
-        clips: The clips.
-        drums: Whether there are drums in them.
-        genre: One of `irmas.GENRES`.
-        label_files: Whether each clip has a label file, as in IRMAS's test part.
-    """
-
-    key: str
+    key: str  # with the seed, determines its music and sound
     clips: tuple[Clip, ...]
-    drums: bool
-    genre: str
-    label_files: bool
+    drums: bool  # whether there are drums in them
+    genre: str  # one of `irmas.GENRES`
+    label_files: bool  # whether each clip has a label file, as in IRMAS's test part
 
 
 def training_recordings(
@@ -125,7 +113,7 @@ def song_recordings(
         drums = bool(rng.random() < drums_share)
         genre = _genre(rng, drums)
         path = f"{TESTING_FOLDERS[0]}/{_title(number, rng)}"
-        sizes = np.minimum(_draw(rng, INSTRUMENTS_PER_EXCERPT, excerpts), len(vocabulary))
+        sizes = np.minimum(draw_weighted(rng, INSTRUMENTS_PER_EXCERPT, excerpts), len(vocabulary))
         band = rng.choice(vocabulary.codes, size=sizes.max(), replace=False, p=popularity)
         passages = tuple(
             Clip(
@@ -147,18 +135,17 @@ def generator(seed: int, *key: str) -> np.random.Generator:
 
 def _title(number: int, rng: np.random.Generator) -> str:
     words = " ".join(rng.choice(WORDS, size=2, replace=False))
+    title = TITLES[number % len(TITLES)].format(number=number, words=words)
     # IRMAS's names were written on a Mac, whose file system decomposes accented letters.
-    return unicodedata.normalize(
-        "NFD", TITLES[number % len(TITLES)].format(number=number, words=words)
-    )
+    return unicodedata.normalize("NFD", title)
 
 
 def _genre(rng: np.random.Generator, drums: bool) -> str:
     genres = {genre: n for genre, n in GENRES.items() if genre in GROOVES or not drums}
-    return str(_draw(rng, genres, 1)[0])
+    return str(draw_weighted(rng, genres, 1)[0])
 
 
-def _draw(rng: np.random.Generator, counts: dict[Any, int], size: int) -> npt.NDArray[Any]:
+def draw_weighted(rng: np.random.Generator, counts: dict[Any, int], size: int) -> npt.NDArray[Any]:
     """Draw keys in proportion to their counts."""
     chances = np.array(list(counts.values())) / sum(counts.values())
     return rng.choice(list(counts), size=size, p=chances)

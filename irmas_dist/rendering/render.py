@@ -67,23 +67,14 @@ class RenderSettings(SoundSettings):
 
 @dataclass(frozen=True)
 class RenderSummary:
-    """What a rendering produced.
+    """The tree that a rendering leaves."""
 
-    Attributes:
-        path: Root of the tree.
-        training_files: Number of training clips.
-        testing_files: Number of test excerpts.
-        audio_s: Total duration in seconds.
-        bytes: Total size.
-        kept_files: Number of existing files that were not rendered again.
-    """
-
-    path: Path
+    path: Path  # its root
     training_files: int
     testing_files: int
     audio_s: float
     bytes: int
-    kept_files: int = 0
+    kept_files: int = 0  # existing files that were not rendered again
 
 
 def render(out: Path, settings: RenderSettings, vocabulary: Vocabulary = IRMAS) -> RenderSummary:
@@ -112,16 +103,15 @@ def render(out: Path, settings: RenderSettings, vocabulary: Vocabulary = IRMAS) 
     ]
     refuse_other_audio(out, recordings)
     render_recordings(out, recordings, settings, vocabulary)
-    return summarise_rendering(out, recordings)
+    return summarise_rendering(out, recordings, recordings)
 
 
 def summarise_rendering(
-    out: Path, recordings: Sequence[Recording], missing: Sequence[Recording] | None = None
+    out: Path, recordings: Sequence[Recording], rendered: Sequence[Recording]
 ) -> RenderSummary:
-    """Summarise the clips of all recordings, of which ``missing`` (None: all) were rendered."""
+    """Summarise a tree of recordings, of which some were rendered and others existed."""
     clips = [clip for recording in recordings for clip in recording.clips]
     testing = sum(len(recording.clips) for recording in recordings if recording.label_files)
-    rendered = recordings if missing is None else missing
     return RenderSummary(
         path=out,
         training_files=len(clips) - testing,
@@ -135,16 +125,9 @@ def summarise_rendering(
 def render_recordings(
     out: Path, recordings: Sequence[Recording], settings: SoundSettings, vocabulary: Vocabulary
 ) -> None:
-    """Render recordings in parallel.
+    """Render recordings in parallel, quickest if the longest come first.
 
-    Args:
-        out: Root of the tree; created unless it exists.
-        recordings: What to render, the longest first.
-        settings: Soundfonts, seed and processes.
-        vocabulary: Instruments that never play without a label.
-
-    Raises:
-        IrmasError: As `render`.
+    Instruments of the vocabulary never play without a label. Errors are those of `render`.
     """
     backing = tuple(code for code in BACKING if code not in vocabulary)
     files = sum(len(recording.clips) for recording in recordings)
@@ -196,7 +179,7 @@ def _render_recording(
 def _in_processes(
     job: Callable[[Recording], None], recordings: Sequence[Recording], workers: int
 ) -> Iterator[Recording]:
-    """Do a job for every recording in ``workers`` processes; yield those that are done."""
+    """Do a job for every recording in ``workers`` processes; yield each when it is done."""
     if workers == 1:
         for recording in recordings:
             job(recording)
@@ -219,11 +202,7 @@ def _in_processes(
 
 
 def refuse_other_audio(out: Path, recordings: Sequence[Recording]) -> None:
-    """Refuse a tree with audio that is none of the recordings' clips: it would pass for one.
-
-    Raises:
-        IrmasError: There is such a file below ``out``.
-    """
+    """Raise an `IrmasError` if a tree has other audio, which would pass for one of the clips."""
     expected = {clip.path for recording in recordings for clip in recording.clips}
     for path in existing_audio(out):
         if path not in expected:

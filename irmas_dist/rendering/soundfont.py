@@ -30,17 +30,10 @@ COARSE_TUNE, FINE_TUNE, SAMPLE_ID, ROOT_KEY = 51, 52, 53, 58
 INSTRUMENT = np.dtype([("name", "S20"), ("bag", "<u2")])
 BAG = np.dtype([("generator", "<u2"), ("modulator", "<u2")])
 GENERATOR = np.dtype([("kind", "<u2"), ("amount", "<i2")])
-SAMPLE = np.dtype(
-    [
-        ("name", "S20"),
-        ("positions", "<u4", 4),
-        ("rate", "<u4"),
-        ("root", "u1"),
-        ("cents", "i1"),
-        ("link", "<u2"),
-        ("type", "<u2"),
-    ]
-)
+SAMPLE = np.dtype([
+    ("name", "S20"), ("positions", "<u4", 4), ("rate", "<u4"),
+    ("root", "u1"), ("cents", "i1"), ("link", "<u2"), ("type", "<u2"),
+])  # fmt: skip
 
 
 @contextmanager

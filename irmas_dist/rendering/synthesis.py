@@ -72,11 +72,7 @@ def render_passage(
 
 
 def render_stems(
-    band: Band,
-    instruments: Sequence[str],
-    samples: int,
-    passage: slice,
-    rng: np.random.Generator,
+    band: Band, instruments: Sequence[str], samples: int, passage: slice, rng: np.random.Generator
 ) -> Iterator[tuple[Player, Audio]]:
     """Perform and yield each player's audio for the mix: mono, without echo.
 

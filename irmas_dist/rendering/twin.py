@@ -29,7 +29,7 @@ from irmas_dist.corpus.names import parse_training_name, recording_of, song_of
 from irmas_dist.errors import IrmasError
 from irmas_dist.instruments import IRMAS
 from irmas_dist.rendering.performance import GROOVES
-from irmas_dist.rendering.recordings import Clip, Recording, generator
+from irmas_dist.rendering.recordings import Clip, Recording, draw_weighted, generator
 from irmas_dist.rendering.render import (
     RenderSummary,
     SoundSettings,
@@ -99,10 +99,9 @@ def _provenance(settings: TwinSettings, entries: Sequence[CatalogueEntry]) -> di
     with prepared_soundfonts(settings.soundfonts) as soundfonts:
         played = [hashlib.sha256(Path(copy).read_bytes()).hexdigest() for copy in soundfonts]
     code = hashlib.sha256()
+    package = Path(__file__).parents[1]
     for module in RENDERER:
-        code.update(
-            Path(__file__).parents[1].joinpath(*module.split(".")).with_suffix(".py").read_bytes()
-        )
+        code.update((package / f"{module.replace('.', '/')}.py").read_bytes())
     return {
         "seed": settings.seed,
         "soundfonts": played,
@@ -198,8 +197,7 @@ def _recording(key: str, entries: Sequence[CatalogueEntry], seed: int) -> Record
     rng = generator(seed, key)
     training = entries[0].part == TRAINING
     names = [name for entry in entries if training and (name := parse_training_name(_stem(entry)))]
-    shares = [count / sum(GENRES.values()) for count in GENRES.values()]
-    drawn = str(rng.choice(list(GENRES), p=shares))
+    drawn = str(draw_weighted(rng, GENRES, 1)[0])
     genre = next((name.genre for name in names if name.genre in GENRES), drawn)
     drums = bool(rng.random() < DRUMS_SHARE[genre])
     if annotated := {name.drums for name in names} - {None}:
