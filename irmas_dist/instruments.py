@@ -34,7 +34,7 @@ class Vocabulary:
 
     Attributes:
         codes: Short unique codes, as in folder names and label files.
-        names: Names for people, one per code.
+        names: Display names, one per code.
     """
 
     codes: tuple[str, ...]

@@ -27,10 +27,10 @@ def demo(
         from irmas_dist.demo.demo import demo as run_demo
     except ModuleNotFoundError as error:
         raise IrmasError(f"the demo needs {error.name}: pip install 'irmas-dist[demo]'") from error
-    return demonstrated(run_demo(out, trials), json)
+    return _show_results(run_demo(out, trials), json)
 
 
-def demonstrated(summary: Mapping[str, Any], machine: bool) -> None:
+def _show_results(summary: Mapping[str, Any], machine: bool) -> None:
     """Show the results of the demo."""
     if machine:
         as_json(summary)

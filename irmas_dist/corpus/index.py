@@ -21,8 +21,8 @@ The codes are those of the recipe's ``corpus.instruments``. Clips of one recordi
 byte-identical files share a group, which no split divides. The folder takes precedence over a
 label file.
 
-Every file that could be audio, and every label file without audio, has a row; an unusable one
-says why in its ``problem``. Any sample rate, number of channels and sample width is fine.
+Every file that could be audio, and every label file without audio, has a row; the ``problem``
+of an unusable file is the reason. Any sample rate, number of channels and sample width is fine.
 """
 
 from collections import defaultdict

@@ -1,4 +1,4 @@
-"""The manifest: one row per audio file, with all that later stages need to know about it."""
+"""The manifest: one row per audio file, with what later stages need to know about it."""
 
 import hashlib
 import os

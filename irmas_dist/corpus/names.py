@@ -25,7 +25,7 @@ class ClipName:
 
     instrument: str  # the first tag
     genre: str  # the last tag
-    drums: bool | None  # whether there are drums; None where the name does not tell
+    drums: bool | None  # whether there are drums; None where no tag tells
     recording: str  # ID of the recording that the clip is from
 
 

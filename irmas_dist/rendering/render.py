@@ -67,7 +67,7 @@ class RenderSettings(SoundSettings):
 
 @dataclass(frozen=True)
 class RenderSummary:
-    """The tree that a rendering leaves."""
+    """Counts and sizes of a rendered tree."""
 
     path: Path  # its root
     training_files: int

@@ -151,7 +151,7 @@ def twin_recordings(
     A recording holds the clips of one recording ID, or the excerpts of one test song; those that
     share an identical file are one recording. Identical files have every instrument that any of
     their labels names. The sound of a recording depends on its own files and the seed alone, so
-    a fraction has the very files of the whole, and of any larger fraction.
+    any larger fraction has the same files and more.
 
     Genre and drums are those in the names; ``[dru]`` counts when names disagree. Where names have
     none, both are drawn from their distribution in IRMAS's training clips.
