@@ -29,7 +29,7 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def unjoined_rows() -> list[dict[str, Any]]:
-    """Rows of all of IRMAS, by its catalogue, before groups are joined."""
+    """Rows of all of IRMAS, from its catalogue, before groups are joined."""
     rows = []
     for entry in read_catalogue():
         path = PurePosixPath(unicodedata.normalize("NFC", entry.path))
@@ -43,7 +43,7 @@ def unjoined_rows() -> list[dict[str, Any]]:
 
 @pytest.fixture
 def irmas_rows(unjoined_rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows of all of IRMAS, by its catalogue."""
+    """Rows of all of IRMAS, from its catalogue."""
     rows = [dict(row) for row in unjoined_rows]
     join_identical(rows)
     return rows

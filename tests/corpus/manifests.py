@@ -1,4 +1,4 @@
-"""Rows of manifests for the tests of what is computed from them."""
+"""Rows of manifests for tests."""
 
 from typing import Any
 

@@ -21,7 +21,7 @@ def test_links_are_followed_but_not_in_circles(root: Path, tmp_path: Path) -> No
     assert ids(root) == ["linked/pia/a"]
 
 
-def test_what_is_hidden_is_left_out(root: Path) -> None:
+def test_hidden_files_and_folders_are_skipped(root: Path) -> None:
     wav(root / "pia" / "a.wav")
     wav(root / ".trash" / "pia" / "b.wav")
     (root / "pia" / "._a.wav").write_bytes(b"\0\5\26\7")

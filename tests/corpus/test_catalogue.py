@@ -1,4 +1,4 @@
-"""The catalogue of IRMAS as it is shipped, and what may be in another."""
+"""The catalogue of IRMAS as it is shipped, and what another may contain."""
 
 import re
 import unicodedata
@@ -43,7 +43,7 @@ def identical(entries: Sequence[CatalogueEntry]) -> list[list[CatalogueEntry]]:
     return [same for same in files.values() if len(same) > 1]
 
 
-# The catalogue that is shipped
+# The shipped catalogue
 
 
 def test_the_shipped_catalogue_lists_all_of_irmas(shipped: list[CatalogueEntry]) -> None:
@@ -54,7 +54,7 @@ def test_the_shipped_catalogue_lists_all_of_irmas(shipped: list[CatalogueEntry])
     assert len({song_of(stem(entry.path)) for entry in testing}) == 208
 
 
-def test_its_training_names_say_recording_genre_and_drums(shipped: list[CatalogueEntry]) -> None:
+def test_training_names_state_recording_genre_and_drums(shipped: list[CatalogueEntry]) -> None:
     genres: Counter[str] = Counter()
     drums: Counter[str] = Counter()
     for entry in of(TRAINING, shipped):
@@ -68,7 +68,7 @@ def test_its_training_names_say_recording_genre_and_drums(shipped: list[Catalogu
     assert len({name.recording for name in names if name}) == 2261
 
 
-def test_it_knows_what_is_identical_and_what_is_not_ascii(shipped: list[CatalogueEntry]) -> None:
+def test_it_lists_identical_files_and_names_beyond_ascii(shipped: list[CatalogueEntry]) -> None:
     same = identical(shipped)
     assert Counter((pair[0].part, len(pair)) for pair in same) == {
         (TRAINING, 2): 56,
@@ -82,7 +82,7 @@ def test_it_knows_what_is_identical_and_what_is_not_ascii(shipped: list[Catalogu
     assert all(unicodedata.is_normalized("NFD", entry.path) for entry in foreign)
 
 
-# What is refused
+# Wrong catalogues
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Downloading: what is fetched, resumed and refused, from a server with every fault."""
+"""Downloading: what is fetched, resumed and refused, from a faulty server."""
 
 import hashlib
 import io
@@ -32,11 +32,11 @@ class Mirror(ThreadingHTTPServer):
         self.refusals: list[int] = []
         """Statuses of the next responses; after them, files are sent."""
         self.drops: list[int] = []
-        """After how many bytes the next responses end; after them, they end where they should."""
+        """Bytes after which the next responses end; later ones are complete."""
         self.ranges = True
         self.tells_length = True
         self.answers_from: int | None = None
-        """Where the answer to a request for a range begins, whatever was asked for."""
+        """First byte of the answer to any request for a range."""
         self.retry_after: str | None = None
         self.pace_s = 0.0
         """Pause after each 64 KiB."""
@@ -130,7 +130,7 @@ def noise(mirror: Mirror) -> Archive:
     return offer(mirror, "noise.zip", zipped({"noise/cel/a.wav": NOISE}))
 
 
-# What is fetched, and where it ends up
+# Fetching and extracting
 
 
 def wav() -> bytes:
@@ -140,7 +140,7 @@ def wav() -> bytes:
 
 
 @pytest.mark.parametrize("outer", [True, False], ids=["outer folder", "no outer folder"])
-def test_extracted_tree_is_what_index_reads(tmp_path: Path, mirror: Mirror, outer: bool) -> None:
+def test_index_reads_the_extracted_tree(tmp_path: Path, mirror: Mirror, outer: bool) -> None:
     contents = {
         "IRMAS-TrainingData": {"IRMAS-TrainingData/cel/[cel][cla]0001__1.wav": wav()},
         "IRMAS-TestingData-Part1": {"Part1/a song-1.wav": wav(), "Part1/a song-1.txt": b"pia\t\n"},
@@ -171,7 +171,7 @@ def test_extracted_tree_is_what_index_reads(tmp_path: Path, mirror: Mirror, oute
     )
 
 
-def test_zenodo_is_asked_unless_a_mirror_is_named(
+def test_zenodo_is_used_unless_a_mirror_is_given(
     tmp_path: Path, mirror: Mirror, noise: Archive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert ZENODO_URL.format(name=ARCHIVES[0].name) == (
@@ -189,7 +189,7 @@ def test_zenodo_is_asked_unless_a_mirror_is_named(
     assert set(mirror.asked("Accept-Encoding")) == {"identity"}  # the md5 is of raw bytes
 
 
-def test_only_the_parts_that_were_asked_for(tmp_path: Path, mirror: Mirror) -> None:
+def test_only_the_requested_parts_are_fetched(tmp_path: Path, mirror: Mirror) -> None:
     training = offer(mirror, "train.zip", zipped({"train/a.wav": b"a"}), "training")
     testing = offer(mirror, "test.zip", zipped({"test/a.wav": b"a"}), "testing")
     fetch(tmp_path, mirror, training, testing, parts=["testing"])
@@ -199,11 +199,11 @@ def test_only_the_parts_that_were_asked_for(tmp_path: Path, mirror: Mirror) -> N
 
 def test_archives_are_fetched_at_the_same_time(tmp_path: Path, mirror: Mirror) -> None:
     archives = [offer(mirror, f"{n}.zip", zipped({f"{n}/a.wav": b"a"})) for n in range(4)]
-    mirror.barrier = threading.Barrier(4)  # nobody is served before all four have asked
+    mirror.barrier = threading.Barrier(4)  # no request is answered before all four have arrived
     assert fetch(tmp_path, mirror, *archives).extracted_files == 4
 
 
-# Doing nothing twice
+# Repeated runs
 
 
 def test_a_second_run_does_nothing(tmp_path: Path, mirror: Mirror, noise: Archive) -> None:
@@ -235,7 +235,7 @@ def test_archive_of_another_version_is_fetched(tmp_path: Path, mirror: Mirror) -
     assert (tmp_path / "a" / "b.wav").read_bytes() == b"new"
 
 
-def test_archive_goes_after_extraction_unless_it_is_kept(
+def test_archive_is_deleted_after_extraction_unless_it_is_kept(
     tmp_path: Path, mirror: Mirror, noise: Archive
 ) -> None:
     fetch(tmp_path / "gone", mirror, noise)
@@ -270,7 +270,7 @@ def test_dropped_connection_is_resumed(tmp_path: Path, mirror: Mirror, noise: Ar
     assert (tmp_path / "noise" / "cel" / "a.wav").read_bytes() == NOISE
 
 
-def test_next_run_resumes_what_a_dead_connection_left(
+def test_next_run_resumes_after_a_broken_connection(
     tmp_path: Path, mirror: Mirror, noise: Archive, capfd: pytest.CaptureFixture[str]
 ) -> None:
     mirror.drops = [100_000] * (RETRIES + 1)
@@ -305,7 +305,7 @@ def test_server_without_ranges_sends_all_again(
     assert f"download: {size} of {size} bytes" in output
 
 
-def test_whole_archive_that_had_not_been_renamed_yet_is_not_fetched(
+def test_complete_partial_file_is_renamed_and_not_fetched(
     tmp_path: Path, mirror: Mirror, noise: Archive
 ) -> None:
     (tmp_path / "noise.zip.partial").write_bytes(mirror.files["noise.zip"])
@@ -330,7 +330,7 @@ def test_answer_that_begins_elsewhere_is_not_appended(
     assert mirror.asked("Range") == [None, "bytes=700000-", None]
 
 
-def test_first_failure_stops_the_other_downloads_where_they_are(
+def test_first_failure_stops_the_other_downloads(
     tmp_path: Path, mirror: Mirror, noise: Archive
 ) -> None:
     mirror.files["bad.zip"] = b"bad"
@@ -351,7 +351,7 @@ def test_another_mirror_resumes_too(tmp_path: Path, mirror: Mirror, noise: Archi
     assert mirror.asked("Range") == [f"bytes={100_000 * (RETRIES + 1)}-"]
 
 
-# Content that is not what it should be
+# Wrong content
 
 
 def test_content_that_changed_meanwhile_is_not_mixed(
@@ -384,7 +384,7 @@ def test_wrong_checksum_is_reported_and_the_file_deleted(
 # Servers that refuse
 
 
-def test_missing_archive_is_not_asked_for_twice_and_others_are_not_begun(
+def test_missing_archive_is_requested_once_and_others_are_not_begun(
     tmp_path: Path, mirror: Mirror, noise: Archive
 ) -> None:
     message = refusal(tmp_path, mirror, noise, Archive("gone.zip", "0" * 32, "training"))
@@ -394,13 +394,15 @@ def test_missing_archive_is_not_asked_for_twice_and_others_are_not_begun(
     assert "noise.zip" not in tree(tmp_path)
 
 
-def test_server_that_is_busy_is_asked_again(tmp_path: Path, mirror: Mirror, noise: Archive) -> None:
+def test_request_to_a_busy_server_is_repeated(
+    tmp_path: Path, mirror: Mirror, noise: Archive
+) -> None:
     mirror.refusals = [503, 429]
     fetch(tmp_path, mirror, noise)
     assert len(mirror.requests) == 3
 
 
-def test_server_cannot_ask_for_hours_of_patience(
+def test_wait_that_the_server_asks_for_is_limited(
     tmp_path: Path, mirror: Mirror, noise: Archive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("irmas_dist.corpus.download.PATIENCE_S", 1)
@@ -439,7 +441,7 @@ def test_space_is_checked_before_anything_is_written(
     assert fetch(small_disk, mirror, noise).extracted_files == 1
 
 
-def test_disk_that_fills_up_keeps_what_has_arrived(
+def test_full_disk_keeps_the_received_bytes(
     small_disk: Path, mirror: Mirror, noise: Archive
 ) -> None:
     mirror.tells_length = False

@@ -22,7 +22,7 @@ def test_recordings_and_identical_files_join_into_groups(
     by_both = {row["group"] for row in part_of(rows, "training")}
     assert (len(by_name), len(by_both)) == (2_261, 2_242)
     assert len({row["group"] for row in part_of(rows, "testing")}) == 208
-    # Joining only ever joins.
+    # Joining divides no group.
     together = {(before["group"], after["group"]) for before, after in zip(unjoined_rows, rows)}  # noqa: B905
     assert len(together) == 2_261 + 208
 
@@ -82,7 +82,7 @@ def test_chains_of_identical_files_join_and_unknown_or_unusable_ones_do_not() ->
     ]  # fmt: skip
 
 
-def test_three_identical_files_are_one_conflict_and_order_of_codes_is_none() -> None:
+def test_three_identical_files_are_one_conflict_and_the_order_of_codes_is_ignored() -> None:
     rows = [
         row("c", "1", "pia", "voi"),
         row("b", "1", "voi", "pia"),

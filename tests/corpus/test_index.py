@@ -62,7 +62,7 @@ def test_any_part_of_a_tree_can_be_read(
     assert all(Path(row["path"]).is_absolute() for row in rows)
 
 
-def test_ones_own_tree_has_its_own_instruments_and_groups(root: Path) -> None:
+def test_another_tree_has_its_own_instruments_and_groups(root: Path) -> None:
     wav(root / "kazoo" / "solo__1.wav", 1)
     wav(root / "kazoo" / "solo__2.wav", 2)
     wav(root / "flöte" / "x.wav", 3)
@@ -94,7 +94,7 @@ def test_clips_of_one_recording_share_a_group_and_so_do_identical_files(root: Pa
 # Names
 
 
-def test_odd_names_are_names(root: Path) -> None:
+def test_unusual_names_are_read(root: Path) -> None:
     for name in ("it's #1, [x] {y} *?-1", "a.b.c-2", "ünï cødé-3", NFD, "line\nbreak-4"):
         excerpt(root / "Part1" / f"{name}.wav", "pia\n", len(name))
     wav(root / "pia" / "[pia][cla]0001__1.WAV")
@@ -105,7 +105,7 @@ def test_odd_names_are_names(root: Path) -> None:
     assert "pia/[pia][cla]0001__1" in rows
 
 
-def test_a_name_that_is_not_text_is_a_problem(root: Path) -> None:
+def test_a_name_that_is_not_utf_8_is_a_problem(root: Path) -> None:
     wav(root / "pia" / "a.wav")
     try:
         shutil.copy(root / "pia" / "a.wav", os.fsencode(root / "pia") + b"/\xff.wav")
@@ -116,7 +116,7 @@ def test_a_name_that_is_not_text_is_a_problem(root: Path) -> None:
     assert rows["pia/?"]["duration_s"] == rows["pia/a"]["duration_s"]
 
 
-def test_two_files_of_one_name_get_ids_of_their_own(root: Path) -> None:
+def test_two_files_of_one_name_have_different_ids(root: Path) -> None:
     wav(root / "pia" / "a.wav", 1)
     wav(root / "pia" / "a.flac", 2)
     wav(root / "pia" / "b.wav", 3)
@@ -133,7 +133,7 @@ def test_two_files_of_one_name_get_ids_of_their_own(root: Path) -> None:
     }
 
 
-def test_names_that_differ_in_unicode_form_get_ids_and_labels_of_their_own(root: Path) -> None:
+def test_names_that_differ_in_unicode_form_have_their_own_ids_and_labels(root: Path) -> None:
     excerpt(root / f"{NFC}.wav", "pia\n", 1)
     excerpt(root / f"{NFD}.wav", "voi\n", 2)
     if len(list(root.iterdir())) < 4:
@@ -146,10 +146,10 @@ def test_names_that_differ_in_unicode_form_get_ids_and_labels_of_their_own(root:
     assert rows[f"{NFC} (2)"]["problem"].startswith("another file has the same name")
 
 
-# What cannot be used
+# Unusable files
 
 
-def test_what_cannot_be_used_says_why_and_is_not_dropped(root: Path) -> None:
+def test_unusable_files_have_a_row_with_the_reason(root: Path) -> None:
     (root / "pia").mkdir()
     (root / "pia" / "text.wav").write_text("no audio")
     (root / "pia" / "header.wav").write_bytes(b"RIFF, and then nothing")
@@ -258,7 +258,7 @@ def test_a_tree_that_the_cluster_does_not_see_is_an_error(
 # All of IRMAS
 
 
-def test_nothing_is_wrong_with_any_file(irmas_rows: list[dict[str, Any]]) -> None:
+def test_no_file_of_irmas_has_a_problem(irmas_rows: list[dict[str, Any]]) -> None:
     assert [row["problem"] for row in irmas_rows if row["problem"]] == []
     assert len({row["clip_id"] for row in irmas_rows}) == len(irmas_rows) == 6_705 + 2_874
 

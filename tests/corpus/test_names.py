@@ -68,13 +68,13 @@ def test_any_name_can_be_parsed(stem: str) -> None:
 
 
 @given(TEXT.filter(lambda name: name and not parse_training_name(f"{name}__1")), st.integers(0, 99))
-def test_clips_of_ones_own_recordings_end_in_their_number(name: str, clip: int) -> None:
+def test_other_clips_end_in_the_number_after_their_recording(name: str, clip: int) -> None:
     assert recording_of(f"{name}__{clip}") == name
     assert recording_of(f"{name}__") is None
 
 
 @given(TEXT.filter(bool), st.integers(0, 99))
-def test_a_song_is_its_name_less_the_number(song: str, excerpt: int) -> None:
+def test_a_song_is_the_name_without_the_number(song: str, excerpt: int) -> None:
     assert song_of(f"{song}-{excerpt}") == song
 
 

@@ -1,4 +1,4 @@
-"""Splits: no group torn, every instrument everywhere, proportions kept, few groups moved."""
+"""Splits: no group divided, every instrument on every side, proportions kept, few groups moved."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -49,7 +49,7 @@ class Corpus:
         return self.sides(k_folds(self.names, self.labels, folds, seed))
 
     def sides(self, of_clips: npt.NDArray[np.integer]) -> dict[str, int]:
-        """The side of each group, after a look that it has one side only."""
+        """The side of each group; all its clips must be on it."""
         sides = dict(zip(self.names, of_clips.tolist(), strict=True))
         assert [sides[name] for name in self.names] == of_clips.tolist()
         return sides
@@ -85,7 +85,7 @@ def multilabel(draw: st.DrawFn) -> Corpus:
             frozenset(rng.choice(line_up, rng.integers(1, 4), replace=False).tolist())
             for _ in range(rng.integers(1, LARGEST + 1))
         ]
-    # Enough of the rarest to be on each of five sides whatever the others want.
+    # Enough of the rarest to be on each of five sides in any case.
     for instrument in range(instruments):
         for extra in range(5):
             groups[f"solo {instrument}/{extra}"] = [frozenset({instrument})]
@@ -98,7 +98,7 @@ def any_corpus() -> st.SearchStrategy[Corpus]:
 
 @settings(max_examples=60, deadline=None)
 @given(any_corpus(), st.floats(0.02, 0.98), st.integers(0, 5))
-def test_no_group_is_torn_and_every_instrument_is_on_both_sides(
+def test_no_group_is_divided_and_every_instrument_is_on_both_sides(
     corpus: Corpus, share: float, seed: int
 ) -> None:
     sides = corpus.held_out(share, seed)
@@ -108,7 +108,7 @@ def test_no_group_is_torn_and_every_instrument_is_on_both_sides(
 
 @settings(max_examples=60, deadline=None)
 @given(any_corpus(), st.integers(2, 5), st.integers(0, 5))
-def test_no_group_is_torn_and_every_instrument_is_in_every_fold(
+def test_no_group_is_divided_and_every_instrument_is_in_every_fold(
     corpus: Corpus, folds: int, seed: int
 ) -> None:
     sides = corpus.folds(folds, seed)
@@ -132,7 +132,7 @@ def test_shares_are_kept_to_within_the_largest_group(
 
 @settings(max_examples=60, deadline=None)
 @given(multilabel(), st.floats(0.1, 0.5), st.integers(0, 5))
-def test_shares_of_several_instruments_a_clip_are_kept_on_the_whole(
+def test_shares_with_several_instruments_per_clip_are_approximate(
     corpus: Corpus, share: float, seed: int
 ) -> None:
     total = corpus.labels.sum(axis=0)
@@ -196,7 +196,7 @@ def test_a_new_group_moves_few_groups_of_its_own_instrument(
 
 @settings(max_examples=10, deadline=None)
 @given(st.integers(0, 99))
-def test_the_seed_decides(seed: int) -> None:
+def test_the_split_depends_on_the_seed(seed: int) -> None:
     corpus = Corpus({str(group): [frozenset({0})] * 2 for group in range(200)}, 1)
     assert corpus.held_out(seed=seed) == corpus.held_out(seed=seed)
     assert corpus.held_out(seed=seed) != corpus.held_out(seed=seed + 1)
@@ -215,7 +215,7 @@ def test_an_instrument_of_too_few_groups_is_named() -> None:
         k_folds(groups[:9], labels[:9], 10, 0, IRMAS)
 
 
-def test_an_instrument_that_was_dealt_along_with_a_rarer_one_is_on_both_sides_still() -> None:
+def test_an_instrument_dealt_with_a_rarer_one_is_still_on_both_sides() -> None:
     a, b = frozenset({0}), frozenset({1})
     corpus = Corpus({f"both {n}": [a, b, b, b, b, b] for n in range(2)}, 2)
     corpus.groups |= {f"a {n}": [a] for n in range(3)}
@@ -224,7 +224,7 @@ def test_an_instrument_that_was_dealt_along_with_a_rarer_one_is_on_both_sides_st
         assert corpus.counts(sides, 0)[1] == corpus.counts(sides, 1)[1] == 5
 
 
-def test_an_instrument_that_nobody_plays_is_no_obstacle() -> None:
+def test_an_instrument_without_clips_is_ignored() -> None:
     groups = [str(number) for number in range(20)]
     labels = np.tile(IRMAS.encode(["voi"]), (20, 1))
     assert held_out(groups, labels, SplitSettings()).sum() == 3

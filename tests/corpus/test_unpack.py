@@ -41,7 +41,7 @@ def test_junk_of_macos_is_not_extracted(tmp_path: Path) -> None:
 
 
 class UnflaggedInfo(zipfile.ZipInfo):
-    """An entry as macOS writes it: UTF-8, without the flag that says so."""
+    """An entry as macOS writes it: UTF-8, without the flag for it."""
 
     def _encodeFilenameFlags(self) -> tuple[bytes, int]:  # noqa: N802
         return self.filename.encode(), self.flag_bits & ~0x800
@@ -81,7 +81,7 @@ def symlink(name: str) -> zipfile.ZipInfo:
     ],
     ids=lambda info: info.filename,
 )
-def test_no_entry_escapes(tmp_path: Path, entry: zipfile.ZipInfo) -> None:
+def test_no_entry_is_extracted_outside_the_folder(tmp_path: Path, entry: zipfile.ZipInfo) -> None:
     content = zipped([(zipfile.ZipInfo("a/good.wav"), b"x"), (entry, b"../../evil")])
     message = refusal(tmp_path / "out", content)
     assert f"{entry.filename!r} is a link or leads out of the folder" in message

@@ -1,4 +1,4 @@
-"""Bands: the labelled players at similar levels, everybody else quieter, nobody unplayable."""
+"""Bands: the labelled players at similar levels, all others quieter, each in its range."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ def test_backing_is_quieter_than_every_labelled_player(seed: int) -> None:
         assert lowest <= player.lowest < player.highest <= highest
 
 
-def test_a_band_without_drums_has_no_drummer_and_backing_is_chosen_from_what_is_named() -> None:
+def test_a_band_without_drums_has_no_drummer_and_backing_is_one_of_the_given_codes() -> None:
     bands = [
         form_band(["pia"], np.random.default_rng(s), "unused.sf2", drums=False, backing=["bas"])
         for s in range(20)

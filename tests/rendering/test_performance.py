@@ -1,4 +1,4 @@
-"""Improvised passages: in the key, in the register, in order, with everybody who takes part."""
+"""Improvised passages: in the key, in the register, in order, with every player."""
 
 import numpy as np
 import pytest

@@ -138,7 +138,7 @@ def test_labels_are_one_to_five_instruments_that_the_song_has(rendering: RenderS
     assert all(len(band) <= 5 for band in songs.values())
 
 
-def test_song_names_hold_what_trips_a_careless_reader(rendering: RenderSummary) -> None:
+def test_song_names_have_easily_mishandled_characters(rendering: RenderSummary) -> None:
     names = [path.name for path in excerpts_of(rendering)]
     for character in " '[#,&":
         assert any(character in name for name in names), character
@@ -162,7 +162,7 @@ def test_a_target_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         render(tmp_path / "file" / "out", SMALL)
 
 
-def test_a_tree_with_other_audio_is_left_alone(tmp_path: Path) -> None:
+def test_a_tree_with_other_audio_is_refused(tmp_path: Path) -> None:
     stranger = tmp_path / "IRMAS-TrainingData" / "flu" / "[flu][cla]0001__9.wav"
     stranger.parent.mkdir(parents=True)
     stranger.write_bytes(b"")

@@ -62,7 +62,7 @@ def test_a_soundfont_that_is_missing_or_unreadable_is_named(tmp_path: Path) -> N
             pass
 
 
-def test_a_missing_package_is_answered_with_how_to_install_it(
+def test_a_missing_package_is_reported_with_how_to_install_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(sys.modules, "symusic", None)

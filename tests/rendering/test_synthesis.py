@@ -8,7 +8,7 @@ from irmas_dist.rendering.soundfont import SAMPLE_RATE, load_soundfont
 from irmas_dist.rendering.synthesis import render_stems
 
 
-def test_music_does_not_depend_on_what_was_played_before_it(timgm: str) -> None:
+def test_music_does_not_depend_on_earlier_passages(timgm: str) -> None:
     def play(seed: int) -> bytes:
         rng = np.random.default_rng(seed)
         band = form_band(["pia", "vio"], rng, timgm, drums=True)

@@ -137,7 +137,7 @@ def test_a_fraction_takes_whole_recordings_of_every_instrument(
 def test_a_fraction_of_irmas_is_rendered_in_seconds(
     shipped: list[CatalogueEntry], tmp_path: Path
 ) -> None:
-    settings = TwinSettings(fraction=0, seed=18, workers=2)  # with this seed, of a short song
+    settings = TwinSettings(fraction=0, seed=18, workers=2)  # this seed takes a short song
     summary = render_twin(tmp_path, settings)
     files = content(tmp_path)
     planned = names_of(twin_recordings(shipped, 0, seed=18))
@@ -171,7 +171,7 @@ def test_same_seed_same_bytes_whatever_the_number_of_workers(
     assert not set(other.values()) & set(first.values())
 
 
-def test_files_lie_under_their_names_in_unicode_nfd(twin: Path) -> None:
+def test_file_names_are_in_unicode_nfd(twin: Path) -> None:
     paths = [GAC, GEL, GEL_MORE, PIA, *(f"{SONG}-{number}.wav" for number in (1, 2, 10))]
     assert set(audio(twin)) == {unicodedata.normalize("NFD", path) for path in paths}
     assert any(not unicodedata.is_normalized("NFC", name) for name in audio(twin))
@@ -234,7 +234,7 @@ def test_several_soundfonts_are_used(
 # Rendering again
 
 
-def test_only_what_is_missing_is_rendered_again(
+def test_only_missing_files_are_rendered_again(
     tiny: TwinSettings, twin: Path, tmp_path: Path
 ) -> None:
     assert render_twin(tmp_path, tiny).kept_files == 0
@@ -252,7 +252,7 @@ def test_only_what_is_missing_is_rendered_again(
     assert content(tmp_path) == content(twin)
 
 
-def test_what_was_made_otherwise_is_not_kept(
+def test_files_of_other_settings_are_rendered_again(
     tiny: TwinSettings, twin: Path, tmp_path: Path
 ) -> None:
     out = render_twin(tmp_path / "twin", tiny.model_copy(update={"seed": 4})).path
@@ -264,7 +264,7 @@ def test_what_was_made_otherwise_is_not_kept(
     assert content(out) == content(twin)
 
 
-def test_the_record_knows_every_module_that_audio_depends_on() -> None:
+def test_the_record_covers_every_module_that_audio_depends_on() -> None:
     listing = (
         "import sys, irmas_dist.rendering.twin as twin;"
         "rooms = ('irmas_dist.corpus.', 'irmas_dist.rendering.');"
@@ -278,7 +278,7 @@ def test_the_record_knows_every_module_that_audio_depends_on() -> None:
     )
 
 
-def test_real_audio_is_never_touched(tiny: TwinSettings, tmp_path: Path) -> None:
+def test_real_audio_is_never_overwritten(tiny: TwinSettings, tmp_path: Path) -> None:
     real = tmp_path / PIA
     real.parent.mkdir(parents=True)
     real.write_bytes(b"real")
@@ -289,7 +289,7 @@ def test_real_audio_is_never_touched(tiny: TwinSettings, tmp_path: Path) -> None
     assert content(tmp_path) == {PIA: b"real"}
 
 
-def test_a_tree_with_other_audio_is_left_alone(tiny: TwinSettings, tmp_path: Path) -> None:
+def test_a_tree_with_other_audio_is_refused(tiny: TwinSettings, tmp_path: Path) -> None:
     out = render_twin(tmp_path / "twin", tiny).path
     before = content(out)
     fewer = write_catalogue(tmp_path / "fewer", TINY_TRAINING.replace(f"{PIA},\n", ""))
