@@ -1,7 +1,7 @@
 """The commands around a search: sweep, review and thresholds."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,9 +19,7 @@ from irmas_dist.errors import IrmasError
 from irmas_dist.terminal import say, show
 
 if TYPE_CHECKING:
-    from irmas_dist.config.recipe import Recipe
     from irmas_dist.inference.thresholds import Candidate
-    from irmas_dist.search.space import Space
     from irmas_dist.search.sweep import SweepSummary
     from irmas_dist.training.model_directory import ModelDescription
 
@@ -34,6 +32,11 @@ def _option(model: type[Settings], name: str) -> Any:
     text = " ".join((field.description or "").split()).replace("``", "")
     default = "" if field.default is None else f" Default: {field.default}."
     return typer.Option(help=text + default)
+
+
+def _given(model: type[Settings], arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a command's arguments that are settings of a model and were given."""
+    return {name: arguments[name] for name in model.model_fields if arguments.get(name) is not None}
 
 
 @command
@@ -73,17 +76,22 @@ def sweep(
     json: Json = False,
 ) -> None:
     """Search architectures, dropout rates and thresholds with Ray Tune and Optuna."""
-    given = {
-        "trials": trials, "sampler": sampler, "scheduler": scheduler, "against": against,
-        "concurrent": concurrent, "workers": workers, "cpus": cpus, "gpus": gpus,
-        "study": study, "storage": storage, "warm_start": warm_start,
-    }  # fmt: skip
-    given = {name: value for name, value in given.items() if value is not None}
-    if resume and (config or overrides or space):
-        raise IrmasError("--resume uses the sweep's own recipe and space: leave them out")
-    recipe, searched, settings = (
-        _recorded(out, given) if resume else _new(out, config, overrides, space, given)
-    )
+    given = _given(SweepSettings, locals())
+    from irmas_dist.search.space import load_space
+    from irmas_dist.search.sweep_directory import read_record, require_new
+
+    if resume:
+        if config or overrides or space:
+            raise IrmasError("--resume uses the sweep's own recipe and space: leave them out")
+        record = read_record(out)
+        recipe, searched = record.load(str(out))
+        # The points of a warm start are in the study; the earlier study need not exist any more.
+        given = record.settings.model_dump(exclude={"warm_start"}) | given
+    settings = from_options(SweepSettings, {}, **given)
+    if not resume:
+        recipe = read_recipe(config, overrides)
+        searched = load_space(space or SPACE, recipe)
+        require_new(out)  # Before Ray takes seconds to start.
     if dry_run:
         return show_recipe(recipe, json)
     from irmas_dist.cluster.runtime import ray_running, require_shared
@@ -101,33 +109,6 @@ def sweep(
         say(f"resume it: irmas sweep {features} {out} --resume")
         raise
     return swept(summary, json)
-
-
-def _new(
-    out: Path,
-    config: str | None,
-    overrides: list[str] | None,
-    space: str | None,
-    given: dict[str, Any],
-) -> "tuple[Recipe, Space, SweepSettings]":
-    from irmas_dist.search.space import load_space
-    from irmas_dist.search.sweep_directory import require_new
-
-    settings = from_options(SweepSettings, {}, **given)
-    recipe = read_recipe(config, overrides)
-    searched = load_space(space or SPACE, recipe)
-    require_new(out)  # Before Ray takes seconds to start.
-    return recipe, searched, settings
-
-
-def _recorded(out: Path, given: dict[str, Any]) -> "tuple[Recipe, Space, SweepSettings]":
-    from irmas_dist.search.sweep_directory import read_record
-
-    record = read_record(out)
-    recipe, searched = record.load(str(out))
-    # The points of a warm start are in the study; the earlier study need not exist any more.
-    recorded = record.settings.model_dump(exclude={"warm_start"})
-    return recipe, searched, from_options(SweepSettings, {}, **recorded | given)
 
 
 @command
@@ -167,26 +148,23 @@ def thresholds(
     json: Json = False,
 ) -> None:
     """Fit a model's decision thresholds to its validation scores again."""
-    given = {"rule": rule, "objective": objective, "cost_of_missing": cost_of_missing}
-    given = {name: value for name, value in given.items() if value is not None}
-    settings = from_options(ThresholdSettings, {}, **given)
+    settings = from_options(ThresholdSettings, {}, **_given(ThresholdSettings, locals()))
     from irmas_dist.inference.thresholds import search_decisions
 
     fitted(*search_decisions(model, settings, features), settings.objective, json)
 
 
 def swept(summary: "SweepSummary", machine: bool) -> None:
-    """Show the best five trials, medians of the others, why trials failed, and the files."""
+    """Show the five best trials, medians of the others, reasons of failures, and the files."""
     best_recipe = str(Path(summary.path, "best.yaml"))
     if machine:
-        as_json({
+        return as_json({
             "path": summary.path,
             "trials": summary.trials,
             "importances": summary.importances,
             "best": {"recipe": best_recipe, "model": summary.model},
             "seconds": summary.seconds,
         })  # fmt: skip
-        return
     show(trial_tables(summary.trials[:5], summary.trials[5:], summary.importances))
     reasons = [trial["reason"] for trial in summary.trials if trial["state"] == "failed"]
     for reason in dict.fromkeys(reasons):
@@ -194,7 +172,7 @@ def swept(summary: "SweepSummary", machine: bool) -> None:
     show(escape(f"best recipe: {best_recipe}"))
     if summary.model:
         show(escape(f"best model: {summary.model}"))
-    show(escape(f"more: irmas report {summary.path}, irmas review {summary.path}"))
+    return show(escape(f"more: irmas report {summary.path}, irmas review {summary.path}"))
 
 
 def fitted(
@@ -204,28 +182,29 @@ def fitted(
     machine: bool,
 ) -> None:
     """Show a model's thresholds, and the objective of every candidate."""
-    compared = []
-    ways = Table("aggregation", "hop in frames", f"{objective} fitted", "cross-validated")
-    for one in candidates:
-        held_out = None if math.isnan(one.cross_validated) else one.cross_validated
-        rule, hop = one.windows.aggregation, one.windows.hop_frames
-        compared.append({
-            "aggregation": rule, "hop_frames": hop, "fitted": one.fitted,
-            "cross_validated": held_out,
-        })  # fmt: skip
-        ways.add_row(rule, str(hop), figure(one.fitted), figure(held_out) or "none")
+    compared: list[dict[str, Any]] = [
+        {
+            "aggregation": one.windows.aggregation,
+            "hop_frames": one.windows.hop_frames,
+            "fitted": one.fitted,
+            "cross_validated": None if math.isnan(one.cross_validated) else one.cross_validated,
+        }
+        for one in candidates
+    ]
     if machine:
-        as_json({
+        return as_json({
             "thresholds": description.thresholds,
             "thresholds_from": description.thresholds_from,
             "objective": objective,
             "compared": compared,
             "validation": description.scores,
         })  # fmt: skip
-        return
-    fits = Table("instrument", "threshold")
+    thresholds_table = Table("instrument", "threshold")
     for code, value in description.thresholds.items():
-        fits.add_row(description.instruments[code], threshold_cell(value))
-    show(fits)
-    show(ways)
-    show(f"fitted on {description.thresholds_from}; the model uses the first row")
+        thresholds_table.add_row(description.instruments[code], threshold_cell(value))
+    show(thresholds_table)
+    compared_table = Table("aggregation", "hop in frames", f"{objective} fitted", "cross-validated")
+    for rule, hop, fit, held_out in map(dict.values, compared):
+        compared_table.add_row(rule, str(hop), figure(fit), figure(held_out) or "none")
+    show(compared_table)
+    return show(f"fitted on {description.thresholds_from}; the model uses the first row")

@@ -1,4 +1,4 @@
-"""How results look: tables for people, one JSON object for programs."""
+"""Tables of results, and one JSON object for programs."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -14,10 +14,8 @@ from rich.text import Text
 from irmas_dist.terminal import show, write
 
 if TYPE_CHECKING:
-    from irmas_dist.evaluation.protocols import Result
-
-if TYPE_CHECKING:
     from irmas_dist.config.recipe import Recipe
+    from irmas_dist.evaluation.protocols import Result
 
 WIDEST = 8
 """Characters of a value in a table with a column for each of five trials."""
@@ -59,7 +57,7 @@ def trial_tables(
     others: Sequence[Mapping[str, Any]] = (),
     importances: Mapping[str, float] | None = None,
 ) -> Group:
-    """How each trial ended, and below it the settings of the trials side by side.
+    """Return how each trial ended, and below it the settings of the trials side by side.
 
     A setting with a value too wide for a column of its trial has a row per value instead, with
     the trials that have it, so that 80 columns hold all values of five trials.
@@ -74,14 +72,14 @@ def trial_tables(
     shares = importances or {}
     rest = [trial for trial in others if trial["value"] is not None]
     against = any(trial.get("second") is not None for trial in trials)
-    ends = _table("trial", "state", "macro F1", *(["against"] if against else []), "epochs")
+    outcomes = _table("trial", "state", "macro F1", *(["against"] if against else []), "epochs")
     for trial in trials:
         second = [short(trial["second"])] if against else []
         number, epochs = str(trial["number"]), str(trial["epochs"])
-        ends.add_row(number, trial["state"], figure(trial["value"]), *second, epochs)
+        outcomes.add_row(number, trial["state"], figure(trial["value"]), *second, epochs)
     if rest:
         keys = ("state", "value", *(["second"] if against else []), "epochs")
-        ends.add_row("rest", *(_typical([trial[key] for trial in rest]) for key in keys))
+        outcomes.add_row("rest", *(_typical([trial[key] for trial in rest]) for key in keys))
 
     columns = [str(trial["number"]) for trial in trials] + (["rest"] if rest else [])
     side_by_side = _table("setting", *columns, *(["share"] if shares else []), gap=1)
@@ -103,20 +101,20 @@ def trial_tables(
             by_value.add_row(label, Text(value), " ".join(having), *share)
             label, share = "", []
     parts: list[Table | str] = []
-    for table in (ends, side_by_side, by_value):
+    for table in (outcomes, side_by_side, by_value):
         parts += [table, ""] if table.row_count else []
     return Group(*parts)
 
 
 def _table(*headings: str, gap: int = 3) -> Table:
-    """Return a table with nothing but a gap between its columns, as wide as their values."""
+    """Return a table without lines between columns, which are as wide as their values."""
     columns = (Column(heading, no_wrap=True) for heading in headings)
     padding = (0, gap - 1, 0, 0)
     return Table(*columns, box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=padding)
 
 
 def short_names(names: Sequence[str]) -> dict[str, str]:
-    """Return each setting's name without its group, where that tells it apart from the others."""
+    """Return each setting's name, without its group where that is unambiguous."""
     ends = [name.partition(".")[2] for name in names]
     return {
         name: end if end and ends.count(end) == 1 else name
@@ -125,7 +123,7 @@ def short_names(names: Sequence[str]) -> dict[str, str]:
 
 
 def _typical(values: Sequence[Any]) -> str:
-    """Return the median of numbers, or the most frequent of other values; nothing for none."""
+    """Return the median of numbers, or the most frequent of other values; empty for none."""
     from irmas_dist.search.entries import short
 
     if not values:
@@ -145,27 +143,27 @@ def show_path(path: str, machine: bool) -> None:
 
 
 def with_interval(result: "Result", key: str) -> str:
-    """Write a figure, and below it its interval."""
+    """Return a figure, and below it its interval."""
     return f"{result.metrics[key]:.3f}\n{_span(*result.intervals[key])}"
 
 
-def _span(low: float, high: float) -> str:
-    """Write an interval from 0 to 1 in few letters: ``.425-.488``."""
-    return "-".join(f"{value:.3f}".removeprefix("0") for value in (low, high))
+def _span(low: float, high: float, digits: int = 3) -> str:
+    """Return an interval from 0 to 1 in few characters: ``.425-.488``."""
+    return "-".join(f"{value:.{digits}f}".removeprefix("0") for value in (low, high))
 
 
 def figure(value: float | None) -> str:
-    """Write a figure to three digits; nothing where there is none."""
+    """Return a figure to three digits, and an empty string for none."""
     return "" if value is None else f"{value:.3f}"
 
 
 def threshold_cell(value: float | None) -> str:
-    """Return a threshold to three digits; none differs from fold to fold."""
+    """Return a threshold to three digits; None stands for one that differs from fold to fold."""
     return "by fold" if value is None else "never" if value > 1 else f"{value:.3f}"
 
 
 def instrument_table(instruments: Sequence[Mapping[str, Any]], protocol: str) -> Table:
-    """One row per instrument: precision, recall, F1 and its interval, AP and threshold."""
+    """Return a row per instrument: clips, precision, recall, F1, its interval, AP, threshold."""
     grid = Table(
         Column("instrument", no_wrap=True),
         *("clips", "prec.", "recall", "F1", "95 %", "AP", "thresh."),
@@ -173,16 +171,16 @@ def instrument_table(instruments: Sequence[Mapping[str, Any]], protocol: str) ->
         caption_justify="left",
     )
     for row in instruments:
-        values = (row["precision"], row["recall"], row["f1"])
-        span = "-".join(f"{row[end]:.2f}".removeprefix("0") for end in ("f1_low", "f1_high"))
-        cells = (*map(figure, values), span, figure(row["ap"]), threshold_cell(row["threshold"]))
-        grid.add_row(row["name"], str(row["clips"]), *cells)
+        values = (figure(row[key]) for key in ("precision", "recall", "f1"))
+        span = _span(row["f1_low"], row["f1_high"], digits=2)
+        others = (figure(row["ap"]), threshold_cell(row["threshold"]))
+        grid.add_row(row["name"], str(row["clips"]), *values, span, *others)
     return grid
 
 
 def metric_table(results: Mapping[str, Mapping[str, float]]) -> Table:
-    """One column per model or baseline, one row per metric."""
+    """Return a column per model or baseline, and a row per metric."""
     grid = Table("", *results)
     for key, heading in HEADLINE.items():
-        grid.add_row(heading, *(f"{values[key]:.3f}" for values in results.values()))
+        grid.add_row(heading, *(figure(values[key]) for values in results.values()))
     return grid

@@ -1,4 +1,4 @@
-"""Tune's events on the driver, passed to W&B, the live table, and to the study on failures."""
+"""Tune's events on the driver, passed to W&B and the live table, and failures to the study."""
 
 from pathlib import Path
 from typing import Any
@@ -38,17 +38,14 @@ class SweepCallback(tune.Callback):
         best: tuple[float, int] | None = None,
     ) -> None:
         self._searcher, self._wandb_runs, self._live_table = searcher, wandb_runs, live_table
-        self._root = root
+        self._root, self._best = root, best
         self._started: set[int] = set()
-        self._best = best
 
     def __getstate__(self) -> dict[str, Any]:
         """Keep nothing in Tune's own files: the study is the state."""
         return {}
 
-    def on_trial_start(
-        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
-    ) -> None:
+    def on_trial_start(self, *, trial: Trial, **info: Any) -> None:
         """Open the trial's run, or resume it after a pause, perhaps with other values."""
         number = _number(trial)
         self._started.add(number)
@@ -57,9 +54,7 @@ class SweepCallback(tune.Callback):
         if trial.last_result.get("training_iteration", 0) == 0:
             self._live_table.start(number)
 
-    def on_trial_result(
-        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
-    ) -> None:
+    def on_trial_result(self, *, trial: Trial, result: dict[str, Any], **info: Any) -> None:
         """Log an epoch."""
         # A trial of several workers reports its last epoch again once it has a model.
         if FAILED in result or result[EPOCH] <= trial.last_result.get(EPOCH, 0):
@@ -73,24 +68,20 @@ class SweepCallback(tune.Callback):
         self._live_table.epoch(_number(trial), result[EPOCH], metrics[SELECTED_BY])
         self._wandb_runs.log(_number(trial), metrics)
 
-    def on_trial_complete(
-        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
-    ) -> None:
+    def on_trial_complete(self, *, trial: Trial, **info: Any) -> None:
         """Close the run of a trial that ended or was stopped."""
         last = trial.last_result
         reason = last.get(FAILED)
         state = "failed" if reason else "completed" if last.get(FINISHED) else "pruned"
         self._end(trial, state, reason)
 
-    def on_trial_error(
-        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
-    ) -> None:
+    def on_trial_error(self, *, trial: Trial, **info: Any) -> None:
         """Record why a trial failed, or queue it again if its node was lost."""
         error, text = _error(trial)
-        if _of_node(error) and self._searcher.postpone(trial.trial_id):
+        if _node_lost(error) and self._searcher.postpone(trial.trial_id):
             return
         if _number(trial) not in self._started:  # Its worker ended before it started the trial.
-            self.on_trial_start(iteration, trials, trial)
+            self.on_trial_start(trial=trial)
         reason = failure_reason(error, text)
         self._searcher.fail(trial.trial_id, reason)
         self._end(trial, "failed", reason)
@@ -98,11 +89,8 @@ class SweepCallback(tune.Callback):
     def _end(self, trial: Trial, state: str, reason: str | None) -> None:
         number, last = _number(trial), trial.last_result
         self._live_table.end(number, state, reason)
-        facts = {
-            "reason": reason,
-            **{name: last.get(name) for name in SECOND.values()},
-            "seconds": last.get("time_total_s"),
-        }
+        facts = {"reason": reason} | {name: last.get(name) for name in SECOND.values()}
+        facts["seconds"] = last.get("time_total_s")
         known = {name: value for name, value in facts.items() if value is not None}
         self._wandb_runs.end(number, state, known, last.get(INSTRUMENTS) or [])
         self._keep_best_checkpoint(number, state, last.get(SELECTED_BY))
@@ -145,7 +133,7 @@ def failure_reason(error: Exception | None, text: str | None) -> str:
     """
     if isinstance(error, OutOfMemoryError):
         return "out of memory: Ray ended its worker before the machine was full"
-    if _of_node(error):
+    if _node_lost(error):
         return f"its node was lost, and {MAX_NODES_LOST} others before"
     if isinstance(error, RayActorError):
         return "its worker process ended (out of memory, or killed)"
@@ -160,8 +148,8 @@ def _last_line(text: str) -> str:
     return lines[-1].strip() if lines else ""
 
 
-def _of_node(error: Exception | None) -> bool:
-    """Return whether an actor was lost with its node, through no fault of its own.
+def _node_lost(error: Exception | None) -> bool:
+    """Return whether an actor was lost because its node was.
 
     Only the message says that a node died. An actor is unavailable when its connection broke and
     no death was reported within a second: its node reports the death of a worker alone at once.

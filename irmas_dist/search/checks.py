@@ -34,9 +34,8 @@ def check_settings(settings: SweepSettings, space: Space, recipe: Recipe) -> Non
         space.grid()
     if settings.warm_start:
         best_points(open_study(settings.warm_start), space)
-    build_scheduler(settings.scheduler, space, recipe.training.epochs, 1, settings.reduction)
-    objectives = len(directions(settings.against))
-    build_sampler(settings.sampler, space, recipe.seed, objectives)
+    build_scheduler(settings, space, recipe.training.epochs)
+    build_sampler(settings.sampler, space, recipe.seed, len(directions(settings.against)))
     trial_capacity(settings)
     if settings.workers > 1:
         require_state_api()

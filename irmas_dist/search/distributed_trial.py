@@ -1,13 +1,13 @@
 """A trial of several workers: a Tune function that drives Ray Train.
 
-Starting the workers takes half a minute a trial. When the scheduler stops such a trial, Ray
-removes its workers with the help of Ray's State API; where that does not answer, they stay and
-the sweep waits for ever, so the State API is checked before a sweep starts.
+Starting the workers of a trial takes half a minute. When the scheduler stops such a trial, Ray
+removes its workers through Ray's State API; without it they keep their resources and the sweep
+never ends, so the State API is checked before a sweep starts.
 """
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 from queue import Empty, Queue
-from threading import Thread
 from typing import Any
 
 from ray import tune
@@ -56,29 +56,21 @@ def distributed_trial(
     values = {name: value for name, value in config.items() if name != TRIAL}
     directory = trial_directory(root, config[TRIAL]["number"])
     epochs: Queue[dict[str, float]] = Queue()
-    outcome: list[ModelDescription | IrmasError] = []
+
+    def train() -> ModelDescription:
+        if storage.exists(storage.join(directory, "model.json")):
+            return read_description(directory)
+        recorded = settings.model_dump(mode="json")
+        return train_distributed(data, settings, recorded, directory, workers, epochs.put)
+
     try:
         settings = build_recipe(recipe, values, "the search space")
     except IrmasError as error:
         tune.report(failure(str(error)))
         return
-
-    def train() -> None:
-        try:
-            if storage.exists(storage.join(directory, "model.json")):
-                outcome.append(read_description(directory))
-                return
-            recorded = settings.model_dump(mode="json")
-            outcome.append(
-                train_distributed(data, settings, recorded, directory, workers, epochs.put)
-            )
-        except IrmasError as error:
-            outcome.append(error)
-
-    training = Thread(target=train)
-    training.start()
+    training = ThreadPoolExecutor(1).submit(train)
     best = -math.inf
-    while training.is_alive() or not epochs.empty():
+    while not (training.done() and epochs.empty()):
         try:
             metrics = epochs.get(timeout=POLL_S)
         except Empty:
@@ -87,14 +79,14 @@ def distributed_trial(
         if metrics["epoch"] >= settings.training.epochs:
             continue  # Reported below, with the model: a scheduler would stop the trial here.
         tune.report(epoch_result(metrics, best, **{FINISHED: False}))
-    training.join()
-    (end,) = outcome or [IrmasError("its training ended without an error message")]
-    if isinstance(end, IrmasError):
-        tune.report(failure(str(end)))
+    try:
+        model = training.result()
+    except IrmasError as error:
+        tune.report(failure(str(error)))
         return
     validation = read_scores(storage.join(directory, "validation.parquet"))
     instruments = instrument_results(
-        validation.labels, validation.scores, end.threshold_array(), end.vocabulary
+        validation.labels, validation.scores, model.threshold_array(), model.vocabulary
     )
-    ends = {FINISHED: True, "done": True, "parameters": end.parameters, INSTRUMENTS: instruments}
-    tune.report(epoch_result(end.history[-1], end.scores[SELECTED_BY], **ends))
+    ends = {FINISHED: True, "done": True, "parameters": model.parameters, INSTRUMENTS: instruments}
+    tune.report(epoch_result(model.history[-1], model.scores[SELECTED_BY], **ends))

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import optuna
 from pydantic import Field, TypeAdapter, ValidationError, field_validator, model_validator
 
-from irmas_dist.config.base import Settings
+from irmas_dist.config.base import Settings, describe_error
 from irmas_dist.errors import IrmasError
 
 Scalar = bool | int | float | str | None
@@ -173,8 +173,7 @@ def read_entry(name: str, content: Any, origin: str) -> Entry:
     except ValidationError as error:
         first = error.errors()[0]
         field = "".join(f" {part}" for part in first["loc"][1:2])
-        message = first["msg"].removeprefix("Value error, ")
-        raise IrmasError(f"{origin}: {name}{field}: {message}") from error
+        raise IrmasError(f"{origin}: {name}{field}: {describe_error(first)}") from error
 
 
 def alternatives(wanted: Value | list[Value]) -> list[Value]:
@@ -187,6 +186,11 @@ def stored_form(value: Value) -> bool | int | float | str:
     if value is None or isinstance(value, tuple):
         return json.dumps(value)
     return value
+
+
+def as_choice(value: Any) -> Any:
+    """Return a value as an entry holds it, after a round trip through JSON too."""
+    return tuple(value) if isinstance(value, list) else value
 
 
 def short(value: Any) -> str:

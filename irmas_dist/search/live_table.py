@@ -13,18 +13,12 @@ from rich.text import Text
 from irmas_dist.search.study import with_epoch
 from irmas_dist.terminal import say
 
-SHOWN = 8
-"""Ended trials in the live table, the best ones."""
-
-REASONS = 3
-"""Failures below the live table, the latest ones."""
-
-UNFINISHED = ("running", "interrupted")
-
+SHOWN = 8  # ended trials, the best ones
+REASONS = 3  # failures below the table, the latest ones
+SPARK_EPOCHS = 20  # latest epochs in a row of blocks; more do not fit into 80 columns
 SPARKS = "▁▂▃▄▅▆▇█"
 
-SPARK_EPOCHS = 20
-"""Latest epochs in a row of blocks; with more the table does not fit into 80 columns."""
+UNFINISHED = ("running", "interrupted")
 
 COLOURS = {"running": "cyan", "completed": "green", "pruned": "yellow", "failed": "red"}
 
@@ -41,14 +35,7 @@ class LiveTable:
     def __init__(self, total: int, epochs: int, earlier: Sequence[Mapping[str, Any]] = ()) -> None:
         self._total, self._epochs = total, epochs
         self._trials: dict[int, dict[str, Any]] = {
-            row["number"]: {
-                "state": row["state"],
-                "reason": row["reason"],
-                "curve": list(row["curve"]),
-                "began": 0.0,
-                "ended": row["seconds"] or 0.0,
-            }
-            for row in earlier
+            row["number"]: {**row, "began": 0.0, "ended": row["seconds"] or 0.0} for row in earlier
         }
         self._began, self._ended_before = time.monotonic(), self._ended()
         self.lines = True
@@ -73,8 +60,8 @@ class LiveTable:
 
     def _line(self, number: int, trial: Mapping[str, Any]) -> str:
         curve = trial["curve"]
-        known = ((max(one["curve"]), which) for which, one in self._trials.items() if one["curve"])
-        best = max(known, default=None)
+        values = ((max(one["curve"]), n) for n, one in self._trials.items() if one["curve"])
+        best = max(values, default=None)
         result = f"macro F1 {max(curve):.3f}" if curve else "no result"
         if trial["reason"]:
             result = escape(trial["reason"])

@@ -11,6 +11,7 @@ from irmas_dist.search.entries import (
     FloatEntry,
     IntEntry,
     alternatives,
+    as_choice,
     short,
 )
 from irmas_dist.search.space import Space
@@ -37,8 +38,8 @@ class Advice(NamedTuple):
 
     name: str
     reason: str
-    entry: dict[str, Any] | None
-    value: Any
+    entry: dict[str, Any] | None = None
+    value: Any = None
 
 
 def advise(
@@ -63,7 +64,7 @@ def advise(
         if shares.get(name, 1.0) < MINOR:
             share = f"{100 * shares[name]:.0f} %"
             reason = f"hardly matters ({share} of the importance)"
-            advice.append(Advice(name, reason, None, values[0]))
+            advice.append(Advice(name, reason, value=values[0]))
         elif isinstance(entry, CategoricalEntry):
             advice += _choices(name, entry, values, rows)
         else:
@@ -79,7 +80,7 @@ def narrowed(space: Space, advice: Sequence[Advice]) -> Space:
         advice: The changes; fixed entries leave the space, and with them entries that are
             searched only under other values of theirs.
     """
-    fixed = {item.name: _key(item.value) for item in advice if item.entry is None}
+    fixed = {item.name: as_choice(item.value) for item in advice if item.entry is None}
     changed = {item.name: item.entry for item in advice if item.entry is not None}
     entries: dict[str, Entry] = {}
 
@@ -103,24 +104,24 @@ def narrowed(space: Space, advice: Sequence[Advice]) -> Space:
 def _choices(
     name: str, entry: CategoricalEntry, values: list[Any], rows: Sequence[Mapping[str, Any]]
 ) -> list[Advice]:
-    tried = [_key(row["params"].get(name)) for row in rows]
-    good = [c for c in entry.choices if c in map(_key, values) or tried.count(_key(c)) < 2]
+    tried = [as_choice(row["params"].get(name)) for row in rows]
+    good = [c for c in entry.choices if c in map(as_choice, values) or tried.count(c) < 2]
     if len(good) == len(entry.choices):
         return []
     others = ", ".join(short(choice) for choice in entry.choices if choice not in good)
     reason = f"none of the best has {others}"
     if len(good) == 1:
-        return [Advice(name, reason, None, good[0])]
+        return [Advice(name, reason, value=good[0])]
     choices = [list(c) if isinstance(c, tuple) else c for c in good]
-    return [Advice(name, reason, {"type": "categorical", "choices": choices}, None)]
+    return [Advice(name, reason, {"type": "categorical", "choices": choices})]
 
 
 def _range(name: str, entry: FloatEntry | IntEntry, values: list[float]) -> list[Advice]:
     warp, back = (math.log, math.exp) if entry.log else (float, float)
-    low, high = warp(entry.low), warp(entry.high)
-    span = high - low
-    inner = [(warp(value) - low) / span for value in values]
-    middle = median(inner)
+    low = warp(entry.low)
+    span = warp(entry.high) - low
+    shares = [(warp(value) - low) / span for value in values]
+    middle = median(shares)
     content = entry.model_dump(exclude_defaults=True, exclude={"when"}) | {"type": entry.type}
 
     def bound(share: float) -> float:
@@ -129,15 +130,10 @@ def _range(name: str, entry: FloatEntry | IntEntry, values: list[float]) -> list
 
     if middle > 1 - EDGE or middle < EDGE:
         end = "upper" if middle > 0.5 else "lower"
-        return [Advice(name, f"the best lie at its {end} end: it may end too early", content,
-                       None)]  # fmt: skip
-    first, last = max(min(inner) - 0.1, 0.0), min(max(inner) + 0.1, 1.0)
+        return [Advice(name, f"the best lie at its {end} end: it may end too early", content)]
+    first, last = max(min(shares) - 0.1, 0.0), min(max(shares) + 0.1, 1.0)
     if entry.step or last - first > 0.6 or bound(first) >= bound(last):
         return []
     content |= {"low": bound(first), "high": bound(last)}
-    return [Advice(name, f"the best lie between {short(min(values))} and {short(max(values))}",
-                   content, None)]  # fmt: skip
-
-
-def _key(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
+    span_of_best = f"{short(min(values))} and {short(max(values))}"
+    return [Advice(name, f"the best lie between {span_of_best}", content)]

@@ -46,7 +46,7 @@ def build_sampler(name: SamplerName, space: Space, seed: int, objectives: int) -
         if objectives > 1:
             raise IrmasError("cmaes has one objective; use nsga2 or tpe for two")
         return optuna.samplers.CmaEsSampler(seed=seed, warn_independent_sampling=False)
-    # A grid is a queue of given points, and leaves nothing to be drawn.
+    # The points of a grid are queued, and leave nothing to be drawn.
     return optuna.samplers.RandomSampler(seed=seed)
 
 

@@ -17,7 +17,7 @@ from ray.tune.schedulers import (
     TrialScheduler,
 )
 
-from irmas_dist.config.sweep import SchedulerName
+from irmas_dist.config.sweep import SweepSettings
 from irmas_dist.errors import IrmasError
 from irmas_dist.search.entries import CategoricalEntry, FloatEntry
 from irmas_dist.search.space import Space
@@ -28,27 +28,26 @@ MUTABLE = ("training.lr", "training.weight_decay", "augment.", "model.dropout.")
 """Prefixes of settings that can change while a network is being trained."""
 
 
-def build_scheduler(
-    name: SchedulerName, space: Space, epochs: int, grace: int, reduction: float
-) -> TrialScheduler:
-    """Build a scheduler.
+def build_scheduler(settings: SweepSettings, space: Space, epochs: int) -> TrialScheduler:
+    """Build the scheduler of a sweep.
+
+    ``asha``: at growing numbers of epochs, stop all but the best share (Li et al. 2020);
+    ``hyperband``: the same synchronously, with several brackets (Li et al. 2018); ``median``:
+    stop trials below the median of the others' running means (Golovin et al. 2017); ``pbt``: every
+    ``grace_epochs``, poor trials take over weights and values of good ones and perturb the values
+    (Jaderberg et al. 2017).
 
     Args:
-        name: ``asha``: at growing numbers of epochs, stop all but the best share (Li et al.
-            2020); ``hyperband``: the same synchronously, with several brackets (Li et al.
-            2018); ``median``: stop trials below the median of the others' running means
-            (Golovin et al. 2017); ``pbt``: poor trials take over weights and values of good
-            ones and perturb the values (Jaderberg et al. 2017); ``none``.
+        settings: The sweep's settings.
         space: The search space.
         epochs: Most epochs of a trial.
-        grace: Epochs that every trial runs first; with ``pbt``, epochs between takeovers.
-        reduction: With ``asha`` and ``hyperband``, one in this many trials is promoted.
 
     Raises:
         IrmasError: The space has no value that population-based training can change.
     """
     common: dict[str, Any] = {"time_attr": EPOCH, "metric": SELECTED_BY, "mode": "max"}
-    grace = min(grace, epochs)
+    name, reduction = settings.scheduler, settings.reduction
+    grace = min(settings.grace_epochs, epochs)
     if name == "asha":
         return Asha(**common, max_t=epochs, grace_period=grace, reduction_factor=reduction)
     if name == "hyperband":
@@ -162,7 +161,7 @@ def replay(scheduler: TrialScheduler, study: optuna.Study, interrupted: Iterable
 
 
 class _PastTrial(NamedTuple):
-    """A trial of an earlier driver, as far as schedulers look at it."""
+    """A trial of an earlier driver, with the attribute that schedulers read."""
 
     trial_id: str
 

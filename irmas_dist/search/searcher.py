@@ -64,7 +64,7 @@ class StudySearcher(Searcher):
         self._nodes_lost: Counter[int] = Counter()
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        """Return the values of the next trial, None to be asked again later, or `FINISHED`."""
+        """Return the values of the next trial, None if there may be one later, or `FINISHED`."""
         if self._interrupted:
             trial = optuna.trial.Trial(self._study, self._interrupted.pop(0)._trial_id)
             resume = True

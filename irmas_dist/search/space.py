@@ -159,7 +159,7 @@ def _in_order(entries: dict[str, Entry], origin: str) -> dict[str, Entry]:
 
 
 def _conditions(name: str, entries: Mapping[str, Entry]) -> dict[str, Any]:
-    """Return values under which an entry is searched, by its conditions and theirs."""
+    """Return values that meet an entry's conditions, and those of the entries that it names."""
     given: dict[str, Any] = {}
     for other, wanted in entries[name].when.items():
         given |= {**_conditions(other, entries), other: alternatives(wanted)[0]}

@@ -20,17 +20,13 @@ from sqlalchemy.exc import SQLAlchemyError
 from irmas_dist.errors import IrmasError
 from irmas_dist.search.space import Space
 
-SWEEP = "sweep"
-"""A trial's attribute: identity of its sweep."""
+# Attributes of a trial:
+SWEEP = "sweep"  # identity of its sweep
+VALUES = "values"  # its values after population-based training changed them
+OUTCOME = "outcome"  # its outcome beyond its value, see `list_trials`
 
-SEARCHED = "searched"
-"""A study's attribute: digests of recipe, space and features, see `SweepRecord.digests`."""
-
-VALUES = "values"
-"""A trial's attribute: its values after population-based training changed them."""
-
-OUTCOME = "outcome"
-"""A trial's attribute: its outcome beyond its value, see `list_trials`."""
+# Attribute of a study:
+SEARCHED = "searched"  # digests of recipe, space and features, see `SweepRecord.digests`
 
 UNMARKED = timedelta(minutes=1)
 """A running trial that no sweep has marked for so long has lost its driver."""

@@ -1,9 +1,9 @@
 """A sweep: Optuna proposes trials, Tune runs them, a scheduler stops the poor ones early."""
 
-import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -113,11 +113,10 @@ def sweep(
     Raises:
         IrmasError: The directory holds a sweep already, or none to resume; the study cannot be
             opened; the settings contradict each other; no trial has a result.
-        KeyboardInterrupt: It was interrupted; ended trials are kept.
+        KeyboardInterrupt: The sweep was interrupted; the study keeps its ended trials.
     """
     began = time.monotonic()
-    fingerprints = data.store.digests
-    record = make_record(out, recipe, space, settings, fingerprints, resume)
+    record = make_record(out, recipe, space, settings, data.store.digests, resume)
     check_settings(settings, space, recipe)
     out.mkdir(parents=True, exist_ok=True)
     with only_driver(out):
@@ -125,7 +124,7 @@ def sweep(
         write_record(out, record)
         left = _run(data, recipe, space, out, record, study)
         if left or interrupted_trials(study, record.identity):
-            raise KeyboardInterrupt  # Tune has swallowed it.
+            raise KeyboardInterrupt  # Tune has caught it.
         rows = list_trials(study, space)
         best = best_row(rows)
         if best is None:
@@ -135,8 +134,7 @@ def sweep(
             )
         best_recipe = build_recipe(recipe.model_dump(), best["params"], "the best trial")
         with storage.write_atomically(out / "best.yaml") as stream:
-            content = json.loads(best_recipe.model_dump_json())
-            stream.write(dump_yaml(content).encode())
+            stream.write(dump_yaml(best_recipe.model_dump(mode="json")).encode())
         storage.write_json(out / "trials.json", rows)
         model = _write_model(data, best_recipe, best, out, record)
         own = {trial.number for trial in own_trials(study, record.identity)}
@@ -149,26 +147,26 @@ def sweep(
 def _open_study(record: SweepRecord, space: Space, recipe: Recipe, out: Path) -> optuna.Study:
     """Open or create the study, and queue the points that run first."""
     settings = record.settings
-    aims = directions(settings.against)
+    objectives = directions(settings.against)
     # Before a second study may be created in the same storage.
     earlier = open_study(settings.warm_start) if settings.warm_start else None
     study = optuna.create_study(
         storage=open_storage(study_location(out, record)),
         study_name=record.name,
-        directions=aims,
+        directions=objectives,
         load_if_exists=True,
     )
-    if study.directions != aims:
+    if study.directions != objectives:
         raise IrmasError(f"the study {record.name} has other objectives; name another directory")
     shared = join_study(study, record.identity, record.digests())
     fail_unmarked_trials(study)
     # A sampler of a resumed sweep, or beside another one, must not start with the same draws.
     seed = recipe.seed + sum(len(one.get_trials(deepcopy=False)) for one in (study, earlier) if one)
     seed += int(record.identity, 16) if shared else 0
-    study.sampler = build_sampler(settings.sampler, space, seed % 2**32, len(aims))
+    study.sampler = build_sampler(settings.sampler, space, seed % 2**32, len(objectives))
     if earlier:
         count = enqueue(study, best_points(earlier, space))
-        say(f"first run {count} points of the study at {settings.warm_start}")
+        say(f"{count} points of the study at {settings.warm_start} run first")
     if settings.sampler == "grid":
         enqueue(study, space.grid())
     return study
@@ -196,20 +194,15 @@ def _run(
     second = SECOND[settings.against] if settings.against else None
     epochs = most_epochs(space, recipe.training.epochs)
     searcher = StudySearcher(study, space, record.identity, budget, interrupted, second)
-    scheduler = build_scheduler(
-        settings.scheduler, space, epochs, settings.grace_epochs, settings.reduction
-    )
+    scheduler = build_scheduler(settings, space, epochs)
     replay(scheduler, study, [trial.number for trial in interrupted])
     numbers = {trial.number for trial in own}
     earlier = [row for row in list_trials(study, space) if row["number"] in numbers]
     live_table = LiveTable(max(total, len(own)), epochs, earlier)
     wandb_runs = SweepRuns(recipe, record.name, record.identity)
-    completed = [(row["value"], row["number"]) for row in earlier if row["state"] == "completed"]
+    completed = ((row["value"], row["number"]) for row in earlier if row["state"] == "completed")
     root = trials_root(out, settings)
-    best = next(iter(completed), None)
-    callback = SweepCallback(searcher, wandb_runs, live_table, root, best)
-    for name, value in QUIET_TUNE.items():
-        os.environ.setdefault(name, value)
+    callback = SweepCallback(searcher, wandb_runs, live_table, root, next(completed, None))
     concurrent = settings.concurrent or trial_capacity(settings)
     if settings.scheduler in PAUSING:  # It needs all trials, which wait for resources then.
         concurrent = budget + len(interrupted)
@@ -219,7 +212,7 @@ def _run(
             search_alg=searcher,
             scheduler=scheduler,
             num_samples=-1,  # The searcher ends the sweep.
-            max_concurrent_trials=concurrent,  # Without it, one at a time with a searcher.
+            max_concurrent_trials=concurrent,  # Tune's default is 1 with a searcher.
             reuse_actors=True,
             trial_name_creator=_trial_name,
             trial_dirname_creator=_trial_name,
@@ -234,7 +227,7 @@ def _run(
         ),
     )
     try:
-        with watching(live_table.render) as live:
+        with _quiet_tune(), watching(live_table.render) as live:
             live_table.lines = not live
             tuner.fit()
     finally:
@@ -242,18 +235,30 @@ def _run(
     return searcher.left
 
 
+@contextmanager
+def _quiet_tune() -> Iterator[None]:
+    """Set the variables of `QUIET_TUNE` that the environment lacks, and remove them at the end."""
+    added = {name: value for name, value in QUIET_TUNE.items() if name not in os.environ}
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for name in added:
+            os.environ.pop(name, None)
+
+
 def _trainable(data: TrainingData, recipe: Recipe, root: str, settings: SweepSettings) -> Any:
     """Return Tune's trainable: a reused actor, or a driver of several workers."""
     common = {"data": data, "recipe": recipe.model_dump(), "root": root}
     if settings.workers == 1:
-        alone = tune.with_parameters(LearnerTrial, **common, latency=settings.against == "latency")
-        return tune.with_resources(alone, {"CPU": settings.cpus, "GPU": settings.gpus})
+        single = tune.with_parameters(LearnerTrial, **common, latency=settings.against == "latency")
+        return tune.with_resources(single, {"CPU": settings.cpus, "GPU": settings.gpus})
     workers = WorkerSettings(
         count=settings.workers, cpus=settings.cpus, gpu=settings.gpus > 0, retries=0
     )
-    together = tune.with_parameters(distributed_trial, **common, workers=workers)
+    distributed = tune.with_parameters(distributed_trial, **common, workers=workers)
     # The workers reserve their own resources, and Tune refuses to reserve none at all.
-    return tune.with_resources(together, {"CPU": 0, "memory": DRIVER_BYTES})
+    return tune.with_resources(distributed, {"CPU": 0, "memory": DRIVER_BYTES})
 
 
 def _trial_name(trial: Trial) -> str:

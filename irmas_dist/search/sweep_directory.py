@@ -12,20 +12,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from pydantic import ValidationError
 
 from irmas_dist import storage
 from irmas_dist.config.base import Settings, describe_error
-from irmas_dist.config.recipe import Recipe
+from irmas_dist.config.recipe import Recipe, build_recipe
 from irmas_dist.config.sweep import SweepSettings
 from irmas_dist.errors import IrmasError
 from irmas_dist.search.space import Space, build_space
 
 RECORD = "sweep.json"
-
-S = TypeVar("S", bound=Settings)
 
 
 class SweepRecord(Settings):
@@ -58,17 +56,8 @@ class SweepRecord(Settings):
         Raises:
             IrmasError: They do not fit this version.
         """
-        recipe = _validated(Recipe, self.recipe, origin)
+        recipe = build_recipe(self.recipe, {}, origin)
         return recipe, build_space(self.space, recipe, origin)
-
-
-def _validated(model: type[S], content: dict[str, Any], origin: str) -> S:
-    try:
-        return model.model_validate(content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(map(str, first["loc"]))
-        raise IrmasError(f"{origin} cannot be used: {field}: {describe_error(first)}") from error
 
 
 def read_record(out: Path) -> SweepRecord:
@@ -80,7 +69,12 @@ def read_record(out: Path) -> SweepRecord:
     path = out / RECORD
     if not path.exists():
         raise IrmasError(f"{out} is not a sweep: it has no {RECORD}")
-    return _validated(SweepRecord, storage.read_json(path), str(path))
+    try:
+        return SweepRecord.model_validate(storage.read_json(path))
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(map(str, first["loc"]))
+        raise IrmasError(f"{path} cannot be used: {field}: {describe_error(first)}") from error
 
 
 def require_new(out: Path) -> None:

@@ -23,26 +23,16 @@ from irmas_dist.training.checkpoint import FILE_NAME, load_checkpoint, save_chec
 from irmas_dist.training.data import TrainingData
 from irmas_dist.training.learner import SELECTED_BY, Learner
 
-TRIAL = "trial"
-"""In a trial's configuration: its number in the study, and whether it is resumed."""
+# In a trial's configuration:
+TRIAL = "trial"  # its number in the study, and whether it is resumed
 
-EPOCH = "epoch"
-"""In a result: completed epochs, with those before an interruption."""
-
-FINISHED = "finished"
-"""In a result: whether the trial completed its training; false when it is stopped here."""
-
-FAILED = "failed"
-"""In a result: why the trial failed."""
-
-THIS_EPOCH = "epoch_macro_f1"
-"""In a result: validation macro F1 of this epoch alone."""
-
-INSTRUMENTS = "instruments"
-"""In a result: precision, recall, F1, AP and threshold of each instrument in the best epoch."""
-
-SECOND = {"parameters": "parameters", "latency": "latency_ms"}
-"""In a result: the name of each second objective's value."""
+# In a result:
+EPOCH = "epoch"  # completed epochs, including those before an interruption
+FINISHED = "finished"  # whether the trial has completed its training
+FAILED = "failed"  # the reason of a failure
+THIS_EPOCH = "epoch_macro_f1"  # validation macro F1 of this epoch alone
+INSTRUMENTS = "instruments"  # metrics and threshold of each instrument in the best epoch
+SECOND = {"parameters": "parameters", "latency": "latency_ms"}  # by second objective
 
 SAVING_SHARE = 0.02
 """Share of its time that a trial spends on saving checkpoints."""
@@ -69,10 +59,10 @@ class TrialLearner(Learner):
     def evaluate_instruments(self) -> list[dict[str, Any]]:
         """Return precision, recall, F1, AP and threshold of each instrument, best epoch."""
         if self.best_scores is None:  # The best epoch was before an interruption.
-            now = deepcopy(self.state_dict())
+            latest = deepcopy(self.state_dict())
             self.restore_best()
             self.best_scores, _ = self.score_validation()
-            self.load_state_dict(now)
+            self.load_state_dict(latest)
         labels = self.data.validation.labels
         fitted = fit_thresholds(labels, self.best_scores, self.settings.thresholds)
         return instrument_results(labels, self.best_scores, fitted, self.data.store.vocabulary)
@@ -81,12 +71,12 @@ class TrialLearner(Learner):
 class LearnerTrial(tune.Trainable):
     """One trial; a step is an epoch.
 
-    The training data come through `tune.with_parameters`: they lie once on each node, in the
-    object store, and every trial there reads them in place.
+    The training data come through `tune.with_parameters`: each node has them once, in the object
+    store, where all its trials read them.
 
-    Checkpoints are saved in the trial's directory, at a cost of a fiftieth of the time. A trial
-    that fails by its own values ends with a result that says why: an exception would end the
-    actor too, and the next trial would wait for a new one.
+    Checkpoints are saved in the trial's directory, see `SAVING_SHARE`. A trial that fails because
+    of its values ends with a result that has the reason: an exception would end the actor too,
+    and the next trial would wait for a new one.
     """
 
     def setup(
@@ -105,7 +95,7 @@ class LearnerTrial(tune.Trainable):
         self._begin(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Become another trial without starting another process."""
+        """Start another trial in the same process."""
         self._begin(new_config)
         return True
 
@@ -135,7 +125,7 @@ class LearnerTrial(tune.Trainable):
         """Train for one epoch.
 
         Returns:
-            The epoch's metrics, with the best value so far under the metric by which trials are
+            The epoch's metrics, and the best value so far of the metric by which trials are
             compared, so that a late bad epoch does not spoil a good trial.
         """
         if self._failure is None and not self._unreported:

@@ -25,10 +25,10 @@ class SweepRuns:
 
     def __init__(self, recipe: Recipe, name: str, identity: str) -> None:
         self._recipe, self._name, self._identity = recipe, name, identity
+        self._tracking = recipe.tracking
         self._open: dict[int, tracking.Run] = {}
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="wandb")
         self._submitted: list[Future[None]] = []
-        self._tracking = recipe.tracking
 
     def start(self, number: int, values: Mapping[str, Any]) -> None:
         """Open a trial's run, or resume it after a pause or an interruption."""

@@ -103,7 +103,7 @@ def test_the_live_table_shows_long_trials_and_the_reasons_of_failures() -> None:
 
 
 @pytest.mark.parametrize("objective", ObjectiveName.__args__)
-def test_thresholds_and_what_they_are_worth(
+def test_thresholds_and_their_objective_fit(
     objective: str, shown: Callable[[], list[RenderableType]]
 ) -> None:
     codes = IRMAS.codes
@@ -128,7 +128,7 @@ def test_thresholds_and_what_they_are_worth(
 
 @pytest.fixture
 def shown(monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[RenderableType]]:
-    """What commands show, in order."""
+    """Results that commands show, in order."""
     results: list[RenderableType] = []
     monkeypatch.setattr(search, "show", results.append)
     return lambda: results

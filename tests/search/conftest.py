@@ -1,4 +1,4 @@
-"""What the tests of the search share: a space, a study without Ray, and trials of it."""
+"""A space, a study without Ray, and trials of it."""
 
 from pathlib import Path
 
@@ -50,12 +50,12 @@ def make_study(
 def make_searcher(
     study: optuna.Study, space: Space, sweep: str = "a", budget: int = 9
 ) -> StudySearcher:
-    """The searcher of a new driver of a sweep."""
+    """Return the searcher of a new driver of a sweep."""
     return StudySearcher(study, space, sweep, budget, interrupted_trials(study, sweep))
 
 
 def result(value: float, epoch: int, **more: object) -> dict:
-    """What a trial reports after an epoch."""
+    """Return the result of an epoch of a trial."""
     return {SELECTED_BY: value, EPOCH: epoch, "time_total_s": 1.0, **more}
 
 
@@ -70,7 +70,7 @@ def finish(study: optuna.Study, space: Space, values: list[float]) -> None:
 def fill(study: optuna.Study, space: Space, count: int) -> None:
     """Add trials that are good when the learning rate is near 3e-3 and the head pools.
 
-    Of every four the last is pruned; then come a failed and an interrupted one.
+    The last of every four is pruned; a failed and an interrupted one follow.
     """
     searcher = StudySearcher(study, space, "a", count + 2, [])
     for number in range(count):
@@ -85,7 +85,7 @@ def fill(study: optuna.Study, space: Space, count: int) -> None:
             searcher.on_trial_result("t", result)
     searcher.suggest("bad")
     searcher.on_trial_complete("bad", {FAILED: "the loss became <nan>", SELECTED_BY: float("nan")})
-    assert searcher.suggest("cut")[TRIAL]["number"] == count + 1  # and never ends
+    assert searcher.suggest("interrupted")[TRIAL]["number"] == count + 1  # and never ends
 
 
 def write_sweep(out: Path) -> Path:

@@ -1,4 +1,4 @@
-"""Events of Tune: failures are described, and the best trial's checkpoint is kept."""
+"""Tune's events: failures have a reason, and the best trial keeps its checkpoint."""
 
 from itertools import permutations
 from pathlib import Path
@@ -29,9 +29,9 @@ def test_of_equally_good_trials_the_first_keeps_its_checkpoint(
     for number in order:
         (tmp_path / f"{number:04d}").mkdir()
         trial = SimpleNamespace(config={TRIAL: {"number": number}}, last_result={})
-        callback.on_trial_start(0, [], trial)
+        callback.on_trial_start(trial=trial)
         trial.last_result = {SELECTED_BY: VALUES[number], FINISHED: True}
-        callback.on_trial_complete(0, [], trial)
+        callback.on_trial_complete(trial=trial)
     wandb_runs.close()
     assert [path.name for path in tmp_path.iterdir()] == ["0000"]
 

@@ -5,9 +5,16 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from irmas_dist.config.recipe import Recipe
+from irmas_dist.config.training import WorkerSettings
+from irmas_dist.errors import IrmasError
+from irmas_dist.search import distributed_trial
+from irmas_dist.search.trial import EPOCH, FAILED, TRIAL
+from irmas_dist.training.learner import SELECTED_BY
 from tests.conftest import CONFIGS, TINY
 from tests.ray_cluster import running_cluster
 
@@ -37,3 +44,20 @@ def test_a_trial_of_two_workers_trains_on_both(features: str, tmp_path: Path) ->
     assert (trial["state"], trial["epochs"]) == ("completed", 2)
     assert (tmp_path / "swept" / "model" / "model.json").exists()
     assert len(trial["instruments"]) == 11
+
+
+def test_a_training_that_fails_ends_its_trial_with_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def train(*arguments: Any) -> None:
+        arguments[-1]({"epoch": 1, SELECTED_BY: 0.4})
+        raise IrmasError("the loss is not finite")
+
+    reports: list[dict[str, Any]] = []
+    monkeypatch.setattr(distributed_trial, "train_distributed", train)
+    monkeypatch.setattr("ray.tune.report", reports.append)
+    config = {TRIAL: {"number": 0, "resume": False}}
+    workers = WorkerSettings(count=2)
+    distributed_trial.distributed_trial(config, None, Recipe().model_dump(), str(tmp_path), workers)
+    assert [report[EPOCH] for report in reports] == [1, 0]
+    assert [report.get(FAILED) for report in reports] == [None, "the loss is not finite"]

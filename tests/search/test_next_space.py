@@ -53,12 +53,12 @@ def test_the_next_space_is_valid_however_entries_are_fixed_or_narrowed(
     advice = []
     for name, entry in NESTED.items():
         choices = entry.get("choices") or [entry["low"], entry["high"]]
-        what = data.draw(st.sampled_from(["as it is", "fixed", "narrowed"]))
+        what = data.draw(st.sampled_from(["unchanged", "fixed", "narrowed"]))
         if what == "fixed":
             advice.append(Advice(name, "", None, data.draw(st.sampled_from(choices))))
         elif what == "narrowed" and "choices" in entry:
-            kept = data.draw(st.lists(st.sampled_from(choices), min_size=2, unique_by=str))
-            advice.append(Advice(name, "", {"type": "categorical", "choices": kept}, None))
+            remaining = data.draw(st.lists(st.sampled_from(choices), min_size=2, unique_by=str))
+            advice.append(Advice(name, "", {"type": "categorical", "choices": remaining}, None))
         elif what == "narrowed" and name == "model.blocks":
             advice.append(Advice(name, "", {"type": "int", "low": 3, "high": 4}, None))
     fixed = {item.name: item.value for item in advice if item.entry is None}

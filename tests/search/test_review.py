@@ -39,7 +39,7 @@ def test_the_dashboard_in_a_browser(swept: Path, tmp_path: Path) -> None:
     assert "swept" in shown
 
 
-def test_what_cannot_be_reviewed_is_reported_in_one_line(
+def test_errors_of_a_review_are_reported_in_one_line(
     swept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(IrmasError, match="is not a sweep"), review.dashboard(tmp_path, 0):

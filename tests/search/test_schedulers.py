@@ -4,6 +4,7 @@ import optuna
 import pytest
 
 from irmas_dist.config.recipe import Recipe
+from irmas_dist.config.sweep import SweepSettings
 from irmas_dist.search.schedulers import build_scheduler, most_epochs, replay
 from irmas_dist.search.space import Space, build_space
 from irmas_dist.search.trial import EPOCH, FINISHED, TRIAL
@@ -38,7 +39,7 @@ def test_a_scheduler_recalls_the_reports_of_earlier_trials(
         before.suggest("t")
         before.on_trial_result("t", result(value, 1))
         before.on_trial_complete("t", result(value, 2, **{FINISHED: False}))
-    scheduler = build_scheduler(name, space, epochs=9, grace=1, reduction=3)
+    scheduler = build_scheduler(SweepSettings(scheduler=name, grace_epochs=1), space, epochs=9)
     replay(scheduler, study)
 
     new = TuneTrial("new", 4, resume=False)
@@ -64,7 +65,7 @@ def test_earlier_epochs_of_a_resumed_trial_count_once(
     after = make_searcher(study, space)
     config = after.suggest("again")
     assert config[TRIAL] == {"number": 0, "resume": True}
-    scheduler = build_scheduler(name, space, epochs=9, grace=2, reduction=3)
+    scheduler = build_scheduler(SweepSettings(scheduler=name, grace_epochs=2), space, epochs=9)
     replay(scheduler, study, [0])
     resumed = TuneTrial("again", 0, resume=True)
     scheduler.on_trial_add(None, resumed)
@@ -73,7 +74,7 @@ def test_earlier_epochs_of_a_resumed_trial_count_once(
 
 
 class TuneTrial:
-    """A trial of Tune, as far as schedulers look at it."""
+    """A trial of Tune, with the attributes that schedulers read."""
 
     def __init__(self, trial_id: str, number: int, *, resume: bool) -> None:
         self.trial_id = trial_id

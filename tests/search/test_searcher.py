@@ -164,7 +164,7 @@ def test_a_trial_is_resumed_with_values_changed_by_pbt(study: optuna.Study, spac
 def test_a_trial_that_takes_over_weights_has_a_value_for_every_epoch(
     study: optuna.Study, space: Space
 ) -> None:
-    """Of a trial that was ahead, and then of one that was behind."""
+    """It takes over a trial that was ahead, and then one that was behind."""
     searcher = make_searcher(study, space)
     searcher.suggest("t")
     for epoch, value in [(1, 0.3), (4, 0.6), (5, 0.7), (3, 0.5), (4, 0.55), (5, 0.8), (6, 0.9)]:

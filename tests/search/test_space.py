@@ -176,7 +176,9 @@ def test_a_grid_has_every_combination_once() -> None:
 
 
 @pytest.mark.parametrize("name", ["corpus", "features", "validation", "ingest", "tracking"])
-def test_what_no_trial_can_change_is_refused_with_the_reason(name: str, tmp_path: Path) -> None:
+def test_settings_that_no_trial_can_change_are_refused_with_the_reason(
+    name: str, tmp_path: Path
+) -> None:
     setting = {
         "corpus": "corpus.conflicts: {type: categorical, choices: [keep, drop]}",
         "features": "features.bands: {type: categorical, choices: [64, 96]}",

@@ -42,14 +42,14 @@ def test_an_unmarked_trial_fails_after_a_while(
 
 
 def test_one_of_several_studies_is_named_behind_its_storage(space: Space, tmp_path: Path) -> None:
-    place = str(tmp_path / "both.db")
+    location = str(tmp_path / "both.db")
     for name in ("one", "two"):
-        make_study(space, open_storage(place), name)
-    assert open_study(f"{place}#two").study_name == "two"
+        make_study(space, open_storage(location), name)
+    assert open_study(f"{location}#two").study_name == "two"
     with pytest.raises(IrmasError, match=r"several studies \(one, two\); name one: .*both\.db#one"):
-        open_study(place)
+        open_study(location)
     with pytest.raises(IrmasError, match="no study three; it has: one, two"):
-        open_study(f"{place}#three")
+        open_study(f"{location}#three")
 
 
 def test_sweeps_share_a_study_only_when_they_search_the_same(
@@ -118,8 +118,8 @@ def check_storage(location: str, space: Space) -> None:
 
 
 def test_a_storage_error_is_reported_in_one_line(tmp_path: Path) -> None:
-    with pytest.raises(IrmasError, match="no study there") as caught:
-        open_study(str(tmp_path / "new.db"), "there")
+    with pytest.raises(IrmasError, match="no study absent") as caught:
+        open_study(str(tmp_path / "new.db"), "absent")
     assert "\n" not in str(caught.value)
     with pytest.raises(IrmasError, match=r"cannot open the study at .*: No such file or directory"):
         open_study(str(tmp_path / "nowhere" / "journal.log"))

@@ -1,6 +1,7 @@
 """A sweep on a real Ray: Tune, Optuna and W&B agree on how its trials end."""
 
 import json
+import os
 from pathlib import Path
 
 import optuna
@@ -13,7 +14,7 @@ from irmas_dist.inference.predictor import Predictor
 from irmas_dist.reports.wandb_summary import log_summary
 from irmas_dist.search.space import load_space
 from irmas_dist.search.study import open_storage
-from irmas_dist.search.sweep import SweepSummary, sweep
+from irmas_dist.search.sweep import QUIET_TUNE, SweepSummary, sweep
 from irmas_dist.training.data import open_training_data
 from irmas_dist.training.learner import SELECTED_BY
 from tests.wandb_log import inspect
@@ -57,6 +58,10 @@ def test_every_trial_ends_and_the_best_is_first(swept: tuple[SweepSummary, Recip
     assert any(trial["state"] == "pruned" for trial in summary.trials)
 
 
+def test_a_sweep_leaves_the_environment_as_it_was(swept: tuple[SweepSummary, Recipe]) -> None:
+    assert not QUIET_TUNE.keys() & os.environ.keys()
+
+
 def test_the_study_agrees(swept: tuple[SweepSummary, Recipe]) -> None:
     summary, _ = swept
     study = optuna.load_study(
@@ -81,6 +86,7 @@ def test_tune_agrees(swept: tuple[SweepSummary, Recipe]) -> None:
         for path in directory.glob("*/result.json")
     }
     assert in_tune.keys() == {trial["number"] for trial in summary.trials}
+    assert not list(directory.glob("*/progress.csv"))  # Tune's own loggers are off.
     for trial in summary.trials:
         results = in_tune[trial["number"]]
         assert [result[SELECTED_BY] for result in results] == trial["curve"]

@@ -1,4 +1,4 @@
-"""A sweep's directory has one driver at a time."""
+"""The sweep directory, and the lock of its driver."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from irmas_dist.errors import IrmasError
 from irmas_dist.search import sweep_directory
 
 
-def test_only_one_driver_is_at_work_in_a_directory(tmp_path: Path) -> None:
+def test_a_directory_has_one_driver_at_a_time(tmp_path: Path) -> None:
     assert not sweep_directory.is_driven(tmp_path)
     with sweep_directory.only_driver(tmp_path):
         assert sweep_directory.is_driven(tmp_path)

@@ -30,7 +30,7 @@ class Sweeper:
     """Runs sweeps on the same tiny features.
 
     Attributes:
-        out: Where the last one was.
+        out: Directory of the last one.
     """
 
     def __init__(self, features: str, recipe: Recipe, folder: Path) -> None:
@@ -63,7 +63,7 @@ def check_study(summary: SweepSummary) -> None:
     }
     for row in summary.trials:
         values = list(recorded[row["number"]].intermediate_values.values())
-        assert values in (row["curve"], [])  # none are kept with two objectives
+        assert values in (row["curve"], [])  # Optuna has none with two objectives.
 
 
 @pytest.mark.parametrize("scheduler", ["hyperband", pytest.param("median", marks=DRILL)])
@@ -93,7 +93,7 @@ def test_pbt_takes_over_good_trials_and_stays_in_the_space(sweeper: Sweeper) -> 
         config = logged[f"{row['number']:04d}"]["config"]
         assert {name: config[name] for name in row["params"]} == row["params"]
     assert summary.model is not None
-    # What took over weights has the network that they are of.
+    # A trial that took over weights has the network of their trial.
     assert len({(row["params"]["model.width"], row["parameters"]) for row in summary.trials}) <= 2
 
 
@@ -141,17 +141,17 @@ def test_sweeps_of_one_study_draw_differently_and_keep_their_own_models(
     sweeper: Sweeper,
 ) -> None:
     settings: dict[str, Any] = {"trials": 2, "scheduler": "none", "sampler": "random"}
-    kept = str(sweeper.folder / "shared.db")
+    shared = str(sweeper.folder / "shared.db")
     (sweeper.folder / "a").mkdir()
     (sweeper.folder / "b").mkdir()
-    first = sweeper(SPACE, "a/same", study=kept, **settings)
-    second = sweeper(SPACE, "b/same", study=kept, **settings)
+    first = sweeper(SPACE, "a/same", study=shared, **settings)
+    second = sweeper(SPACE, "b/same", study=shared, **settings)
     assert [len(first.trials), len(second.trials)] == [2, 4]
     assert len({str(row["params"]) for row in second.trials}) == 4
     best = second.trials[0]["number"]
     assert (second.model is None) == (best < 2)
     with pytest.raises(IrmasError, match="searched with another space"):
-        sweeper({"model.width": SPACE["model.width"]}, "c/same", study=kept, **settings)
+        sweeper({"model.width": SPACE["model.width"]}, "c/same", study=shared, **settings)
 
 
 def test_a_worker_that_dies_at_its_start_fails_its_own_trial_only(
