@@ -1,1 +1,1 @@
-"""Using a trained model: on samples, on files, on a feature store."""
+"""Inference with a trained model: of samples, of files, of a feature store."""

@@ -1,4 +1,4 @@
-"""The audio that a user names, as files, and the prediction of one of them."""
+"""The audio files behind paths, URLs and standard input, and the prediction of one file."""
 
 import shutil
 import sys
@@ -18,29 +18,16 @@ STDIN = "-"
 """Stands for an audio file on standard input."""
 
 
-@dataclass(frozen=True)
-class AudioInput:
-    """An audio file to predict.
-
-    Attributes:
-        path: Path or URL, as the user named it or its folder; `STDIN` for standard input.
-        name: Its path relative to the folder that was named; of a file, its name alone.
-    """
-
-    path: str
-    name: str
-
-
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """What a model predicts for a file.
+    """The prediction of a file.
 
     Attributes:
         path: The file.
         scores: From 0 to 1 by instrument code; empty when the file cannot be used.
         instruments: Codes of those whose score reaches their threshold.
         error: Why the file cannot be used.
-        timeline: Scores over time, if asked for.
+        timeline: Scores over time, if requested.
     """
 
     path: str
@@ -50,37 +37,36 @@ class Prediction:
     timeline: Timeline | None = None
 
 
-def find_audio(names: Sequence[str]) -> list[AudioInput]:
-    """List the files that are named and the audio files in the folders that are named, each once.
+def find_audio(inputs: Sequence[str]) -> dict[str, str]:
+    """Find the audio files that inputs stand for: files themselves, and all files of folders.
 
-    A file that does not exist stays in the list, so that it alone fails.
+    A file that does not exist is included, so that only its own prediction fails.
 
     Args:
-        names: Paths or URLs of files and folders, or `STDIN`.
+        inputs: Paths or URLs of files and folders, or `STDIN`.
+
+    Returns:
+        By path or URL, the path relative to the folder given; of a single file, its file name.
 
     Raises:
         IrmasError: A folder contains no audio, or cannot be read.
     """
-    inputs = (each for name in names for each in _inputs(name))
-    found: dict[str, AudioInput] = {}
-    for each in inputs:
-        found.setdefault(each.path, each)
-    return list(found.values())
-
-
-def _inputs(name: str) -> list[AudioInput]:
-    if name == STDIN:
-        return [AudioInput(STDIN, "stdin")]
-    folder = Path(name)
-    if storage.is_url(name):
-        inside = [AudioInput(storage.join(name, file), file) for file in audio_in(name)]
-        return inside or [AudioInput(name, folder.name)]
-    if not folder.is_dir():
-        return [AudioInput(name, folder.name)]
-    inside = [AudioInput(str(folder / file), file) for file in audio_in(folder)]
-    if not inside:
-        raise IrmasError(f"{name} holds no audio files")
-    return inside
+    found: dict[str, str] = {}
+    for given in inputs:
+        path = Path(given)
+        if given == STDIN:
+            inside = {STDIN: "stdin"}
+        elif storage.is_url(given):
+            inside = {storage.join(given, file): file for file in audio_in(given)}
+        elif path.is_dir():
+            inside = {str(path / file): file for file in audio_in(path)}
+            if not inside:
+                raise IrmasError(f"{given} holds no audio files")
+        else:
+            inside = {}
+        for file, name in (inside or {given: path.name}).items():
+            found.setdefault(file, name)
+    return found
 
 
 def predict_file(predictor: Predictor, path: str, timeline: bool = False) -> Prediction:

@@ -1,4 +1,4 @@
-"""The stage `evaluate`: a model's scores on labelled clips, and what they are worth."""
+"""The stage `evaluate`: score labelled clips with a model, and evaluate the scores."""
 
 from pathlib import Path
 
@@ -36,7 +36,7 @@ def evaluate_tree(
 ) -> Evaluation:
     """Index and extract an IRMAS tree with a model's settings, and evaluate the model on it.
 
-    Reuses the features that an earlier call has left in ``work``.
+    Reuses features that an earlier call has left in ``work``.
 
     Args:
         model: Model directory.
@@ -53,7 +53,7 @@ def evaluate_tree(
     manifest, features = work / "manifest.parquet", str(work / "features")
     rows = index_tree(tree, description.vocabulary)
     if not any(row["part"] == part and not row["problem"] for row in rows):
-        raise IrmasError(f"{tree} has no clips for {part} that can be used")
+        raise IrmasError(f"{tree} has no usable clips for {part}")
     write_manifest(manifest, [row for row in rows if row["part"] == part])
     extract(str(manifest), features, description.features, description.vocabulary, address=address)
     return evaluate(model, features, out, part)
@@ -61,7 +61,7 @@ def evaluate_tree(
 
 def evaluate_model_scores(description: ModelDescription, scores: Scores, path: str) -> Evaluation:
     """Evaluate scores of a model with its own thresholds, which were fitted to other clips."""
-    _require_vocabulary(description, scores, path)
+    _require_same_instruments(description, scores, path)
     evaluation = evaluate_scores(
         scores, path, description.threshold_array(), description.thresholds_from,
         ThresholdSettings.model_validate(description.recipe.get("thresholds", {})),
@@ -69,13 +69,13 @@ def evaluate_model_scores(description: ModelDescription, scores: Scores, path: s
     if training_parts := sorted(set(scores.parts) - {TESTING}):
         evaluation.notes.append(
             f"the model has learnt from clips of {' and '.join(training_parts)}: "
-            "these figures say nothing of music that is new to it"
+            "these figures do not measure how well it does on other music"
         )
     return evaluation
 
 
 def log_evaluation(recipe: Recipe, evaluation: Evaluation, name: str) -> None:
-    """Log the headline's figures and the instruments' as a W&B run, named after the protocol."""
+    """Log the metrics, overall and by instrument, as a W&B run named after the protocol."""
     run = tracking.start_run(
         recipe.tracking,
         name=f"{name} ({evaluation.headline.protocol})",
@@ -95,13 +95,13 @@ def open_evaluated(name: str, labels: str | None) -> tuple[Scores, Thresholds | 
         if not storage.exists(path):
             raise IrmasError(f"{name} has not been evaluated: run 'irmas evaluate {name}' first")
         description, scores = read_description(name), read_scores(path)
-        _require_vocabulary(description, scores, path)
+        _require_same_instruments(description, scores, path)
         return scores, description.threshold_array()
     if storage.exists(path):
         return read_scores(path), None
     return open_scores(name, labels if name.lower().endswith(".csv") else None), None
 
 
-def _require_vocabulary(description: ModelDescription, scores: Scores, path: str) -> None:
+def _require_same_instruments(description: ModelDescription, scores: Scores, path: str) -> None:
     if scores.vocabulary != description.vocabulary:
         raise IrmasError(f"{path} holds scores of other instruments than the model's")

@@ -1,16 +1,15 @@
 """Export: a model as ONNX and ``torch.export`` files, checked before they are written.
 
 An exported graph takes the samples of one channel, any number of them, at one sample rate that is
-chosen at export; it resamples them to the model's own. Decoding and mixing down are the caller's.
-A rate for each file, rather than one file with a branch for every rate, keeps the graph free of
-control flow, which many runtimes and their GPU backends lack, and of a second input.
+chosen at export; it resamples them to the model's own. The caller decodes and mixes down. A file
+per rate, rather than one file with a branch per rate, needs no second input and no control flow,
+which many runtimes and GPU backends lack.
 """
 
 import json
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 import soxr
 import torch
+from torch.fx.experimental import _config as config
 
 from irmas_dist import storage
 from irmas_dist.errors import IrmasError
@@ -32,9 +32,9 @@ CLIP_SECONDS = (0.01, 0.4, 1.7, 5.0, 19.3)
 
 
 def tolerance(sample_rate: int, model_rate: int) -> float:
-    """Return the largest difference of a score from the predictor's that an export may have.
+    """Return the largest allowed difference between a score of an export and the predictor's.
 
-    The resamplers, here torchaudio's and there soxr, differ near the Nyquist frequency and where
+    Torchaudio's resampler and soxr, the predictor's, differ near the Nyquist frequency and where
     a clip begins abruptly. Of a rate below the model's, the bands above its Nyquist frequency hold
     nothing but the resampler's residue.
     """
@@ -45,14 +45,14 @@ def tolerance(sample_rate: int, model_rate: int) -> float:
 
 @dataclass(frozen=True)
 class ExportSummary:
-    """What was exported, and how closely its scores are the predictor's.
+    """The exported files, and how far their scores are from the predictor's.
 
     Attributes:
         path: The directory.
         files: Names of the files in it.
         clips: Number of clips that each was checked on.
         differences: Largest difference of a score from the predictor's, by file.
-        sample_rates: Rate of the samples that the graph takes in Hz, by file.
+        sample_rates: Sample rate of the graph's input in Hz, by file.
     """
 
     path: str
@@ -83,7 +83,7 @@ def export(
     predictor = Predictor.load(model)
     description = predictor.description
     own_rate = description.features.sample_rate
-    recordings = [_decoded(file.path, description) for file in find_audio(audio)]
+    recordings = [_decoded(path, description) for path in find_audio(audio)]
     contents: dict[str, bytes] = {}
     differences: dict[str, float] = {}
     rates: dict[str, int] = {}
@@ -104,7 +104,7 @@ def export(
             if not (gaps <= allowed).all():
                 worst = int(np.argmax(gaps))
                 raise IrmasError(
-                    f"{name} would not compute what the model does: on clip {worst + 1} of "
+                    f"{name} does not reproduce the model: on clip {worst + 1} of "
                     f"{len(clips)} ({len(clips[worst]) / rate:.2f} s) a score differs by "
                     f"{gaps[worst]:.2g}, and {allowed:g} is allowed"
                 )
@@ -119,27 +119,20 @@ def export(
 def traced(graph: Graph) -> torch.export.ExportedProgram:
     """Trace a graph for any number of samples, one or more."""
     samples = torch.export.Dim("samples", min=1, max=2**31 - 1)
-    with torch.no_grad(), _unspecialised():
+    # Oblivious to the size of one, as the ONNX exporter is: a single window is no special case.
+    oblivious = config.patch(backed_size_oblivious=True)  # type: ignore[attr-defined]
+    with torch.no_grad(), oblivious:
         program = torch.export.export(
             graph, (torch.zeros(400_000),), dynamic_shapes={"samples": {0: samples}}
         )
     for node in program.graph.nodes:
-        # It names files of this machine.
+        # A stack trace has paths of this machine.
         node.meta.pop("stack_trace", None)
     return program
 
 
-@contextmanager
-def _unspecialised() -> Iterator[None]:
-    """Trace one window like many, as the ONNX exporter does."""
-    from torch.fx.experimental import _config
-
-    with _config.patch(backed_size_oblivious=True):  # type: ignore[attr-defined]
-        yield
-
-
 def metadata(description: ModelDescription, sample_rate: int) -> dict[str, str]:
-    """Return what one must know to run a graph that takes samples at this rate.
+    """Return what is needed to run a graph that takes samples at this rate.
 
     Window and hop are in frames; a frame has ``hop_length`` samples at ``model_sample_rate``.
     """
@@ -175,15 +168,14 @@ def _to_onnx(
     model: Any = translated.model_proto
     model.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "samples"
     model.graph.output[1].type.tensor_type.shape.dim[0].dim_param = "windows"
-    # Shapes of intermediate values, in terms of the names that have just been replaced.
+    # Shapes of intermediate values refer to the names that have just been replaced.
     del model.graph.value_info[:]
     for node in model.graph.node:
         del node.metadata_props[:]
     onnx.helper.set_model_props(model, metadata(description, sample_rate))
     model.producer_name = "irmas-dist"
     onnx.checker.check_model(model, full_check=True)
-    content: bytes = model.SerializeToString()
-    return content
+    return bytes(model.SerializeToString())
 
 
 def _to_pt2(

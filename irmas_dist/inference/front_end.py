@@ -1,9 +1,9 @@
-"""The log-mel front end as a PyTorch module: for exported graphs, and for GPUs.
+"""The log-mel front end as a PyTorch module, for exported graphs and GPUs.
 
 It computes what `features.logmel` computes with numpy and soxr. Mel filters and the resampling
-kernel are torchaudio's. Its ``Resample`` and ``MelSpectrogram`` themselves are not used, because
-`torch.export` ties both to the length that they are traced with: applying the kernel, and the
-Fourier transform as a convolution with a windowed DFT basis, is done here.
+kernel are torchaudio's. Its modules ``Resample`` and ``MelSpectrogram`` are not used, because
+`torch.export` specialises them on the traced length: here, the kernel is applied, and the Fourier
+transform computed, by convolution.
 """
 
 import math
@@ -25,7 +25,7 @@ LARGEST_FFT = 8_192
 LARGEST_KERNEL = 2**23
 """Values of a resampling kernel: 32 MB, which every pair of common rates stays far below."""
 
-# Fitted to soxr HQ, by what they leave of white noise. From 44.1 to 22.05 kHz, the two differ by
+# Fitted to soxr HQ on white noise. From 44.1 to 22.05 kHz, the two differ by
 # -126 dB, in the highest twentieth of the band by -75 dB; from 48 to 22.05 kHz, by -104 dB in the
 # lower two thirds and by -39 dB in the highest twentieth.
 ZERO_CROSSINGS = 92
@@ -62,13 +62,13 @@ class FrontEnd(nn.Module):
         if sample_rate is not None and sample_rate != settings.sample_rate:
             self.resample = Resampler(sample_rate, settings.sample_rate)
         angles = np.outer(np.arange(settings.n_fft // 2 + 1), np.arange(settings.n_fft))
-        # Reduced first: the cosine of a large number has few digits left.
+        # Reduced first: the cosine of a large number is inexact.
         turns = (angles % settings.n_fft) * (2 * np.pi / settings.n_fft)
         window = periodic_window(settings).astype(np.float64)
         basis = np.concatenate([np.cos(turns), np.sin(turns)]) * window
         self.register_buffer("basis", torch.from_numpy(basis[:, None]).float())
         # With bins up to the whole sample rate instead of half of it: torchaudio rounds half of
-        # an odd rate down, and takes the last bin to be there, which it is for an even n_fft.
+        # an odd rate down, and places the last bin there, which is right for an even n_fft only.
         filters = melscale_fbanks(
             settings.n_fft + 1, settings.fmin, settings.top, settings.bands,
             2 * settings.sample_rate, "slaney", settings.mel_scale,
@@ -97,16 +97,16 @@ class FrontEnd(nn.Module):
         if settings.power != 2:
             power = power ** (settings.power / 2)
         mel = (self.filters @ power).clamp(min=settings.floor).log()
-        # Rounded as what the network was trained on.
+        # Rounded like the features that the network was trained on.
         return mel.half().float() if settings.dtype == "float16" else mel
 
 
 class Resampler(nn.Module):
-    """Samples at one rate to another, by a Kaiser-windowed sinc that comes close to soxr HQ.
+    """Resampling by a Kaiser-windowed sinc that approximates soxr HQ.
 
     Args:
-        from_rate: Rate of what goes in, in Hz.
-        to_rate: Rate of what comes out, in Hz.
+        from_rate: Rate of the input in Hz.
+        to_rate: Rate of the output in Hz.
 
     Raises:
         IrmasError: The kernel for these rates is too large.
@@ -129,7 +129,7 @@ class Resampler(nn.Module):
 
     def forward(self, samples: Tensor) -> Tensor:
         """Return ``ceil(samples * to_rate / from_rate)`` samples, as `features.logmel` counts."""
-        # One step more than is needed: torch.export takes a single one for a case of its own.
+        # One step more than needed: torch.export specialises on a single one.
         padded = F.pad(samples[None, None], (self.width, self.width + 2 * self.step))
         phases = F.conv1d(padded, self.kernel, stride=self.step)[0]
         length = (samples.shape[0] * self.phases + self.step - 1) // self.step

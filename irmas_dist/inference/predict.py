@@ -1,4 +1,4 @@
-"""The stage `predict`: instruments of any number of audio files."""
+"""The stage `predict`: the instruments in any number of audio files."""
 
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing, nullcontext
@@ -51,18 +51,18 @@ def predict(
     use_ray = workers is not None or address is not None
     if timeline is not None:
         require_distinct(files)
-    if use_ray and any(file.path == STDIN for file in files):
+    if use_ray and STDIN in files:
         raise IrmasError("standard input cannot be distributed: omit --workers and --address")
     journal = None
     if out is not None and not storage.is_url(out):
         journal = Journal(out, predictor.description, timeline)
     done = dict(journal.known) if journal else {}
-    waiting = {file.path: file.name for file in files if file.path not in done}
+    waiting = [path for path in files if path not in done]
     vocabulary = predictor.description.vocabulary
     predictions: Generator[Prediction]
     if use_ray:
         predictions = predict_with_actors(
-            model, list(waiting), actors=workers, address=address, timeline=timeline is not None
+            model, waiting, actors=workers, address=address, timeline=timeline is not None
         )
     else:
         predictions = (predict_file(predictor, path, timeline is not None) for path in waiting)
@@ -71,9 +71,8 @@ def predict(
     with bar as advance, closing(predictions):
         for prediction in predictions:
             if timeline is not None and prediction.timeline is not None:
-                name = waiting[prediction.path]
-                write_timeline(timeline, name, prediction.timeline, vocabulary)
-                # Those of thousands of files would not fit in memory.
+                write_timeline(timeline, files[prediction.path], prediction.timeline, vocabulary)
+                # Timelines of thousands of files would not fit in memory.
                 prediction = replace(prediction, timeline=None)
             if journal:
                 journal.add(prediction)
@@ -82,7 +81,7 @@ def predict(
                 each(prediction)
             if advance:
                 advance(1)
-    ordered = [done[file.path] for file in files]
+    ordered = [done[path] for path in files]
     if out is not None:
         write_predictions(out, form, ordered, vocabulary.codes)
     if journal:

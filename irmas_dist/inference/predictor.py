@@ -1,4 +1,4 @@
-"""A trained model as a predictor: scores of samples, of files, of clips in a feature store."""
+"""Scores of a trained model for samples, files, and clips of a feature store."""
 
 import os
 from collections.abc import Iterable
@@ -53,12 +53,8 @@ class Predictor:
 
     Args:
         description: The content of ``model.json``.
-        network: With its weights, in evaluation mode.
-        device: Where to compute.
-
-    Attributes:
-        description: The content of ``model.json``.
-        network: The same network on its device, with its layers fused.
+        network: With its weights, in evaluation mode; a copy with fused layers is used.
+        device: The device to compute on.
     """
 
     def __init__(
@@ -126,11 +122,8 @@ class Predictor:
     def decide(self, scores: dict[str, float]) -> list[str]:
         """Return the codes of the instruments whose score reaches their threshold."""
         thresholds = self.description.thresholds
-        return [
-            code
-            for code, value in scores.items()
-            if np.float32(value) >= np.float32(thresholds[code])
-        ]
+        scored = {code: np.float32(score) for code, score in scores.items()}
+        return [code for code in scored if scored[code] >= np.float32(thresholds[code])]
 
     def score_store(self, location: str, part: str) -> Scores:
         """Score all clips of one part of a feature store.
@@ -147,26 +140,18 @@ class Predictor:
             )
         clips = read_clips(location, part)
         return Scores(
-            clip_ids=clips.clip_ids,
-            parts=clips.parts,
-            groups=clips.groups,
-            labels=clips.labels,
-            scores=self.score_clips(clips),
-            vocabulary=vocabulary,
-        )
+            clips.clip_ids, clips.parts, clips.groups, clips.labels,
+            scores=self.score_clips(clips), vocabulary=vocabulary,
+        )  # fmt: skip
 
     def score_clips(self, clips: Clips) -> np.ndarray:
         """Score clips in memory: float32, shape (clips, instruments)."""
         windows = self.description.windows
         covering = covering_windows(clips.lengths, windows.frames, windows.hop_frames)
         logits = window_logits(
-            self.network,
-            self._standardise,
-            DeviceClips(clips, self._device),
-            covering,
-            windows.frames,
-            self.description.features.log_floor,
-        )
+            self.network, self._standardise, DeviceClips(clips, self._device),
+            covering, windows.frames, self.description.features.log_floor,
+        )  # fmt: skip
         return aggregate(logits.sigmoid().numpy(), covering.bounds, windows.aggregation)
 
     def _timeline(self, pieces: Iterable[LogMel]) -> Timeline:

@@ -12,7 +12,7 @@ from irmas_dist.inference.audio_inputs import Prediction, predict_file
 from irmas_dist.inference.predictor import Predictor
 
 FILES_PER_BLOCK = 16
-"""Most files in a block: what is repeated when a node dies."""
+"""Maximum number of files in a block, which is repeated when a node dies."""
 
 
 def predict_with_actors(
@@ -28,7 +28,7 @@ def predict_with_actors(
     Args:
         model: Path or URL of the model directory, which every node must see, as it must the files.
         paths: Paths or URLs of the files.
-        actors: Size of the pool, of one core each; None: the number of cores.
+        actors: Number of actors, with one core each; None: the number of cores.
         address: The Ray to use, as `ray_running` takes it.
         timeline: Whether to return scores over time.
 

@@ -1,7 +1,7 @@
 """Predictions in files: JSON, CSV or Parquet, and the journal from which a run resumes.
 
-While predictions are made, a journal beside their file, of the same name and ``.partial``, has a
-line of JSON for every audio file that is done. The same command resumes an interrupted run from it.
+During a run, a journal beside the output file, with the suffix ``.partial``, has a line of JSON
+for every predicted file. The same command resumes an interrupted run from it.
 """
 
 import csv
@@ -9,6 +9,7 @@ import hashlib
 import io
 import json
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +22,9 @@ from irmas_dist.training.model_directory import ModelDescription
 
 
 def as_object(prediction: Prediction) -> dict[str, Any]:
-    """Return a prediction as it is written to JSON."""
-    if prediction.error is not None:
-        return {"path": prediction.path, "error": prediction.error}
-    return {
-        "path": prediction.path,
-        "instruments": prediction.instruments,
-        "scores": prediction.scores,
-    }
+    """Return a prediction as a JSON object."""
+    keys = ("path", "error") if prediction.error else ("path", "instruments", "scores")
+    return {key: getattr(prediction, key) for key in keys}
 
 
 def csv_line(cells: Iterable[Any]) -> str:
@@ -77,22 +73,13 @@ def write_predictions(
 
 
 def _table(predictions: Sequence[Prediction], codes: Sequence[str]) -> pa.Table:
-    columns: dict[str, pa.Array] = {
-        "path": pa.array([each.path for each in predictions], pa.string()),
-        "instruments": pa.array(
-            [None if each.error else each.instruments for each in predictions],
-            pa.list_(pa.string()),
-        ),
-        "error": pa.array([each.error for each in predictions], pa.string()),
-    }
-    for code in codes:
-        values = [each.scores.get(code) for each in predictions]
-        columns[code] = pa.array(values, pa.float32())
-    return pa.table(columns)
+    columns = {"path": pa.string(), "instruments": pa.list_(pa.string()), "error": pa.string()}
+    rows = [as_object(each) | each.scores for each in predictions]
+    return pa.Table.from_pylist(rows, pa.schema(columns | dict.fromkeys(codes, pa.float32())))
 
 
 class Journal:
-    """The predictions that are done, line by line, beside the file that they are for.
+    """Predictions made so far, a line each, beside the file that they are to be written to.
 
     Args:
         out: The file, a local path.
@@ -101,8 +88,7 @@ class Journal:
 
     Attributes:
         path: The journal.
-        known: Predictions of an earlier run by file, of those that have not changed since and
-            had no error.
+        known: Predictions of an interrupted run by path, except errors and files changed since.
     """
 
     def __init__(self, out: str, description: ModelDescription, timelines: str | None) -> None:
@@ -127,7 +113,7 @@ class Journal:
         self._append(as_object(prediction) | {"file": _size_and_time(prediction.path)})
 
     def finish(self) -> None:
-        """Delete the journal: its predictions have been written."""
+        """Delete the journal, once its predictions have been written."""
         self._stream.close()
         self.path.unlink()
 
@@ -137,8 +123,10 @@ class Journal:
             lines = self.path.read_text("utf-8").splitlines()
         except FileNotFoundError:
             return []
-        # The last line of a process that was killed may be incomplete.
-        entries = [entry for entry in map(_parsed, lines) if entry]
+        entries = []
+        for line in lines:
+            with suppress(ValueError):  # The last line of a killed process may be incomplete.
+                entries.append(json.loads(line))
         if not entries or entries[0] != header:
             return []
         return [
@@ -152,14 +140,6 @@ class Journal:
     def _append(self, entry: dict[str, Any]) -> None:
         self._stream.write(json.dumps(entry) + "\n")
         self._stream.flush()
-
-
-def _parsed(line: str) -> dict[str, Any] | None:
-    try:
-        entry: dict[str, Any] = json.loads(line)
-    except ValueError:
-        return None
-    return entry
 
 
 def _size_and_time(path: str) -> list[int] | None:

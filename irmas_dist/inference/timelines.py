@@ -1,12 +1,11 @@
-"""Timelines in files: scores over time as a CSV with a row per window, and as a heat map."""
+"""Timelines as files: scores over time in CSV, a row per window, and as a heat map."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 import numpy as np
 
 from irmas_dist import storage
 from irmas_dist.errors import IrmasError
-from irmas_dist.inference.audio_inputs import AudioInput
 from irmas_dist.inference.predictor import Timeline
 from irmas_dist.inference.results import csv_line
 from irmas_dist.instruments import Vocabulary
@@ -20,19 +19,21 @@ TICKS_S = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1_800, 3_
 MAX_TICKS = 10
 
 
-def require_distinct(inputs: Sequence[AudioInput]) -> None:
+def require_distinct(files: Mapping[str, str]) -> None:
     """Check that no two timelines would be written to the same file.
+
+    Args:
+        files: Names by path, as `find_audio` returns them.
 
     Raises:
         IrmasError: Two files have the same name.
     """
     paths: dict[str, str] = {}
-    for file in inputs:
-        other = paths.setdefault(file.name, file.path)
-        if other != file.path:
+    for path, name in files.items():
+        if (other := paths.setdefault(name, path)) != path:
             raise IrmasError(
-                f"--timeline: {other} and {file.path} would both be {file.name}.csv; "
-                "name a folder above both, or one at a time"
+                f"--timeline: {other} and {path} would both be {name}.csv; "
+                "give a folder above both, or predict one at a time"
             )
 
 
@@ -41,7 +42,7 @@ def write_timeline(folder: str, name: str, timeline: Timeline, vocabulary: Vocab
 
     Args:
         folder: Path or URL.
-        name: Of the audio file, as `AudioInput` has it.
+        name: That of the audio file, as `find_audio` returns it.
         timeline: Its scores over time.
         vocabulary: The instruments.
 

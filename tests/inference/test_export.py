@@ -157,7 +157,7 @@ def test_an_export_that_is_not_exact_is_not_written(
         other.network.layers[-1].bias += 0.01
     graph = Graph(other.description, other.network)
     monkeypatch.setattr(exporting, "Graph", lambda *_: graph)
-    with pytest.raises(IrmasError, match=r"model.onnx would not compute what the model does: on "):
+    with pytest.raises(IrmasError, match=r"model.onnx does not reproduce the model: on "):
         exporting.export(str(model), str(tmp_path / "out"))
     assert not (tmp_path / "out").exists()
 
