@@ -1,14 +1,17 @@
 """The evaluation of a model: its scores on labelled clips, with its own thresholds."""
 
+import unicodedata
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from irmas_dist.corpus.audio_files import find_files
+from irmas_dist.corpus.manifest import TESTING
 from irmas_dist.errors import IrmasError
-from irmas_dist.evaluation.scores import Scores, write_scores
-from irmas_dist.inference.evaluate import evaluate_model_scores, open_evaluated
+from irmas_dist.evaluation.scores import Scores, read_scores, write_scores
+from irmas_dist.inference.evaluate import evaluate_model_scores, evaluate_tree, open_evaluated
 from irmas_dist.inference.predictor import Predictor
 from irmas_dist.instruments import IRMAS, Vocabulary
 
@@ -53,3 +56,41 @@ def test_a_model_directory_or_a_file_of_scores_is_opened(
         opened, thresholds = open_evaluated(name, None)
         np.testing.assert_array_equal(opened.scores, scores.scores)
         assert thresholds is None
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_tree_is_evaluated_with_the_features_of_the_model(
+    model: Path, predictor: Predictor, excerpts: list[Path], tmp_path: Path
+) -> None:
+    tree, work, out = tmp_path / "tree", tmp_path / "work", str(tmp_path / "out")
+    tree.mkdir()
+    for number, excerpt in enumerate(excerpts):
+        # macOS decomposes names of files; clip ids are Unicode NFC.
+        stem = unicodedata.normalize("NFD", f"Café {number}-1")
+        (tree / f"{stem}.wav").write_bytes(excerpt.read_bytes())
+        (tree / f"{stem}.txt").write_bytes(excerpt.with_suffix(".txt").read_bytes())
+    evaluation = evaluate_tree(str(model), tree, out, TESTING, work, None)
+    paths = {file.clip_id: file.path for file in find_files(tree)}
+    scores = evaluation.scores
+    assert sorted(scores.clip_ids) == [f"Café {number}-1" for number in range(len(excerpts))]
+    for clip, row in zip(scores.clip_ids, scores.scores, strict=True):
+        assert list(predictor.file(paths[clip]).values()) == pytest.approx(row.tolist(), abs=1e-5)
+    np.testing.assert_array_equal(read_scores(f"{out}/scores.parquet").scores, scores.scores)
+
+    def written() -> dict[Path, int]:
+        return {path: path.stat().st_mtime_ns for path in (work / "features").glob("*.parquet")}
+
+    before = written()
+    again = evaluate_tree(str(model), tree, out, TESTING, work, None)
+    np.testing.assert_array_equal(again.scores.scores, scores.scores)
+    assert written() == before
+
+
+def test_a_tree_without_clips_of_the_part_is_refused(
+    model: Path, tree: Path, tmp_path: Path
+) -> None:
+    training = tree / "IRMAS-TrainingData"
+    with pytest.raises(IrmasError, match="has no usable clips for testing"):
+        evaluate_tree(str(model), training, str(tmp_path), TESTING, tmp_path / "work", None)
+    assert not (tmp_path / "work").exists()
