@@ -15,7 +15,6 @@ from irmas_dist.terminal import say, show, write
 
 if TYPE_CHECKING:
     from irmas_dist.inference.audio_inputs import Prediction
-    from irmas_dist.inference.export import ExportSummary
     from irmas_dist.training.model_directory import ModelDescription
 
 Format = Literal["table", "json", "csv", "parquet"]
@@ -28,50 +27,62 @@ def predict(
         list[str],
         typer.Argument(
             metavar="FILES|DIRS|-",
-            help="Audio files, folders of them, or - for a file's bytes on standard input.",
+            help="Audio files, folders of audio files, or - for a file on standard input.",
         ),
     ],
     form: Annotated[
         Format | None,
-        typer.Option("--format", help="None: what --out ends in, else a table."),
+        typer.Option("--format", help="Default: the suffix of --out, else a table."),
     ] = None,
     out: Annotated[
-        str | None, typer.Option(help="File for the predictions; none: standard output.")
+        str | None, typer.Option(help="File for the predictions; default: standard output.")
     ] = None,
     timeline: Annotated[
         str | None,
-        typer.Option(help="Folder for scores over time: a CSV and a heat map of each file."),
+        typer.Option(help="Folder for scores over time: a CSV file and a heat map per file."),
     ] = None,
     workers: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Ray actors, of one core each, that share the files; none: no Ray."
+            min=1, help="Number of Ray actors, with one core each; default: run without Ray."
         ),
     ] = None,
     address: Annotated[
         str | None,
-        typer.Option(help="The Ray to use, with all of its cores unless --workers limits them."),
+        typer.Option(help="Ray cluster to use, with all of its cores unless --workers is given."),
     ] = None,
     json: Json = False,
 ) -> None:
-    """Predict which instruments play in audio files of any format, rate and length."""
+    """Predict the instruments in audio files of any format, sample rate and length."""
     chosen = _format(form, out, json)
     # After the options have been checked: PyTorch takes seconds to import.
     from irmas_dist.inference import predict
+    from irmas_dist.inference.results import as_object
     from irmas_dist.training.model_directory import read_description
 
     description = read_description(model)
+    printer = None
+    if chosen == "csv" and out is None:
+        printer = _csv_printer(description.vocabulary.codes)
     predictions = predict.predict(
-        model,
-        inputs,
-        out=out,
-        form=chosen,
-        timeline=timeline,
-        workers=workers,
-        address=address,
-        each=csv_printer(description) if chosen == "csv" and out is None else None,
-    )
-    if predicted(predictions, description, chosen, out, timeline):
+        model, inputs, out=out, form=chosen, timeline=timeline, workers=workers, address=address,
+        each=printer,
+    )  # fmt: skip
+    good = [prediction for prediction in predictions if prediction.error is None]
+    bad = [prediction for prediction in predictions if prediction.error is not None]
+    if out is not None:
+        show(escape(f"{len(good):,} of {len(predictions):,} files predicted: {out}"))
+    elif chosen == "json":
+        as_json({"predictions": [as_object(prediction) for prediction in predictions]})
+    elif chosen == "table" and len(predictions) == len(good) == 1:
+        show(_one(good[0], description))
+    elif chosen == "table" and good:
+        show(_many(good, description))
+    if timeline is not None and good:
+        say(escape(f"scores over time: {timeline}"))
+    for prediction in bad:
+        say(escape(f"{prediction.path}: {prediction.error}"))
+    if bad:
         raise typer.Exit(1)
 
 
@@ -79,7 +90,7 @@ def predict(
 def export(
     model: Annotated[str, typer.Argument(help="Model directory, a path or URL.")],
     out: Annotated[
-        str | None, typer.Option(help="Directory for the files; none: export in MODEL.")
+        str | None, typer.Option(help="Directory for the files; default: MODEL/export.")
     ] = None,
     check_on: Annotated[
         list[str] | None,
@@ -93,24 +104,32 @@ def export(
         typer.Option(
             min=1_000,
             metavar="HZ",
-            help="Rate of the samples that an exported file takes and resamples to the model's "
-            "own, such as 44100. May be repeated, for a file each; none: the model's own.",
+            help="Sample rate of the exported model's input, which it resamples to the model's "
+            "own. May be repeated, for a file each; default: the model's own.",
         ),
     ] = None,
     json: Json = False,
 ) -> None:
-    """Write a model as ONNX and torch.export files that take samples, and its card in Markdown."""
+    """Export a model to ONNX and torch.export, from samples to scores, with a model card."""
     from irmas_dist import storage
     from irmas_dist.inference.export import export
     from irmas_dist.reports.model_card import write_model_card
 
     directory = out or storage.join(model, "export")
     summary = export(model, directory, check_on or (), sample_rate or ())
-    exported(write_model_card(model, summary), json)
+    summary = write_model_card(model, summary)
+    if json:
+        as_json(asdict(summary))
+        return
+    for name, difference in summary.differences.items():
+        clips = f"on {summary.clips} clips, scores differ from PyTorch's"
+        rate = summary.sample_rates[name]
+        show(escape(f"{name} ({rate} Hz): {clips} by {difference:.1e} at most"))
+    show(escape(f"{', '.join(summary.files)}: {summary.path}"))
 
 
 def _format(form: Format | None, out: str | None, json: bool) -> Format:
-    """Return the format that the options ask for, or refuse a contradiction."""
+    """Return the format that the options choose; refuse options that contradict each other."""
     if json and form not in (None, "json"):
         raise typer.BadParameter(f"--json and --format {form}: give one of them")
     ending = PurePath(out or "").suffix.lower().removeprefix(".")
@@ -123,69 +142,12 @@ def _format(form: Format | None, out: str | None, json: bool) -> Format:
     return chosen
 
 
-def predicted(
-    predictions: Sequence["Prediction"],
-    description: "ModelDescription",
-    form: str,
-    out: str | None,
-    timeline: str | None,
-) -> bool:
-    """Show predictions, or where they are, and which files could not be used.
-
-    Args:
-        predictions: Of all files.
-        description: The model's.
-        form: Table or JSON; CSV has been printed line by line.
-        out: The file that holds the predictions; None shows them.
-        timeline: The folder that holds scores over time.
-
-    Returns:
-        Whether a file could not be used.
-    """
-    from irmas_dist.inference.results import as_object
-
-    good = [prediction for prediction in predictions if prediction.error is None]
-    bad = [prediction for prediction in predictions if prediction.error is not None]
-    if out is not None:
-        show(escape(f"{len(good):,} of {len(predictions):,} files predicted: {out}"))
-    elif form == "json":
-        as_json({"predictions": [as_object(prediction) for prediction in predictions]})
-    elif form == "table" and len(predictions) == len(good) == 1:
-        show(_one(good[0], description))
-    elif form == "table" and good:
-        show(_many(good, description))
-    if timeline is not None and good:
-        say(escape(f"scores over time: {timeline}"))
-    for prediction in bad:
-        say(escape(f"{prediction.path}: {prediction.error}"))
-    return bool(bad)
-
-
-def exported(summary: "ExportSummary", machine: bool) -> None:
-    """Show what was exported, and how closely it agrees with PyTorch."""
-    if machine:
-        as_json(asdict(summary))
-        return
-    for name, difference in summary.differences.items():
-        clips = f"on {summary.clips} clips, scores differ from PyTorch's"
-        rate = summary.sample_rates[name]
-        show(escape(f"{name} ({rate} Hz): {clips} by {difference:.1e} at most"))
-    show(escape(f"{', '.join(summary.files)}: {summary.path}"))
-
-
-def csv_printer(description: "ModelDescription") -> Callable[["Prediction"], None]:
+def _csv_printer(codes: Sequence[str]) -> Callable[["Prediction"], None]:
     """Return a function that prints one prediction as CSV, with the header before the first."""
     from irmas_dist.inference.results import csv_header, csv_row
 
-    codes = description.vocabulary.codes
-    header = csv_header(codes)
-
-    def write_row(prediction: "Prediction") -> None:
-        nonlocal header
-        write(header + csv_row(prediction, codes))
-        header = ""
-
-    return write_row
+    headers = iter([csv_header(codes)])
+    return lambda prediction: write(next(headers, "") + csv_row(prediction, codes))
 
 
 def _one(prediction: "Prediction", description: "ModelDescription") -> Table:

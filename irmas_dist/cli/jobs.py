@@ -22,7 +22,7 @@ Cluster = Annotated[
     str | None,
     typer.Option(
         "--address",
-        help="The cluster's dashboard; none: RAY_API_SERVER_ADDRESS, else http://127.0.0.1:8265.",
+        help="Dashboard URL; default: RAY_API_SERVER_ADDRESS, else http://127.0.0.1:8265.",
     ),
 ]
 JobId = Annotated[str, typer.Argument(help="Submission id, as in 'irmas jobs list'.")]
@@ -36,45 +36,41 @@ jobs_app = typer.Typer(
 def submit(
     context: typer.Context,
     command: Annotated[
-        list[str], typer.Argument(help="Any irmas command, after --: -- train features model")
+        list[str], typer.Argument(help="irmas command, after --: -- train features model")
     ],
     address: Cluster = None,
     name: Annotated[
-        str | None, typer.Option(help="Submission id; a running job is not submitted again.")
+        str | None, typer.Option(help="Submission id; a running job is not submitted twice.")
     ] = None,
     wait: Annotated[
-        bool, typer.Option("--wait/--detach", help="Follow the log, and exit as the job exits.")
+        bool, typer.Option("--wait/--detach", help="Follow the log and exit with the job's code.")
     ] = True,
     working_dir: Annotated[
-        Path | None, typer.Option(help="Directory to send; none: this checkout, if it is one.")
+        Path | None, typer.Option(help="Directory to send; default: this checkout, if it is one.")
     ] = None,
     env: Annotated[
         list[str] | None,
         typer.Option(
-            help="Name of a variable to send, besides those of W&B, AWS, Azure, PostgreSQL and "
-            "irmas. May be repeated."
+            help="Environment variable to send, besides those of W&B, AWS, Azure, PostgreSQL "
+            "and irmas. May be repeated."
         ),
     ] = None,
     cpus: Annotated[
         float | None,
-        typer.Option(min=0, help="CPUs reserved for the command; none: 0 if it uses Ray, else 1."),
+        typer.Option(min=0, help="CPUs for the command itself; default: 0 if it uses Ray, else 1."),
     ] = None,
-    gpus: Annotated[float, typer.Option(min=0, help="GPUs reserved for the command.")] = 0.0,
+    gpus: Annotated[float, typer.Option(min=0, help="GPUs for the command itself.")] = 0.0,
 ) -> None:
-    """Run any irmas command on a Ray cluster."""
+    """Run an irmas command on a Ray cluster."""
     from irmas_dist.cluster import jobs
     from irmas_dist.cluster.packaging import passed_environment
 
     needs_cpu = not runs_on_ray(command, context.find_root().command)
     submission = jobs.submit(
-        command,
-        address=address,
-        name=name,
-        working_dir=working_dir,
+        command, address=address, name=name, working_dir=working_dir,
         environment=passed_environment(os.environ, env or ()),
-        cpus=float(needs_cpu) if cpus is None else cpus,
-        gpus=gpus,
-    )
+        cpus=float(needs_cpu) if cpus is None else cpus, gpus=gpus,
+    )  # fmt: skip
     if wait:
         _follow(submission, address)
 
@@ -103,7 +99,8 @@ def logs(
     submission: JobId,
     address: Cluster = None,
     follow: Annotated[
-        bool, typer.Option("-f", "--follow", help="Until the job ends, and exit as it exits.")
+        bool,
+        typer.Option("-f", "--follow", help="Until the job ends, and exit with its code."),
     ] = False,
 ) -> None:
     """Print a job's log."""
@@ -126,9 +123,9 @@ def stop(submission: JobId, address: Cluster = None) -> None:
 
 
 def runs_on_ray(command: list[str], commands: Any) -> bool:
-    """Return whether a command leaves its work to Ray, rather than do it in its own process.
+    """Return whether a command works in Ray tasks rather than in its own process.
 
-    A command that cannot be parsed is taken to: the job's code may be another than this.
+    One that cannot be parsed counts as such: the job may run another version of the code.
 
     Args:
         command: Name and arguments.
@@ -150,7 +147,7 @@ def runs_on_ray(command: list[str], commands: Any) -> bool:
             f"{name} would write {out} into the job's own directory, which is deleted after "
             "it: name the result by an absolute path or URL that the nodes can reach"
         )
-    if name == "evaluate":  # Ray computes the features of a tree.
+    if name == "evaluate":  # Ray extracts the features of a tree.
         return bool(given.get("tree"))
     return "address" in given or name in ("demo", "jobs")
 
@@ -168,7 +165,7 @@ def _show(found: Sequence["Job"], machine: bool) -> None:
     if machine:
         as_json({"jobs": [asdict(job) for job in found]})
         return
-    # Two lines each, so that 80 columns hold names and times whole.
+    # Two lines each, so that names and times fit in 80 columns.
     grid = Table(
         Column("job\ncommand", overflow="fold"),
         Column("status", no_wrap=True),
