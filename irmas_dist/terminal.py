@@ -1,7 +1,7 @@
-"""Output for people: results on standard output, messages and progress on standard error.
+"""Terminal output: results on standard output, messages and progress on standard error.
 
-Inside `chatter_to`, whatever else writes to either (Ray, wandb, Optuna, their child
-processes, warnings) goes to a log file, by redirection of the file descriptors.
+Inside `chatter_to`, all other output (of Ray, wandb, Optuna, their child processes, warnings)
+goes to a log file, by redirection of the file descriptors.
 """
 
 import os
@@ -20,12 +20,9 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
-    ProgressColumn,
-    Task,
     TextColumn,
     TimeRemainingColumn,
 )
-from rich.text import Text
 
 LINE_EVERY_S = 10.0
 """Interval between the lines that report progress where there is no terminal."""
@@ -51,7 +48,7 @@ def write(text: str) -> None:
 
 
 class Advance(Protocol):
-    """A function that advances a progress, from any thread."""
+    """A function that advances the progress, from any thread."""
 
     def __call__(self, steps: int, note: str = "") -> None:
         """Advance by ``steps``; ``note`` is shown after the numbers until the next call."""
@@ -61,25 +58,18 @@ class Advance(Protocol):
 def progress(description: str, total: int, unit: str = "") -> Iterator[Advance]:
     """Show the progress of ``total`` steps, and yield the function that advances it.
 
-    A terminal shows a bar with rate and time left; elsewhere a line appears periodically.
+    A terminal shows a bar with rate and time left; elsewhere a line is printed periodically.
     """
-    if _err.is_terminal:
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            _Rate(unit),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}", markup=False),
-        )
-        with Progress(*columns, console=_err) as bar:
-            task = bar.add_task(description, total=total, note="")
-
-            def advance_bar(steps: int, note: str = "") -> None:
-                bar.update(task, advance=steps, note=note)
-
-            yield advance_bar
-        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}", style="progress.data.speed", markup=False),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}", markup=False),
+    )
+    bar = Progress(*columns, console=_err, disable=not _err.is_terminal)
+    task = bar.add_task(description, total=total, rate="", note="")
     started = reported = time.monotonic()
     done = 0
     lock = Lock()
@@ -89,16 +79,19 @@ def progress(description: str, total: int, unit: str = "") -> Iterator[Advance]:
         with lock:
             done += steps
             now = time.monotonic()
-            if now - reported < LINE_EVERY_S or not 0 < done < total:
+            rate = _rate(done / max(now - started, 1e-9), unit)
+            bar.update(task, advance=steps, rate=rate, note=note)
+            if not bar.disable or now - reported < LINE_EVERY_S or not 0 < done < total:
                 return
             reported = now
         left = (total - done) * (now - started) / done
-        rate = _rate(done / (now - started), unit)
         suffix = f", {escape(note)}" if note else ""
         say(f"{description}: {done:,} of {total:,} {unit}, {rate}, {left:.0f} s left{suffix}")
 
-    yield advance
-    say(f"{description}: {done:,} of {total:,} {unit} in {time.monotonic() - started:.1f} s")
+    with bar:
+        yield advance
+    if bar.disable:
+        say(f"{description}: {done:,} of {total:,} {unit} in {time.monotonic() - started:.1f} s")
 
 
 @contextmanager
@@ -121,25 +114,11 @@ def _rate(per_second: float, unit: str) -> str:
     return f"{per_second:,.1f} {unit}/s"
 
 
-class _Rate(ProgressColumn):
-    """The mean rate since the start, in units per second."""
-
-    def __init__(self, unit: str) -> None:
-        super().__init__()
-        self._unit = unit
-
-    def render(self, task: Task) -> Text:
-        elapsed = task.elapsed or 0.0
-        rate = task.completed / elapsed if elapsed else 0.0
-        return Text(_rate(rate, self._unit), style="progress.data.speed")
-
-
 @contextmanager
 def chatter_to(log_path: Path) -> Iterator[None]:
-    """Send all output except that of this module to a log file.
+    """Send all output except this module's to a log file.
 
-    File descriptors 1 and 2 are redirected, for child processes too; on exit both are
-    restored.
+    File descriptors 1 and 2 are redirected, for child processes too, and restored on exit.
     """
     global _out, _err
     log_path.parent.mkdir(parents=True, exist_ok=True)
