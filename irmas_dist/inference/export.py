@@ -11,6 +11,7 @@ import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from io import BytesIO
 from typing import Any
 
@@ -79,7 +80,9 @@ def export(
             resampling kernel is too large for a graph, or scores differ by more than `tolerance`;
             then nothing is written.
     """
-    _require_packages()
+    for package in ("onnx", "onnxruntime", "onnxscript"):
+        if find_spec(package) is None:
+            raise IrmasError(f"irmas export needs {package}: pip install 'irmas-dist[export]'")
     predictor = Predictor.load(model)
     description = predictor.description
     own_rate = description.features.sample_rate
@@ -222,14 +225,3 @@ def _decoded(path: str, description: ModelDescription) -> tuple[Float32, int]:
         return to_mono(samples, description.features.downmix), rate
     except IrmasError as error:
         raise IrmasError(f"{path}: {error}") from error
-
-
-def _require_packages() -> None:
-    try:
-        import onnx  # noqa: F401
-        import onnxruntime  # noqa: F401
-        import onnxscript  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise IrmasError(
-            f"irmas export needs {error.name}: pip install 'irmas-dist[export]'"
-        ) from error

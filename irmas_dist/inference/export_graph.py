@@ -1,4 +1,4 @@
-"""A model as one graph, from samples to scores, of operators that every runtime has.
+"""A model as one graph, from samples to scores, of operators that all runtimes support.
 
 Front end, windows, network and aggregation are one module without data-dependent control flow,
 so that `torch.export` can trace it for any number of samples.
@@ -19,7 +19,7 @@ from irmas_dist.training.model_directory import ModelDescription
 
 
 class Graph(nn.Module):
-    """Samples to scores, as `Predictor` computes them.
+    """A module from samples to scores, as `Predictor` computes them.
 
     Args:
         description: The content of ``model.json``.
@@ -82,15 +82,7 @@ class _GlobalMaxPool(nn.Module):
 
 
 def aggregated(windows: Tensor, rule: AggregationRule) -> Tensor:
-    """Aggregate the window scores of one clip, as `evaluation.aggregate` does.
-
-    Args:
-        windows: From 0 to 1, shape (windows, instruments).
-        rule: The aggregation.
-
-    Returns:
-        Shape (instruments,).
-    """
+    """Aggregate scores of shape (windows, instruments) over windows, as `evaluation.aggregate`."""
     match rule:
         case "mean":
             return windows.mean(dim=0)
@@ -110,7 +102,7 @@ def aggregated(windows: Tensor, rule: AggregationRule) -> Tensor:
             return (windows * windows).sum(dim=0) / torch.where(sums > 0, sums, 1.0)
         case _:
             top = int(rule.removeprefix("top"))
-            # Zeros stand in for windows that are missing, and are not counted.
+            # Zeros replace missing windows, and are not counted.
             largest = F.pad(windows, (0, 0, 0, top)).topk(top, dim=0).values
             counted = torch.ones_like(windows[:, 0]).sum().clamp(max=top)
             return largest.sum(dim=0) / counted
