@@ -1,8 +1,8 @@
 """Files by path or URL, local or in an object store, written atomically.
 
-A local file is written beside its target and renamed over it. An object store shows an
-object only once it is complete, so its content is assembled in memory and sent at once.
-Errors of a file system become one line that names the location.
+A local file is written beside its target and renamed over it. An object becomes visible only
+when it is complete, so its content is assembled in memory and sent at once. Errors of a file
+system become one line with the location.
 """
 
 import json
@@ -52,7 +52,7 @@ def resolve(location: Location) -> tuple[pafs.FileSystem, str]:
 
 @lru_cache(maxsize=16)
 def _bucket(url: str) -> tuple[pafs.FileSystem, str]:
-    """Connect to a bucket, once; without a key, whose ``[`` or ``#`` would be wrong in a URL."""
+    """Connect to a bucket, once; a key could have ``[`` or ``#``, which are special in URLs."""
     return pafs.FileSystem.from_uri(url)
 
 
@@ -107,7 +107,7 @@ def remove(location: Location) -> None:
 
 
 def remove_partial(location: Location) -> None:
-    """Delete what killed writers have left in a directory; no writer may be at work."""
+    """Delete the partial files of killed writers in a directory; no writer may be active."""
     for name in list_files(location):
         if name.endswith(PARTIAL):
             remove(join(location, name))
@@ -123,7 +123,7 @@ def remove_directory(location: Location) -> None:
 def write_atomically(location: Location) -> Iterator[BinaryIO]:
     """Open a file for writing that appears at ``location`` when the block ends without error.
 
-    A link stays, and its target is replaced. A device or FIFO is written to as it is.
+    Of a link, the target is replaced. Devices and FIFOs are written to directly.
 
     Raises:
         IrmasError: The target cannot be written: read-only, full, not permitted, a directory.
@@ -144,7 +144,7 @@ def write_atomically(location: Location) -> Iterator[BinaryIO]:
                 yield stream
             return
         target.parent.mkdir(parents=True, exist_ok=True)
-        # Not named after the target, whose name may be as long as names can be.
+        # Not named after the target, whose name may have the maximum length.
         beside = target.with_name(f".{uuid.uuid4().hex}{PARTIAL}")
         try:
             with filesystem.open_output_stream(str(beside)) as stream:

@@ -1,7 +1,7 @@
 """The client of a Ray cluster's dashboard: its address, its token, time limits, errors.
 
-Ray's own client waits for ever, leaves out the token, and fails with pages of text; the one
-from `connect` has time limits, and `one_line_errors` turns its errors into one line.
+Ray's own client has no time limits, omits the token, and raises pages of text; the client of
+`connect` has time limits and the token, and `one_line_errors` shortens its errors.
 """
 
 import os
@@ -56,10 +56,7 @@ class Client(JobSubmissionClient):
         return super()._do_request(method, endpoint, timeout=limits, **options)
 
     def require_same_versions(self) -> None:
-        """Refuse a cluster that runs another minor release of Ray or Python than this process.
-
-        A job's code is ours, but its Ray and Python are the cluster's.
-        """
+        """Refuse a cluster, whose Ray and Python a job runs on, with other minor releases."""
         python = self._ask("/api/v0/cluster_metadata")["pythonVersion"]
         for name, theirs, ours in (
             ("Ray", self._server_ray_version, ray.__version__),
@@ -98,8 +95,7 @@ class Client(JobSubmissionClient):
 def connect(address: str | None) -> Client:
     """Return a client that is connected to the cluster.
 
-    The token is sent only to a cluster that asks for one. Ray's own client sends it only
-    where RAY_AUTH_MODE is set.
+    The token is sent only to a cluster that asks for one.
 
     Raises:
         IrmasError: No cluster answers at the address, or it refuses the token.

@@ -1,7 +1,4 @@
-"""What is sent with a job: the code without data, and some environment variables.
-
-A job runs in a temporary copy of the packed directory, which is deleted after it.
-"""
+"""The package of a job: the code without data, and some environment variables."""
 
 import os
 import re
@@ -17,7 +14,7 @@ EXCLUDES = (
     *("*.wav", "*.flac", "*.mp3", "*.ogg", "*.aiff", "*.npy", "*.parquet"),
     *("*.pt", "*.safetensors", "*.onnx", "*.zip", "*.tar", "*.tar.gz", "*.tgz"),
 )
-"""What is never packed with the code (gitignore patterns): data, results, secrets, caches."""
+"""Patterns, as in gitignore, of what is not packed: data, results, secrets, caches."""
 
 PASSED = re.compile(
     r"WANDB_(API_KEY|BASE_URL|ENTITY|PROJECT|MODE)|IRMAS_\w+"
@@ -26,7 +23,7 @@ PASSED = re.compile(
 """Environment variables sent with a job: for W&B, object stores and the study's database."""
 
 NAMES_A_LOCAL_FILE = re.compile(r"(AWS|AZURE)_(CA_BUNDLE|\w+_FILE|\w+_PATH|CONFIG_DIR)")
-"""Those of `PASSED` that are not sent: they name files that the cluster does not have."""
+"""Exceptions from `PASSED`, which name files that the cluster does not have."""
 
 
 def checkout() -> Path | None:
@@ -40,7 +37,7 @@ def passed_environment(
 ) -> dict[str, str]:
     """Return the environment variables to send with a job: those of `PASSED`, and others by name.
 
-    Everyone who may submit jobs to the cluster can read them.
+    Everyone with access to the cluster's jobs can read them.
 
     Raises:
         IrmasError: One of the others is not set.

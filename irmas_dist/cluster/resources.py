@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from irmas_dist.cluster.job_client import Client
 
 QUIET_WAIT_S = 2.0
-"""A cluster with free resources grants them within this time; longer waits are reported."""
+"""Longer waits are reported; a cluster with free resources grants them sooner."""
 
 RESIDENT_SHARE = 0.5
 """Features are held in memory when they take at most this share of Ray's object store."""
@@ -41,16 +41,15 @@ def gpu_count() -> float:
 
 
 def fits_in_memory(size: int) -> bool:
-    """Return whether every node can hold so many bytes in its object store beside other work.
+    """Return whether ``size`` bytes fit into the object store of every node, beside other objects.
 
-    Before Ray is started, this machine is taken for the only node.
+    Before Ray is started, this machine counts as the only node.
     """
     if ray.is_initialized():
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         smallest = min(node.get("object_store_memory", 0.0) for node in nodes)
     else:
-        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        smallest = OBJECT_STORE_SHARE * memory
+        smallest = OBJECT_STORE_SHARE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return bool(size <= RESIDENT_SHARE * smallest)
 
 
@@ -111,7 +110,7 @@ def workers_on(node: Mapping[str, float], cpus: float, gpus: float) -> int:
         cpus: CPUs of a worker, above 0.
         gpus: GPUs of a worker, 0 for none.
     """
-    tolerance = 1e-6  # of fractions that are not exact in binary
+    tolerance = 1e-6  # some fractions are not exact in binary
     by_cpu = int(node.get("CPU", 0) / cpus + tolerance)
     if not gpus:
         return by_cpu
@@ -122,7 +121,7 @@ def workers_on(node: Mapping[str, float], cpus: float, gpus: float) -> int:
 
 
 def require_job_capacity(client: "Client", cpus: float, gpus: float) -> None:
-    """Refuse a job whose own process needs more than any node has, unless nodes can be added.
+    """Refuse a job whose process needs more than any node has, unless nodes can be added.
 
     Ray itself keeps such a job pending for a quarter of an hour.
 
@@ -146,12 +145,10 @@ def require_job_capacity(client: "Client", cpus: float, gpus: float) -> None:
 
 
 def require_state_api() -> None:
-    """Refuse a Ray that never releases the workers of a stopped trial.
-
-    Ray Train releases them through the State API, which the dashboard serves.
+    """Check that Ray's State API answers: Ray Train needs it to release a stopped trial's workers.
 
     Raises:
-        IrmasError: The State API does not answer, or that of another Ray does.
+        IrmasError: It does not answer, or that of another Ray does.
     """
     nodes = {node["NodeID"] for node in ray.nodes()}
     try:

@@ -32,12 +32,12 @@ consist of heaps that are too small for a batch. Other allocators ignore these v
 """
 
 NODE_TIMEOUT_S = 60.0
-"""A node that does not answer for this long is taken for lost."""
+"""A node that does not answer within this time counts as lost."""
 
 
 @contextmanager
 def ray_running(address: str | None = None, dashboard: bool = False) -> Iterator[None]:
-    """Provide Ray inside the block; a Ray that is already initialised is used and left running.
+    """Run the block with Ray; a Ray that is already initialised is used and left running.
 
     Args:
         address: A cluster's address, or ``auto`` for the one running on this host. None joins
@@ -54,7 +54,7 @@ def ray_running(address: str | None = None, dashboard: bool = False) -> Iterator
         return
     target = address or os.environ.get("RAY_ADDRESS") or "local"
     _require_listener(target)
-    # A dashboard costs seconds and memory, and an existing cluster has its own.
+    # A dashboard takes seconds and memory; an existing cluster has its own.
     options: dict[str, Any] = {"include_dashboard": dashboard} if target == "local" else {}
     # Workers inherit variables that are already set, and Ray refuses to set them twice.
     environment = {k: v for k, v in WORKER_ENVIRONMENT.items() if k not in os.environ}
@@ -88,12 +88,12 @@ def ray_running(address: str | None = None, dashboard: bool = False) -> Iterator
 def require_shared(out: str | None, *inputs: str) -> None:
     """Refuse local paths that are not the same on every node of the running cluster.
 
-    Otherwise a checkpoint or a shard would be on the disk of the node that wrote it, out
-    of reach of the others. Every node is asked whether it sees what is written here.
+    Otherwise a checkpoint or a shard would be out of reach of all nodes but the one that wrote
+    it. Every node is asked whether it sees a directory that is created here.
 
     Args:
-        out: Path or URL of what the nodes will write; None if they only read.
-        inputs: Paths or URLs of what they will read.
+        out: Path or URL of the nodes' output; None if they only read.
+        inputs: Paths or URLs of their inputs.
 
     Raises:
         IrmasError: A node does not see one of them, or ``out`` cannot be written here.
