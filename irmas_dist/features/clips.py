@@ -43,8 +43,8 @@ class Clips:
 
     def select(self, indices: npt.NDArray[np.integer] | list[int]) -> "Clips":
         """Return the clips at ``indices``, in that order."""
-        return Clips(
-            frames=self.frames,
+        return replace(
+            self,
             starts=self.starts[indices],
             lengths=self.lengths[indices],
             labels=self.labels[indices],
@@ -54,8 +54,10 @@ class Clips:
         )
 
 
-def read_clips(location: str, part: str) -> Clips:
+def read_clips(location: str, part: str, *, with_frames: bool = True) -> Clips:
     """Read all clips of one part of a store into memory, sorted by identity.
+
+    Without frames, only their metadata are read, and the array of frames is empty.
 
     Raises:
         IrmasError: The store is not finished, or has no clip of this part.
@@ -65,26 +67,23 @@ def read_clips(location: str, part: str) -> Clips:
     table = table.filter(pc.equal(table.column("part"), part))
     if not table.num_rows:
         raise IrmasError(f"{location} holds no {part} clips: its manifest had none of use")
-    clips = without_frames(table, info.settings)
-    # Shard by shard, so that little more than the array itself is ever in memory.
-    spectrograms = (
-        mel
-        for rows in read_rows(location, ["part", "logmel"], part)
-        for mel in rows.column("logmel")
-    )
-    return _with_frames(clips, spectrograms, info.settings).select(
-        pc.sort_indices(table.column("clip_id")).to_numpy()
-    )
+    clips = _without_frames(table, info.settings)
+    if with_frames:
+        # Shard by shard, so that little more than the array itself is ever in memory.
+        shards = read_rows(location, ["part", "logmel"], part)
+        spectrograms = (mel for rows in shards for mel in rows.column("logmel"))
+        clips = _with_frames(clips, spectrograms, info.settings)
+    return clips.select(pc.sort_indices(table.column("clip_id")).to_numpy())
 
 
 def clips_of(tables: list[pa.Table], settings: LogMelSettings) -> Clips:
     """Return the clips in rows of a store, which have all its columns, sorted by identity."""
     table = pa.concat_tables(tables).sort_by("clip_id").combine_chunks()
-    return _with_frames(without_frames(table, settings), table.column("logmel"), settings)
+    return _with_frames(_without_frames(table, settings), table.column("logmel"), settings)
 
 
-def without_frames(table: pa.Table, settings: LogMelSettings) -> Clips:
-    """Return the clips in rows of a store, which lack ``logmel``, with an empty array of frames."""
+def _without_frames(table: pa.Table, settings: LogMelSettings) -> Clips:
+    """Return the clips in rows of a store, with an empty array of frames."""
     return Clips(
         frames=np.empty((0, settings.bands), settings.dtype),
         starts=np.zeros(table.num_rows, np.int64),
@@ -120,14 +119,12 @@ class StreamedClips:
         location: Path or URL of the store.
         clip_ids: The clips to train with.
         labels: Their multi-hot labels, sorted by identity, shape (clips, instruments).
-        features: Settings of the store.
         pool_clips: Largest number of clips in memory at a time.
     """
 
     location: str
     clip_ids: frozenset[str]
     labels: npt.NDArray[np.uint8]
-    features: LogMelSettings
     pool_clips: int
 
     def __len__(self) -> int:

@@ -115,7 +115,7 @@ class StoreInfo:
 
 
 def settings_fingerprint(settings: LogMelSettings, vocabulary: Vocabulary) -> str:
-    """Return the digest by which stores of different settings are told apart."""
+    """Return the digest of settings, vocabulary and format, recorded in every shard."""
     content = json.dumps([FORMAT, settings.model_dump(), vocabulary.codes], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
@@ -235,15 +235,16 @@ def write_info(
     mean, square = total / max(frames, 1)
     # Not zero for a constant band, since windows are divided by it.
     std = np.sqrt(np.maximum(square - mean**2, 1e-6)) if frames else np.ones(len(mean))
-    clips = Counter(part for shard in shards for part in shard.clips.column("part").to_pylist())
+    fingerprint = settings_fingerprint(settings, vocabulary)
+    clips = pa.concat_tables([shard.clips for shard in shards])
     info = StoreInfo(
         settings=settings,
         vocabulary=vocabulary,
-        fingerprint=settings_fingerprint(settings, vocabulary),
+        fingerprint=fingerprint,
         manifest=manifest,
-        identity=_identity(shards, settings_fingerprint(settings, vocabulary)),
-        clips=dict(clips),
-        frames=sum(pc.sum(shard.clips.column("frames")).as_py() for shard in shards),
+        identity=_identity(clips, fingerprint),
+        clips=dict(Counter(clips.column("part").to_pylist())),
+        frames=pc.sum(clips.column("frames")).as_py(),
         shards=[shard.name for shard in shards],
         mean=mean.tolist(),
         std=std.tolist(),
@@ -255,11 +256,10 @@ def write_info(
     return info
 
 
-def _identity(shards: Sequence[Shard], settings: str) -> str:
+def _identity(clips: pa.Table, settings: str) -> str:
     """Return the digest of a store's content, whatever the shards that its clips lie in."""
-    clips = pa.concat_tables([shard.clips for shard in shards]).sort_by("clip_id")
     digest = hashlib.sha256(settings.encode())
-    for clip in clips.to_pylist():
+    for clip in clips.sort_by("clip_id").to_pylist():
         digest.update(repr([clip[name] for name in SHARD_SCHEMA.names]).encode())
     return digest.hexdigest()[:16]
 

@@ -8,13 +8,7 @@ from irmas_dist.config.model import ModelSettings
 
 
 def block(settings: ModelSettings, inputs: int, outputs: int) -> list[nn.Module]:
-    """Return the layers of one block, without its pooling.
-
-    Args:
-        settings: Architecture.
-        inputs: Input channels.
-        outputs: Output channels.
-    """
+    """Return the layers of one block, from ``inputs`` to ``outputs`` channels, without pooling."""
     layers: list[nn.Module] = []
     for index in range(settings.convolutions):
         layers += _convolution(settings, outputs if index else inputs, outputs, settings.kernel)

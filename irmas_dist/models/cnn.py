@@ -13,6 +13,9 @@ from irmas_dist.errors import IrmasError
 from irmas_dist.models.blocks import block
 from irmas_dist.models.heads import head
 
+Size = tuple[int, int]
+"""Bands and frames."""
+
 
 class CNN(nn.Module):
     """The network: standardised log-mel windows to logits.
@@ -56,23 +59,23 @@ class CNN(nn.Module):
         return logits
 
 
-def map_sizes(settings: ModelSettings, bands: int, frames: int) -> list[tuple[int, int]]:
+def map_sizes(settings: ModelSettings, bands: int, frames: int) -> list[Size]:
     """Return bands and frames of the maps after each block and its pooling.
 
     Raises:
         IrmasError: As for `CNN`.
     """
-    sizes: list[tuple[int, int]] = []
+    sizes: list[Size] = []
     height, width = bands, frames
     for index in range(settings.blocks):
         for _ in range(settings.convolutions):
             if settings.padding is not None:
                 height += 2 * settings.padding - settings.kernel[0] + 1
                 width += 2 * settings.padding - settings.kernel[1] + 1
-            _check(settings, bands, frames, index, height, width)
+            _check(settings, (bands, frames), index, (height, width))
         if _pools(settings, index):
             height, width = height // settings.pool[0], width // settings.pool[1]
-            _check(settings, bands, frames, index, height, width, pooled=True)
+            _check(settings, (bands, frames), index, (height, width), pooled=True)
         sizes.append((height, width))
     return sizes
 
@@ -85,9 +88,7 @@ def parameter_count(model: nn.Module) -> int:
 def initialise(model: nn.Module, seed: int) -> None:
     """Draw weights Glorot uniform, with zero biases, as Keras and Han et al. do.
 
-    Args:
-        model: Network whose convolutions and dense layers are initialised.
-        seed: Random seed; the global random state is not changed.
+    The global random state is not changed.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -104,19 +105,12 @@ def _pools(settings: ModelSettings, index: int) -> bool:
 
 
 def _check(
-    settings: ModelSettings,
-    bands: int,
-    frames: int,
-    index: int,
-    height: int,
-    width: int,
-    *,
-    pooled: bool = False,
+    settings: ModelSettings, window: Size, index: int, size: Size, *, pooled: bool = False
 ) -> None:
     """Refuse empty maps, and maps that normalisation would make all zero."""
-    if height < 1 or width < 1:
+    if min(size) < 1:
         left = "nothing"
-    elif not pooled and settings.normalisation != "none" and height * width == 1:
+    elif not pooled and settings.normalisation != "none" and size == (1, 1):
         left = f"a single value for model.normalisation={settings.normalisation}"
     else:
         return
@@ -127,6 +121,6 @@ def _check(
     shrinks = f"model.kernel={kernel} and model.padding={settings.padding}, "
     raise IrmasError(
         f"model.blocks={settings.blocks} with {shrinks if settings.padding is not None else ''}"
-        f"model.pool={pool} leaves {left} in block {index + 1} of a window of {bands} bands by "
-        f"{frames} frames; use fewer blocks, a smaller pool or a longer window"
+        f"model.pool={pool} leaves {left} in block {index + 1} of a window of {window[0]} bands "
+        f"by {window[1]} frames; use fewer blocks, a smaller pool or a longer window"
     )

@@ -8,14 +8,7 @@ from irmas_dist.models.blocks import activation
 
 
 def head(settings: ModelSettings, channels: int, values: int, instruments: int) -> list[nn.Module]:
-    """Return the layers after the last block.
-
-    Args:
-        settings: Architecture.
-        channels: Channels of the last maps.
-        values: Values per channel of the last maps.
-        instruments: Number of outputs.
-    """
+    """Return the layers after the last block, whose maps have ``values`` values per channel."""
     layers = [*_pooling(settings, channels), nn.Flatten()]
     features = channels * values if settings.head == "flatten" else channels
     if settings.dense:
@@ -45,9 +38,6 @@ class AttentionPool(nn.Module):
     neural networks" (IEEE/ACM TASLP 27, 2019, section III-E): each channel is a mean over time
     with weights computed from the maps, so that frames in which an instrument plays can count
     more than those in which it is silent.
-
-    Args:
-        channels: Channels of the maps.
     """
 
     def __init__(self, channels: int) -> None:

@@ -35,12 +35,7 @@ class Mixer:
         self._angles = (torch.arange(bands, device=device) + 0.5) * (torch.pi / bands)
 
     def __call__(self, resident: DeviceClips, plan: Mixtures, frames: int) -> tuple[Tensor, Tensor]:
-        """Make examples.
-
-        Args:
-            resident: Clips on the device.
-            plan: The examples.
-            frames: Length of an example.
+        """Make the examples of a plan, each ``frames`` long.
 
         Returns:
             Log-mel examples, float32, shape (examples, frames, bands), and their labels, the

@@ -14,14 +14,7 @@ from irmas_dist.config.training import IngestSettings
 from irmas_dist.corpus.manifest import TRAINING
 from irmas_dist.corpus.split import held_out
 from irmas_dist.errors import IrmasError
-from irmas_dist.features.clips import (
-    Clips,
-    StreamedClips,
-    clips_of,
-    read_clips,
-    read_rows,
-    without_frames,
-)
+from irmas_dist.features.clips import Clips, StreamedClips, clips_of, read_clips, read_rows
 from irmas_dist.features.store import SHARD_SCHEMA, StoreInfo, read_info, settings_fingerprint
 from irmas_dist.training.validation import mixed_clips, mixture_clips
 
@@ -72,7 +65,7 @@ def load_training_data(
     """
     info = read_info(location)
     resident = _is_resident(ingest, info)
-    clips = read_clips(location, TRAINING) if resident else _without_frames(location, info)
+    clips = read_clips(location, TRAINING, with_frames=resident)
     try:
         out = held_out(clips.groups, clips.labels, settings, info.vocabulary)
     except IrmasError as error:
@@ -85,7 +78,6 @@ def load_training_data(
             location=storage.absolute(location),
             clip_ids=frozenset(training.clip_ids),
             labels=training.labels,
-            features=info.settings,
             pool_clips=ingest.pool_clips,
         )
         aside = _with_frames(aside, mixed_clips(aside, *mixing), location, info)
@@ -101,14 +93,6 @@ def _is_resident(ingest: IngestSettings, info: StoreInfo) -> bool:
     return fits_in_memory(
         info.frames * info.settings.bands * np.dtype(info.settings.dtype).itemsize
     )
-
-
-def _without_frames(location: str, info: StoreInfo) -> Clips:
-    """Return the training clips, in order of their identity, without reading spectrograms."""
-    rows = pa.concat_tables(read_rows(location, SHARD_SCHEMA.names, TRAINING))
-    if not rows.num_rows:
-        raise IrmasError(f"{location} holds no {TRAINING} clips: its manifest had none of use")
-    return without_frames(rows.sort_by("clip_id"), info.settings)
 
 
 def _with_frames(

@@ -38,11 +38,7 @@ def count_decisions(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def training_metrics(counts: Tensor) -> dict[str, float]:
-    """Return the metrics of training examples, 0 where a denominator is zero.
-
-    Args:
-        counts: The sum of `count_decisions` over all steps and workers.
-    """
+    """Return metrics from the sum of `count_decisions`, 0 where a denominator is zero."""
     decisions, correct, *of_instruments = counts.tolist()
     micro = precision_recall_f1(*of_instruments)
     return {

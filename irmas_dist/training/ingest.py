@@ -7,9 +7,8 @@ as the store, both give the same batches.
 """
 
 import math
-import queue
 from collections.abc import Iterator
-from threading import Thread
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -54,18 +53,8 @@ class ClipLoader:
 
 def _prefetch(pools: Iterator[Clips]) -> Iterator[Clips]:
     """Yield pools while the next one is read in another thread."""
-    ready: queue.Queue[Clips | Exception | None] = queue.Queue(maxsize=1)
-
-    def read() -> None:
-        try:
-            for pool in pools:
-                ready.put(pool)
-            ready.put(None)
-        except Exception as error:  # noqa: BLE001 - raised again in the thread that waits
-            ready.put(error)
-
-    Thread(target=read, daemon=True).start()
-    while (item := ready.get()) is not None:
-        if isinstance(item, Exception):
-            raise item
-        yield item
+    with ThreadPoolExecutor(1) as reader:
+        following = reader.submit(next, pools, None)
+        while (pool := following.result()) is not None:
+            following = reader.submit(next, pools, None)
+            yield pool

@@ -103,10 +103,8 @@ class Learner:
         """Train for one epoch, validate, and keep the weights when they are the best so far."""
         metrics = {**self.train_epoch(), **self.validate(), "epoch": float(self.epoch)}
         self._optimisation.end_epoch(metrics[SELECTED_BY])
-        if (
-            not self.history
-            or metrics[SELECTED_BY] > self.history[self.best_epoch - 1][SELECTED_BY]
-        ):
+        best = max((epoch[SELECTED_BY] for epoch in self.history), default=-math.inf)
+        if metrics[SELECTED_BY] > best:
             self.best_epoch = self.epoch
             self.best_weights = {
                 name: value.detach().cpu().clone()
@@ -141,11 +139,10 @@ class Learner:
             plan = self._plan(pool, number)
             steps = self._steps_in(len(pool.clips))
             for step in range(steps):
-                low, high = (len(plan) * (step + i) // steps for i in range(2))
-                share = plan.part(
-                    *(low + (high - low) * (self.rank + i) // self.workers for i in range(2))
+                examples = plan.share(step, steps)
+                totals += self._step(
+                    pool, examples.share(self.rank, self.workers), examples=len(examples)
                 )
-                totals += self._step(pool, share, examples=high - low)
         if self.workers > 1:
             dist.all_reduce(totals)
             self._average_buffers()
@@ -182,8 +179,7 @@ class Learner:
         outputs: list[tuple[Tensor, Tensor, Tensor]] = []
         self._optimisation.begin()
         for part in range(parts):
-            low, high = (len(plan) * (part + i) // parts for i in range(2))
-            mel, labels = self._mixer(pool, plan.part(low, high), self.frames)
+            mel, labels = self._mixer(pool, plan.share(part, parts), self.frames)
             windows = self._standardise(mel)
             # Workers' gradients are averaged once, with those of the last part.
             no_sync = getattr(self._parallel, "no_sync", nullcontext)

@@ -90,11 +90,7 @@ def describe(learner: Learner, recipe: dict[str, Any]) -> tuple[ModelDescription
     """Load the best epoch's weights into the network and describe it.
 
     Thresholds are fitted to the scores of the validation mixtures. Every worker must call this,
-    as each scores its share.
-
-    Args:
-        learner: After its last epoch.
-        recipe: All settings, to be recorded.
+    as each scores its share. ``recipe``, all settings of the run, is recorded.
 
     Returns:
         The description, and the scores of the validation mixtures.
@@ -161,14 +157,7 @@ def save_model(
     description: ModelDescription,
     validation: Scores,
 ) -> None:
-    """Write a model directory; it can be loaded only once this has returned.
-
-    Args:
-        directory: Path or URL.
-        weights: As from `pack_weights`.
-        description: The content of ``model.json``.
-        validation: Scores of the validation mixtures.
-    """
+    """Write a model directory, a path or URL, which can be loaded only once this has returned."""
     with storage.write_atomically(storage.join(directory, "model.safetensors")) as stream:
         stream.write(weights)
     write_scores(storage.join(directory, "validation.parquet"), validation)

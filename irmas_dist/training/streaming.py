@@ -25,8 +25,9 @@ def stream(
         sizes: Number of clips in each pool; together all of them.
         order: Draws the order of the shards.
     """
-    names = read_info(streamed.location).shards
-    paths = [storage.join(streamed.location, names[i]) for i in order.permutation(len(names))]
+    info = read_info(streamed.location)
+    names = [info.shards[index] for index in order.permutation(len(info.shards))]
+    paths = [storage.join(streamed.location, name) for name in names]
     # Not `read_parquet`: its listing of files takes a CPU, and the workers may hold all of them.
     shards = ray.data.from_items([{"path": path} for path in paths], override_num_blocks=len(paths))
     dataset = shards.map_batches(
@@ -48,7 +49,7 @@ def stream(
             rows = rows.slice(missing)
             missing -= pool[-1].num_rows
             if missing == 0:
-                yield clips_of(pool, streamed.features)
+                yield clips_of(pool, info.settings)
                 pool, missing = [], next(remaining, 0)
 
 
