@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -22,20 +22,14 @@ def _or_preview(context: typer.Context, value: str | None) -> str | None:
     return value
 
 
+def _argument(text: str) -> Any:
+    return typer.Argument(callback=_or_preview, show_default=False, help=text)
+
+
 @command
 def extract(
-    manifest: Annotated[
-        str | None,
-        typer.Argument(
-            callback=_or_preview, show_default=False, help="manifest.parquet, a path or URL."
-        ),
-    ] = None,
-    out: Annotated[
-        str | None,
-        typer.Argument(
-            callback=_or_preview, show_default=False, help="The feature store, a path or URL."
-        ),
-    ] = None,
+    manifest: Annotated[str | None, _argument("manifest.parquet, a path or URL.")] = None,
+    out: Annotated[str | None, _argument("The feature store, a path or URL.")] = None,
     config: Config = None,
     overrides: Overrides = None,
     max_rejects: Annotated[
@@ -43,8 +37,7 @@ def extract(
         typer.Option(min=0, max=1, help="Share of the manifest's files that may be unusable."),
     ] = MAX_REJECTS,
     retry_rejects: Annotated[
-        bool,
-        typer.Option("--retry-rejects", help="Try unchanged rejected files again."),
+        bool, typer.Option("--retry-rejects", help="Try unchanged rejected files again.")
     ] = False,
     preview: Annotated[
         str | None,

@@ -66,7 +66,7 @@ def read_clips(location: str, part: str, *, with_frames: bool = True) -> Clips:
     table = pa.concat_tables(shard.clips for shard in read_shards(location, info.shards))
     table = table.filter(pc.equal(table.column("part"), part))
     if not table.num_rows:
-        raise IrmasError(f"{location} holds no {part} clips: its manifest had none of use")
+        raise IrmasError(f"{location} holds no {part} clips: its manifest had no usable ones")
     clips = _without_frames(table, info.settings)
     if with_frames:
         # Shard by shard, so that little more than the array itself is ever in memory.

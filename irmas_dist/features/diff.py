@@ -40,19 +40,12 @@ class StoreDiff:
 
 
 def diff_store(
-    manifest: pa.Table,
-    shards: Sequence[Shard],
-    rejects: pa.Table,
-    vocabulary: Vocabulary,
+    manifest: pa.Table, shards: Sequence[Shard], rejects: pa.Table, vocabulary: Vocabulary
 ) -> StoreDiff:
     """Compare a manifest with what has been computed.
 
-    Args:
-        manifest: All clips, with the columns of a manifest.
-        shards: The shards of the store; of a clip in several, the first one is kept.
-        rejects: Files that were unusable earlier. Only problems of the audio are taken from
-            here, and only while the file is the same.
-        vocabulary: Instruments, in the order of the labels.
+    Of a clip in several shards the first one is kept. From earlier ``rejects`` only problems of
+    the audio are taken, and only while the file is the same.
     """
     labels, unknown = encode_labels(manifest, vocabulary)
     problems = pc.coalesce(manifest.column("problem").combine_chunks(), unknown)
@@ -143,7 +136,6 @@ def _compare(
         kept unchanged; both of shape (clips,).
     """
     rows = _same_audio(clips, manifest, wanted)
-    # Of a clip in two shards, the first one is kept.
     repeated = np.ones(len(rows), bool)
     repeated[np.unique(rows, return_index=True)[1]] = False
     rows[repeated] = -1

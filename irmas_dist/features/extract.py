@@ -21,7 +21,7 @@ from irmas_dist.config.features import MAX_REJECTS, LogMelSettings
 from irmas_dist.corpus.manifest import manifest_fingerprint, read_manifest
 from irmas_dist.errors import IrmasError
 from irmas_dist.features import shard_tasks, store
-from irmas_dist.features.diff import StoreDiff, diff_store
+from irmas_dist.features.diff import diff_store
 from irmas_dist.instruments import Vocabulary
 from irmas_dist.terminal import progress
 
@@ -153,7 +153,8 @@ class _Extraction:
         self.rejects = diff.rejects
         self._write_rejects()
         self._require_few_rejects()
-        self._rewrite(diff)
+        for shard, kept in diff.rewrites:
+            store.rewrite_shard(self.out, shard, kept)
         self.rewritten = len(diff.rewrites)
         return diff.pending
 
@@ -212,8 +213,9 @@ class _Extraction:
         # Workers of a run that was believed dead may have written shards in the meantime.
         shards = self._shards()
         diff = diff_store(self.manifest, shards, self.rejects, self.vocabulary)
+        for shard, kept in diff.rewrites:
+            store.rewrite_shard(self.out, shard, kept)
         if diff.rewrites:
-            self._rewrite(diff)
             shards = self._shards()
         if diff.pending.num_rows:
             raise IrmasError(
@@ -231,10 +233,6 @@ class _Extraction:
 
     def _shards(self) -> list[store.Shard]:
         return store.read_shards(self.out, store.shard_names(self.out))
-
-    def _rewrite(self, diff: StoreDiff) -> None:
-        for shard, kept in diff.rewrites:
-            store.rewrite_shard(self.out, shard, kept)
 
     def _write_rejects(self) -> None:
         storage.write_table(self.rejects_path, self.rejects.sort_by("clip_id"))

@@ -25,10 +25,8 @@ TASKS_PER_CORE = 4
 def split_into_tasks(pending: pa.Table, shard_seconds: float, cores: float) -> list[pa.Table]:
     """Split rows of a manifest into blocks of equal duration, one for each task.
 
-    Args:
-        pending: Rows of a manifest.
-        shard_seconds: Most audio in one block, unless a single file is longer.
-        cores: CPU cores that share the work; each gets `TASKS_PER_CORE` if there are enough rows.
+    A block has at most ``shard_seconds`` of audio, unless a single file is longer; each of the
+    ``cores`` gets `TASKS_PER_CORE` blocks if there are enough rows.
     """
     durations = pending.column("duration_s").fill_null(0.0).to_numpy()
     total = float(durations.sum())

@@ -123,10 +123,7 @@ def settings_fingerprint(settings: LogMelSettings, vocabulary: Vocabulary) -> st
 def write_shard(location: str, rows: Sequence[dict[str, Any]], fingerprint: str) -> int:
     """Write clips as one shard, named after their identities, and return its size in bytes.
 
-    Args:
-        location: Directory of the store.
-        rows: One dict per clip with the columns of a shard; ``logmel`` has shape (bands, frames).
-        fingerprint: Digest of the settings.
+    A row has the columns of a shard; ``logmel`` is an array of shape (bands, frames).
     """
     digest = hashlib.sha256("\n".join(f"{row['clip_id']} {row['md5']}" for row in rows).encode())
     return _write(location, f"part-{digest.hexdigest()[:16]}.parquet", rows, fingerprint)
@@ -135,11 +132,8 @@ def write_shard(location: str, rows: Sequence[dict[str, Any]], fingerprint: str)
 def rewrite_shard(location: str, shard: Shard, kept: pa.Table) -> None:
     """Replace a shard by a selection of its clips with updated labels, part and group.
 
-    Args:
-        location: Directory of the store.
-        shard: The shard to replace.
-        kept: The clips to keep, with ``row`` (their index in the shard), ``part``, ``group`` and
-            ``labels``. A shard that keeps none is deleted.
+    The table ``kept`` has ``row`` (index in the shard), ``part``, ``group`` and ``labels`` of the
+    clips to keep. A shard that keeps none is deleted.
     """
     path = storage.join(location, shard.name)
     if not kept.num_rows:
@@ -223,12 +217,8 @@ def write_info(
 ) -> StoreInfo:
     """Write ``features.json``, which completes a store.
 
-    Args:
-        location: Directory of the store.
-        shards: All shards of the store, at least one; no clip may be in two of them.
-        settings: Settings of the spectrograms.
-        vocabulary: Instruments, in the order of the labels.
-        manifest: Fingerprint of the manifest that was extracted.
+    ``shards`` are all of the store, at least one, without any clip twice; ``manifest`` is the
+    fingerprint of the manifest that was extracted.
     """
     frames = sum(shard.training_frames for shard in shards)
     total = np.sum([shard.moments for shard in shards], axis=0)

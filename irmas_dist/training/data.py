@@ -53,12 +53,7 @@ def open_training_data(features: str, recipe: Recipe) -> TrainingData:
 def load_training_data(
     location: str, settings: ValidationSettings, ingest: IngestSettings
 ) -> TrainingData:
-    """Read the training part of a feature store and split it.
-
-    Args:
-        location: Path or URL of the store.
-        settings: What is held out, and how it is mixed.
-        ingest: Whether training clips are read now, or in every epoch.
+    """Read the training part of a feature store, a path or URL, and split it.
 
     Raises:
         IrmasError: The store is unfinished, or too small to be split.

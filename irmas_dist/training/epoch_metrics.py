@@ -21,8 +21,6 @@ COUNTS = 5
 def count_decisions(logits: Tensor, labels: Tensor) -> Tensor:
     """Count what `training_metrics` needs, on the device and without waiting for it.
 
-    Counts of several steps and workers are added up.
-
     Args:
         logits: Shape (examples, instruments).
         labels: 0 or 1, of the same shape.
@@ -71,11 +69,11 @@ def validation_metrics(
     """
     fitted = decision_metrics(labels, decide(scores, fit_thresholds(labels, scores, thresholds)))
     halfway = overall_metrics(labels, scores, HALFWAY)
-    values = {name: fitted[name] for name in ("micro_f1", "macro_f1")}
-    for name in ("micro_precision", "micro_recall", "macro_precision", "macro_recall",
-                 "subset_accuracy", "label_accuracy", "lrap", "map"):  # fmt: skip
-        values[name] = halfway[name]
-    correct = (decide(scores, HALFWAY) == labels).mean(axis=0)
-    for code, share in zip(vocabulary.codes, correct, strict=True):
-        values[f"label_accuracy_{code}"] = float(share)
-    return {f"val_{name}": value for name, value in values.items()}
+    names = ("micro_precision", "micro_recall", "macro_precision", "macro_recall",
+             "subset_accuracy", "label_accuracy", "lrap", "map")  # fmt: skip
+    correct = (decide(scores, HALFWAY) == labels).mean(axis=0).tolist()
+    return {
+        **{f"val_{name}": fitted[name] for name in ("micro_f1", "macro_f1")},
+        **{f"val_{name}": halfway[name] for name in names},
+        **{f"val_label_accuracy_{c}": v for c, v in zip(vocabulary.codes, correct, strict=True)},
+    }

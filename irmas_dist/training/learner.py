@@ -49,7 +49,7 @@ class Learner:
 
     Args:
         data: What to train on and validate with.
-        settings: How.
+        settings: How to train.
         device: Where to compute.
         rank: This worker's number.
         workers: Number of workers; with more than one, torch.distributed must be set up.
@@ -207,11 +207,7 @@ class Learner:
                     buffer /= self.workers
 
     def validate(self) -> dict[str, float]:
-        """Score the validation mixtures.
-
-        Returns:
-            ``val_loss``, over windows, and the `validation_metrics` of the clips.
-        """
+        """Return ``val_loss``, over windows, and the `validation_metrics` of the clips."""
         scores, loss = self.score_validation()
         labels, vocabulary = self.data.validation.labels, self.data.store.vocabulary
         return {"val_loss": loss} | epoch_metrics.validation_metrics(

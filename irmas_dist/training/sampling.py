@@ -95,7 +95,7 @@ def plan_epoch(
         bands: Mel bands of an example.
         frames: Length of an example.
         windows_per_clip: Examples of which each clip is the first source.
-        settings: Which random changes are made, and how large.
+        settings: Random changes.
         rng: Source of all randomness.
     """
     lead = rng.permutation(np.tile(np.arange(len(clips)), windows_per_clip))

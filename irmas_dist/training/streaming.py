@@ -18,13 +18,7 @@ READERS = 2
 def stream(
     streamed: StreamedClips, sizes: list[int], order: np.random.Generator
 ) -> Iterator[Clips]:
-    """Read the shards in a random order and yield their clips in pools.
-
-    Args:
-        streamed: Which clips of which store.
-        sizes: Number of clips in each pool; together all of them.
-        order: Draws the order of the shards.
-    """
+    """Read the shards in a random order and yield their clips in pools of the given sizes."""
     info = read_info(streamed.location)
     names = [info.shards[index] for index in order.permutation(len(info.shards))]
     paths = [storage.join(streamed.location, name) for name in names]

@@ -1,7 +1,7 @@
 """Trains a recipe on a feature store: the stage."""
 
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from irmas_dist import storage, tracking
@@ -43,9 +43,18 @@ def train(recipe: Recipe, features: str, out: str, workers: WorkerSettings) -> M
         recipe.tracking, name=name, job_type="train", config=settings, run_id=about["run_id"]
     )
     failed = True
+    done = 0
     try:
         with progress("train", recipe.training.epochs, "epochs") as advance:
-            on_epoch = _log_and_advance(run, advance)
+
+            def on_epoch(metrics: Mapping[str, float]) -> None:
+                # The first epoch of a resumed run is not 1, and a lost worker repeats some.
+                nonlocal done
+                if (epoch := int(metrics["epoch"])) > done:
+                    run.log(metrics)
+                    advance(epoch - done)
+                    done = epoch
+
             description = train_distributed(data, recipe, settings, out, workers, on_epoch)
         best = {f"best_{key}": value for key, value in description.scores.items()}
         run.summarise({**best, "parameters": description.parameters})
@@ -65,22 +74,3 @@ def _require_same(
         raise IrmasError(f"{holds} of another recipe; {advice}")
     if data["store"] != store:
         raise IrmasError(f"{holds} of other features ({data['store']}, not {store}); {advice}")
-
-
-def _log_and_advance(
-    run: tracking.Run, advance: Callable[[int], None]
-) -> Callable[[Mapping[str, float]], None]:
-    """Return a function that logs an epoch's metrics and advances the progress to that epoch.
-
-    After a resume the first epoch is not 1, and after a lost worker some epochs are repeated.
-    """
-    done = 0
-
-    def on_epoch(metrics: Mapping[str, float]) -> None:
-        nonlocal done
-        if (epoch := int(metrics["epoch"])) > done:
-            run.log(metrics)
-            advance(epoch - done)
-            done = epoch
-
-    return on_epoch

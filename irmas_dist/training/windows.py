@@ -58,14 +58,9 @@ class DeviceClips:
         return self._rows(rows), within < lengths
 
     def between(self, clips: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Gather windows whose frames lie between those of the clips, by interpolation.
+        """Gather windows as `windows` does, at fractional frames of the clips, by interpolation.
 
-        Args:
-            clips: Index of the clip of each window, shape (windows,).
-            positions: Position of each frame within its clip, in frames, (windows, frames).
-
-        Returns:
-            As `windows`.
+        ``positions`` has the position of each frame within its clip, shape (windows, frames).
         """
         lengths = self.lengths[clips][:, None]
         low = positions.long()
@@ -97,12 +92,8 @@ class ClipWindows:
 def covering_windows(lengths: npt.NDArray[np.int64], frames: int, hop: int) -> ClipWindows:
     """Lay windows over clips: every ``hop`` frames, the last one ending where the clip ends.
 
-    A clip shorter than a window has one, which extends past its end.
-
-    Args:
-        lengths: Frames of each clip, shape (clips,).
-        frames: Length of a window.
-        hop: Frames from one window to the next.
+    ``lengths`` are in frames, shape (clips,). A clip shorter than a window has one that extends
+    past its end.
     """
     counts = 1 + -(-np.maximum(lengths - frames, 0) // hop)
     bounds = np.concatenate([[0], np.cumsum(counts)])

@@ -1,4 +1,4 @@
-"""Interrupted at any moment: every clip is stored once, and no half shard is ever visible."""
+"""Interrupted at any moment: every clip is stored once, and no incomplete shard is ever visible."""
 
 import os
 import random

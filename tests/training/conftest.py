@@ -57,7 +57,7 @@ def load(features: str, recipe: Recipe, mode: str, pool_clips: int = 4_096) -> T
 
 @pytest.fixture(scope="session")
 def data() -> TrainingData:
-    """Three instruments that are easy to tell apart."""
+    """Three instruments that are easy to distinguish."""
     training = synthetic_clips(48, seed=0)
     features = LogMelSettings(n_fft=1_024, hop_length=512, bands=BANDS)
     flat = training.frames.astype(float)

@@ -35,7 +35,7 @@ def test_overfits_one_batch(data: TrainingData, settings: LearnerSettings) -> No
     assert losses[-1] < 0.02 < losses[0]
 
 
-def test_learns_to_tell_instruments_apart(data: TrainingData, settings: LearnerSettings) -> None:
+def test_learns_to_distinguish_instruments(data: TrainingData, settings: LearnerSettings) -> None:
     learner = Learner(data, changed(settings, "training", epochs=25))
     while not learner.finished:
         learner.run_epoch()
