@@ -9,9 +9,8 @@ from irmas_dist.config.base import Settings
 AGGREGATION_RULES = ("mean", "s2", "han2017", "max", "top3", "attention")
 """One rule of every kind; ``top`` takes any number."""
 
-AggregationRule = Annotated[
-    str, StringConstraints(pattern=r"^(mean|s2|han2017|max|top[1-9][0-9]*|attention)$")
-]
+_ANY_RULE = "|".join(AGGREGATION_RULES).replace("top3", "top[1-9][0-9]*")
+AggregationRule = Annotated[str, StringConstraints(pattern=f"^({_ANY_RULE})$")]
 """How window scores become clip scores, see `evaluation.aggregate`."""
 
 RELATIVE_RULES = ("s2", "han2017")

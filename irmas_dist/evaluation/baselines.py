@@ -1,12 +1,12 @@
 """Baselines that use no audio, which a model must beat, and published results."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from irmas_dist.config.decisions import Protocol
+from irmas_dist.evaluation.arrays import Labels
 from irmas_dist.evaluation.metrics import decision_metrics, f_measure
 
 KNOWING = frozenset(
@@ -20,9 +20,7 @@ def protocol_of(name: str) -> Protocol:
     return "oracle" if name in KNOWING else "validation"
 
 
-def most_frequent(
-    development_labels: npt.NDArray[np.integer[Any]], clips: int
-) -> npt.NDArray[np.uint8]:
+def most_frequent(development_labels: Labels, clips: int) -> npt.NDArray[np.uint8]:
     """Predict the same instruments for every clip: the k most frequent ones.
 
     k is the one with the highest micro F1 on the development clips. No other fixed answer is
@@ -30,11 +28,11 @@ def most_frequent(
     positives. Of equally frequent instruments the earlier ones are taken.
 
     Args:
-        development_labels: 0 or 1, shape (development clips, instruments).
+        development_labels: Labels of the development clips.
         clips: Number of clips to predict.
 
     Returns:
-        Decisions, uint8, shape (clips, instruments); as scores they go with a threshold of 0.5.
+        Decisions, uint8; as scores they go with a threshold of 0.5.
     """
     positives = development_labels.sum(axis=0, dtype=np.int64)
     order = np.argsort(-positives, kind="stable")
@@ -45,17 +43,11 @@ def most_frequent(
     return np.tile(answer, (clips, 1))
 
 
-def trivial(labels: npt.NDArray[np.integer[Any]]) -> dict[str, dict[str, float]]:
+def trivial(labels: Labels) -> dict[str, dict[str, float]]:
     """Return micro and macro F1 of answers that use no audio, on these labels.
 
     All but the first know the labels that they are evaluated on: they are upper bounds of
     guessing. "One right per clip" predicts for each clip the most frequent of its instruments.
-
-    Args:
-        labels: 0 or 1, shape (clips, instruments).
-
-    Returns:
-        Name to ``micro_f1`` and ``macro_f1``.
     """
     positives = labels.sum(axis=0, dtype=np.int64)
     one_right = np.zeros_like(labels)

@@ -11,7 +11,7 @@ draw takes each song once: it gives the figures themselves.
 Intervals are BCa, percentiles of the draws corrected for bias and skewness (Efron, "Better
 bootstrap confidence intervals", JASA 82, 1987). Sampled 250 times from IRMAS's 208 test songs
 with the scores of a random forest, 95 % intervals contained the true micro F1 in 94 % of cases,
-macro F1 in 92 %, LRAP and mAP in 93 %. Plain percentiles are as good except for macro F1, 89 %,
+macro F1 in 92 %, LRAP and mAP in 93 %. Plain percentiles reach the same except for macro F1, 89 %,
 since a draw without the songs of a rare instrument can only lower it.
 """
 
@@ -68,21 +68,13 @@ class Draws:
         return np.maximum(self.times @ np.bincount(self.song), 1)
 
     def sums(self, values: npt.NDArray[np.generic]) -> Float64:
-        """Return the sum over the clips of each draw, shape (draws, …).
-
-        Args:
-            values: Shape (clips, …).
-        """
+        """Return the sums of values, shape (clips, …), over each draw, shape (draws, …)."""
         by_song = np.zeros((self.songs, *values.shape[1:]))
         np.add.at(by_song, self.song, values)
         return self.times @ by_song
 
     def means(self, values: npt.NDArray[np.generic]) -> Float64:
-        """Return the mean over the clips of each draw, shape (draws,).
-
-        Args:
-            values: Shape (clips,).
-        """
+        """Return the means of values, shape (clips,), over each draw, shape (draws,)."""
         return self.sums(values) / self.clips
 
 
@@ -110,10 +102,8 @@ def interval(values: Float64, draws: Draws, confidence: float = 0.95) -> Interva
     """
     distribution = _Distribution.of(values, draws.songs)
     tail = (1 - confidence) / 2
-    low, high = np.quantile(
-        distribution.drawn, [distribution.level(tail), distribution.level(1 - tail)]
-    )
-    return Interval(float(low), float(high))
+    levels = [distribution.level(tail), distribution.level(1 - tail)]
+    return Interval(*np.quantile(distribution.drawn, levels).tolist())
 
 
 def p_value(differences: Float64, draws: Draws) -> float:
@@ -127,8 +117,8 @@ def p_value(differences: Float64, draws: Draws) -> float:
         draws: As from `draw_songs`.
     """
     distribution = _Distribution.of(differences, draws.songs)
-    below = distribution.share_below(0.0)
-    return min(2 * min(distribution.confidence(below), 1 - distribution.confidence(below)), 1.0)
+    confidence = distribution.confidence(distribution.share_below(0.0))
+    return min(2 * min(confidence, 1 - confidence), 1.0)
 
 
 @dataclass(frozen=True)

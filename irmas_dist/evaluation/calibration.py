@@ -60,5 +60,4 @@ def calibration_error(labels: Labels, scores: ScoreArray, draws: Draws) -> Float
 
 def _bins(scores: ScoreArray) -> npt.NDArray[np.int64]:
     """Return the bin of each score, from 0 to ``BINS - 1``."""
-    edges = np.linspace(0, 1, BINS + 1)[1:-1]
-    return np.searchsorted(edges, scores.astype(np.float64))
+    return np.searchsorted(np.linspace(0, 1, BINS + 1)[1:-1], scores.astype(np.float64))

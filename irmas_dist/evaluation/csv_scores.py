@@ -85,10 +85,8 @@ def _read_scores(location: str, vocabulary: Vocabulary) -> dict[str, list[float]
             except ValueError:
                 score = np.nan
             if not 0 <= score <= 1:
-                raise IrmasError(
-                    f"{line}: the score of {code} is {row[code]!r}, "
-                    "and must be a number from 0 to 1"
-                )
+                wrong = f"the score of {code} is {row[code]!r}"
+                raise IrmasError(f"{line}: {wrong}, and must be a number from 0 to 1")
             values[clip_id].append(score)
     if not values:
         raise IrmasError(f"{location} contains no scores")
@@ -127,10 +125,7 @@ def _rows(
 ) -> Iterator[tuple[str, str, dict[str, str]]]:
     """Yield the name of each line of a CSV, its clip and its values by column.
 
-    Args:
-        location: Path or URL.
-        columns: Its required columns.
-        only: Whether others are refused.
+    ``columns`` are required; with ``only``, others are refused.
     """
     listed: set[str] = set()
     try:

@@ -17,14 +17,7 @@ from irmas_dist.evaluation.operating_points import NEVER, OperatingPoints, opera
 def best_thresholds_for_f1(
     labels: Labels, scores: ScoreArray, average: Average, rule: ThresholdRule = "per_instrument"
 ) -> Thresholds:
-    """Return the thresholds with the best micro or macro F1, float32, shape (instruments,).
-
-    Args:
-        labels: 0 or 1, shape (clips, instruments).
-        scores: Shape (clips, instruments), from 0 to 1.
-        average: What F1 is averaged over.
-        rule: One threshold for all instruments, or one for each.
-    """
+    """Return the thresholds with the best micro or macro F1."""
     positives = labels.sum(axis=0, dtype=np.int64)
     if rule == "per_instrument":
         columns = [operating_points(labels[:, i], scores[:, i]) for i in range(len(positives))]
@@ -60,14 +53,10 @@ def _best_for_micro_f1(columns: list[OperatingPoints], positives: int) -> Thresh
     best_f1 = 0.0
     best = np.full(len(columns), NEVER, dtype=np.float32)
     while True:
-        picks = [
-            int((2 * points.true_positives - best_f1 * points.predicted).argmax())
-            for points in columns
-        ]
-        chosen = [
-            (points.thresholds[pick], points.true_positives[pick], points.predicted[pick])
-            for points, pick in zip(columns, picks, strict=True)
-        ]
+        chosen = []
+        for points in columns:
+            pick = (2 * points.true_positives - best_f1 * points.predicted).argmax()
+            chosen.append([counts[pick] for counts in points])
         thresholds, true_positives, predicted = zip(*chosen, strict=True)
         f1 = float(f_measure(int(sum(true_positives)), int(sum(predicted)), positives))
         if f1 <= best_f1:

@@ -94,12 +94,7 @@ class Figures(NamedTuple):
 
 
 def decision_figures(labels: Labels, decisions: Decisions, draws: Draws | None = None) -> Figures:
-    """Return the metrics that need no scores.
-
-    Args:
-        labels: 0 or 1, shape (clips, instruments).
-        decisions: 0 or 1, shape (clips, instruments).
-        draws: Draws of songs; None takes every clip once.
+    """Return the metrics that need no scores; without draws, of every clip once.
 
     Returns:
         Overall ``<average>_f1``, ``<average>_precision`` and ``<average>_recall`` of micro, macro
@@ -137,17 +132,11 @@ def decision_figures(labels: Labels, decisions: Decisions, draws: Draws | None =
 
 
 def score_figures(labels: Labels, scores: ScoreArray, draws: Draws | None = None) -> Figures:
-    """Return the metrics that need no decisions.
-
-    Args:
-        labels: 0 or 1, shape (clips, instruments).
-        scores: Shape (clips, instruments), from 0 to 1.
-        draws: Draws of songs; None takes every clip once.
+    """Return the metrics that need no decisions; without draws, of every clip once.
 
     Returns:
-        Overall lrap, coverage_error, and the means over instruments map, roc_auc
-        and ece; of each instrument ap (average precision), roc_auc and ece (expected calibration
-        error).
+        Overall lrap, coverage_error, and the means over instruments map, roc_auc and ece; of each
+        instrument ap (average precision), roc_auc and ece (expected calibration error).
 
     Raises:
         ValueError: See `arrays.validate`.
@@ -174,10 +163,7 @@ def overall_metrics(
 ) -> dict[str, float]:
     """Return every overall metric of `decision_figures` and `score_figures` by name.
 
-    Args:
-        labels: 0 or 1, shape (clips, instruments).
-        scores: Shape (clips, instruments), from 0 to 1.
-        thresholds: Shape (instruments,), or one number for all.
+    Thresholds are of shape (instruments,), or one number for all.
 
     Raises:
         ValueError: See `arrays.validate`.
@@ -203,7 +189,7 @@ def first_draw(overall: dict[str, Float64]) -> dict[str, float]:
 def per_instrument(
     labels: Labels, scores: ScoreArray, decisions: Decisions, vocabulary: Vocabulary
 ) -> list[dict[str, Any]]:
-    """Return `rows_by_instrument` of scores and decisions, each of shape (clips, instruments).
+    """Return `rows_by_instrument` of scores and decisions.
 
     Raises:
         ValueError: See `arrays.validate`.

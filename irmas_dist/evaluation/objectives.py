@@ -29,19 +29,12 @@ def objective_of(settings: ThresholdSettings) -> Objective:
         case "subset_accuracy":
             return subset_accuracy
         case name:
-            average, _, beta = name.partition("_f")
-            return f_beta(
-                "micro" if average == "micro" else "macro", 0.5 if beta == "05" else float(beta)
-            )
+            average: Average = "micro" if name.startswith("micro") else "macro"
+            return f_beta(average, {"1": 1.0, "2": 2.0, "05": 0.5}[name.partition("_f")[2]])
 
 
 def f_beta(average: Average, beta: float) -> Objective:
-    """Return `metrics.f_measure` as an objective.
-
-    Args:
-        average: Over all instruments together, or the mean over instruments.
-        beta: How many times as much recall counts as precision.
-    """
+    """Return `metrics.f_measure` as an objective."""
 
     def values(labels: Booleans, candidates: Booleans) -> Float64:
         true_positives, predicted, positives = (
@@ -65,10 +58,9 @@ def subset_accuracy(labels: Booleans, candidates: Booleans) -> Float64:
 
 
 def cost(missing: float) -> Objective:
-    """Return the negative cost of wrong decisions per clip as an objective.
+    """Return as an objective the negative cost of wrong decisions per clip.
 
-    Args:
-        missing: Cost of a false negative, where a false positive costs 1.
+    A false negative costs ``missing``, a false positive 1.
     """
 
     def values(labels: Booleans, candidates: Booleans) -> Float64:

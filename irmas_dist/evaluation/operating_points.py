@@ -40,6 +40,8 @@ def operating_points(
 ) -> OperatingPoints:
     """Sort once and count the predictions of every threshold.
 
+    A threshold lies midway between a score and the next lower one, or 0.
+
     Args:
         labels: 0 or 1, shape (clips,).
         scores: Shape (clips,), from 0 to 1.
@@ -49,16 +51,13 @@ def operating_points(
     falling = scores[order]
     last_of_ties = np.flatnonzero(np.append(falling[1:] != falling[:-1], True))
     true_positives = np.cumsum(labels[order], dtype=np.int64)[last_of_ties]
+    distinct = falling[last_of_ties]
+    lower = np.append(distinct[1:], np.float32(0))
+    middle = ((distinct.astype(np.float64) + lower) / 2).astype(np.float32)
+    # The midpoint of two neighbouring float32 may round to the lower one.
+    thresholds = np.where(middle > lower, middle, distinct)
     return OperatingPoints(
-        thresholds=np.insert(_midway(falling[last_of_ties]), 0, NEVER),
+        thresholds=np.insert(thresholds, 0, NEVER),
         true_positives=np.insert(true_positives, 0, 0),
         predicted=np.insert(last_of_ties + 1, 0, 0),
     )
-
-
-def _midway(falling: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Return for each score the threshold between it and the next lower one (or 0)."""
-    lower = np.append(falling[1:], np.float32(0))
-    middle = ((falling.astype(np.float64) + lower) / 2).astype(np.float32)
-    # The midpoint of two neighbouring float32 may round to the lower one.
-    return np.where(middle > lower, middle, falling)

@@ -48,7 +48,7 @@ class Result:
 
     Attributes:
         protocol: How the thresholds were chosen.
-        decisions: 0 or 1, shape (clips, instruments).
+        decisions: Those of all clips.
         figures: Of these decisions and of the scores, on every draw.
         intervals: The 95 % interval of each overall figure, over songs.
         instrument_intervals: Those of each instrument's F1.
@@ -75,12 +75,11 @@ class Result:
             thresholds: Shape (instruments,); None where they differ from fold to fold.
         """
         rows = metrics.rows_by_instrument(self.figures.instruments, vocabulary)
+        each = [None] * len(rows) if thresholds is None else thresholds.tolist()
         return [
-            row
-            | {"f1_low": low, "f1_high": high}
-            | {"threshold": None if thresholds is None else float(thresholds[i])}
-            for i, (row, (low, high)) in enumerate(
-                zip(rows, self.instrument_intervals, strict=True)
+            {**row, "f1_low": low, "f1_high": high, "threshold": threshold}
+            for row, (low, high), threshold in zip(
+                rows, self.instrument_intervals, each, strict=True
             )
         ]
 
@@ -88,13 +87,7 @@ class Result:
 def apply_protocols(
     scores: Scores, decisions: Mapping[Protocol, Decisions], draws: Draws
 ) -> dict[Protocol, Result]:
-    """Evaluate the decisions of each protocol, with intervals.
-
-    Args:
-        scores: The clips.
-        decisions: 0 or 1, shape (clips, instruments), by protocol.
-        draws: As from `bootstrap.draw_songs` for the clips' groups.
-    """
+    """Evaluate the decisions of each protocol, with intervals over draws of the clips' groups."""
 
     def intervals(figures: Figures) -> dict[str, Interval]:
         return {name: interval(values, draws) for name, values in figures.overall.items()}
@@ -122,13 +115,7 @@ def decide_by(
     thresholds: Thresholds | None,
     settings: ThresholdSettings,
 ) -> Decisions:
-    """Decide clips by the thresholds of a protocol.
-
-    Args:
-        protocol: How thresholds are chosen.
-        scores: The clips.
-        thresholds: Those of ``validation``; None for another protocol.
-        settings: How thresholds are fitted for the other protocols.
+    """Decide clips by the given thresholds (``validation``), or by thresholds fitted to them.
 
     Raises:
         IrmasError: There are too few songs for cross-validation.
@@ -150,16 +137,8 @@ def cross_validated(
 ) -> Decisions:
     """Decide each fold by thresholds that are fitted to the others.
 
-    On a validation set, this measures thresholds that are fitted to all of it.
-
-    Args:
-        labels: 0 or 1, shape (clips, instruments).
-        scores: Shape (clips, instruments), from 0 to 1.
-        folds: Fold of each clip, two or more; clips of one song in one, as `split.k_folds` deals.
-        settings: How thresholds are fitted.
-
-    Returns:
-        Decisions, uint8, shape (clips, instruments).
+    On a validation set, this measures thresholds that are fitted to all of it. ``folds``, shape
+    (clips,), has two or more folds, and the clips of one song in one, as from `split.k_folds`.
     """
     decisions = np.zeros(labels.shape, np.uint8)
     for fold in np.unique(folds):

@@ -64,8 +64,8 @@ def write_scores(location: str | os.PathLike[str], scores: Scores) -> None:
             "clip_id": scores.clip_ids,
             "part": scores.parts,
             "group": scores.groups,
-            "labels": _lists(scores.labels, pa.uint8()),
-            "scores": _lists(scores.scores, pa.float32()),
+            "labels": list(scores.labels),
+            "scores": list(scores.scores),
         },
         schema=SCHEMA.with_metadata({INSTRUMENTS_KEY: json.dumps(instruments)}),
     )
@@ -117,16 +117,10 @@ def read_scores(location: str | os.PathLike[str]) -> Scores:
     )
 
 
-def _lists(matrix: npt.NDArray[np.generic], value_type: pa.DataType) -> pa.ListArray:
-    clips, instruments = matrix.shape
-    offsets = np.arange(clips + 1, dtype=np.int32) * instruments
-    return pa.ListArray.from_arrays(offsets, pa.array(matrix.ravel(), value_type))
-
-
 def _matrix(
     table: pa.Table, name: str, instruments: int, location: str | os.PathLike[str]
 ) -> npt.NDArray[Any]:
-    """Return a column of equally long lists as an array, shape (clips, instruments)."""
+    """Return a column of lists as an array, shape (clips, instruments)."""
     column = table.column(name)
     if not pc.all(pc.equal(pc.list_value_length(column), instruments), min_count=0).as_py():
         raise IrmasError(

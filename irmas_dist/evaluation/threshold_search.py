@@ -29,17 +29,10 @@ BATCH_BYTES = 1 << 22
 def search_thresholds(
     labels: Labels, scores: ScoreArray, objective: Objective, starts: int = STARTS, seed: int = 0
 ) -> Thresholds:
-    """Return thresholds, float32, of which none can be changed alone to a higher objective.
+    """Return thresholds of which none can be changed alone to a higher objective.
 
     Never worse than the thresholds that are best for each instrument's F1. Where the objective
-    is a sum over instruments, this is the global optimum.
-
-    Args:
-        labels: 0 or 1, shape (clips, instruments).
-        scores: Shape (clips, instruments), from 0 to 1.
-        objective: See `objectives`.
-        starts: Number of starting points.
-        seed: The same seed finds the same thresholds.
+    is a sum over instruments, this is the global optimum. The same seed finds the same thresholds.
     """
     lines = _LineSearch(labels, scores, objective)
     instruments = labels.shape[1]
@@ -68,10 +61,7 @@ def search_thresholds(
 
 
 def best_global_threshold(labels: Labels, scores: ScoreArray, objective: Objective) -> Thresholds:
-    """Return the one threshold for all instruments with the highest objective.
-
-    Args and shape are those of `search_thresholds`.
-    """
+    """Return the one threshold for all instruments with the highest objective."""
     lines = _LineSearch(labels, scores, objective)
     thresholds = operating_points(labels.ravel(), scores.ravel()).thresholds
     values = np.concatenate([

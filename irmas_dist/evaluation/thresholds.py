@@ -16,16 +16,11 @@ from irmas_dist.evaluation.objectives import Average, objective_of
 
 
 def fit_thresholds(labels: Labels, scores: ScoreArray, settings: ThresholdSettings) -> Thresholds:
-    """Return the thresholds that are best on these clips, float32, shape (instruments,).
+    """Return the thresholds that are best on these clips.
 
     For F1, and for one threshold for all instruments, the optimum is exact. Fit to clips that
     resemble those to be scored (with as many instruments each), and never to the clips that a
     result is reported for.
-
-    Args:
-        labels: 0 or 1, shape (clips, instruments).
-        scores: Shape (clips, instruments), from 0 to 1.
-        settings: The kind of thresholds and their objective.
     """
     if settings.objective in ("macro_f1", "micro_f1"):
         average: Average = "micro" if settings.objective == "micro_f1" else "macro"
