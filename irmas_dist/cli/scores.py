@@ -220,8 +220,8 @@ def evaluated(evaluation: "Evaluation", machine: bool) -> None:
         grid.add_row(name, protocol_of(name), *(figure(values.get(key)) for key in HEADINGS))
     grid.add_section()
     for work in PUBLISHED:
-        figures = (work.micro_f1, work.macro_f1, work.lrap)
-        grid.add_row(work.work, work.protocol or "not stated", *(figure(v) for v in figures))
+        figures = (figure(getattr(work, key)) for key in HEADINGS)
+        grid.add_row(work.work, work.protocol or "not stated", *figures)
     show(grid)
     for protocol in evaluation.results:
         chosen = f": {evaluation.thresholds_from}" if protocol == "validation" else ""

@@ -2,7 +2,8 @@
 
 Text stays text, in the page's typeface. Colours are CSS variables (``--ink``,
 ``--muted``, ``--line``, ``--first``, ``--second``) which the page sets for light and dark.
-Sizes are in CSS pixels at a scale of one. Titles are left to the page.
+Sizes are in CSS pixels at a scale of one. Titles are left to the page; a chart's ``description`` is
+its text alternative.
 """
 
 import html
@@ -15,11 +16,13 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
+from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from irmas_dist.evaluation.calibration import Reliability
 from irmas_dist.evaluation.metrics import precision_recall_f1
 from irmas_dist.evaluation.operating_points import operating_points
 
@@ -54,14 +57,10 @@ def precision_recall_curve(
     scores: npt.NDArray[np.floating[Any]],
     decisions: npt.NDArray[np.integer[Any]],
     description: str,
-) -> str:
+) -> Markup:
     """Draw one instrument's precision against recall, with the actual decisions marked.
 
-    Args:
-        labels: 0 or 1, shape (clips,).
-        scores: Shape (clips,), from 0 to 1.
-        decisions: 0 or 1, shape (clips,): where the instrument is predicted.
-        description: Text alternative of the figure.
+    Labels, scores and decisions are of shape (clips,).
     """
     _, true_positives, predicted = operating_points(labels, scores)
     positives = int(labels.sum())
@@ -75,14 +74,8 @@ def precision_recall_curve(
         if not positives:
             axes.text(0.5, 0.5, "in no clip", ha="center", va="center", color=MUTED)
             return
-        axes.plot(
-            curve.recall,
-            curve.precision,
-            color=FIRST,
-            linewidth=1.6,
-            solid_joinstyle="round",
-            clip_on=False,  # else half of the line is hidden where precision is 1
-        )
+        # Clipped, half of the line would be hidden where precision is 1.
+        axes.plot(curve.recall, curve.precision, color=FIRST, linewidth=1.6, clip_on=False)
         if not decisions.any():
             axes.text(0.96, 0.94, "never predicted", ha="right", va="top", color=INK)
             return
@@ -96,46 +89,33 @@ def precision_recall_curve(
             offset, ha, va = (-2, -7), "right", "top"
         else:
             offset, ha, va = (-2, 7), "right", "bottom"
-        axes.annotate(
-            f"F1 {f1:.2f}",
-            (recall, precision),
-            xytext=offset,
-            textcoords="offset points",
-            ha=ha,
-            va=va,
-            color=INK,
-        )
+        _annotate(axes, f"F1 {f1:.2f}", (recall, precision), offset, ha=ha, va=va)
 
     return _render(draw, width=176, height=168, description=description)
 
 
-def reliability_diagram(
-    clips: npt.NDArray[np.int64],
-    score: npt.NDArray[np.float64],
-    frequency: npt.NDArray[np.float64],
-    description: str,
-) -> str:
+def reliability_diagram(bins: Reliability, instrument: int, description: str) -> Markup:
     """Draw the share of clips with an instrument against its score; the diagonal is calibrated.
 
-    Args:
-        clips: Clips in each bin, which set the size of its dot.
-        score: Their mean score.
-        frequency: The share of them that has the instrument.
-        description: Text alternative of the figure.
+    The number of clips of a bin sets the size of its dot.
     """
+    clips = bins.clips[:, instrument]
     some = clips > 0
+    score, frequency = bins.score[some, instrument], bins.frequency[some, instrument]
 
     def draw(axes: Axes) -> None:
         axes.plot([0, 1], [0, 1], color=LINE, linewidth=1.0)
         _unit_axes(axes, "score", "plays")
-        axes.plot(score[some], frequency[some], color=FIRST, linewidth=1.2, clip_on=False)
+        axes.plot(score, frequency, color=FIRST, linewidth=1.2, clip_on=False)
         area = 6 + 90 * clips[some] / clips.sum()
-        axes.scatter(score[some], frequency[some], s=area, color=FIRST, clip_on=False, zorder=3)
+        axes.scatter(score, frequency, s=area, color=FIRST, clip_on=False, zorder=3)
 
     return _render(draw, width=176, height=168, description=description)
 
 
-def training_curve(history: Sequence[dict[str, Any]], metric: str, description: str) -> str | None:
+def training_curve(
+    history: Sequence[dict[str, Any]], metric: str, description: str
+) -> Markup | None:
     """Draw a metric over the epochs, training and validation; None if it is not in the history.
 
     Args:
@@ -169,15 +149,8 @@ def training_curve(history: Sequence[dict[str, Any]], metric: str, description: 
     return _render(draw, width=320, height=200, description=description)
 
 
-def bars(names: Sequence[str], values: Sequence[float], xlabel: str, description: str) -> str:
-    """Draw values from 0 to 1 as bars, each with its number above.
-
-    Args:
-        names: Text below each bar; may have several lines.
-        values: From 0 to 1.
-        xlabel: Label of the axis.
-        description: Text alternative of the figure.
-    """
+def bars(names: Sequence[str], values: Sequence[float], xlabel: str, description: str) -> Markup:
+    """Draw values from 0 to 1 as bars, each with its number above and its name below."""
 
     def draw(axes: Axes) -> None:
         drawn = axes.bar(range(len(values)), values, width=0.62, color=FIRST)
@@ -219,17 +192,16 @@ def _name_lines_at_their_ends(axes: Axes, ends: list[tuple[str, tuple[float, flo
     below = -math.inf
     for name, (x, y) in sorted(ends, key=lambda end: end[1][1]):
         below = max(y, below + line_height)
-        axes.annotate(
-            f"{name} {y:.3f}",
-            (x, below),
-            xytext=(7, 0),
-            textcoords="offset points",
-            va="center",
-            color=INK,
-        )
+        _annotate(axes, f"{name} {y:.3f}", (x, below), (7, 0), va="center")
 
 
-def _render(draw: Callable[[Axes], None], width: int, height: int, description: str) -> str:
+def _annotate(
+    axes: Axes, text: str, point: tuple[Any, Any], offset: tuple[int, int], **alignment: Any
+) -> None:
+    axes.annotate(text, point, offset, textcoords="offset points", color=INK, **alignment)
+
+
+def _render(draw: Callable[[Axes], None], width: int, height: int, description: str) -> Markup:
     """Return what ``draw`` draws on one set of axes as an ``<svg>`` element."""
     # The salt makes ids reproducible, and unique in a page.
     with mpl.rc_context({**_STYLE, "svg.hashsalt": description}):
@@ -253,10 +225,8 @@ def _render(draw: Callable[[Axes], None], width: int, height: int, description: 
     for colour, name in _VARIABLES.items():
         svg = svg.replace(colour, f"var(--{name})")
     body = svg[svg.index(">") + 1 :]
-    return (
-        f'<svg viewBox="0 0 {width} {height}" role="img" '
-        f'aria-label="{html.escape(description)}">{body}'
-    )
+    label = html.escape(description)
+    return Markup(f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{label}">{body}')
 
 
 def _shorter(path: str) -> str:

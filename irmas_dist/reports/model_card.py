@@ -65,8 +65,7 @@ def write_model_card(model: str, exported: ExportSummary) -> ExportSummary:
     Raises:
         IrmasError: The scores are not the model's, or the card cannot be written.
     """
-    description = read_description(model)
-    evaluation = None
+    description, evaluation = read_description(model), None
     scores = storage.join(model, "scores.parquet")
     if storage.exists(scores):
         evaluation = evaluate_model_scores(description, read_scores(scores), scores)

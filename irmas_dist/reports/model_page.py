@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ WORST_CLIPS = 10
 """Number of clips listed as those with the most wrong decisions."""
 
 LONG_LIST = 12
-"""Entries of a setting from which on it is summarised."""
+"""Entries of the longest list that is shown in full."""
 
 
 def write_model_page(
@@ -80,6 +81,7 @@ def write_model_page(
     labels, decisions = scores.labels, headline.decisions
     thresholds = evaluation.thresholds if headline.protocol == "validation" else None
     parts = sorted(set(scores.parts))
+    missed, instead, usual = confusion(labels, decisions)
     audio = {} if tree is None else {s.clip_id: s.path for s in find_files(tree) if s.path}
     page = render_template(
         "model_page.html",
@@ -89,22 +91,24 @@ def write_model_page(
         groups=len(set(scores.groups)),
         parts=parts,
         per_clip=float(labels.sum(axis=1).mean()),
-        one_threshold=thresholds is not None and len(set(thresholds.tolist())) == 1,
-        thresholds_from=evaluation.thresholds_from if headline.protocol == "validation" else "",
+        one_threshold=thresholds is not None and len(np.unique(thresholds)) == 1,
+        thresholds_from=evaluation.thresholds_from if thresholds is not None else "",
         meaning=MEANING,
         columns=COLUMNS,
         rows=_comparison(evaluation, baselines or {}),
         instruments=_instruments(evaluation),
-        confusion=_confusion(scores, decisions),
-        curves=_training_curves([] if description is None else description.history),
-        by_count=_micro_f1_by(
-            "number of instruments", "instruments", labels.sum(axis=1), labels, decisions
-        ),
-        by_genre=_micro_f1_by("genre", "genre", _genres(scores), labels, decisions),
+        instrument_names=list(zip(scores.vocabulary.codes, scores.vocabulary.names, strict=True)),
+        missed=missed.astype(int).tolist(),
+        instead=instead.tolist(),
+        usual=usual.tolist(),
+        darkest=max(instead.max(), usual.max(), 0.01),
+        curves=_training_curves(description.history if description else []),
+        by_count=_micro_f1_by("number of instruments", labels.sum(axis=1), labels, decisions),
+        by_genre=_micro_f1_by("genre", _genres(scores), labels, decisions),
         worst=_worst_clips(scores, decisions, audio),
-        facts=[]
-        if description is None
-        else list(_flat(description.model_dump(mode="json", exclude={"history"}))),
+        facts=list(_flat(description.model_dump(mode="json", exclude={"history"})))
+        if description
+        else [],
     )
     with storage.write_atomically(location) as stream:
         stream.write(page.encode())
@@ -124,14 +128,7 @@ def _comparison(
     ]
     scores = evaluation.scores
     if len(scores.clip_ids) == TEST_EXCERPTS and scores.vocabulary == IRMAS:
-        rows += [
-            (
-                work.work,
-                work.protocol or "not stated",
-                {"micro_f1": work.micro_f1, "macro_f1": work.macro_f1, "lrap": work.lrap},
-            )
-            for work in PUBLISHED
-        ]
+        rows += [(work.work, work.protocol or "not stated", asdict(work)) for work in PUBLISHED]
     return [
         {"name": name, "protocol": protocol, "figures": [values.get(key) for key in COLUMNS]}
         for name, protocol, values in rows
@@ -147,44 +144,14 @@ def _instruments(evaluation: Evaluation) -> list[dict[str, Any]]:
         row
         | {
             "never": not decisions[:, i].any(),
-            "curve": Markup(
-                figures.precision_recall_curve(
-                    labels[:, i],
-                    scores[:, i],
-                    decisions[:, i],
-                    f"Precision and recall of {row['name']}",
-                )
+            "curve": figures.precision_recall_curve(
+                labels[:, i], scores[:, i], decisions[:, i],
+                f"Precision and recall of {row['name']}",
             ),
-            "reliability": Markup(
-                figures.reliability_diagram(
-                    bins.clips[:, i],
-                    bins.score[:, i],
-                    bins.frequency[:, i],
-                    f"Calibration of {row['name']}",
-                )
-            ),
+            "reliability": figures.reliability_diagram(bins, i, f"Calibration of {row['name']}"),
         }
         for i, row in enumerate(evaluation.instruments)
-    ]
-
-
-def _confusion(scores: Scores, decisions: Decisions) -> dict[str, Any]:
-    """Return false positives beside false negatives, a row per missed instrument."""
-    found = confusion(scores.labels, decisions)
-    highest = max(float(found.instead.max()), float(found.usual.max()), 0.01)
-
-    def cells(shares: npt.NDArray[np.float64]) -> list[dict[str, float]]:
-        return [{"share": float(share), "shade": float(share) / highest} for share in shares]
-
-    return {
-        "codes": list(zip(scores.vocabulary.codes, scores.vocabulary.names, strict=True)),
-        "rows": [
-            {"name": name, "missed": int(found.missed[i]), "cells": cells(found.instead[i])}
-            for i, name in enumerate(scores.vocabulary.names)
-            if found.missed[i]
-        ],
-        "usual": cells(found.usual),
-    }
+    ]  # fmt: skip
 
 
 def _training_curves(history: list[dict[str, Any]]) -> dict[str, Markup]:
@@ -193,7 +160,7 @@ def _training_curves(history: list[dict[str, Any]]) -> dict[str, Markup]:
         heading: figures.training_curve(history, metric, f"{heading} over the epochs")
         for metric, heading in CURVES.items()
     }
-    return {heading: Markup(curve) for heading, curve in curves.items() if curve is not None}
+    return {heading: curve for heading, curve in curves.items() if curve is not None}
 
 
 def _genres(scores: Scores) -> npt.NDArray[np.str_]:
@@ -203,11 +170,7 @@ def _genres(scores: Scores) -> npt.NDArray[np.str_]:
 
 
 def _micro_f1_by(
-    what: str,
-    axis: str,
-    kinds: npt.NDArray[Any],
-    labels: npt.NDArray[np.uint8],
-    decisions: Decisions,
+    what: str, kinds: npt.NDArray[Any], labels: npt.NDArray[np.uint8], decisions: Decisions
 ) -> Markup | None:
     """Draw micro F1 of each kind of clips, or return None where no kind is known."""
     names, values = [], []
@@ -218,7 +181,8 @@ def _micro_f1_by(
         values.append(decision_metrics(labels[clips], decisions[clips])["micro_f1"])
         count = np.count_nonzero(clips)
         names.append(f"{kind}\n{count:,} {'clip' if count == 1 else 'clips'}")
-    return Markup(figures.bars(names, values, axis, f"Micro F1 by {what}")) if names else None
+    axis = what.removeprefix("number of ")
+    return figures.bars(names, values, axis, f"Micro F1 by {what}") if names else None
 
 
 def _worst_clips(

@@ -39,11 +39,7 @@ def draw(audio: str, settings: LogMelSettings, out: Path) -> None:
     axes.set_xlabel("time (s)")
     axes.set_ylabel(f"frequency (Hz), {settings.bands} mel bands")
     axes.set_title(Path(audio).name, parse_math=False)
-    figure.colorbar(image, ax=axes, label=_unit(settings), pad=0.01)
+    quantity = {1.0: "magnitude", 2.0: "power"}.get(settings.power, f"magnitude^{settings.power:g}")
+    figure.colorbar(image, ax=axes, label=f"natural logarithm of {quantity}", pad=0.01)
     with storage.write_atomically(out) as stream:
         FigureCanvasAgg(figure).print_png(stream)
-
-
-def _unit(settings: LogMelSettings) -> str:
-    quantity = {1.0: "magnitude", 2.0: "power"}.get(settings.power, f"magnitude^{settings.power:g}")
-    return f"natural logarithm of {quantity}"

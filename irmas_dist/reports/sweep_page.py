@@ -4,8 +4,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-from markupsafe import Markup
-
 from irmas_dist import storage
 from irmas_dist.config.yaml_files import dump_yaml
 from irmas_dist.reports import sweep_charts
@@ -41,7 +39,7 @@ def write_sweep_page(path: Path, location: str | os.PathLike[str]) -> None:
     best = best_row(rows)
     page = render_template(
         "sweep_page.html",
-        filters={"short": short},
+        short=short,
         name=record.name,
         settings=record.settings,
         epochs=recipe.training.epochs,
@@ -52,11 +50,11 @@ def write_sweep_page(path: Path, location: str | os.PathLike[str]) -> None:
         searched=list(space.entries),
         failures=[row for row in rows if row["state"] == "failed"],
         shares=shares,
-        parallel=Markup(sweep_charts.parallel_coordinates(rows, space, shares)),
-        history=Markup(sweep_charts.history_plot(rows)),
-        curves=Markup(sweep_charts.learning_curves(rows)),
-        slices={n: Markup(sweep_charts.slice_plot(rows, space, n)) for n in
-                sorted(space.entries, key=lambda n: -shares.get(n, 0.0))},
+        parallel=sweep_charts.parallel_coordinates(rows, space, shares),
+        history=sweep_charts.history_plot(rows),
+        curves=sweep_charts.learning_curves(rows),
+        slices={name: sweep_charts.slice_plot(rows, space, name)
+                for name in sweep_charts.by_importance(space, shares)},
         instruments=(best or {}).get("instruments"),
         advice=advice,
         next_space=_next_space(space, advice),
@@ -67,10 +65,10 @@ def write_sweep_page(path: Path, location: str | os.PathLike[str]) -> None:
 
 def _next_space(space: Space, advice: list[Advice]) -> str:
     """Return the space to search next as YAML, with settings to fix as comments."""
-    fixed = [f"# --set {item.name}={_line(item.value)}" for item in advice if item.entry is None]
+
+    def line(value: Any) -> str:
+        return dump_yaml(value, flow=True).split("\n...")[0].strip()
+
+    fixed = [f"# --set {item.name}={line(item.value)}" for item in advice if item.entry is None]
     entries = narrowed(space, advice).content().items()
-    return "\n".join([*fixed, *(f"{name}: {_line(entry)}" for name, entry in entries)])
-
-
-def _line(value: Any) -> str:
-    return dump_yaml(value, flow=True).split("\n...")[0].strip()
+    return "\n".join([*fixed, *(f"{name}: {line(entry)}" for name, entry in entries)])

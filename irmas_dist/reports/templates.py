@@ -1,20 +1,16 @@
 """The templates of pages and cards."""
 
-from collections.abc import Callable, Mapping
 from typing import Any
 
 import jinja2
 
 
-def render_template(
-    template: str, filters: Mapping[str, Callable[..., Any]] | None = None, **values: Any
-) -> str:
+def render_template(template: str, **values: Any) -> str:
     """Render a template; in HTML values are escaped, and an undefined value is an error.
 
     Args:
         template: Its file name in this folder; its ending selects escaping.
-        filters: Functions that it calls, by name.
-        values: What it shows, by name.
+        values: What it shows and the functions that it calls, by name.
     """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("irmas_dist.reports", ""),
@@ -23,5 +19,4 @@ def render_template(
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters.update(filters or {})
     return environment.get_template(template).render(**values)

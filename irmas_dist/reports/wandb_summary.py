@@ -65,6 +65,5 @@ def log_summary(summary: SweepSummary) -> None:
 def _cell(column: Sequence[Any], value: Any) -> Any:
     """Return a value for W&B, which takes columns of one type only."""
     kinds = {type(other) for other in column if other is not None}
-    return (
-        value if value is None or kinds <= {int, float} or kinds in ({str}, {bool}) else str(value)
-    )
+    uniform = kinds <= {int, float} or kinds in ({str}, {bool})
+    return value if value is None or uniform else str(value)
