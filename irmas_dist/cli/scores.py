@@ -36,7 +36,7 @@ FitOn = Annotated[
     ),
 ]
 FitLabels = Annotated[
-    str | None, typer.Option(help="LabelFile of --fit-on if that is CSV; none: IRMAS's.")
+    str | None, typer.Option(help="Labels of --fit-on if that is CSV; none: IRMAS's.")
 ]
 
 
