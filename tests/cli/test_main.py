@@ -7,7 +7,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,44 +16,13 @@ import yaml
 
 from irmas_dist.cli import main
 from irmas_dist.cluster import runtime
-from irmas_dist.config.base import Settings
-from irmas_dist.config.recipe import Recipe, load_recipe
+from irmas_dist.config.recipe import load_recipe
 from irmas_dist.models.cnn import CNN, parameter_count
+from tests.cli.conftest import Ended
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
 DRY_RUN = ("train", "features", "model", "--dry-run")
-
-
-@dataclass(frozen=True)
-class Ended:
-    """What a command line left: its exit code, standard output and standard error."""
-
-    code: int
-    out: str
-    err: str
-
-    def refusal(self) -> str:
-        """The one line of a command that failed, after `irmas: `."""
-        assert (self.code, self.out) == (1, "")
-        assert self.err.startswith("irmas: ")
-        assert self.err.count("\n") == 1
-        return self.err.removeprefix("irmas: ").rstrip("\n")
-
-
-@pytest.fixture
-def irmas(
-    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> Callable[..., Ended]:
-    """Run a command line in this process, in an empty directory."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("IRMAS_LOG_DIR", raising=False)
-
-    def run(*arguments: object) -> Ended:
-        code = main.run([str(argument) for argument in arguments])
-        return Ended(code, *capfd.readouterr())
-
-    return run
 
 
 def python(*arguments: str, cwd: Path) -> Ended:
@@ -103,81 +71,6 @@ def test_wrong_usage(irmas: Callable[..., Ended], arguments: str, told: str) -> 
 
 
 # Settings
-
-
-@pytest.mark.parametrize(
-    ("setting", "told"),
-    [
-        ("model.blokcs=3", "unknown setting model.blokcs=3; model has blocks, width, "),
-        ("blocks=3", "unknown setting blocks=3; a recipe has seed, window, model, "),
-        ("model={blokcs: 3}", "unknown setting model.blokcs=3; model has blocks, width, "),
-        ("model.dropout.all=0", "unknown setting model.dropout.all=0; model.dropout has blocks, "),
-        ("training.lr=fast", "training.lr='fast': should be a valid number"),
-        ("training.lr.top=3", "training.lr={'top': 3}: should be a valid number"),
-        ("training.epochs=0", "training.epochs=0: should be greater than or equal to 1"),
-        ("model.activation=tanh", "model.activation='tanh': should be 'relu', 'leaky_relu', "),
-        ("model.dropout.dense=2", "model.dropout.dense=2: should be less than 1"),
-        ("model=3", "model=3: this is a group of settings: blocks, width, "),
-        ("model.dropout=0.5", "model.dropout=0.5: this is a group of settings: blocks, dense"),
-        ("augment.mix.counts=[]", "augment.mix.counts=[]: should have 1 or more items"),
-        ("augment.mix.counts=2", "augment.mix.counts=2: should be a list"),
-        ("augment.mix.counts=[1, x]", "augment.mix.counts.1='x': should be a valid number"),
-        ("features.fmax=20000", "features: fmin 0 Hz and fmax 20000 Hz must be in order"),
-    ],
-)
-def test_a_setting_that_a_recipe_does_not_take(
-    irmas: Callable[..., Ended], setting: str, told: str
-) -> None:
-    assert irmas(*DRY_RUN, "--set", setting).refusal().startswith(f"--set: {told}")
-
-
-def test_an_override_has_a_name_and_a_value(irmas: Callable[..., Ended]) -> None:
-    told = irmas(*DRY_RUN, "--set", "epochs").refusal()
-    assert told == "--set epochs: expected name=value, such as training.lr=1e-3"
-    told = irmas(*DRY_RUN, "--set", "training.lr=1", "--set", "training.lr.top=3").refusal()
-    assert told == "--set: training.lr.top: lr is a value, not a group of settings"
-
-
-def groups(model: type[Settings], name: str = "") -> Iterator[tuple[str, type[Settings]]]:
-    for key, field in model.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, Settings):
-            yield name + key, field.annotation
-            yield from groups(field.annotation, f"{name}{key}.")
-
-
-@pytest.mark.parametrize(("name", "group"), groups(Recipe))
-def test_every_group_says_what_it_has(
-    irmas: Callable[..., Ended], name: str, group: type[Settings]
-) -> None:
-    told = irmas(*DRY_RUN, "--set", f"{name}.other=1").refusal()
-    fields = ", ".join(group.model_fields)
-    assert told == f"--set: unknown setting {name}.other=1; {name} has {fields}"
-
-
-@pytest.mark.parametrize(
-    ("content", "told"),
-    [
-        (None, "r.yaml: no such file, and no recipe of this name: there are demo, han2016, "),
-        (b"a: [1\nb: 2", "r.yaml is not YAML: line 2, column 2: expected ',' or ']', but got ':'"),
-        (b"model: \xff", "r.yaml is not YAML: "),
-        (b"- model", "r.yaml must hold settings by name, not ['model']"),
-        (
-            b"model: {blokcs: 3}",
-            "r.yaml, line 1: unknown setting model.blokcs=3; model has ",
-        ),
-        (
-            b"training: {epochs: 0}",
-            "r.yaml, line 1: training.epochs=0: should be greater",
-        ),
-    ],
-)
-def test_a_config_that_is_no_recipe(
-    irmas: Callable[..., Ended], tmp_path: Path, content: bytes | None, told: str
-) -> None:
-    if content is not None:
-        (tmp_path / "r.yaml").write_bytes(content)
-    ended = irmas(*DRY_RUN, "--config", "r.yaml", "--set", "training.lr=1e-4")
-    assert ended.refusal().startswith(told)
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
@@ -238,14 +131,6 @@ def test_help_does_not_wait_for_heavy_libraries(tmp_path: Path) -> None:
     assert python("-c", program, cwd=tmp_path).err == "set()\n"
 
 
-def test_reading_a_recipe_does_not_wait_for_heavy_libraries(tmp_path: Path) -> None:
-    program = (
-        "import sys; from irmas_dist.config.recipe import load_recipe; load_recipe();"
-        "print({'torch', 'ray', 'wandb', 'optuna', 'pandas', 'librosa'} & sys.modules.keys())"
-    )
-    assert python("-c", program, cwd=tmp_path).out == "set()\n"
-
-
 # Inputs that are not there
 
 
@@ -267,6 +152,7 @@ def no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
         ("index missing", "missing: no such directory"),
         ("extract missing.parquet out", "missing.parquet: no such file or directory"),
         ("extract text.parquet out", "text.parquet is not a Parquet file"),
+        ("train empty model --config none", "none: no such file, and no recipe of this name"),
         ("train empty model", "empty is not a finished feature store; make one: irmas extract"),
         (f"sweep empty out --space {ROOT}/configs/spaces/quick.yaml", "empty is not a finished"),
         ("sweep empty out --space none.yaml", "none.yaml: "),
@@ -289,10 +175,6 @@ def test_an_input_that_cannot_be_used(
     (tmp_path / "empty").mkdir()
     (tmp_path / "text.parquet").write_text("words")
     assert irmas(*arguments.split()).refusal().startswith(told)
-
-
-def test_what_applies_without_a_recipe_is_the_irmas_recipe() -> None:
-    assert load_recipe(ROOT / "configs" / "irmas.yaml") == load_recipe()
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Evaluating and comparing scores of any model from the command line."""
+"""Evaluating scores of any model, and reports on them, from the command line."""
 
 import csv
 import json
@@ -9,26 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from irmas_dist.cli.main import run
-from irmas_dist.evaluation.scores import Scores, read_scores, write_scores
+from irmas_dist.evaluation.scores import Scores, write_scores
 from irmas_dist.instruments import IRMAS
-
-FOREST = Path(__file__).parents[1] / "evaluation" / "data" / "forest_testing.parquet"
-Ended = tuple[int, str, str]
-
-
-@pytest.fixture
-def irmas(
-    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> Callable[..., Ended]:
-    """Run a command line in this process, in an empty directory."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "100")
-
-    def run_line(*arguments: object) -> Ended:
-        return run([str(argument) for argument in arguments]), *capfd.readouterr()
-
-    return run_line
+from tests.cli.conftest import Ended
 
 
 def write_csv(path: Path, header: list[str], rows: list[list[Any]]) -> Path:
@@ -43,28 +26,6 @@ def forest_csv(path: Path, scores: Scores, values: np.ndarray | None = None) -> 
         [f"{clip}.wav", *row] for clip, row in zip(scores.clip_ids, values.tolist(), strict=True)
     ]
     return write_csv(path, ["path", *IRMAS.codes], rows)
-
-
-@pytest.fixture(scope="module")
-def forest() -> Scores:
-    return read_scores(FOREST)
-
-
-def chosen(scores: Scores, clips: Any, values: np.ndarray | None = None) -> Scores:
-    values = scores.scores if values is None else values
-    return Scores(
-        [scores.clip_ids[i] for i in clips], [scores.parts[i] for i in clips],
-        [scores.groups[i] for i in clips], scores.labels[clips],
-        values[clips].astype(np.float32), IRMAS,
-    )  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def thinned(forest: Scores, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Scores of every fifth clip of the forest, which are evaluated five times as fast."""
-    path = tmp_path_factory.mktemp("thinned") / "thinned.parquet"
-    write_scores(path, chosen(forest, range(0, len(forest.clip_ids), 5)))
-    return path
 
 
 def few(tmp_path: Path, scores: dict[str, Any] | None = None) -> tuple[Path, Path]:
@@ -221,123 +182,6 @@ def test_a_part_of_irmas_does_not_pass_for_all_of_it(
     code, _, err = irmas("evaluate", "--scores", path)
     assert code == 1
     assert "has no scores for 2,775 of the 2,874 clips of IRMAS" in err
-
-
-def test_models_are_compared_song_by_song(
-    irmas: Callable[..., Ended], thinned: Path, tmp_path: Path
-) -> None:
-    scores = read_scores(thinned)
-    rng = np.random.default_rng(1)
-    noise = rng.normal(size=scores.scores.shape)
-    for name, size in (("worse", 0.1), ("alike", 0.001)):
-        values = np.clip(scores.scores + size * noise, 0, 1)
-        # The order of clips does not matter.
-        shuffled = chosen(scores, rng.permutation(len(values)), values)
-        write_scores(tmp_path / f"{name}.parquet", shuffled)
-    code, out, err = irmas("compare", thinned, "worse.parquet", "alike.parquet", "--json")
-    assert (code, err) == (0, "")
-    found = json.loads(out)
-    assert found["protocol"] == "cross-validated"
-    by_pair = {
-        (Path(row["first"]).stem, Path(row["second"]).stem): row
-        for row in found["differences"]
-        if row["metric"] == "lrap"
-    }
-    assert by_pair["thinned", "worse"]["real"]
-    assert by_pair["thinned", "worse"]["difference"] > 0
-    assert by_pair["worse", "alike"]["difference"] < 0
-    assert not by_pair["thinned", "alike"]["real"]
-    low, high = by_pair["thinned", "alike"]["interval"]
-    assert low <= 0 <= high
-
-    code, out, _ = irmas("compare", thinned, "worse.parquet", "--protocol", "oracle")
-    assert code == 0
-    assert "A less B" in out
-    assert "oracle: thresholds fitted to the test itself" in out
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda s: s.clip_ids.__setitem__(3, "another"), "other.parquet has no score for"),
-        (lambda s: s.labels.__setitem__((3, 0), 1 - s.labels[3, 0]), "label "),
-    ],
-)
-def test_models_of_other_clips_are_not_compared(
-    irmas: Callable[..., Ended], tmp_path: Path, change: Callable[[Scores], Any], message: str
-) -> None:
-    scores = read_scores(FOREST)
-    scores = chosen(scores, range(len(scores.clip_ids)))
-    change(scores)
-    write_scores(tmp_path / "other.parquet", scores)
-    code, out, err = irmas("compare", FOREST, "other.parquet")
-    assert (code, out, err.count("\n")) == (1, "", 1)
-    assert message in err
-    code, _, err = irmas("compare", FOREST, FOREST)
-    assert (code, "is named twice" in err) == (1, True)
-    code, _, err = irmas("compare", FOREST, "other.parquet", "--protocol", "validation")
-    assert code == 1
-
-
-@pytest.fixture(scope="module")
-def models(forest: Scores, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two model directories that have been evaluated; what scored is not in them."""
-    from irmas_dist.config.features import LogMelSettings
-    from irmas_dist.config.model import ModelSettings
-    from irmas_dist.instruments import IRMAS_INSTRUMENTS
-    from irmas_dist.training.model_directory import (
-        ModelDescription,
-        Normalisation,
-        ScoringWindows,
-        write_description,
-    )
-
-    root = tmp_path_factory.mktemp("models")
-    for name, threshold in (("good", 0.14), ("shy", 0.4)):
-        description = ModelDescription(
-            instruments=IRMAS_INSTRUMENTS,
-            features=LogMelSettings(),
-            normalisation=Normalisation(mean=(0.0,), std=(1.0,)),
-            model=ModelSettings(),
-            parameters=1,
-            windows=ScoringWindows(frames=43, hop_frames=21, aggregation="mean"),
-            thresholds=dict.fromkeys(IRMAS.codes, threshold),
-            thresholds_from="500 mixtures",
-            recipe={"thresholds": {"rule": "global"}},
-            data={},
-            versions={},
-            history=[{"epoch": 1, "val_loss": 0.5}],
-            best_epoch=1,
-            scores={},
-        )
-        write_description(root / name, description)
-        write_scores(
-            root / name / "scores.parquet", chosen(forest, range(0, len(forest.clip_ids), 5))
-        )
-    return root
-
-
-def test_models_are_compared_by_the_thresholds_they_came_with(
-    irmas: Callable[..., Ended], models: Path
-) -> None:
-    code, out, err = irmas("compare", models / "good", models / "shy", "--json")
-    assert code == 0, err
-    found = json.loads(out)
-    assert found["protocol"] == "validation"
-    by_metric = {row["metric"]: row for row in found["differences"]}
-    assert by_metric["micro_f1"]["real"]
-    assert by_metric["lrap"]["difference"] == 0
-    assert not by_metric["lrap"]["real"]
-
-
-def test_a_model_that_was_not_evaluated_is_not_compared(
-    irmas: Callable[..., Ended], models: Path, tmp_path: Path
-) -> None:
-    (tmp_path / "new").mkdir()
-    (tmp_path / "new" / "model.json").write_bytes((models / "good" / "model.json").read_bytes())
-    code, _, err = irmas("compare", models / "good", "new")
-    assert code == 1
-    assert "new has not been evaluated: run 'irmas evaluate new' first" in err
 
 
 def test_the_report_of_a_model_has_players_for_what_lies_in_the_tree(

@@ -1,0 +1,91 @@
+"""Comparing models and scores from the command line."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from irmas_dist.evaluation.scores import Scores, read_scores, write_scores
+from tests.cli.conftest import FOREST, Ended, chosen
+
+
+def test_models_are_compared_song_by_song(
+    irmas: Callable[..., Ended], thinned: Path, tmp_path: Path
+) -> None:
+    scores = read_scores(thinned)
+    rng = np.random.default_rng(1)
+    noise = rng.normal(size=scores.scores.shape)
+    for name, size in (("worse", 0.1), ("alike", 0.001)):
+        values = np.clip(scores.scores + size * noise, 0, 1)
+        # The order of clips does not matter.
+        shuffled = chosen(scores, rng.permutation(len(values)), values)
+        write_scores(tmp_path / f"{name}.parquet", shuffled)
+    code, out, err = irmas("compare", thinned, "worse.parquet", "alike.parquet", "--json")
+    assert (code, err) == (0, "")
+    found = json.loads(out)
+    assert found["protocol"] == "cross-validated"
+    by_pair = {
+        (Path(row["first"]).stem, Path(row["second"]).stem): row
+        for row in found["differences"]
+        if row["metric"] == "lrap"
+    }
+    assert by_pair["thinned", "worse"]["real"]
+    assert by_pair["thinned", "worse"]["difference"] > 0
+    assert by_pair["worse", "alike"]["difference"] < 0
+    assert not by_pair["thinned", "alike"]["real"]
+    low, high = by_pair["thinned", "alike"]["interval"]
+    assert low <= 0 <= high
+
+    code, out, _ = irmas("compare", thinned, "worse.parquet", "--protocol", "oracle")
+    assert code == 0
+    assert "A less B" in out
+    assert "oracle: thresholds fitted to the test itself" in out
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda s: s.clip_ids.__setitem__(3, "another"), "other.parquet has no score for"),
+        (lambda s: s.labels.__setitem__((3, 0), 1 - s.labels[3, 0]), "label "),
+    ],
+)
+def test_models_of_other_clips_are_not_compared(
+    irmas: Callable[..., Ended], tmp_path: Path, change: Callable[[Scores], Any], message: str
+) -> None:
+    scores = read_scores(FOREST)
+    scores = chosen(scores, range(len(scores.clip_ids)))
+    change(scores)
+    write_scores(tmp_path / "other.parquet", scores)
+    code, out, err = irmas("compare", FOREST, "other.parquet")
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert message in err
+    code, _, err = irmas("compare", FOREST, FOREST)
+    assert (code, "is named twice" in err) == (1, True)
+    code, _, err = irmas("compare", FOREST, "other.parquet", "--protocol", "validation")
+    assert code == 1
+
+
+def test_models_are_compared_by_the_thresholds_they_came_with(
+    irmas: Callable[..., Ended], models: Path
+) -> None:
+    code, out, err = irmas("compare", models / "good", models / "shy", "--json")
+    assert code == 0, err
+    found = json.loads(out)
+    assert found["protocol"] == "validation"
+    by_metric = {row["metric"]: row for row in found["differences"]}
+    assert by_metric["micro_f1"]["real"]
+    assert by_metric["lrap"]["difference"] == 0
+    assert not by_metric["lrap"]["real"]
+
+
+def test_a_model_that_was_not_evaluated_is_not_compared(
+    irmas: Callable[..., Ended], models: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / "model.json").write_bytes((models / "good" / "model.json").read_bytes())
+    code, _, err = irmas("compare", models / "good", "new")
+    assert code == 1
+    assert "new has not been evaluated: run 'irmas evaluate new' first" in err
