@@ -5,12 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from irmas_dist.config.recipe import Recipe
 from irmas_dist.config.tracking import TrackingSettings
-from irmas_dist.search.wandb_runs import SweepRuns
 from irmas_dist.tracking import Run, start_run
 from tests.ray_cluster import free_port
-from tests.wandb_log import inspect
 
 
 def settings(directory: Path, **changes: object) -> TrackingSettings:
@@ -94,21 +91,3 @@ def test_an_input_that_is_never_accepted_is_not_waited_for(
     Run(online, timeout_s=0.1).uses("features", "dataset", {"features": "f"})
     tested.set()
     assert "W&B failed (TimeoutError)" in capsys.readouterr().err
-
-
-def test_only_the_first_trial_of_a_sweep_waits_for_a_server_that_does_not_answer(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
-    monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{free_port()}")
-    asked = {"mode": "online", "directory": str(tmp_path), "timeout_s": 3}
-    runs = SweepRuns(Recipe.model_validate({"tracking": asked}), "sweep", "identity")
-    for number in range(3):
-        runs.start(number, {"training.lr": 0.1})
-        runs.log(number, {"epoch": 1.0, "val_loss": 0.5})
-    for number in range(2):
-        runs.end(number, ("completed", "failed")[number], {}, [])
-    runs.close()
-    assert capsys.readouterr().err.count("W&B cannot be used online") == 1
-    logs = sorted((tmp_path / "wandb").glob("offline-run-*/*.wandb"))
-    assert [inspect(log)["exit_code"] for log in logs] == [0, 1, 1]  # the third was interrupted

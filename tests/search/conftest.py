@@ -14,6 +14,9 @@ from irmas_dist.search.space import Space, build_space
 from irmas_dist.search.study import interrupted_trials
 from irmas_dist.search.trial import EPOCH, FAILED, FINISHED, TRIAL
 from irmas_dist.training.learner import SELECTED_BY
+from tests.training.conftest import data, settings
+
+__all__ = ["data", "settings"]
 
 ENTRIES = {
     "model.head": {"type": "categorical", "choices": ["flatten", "max"]},

@@ -1,0 +1,165 @@
+"""Each trial has a W&B run, which is closed as the trial ends."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from irmas_dist import tracking
+from irmas_dist.config.recipe import Recipe
+from irmas_dist.search.wandb_runs import SweepRuns
+from irmas_dist.training.learner import SELECTED_BY
+from tests.ray_cluster import free_port
+from tests.wandb_log import inspect
+
+INSTRUMENTS = [{"code": "cel", "f1": 0.5}, {"code": "voi", "f1": 0.75}]
+
+
+def sweep_runs(directory: Path, **changes: object) -> SweepRuns:
+    asked = {"mode": "offline", "directory": str(directory), "timeout_s": 3, **changes}
+    return SweepRuns(Recipe.model_validate({"tracking": asked}), "sweep", "identity")
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """The runs of a completed, a failed and an interrupted trial."""
+    directory = tmp_path_factory.mktemp("runs")
+    runs = sweep_runs(directory)
+    for number in range(3):
+        runs.start(number, {"training.lr": 0.1 * (number + 1)})
+    runs.log(0, {"epoch": 1.0, SELECTED_BY: 0.75})
+    runs.start(0, {"training.lr": 0.5})  # after a pause
+    runs.log(0, {"epoch": 2.0, SELECTED_BY: 0.5})
+    runs.end(0, "completed", {"parameters": 9}, INSTRUMENTS)
+    runs.end(1, "failed", {"reason": "the loss is not finite"}, [])
+    runs.close()
+    return [inspect(log) for log in sorted((directory / "wandb").glob("offline-run-*/*.wandb"))]
+
+
+def test_a_trial_has_one_run_which_its_identity_finds_again(written: list[dict[str, Any]]) -> None:
+    identities = [f"identity-{number:04d}" for number in range(3)]
+    assert sorted(run["run_id"] for run in written) == identities
+
+
+def by_state(written: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    return {run["summary"]["state"]: run for run in written}
+
+
+def test_runs_of_failed_and_interrupted_trials_are_closed_as_failed(
+    written: list[dict[str, Any]],
+) -> None:
+    codes = {state: run["exit_code"] for state, run in by_state(written).items()}
+    assert codes == {"completed": 0, "failed": 1, "interrupted": 1}
+    assert by_state(written)["failed"]["summary"]["reason"] == "the loss is not finite"
+
+
+def test_a_run_has_the_recipe_with_the_last_values_of_its_trial(
+    written: list[dict[str, Any]],
+) -> None:
+    configurations = {state: run["config"] for state, run in by_state(written).items()}
+    assert configurations["completed"]["training.lr"] == 0.5
+    assert configurations["failed"]["training.lr"] == 0.2
+    for configuration in configurations.values():
+        assert configuration["training.epochs"] == Recipe().training.epochs
+
+
+def test_a_run_has_its_epochs_and_the_facts_of_its_end(written: list[dict[str, Any]]) -> None:
+    summary = by_state(written)["completed"]["summary"]
+    assert summary["epoch"] == 2
+    assert summary[SELECTED_BY]["max"] == 0.75
+    assert summary["parameters"] == 9
+    assert summary["instruments"]["nrows"] == len(INSTRUMENTS)
+    assert "instruments" not in by_state(written)["failed"]["summary"]
+
+
+def test_only_the_first_trial_of_a_sweep_waits_for_a_server_that_does_not_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{free_port()}")
+    runs = sweep_runs(tmp_path, mode="online")
+    for number in range(3):
+        runs.start(number, {"training.lr": 0.1})
+        runs.log(number, {"epoch": 1.0, "val_loss": 0.5})
+    for number in range(2):
+        runs.end(number, ("completed", "failed")[number], {}, [])
+    runs.close()
+    assert capsys.readouterr().err.count("W&B cannot be used online") == 1
+    logs = sorted((tmp_path / "wandb").glob("offline-run-*/*.wandb"))
+    assert [inspect(log)["exit_code"] for log in logs] == [0, 1, 1]  # the third was interrupted
+
+
+class Recorded(tracking.Run):
+    """A run that keeps what it is told, in order."""
+
+    def __init__(self, **opened: Any) -> None:
+        super().__init__(None)
+        self.opened, self.told = opened, []  # type: ignore[var-annotated]
+
+    def log(self, metrics: Any) -> None:
+        self.told.append(metrics["epoch"])
+
+    def tag(self, *tags: str) -> None:
+        self.told.append(tags)
+
+    def close(self, *, failed: bool = False) -> None:
+        self.told.append("failed" if failed else "done")
+
+
+class Opened:
+    """Stands in for opening runs: they open when the network is up."""
+
+    def __init__(self) -> None:
+        self.runs: list[Recorded] = []
+        self.network = threading.Event()
+
+    def __call__(self, settings: object, **options: Any) -> Recorded:
+        self.network.wait()
+        self.runs.append(Recorded(**options))
+        return self.runs[-1]
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> Iterator[Opened]:
+    opener = Opened()
+    monkeypatch.setattr(tracking, "start_run", opener)
+    yield opener
+    opener.network.set()
+
+
+def test_a_slow_network_delays_no_trial(opened: Opened, tmp_path: Path) -> None:
+    runs = sweep_runs(tmp_path)
+    runs.start(0, {})
+    runs.log(0, {"epoch": 1.0})
+    runs.log(0, {"epoch": 2.0})
+    runs.end(0, "pruned", {}, [])
+    assert not opened.runs
+    opened.network.set()
+    runs.close()
+    (run,) = opened.runs
+    assert run.told == [1.0, 2.0, ("pruned",), "done"]
+
+
+def test_runs_of_a_sweep_are_a_group_named_by_trial(opened: Opened, tmp_path: Path) -> None:
+    opened.network.set()
+    runs = sweep_runs(tmp_path)
+    runs.start(7, {})
+    runs.close()
+    (run,) = opened.runs
+    described = {name: run.opened[name] for name in ("name", "group", "job_type", "tags")}
+    expected = {"name": "sweep-007", "group": "sweep", "job_type": "trial", "tags": ["sweep"]}
+    assert described == expected
+
+
+def test_an_error_in_the_thread_is_raised_when_all_is_closed(
+    opened: Opened, tmp_path: Path
+) -> None:
+    opened.network.set()
+    runs = sweep_runs(tmp_path)
+    runs.log(3, {"epoch": 1.0})  # a trial that has not started
+    runs.start(4, {})
+    with pytest.raises(KeyError, match="3"):
+        runs.close()
+    assert opened.runs[0].told == [("interrupted",), "failed"]
