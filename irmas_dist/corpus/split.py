@@ -53,8 +53,8 @@ def held_out(
         True where a clip is held out, shape (clips,).
 
     Raises:
-        IrmasError: An instrument cannot be on both sides: it has one group, or another
-            instrument needs each of its groups where it is.
+        IrmasError: No clip has an instrument, or one cannot be on both sides: it has one group,
+            or another instrument needs each of its groups where it is.
     """
     shares = np.array([settings.validation, 1 - settings.validation])
     return _sides(groups, labels, shares, settings.seed, vocabulary) == 0
@@ -73,7 +73,7 @@ def k_folds(
     are those of `held_out`; the same seed gives the same folds.
 
     Raises:
-        IrmasError: An instrument cannot be in every fold.
+        IrmasError: No clip has an instrument, or one cannot be in every fold.
     """
     return _sides(groups, labels, np.full(folds, 1 / folds), seed, vocabulary)
 
@@ -86,6 +86,8 @@ def _sides(
     vocabulary: Vocabulary | None,
 ) -> npt.NDArray[np.int64]:
     """Return the side of each clip, an index into ``shares``, which sum to 1."""
+    if not labels.any():
+        raise IrmasError("no clip has an instrument to be split by")
     names = sorted(set(groups), key=lambda name: hashlib.sha256(f"{seed}/{name}".encode()).digest())
     number = {name: index for index, name in enumerate(names)}
     group_of = np.array([number[name] for name in groups], np.int64)

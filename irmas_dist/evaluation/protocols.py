@@ -118,7 +118,7 @@ def decide_by(
     """Decide clips by the given thresholds (``validation``), or by thresholds fitted to them.
 
     Raises:
-        IrmasError: There are too few songs for cross-validation.
+        IrmasError: There are too few songs for cross-validation, or none has an instrument.
     """
     match protocol:
         case "validation":

@@ -224,6 +224,13 @@ def test_an_instrument_dealt_with_a_rarer_one_is_still_on_both_sides() -> None:
         assert corpus.counts(sides, 0)[1] == corpus.counts(sides, 1)[1] == 5
 
 
+def test_clips_without_any_instrument_cannot_be_split() -> None:
+    corpus = Corpus({str(number): [frozenset()] for number in range(20)}, 3)
+    for split in (corpus.held_out, lambda: corpus.folds(5)):
+        with pytest.raises(IrmasError, match="no clip has an instrument"):
+            split()
+
+
 def test_an_instrument_without_clips_is_ignored() -> None:
     groups = [str(number) for number in range(20)]
     labels = np.tile(IRMAS.encode(["voi"]), (20, 1))
