@@ -6,7 +6,6 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,6 @@ import typer
 import yaml
 
 from irmas_dist.cli import main
-from irmas_dist.cluster import runtime
 from irmas_dist.config.recipe import load_recipe
 from irmas_dist.models.cnn import CNN, parameter_count
 from tests.cli.conftest import Ended
@@ -134,16 +132,6 @@ def test_help_does_not_wait_for_heavy_libraries(tmp_path: Path) -> None:
 # Inputs that are not there
 
 
-@pytest.fixture
-def no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
-    @contextmanager
-    def ray_running(address: str | None) -> Iterator[None]:
-        pytest.fail("Ray was started for nothing")
-        yield
-
-    monkeypatch.setattr(runtime, "ray_running", ray_running)
-
-
 @pytest.mark.usefixtures("no_ray")
 @pytest.mark.parametrize(
     ("arguments", "told"),
@@ -198,20 +186,3 @@ def test_a_recipe_beside_a_model_is_refused(irmas: Callable[..., Ended]) -> None
     ended = irmas("evaluate", "model", "--features", "features", "--config", "seed")
     assert ended.code == 2
     assert "a model has a recipe of its own" in ended.err
-
-
-@pytest.mark.parametrize(
-    ("options", "refusal"),
-    [
-        ("--cpus 0", "--cpus 0.0: should be greater than 0"),
-        ("--cpus nan", "--cpus nan: should be a finite number"),
-        ("--wait inf", "--wait inf: should be a finite number"),
-        ("--set seed=-1", "--set: seed=-1: should be greater than or equal to 0"),
-        ("--set augment.mix.counts=[.inf]", "--set: augment.mix.counts.0=inf: should be a finite"),
-        ("--set training.lr=.nan", "--set: training.lr=nan: should be "),
-    ],
-)
-def test_a_value_that_cannot_be_is_refused_at_once(
-    irmas: Callable[..., Ended], options: str, refusal: str
-) -> None:
-    assert irmas("train", "features", "model", *options.split()).refusal().startswith(refusal)

@@ -44,22 +44,6 @@ def test_an_input_that_cannot_be_used(
     assert refusal(irmas("predict", *line)).startswith(message)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ("--format parquet", "give --out"),
-        ("--out scores.txt", "give --format json, csv or parquet"),
-        ("--json --format csv", "give one of them"),
-        ("--format xml", "Invalid value for '--format'"),
-        ("--workers 0", "Invalid value for '--workers'"),
-    ],
-)
-def test_wrong_usage(irmas: Irmas, model: Path, arguments: str, message: str) -> None:
-    code, out, err = irmas("predict", model, "a.wav", *arguments.split())
-    assert code == 2
-    assert message in " ".join((out + err).split())
-
-
 def test_one_file_is_shown_by_instrument(
     irmas: Irmas, model: Path, excerpts: list[Path], predictor: Predictor
 ) -> None:
