@@ -98,6 +98,8 @@ def test_decisions_are_marked_where_their_precision_and_recall_are() -> None:
     right, half = array(1, 0, 1, 0), array(1, 1, 0, 0)
     ((perfect_x, perfect_y),) = dots(curve(labels, scores, right), "second")
     ((half_x, half_y),) = dots(curve(labels, scores, half), "second")
+    (sure,) = dots(curve(labels, scores, array(1, 0, 0, 0)), "second")
+    assert sure == pytest.approx((half_x, perfect_y), abs=0.1)
     assert half_x < perfect_x  # recall of a half, and of 1
     assert half_y > perfect_y  # y runs downward: precision of a half, and of 1
     assert "F1 1.00" in texts(curve(labels, scores, right))
