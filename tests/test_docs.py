@@ -44,7 +44,7 @@ from tests.documents import (
 
 PAGES = [README, *DOCS]
 ALL = [*PAGES, *CLUSTER_GUIDES]
-NEEDS = {"a cluster", "the IRMAS archives", "a W&B account"}
+NEEDS = {"a cluster", "the IRMAS archives", "a W&B account", "20 GB and hours"}
 SETTINGS = [f"--set={setting}" for setting in (*TINY, "training.epochs=1")]
 
 

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from irmas_dist.features.store import read_info
-from tests.cluster.conftest import LOSSES, TIMES, options
+from tests.cluster.conftest import LOSSES, TIMES, extract_options
 from tests.cluster.network import Host
 from tests.cluster.nodes import Cluster, Job
 
@@ -27,7 +27,7 @@ def rows(store: Path) -> dict[str, Any]:
 def under_way(cluster: Cluster, manifest: Path, out: Path) -> tuple[Job, Host]:
     """Return an extraction that has written some shards, and a node that works on others."""
     nodes = cluster.have(3)
-    job = cluster.submit(out.parent.name, "extract", manifest, out, *options())
+    job = cluster.submit(out.parent.name, "extract", manifest, out, *extract_options())
     job.until(lambda: len(list(out.glob("part-*.parquet"))) >= 2)
     found: list[Host] = []
     job.until(lambda: found or found.extend(node for node in nodes if node.runs("ray::Map")))
