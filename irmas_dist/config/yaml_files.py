@@ -69,7 +69,8 @@ def read_yaml(path: Path) -> YamlFile:
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        raise IrmasError(f"{path} is not YAML: {where}{_problem(error)}") from error
+        problem = str(error.problem or error.context).partition(" with value ")[0]
+        raise IrmasError(f"{path} is not YAML: {where}{problem.splitlines()[0]}") from error
     except YAMLError as error:
         raise IrmasError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     if content is None:
@@ -120,11 +121,6 @@ _Representer.add_representer(str, _Representer.represent_str)
 
 def _yaml() -> YAML:
     return YAML(typ="safe", pure=True)
-
-
-def _problem(error: MarkedYAMLError) -> str:
-    problem = str(error.problem or error.context).splitlines()[0].partition(" with value ")[0]
-    return problem[0].lower() + problem[1:]
 
 
 def _lines(node: Node, keys: Keys, path: Path, seen: set[int]) -> Iterator[tuple[Keys, int]]:
