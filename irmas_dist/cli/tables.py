@@ -164,9 +164,10 @@ def threshold_cell(value: float | None) -> str:
 
 def instrument_table(instruments: Sequence[Mapping[str, Any]], protocol: str) -> Table:
     """Return a row per instrument: clips, precision, recall, F1, its interval, AP, threshold."""
+    headings = ("clips", "prec.", "rec.", "F1", "95 %", "AP", "thresh.")
     grid = Table(
-        Column("instrument", no_wrap=True),
-        *("clips", "prec.", "recall", "F1", "95 %", "AP", "thresh."),
+        Column("instrument", overflow="fold"),
+        *(Column(heading, no_wrap=True) for heading in headings),
         caption=f"protocol: {protocol}",
         caption_justify="left",
     )
