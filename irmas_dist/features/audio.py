@@ -76,8 +76,7 @@ def open_audio(source: AudioSource) -> Iterator[soundfile.SoundFile]:
     except (soundfile.LibsndfileError, OSError, RuntimeError) as error:
         if path is not None and not _exists(path):
             raise AudioError("no such file") from error
-        known = isinstance(error, soundfile.LibsndfileError)
-        reason = error.error_string if known else str(error).splitlines()[0]
+        reason = str(getattr(error, "error_string", error)).splitlines()[0]
         raise AudioError(f"cannot be decoded: {reason}") from error
 
 
