@@ -223,8 +223,14 @@ def ingest(features: str, recipe: Recipe) -> Measured:
         "d",
         race({mode: timed(windows, one.train_epoch) for mode, one in learners.items()}, rounds=3),
     )
-    pools = ClipLoader(data["streaming"].training, 0, torch.device("cpu"))
-    rate = np.median([timed(windows, lambda: list(pools.epoch(0)))() for _ in range(3)])
+    plan_steps = learners["streaming"].plan_steps
+    pools = ClipLoader(data["streaming"].training, 0, plan_steps, torch.device("cpu"))
+
+    def read() -> None:
+        for _ in pools.epoch(0, plan_ahead=False):
+            pass
+
+    rate = np.median([timed(windows, read)() for _ in range(3)])
     print(f"      streaming without training: {rate:.0f} clips/s")
     return {**result, "clips_per_s": float(rate)}
 

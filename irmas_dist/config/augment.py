@@ -14,6 +14,10 @@ NOISE_LIMIT_DB = 60.0
 """Signal-to-noise ratio above which noise makes no difference."""
 
 
+MOST_COSINES = 32
+"""Largest number of cosines in the curve of an equalisation."""
+
+
 class MixSettings(Settings):
     """How several clips become one multilabel example."""
 
@@ -40,7 +44,7 @@ class AugmentSettings(Settings):
     equalise_db: float = Field(6.0, ge=0.0, le=30.0)
     """Standard deviation of the smooth random curve over the bands by which every clip is
     filtered before it is mixed."""
-    equalise_order: int = Field(6, ge=1, le=32)
+    equalise_order: int = Field(6, ge=1, le=MOST_COSINES)
     """Number of cosines in such a curve: the k-th has k / 2 periods over all bands."""
     pitch_semitones: float = Field(1.0, ge=0.0, le=12.0)
     """Every clip is shifted in pitch, formants included, by up to this much."""

@@ -152,7 +152,7 @@ class Predictor:
             self.network, self._standardise, DeviceClips(clips, self._device),
             covering, windows.frames, self.description.features.log_floor,
         )  # fmt: skip
-        return aggregate(logits.sigmoid().numpy(), covering.bounds, windows.aggregation)
+        return aggregate(logits.sigmoid().cpu().numpy(), covering.bounds, windows.aggregation)
 
     def _timeline(self, pieces: Iterable[LogMel]) -> Timeline:
         """Score a spectrogram that comes in pieces of shape (bands, frames)."""

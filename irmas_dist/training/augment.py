@@ -2,19 +2,18 @@
 
 import math
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from irmas_dist.config.augment import MOST_COSINES
 from irmas_dist.config.features import LogMelSettings
 from irmas_dist.features.mel import band_centres
-from irmas_dist.training.sampling import Mixtures
+from irmas_dist.training.steps import DeviceMixtures
 from irmas_dist.training.windows import DeviceClips
 
 
 class Mixer:
-    """Makes planned examples in batches on a device.
+    """Makes planned examples in batches on a device, without waiting for it.
 
     torchaudio's SpecAugment masks draw their spans inside, so that examples would depend on the
     number of workers; masks are therefore applied here from planned draws, as are all changes.
@@ -32,9 +31,13 @@ class Mixer:
         self._device = device
         self._centres = torch.from_numpy(band_centres(features)).to(device, torch.float32)
         bands = features.bands
-        self._angles = (torch.arange(bands, device=device) + 0.5) * (torch.pi / bands)
+        angles = (torch.arange(bands, device=device) + 0.5) * (torch.pi / bands)
+        orders = torch.arange(1, MOST_COSINES + 1, device=device)
+        self._cosines = torch.cos(orders[:, None] * angles)
 
-    def __call__(self, resident: DeviceClips, plan: Mixtures, frames: int) -> tuple[Tensor, Tensor]:
+    def __call__(
+        self, resident: DeviceClips, plan: DeviceMixtures, frames: int
+    ) -> tuple[Tensor, Tensor]:
         """Make the examples of a plan, each ``frames`` long.
 
         Returns:
@@ -42,40 +45,33 @@ class Mixer:
             union of their sources', float32, shape (examples, instruments). Frames past the end
             of a clip add nothing.
         """
-        clips = self._to_device(plan.clips)
-        mel, inside = self._windows(resident, plan, clips, frames)
-        if (plan.pitches != 1).any():
-            mel = self._shift_pitch(mel, self._to_device(plan.pitches))
-        filters = self._to_device(plan.levels)[:, None] + self._curves(plan.curves)
+        mel, inside = self._windows(resident, plan, frames)
+        if plan.changes.pitch:
+            mel = self._shift_pitch(mel, plan.pitches)
+        filters = plan.levels[:, None] + self._curves(plan.curves)
         power = mel.mul_(self._unit).add_(filters[:, None, :]).exp_()
-        if inside is not None:
+        if plan.changes.padding:
             power *= inside[:, :, None]
-        mixed = self._sum_sources(power, np.diff(plan.first))
-        labels = self._sum_sources(resident.labels[clips], np.diff(plan.first)).clamp(max=1.0)
-        if plan.noise.any():
-            colour = self._curves(plan.colours).exp() * self._to_device(plan.noise)[:, None]
+        mixed = self._sum_sources(power, plan)
+        labels = self._sum_sources(resident.labels[plan.clips], plan).clamp(max=1.0)
+        if plan.changes.noise:
+            colour = self._curves(plan.colours).exp() * plan.noise[:, None]
             mixed += (mixed.mean(dim=(1, 2))[:, None] * colour)[:, None, :]
         mixed = mixed.clamp_(min=self._floor).log_().div_(self._unit)
-        return self._mask(mixed, plan), labels
-
-    def _to_device(self, values: npt.NDArray[np.generic]) -> Tensor:
-        return torch.from_numpy(values).to(self._device, non_blocking=True)
+        if plan.changes.band_masks:
+            mixed = self._mask(mixed, plan.band_masks, axis=2)
+        if plan.changes.frame_masks:
+            mixed = self._mask(mixed, plan.frame_masks, axis=1)
+        return mixed, labels
 
     def _windows(
-        self, resident: DeviceClips, plan: Mixtures, clips: Tensor, frames: int
-    ) -> tuple[Tensor, Tensor | None]:
-        """Return sources at their tempo, and which frames are inside clips; None for all."""
-        offsets = self._to_device(plan.offsets)
-        if (plan.tempi == 1).all():
-            mel, inside = resident.windows(clips, offsets, frames)
-            end = plan.offsets + frames
-        else:
-            tempi = self._to_device(plan.tempi)[:, None]
-            positions = torch.arange(frames, device=self._device) * tempi
-            mel, inside = resident.between(clips, offsets[:, None] + positions)
-            end = plan.offsets + np.ceil((frames - 1) * plan.tempi).astype(np.int64) + 1
-        all_inside = (end <= resident.clips.lengths[plan.clips]).all()
-        return mel, None if all_inside else inside
+        self, resident: DeviceClips, plan: DeviceMixtures, frames: int
+    ) -> tuple[Tensor, Tensor]:
+        """Return sources at their tempo, and which frames are inside clips."""
+        if not plan.changes.tempo:
+            return resident.windows(plan.clips, plan.offsets, frames)
+        positions = torch.arange(frames, device=self._device) * plan.tempi[:, None]
+        return resident.between(plan.clips, plan.offsets[:, None] + positions)
 
     def _shift_pitch(self, mel: Tensor, pitches: Tensor) -> Tensor:
         """Shift spectra by frequency ratios, interpolating between bands.
@@ -91,23 +87,18 @@ class Mixer:
         index = low[:, None, :].expand_as(mel)
         return torch.lerp(mel.gather(2, index), mel.gather(2, index + 1), share)
 
-    def _curves(self, amplitudes: npt.NDArray[np.float32]) -> Tensor:
+    def _curves(self, amplitudes: Tensor) -> Tensor:
         """Return sums of cosines over the bands, shape (curves, bands)."""
-        orders = torch.arange(1, amplitudes.shape[1] + 1, device=self._device)
-        return self._to_device(amplitudes) @ torch.cos(orders[:, None] * self._angles)
+        return amplitudes @ self._cosines[: amplitudes.shape[1]]
 
-    def _sum_sources(self, values: Tensor, counts: npt.NDArray[np.int64]) -> Tensor:
+    def _sum_sources(self, values: Tensor, plan: DeviceMixtures) -> Tensor:
         """Sum over the sources of each example; the first dimension becomes that of examples."""
-        example = self._to_device(np.repeat(np.arange(len(counts)), counts))
-        total = torch.zeros(len(counts), *values.shape[1:], device=self._device)
-        return total.index_add_(0, example, values)
+        # One more, for the sources that only fill a row.
+        total = torch.zeros(plan.count + 1, *values.shape[1:], device=self._device)
+        return total.index_add_(0, plan.example, values)[:-1]
 
-    def _mask(self, mixed: Tensor, plan: Mixtures) -> Tensor:
-        for axis, spans in ((2, plan.band_masks), (1, plan.frame_masks)):
-            if not (spans[..., 1] > spans[..., 0]).any():
-                continue
-            position = torch.arange(mixed.shape[axis], device=self._device)
-            low, high = self._to_device(spans).unbind(2)
-            masked = ((position >= low[..., None]) & (position < high[..., None])).any(dim=1)
-            mixed = torch.where(masked.unsqueeze(3 - axis), self._mean, mixed)
-        return mixed
+    def _mask(self, mixed: Tensor, spans: Tensor, axis: int) -> Tensor:
+        position = torch.arange(mixed.shape[axis], device=self._device)
+        low, high = spans.unbind(2)
+        masked = ((position >= low[..., None]) & (position < high[..., None])).any(dim=1)
+        return torch.where(masked.unsqueeze(3 - axis), self._mean, mixed)

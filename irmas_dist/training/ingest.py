@@ -7,51 +7,82 @@ as the store, both give the same batches.
 """
 
 import math
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import torch
 
 from irmas_dist.features.clips import Clips, StreamedClips
+from irmas_dist.training.steps import PlannedSteps
 from irmas_dist.training.windows import DeviceClips
+
+Plan = Callable[[Clips, int, int, int], PlannedSteps]
+"""Plans the steps of a pool: of these clips, in this epoch, the pool's number in it, with rows for
+at least so many sources."""
+
+Pool = tuple[Clips, PlannedSteps]
 
 
 class ClipLoader:
-    """The training clips of each epoch, pool by pool.
+    """The training clips and planned steps of each epoch, pool by pool.
 
     Args:
         clips: The clips, in memory or in their store.
         seed: Of the order in which shards are read.
+        plan: Plans the steps of a pool.
         device: Where batches are made.
 
     Attributes:
         sizes: Number of clips in each pool of an epoch.
+        resident: The clips on the device, unless they are streamed.
     """
 
-    def __init__(self, clips: Clips | StreamedClips, seed: int, device: torch.device) -> None:
-        self._clips, self._seed, self._device = clips, seed, device
+    def __init__(
+        self, clips: Clips | StreamedClips, seed: int, plan: Plan, device: torch.device
+    ) -> None:
+        self._clips, self._seed, self._plan, self._device = clips, seed, plan, device
+        self.resident = DeviceClips(clips, device) if isinstance(clips, Clips) else None
         pools = 1
-        if isinstance(clips, Clips):
-            self._resident = DeviceClips(clips, device)
-        else:
+        if isinstance(clips, StreamedClips):
             pools = math.ceil(len(clips) / clips.pool_clips)
         self.sizes = np.diff(np.arange(pools + 1) * len(clips) // pools).tolist()
+        self._planner = ThreadPoolExecutor(1)
+        self._planned: dict[int, Future[PlannedSteps]] = {}
+        self._capacity = 0
 
-    def epoch(self, number: int) -> Iterator[DeviceClips]:
-        """Yield the pools of an epoch; each clip is in one of them."""
-        if isinstance(self._clips, Clips):
-            yield self._resident
+    def epoch(self, number: int, *, plan_ahead: bool) -> Iterator[tuple[DeviceClips, PlannedSteps]]:
+        """Yield the pools of an epoch and their steps; each clip is in one of the pools.
+
+        With ``plan_ahead`` the steps of the next epoch are planned while those of this one run.
+        """
+        if self.resident is not None:
+            yield self.resident, self._planned_epoch(self.resident.clips, number, plan_ahead)
             return
         # Imported here: resident clips need no Ray.
         from irmas_dist.training.streaming import stream
 
+        assert isinstance(self._clips, StreamedClips)
         order = np.random.default_rng([self._seed, number])
-        for clips in _prefetch(stream(self._clips, self.sizes, order)):
-            yield DeviceClips(clips, self._device)
+        pools = enumerate(stream(self._clips, self.sizes, order))
+        planned = ((clips, self._plan(clips, number, index, 0)) for index, clips in pools)
+        for clips, plan in _prefetch(planned):
+            yield DeviceClips(clips, self._device), plan
+
+    def _planned_epoch(self, clips: Clips, number: int, plan_ahead: bool) -> PlannedSteps:
+        ahead = self._planned.pop(number, None)
+        plan = ahead.result() if ahead else self._plan(clips, number, 0, self._capacity)
+        # Rows of the same width in all epochs, where possible: graphs are captured for it.
+        self._capacity = max(self._capacity, plan.layout.sources)
+        self._planned.clear()
+        if plan_ahead:
+            self._planned[number + 1] = self._planner.submit(
+                self._plan, clips, number + 1, 0, self._capacity
+            )
+        return plan
 
 
-def _prefetch(pools: Iterator[Clips]) -> Iterator[Clips]:
+def _prefetch(pools: Iterator[Pool]) -> Iterator[Pool]:
     """Yield pools while the next one is read in another thread."""
     with ThreadPoolExecutor(1) as reader:
         following = reader.submit(next, pools, None)

@@ -6,7 +6,6 @@ torch.distributed connects them.
 
 import math
 from collections.abc import Callable
-from contextlib import nullcontext
 from copy import copy
 from typing import Any
 
@@ -18,16 +17,20 @@ from torch import Tensor, nn
 from irmas_dist.config.training import LearnerSettings
 from irmas_dist.errors import IrmasError
 from irmas_dist.evaluation.aggregate import aggregate
+from irmas_dist.features.clips import Clips
 from irmas_dist.models.cnn import CNN, initialise
 from irmas_dist.models.standardise import Standardise
 from irmas_dist.training import epoch_metrics
 from irmas_dist.training.augment import Mixer
 from irmas_dist.training.data import TrainingData
+from irmas_dist.training.graph import capture
 from irmas_dist.training.ingest import ClipLoader
 from irmas_dist.training.losses import Loss
 from irmas_dist.training.optimizer import Optimisation
-from irmas_dist.training.precision import autocast, compile_network
-from irmas_dist.training.sampling import Mixtures, plan_epoch
+from irmas_dist.training.precision import Autocast, compile_network
+from irmas_dist.training.sampling import plan_epoch
+from irmas_dist.training.step import TrainingStep
+from irmas_dist.training.steps import Changes, PlannedSteps, pack_steps
 from irmas_dist.training.windows import DeviceClips, covering_windows, window_logits
 
 SELECTED_BY = "val_macro_f1"
@@ -89,11 +92,22 @@ class Learner:
             compile_network(self._parallel, self.device)
         self._loss = Loss(training.loss, data.training.labels).to(self.device)
         self._standardise = Standardise(data.store.mean, data.store.std).to(self.device)
-        self._mixer = Mixer(features, self._standardise.mean, self.device)
-        self._loader = ClipLoader(data.training, settings.seed, self.device)
+        self._loader = ClipLoader(data.training, settings.seed, self.plan_steps, self.device)
         self._validation = DeviceClips(data.validation, self.device)
+        share = np.array_split(np.arange(len(data.validation)), workers)[rank]
+        self._windows = covering_windows(
+            data.validation.lengths[share], self.frames, settings.window.hop_frames(features)
+        )
+        self._windows.clips[:] = share[self._windows.clips]
         self._steps = sum(map(self._steps_in, self._loader.sizes))
         self._optimisation = Optimisation(self.network, training, self._steps)
+        self._autocast = Autocast(training.precision, self.device)
+        mixer = Mixer(features, self._standardise.mean, self.device)
+        self._step = TrainingStep(
+            self._parallel, mixer, self._standardise, self._loss, self._optimisation,
+            self._autocast, self.frames, workers,
+        )  # fmt: skip
+        self._graphs = capture(self._step, training, self._loader.resident, self.device)
         self.epoch = 0
         self.history: list[dict[str, float]] = []
         self.best_epoch = 0
@@ -134,19 +148,19 @@ class Learner:
         # Seeded by epoch, not carried along: an epoch is the same after a resume.
         torch.manual_seed(hash((self.settings.seed, self.epoch, self.rank)) % 2**63)
         self._parallel.train()
-        totals = torch.zeros(1 + epoch_metrics.COUNTS, dtype=torch.float64, device=self.device)
-        for number, pool in enumerate(self._loader.epoch(self.epoch)):
-            plan = self._plan(pool, number)
-            steps = self._steps_in(len(pool.clips))
-            for step in range(steps):
-                examples = plan.share(step, steps)
-                totals += self._step(
-                    pool, examples.share(self.rank, self.workers), examples=len(examples)
-                )
+        self._step.totals.zero_()
+        rates = self._optimisation.rates(self._steps)
+        ahead = self.epoch + 1 < self.settings.training.epochs
+        for pool, plan in self._loader.epoch(self.epoch, plan_ahead=ahead):
+            steps = len(plan.sizes)
+            (self._graphs or self._step).run(pool, plan, rates[:steps])
+            rates = rates[steps:]
+        totals = self._step.totals.clone()
         if self.workers > 1:
             dist.all_reduce(totals)
             self._average_buffers()
         self.epoch += 1
+        self._optimisation.end_steps(self._steps)
         loss, decisions = totals[:2].tolist()
         if not math.isfinite(loss):
             raise IrmasError(f"the loss became {loss} in epoch {self.epoch}")
@@ -163,40 +177,26 @@ class Learner:
         training = self.settings.training
         return math.ceil(clips * training.windows_per_clip / training.batch_size)
 
-    def _plan(self, pool: DeviceClips, number: int) -> Mixtures:
-        return plan_epoch(
-            pool.clips,
+    def plan_steps(self, clips: Clips, epoch: int, number: int, capacity: int) -> PlannedSteps:
+        """Draw this worker's steps of an epoch's pool, numbered from 0."""
+        training = self.settings.training
+        plan = plan_epoch(
+            clips,
             self.data.store.settings.bands,
             self.frames,
-            self.settings.training.windows_per_clip,
+            training.windows_per_clip,
             self.settings.augment,
-            np.random.default_rng([self.settings.seed, self.epoch, number]),
+            np.random.default_rng([self.settings.seed, epoch, number]),
         )
-
-    def _step(self, pool: DeviceClips, plan: Mixtures, examples: int) -> Tensor:
-        """Train on this worker's share of a step; return its loss and `count_decisions`."""
-        parts = min(self.settings.training.accumulate, max(len(plan), 1))
-        outputs: list[tuple[Tensor, Tensor, Tensor]] = []
-        self._optimisation.begin()
-        for part in range(parts):
-            mel, labels = self._mixer(pool, plan.share(part, parts), self.frames)
-            windows = self._standardise(mel)
-            # Workers' gradients are averaged once, with those of the last part.
-            no_sync = getattr(self._parallel, "no_sync", nullcontext)
-            with nullcontext() if part == parts - 1 else no_sync():
-                with autocast(self.settings.training.precision, self.device):
-                    logits = self._parallel(windows)
-                loss = self._loss(logits, labels)
-                # The mean over the examples of all workers: gradients are averaged over workers,
-                # so that each share must count as many times as there are workers.
-                (loss * (self.workers / (examples * labels.shape[1]))).backward()
-            outputs.append((loss.detach(), logits.detach(), labels))
-        totals = torch.zeros(1 + epoch_metrics.COUNTS, dtype=torch.float64, device=self.device)
-        if self._optimisation.step():
-            for loss, logits, labels in outputs:
-                totals[0] += loss
-                totals[1:] += epoch_metrics.count_decisions(logits, labels)
-        return totals
+        return pack_steps(
+            plan,
+            Changes.of(plan, clips.lengths, self.frames),
+            steps=self._steps_in(len(clips)),
+            rank=self.rank,
+            workers=self.workers,
+            parts=training.accumulate,
+            capacity=capacity,
+        )
 
     def _average_buffers(self) -> None:
         """Average the running statistics of batch normalisation over workers."""
@@ -220,26 +220,20 @@ class Learner:
         Returns:
             Scores, float32, shape (clips, instruments), and the mean loss over all windows.
         """
-        clips = self.data.validation
-        features = self.data.store.settings
-        share = np.array_split(np.arange(len(clips)), self.workers)[self.rank]
-        windows = covering_windows(
-            clips.lengths[share], self.frames, self.settings.window.hop_frames(features)
-        )
-        windows.clips[:] = share[windows.clips]
-        with autocast(self.settings.training.precision, self.device):
+        windows = self._windows
+        with self._autocast():
             logits = window_logits(
                 self._optimisation.validated,
                 self._standardise,
                 self._validation,
                 windows,
                 self.frames,
-                features.log_floor,
+                self.data.store.settings.log_floor,
             )
-        labels = torch.from_numpy(clips.labels[windows.clips]).float()
-        loss = float(self._loss(logits.to(self.device), labels.to(self.device)))
+        labels = torch.from_numpy(self.data.validation.labels[windows.clips]).float()
+        loss = float(self._loss(logits, labels.to(self.device)))
         scores = aggregate(
-            logits.sigmoid().numpy(), windows.bounds, self.settings.window.aggregation
+            logits.sigmoid().cpu().numpy(), windows.bounds, self.settings.window.aggregation
         )
         shares: list[Any] = [(scores, loss, labels.numel())]
         if self.workers > 1:
@@ -265,5 +259,7 @@ class Learner:
         """Resume from a state that `state_dict` returned."""
         self.network.load_state_dict(state["network"])
         self._optimisation.load_state_dict(state["optimisation"])
+        if self._graphs is not None:
+            self._graphs.reset()
         for name in STATE:
             setattr(self, name, copy(state[name]))

@@ -1,14 +1,16 @@
 """From gradients to weights: optimiser, schedule, gradient clipping, weight average.
 
-Several workers, whose gradients are already averaged, take the same steps.
+A step waits for nothing: what it decides, such as to skip gradients that are not finite, is
+decided on the device, and read once per epoch. Several workers, whose gradients are already
+averaged, take the same steps.
 """
 
+import copy
 import math
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from irmas_dist.config.training import TrainingSettings
 from irmas_dist.errors import IrmasError
@@ -16,8 +18,8 @@ from irmas_dist.errors import IrmasError
 MOST_SKIPPED = 20
 """Consecutive steps without finite gradients after which training stops all the same."""
 
-STATE = ("_steps", "skipped", "_skipped_in_a_row", "_drops", "_waited", "_best")
-"""Attributes of an `Optimisation` that its state contains beside optimiser and average."""
+STATE = ("_steps", "_drops", "_waited", "_best")
+"""Attributes of an `Optimisation` that its state contains beside those on the device."""
 
 
 class Optimisation:
@@ -30,36 +32,42 @@ class Optimisation:
 
     Attributes:
         network: The network that is optimised.
-        skipped: Steps skipped so far.
+        skipped: Steps skipped until the end of the last epoch.
     """
 
     def __init__(self, network: nn.Module, settings: TrainingSettings, steps: int) -> None:
         self.network, self.settings, self._epoch_steps = network, settings, steps
-        self.skipped = 0
         self._parameters = [p for p in network.parameters() if p.requires_grad]
+        device = self._parameters[0].device
         matrices = [p for p in self._parameters if p.ndim > 1]
         vectors = [p for p in self._parameters if p.ndim <= 1]
         kind = torch.optim.Adam if settings.optimizer == "adam" else torch.optim.AdamW
-        self._optimizer = kind(
+        self._optimizer: torch.optim.Optimizer = kind(
             [
                 {"params": matrices, "weight_decay": settings.weight_decay},
                 {"params": vectors, "weight_decay": 0.0},
             ],
             lr=settings.lr,
             fused=True,
+            capturable=device.type == "cuda",
         )
-        self._ema: AveragedModel | None = None
-        if settings.ema:
-            # Buffers too: statistics of batch normalisation must match the averaged weights.
-            self._ema = AveragedModel(network, multi_avg_fn=self._average, use_buffers=True)
-        self._steps = self._skipped_in_a_row = self._drops = self._waited = 0
+        # A tensor, so that a captured step reads the current rate. CUDA's kernel takes float32.
+        real = torch.float32 if device.type == "cuda" else torch.float64
+        self._lr = torch.tensor(settings.lr, dtype=real, device=device)
+        self._share_lr()
+        self._average: nn.Module | None = copy.deepcopy(network) if settings.ema else None
+        self._averaged = torch.zeros((), device=device)  # how many weights are in the average
+        # Steps skipped so far, now in a row, and the most in a row.
+        self._skips = torch.zeros(3, dtype=torch.int64, device=device)
+        self._steps = self._drops = self._waited = 0
         self._best = -math.inf
+        self.skipped = 0
         self._buffers: list[Tensor] = []
 
     @property
     def networks(self) -> list[nn.Module]:
         """The network, and that of averaged weights if there is one."""
-        return [self.network, *([self._ema.module] if self._ema is not None else [])]
+        return [self.network, *([self._average] if self._average is not None else [])]
 
     @property
     def validated(self) -> nn.Module:
@@ -71,40 +79,68 @@ class Optimisation:
         """Learning rate of the next step."""
         return self.settings.lr * self.factor(self._steps)
 
+    def rates(self, steps: int) -> Tensor:
+        """Return the learning rates of the next steps, on the host, shape (steps,)."""
+        rates = [self.settings.lr * self.factor(self._steps + step) for step in range(steps)]
+        return torch.tensor(rates, dtype=self._lr.dtype)
+
     def begin(self) -> None:
         """Begin a step: clear the gradients."""
         self._optimizer.zero_grad(set_to_none=True)
         if self.settings.on_nan == "skip":
             self._buffers = [buffer.clone() for buffer in self.network.buffers()]
 
-    def step(self) -> bool:
-        """Take a step along the gradients.
+    def step(self, lr: Tensor) -> Tensor:
+        """Take a step along the gradients, unless they are not finite.
 
-        Their norm shows whether they are finite. A single worker's NaN is in the averaged
-        gradients of all workers, so that all decide alike without communicating.
+        Their norm shows whether they are. A single worker's NaN is in the averaged gradients of
+        all workers, so that all decide alike without communicating.
+
+        Args:
+            lr: Learning rate, on the device, shape ().
 
         Returns:
-            Whether the step was taken rather than skipped.
-
-        Raises:
-            IrmasError: The gradients are not finite, and are not to be skipped, or not this often.
+            Whether the step was taken rather than skipped, on the device, shape ().
         """
         gradients = [p.grad for p in self._parameters if p.grad is not None]
         norm = nn.utils.get_total_norm(gradients)
-        factor = self.factor(self._steps)
-        self._steps += 1
-        if not torch.isfinite(norm):
-            self._skip()
-            return False
-        self._skipped_in_a_row = 0
+        taken = torch.isfinite(norm)
         if self.settings.clip_norm is not None:
             nn.utils.clip_grads_with_norm_(self._parameters, self.settings.clip_norm, norm)
-        for group in self._optimizer.param_groups:
-            group["lr"] = self.settings.lr * factor
+        self._lr.copy_(lr)
+        # The fused kernel of Adam takes no step where this is 1.
+        self._optimizer.grad_scale = None  # type: ignore[attr-defined]
+        self._optimizer.found_inf = (~taken).float()  # type: ignore[attr-defined]
         self._optimizer.step()
-        if self._ema is not None:
-            self._ema.update_parameters(self.network)
-        return True
+        total, row, longest = self._skips.unbind()
+        skipped = (~taken).long()
+        row = (row + skipped) * skipped
+        torch.stack([total + skipped, row, torch.maximum(longest, row)], out=self._skips)
+        # Running statistics of normalisation may have become NaN in a skipped step.
+        for buffer, before in zip(self.network.buffers(), self._buffers, strict=False):
+            buffer.copy_(torch.where(taken, buffer, before))
+        if self._average is not None:
+            self._update_average(self._average, taken.float())
+        return taken
+
+    def end_steps(self, steps: int) -> None:
+        """Count the steps of an epoch that were taken or skipped.
+
+        Raises:
+            IrmasError: Gradients were not finite, and are not to be skipped, or not this often.
+        """
+        self._steps += steps
+        before, (self.skipped, _, longest) = self.skipped, self._skips.tolist()
+        self._skips[2] = 0
+        epoch = (self._steps - 1) // self._epoch_steps + 1
+        advice = f"try a learning rate below training.lr={self.settings.lr:g}"
+        if self.settings.on_nan == "stop" and self.skipped > before:
+            raise IrmasError(f"the loss became nan or infinite in epoch {epoch}; {advice}")
+        if longest >= MOST_SKIPPED:
+            raise IrmasError(
+                f"{longest} steps in a row had to be skipped in epoch {epoch}, as their "
+                f"gradients were not finite; {advice}"
+            )
 
     def end_epoch(self, value: float) -> None:
         """Advance the plateau schedule by the value of an epoch: larger is better."""
@@ -132,7 +168,9 @@ class Optimisation:
         """Return the state that is needed to resume, without the network's own."""
         return {
             "optimizer": self._optimizer.state_dict(),
-            "ema": self._ema.state_dict() if self._ema is not None else None,
+            "average": self._average.state_dict() if self._average is not None else None,
+            "averaged": self._averaged,
+            "skips": self._skips,
             **{name: getattr(self, name) for name in STATE},
         }
 
@@ -142,29 +180,41 @@ class Optimisation:
         self._optimizer.load_state_dict(state["optimizer"])
         for group, decay in zip(self._optimizer.param_groups, decays, strict=True):
             group["weight_decay"] = decay
-        if self._ema is not None:
-            self._ema.load_state_dict(state["ema"])
+        self._share_lr()
+        if self._average is not None:
+            self._average.load_state_dict(state["average"])
+        self._averaged.copy_(state["averaged"])
+        self._skips.copy_(state["skips"])
+        self.skipped = int(self._skips[0])
         for name in STATE:
             setattr(self, name, state[name])
 
-    def _average(self, averaged: Any, current: Any, count: Tensor | int) -> None:
+    def _share_lr(self) -> None:
+        for group in self._optimizer.param_groups:
+            group["lr"] = self._lr
+
+    def _update_average(self, average: nn.Module, taken: Tensor) -> None:
+        """Move the average towards the network's weights, if the step was taken.
+
+        Buffers too: statistics of batch normalisation must match the averaged weights.
+        """
         # As in TensorFlow: otherwise the random initial weights would count for 1 / (1 - ema)
         # steps, which may be most of a short training.
-        decay = min(self.settings.ema, (1 + int(count)) / (10 + int(count)))
-        get_ema_multi_avg_fn(decay)(averaged, current, count)
+        decay = ((1 + self._averaged) / (10 + self._averaged)).clamp(max=self.settings.ema)
+        weight = torch.where(self._averaged == 0, 1.0, 1 - decay) * taken
+        with torch.no_grad():
+            pairs = list(zip(_values(average), _values(self.network), strict=True))
+            reals = [pair for pair in pairs if pair[0].is_floating_point()]
+            averages = [mean for mean, _ in reals]
+            gaps = torch._foreach_sub([value for _, value in reals], averages)
+            torch._foreach_mul_(gaps, weight)
+            torch._foreach_add_(averages, gaps)
+            for mean, value in pairs:
+                if not mean.is_floating_point():
+                    mean.copy_(value)
+        self._averaged += taken
 
-    def _skip(self) -> None:
-        self.skipped += 1
-        self._skipped_in_a_row += 1
-        epoch = (self._steps - 1) // self._epoch_steps + 1
-        advice = f"try a learning rate below training.lr={self.settings.lr:g}"
-        if self.settings.on_nan == "stop":
-            raise IrmasError(f"the loss became nan or infinite in epoch {epoch}; {advice}")
-        if self._skipped_in_a_row >= MOST_SKIPPED:
-            raise IrmasError(
-                f"{MOST_SKIPPED} steps in a row had to be skipped in epoch {epoch}, as their "
-                f"gradients were not finite; {advice}"
-            )
-        # Running statistics of normalisation may have become NaN in this step.
-        for buffer, before in zip(self.network.buffers(), self._buffers, strict=True):
-            buffer.copy_(before)
+
+def _values(network: nn.Module) -> list[Tensor]:
+    """Return parameters and buffers."""
+    return [*network.parameters(), *network.buffers()]

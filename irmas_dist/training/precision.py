@@ -10,10 +10,22 @@ from irmas_dist.config.training import Precision
 from irmas_dist.errors import IrmasError
 
 
-def autocast(precision: Precision, device: torch.device) -> torch.autocast:
-    """Return the context in which a network computes; weights and losses stay float32."""
-    enabled = computes_in_bfloat16(device) if precision == "auto" else precision == "bfloat16"
-    return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
+class Autocast:
+    """The context in which a network computes: weights and losses stay float32.
+
+    Args:
+        precision: Of the arithmetic.
+        device: Where to compute; it is asked once what it supports.
+    """
+
+    def __init__(self, precision: Precision, device: torch.device) -> None:
+        self._device = device.type
+        auto = precision == "auto"
+        self._enabled = computes_in_bfloat16(device) if auto else precision == "bfloat16"
+
+    def __call__(self) -> torch.autocast:
+        """Return the context, to be entered once."""
+        return torch.autocast(self._device, torch.bfloat16, enabled=self._enabled)
 
 
 def computes_in_bfloat16(device: torch.device) -> bool:

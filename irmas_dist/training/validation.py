@@ -15,6 +15,7 @@ from irmas_dist.errors import IrmasError
 from irmas_dist.features.clips import Clips
 from irmas_dist.training.augment import Mixer
 from irmas_dist.training.sampling import Mixtures, mixing_alone, plan_mixtures
+from irmas_dist.training.steps import Changes, on_device
 from irmas_dist.training.windows import DeviceClips
 
 FOLDS = 5
@@ -48,7 +49,10 @@ def mixture_clips(
     groups: list[str] = []
     for fold, lead, plan in _plan_validation(clips, examples, settings, features, seed):
         for index, first in enumerate(lead):
-            mel, label = mixer(resident, plan.part(index, index + 1), int(clips.lengths[first]))
+            frames = int(clips.lengths[first])
+            part = plan.part(index, index + 1)
+            changes = Changes.of(part, clips.lengths, frames)
+            mel, label = mixer(resident, on_device(part, changes, resident.device), frames)
             mels.append(mel[0].to(torch.float16).numpy())
             labels.append(label[0].to(torch.uint8).numpy())
             groups.append(f"fold {fold}: {clips.groups[first]}" if fold else clips.groups[first])

@@ -40,6 +40,11 @@ class DeviceClips:
         self.labels = torch.from_numpy(clips.labels.copy()).to(device, torch.float32)
         self.device = device
 
+    @property
+    def is_on_device(self) -> bool:
+        """Whether windows are gathered without a copy from host to device."""
+        return self._frames.device.type == self.device.type
+
     def windows(self, clips: Tensor, offsets: Tensor, frames: int) -> tuple[Tensor, Tensor]:
         """Gather windows.
 
@@ -150,14 +155,16 @@ def window_logits(
     """Score windows with a network in evaluation mode.
 
     Returns:
-        Logits, float32, shape (windows, instruments), on the CPU.
+        Logits, float32, shape (windows, instruments), on the device.
     """
     network.eval()
     parts: list[Tensor] = []
-    for low in range(0, len(windows.clips), batch):
-        clips = torch.from_numpy(windows.clips[low : low + batch]).to(resident.device)
-        offsets = torch.from_numpy(windows.offsets[low : low + batch]).to(resident.device)
-        mel, inside = resident.windows(clips, offsets, frames)
+    clips, offsets = (
+        torch.from_numpy(values).to(resident.device, non_blocking=True)
+        for values in (windows.clips, windows.offsets)
+    )
+    for low in range(0, len(clips), batch):
+        mel, inside = resident.windows(clips[low : low + batch], offsets[low : low + batch], frames)
         mel = mel.masked_fill(~inside[:, :, None], log_floor)
-        parts.append(network(standardise(mel)).float().cpu())
+        parts.append(network(standardise(mel)).float())
     return torch.cat(parts)

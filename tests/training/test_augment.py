@@ -14,6 +14,7 @@ from irmas_dist.config.features import LogMelSettings
 from irmas_dist.features.logmel import log_mel
 from irmas_dist.training.augment import Mixer
 from irmas_dist.training.sampling import DECIBEL, Mixtures, mixing_alone
+from irmas_dist.training.steps import Changes, DeviceMixtures, on_device
 from irmas_dist.training.windows import DeviceClips
 from tests.training.conftest import BANDS, CLIPS, plan
 
@@ -54,13 +55,18 @@ def by_hand(clips: list[int], offsets: list[int], **changes: object) -> Mixtures
     return dataclasses.replace(plain, **changes)
 
 
+def sent(drawn: Mixtures, frames: int = 20) -> DeviceMixtures:
+    """A plan of the `CLIPS` on the CPU, as a `Mixer` takes it."""
+    return on_device(drawn, Changes.of(drawn, CLIPS.lengths, frames), torch.device("cpu"))
+
+
 def window(clip: int, offset: int, frames: int = 20) -> np.ndarray:
     return CLIPS.frames[CLIPS.starts[clip] + offset :][:frames].astype(np.float64)
 
 
 def test_power_spectra_add_and_labels_join() -> None:
     drawn = by_hand([0, 1], [3, 5], levels=np.array([0.0, np.log(0.5)], np.float32))
-    mel, labels = MIXER(RESIDENT, drawn, 20)
+    mel, labels = MIXER(RESIDENT, sent(drawn), 20)
     expected = np.log(np.exp(window(0, 3)) + 0.5 * np.exp(window(1, 5)))
     np.testing.assert_allclose(mel[0].numpy(), expected, atol=1e-4)
     assert labels[0].tolist() == (CLIPS.labels[0] | CLIPS.labels[1]).tolist()
@@ -75,8 +81,8 @@ def test_features_in_any_unit_are_mixed_in_power(features: LogMelSettings) -> No
     stored = dataclasses.replace(CLIPS, frames=(CLIPS.frames / unit).astype(np.float32))
     mixer = Mixer(features, torch.full((BANDS,), HIDDEN), torch.device("cpu"))
     drawn = plan(EVERYTHING)
-    mel, labels = mixer(DeviceClips(stored, torch.device("cpu")), drawn, 20)
-    expected, same = MIXER(RESIDENT, drawn, 20)
+    mel, labels = mixer(DeviceClips(stored, torch.device("cpu")), sent(drawn), 20)
+    expected, same = MIXER(RESIDENT, sent(drawn), 20)
     seen = expected != HIDDEN
     np.testing.assert_allclose(mel[seen] * unit, expected[seen], atol=0.02)
     assert torch.equal(labels, same)
@@ -85,7 +91,7 @@ def test_features_in_any_unit_are_mixed_in_power(features: LogMelSettings) -> No
 @settings(max_examples=12, deadline=None)
 @given(st.lists(st.integers(0, 29), min_size=1, max_size=5))
 def test_a_mixture_is_nowhere_quieter_than_any_of_its_sources(clips: list[int]) -> None:
-    mel, labels = MIXER(RESIDENT, by_hand(clips, [0] * len(clips)), 20)
+    mel, labels = MIXER(RESIDENT, sent(by_hand(clips, [0] * len(clips))), 20)
     for clip in clips:
         assert (mel[0].numpy() >= window(clip, 0) - 1e-4).all()
     assert labels[0].tolist() == CLIPS.labels[clips].max(axis=0).tolist()
@@ -95,9 +101,11 @@ def test_a_mixture_is_nowhere_quieter_than_any_of_its_sources(clips: list[int]) 
 @given(st.lists(st.integers(0, 60), min_size=0, max_size=4), st.integers(0, 3))
 def test_the_parts_of_a_plan_make_the_same_examples(cuts: list[int], seed: int) -> None:
     drawn = plan(EVERYTHING, seed)
-    whole = MIXER(RESIDENT, drawn, 20)
+    whole = MIXER(RESIDENT, sent(drawn), 20)
     bounds = [0, *sorted(cuts), len(drawn)]
-    parts = [MIXER(RESIDENT, drawn.part(low, high), 20) for low, high in itertools.pairwise(bounds)]
+    parts = [
+        MIXER(RESIDENT, sent(drawn.part(low, high)), 20) for low, high in itertools.pairwise(bounds)
+    ]
     for index in range(2):
         torch.testing.assert_close(torch.cat([part[index] for part in parts]), whole[index])
 
@@ -109,11 +117,11 @@ def test_masks_hide_the_planned_spans_and_nothing_else(widest: int, seed: int) -
         frequency_mask=widest, frequency_masks=2, time_mask=widest, time_masks=3
     )
     drawn = plan(augment, seed)
-    masked, _ = MIXER(RESIDENT, drawn, 20)
+    masked, _ = MIXER(RESIDENT, sent(drawn), 20)
     bare = dataclasses.replace(
         drawn, band_masks=drawn.band_masks * 0, frame_masks=drawn.frame_masks * 0
     )
-    plain, _ = MIXER(RESIDENT, bare, 20)
+    plain, _ = MIXER(RESIDENT, sent(bare), 20)
     for example in range(len(drawn)):
         hidden = np.zeros((20, BANDS), bool)
         for low, high in drawn.band_masks[example]:
@@ -128,7 +136,7 @@ def test_masks_hide_the_planned_spans_and_nothing_else(widest: int, seed: int) -
 
 def test_without_changes_the_window_is_as_stored() -> None:
     drawn = plan(mixing_alone(ALONE))
-    mel, _ = MIXER(RESIDENT, drawn, 20)
+    mel, _ = MIXER(RESIDENT, sent(drawn), 20)
     for example in range(len(drawn)):
         as_stored = window(drawn.clips[example], drawn.offsets[example])
         np.testing.assert_allclose(mel[example].numpy(), as_stored, atol=1e-5)
@@ -139,7 +147,7 @@ def test_equalisation_is_one_smooth_curve_over_all_frames_of_the_given_deviation
     drawn = plan(AugmentSettings(mix=ALONE, gain_db=0, **colour), frames=8)
     curves = []
     for example in range(len(drawn)):
-        mel, _ = MIXER(RESIDENT, drawn.part(example, example + 1), 8)
+        mel, _ = MIXER(RESIDENT, sent(drawn.part(example, example + 1), 8), 8)
         curve = mel[0].numpy() - window(drawn.clips[example], drawn.offsets[example], 8)
         np.testing.assert_allclose(curve, curve[:1].repeat(8, axis=0), atol=1e-4)
         curves.append(curve[0] / DECIBEL)
@@ -175,7 +183,7 @@ def test_a_shifted_spectrum_is_that_of_a_tone_shifted_as_far(semitones: int) -> 
 def test_a_faster_window_covers_more_of_its_clip(tempo: float) -> None:
     slow = CLIPS.frames[CLIPS.starts[0] :][: CLIPS.lengths[0]].astype(np.float32)
     drawn = by_hand([0], [2], tempi=np.array([tempo], np.float32))
-    mel, _ = MIXER(RESIDENT, drawn, 20)
+    mel, _ = MIXER(RESIDENT, sent(drawn), 20)
     at = 2 + np.arange(20) * tempo
     expected = [np.interp(at, np.arange(len(slow)), band) for band in slow.T]
     np.testing.assert_allclose(mel[0].numpy(), np.transpose(expected), atol=1e-4)
@@ -184,7 +192,7 @@ def test_a_faster_window_covers_more_of_its_clip(tempo: float) -> None:
 def test_noise_has_the_given_signal_to_noise_ratio() -> None:
     for snr_db in (10.0, 30.0):
         noise = np.array([np.exp(-snr_db * DECIBEL)], np.float32)
-        noisy, _ = MIXER(RESIDENT, by_hand([0], [0], noise=noise), 20)
+        noisy, _ = MIXER(RESIDENT, sent(by_hand([0], [0], noise=noise)), 20)
         clean = np.exp(window(0, 0))
         added = np.exp(noisy[0].numpy().astype(np.float64)) - clean
         assert 10 * np.log10(clean.mean() / added.mean()) == pytest.approx(snr_db, abs=0.1)
@@ -200,6 +208,6 @@ def test_a_clip_shorter_than_a_window_is_padded_with_silence() -> None:
     assert inside[0].sum() == length
     for tempo in (1.0, 0.9):
         drawn = by_hand([0], [0], tempi=np.array([tempo], np.float32))
-        mel, _ = MIXER(RESIDENT, drawn, 100)
+        mel, _ = MIXER(RESIDENT, sent(drawn, 100), 100)
         np.testing.assert_allclose(mel[0, int(length / tempo) + 1 :].numpy(), FLOOR, rtol=1e-6)
         assert (mel[0, : int((length - 1) / tempo)].numpy() > FLOOR + 1).any(axis=1).all()

@@ -7,9 +7,11 @@ import pytest
 import torch
 
 from irmas_dist.config.recipe import Recipe, build_recipe
-from irmas_dist.config.training import WorkerSettings
+from irmas_dist.config.training import LearnerSettings, WorkerSettings
+from irmas_dist.training.data import TrainingData
 from irmas_dist.training.ingest import ClipLoader
 from irmas_dist.training.learner import Learner
+from irmas_dist.training.steps import PlannedSteps
 from irmas_dist.training.train import train
 from tests.training.conftest import load
 
@@ -39,14 +41,18 @@ def test_every_clip_is_in_one_pool_of_every_epoch_and_as_stored(
 ) -> None:
     resident = load(features, untracked, "resident").training
     position = {clip: index for index, clip in enumerate(resident.clip_ids)}
-    loader = ClipLoader(load(features, untracked, "streaming", pool_clips=25).training, 0, CPU)
+    streamed = load(features, untracked, "streaming", pool_clips=25)
+    plan_steps = Learner(streamed, untracked).plan_steps
+    loader = ClipLoader(streamed.training, 0, plan_steps, CPU)
     assert sum(loader.sizes) == len(resident)
     assert max(loader.sizes) <= 25
     orders = []
     for epoch in range(2):
         seen: list[str] = []
-        for size, pool in zip(loader.sizes, loader.epoch(epoch), strict=True):
+        pools = loader.epoch(epoch, plan_ahead=False)
+        for size, (pool, plan) in zip(loader.sizes, pools, strict=True):
             clips = pool.clips
+            assert sum(step.examples for step in plan.sizes) == size
             assert len(clips) == size
             seen += clips.clip_ids
             for index in (0, size - 1):
@@ -59,7 +65,8 @@ def test_every_clip_is_in_one_pool_of_every_epoch_and_as_stored(
                 np.testing.assert_array_equal(clips.labels[index], resident.labels[stored])
         assert sorted(seen) == resident.clip_ids
         orders.append(seen)
-    again = [clip for pool in loader.epoch(1) for clip in pool.clips.clip_ids]
+    pools = loader.epoch(1, plan_ahead=False)
+    again = [clip for pool, _ in pools for clip in pool.clips.clip_ids]
     assert again == orders[1]
 
 
@@ -69,6 +76,27 @@ def test_an_epoch_of_several_pools_has_as_many_steps_as_planned(
     learner = Learner(load(features, untracked, "streaming", pool_clips=25), untracked)
     learner.train_epoch()
     assert learner._optimisation._steps == learner._steps
+
+
+def test_epochs_planned_ahead_are_those_that_are_planned_when_they_begin(
+    data: TrainingData, settings: LearnerSettings
+) -> None:
+    learner = Learner(data, settings)
+    plans: list[list[PlannedSteps]] = []
+    for ahead in (True, False):
+        loader = ClipLoader(data.training, 0, learner.plan_steps, CPU)
+        plans.append([next(loader.epoch(n, plan_ahead=ahead))[1] for n in range(4)])
+    for ours, theirs in zip(*plans, strict=True):
+        assert ours.layout == theirs.layout
+        np.testing.assert_array_equal(ours.rows, theirs.rows)
+    assert not np.array_equal(plans[0][0].rows[:, :, :8], plans[0][1].rows[:, :, :8])
+
+
+def test_rows_never_become_narrower(data: TrainingData, settings: LearnerSettings) -> None:
+    """A graph that was captured for an epoch then serves the next ones."""
+    loader = ClipLoader(data.training, 0, Learner(data, settings).plan_steps, CPU)
+    space = [next(loader.epoch(n, plan_ahead=n % 2 == 0))[1].layout.sources for n in range(12)]
+    assert space == sorted(space)
 
 
 @pytest.mark.drill

@@ -167,13 +167,13 @@ def test_a_loss_that_is_not_finite_says_what_to_change(
 
 def poison(learner: Learner, *steps: int) -> None:
     """Make the examples of these steps, counted from 0, NaN."""
-    mixer, count = learner._mixer, itertools.count()
+    mixer, count = learner._step._mixer, itertools.count()
 
     def poisoned(*arguments: Any) -> tuple[torch.Tensor, torch.Tensor]:
         mel, labels = mixer(*arguments)
         return mel * (math.nan if next(count) in steps else 1.0), labels
 
-    learner._mixer = poisoned  # type: ignore[assignment]
+    learner._step._mixer = poisoned  # type: ignore[assignment]
 
 
 def test_steps_that_are_not_finite_are_skipped_on_request(
@@ -195,5 +195,5 @@ def test_too_many_skipped_steps_stop_with_a_clear_error(
 ) -> None:
     learner = Learner(data, changed(settings, "training", on_nan="skip", batch_size=1))
     poison(learner, *range(100))
-    with pytest.raises(IrmasError, match=r"20 steps in a row had to be skipped in epoch 1.*lr=0"):
+    with pytest.raises(IrmasError, match=r"48 steps in a row had to be skipped in epoch 1.*lr=0"):
         learner.train_epoch()

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from irmas_dist.config.training import TrainingSettings
-from irmas_dist.training.optimizer import Optimisation
+from irmas_dist.errors import IrmasError
+from irmas_dist.training.optimizer import MOST_SKIPPED, Optimisation
 
 
 def optimisation(network: nn.Module | None = None, steps: int = 10, **values: Any) -> Optimisation:
@@ -20,7 +21,14 @@ def step(ours: Optimisation, gradient: float = 1.0) -> bool:
     ours.begin()
     for parameter in ours.network.parameters():
         parameter.grad = torch.full_like(parameter, gradient)
-    return ours.step()
+    return end(ours)
+
+
+def end(ours: Optimisation) -> bool:
+    """End a step, and an epoch of this one step."""
+    taken = bool(ours.step(ours.rates(1)[0]))
+    ours.end_steps(1)
+    return taken
 
 
 def flat(network: nn.Module) -> Tensor:
@@ -54,8 +62,8 @@ def test_the_learning_rate_is_that_of_the_schedule_at_every_step() -> None:
     for number in range(8):
         assert ours.lr == pytest.approx(0.1 * ours.factor(number))
         step(ours)
-        rates = {group["lr"] for group in ours._optimizer.param_groups}
-        assert rates == {0.1 * ours.factor(number)}
+        rates = [group["lr"] for group in ours._optimizer.param_groups]
+        assert {float(rate) for rate in rates} == {0.1 * ours.factor(number)}
 
 
 def test_gradients_above_the_norm_are_scaled_down_to_it() -> None:
@@ -122,9 +130,21 @@ def test_a_skipped_step_changes_only_its_count() -> None:
     ]
     ours.begin()
     ours.network(torch.full((4, 3), math.nan)).sum().backward()
-    assert not ours.step()
+    assert not end(ours)
     for network, state in zip(ours.networks, before, strict=True):
         for name, value in network.state_dict().items():
             assert torch.equal(value, state[name]), name
     assert ours.skipped == 1
     assert step(ours)
+
+
+def test_only_steps_skipped_in_a_row_stop_training() -> None:
+    ours = optimisation(on_nan="skip")
+    for _ in range(2):
+        for _ in range(MOST_SKIPPED - 1):
+            assert not step(ours, gradient=math.nan)
+        assert step(ours)
+    for _ in range(MOST_SKIPPED - 1):
+        step(ours, gradient=math.inf)
+    with pytest.raises(IrmasError, match=r"^20 steps in a row had to be skipped"):
+        step(ours, gradient=math.nan)

@@ -1,0 +1,124 @@
+"""Training steps captured as CUDA graphs: hundreds of kernels, launched at once.
+
+At a batch of 64 windows a step has some 260 small kernels, which Python launches more slowly than
+a GPU computes them. Captured, they are replayed by one call.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from irmas_dist.config.training import TrainingSettings
+from irmas_dist.errors import IrmasError
+from irmas_dist.training.step import TrainingStep
+from irmas_dist.training.steps import PlannedSteps, StepSize
+from irmas_dist.training.windows import DeviceClips
+
+WARM_UP = 3
+"""Steps of a size that are taken on the capturing stream before one is captured, as PyTorch's
+documentation of CUDA graphs asks for: they initialise libraries and the optimiser's state."""
+
+
+def capture(
+    step: TrainingStep, settings: TrainingSettings, pool: DeviceClips | None, device: torch.device
+) -> "GraphSteps | None":
+    """Return what takes steps by graphs, where that is possible and wanted; else None.
+
+    Args:
+        step: What to capture.
+        settings: Whether it is wanted.
+        pool: Clips of which all examples are made, or None for clips that are streamed.
+        device: Where steps compute.
+
+    Raises:
+        IrmasError: It is not possible, and ``settings.graph`` is "on".
+    """
+    needs = {
+        "a GPU": device.type == "cuda",
+        "one worker": step.workers == 1,
+        "training.compile=false": not settings.compile,
+        "clips that fit into the GPU's memory": pool is not None and pool.is_on_device,
+    }
+    missing = [need for need, is_met in needs.items() if not is_met]
+    if settings.graph == "off" or (settings.graph == "auto" and missing):
+        return None
+    if missing or pool is None:
+        raise IrmasError(
+            f"training.graph=on needs {' and '.join(missing)}; training.graph=auto captures "
+            "steps where that is possible"
+        )
+    return GraphSteps(step, pool)
+
+
+class GraphSteps:
+    """Takes the steps of epochs by replaying graphs, one for each size of a step.
+
+    A graph reads the rows and learning rates of an epoch, and the number of the step, from the
+    places where they were when it was captured. Epochs with another layout or other changes are
+    captured anew.
+
+    Args:
+        step: What to capture.
+        pool: Clips of which all examples are made, on the GPU.
+    """
+
+    def __init__(self, step: TrainingStep, pool: DeviceClips) -> None:
+        self._step, self._pool, self._device = step, pool, pool.device
+        self._stream = torch.cuda.Stream(self._device)
+        self._number = torch.zeros(1, dtype=torch.int64, device=self._device)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the graphs, as tensors that they read or write were replaced."""
+        self._graphs: dict[StepSize, torch.cuda.CUDAGraph] = {}
+        self._warm: Counter[StepSize] = Counter()
+        self._captured_for: tuple[object, ...] = ()
+        self._rows = self._rates = torch.empty(0)
+
+    def run(self, pool: DeviceClips, plan: PlannedSteps, rates: Tensor) -> None:
+        """Take all planned steps; the arguments are those of `TrainingStep.run`."""
+        assert pool is self._pool
+        key = (plan.layout, plan.changes, plan.rows.shape)
+        if key != self._captured_for:
+            self.reset()
+            self._captured_for = key
+            self._rows = torch.empty(plan.rows.shape, dtype=torch.int32, device=self._device)
+            self._rates = torch.empty_like(rates, device=self._device)
+        self._rows.copy_(torch.from_numpy(plan.rows).pin_memory(), non_blocking=True)
+        self._rates.copy_(rates.pin_memory(), non_blocking=True)
+        self._number.zero_()
+        for size in plan.sizes:
+            if graph := self._graphs.get(size):
+                graph.replay()
+            else:
+                self._warm_up(plan, size)
+
+    def _warm_up(self, plan: PlannedSteps, size: StepSize) -> None:
+        """Take a step eagerly, and capture the next one of its size if enough were taken."""
+
+        def take() -> None:
+            rows = self._rows.index_select(0, self._number)[0]
+            lr = self._rates.index_select(0, self._number)[0]
+            sources = (plan.layout.sources,) * len(size.parts)
+            self._step(self._pool, rows, lr, plan, size, sources)
+            self._number.add_(1)
+
+        self._on_own_stream(take)
+        self._warm[size] += 1
+        if self._warm[size] < WARM_UP:
+            return
+        # Gradients must be allocated inside the graph.
+        self._step.optimisation.begin()
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, stream=self._stream):
+            take()
+        self._graphs[size] = graph
+
+    def _on_own_stream(self, work: Callable[[], None]) -> None:
+        current = torch.cuda.current_stream(self._device)
+        self._stream.wait_stream(current)
+        with torch.cuda.stream(self._stream):
+            work()
+        current.wait_stream(self._stream)
