@@ -126,9 +126,10 @@ def chatter_to(log_path: Path) -> Iterator[None]:
     sys.stderr.flush()
     before = _out, _err
     with (
-        log_path.open("a", buffering=1) as log,
-        os.fdopen(os.dup(1), "w") as terminal_out,
-        os.fdopen(os.dup(2), "w") as terminal_err,
+        # A terminal may not have a character, and a name on disk need not be UTF-8.
+        log_path.open("a", buffering=1, encoding="utf-8", errors="backslashreplace") as log,
+        os.fdopen(os.dup(1), "w", errors="replace") as terminal_out,
+        os.fdopen(os.dup(2), "w", errors="replace") as terminal_err,
     ):
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)

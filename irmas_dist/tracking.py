@@ -5,8 +5,10 @@ connection. Without a key they are written to disk; ``wandb sync`` uploads them 
 imported inside functions: it takes a second, which commands that log nothing save.
 """
 
+import hashlib
 import json
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from functools import wraps
@@ -23,6 +25,9 @@ BEST = {"val_loss": "min"} | dict.fromkeys(
     ("val_macro_f1", "val_micro_f1", "val_lrap", "val_map"), "max"
 )
 """Metrics of which a run's summary shows the best value rather than the last."""
+
+LONGEST_NAME = 128
+"""Characters that W&B takes in the name of a run, group or artifact."""
 
 P = ParamSpec("P")
 
@@ -77,8 +82,8 @@ def start_run(
                 entity=settings.entity,
                 dir=settings.directory,
                 mode=attempted,
-                name=name,
-                group=group,
+                name=name[:LONGEST_NAME],
+                group=group and group[:LONGEST_NAME],
                 job_type=job_type,
                 id=run_id and run_id + suffix,
                 resume="allow" if run_id else None,
@@ -108,6 +113,18 @@ def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[prefix + key] = value
     return flat
+
+
+def artifact_name(name: str) -> str:
+    """Return ``name`` as W&B takes it: ASCII letters, digits, ``-``, ``_`` and ``.``, 128 at most.
+
+    Names that differ only in what is replaced stay different, by a digest at their end.
+    """
+    allowed = re.sub(r"[^A-Za-z0-9_.-]", "-", name)
+    if allowed == name and len(name) <= LONGEST_NAME:
+        return name
+    digest = hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()[:8]
+    return f"{allowed[: LONGEST_NAME - len(digest) - 1]}-{digest}"
 
 
 def _reason(error: Exception) -> str:
@@ -191,7 +208,7 @@ class Run:
         """Log an input of the run: an artifact that holds fingerprints only."""
         import wandb
 
-        artifact = wandb.Artifact(name, kind, metadata=dict(metadata))
+        artifact = wandb.Artifact(artifact_name(name), kind, metadata=dict(metadata))
         with artifact.new_file("fingerprints.json") as stream:
             json.dump(dict(metadata), stream, indent=2)
         if self._run.offline:  # Inputs are refused offline; as an output it is uploaded later.
@@ -214,7 +231,7 @@ class Run:
         """Log an output of the run: an artifact with the files of a local directory."""
         import wandb
 
-        artifact = wandb.Artifact(name, kind, metadata=dict(metadata))
+        artifact = wandb.Artifact(artifact_name(name), kind, metadata=dict(metadata))
         artifact.add_dir(directory)
         self._run.log_artifact(artifact)
 

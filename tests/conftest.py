@@ -107,6 +107,13 @@ def relabelled(
 
 
 @pytest.fixture
+def no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fail where Ray is started, or would be if no other test had started it."""
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    monkeypatch.setattr("ray.init", lambda **_: pytest.fail("Ray was started for nothing"))
+
+
+@pytest.fixture
 def bucket(tmp_path: Path) -> Iterator[str]:
     """An empty bucket of a server that speaks S3, on this machine."""
     from tests.object_store import object_store

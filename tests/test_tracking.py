@@ -1,12 +1,15 @@
 """Logging never ends or delays the work that is logged."""
 
+import re
 import threading
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from irmas_dist.config.tracking import TrackingSettings
-from irmas_dist.tracking import Run, start_run
+from irmas_dist.tracking import Run, artifact_name, start_run
 from tests.ray_cluster import free_port
 
 
@@ -91,3 +94,28 @@ def test_an_input_that_is_never_accepted_is_not_waited_for(
     Run(online, timeout_s=0.1).uses("features", "dataset", {"features": "f"})
     tested.set()
     assert "W&B failed (TimeoutError)" in capsys.readouterr().err
+
+
+ODD = "my sweep (2), für “Trio”/日本"
+
+
+@given(st.lists(st.text(min_size=1) | st.just("x" * 200), min_size=2, max_size=2, unique=True))
+def test_every_name_becomes_one_of_an_artifact_and_stays_its_own(names: list[str]) -> None:
+    taken = {artifact_name(name) for name in names}
+    assert len(taken) == len(names)
+    for name in taken:
+        assert re.fullmatch("[A-Za-z0-9_.-]{1,128}", name)
+
+
+def test_what_a_run_with_an_odd_name_made_is_kept(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "model.json").write_text("{}")
+    for name in (ODD, "x" * 250):
+        run = start_run(settings(tmp_path), name=name, group=name, job_type="sweep", config={})
+        run.uses(f"features-{name}", "dataset", {"features": "f"})
+        run.made(f"model-{name}", "model", str(tmp_path / "model"), {})
+        assert run.logging
+        run.close()
+    assert "W&B failed" not in capsys.readouterr().err

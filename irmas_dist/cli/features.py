@@ -58,9 +58,10 @@ def extract(
     if dry_run:
         return show_recipe(recipe, json)
     if preview is not None:
+        from irmas_dist import storage
         from irmas_dist.reports.spectrogram import draw
 
-        picture = preview_out or Path(Path(preview).stem + ".png")
+        picture = preview_out or Path(storage.name_after(Path(preview).stem, ".png"))
         draw(preview, recipe.features, picture)
         return show_path(str(picture), json)
     from irmas_dist.features.extract import extract as extract_features

@@ -35,7 +35,7 @@ def train(
     cpus: Annotated[float, typer.Option(help="CPUs of each worker.")] = DEFAULTS.cpus,
     gpu: Annotated[
         bool | None, typer.Option("--gpu/--no-gpu", help="Default: if the cluster has enough GPUs.")
-    ] = None,
+    ] = DEFAULTS.gpu,
     retries: Annotated[
         int, typer.Option(min=0, help="How often to resume after a worker or node is lost.")
     ] = DEFAULTS.retries,
@@ -55,24 +55,17 @@ def train(
         count=workers,
         min_workers=min_workers,
         cpus=cpus,
+        gpu=gpu,
         retries=retries,
         wait_timeout_s=wait,
     )
     recipe = read_recipe(config, overrides)
     if dry_run:
         return show_recipe(recipe, json)
-    from irmas_dist.cluster.resources import gpu_count
-    from irmas_dist.cluster.runtime import ray_running, require_shared
-    from irmas_dist.features.store import read_info
     from irmas_dist.training.train import train
 
-    read_info(features)  # Refuse what is not a feature store before Ray takes seconds to start.
     try:
-        with ray_running(address):
-            require_shared(out)
-            on_gpu = gpu_count() >= settings.needed if gpu is None else gpu
-            settings = settings.model_copy(update={"gpu": on_gpu})
-            description = train(recipe, features, out, settings)
+        description = train(recipe, features, out, settings, address)
     except (KeyboardInterrupt, SystemExit) as error:
         raise KeyboardInterrupt("the same command resumes") from error
     return trained(description, out, json)

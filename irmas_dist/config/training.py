@@ -132,8 +132,8 @@ class WorkerSettings(Settings):
     all are missing; workers are added when nodes join. None waits for all."""
     cpus: float = Field(1.0, gt=0.0)
     """CPUs of each worker, and its number of threads."""
-    gpu: bool = False
-    """Whether each worker has a GPU."""
+    gpu: bool | None = None
+    """Whether each worker has a GPU; None: if the cluster has enough of them."""
     retries: int = Field(3, ge=0)
     """How often training resumes from its last checkpoint after losing a worker or node."""
     wait_timeout_s: float = Field(30.0, ge=0.0)

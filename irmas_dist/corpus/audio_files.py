@@ -60,11 +60,6 @@ def audio_in(folder: str | Path) -> list[str]:
     ]
 
 
-def as_text(name: str) -> str:
-    """Return a name on disk as text, with ``?`` for the bytes that are not UTF-8."""
-    return name.encode("utf-8", "replace").decode()
-
-
 def _folders(tree: str | Path) -> list[tuple[PurePath, set[str]]]:
     """List the folders of a tree, relative to it, with the names of their files; none hidden."""
     root = storage.absolute(tree)
@@ -127,4 +122,4 @@ def _files(root: str, within: PurePath, names: set[str]) -> Iterator[TreeFile]:
 
 
 def _composed(name: str) -> str:
-    return unicodedata.normalize("NFC", as_text(name))
+    return unicodedata.normalize("NFC", storage.as_text(name))

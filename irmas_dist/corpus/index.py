@@ -33,7 +33,7 @@ from pathlib import Path
 from typing import Any
 
 from irmas_dist import storage
-from irmas_dist.corpus.audio_files import TreeFile, as_text, find_files
+from irmas_dist.corpus.audio_files import TreeFile, find_files
 from irmas_dist.corpus.groups import join_identical
 from irmas_dist.corpus.headers import AudioHeader, read_header
 from irmas_dist.corpus.manifest import TESTING, TRAINING
@@ -146,7 +146,7 @@ def _row(file: TreeFile, vocabulary: Vocabulary) -> dict[str, Any] | None:
             return None  # a README, for example
         problem = "label file without audio"
     location = str(file.path or file.labels)
-    path = as_text(location)
+    path = storage.as_text(location)
     if path != location:
         problem = "its name is not UTF-8"
     return row | header | {"path": path, "problem": problem}

@@ -12,7 +12,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from irmas_dist import storage
-from irmas_dist.cluster.resources import gpu_count
 from irmas_dist.cluster.runtime import ray_running
 from irmas_dist.config.recipe import Recipe, load_recipe
 from irmas_dist.config.training import WorkerSettings
@@ -94,8 +93,7 @@ def demo(out: Path, trials: int) -> dict[str, Any]:
         training = found.best.training.model_copy(update={"epochs": recipe.training.epochs})
         best = found.best.model_copy(update={"training": training})
         with stage("train", f"Training the best recipe on {WORKERS} workers with Ray Train"):
-            workers = WorkerSettings(count=WORKERS, gpu=gpu_count() >= WORKERS)
-            train(best, features, model, workers)
+            train(best, features, model, WorkerSettings(count=WORKERS))
     with stage("evaluate", "Fitting the thresholds, scoring the test excerpts"):
         search_decisions(model, best.thresholds)
         evaluation = evaluate(model, features, model)

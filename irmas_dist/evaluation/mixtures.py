@@ -39,8 +39,8 @@ def mixed_scores(
 
     Args:
         scores: Clips of one instrument each.
-        counts: Relative frequency of mixtures of 1, 2, 3, … clips; by default that of IRMAS's
-            test excerpts with so many instruments.
+        counts: Relative frequency of mixtures of 1, 2, 3, … clips, up to the number of
+            instruments that there are; by default that of IRMAS's test excerpts with so many.
         mixtures: Number of mixtures.
         seed: The same seed mixes the same clips.
 
@@ -51,7 +51,8 @@ def mixed_scores(
     if (scores.labels.sum(axis=1) != 1).any():
         raise ValueError("only clips of one instrument each can be mixed")
     instrument = scores.labels.argmax(axis=1)
-    if len(np.unique(instrument)) < len(counts):
+    counts = counts[: len(scores.vocabulary)]
+    if len(np.unique(instrument)) < len(counts) or not sum(counts):
         raise ValueError(f"mixtures of {len(counts)} clips need as many instruments")
     rng = np.random.default_rng(seed)
     number = rng.choice(len(counts), mixtures, p=np.divide(counts, sum(counts))) + 1

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import reduce
+from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
 import numpy as np
@@ -73,9 +74,9 @@ def open_audio(source: AudioSource) -> Iterator[soundfile.SoundFile]:
         with soundfile.SoundFile(_readable(source), closefd=False) as file:
             yield file
     except (soundfile.LibsndfileError, OSError, RuntimeError) as error:
-        if path is not None and not storage.exists(path):
+        if path is not None and not _exists(path):
             raise AudioError("no such file") from error
-        reason = str(error).splitlines()[0].removeprefix(f"Error opening {source!r}: ")
+        reason = str(getattr(error, "error_string", error)).splitlines()[0]
         raise AudioError(f"cannot be decoded: {reason}") from error
 
 
@@ -147,10 +148,14 @@ def _readable(source: AudioSource) -> object:
     """Return what libsndfile can open: a path, a seekable stream, or a file descriptor."""
     if isinstance(source, str | os.PathLike):
         if not storage.is_url(source):
-            return os.fspath(source)
+            return os.fsencode(source)  # A name on disk need not be UTF-8.
         filesystem, inner = storage.resolve(source)
         return filesystem.open_input_file(inner)
     return source if source.seekable() else source.fileno()
+
+
+def _exists(path: str | os.PathLike[str]) -> bool:
+    return storage.exists(path) if storage.is_url(path) else Path(path).exists()
 
 
 def _announced_length(file: soundfile.SoundFile) -> int:

@@ -83,14 +83,15 @@ def extract(
 
     Raises:
         IrmasError: The manifest cannot be read, ``out`` cannot be written or holds features of
-            other settings, or too many files are unusable. Finished shards are kept.
+            other settings, or too many files are unusable. Finished shards are kept, and a
+            finished store stays as it was.
     """
     began = time.monotonic()
     rows = read_manifest(manifest)
     run = _Extraction(storage.absolute(out), rows, settings, vocabulary, max_rejects)
     info = None if retry_rejects else run.finished_store()
     if info is None:
-        pending = run.update(retry_rejects)
+        pending = run.plan(retry_rejects)
         if pending.num_rows:
             run.compute(pending, address, shard_seconds)
         info = run.finish()
@@ -123,10 +124,10 @@ class _Extraction:
     def __post_init__(self) -> None:
         self.manifest_fingerprint = manifest_fingerprint(self.manifest)
         self.info_path = storage.join(self.out, store.INFO)
-        self.rejects_path = storage.join(self.out, store.REJECTS)
         self.rejects: pa.Table = store.REJECTS_SCHEMA.empty_table()
-        if storage.exists(self.rejects_path):
-            self.rejects = storage.read_table(self.rejects_path)
+        # A finished store keeps its own rejects until the new ones are complete.
+        finished = storage.exists(self.info_path)
+        self.rejects_file = store.PENDING_REJECTS if finished else store.REJECTS
 
     def finished_store(self) -> store.StoreInfo | None:
         """Return the store's info if it is finished and of this manifest."""
@@ -136,26 +137,24 @@ class _Extraction:
         self._require_same_settings(info.fingerprint)
         if info.manifest != self.manifest_fingerprint:
             return None
-        self._require_few_rejects()
+        self.rejects = self._read_rejects(store.REJECTS)
+        self._require_few_rejects(store.REJECTS)
         return info if set(info.shards) <= set(store.shard_names(self.out)) else None
 
-    def update(self, retry_rejects: bool) -> pa.Table:
-        """Bring existing shards in line with the manifest; return the rows to compute."""
+    def plan(self, retry_rejects: bool) -> pa.Table:
+        """Compare existing shards with the manifest; return the rows to compute."""
         shards = self._shards()
         for shard in shards:
             self._require_same_settings(shard.fingerprint)
-        known = store.REJECTS_SCHEMA.empty_table() if retry_rejects else self.rejects
+        known = store.REJECTS_SCHEMA.empty_table()
+        if not retry_rejects:
+            known = self._read_rejects(store.PENDING_REJECTS, store.REJECTS)
         diff = diff_store(self.manifest, shards, known, self.vocabulary)
         storage.make_directory(self.out)
-        # Until all shards are complete again, nobody may take the store for finished.
-        storage.remove(self.info_path)
         storage.remove_partial(self.out)
         self.rejects = diff.rejects
-        self._write_rejects()
-        self._require_few_rejects()
-        for shard, kept in diff.rewrites:
-            store.rewrite_shard(self.out, shard, kept)
-        self.rewritten = len(diff.rewrites)
+        self._write_rejects(self.rejects_file)
+        self._require_few_rejects(self.rejects_file)
         return diff.pending
 
     def compute(self, pending: pa.Table, address: str | None, shard_seconds: float) -> None:
@@ -199,34 +198,39 @@ class _Extraction:
                         self.rejects = pa.concat_tables([self.rejects, rejects])
                     note = f"{self.rejects.num_rows:,} rejects"
                     advance(row["clips"] + len(row["rejects"]), note)
-                    self._require_few_rejects()
+                    self._require_few_rejects(self.rejects_file)
             except IrmasError:
                 # On a full disk this fails too, with a less useful message than the first failure.
                 with suppress(IrmasError):
-                    self._write_rejects()
+                    self._write_rejects(self.rejects_file)
                 raise
-            self._write_rejects()
+            self._write_rejects(self.rejects_file)
 
     def finish(self) -> store.StoreInfo:
-        """Check that the shards hold the manifest, and write ``features.json``."""
+        """Bring all shards in line with the manifest, and write ``features.json``."""
         storage.remove_partial(self.out)
         # Workers of a run that was believed dead may have written shards in the meantime.
         shards = self._shards()
         diff = diff_store(self.manifest, shards, self.rejects, self.vocabulary)
-        for shard, kept in diff.rewrites:
-            store.rewrite_shard(self.out, shard, kept)
-        if diff.rewrites:
-            shards = self._shards()
         if diff.pending.num_rows:
             raise IrmasError(
                 f"{diff.pending.num_rows:,} clips disappeared from {self.out} while it was being "
                 "written; run the same command again"
             )
-        if not shards:
+        if len(shards) == sum(not kept.num_rows for _, kept in diff.rewrites):
             raise IrmasError(
                 f"none of the {self.manifest.num_rows} files of the manifest could be used; "
-                f"see {self.rejects_path}"
+                f"see {storage.join(self.out, self.rejects_file)}"
             )
+        if diff.rewrites:
+            # Until all shards are complete again, nobody may take the store for finished.
+            storage.remove(self.info_path)
+            for shard, kept in diff.rewrites:
+                store.rewrite_shard(self.out, shard, kept)
+            shards = self._shards()
+        self.rewritten = len(diff.rewrites)
+        self._write_rejects(store.REJECTS)
+        storage.remove(storage.join(self.out, store.PENDING_REJECTS))
         return store.write_info(
             self.out, shards, self.settings, self.vocabulary, self.manifest_fingerprint
         )
@@ -234,8 +238,15 @@ class _Extraction:
     def _shards(self) -> list[store.Shard]:
         return store.read_shards(self.out, store.shard_names(self.out))
 
-    def _write_rejects(self) -> None:
-        storage.write_table(self.rejects_path, self.rejects.sort_by("clip_id"))
+    def _read_rejects(self, *names: str) -> pa.Table:
+        """Read the first of these files that exists."""
+        for path in (storage.join(self.out, name) for name in names):
+            if storage.exists(path):
+                return storage.read_table(path)
+        return store.REJECTS_SCHEMA.empty_table()
+
+    def _write_rejects(self, name: str) -> None:
+        storage.write_table(storage.join(self.out, name), self.rejects.sort_by("clip_id"))
 
     def _require_same_settings(self, fingerprint: str) -> None:
         wanted = store.settings_fingerprint(self.settings, self.vocabulary)
@@ -245,12 +256,12 @@ class _Extraction:
                 f"these settings have {wanted}); choose another directory"
             )
 
-    def _require_few_rejects(self) -> None:
+    def _require_few_rejects(self, listed_in: str) -> None:
         rejects, files = self.rejects.num_rows, self.manifest.num_rows
         if rejects > self.max_rejects * files:
             [(problem, _)] = Counter(self.rejects.column("problem").to_pylist()).most_common(1)
             raise IrmasError(
                 f"{rejects:,} of {files:,} files cannot be used, more than the "
                 f"{self.max_rejects:.1%} that --max-rejects allows, most often: "
-                f"{problem}; see {self.rejects_path}"
+                f"{problem}; see {storage.join(self.out, listed_in)}"
             )

@@ -51,6 +51,8 @@ REJECTS_SCHEMA = pa.schema(
 
 INFO = "features.json"
 REJECTS = "rejects.parquet"
+PENDING_REJECTS = "rejects-pending.parquet"
+"""Rejects of an extraction into a finished store, until it has succeeded."""
 
 READERS = 16
 """Shards whose metadata are read at once: an object store answers each request with a delay."""

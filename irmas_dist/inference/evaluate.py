@@ -36,7 +36,8 @@ def evaluate_tree(
 ) -> Evaluation:
     """Index and extract an IRMAS tree with a model's settings, and evaluate the model on it.
 
-    Reuses features that an earlier call has left in ``work``.
+    Files that cannot be used are left out, and counted in the notes of the evaluation. Reuses
+    features that an earlier call has left in ``work``.
 
     Args:
         model: Model directory.
@@ -54,9 +55,16 @@ def evaluate_tree(
     rows = index_tree(tree, description.vocabulary)
     if not any(row["part"] == part and not row["problem"] for row in rows):
         raise IrmasError(f"{tree} has no usable clips for {part}")
-    write_manifest(manifest, [row for row in rows if row["part"] == part])
-    extract(str(manifest), features, description.features, description.vocabulary, address=address)
-    return evaluate(model, features, out, part)
+    files = [row for row in rows if row["part"] == part]
+    write_manifest(manifest, files)
+    summary = extract(
+        str(manifest), features, description.features, description.vocabulary,
+        address=address, max_rejects=1.0,
+    )  # fmt: skip
+    evaluation = evaluate(model, features, out, part)
+    for reason, count in summary.rejects.items():
+        evaluation.notes.append(f"left out of {len(files):,} files for {part}, {count:,}: {reason}")
+    return evaluation
 
 
 def evaluate_model_scores(description: ModelDescription, scores: Scores, path: str) -> Evaluation:

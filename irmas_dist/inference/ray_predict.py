@@ -1,5 +1,6 @@
 """Prediction with Ray Data: a pool of actors, each of which keeps the model in memory."""
 
+import os
 import pickle
 from collections.abc import Generator, Sequence
 from dataclasses import replace
@@ -48,13 +49,19 @@ def predict_with_actors(
 
     with ray_running(address):
         local = (path for path in paths if not storage.is_url(path))
-        require_shared(None, model, *filter(storage.exists, local))
+        require_shared(None, model, *filter(os.path.exists, local))
         ray.data.DataContext.get_current().enable_progress_bars = False
         cores = cpu_count()
         size = min(actors or cores, cores, len(paths))
         blocks = max(-(-len(paths) // FILES_PER_BLOCK), min(4 * size, len(paths)))
         tables = [
-            pa.table({"path": [storage.absolute(path) for path in named], "named": list(named)})
+            # As bytes, since a name need not be UTF-8.
+            pa.table(
+                {
+                    "path": [os.fsencode(storage.absolute(path)) for path in named],
+                    "named": [os.fsencode(path) for path in named],
+                }
+            )
             for named in np.array_split(paths, blocks)
         ]
         rows = ray.data.from_blocks(tables).map_batches(
@@ -76,7 +83,10 @@ class _PredictionActor:
 
     def __call__(self, block: pa.Table) -> pa.Table:
         predictions = (
-            replace(predict_file(self._predictor, row["path"], self._timeline), path=row["named"])
+            replace(
+                predict_file(self._predictor, os.fsdecode(row["path"]), self._timeline),
+                path=os.fsdecode(row["named"]),
+            )
             for row in block.to_pylist()
         )
         return pa.table({"prediction": [pickle.dumps(each) for each in predictions]})

@@ -23,8 +23,9 @@ from irmas_dist.training.model_directory import ModelDescription
 
 def as_object(prediction: Prediction) -> dict[str, Any]:
     """Return a prediction as a JSON object."""
-    keys = ("path", "error") if prediction.error else ("path", "instruments", "scores")
-    return {key: getattr(prediction, key) for key in keys}
+    keys = ("error",) if prediction.error else ("instruments", "scores")
+    named = {"path": storage.as_text(prediction.path)}
+    return named | {key: getattr(prediction, key) for key in keys}
 
 
 def csv_line(cells: Iterable[Any]) -> str:
@@ -43,7 +44,8 @@ def csv_row(prediction: Prediction, codes: Sequence[str]) -> str:
     """Return a prediction as a line of CSV, scores with the digits that float32 has."""
     scores = [f"{prediction.scores[code]:.9g}" if prediction.scores else "" for code in codes]
     instruments = "|".join(prediction.instruments)
-    return csv_line([prediction.path, instruments, prediction.error, *scores])
+    path = storage.as_text(prediction.path)
+    return csv_line([path, instruments, prediction.error, *scores])
 
 
 def write_predictions(
@@ -92,7 +94,7 @@ class Journal:
     """
 
     def __init__(self, out: str, description: ModelDescription, timelines: str | None) -> None:
-        self.path = Path(out + storage.PARTIAL)
+        self.path = Path(out).with_name(storage.name_after(Path(out).name, storage.PARTIAL))
         content = [description.model_dump_json(), timelines]
         header = {"made_by": hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]}
         entries = self._read(header)
@@ -110,7 +112,8 @@ class Journal:
 
     def add(self, prediction: Prediction) -> None:
         """Append a prediction."""
-        self._append(as_object(prediction) | {"file": _size_and_time(prediction.path)})
+        facts = {"path": prediction.path, "file": _size_and_time(prediction.path)}
+        self._append(as_object(prediction) | facts)
 
     def finish(self) -> None:
         """Delete the journal, once its predictions have been written."""
@@ -144,8 +147,12 @@ class Journal:
 
 def _size_and_time(path: str) -> list[int] | None:
     """Return a file's size and time of modification; None for pipes and missing files."""
-    if path == STDIN:
+    if path == STDIN or (not storage.is_url(path) and not Path(path).is_file()):
         return None
+    # Not through pyarrow, which takes no names but in UTF-8.
+    if not storage.is_url(path):
+        status = Path(path).stat()
+        return [status.st_size, status.st_mtime_ns]
     filesystem, inner = storage.resolve(path)
     info = filesystem.get_file_info(inner)
     return [info.size, info.mtime_ns] if info.is_file else None

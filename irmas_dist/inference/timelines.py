@@ -19,6 +19,11 @@ TICKS_S = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1_800, 3_
 MAX_TICKS = 10
 
 
+def timeline_files(name: str) -> tuple[str, str]:
+    """Return the names of the table and the picture of an audio file, in the folder for both."""
+    return storage.name_after(name, ".csv"), storage.name_after(name, ".png")
+
+
 def require_distinct(files: Mapping[str, str]) -> None:
     """Check that no two timelines would be written to the same file.
 
@@ -32,13 +37,13 @@ def require_distinct(files: Mapping[str, str]) -> None:
     for path, name in files.items():
         if (other := paths.setdefault(name, path)) != path:
             raise IrmasError(
-                f"--timeline: {other} and {path} would both be {name}.csv; "
+                f"--timeline: {other} and {path} would both be {timeline_files(name)[0]}; "
                 "give a folder above both, or predict one at a time"
             )
 
 
 def write_timeline(folder: str, name: str, timeline: Timeline, vocabulary: Vocabulary) -> None:
-    """Write a timeline as ``NAME.csv`` and ``NAME.png``.
+    """Write a timeline as ``NAME.csv`` and ``NAME.png``, or as `timeline_files` names them.
 
     Args:
         folder: Path or URL.
@@ -49,7 +54,7 @@ def write_timeline(folder: str, name: str, timeline: Timeline, vocabulary: Vocab
     Raises:
         IrmasError: They cannot be written.
     """
-    table, picture = (storage.join(folder, name + suffix) for suffix in (".csv", ".png"))
+    table, picture = (storage.join(folder, file) for file in timeline_files(name))
     lines = [csv_line(["start_s", "end_s", *timeline.codes])]
     lines += [
         csv_line([f"{start:.3f}", f"{end:.3f}", *(f"{score:.9g}" for score in scores)])
@@ -59,7 +64,7 @@ def write_timeline(folder: str, name: str, timeline: Timeline, vocabulary: Vocab
     ]
     with storage.write_atomically(table) as stream:
         stream.write("".join(lines).encode())
-    draw_timeline(picture, name, timeline, vocabulary)
+    draw_timeline(picture, storage.as_text(name), timeline, vocabulary)
 
 
 def draw_timeline(out: str, title: str, timeline: Timeline, vocabulary: Vocabulary) -> None:

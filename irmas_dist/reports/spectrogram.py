@@ -38,7 +38,7 @@ def draw(audio: str, settings: LogMelSettings, out: Path) -> None:
     axes.set_yticks(np.interp(marked, centres, np.arange(len(centres))), [f"{f:,}" for f in marked])
     axes.set_xlabel("time (s)")
     axes.set_ylabel(f"frequency (Hz), {settings.bands} mel bands")
-    axes.set_title(Path(audio).name, parse_math=False)
+    axes.set_title(storage.as_text(Path(audio).name), parse_math=False)
     quantity = {1.0: "magnitude", 2.0: "power"}.get(settings.power, f"magnitude^{settings.power:g}")
     figure.colorbar(image, ax=axes, label=f"natural logarithm of {quantity}", pad=0.01)
     with storage.write_atomically(out) as stream:

@@ -41,13 +41,23 @@ def open_training_data(features: str, recipe: Recipe) -> TrainingData:
         IrmasError: The store is unfinished, too small to be split, or was made with other
             settings.
     """
+    read_matching_info(features, recipe)
+    return load_training_data(features, recipe.validation, recipe.ingest)
+
+
+def read_matching_info(features: str, recipe: Recipe) -> StoreInfo:
+    """Read the ``features.json`` of a store of the same settings as a recipe's.
+
+    Raises:
+        IrmasError: The store is unfinished, or was made with other settings.
+    """
     info = read_info(features)
     if info.fingerprint != settings_fingerprint(recipe.features, recipe.corpus.vocabulary):
         raise IrmasError(
             f"{features} was made with other feature settings or instruments than this recipe "
             "has; extract with the same --config, or train with the one of the features"
         )
-    return load_training_data(features, recipe.validation, recipe.ingest)
+    return info
 
 
 def load_training_data(

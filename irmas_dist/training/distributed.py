@@ -159,7 +159,7 @@ def _fit(config: dict[str, Any], on_epoch: OnEpoch) -> Trained:
                 if workers.min_workers is None
                 else (workers.min_workers, workers.count),
                 elastic_resize_monitor_interval_s=RESIZE_EVERY_S,
-                use_gpu=workers.gpu,
+                use_gpu=bool(workers.gpu),
                 resources_per_worker=workers.resources,
             ),
             run_config=RunConfig(

@@ -1,7 +1,6 @@
 """A command line in this process, and what it evaluates."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,7 +8,6 @@ import numpy as np
 import pytest
 
 from irmas_dist.cli import main
-from irmas_dist.cluster import runtime
 from irmas_dist.evaluation.scores import Scores, read_scores, write_scores
 from irmas_dist.instruments import IRMAS
 
@@ -45,16 +43,6 @@ def irmas(
         return Ended(code, *capfd.readouterr())
 
     return run
-
-
-@pytest.fixture
-def no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
-    @contextmanager
-    def ray_running(address: str | None) -> Iterator[None]:
-        pytest.fail("Ray was started for nothing")
-        yield
-
-    monkeypatch.setattr(runtime, "ray_running", ray_running)
 
 
 def chosen(scores: Scores, clips: Any, values: np.ndarray | None = None) -> Scores:

@@ -1,16 +1,13 @@
 """``irmas train``: what it refuses before Ray starts, and what it shows."""
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from irmas_dist.cli.train import trained
-from irmas_dist.cluster import runtime
-from irmas_dist.features import store
 from tests.cli.conftest import Ended
 
 
@@ -54,13 +51,10 @@ def test_an_interrupted_training_says_how_it_goes_on(
     monkeypatch: pytest.MonkeyPatch,
     interruption: type[BaseException],
 ) -> None:
-    @contextmanager
-    def ray_running(address: str | None) -> Iterator[None]:
+    def interrupted(*_: object) -> None:
         raise interruption
-        yield
 
-    monkeypatch.setattr(runtime, "ray_running", ray_running)
-    monkeypatch.setattr(store, "read_info", lambda features: None)
+    monkeypatch.setattr("irmas_dist.training.train.train", interrupted)
     ended = irmas("train", "features", "model")
     assert (ended.code, ended.out) == (130, "")
     assert ended.err.startswith("irmas: interrupted; the same command resumes")

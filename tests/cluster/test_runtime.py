@@ -12,12 +12,6 @@ from irmas_dist.errors import IrmasError
 from tests.ray_cluster import free_port
 
 
-@pytest.fixture
-def no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make this process look as if it had not started Ray, whatever other tests have done."""
-    monkeypatch.setattr("ray.is_initialized", lambda: False)
-
-
 @pytest.mark.usefixtures("no_ray")
 def test_an_address_where_nothing_listens_is_refused_at_once() -> None:
     address = f"127.0.0.1:{free_port()}"

@@ -106,7 +106,7 @@ def test_clips_of_one_instrument_each_are_mixed_before_thresholds_are_fitted(tmp
 
 def test_too_few_instruments_to_mix_are_refused(tmp_path) -> None:
     location = str(tmp_path / "held-out.parquet")
-    write_scores(location, some_scores(40))
+    write_scores(location, some_scores(40, labels=[[1, 0]]))
     with pytest.raises(IrmasError, match=r"held-out\.parquet: mixtures of \d clips need as many"):
         thresholds_from(location, None, SETTINGS, PAIR)
 

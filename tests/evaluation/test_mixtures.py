@@ -1,9 +1,11 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from irmas_dist.evaluation.mixtures import mixed_scores
 from irmas_dist.evaluation.scores import Scores
-from irmas_dist.instruments import IRMAS
+from irmas_dist.instruments import IRMAS, Vocabulary
 
 
 def single_label(clips_each=3):
@@ -38,5 +40,20 @@ def test_clips_of_several_instruments_are_not_mixed():
     scores.labels[0, :2] = 1
     with pytest.raises(ValueError, match="one instrument each"):
         mixed_scores(scores)
-    with pytest.raises(ValueError, match="as many instruments"):
-        mixed_scores(single_label(), counts=(1,) * 12)
+
+
+def test_as_many_instruments_are_mixed_as_there_are_and_all_must_occur():
+    scores = single_label()
+    few = replace(
+        scores, labels=scores.labels[:, :2][:6], scores=scores.scores[:6, :2],
+        clip_ids=scores.clip_ids[:6], vocabulary=Vocabulary.of({"cel": "cello", "cla": "clarinet"}),
+    )  # fmt: skip
+    assert set(mixed_scores(few).labels.sum(axis=1)) == {1, 2}
+    only = replace(few, labels=few.labels[:3], scores=few.scores[:3], clip_ids=few.clip_ids[:3])
+    with pytest.raises(ValueError, match="mixtures of 2 clips need as many instruments"):
+        mixed_scores(only)
+    one = replace(
+        only, labels=only.labels[:, :1], scores=only.scores[:, :1],
+        vocabulary=Vocabulary.of({"cel": "cello"}),
+    )  # fmt: skip
+    assert set(mixed_scores(one).labels.ravel()) == {1}

@@ -18,6 +18,8 @@ from irmas_dist.features.logmel import log_mel
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
+TONE = np.sin(np.arange(44_100) / 20).astype(np.float32)
+
 
 def run(manifest: Path, out: Path, recipe: Recipe, **options: object) -> ExtractSummary:
     return extract(str(manifest), str(out), recipe.features, recipe.corpus.vocabulary, **options)
@@ -76,28 +78,68 @@ def test_a_corrupt_file_is_a_reject_and_files_added_later_are_computed(
     assert (summary.clips, summary.computed) == (2, 1)
 
 
-def test_a_store_that_is_being_extended_is_not_finished(
-    tmp_path: Path, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("change", ["more clips", "fewer clips"])
+def test_a_store_that_is_being_changed_is_finished_as_it_was_or_not_at_all(
+    tmp_path: Path, recipe: Recipe, monkeypatch: pytest.MonkeyPatch, change: str
 ) -> None:
-    tone = np.sin(np.arange(44_100) / 20).astype(np.float32)
-    for name in ("first", "second"):
-        (tmp_path / "tree" / "pia").mkdir(parents=True, exist_ok=True)
-        soundfile.write(tmp_path / "tree" / "pia" / f"{name}.wav", tone, 44_100)
-        write_manifest(tmp_path / "m.parquet", index_tree(tmp_path / "tree"))
-        if name == "first":
-            run(tmp_path / "m.parquet", tmp_path / "store", recipe)
-            store.read_info(str(tmp_path / "store"))
+    (tmp_path / "tree" / "pia").mkdir(parents=True)
+    for name in "abc":
+        soundfile.write(tmp_path / "tree" / "pia" / f"{name}.wav", TONE, 44_100)
+    rows = index_tree(tmp_path / "tree")
+    write_manifest(tmp_path / "m.parquet", rows[:2])
+    run(tmp_path / "m.parquet", tmp_path / "store", recipe)
+    before = store.read_info(str(tmp_path / "store"))
 
     def die(*_: object) -> None:
         raise KeyboardInterrupt
 
+    write_manifest(tmp_path / "m.parquet", rows if change == "more clips" else rows[:1])
     with monkeypatch.context() as patched:
         patched.setattr("irmas_dist.features.store.write_info", die)
         with pytest.raises(KeyboardInterrupt):
             run(tmp_path / "m.parquet", tmp_path / "store", recipe)
-    with pytest.raises(IrmasError, match="not a finished feature store"):
-        store.read_info(str(tmp_path / "store"))
-    assert run(tmp_path / "m.parquet", tmp_path / "store", recipe).clips == 2
+    if change == "more clips":
+        assert store.read_info(str(tmp_path / "store")) == before
+    else:  # Its shards are no longer those that `features.json` describes.
+        with pytest.raises(IrmasError, match="not a finished feature store"):
+            store.read_info(str(tmp_path / "store"))
+    after = run(tmp_path / "m.parquet", tmp_path / "store", recipe)
+    assert after.clips == (3 if change == "more clips" else 1)
+
+
+@pytest.mark.parametrize("found_in", ["manifest", "audio"])
+def test_a_refused_extraction_leaves_a_finished_store_as_it_was(
+    tmp_path: Path, recipe: Recipe, found_in: str
+) -> None:
+    (tmp_path / "tree" / "pia").mkdir(parents=True)
+    for name in "abc":
+        soundfile.write(tmp_path / "tree" / "pia" / f"{name}.wav", TONE, 44_100)
+    rows = index_tree(tmp_path / "tree")
+    first, out = tmp_path / "first.parquet", tmp_path / "store"
+    write_manifest(first, rows[:2])
+    run(first, out, recipe)
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+
+    # One clip is relabelled and the other leaves; a third cannot be used.
+    rows[0]["instruments"] = ["vio"]
+    if found_in == "manifest":
+        rows[2]["problem"] = "silent"
+    else:
+        (tmp_path / "tree" / "pia" / "c.wav").write_bytes(b"RIFF, and then nothing")
+    write_manifest(tmp_path / "second.parquet", [rows[0], rows[2]])
+    with pytest.raises(IrmasError, match="1 of 2 files cannot be used") as refusal:
+        run(tmp_path / "second.parquet", out, recipe)
+    after = {path.name: path.read_bytes() for path in out.iterdir()}
+    assert {name: after.get(name) for name in before} == before
+    (reject,) = pq.read_table(str(refusal.value).rpartition("see ")[2]).to_pylist()
+    assert reject["clip_id"] == "pia/c"
+    assert run(first, out, recipe).rejects == {}, "of the store, not of what was refused"
+
+    summary = run(tmp_path / "second.parquet", out, recipe, max_rejects=0.5)
+    assert (summary.clips, summary.computed, sum(summary.rejects.values())) == (1, 0, 1)
+    (reject,) = pq.read_table(out / "rejects.parquet").to_pylist()
+    assert reject["clip_id"] == "pia/c"
+    assert not (out / "rejects-pending.parquet").exists()
 
 
 def test_a_manifest_without_usable_files_is_an_error(tmp_path: Path, recipe: Recipe) -> None:

@@ -1,15 +1,17 @@
 """``irmas predict``: what it refuses, and what it shows."""
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from irmas_dist.inference.predictor import Predictor
 from irmas_dist.instruments import IRMAS
-from tests.inference.conftest import Ended, Irmas
+from tests.inference.conftest import Ended, Irmas, predictions, table
 
 
 def refusal(ended: Ended) -> str:
@@ -83,3 +85,56 @@ def test_a_prediction_imports_no_library_that_it_does_not_need(
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
     )  # fmt: skip
     assert done.stdout == "1 of 1 files predicted: p.csv\n[]\n"
+
+
+NO_TEXT = os.fsdecode(b"caf\xe9.wav")
+LONG = "x" * 251 + ".wav"
+
+
+@pytest.fixture
+def odd_names(tmp_path: Path, excerpts: list[Path]) -> list[str]:
+    """``music`` with a name that is not UTF-8, one of 255 letters, and a plain one."""
+    folder = tmp_path / "music"
+    folder.mkdir()
+    for name in (NO_TEXT, LONG, "plain.wav"):
+        (folder / name).symlink_to(excerpts[0])
+    return ["music/caf?.wav", "music/plain.wav", f"music/{LONG}"]
+
+
+def test_odd_names_do_not_stop_their_folder(
+    irmas: Irmas, model: Path, odd_names: list[str], predictor: Predictor
+) -> None:
+    found = predictions(irmas("predict", model, "music", "--json", "--timeline", "times"))
+    assert [each["path"] for each in found] == odd_names
+    scores = predictor.file(f"music/{NO_TEXT}")
+    assert all(each["scores"] == pytest.approx(scores) for each in found)
+    written = sorted(path.name for path in Path("times").iterdir())
+    assert len(written) == 6
+    for name in ("plain.wav.csv", "plain.wav.png"):
+        assert name in written
+    for name in (f"{'x' * 242}-", "caf?.wav-"):
+        assert len([one for one in written if one.startswith(name)]) == 2
+
+    for out in ("p.csv", "p.json", "p.parquet", f"{'p' * 251}.csv"):
+        code, _, err = irmas("predict", model, "music", "--out", out)
+        assert code == 0, err
+    assert [row["path"] for row in table(Path("p.csv").read_text())] == odd_names
+    assert pq.read_table("p.parquet").column("path").to_pylist() == odd_names
+    assert [row["path"] for row in json.loads(Path("p.json").read_text())["predictions"]] == (
+        odd_names
+    )
+    for options in ([], ["--format", "csv"]):
+        code, out, _ = irmas("predict", model, "music", *options)
+        assert code == 0
+        assert "caf?.wav" in out
+
+
+def test_a_file_with_an_odd_name_is_named_when_it_cannot_be_used(
+    irmas: Irmas, model: Path, tmp_path: Path
+) -> None:
+    (tmp_path / NO_TEXT).write_bytes(b"RIFF and no more")
+    code, _, err = irmas("predict", model, NO_TEXT)
+    assert code == 1
+    assert err.startswith("caf?.wav: cannot be decoded: ")
+    missing = os.fsdecode(b"missing\xe9.wav")
+    assert irmas("predict", model, missing)[2] == "missing?.wav: no such file\n"

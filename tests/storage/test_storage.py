@@ -7,6 +7,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.fs as pafs
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from irmas_dist import storage
 from irmas_dist.errors import IrmasError
@@ -114,3 +116,30 @@ def test_a_directory_is_refused_and_stays(tmp_path: Path) -> None:
 def test_names_may_be_as_long_as_the_file_system_allows(tmp_path: Path) -> None:
     storage.write_json(tmp_path / ("a" * 255), 1)
     assert [len(path.name) for path in tmp_path.iterdir()] == [255]
+
+
+@given(st.lists(st.binary(max_size=300).filter(lambda name: not {0, ord("/")} & {*name})))
+def test_a_file_may_be_named_after_any_other(names: list[bytes]) -> None:
+    given = {os.fsdecode(name) for name in names} | {"x" * 251 + ".wav", "x" * 252 + ".wav"}
+    made = {storage.name_after(name, ".csv") for name in given}
+    assert len(made) == len(given)
+    for name in made:
+        assert name.endswith(".csv")
+        assert len(name.encode()) <= 255
+    assert storage.name_after("é.wav", ".csv") == "é.wav.csv"
+    assert storage.name_after("a\udcff/b.wav", ".csv").startswith("a?/b.wav-")
+
+
+def test_a_name_that_is_not_utf_8_is_one_line(tmp_path: Path) -> None:
+    location = tmp_path / os.fsdecode(b"\xff.json")
+    calls = (storage.read_json, storage.exists, storage.list_files, storage.make_directory)
+    for call in (*calls, lambda path: storage.write_json(path, 1)):
+        with pytest.raises(IrmasError, match=r"\?\.json: its name is not UTF-8; rename it$"):
+            call(location)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_where_a_directory_is_to_be_listed_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(IrmasError, match="file: Not a directory"):
+        storage.list_files(tmp_path / "file")

@@ -5,8 +5,10 @@ when it is complete, so its content is assembled in memory and sent at once. Err
 system become one line with the location.
 """
 
+import hashlib
 import json
 import os
+import re
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +25,9 @@ from irmas_dist.errors import IrmasError
 
 PARTIAL = ".partial"
 """Suffix of local files that are being written."""
+
+MAX_NAME_BYTES = 255
+"""Longest file name on common file systems."""
 
 Location = str | os.PathLike[str]
 """A local path, or the URL of an object store such as ``s3://bucket/key``."""
@@ -61,6 +66,25 @@ def absolute(location: Location) -> str:
     return str(location) if is_url(location) else str(Path(location).expanduser().absolute())
 
 
+def as_text(location: Location) -> str:
+    """Return a location as text, with ``?`` for the bytes of a name that are not UTF-8."""
+    return os.fspath(location).encode("utf-8", "replace").decode()
+
+
+def name_after(name: str, suffix: str) -> str:
+    """Return a path named after another: ``name`` with ``suffix`` appended.
+
+    Where the result would be too long for a file system, or ``name`` is not UTF-8, a digest at
+    its end keeps it distinct from others.
+    """
+    folder, _, last = as_text(name).rpartition("/")
+    if as_text(name) == name and len(f"{last}{suffix}".encode()) <= MAX_NAME_BYTES:
+        return name + suffix
+    end = f"-{hashlib.sha256(os.fsencode(name)).hexdigest()[:8]}{suffix}"
+    kept = last.encode()[: MAX_NAME_BYTES - len(end)].decode(errors="ignore")
+    return f"{folder}/{kept}{end}" if folder else kept + end
+
+
 def join(location: Location, *parts: str) -> str:
     """Return ``location`` with ``parts`` appended."""
     return "/".join([str(location).rstrip("/"), *parts])
@@ -77,20 +101,20 @@ def list_files(location: Location, *, recursive: bool = False) -> list[str]:
 
     A directory that does not exist has no files.
     """
-    filesystem, path = resolve(location)
-    selector = pafs.FileSelector(path, allow_not_found=True, recursive=recursive)
-    prefix = path.rstrip("/") + "/"
-    return sorted(
-        info.path.removeprefix(prefix)
-        for info in filesystem.get_file_info(selector)
-        if info.type == pafs.FileType.File
-    )
+    with _located(location) as (filesystem, path):
+        selector = pafs.FileSelector(path, allow_not_found=True, recursive=recursive)
+        prefix = path.rstrip("/") + "/"
+        return sorted(
+            info.path.removeprefix(prefix)
+            for info in filesystem.get_file_info(selector)
+            if info.type == pafs.FileType.File
+        )
 
 
 def size(location: Location) -> int:
     """Return the size of a file in bytes; 0 if there is none."""
-    filesystem, path = resolve(location)
-    return int(filesystem.get_file_info(path).size or 0)
+    with _located(location) as (filesystem, path):
+        return int(filesystem.get_file_info(path).size or 0)
 
 
 def make_directory(location: Location) -> None:
@@ -214,11 +238,15 @@ def read_table(location: Location, columns: list[str] | None = None) -> pa.Table
 @contextmanager
 def _located(location: Location) -> Iterator[tuple[pafs.FileSystem, str]]:
     """Yield file system and path, and turn their errors into one line with the location."""
+    if as_text(location) != os.fspath(location):
+        raise IrmasError(f"{as_text(location)}: its name is not UTF-8; rename it")
     filesystem, path = resolve(location)
     try:
         yield filesystem, path
     except FileNotFoundError as error:
         raise IrmasError(f"{location}: no such file or directory") from error
     except OSError as error:
-        reason = error.strerror or str(error).splitlines()[0]
+        # pyarrow's own begin with what it did, and the path once more.
+        reason = re.sub(r".* Detail: \[errno \d+\] ", "", error.strerror or str(error), flags=re.S)
+        reason = reason.splitlines()[0]
         raise IrmasError(f"{location}: {reason}") from error
