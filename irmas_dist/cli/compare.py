@@ -6,7 +6,7 @@ import typer
 from rich.markup import escape
 from rich.table import Column, Table
 
-from irmas_dist.cli.command import Json, command
+from irmas_dist.cli.command import Config, Json, Overrides, command, read_recipe
 from irmas_dist.cli.scores import LabelFile
 from irmas_dist.cli.tables import HEADLINE, as_json, with_interval
 from irmas_dist.config.decisions import Protocol
@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 @command
 def compare(
     models: Annotated[
-        list[str], typer.Argument(help="Two or more: evaluated model directories, or scores.")
+        list[str],
+        typer.Argument(
+            help="Two or more: evaluated model directories, or scores, as evaluate --scores."
+        ),
     ],
     protocol: Annotated[
         Protocol | None,
@@ -29,6 +32,8 @@ def compare(
         ),
     ] = None,
     labels: LabelFile = None,
+    config: Config = None,
+    overrides: Overrides = None,
     json: Json = False,
 ) -> None:
     """Compare models on the same clips, and test which differences are significant."""
@@ -39,7 +44,8 @@ def compare(
         raise typer.BadParameter("two or more are needed to compare")
     if len(set(models)) != len(models):
         raise IrmasError(f"{max(models, key=models.count)} is named twice")
-    opened = {model: open_evaluated(model, labels) for model in models}
+    vocabulary = read_recipe(config, overrides, used=("corpus",)).corpus.vocabulary
+    opened = {model: open_evaluated(model, labels, vocabulary) for model in models}
     compared(compare(opened, protocol), json)
 
 

@@ -23,7 +23,10 @@ HEADINGS = {"micro_f1": "micro F1", "macro_f1": "macro F1", "lrap": "LRAP"}
 
 LabelFile = Annotated[
     str | None,
-    typer.Option(help="For scores in CSV: CSV of path and instruments (gac|voi); none: IRMAS's."),
+    typer.Option(
+        help="For scores without labels of their own: CSV of path and instruments (gac|voi); "
+        "none: IRMAS's."
+    ),
 ]
 
 Threshold = Annotated[
@@ -36,7 +39,7 @@ FitOn = Annotated[
     ),
 ]
 FitLabels = Annotated[
-    str | None, typer.Option(help="Labels of --fit-on if that is CSV; none: IRMAS's.")
+    str | None, typer.Option(help="Labels of --fit-on, as --labels; none: IRMAS's.")
 ]
 
 
@@ -53,7 +56,10 @@ def evaluate(
     ] = None,
     scores: Annotated[
         str | None,
-        typer.Option(help="Scores of any model: scores.parquet, or CSV of path and instruments."),
+        typer.Option(
+            help="Scores of any model: scores.parquet, CSV of path and a column per instrument, "
+            "or predictions."
+        ),
     ] = None,
     labels: LabelFile = None,
     threshold: Threshold = None,
@@ -101,8 +107,8 @@ def _evaluate_file(
     threshold: float | None,
     fit_on: str | None,
     fit_labels: str | None,
-    config: str | None = None,
-    overrides: list[str] | None = None,
+    config: str | None,
+    overrides: list[str] | None,
 ) -> "Evaluation":
     """Evaluate a file of scores with the thresholds that the options choose."""
     import numpy as np
@@ -150,6 +156,8 @@ def report(
     out: Annotated[
         str | None, typer.Option(help="The page; none: report.html in the model directory.")
     ] = None,
+    config: Config = None,
+    overrides: Overrides = None,
     json: Json = False,
 ) -> None:
     """Write one HTML page on a model's evaluation, or on a sweep."""
@@ -159,12 +167,16 @@ def report(
     if model is None:
         if scores is None or out is None:
             raise typer.BadParameter("give MODEL, or --scores and --out")
-        evaluation = _evaluate_file(scores, labels, threshold, fit_on, fit_labels)
+        evaluation = _evaluate_file(
+            scores, labels, threshold, fit_on, fit_labels, config, overrides
+        )
         write_model_page(out, evaluation, Path(scores).stem, tree=tree)
         show_path(out, json)
         return
     if labels or threshold is not None or fit_on or fit_labels:
         raise typer.BadParameter("a model has thresholds and its clips have labels: see --scores")
+    if config or overrides:
+        raise typer.BadParameter("a model has a recipe of its own: see --scores")
     page = out or storage.join(model, "report.html")
     if storage.exists(storage.join(model, "sweep.json")):
         from irmas_dist.reports.sweep_page import write_sweep_page

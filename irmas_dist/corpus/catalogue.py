@@ -5,8 +5,6 @@ A catalogue is two tables: ``training.csv`` with the columns ``path`` and ``md5`
 with the package; `corpus.irmas` counts what it lists.
 """
 
-import csv
-import io
 import lzma
 import unicodedata
 from collections.abc import Mapping
@@ -14,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from irmas_dist import storage
+from irmas_dist.corpus.csv_tables import read_csv
 from irmas_dist.corpus.manifest import TESTING, TRAINING
 from irmas_dist.errors import IrmasError
 from irmas_dist.instruments import IRMAS
@@ -70,27 +69,21 @@ def _read_part(directory: Path | None, part: str) -> list[CatalogueEntry]:
     else:
         file = directory / f"{part}.csv"
         data = storage.read_bytes(file)
-    try:
-        # Spreadsheets begin UTF-8 with a byte order mark.
-        reader = csv.DictReader(io.StringIO(data.decode("utf-8-sig"), newline=""), strict=True)
-        columns = reader.fieldnames or ()
-        rows = [(reader.line_num, row) for row in reader]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise IrmasError(f"{file} is not CSV in UTF-8: {error}") from error
-    for column in COLUMNS[part]:
-        if column not in columns:
-            needed = ", ".join(COLUMNS[part])
-            raise IrmasError(f"{file} has no column {column!r}; it needs {needed}")
-    return [_entry(row, part, f"{file}, line {line}") for line, row in rows]
+    rows = read_csv(data, str(file), COLUMNS[part]).rows
+    return [_entry(row.values, part, row.where) for row in rows]
 
 
-def _entry(row: Mapping[str, str | None], part: str, where: str) -> CatalogueEntry:
-    """Check a row of a table and make it an entry; a short row has None in its last columns."""
-    name = unicodedata.normalize("NFD", row["path"] or "")
+def _entry(row: Mapping[str, str], part: str, where: str) -> CatalogueEntry:
+    """Check a row of a table and make it an entry."""
+    name = unicodedata.normalize("NFD", row["path"])
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or path.suffix != ".wav":
         raise IrmasError(f"{where}: {name!r} is not the path of a .wav file below the tree's root")
-    codes = [path.parent.name] if part == TRAINING else (row["instruments"] or "").split("|")
+    codes = (
+        [path.parent.name]
+        if part == TRAINING
+        else [code.strip() for code in row["instruments"].split("|")]
+    )
     for code in codes:
         if code not in IRMAS:
             raise IrmasError(

@@ -1,49 +1,71 @@
-"""Scores of any model, from CSV: a column ``path`` and one for each instrument.
+"""Scores of any model from CSV, JSON or Parquet: a row for each clip, by path and instrument.
 
-Labels are another CSV of ``path`` and ``instruments`` (``gac|voi``), or, where none is given,
-those of IRMAS itself, which come with the package. Paths are relative to the root of the tree;
-their suffix and Unicode form do not matter, since IRMAS's own archives and copies of them
-disagree about the latter.
+These are tables with a column ``path`` and one for each instrument (CSV as `csv_tables` reads it),
+and what ``irmas predict`` writes in all its formats. Labels are another CSV of ``path`` and
+``instruments`` (``gac|voi``), or, where none is given, those of IRMAS itself, which come with the
+package. Paths are relative to the root of the tree, or all begin with the same folders above it;
+their suffix and Unicode form do not matter, since IRMAS's own archives and copies of them disagree
+about the latter.
 """
 
-import csv
-import io
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import PurePosixPath
+from typing import TypeVar
 
 import numpy as np
 
 from irmas_dist import storage
 from irmas_dist.corpus.audio_files import AUDIO_SUFFIXES
 from irmas_dist.corpus.catalogue import read_catalogue
+from irmas_dist.corpus.csv_tables import CsvRow, parse_number, read_csv
 from irmas_dist.corpus.index import parse_clip
 from irmas_dist.corpus.manifest import TESTING
 from irmas_dist.errors import IrmasError
 from irmas_dist.evaluation.scores import Scores, read_scores
 from irmas_dist.instruments import IRMAS, Vocabulary
 
+CSV_SUFFIXES = (".csv", ".tsv")
+
+DECIDED = ("instruments", "error")
+"""Columns of predictions beside ``path`` and the scores."""
+
+T = TypeVar("T")
+
+
+def has_labels(location: str) -> bool:
+    """Return whether a file of scores is a scores table, which has labels of its own."""
+    if _suffix(location) in (*CSV_SUFFIXES, ".json"):
+        return False
+    return not (storage.exists(location) and "path" in storage.read_table(location).column_names)
+
 
 def open_scores(location: str, labels: str | None = None, vocabulary: Vocabulary = IRMAS) -> Scores:
-    """Read a scores table, or a CSV of scores together with its labels.
+    """Read a scores table, or scores by path together with their labels.
 
     Args:
-        location: A scores table, or CSV of ``path`` and a column for each instrument, from 0 to 1.
-        labels: For CSV: CSV of ``path`` and ``instruments``, or None for those of IRMAS.
-        vocabulary: The instruments of CSV.
+        location: A scores table; or CSV, or predictions in CSV, JSON or Parquet.
+        labels: For all but a scores table: CSV of ``path`` and ``instruments``, or None for the
+            labels of IRMAS.
+        vocabulary: The instruments, for all but a scores table.
 
     Raises:
-        IrmasError: It is no scores table, see `read_scores`; or a CSV has an unknown instrument or
-            lacks one, contains a score that is not a number from 0 to 1, lists a path twice, or
-            the two do not list the same paths.
+        IrmasError: It is no scores table, see `read_scores`; or a file has an unknown instrument
+            or lacks one, contains a score that is not a number from 0 to 1 or the prediction of
+            a file that could not be used, lists a path twice, or the two do not list the same
+            paths.
     """
-    if not location.lower().endswith(".csv"):
+    if has_labels(location):
         if labels is not None:
-            raise IrmasError(f"{location} is not CSV and has labels of its own; leave out --labels")
+            raise IrmasError(f"{location} has labels of its own; leave out --labels")
         return read_scores(location)
     values = _read_scores(location, vocabulary)
-    known = _irmas_labels(values, vocabulary) if labels is None else _read_labels(labels)
     where = labels or "IRMAS"
+    if labels is None:
+        values, known = _with_irmas_labels(values, vocabulary)
+    else:
+        known = _read_labels(labels)
+        values = _below_tree(values, known)
     for clip_id in values:
         if clip_id not in known:
             example = next(iter(known), "none")
@@ -76,17 +98,27 @@ def open_scores(location: str, labels: str | None = None, vocabulary: Vocabulary
 
 def _read_scores(location: str, vocabulary: Vocabulary) -> dict[str, list[float]]:
     """Return the scores of each clip, in the order of the vocabulary."""
+    needed = ("path", *vocabulary.codes)
+    columns, rows = _table(location, needed)
+    if unknown := [column for column in columns if column not in (*needed, *DECIDED)]:
+        raise IrmasError(
+            f"{location}: column {unknown[0]!r} is no instrument; "
+            f"these are {', '.join(vocabulary.codes)}"
+        )
     values: dict[str, list[float]] = {}
-    for line, clip_id, row in _rows(location, ("path", *vocabulary.codes), only=True):
+    for clip_id, row in _by_clip(rows):
+        if problem := row.values.get("error"):
+            raise IrmasError(f"{row.where}: {row.values['path']!r} has no scores: {problem}")
         values[clip_id] = []
         for code in vocabulary.codes:
+            text = row.values[code]
             try:
-                score = float(row[code])
+                score = parse_number(text)
             except ValueError:
                 score = np.nan
             if not 0 <= score <= 1:
-                wrong = f"the score of {code} is {row[code]!r}"
-                raise IrmasError(f"{line}: {wrong}, and must be a number from 0 to 1")
+                wrong = f"the score of {code} is {text!r}"
+                raise IrmasError(f"{row.where}: {wrong}, and must be a number from 0 to 1")
             values[clip_id].append(score)
     if not values:
         raise IrmasError(f"{location} contains no scores")
@@ -95,22 +127,65 @@ def _read_scores(location: str, vocabulary: Vocabulary) -> dict[str, list[float]
 
 def _read_labels(location: str) -> dict[str, list[str]]:
     """Return the codes of each clip."""
+    rows = read_csv(storage.read_bytes(location), location, ("path", "instruments")).rows
     return {
-        clip_id: [code.strip() for code in row["instruments"].split("|") if code.strip()]
-        for _, clip_id, row in _rows(location, ("path", "instruments"), only=False)
+        clip_id: [code.strip() for code in row.values["instruments"].split("|") if code.strip()]
+        for clip_id, row in _by_clip(rows)
     }
 
 
-def _irmas_labels(values: dict[str, list[float]], vocabulary: Vocabulary) -> dict[str, list[str]]:
-    """Return IRMAS's labels of the part that the scores are of."""
+def _table(location: str, needed: tuple[str, ...]) -> tuple[Collection[str], list[CsvRow]]:
+    """Return the columns and rows of CSV, or of predictions in JSON or Parquet."""
+    if _suffix(location) in CSV_SUFFIXES:
+        table = read_csv(storage.read_bytes(location), location, needed)
+        return table.columns, table.rows
+    if _suffix(location) == ".json":
+        content = storage.read_json(location)
+        found = content.get("predictions") if isinstance(content, dict) else None
+        if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
+            raise IrmasError(f"{location} has no predictions; write them with 'irmas predict'")
+        rows = [{**one, **(one.get("scores") or {})} for one in found]
+        for one in rows:
+            one.pop("scores", None)
+    else:
+        rows = storage.read_table(location).to_pylist()
+    columns = dict.fromkeys(column for row in rows for column in row)
+    for column in needed:
+        if column not in columns and not any(row.get("error") for row in rows):
+            raise IrmasError(f"{location} has no column {column!r}; it needs {', '.join(needed)}")
+    return columns, [
+        CsvRow(
+            f"{location}, prediction {number}",
+            {name: "" if row.get(name) is None else str(row[name]) for name in columns},
+        )
+        for number, row in enumerate(rows, start=1)
+    ]
+
+
+def _with_irmas_labels(
+    values: dict[str, list[float]], vocabulary: Vocabulary
+) -> tuple[dict[str, list[float]], dict[str, list[str]]]:
+    """Return the scores by paths in IRMAS, and IRMAS's labels of the part that they are of."""
     if vocabulary != IRMAS:
         raise IrmasError("these instruments are not IRMAS's; give the clips' labels with --labels")
     entries = {_clip_id(entry.path): entry for entry in read_catalogue()}
+    values = _below_tree(values, entries)
     first = entries.get(next(iter(values)))
     part = first.part if first else TESTING
-    return {
+    return values, {
         clip_id: list(entry.instruments) for clip_id, entry in entries.items() if entry.part == part
     }
+
+
+def _below_tree(values: dict[str, T], known: Mapping[str, object]) -> dict[str, T]:
+    """Leave out the folders above the tree, with which all paths begin, if there are any."""
+    folders = next(iter(values)).split("/")
+    for depth in range(len(folders)):
+        if "/".join(folders[depth:]) in known:
+            above = "".join(f"{folder}/" for folder in folders[:depth])
+            if all(clip_id.startswith(above) for clip_id in values):
+                return {clip_id.removeprefix(above): row for clip_id, row in values.items()}
+    return values
 
 
 def _clip_id(path: str) -> str:
@@ -120,36 +195,16 @@ def _clip_id(path: str) -> str:
     return name.removesuffix(suffix) if suffix.lower() in AUDIO_SUFFIXES else name
 
 
-def _rows(
-    location: str, columns: tuple[str, ...], *, only: bool
-) -> Iterator[tuple[str, str, dict[str, str]]]:
-    """Yield the name of each line of a CSV, its clip and its values by column.
-
-    ``columns`` are required; with ``only``, others are refused.
-    """
+def _by_clip(rows: list[CsvRow]) -> Iterator[tuple[str, CsvRow]]:
+    """Yield the clip of each row with it; refuse a clip that is listed twice."""
     listed: set[str] = set()
-    try:
-        text = storage.read_bytes(location).decode("utf-8-sig")
-        reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-        found = reader.fieldnames or ()
-        for column in columns:
-            if column not in found:
-                needed = ", ".join(columns)
-                raise IrmasError(f"{location} has no column {column!r}; it needs {needed}")
-        unknown = [column for column in found if column not in columns]
-        if only and unknown:
-            raise IrmasError(
-                f"{location}: column {unknown[0]!r} is no instrument; "
-                f"these are {', '.join(columns[1:])}"
-            )
-        for row in reader:
-            line = f"{location}, line {reader.line_num}"
-            if None in row or None in row.values():
-                raise IrmasError(f"{line}: not as many values as columns")
-            clip_id = _clip_id(row["path"])
-            if clip_id in listed:
-                raise IrmasError(f"{line}: {clip_id!r} is listed twice")
-            listed.add(clip_id)
-            yield line, clip_id, row
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise IrmasError(f"{location} is not CSV in UTF-8: {error}") from error
+    for row in rows:
+        clip_id = _clip_id(row.values["path"])
+        if clip_id in listed:
+            raise IrmasError(f"{row.where}: {clip_id!r} is listed twice")
+        listed.add(clip_id)
+        yield clip_id, row
+
+
+def _suffix(location: str) -> str:
+    return PurePosixPath(location).suffix.lower()

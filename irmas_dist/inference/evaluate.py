@@ -8,11 +8,12 @@ from irmas_dist.config.recipe import Recipe
 from irmas_dist.corpus.index import index_tree
 from irmas_dist.corpus.manifest import TESTING, write_manifest
 from irmas_dist.errors import IrmasError
-from irmas_dist.evaluation.csv_scores import open_scores
+from irmas_dist.evaluation.csv_scores import has_labels, open_scores
 from irmas_dist.evaluation.evaluate import Evaluation, Thresholds, evaluate_scores
 from irmas_dist.evaluation.scores import Scores, read_scores, write_scores
 from irmas_dist.features.extract import extract
 from irmas_dist.inference.predictor import Predictor
+from irmas_dist.instruments import IRMAS, Vocabulary
 from irmas_dist.training.model_directory import ModelDescription, read_description
 
 
@@ -96,8 +97,16 @@ def log_evaluation(recipe: Recipe, evaluation: Evaluation, name: str) -> None:
     run.close()
 
 
-def open_evaluated(name: str, labels: str | None) -> tuple[Scores, Thresholds | None]:
-    """Return the scores of a model directory with its thresholds, or those of a file."""
+def open_evaluated(
+    name: str, labels: str | None, vocabulary: Vocabulary = IRMAS
+) -> tuple[Scores, Thresholds | None]:
+    """Return the scores of a model directory with its thresholds, or those of a file.
+
+    Args:
+        name: Model directory, directory with a scores table, or file as `open_scores` takes it.
+        labels: Labels of a file that has none of its own.
+        vocabulary: Its instruments.
+    """
     path = storage.join(name, "scores.parquet")
     if storage.exists(storage.join(name, "model.json")):
         if not storage.exists(path):
@@ -107,7 +116,7 @@ def open_evaluated(name: str, labels: str | None) -> tuple[Scores, Thresholds | 
         return scores, description.threshold_array()
     if storage.exists(path):
         return read_scores(path), None
-    return open_scores(name, labels if name.lower().endswith(".csv") else None), None
+    return open_scores(name, None if has_labels(name) else labels, vocabulary), None
 
 
 def _require_same_instruments(description: ModelDescription, scores: Scores, path: str) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from irmas_dist.evaluation.scores import Scores, read_scores, write_scores
 from tests.cli.conftest import FOREST, Ended, chosen
+from tests.cli.test_scores import own_scores
 
 
 def test_models_are_compared_song_by_song(
@@ -89,3 +90,13 @@ def test_a_model_that_was_not_evaluated_is_not_compared(
     code, _, err = irmas("compare", models / "good", "new")
     assert code == 1
     assert "new has not been evaluated: run 'irmas evaluate new' first" in err
+
+
+def test_scores_of_own_instruments_are_compared(
+    irmas: Callable[..., Ended], tmp_path: Path
+) -> None:
+    own_scores(tmp_path)
+    options = ("--labels", "labels.csv", "--protocol", "oracle", "--json")
+    assert "has no column 'cel'" in irmas("compare", "one.csv", "two.csv", *options).refusal()
+    ended = irmas("compare", "one.csv", "two.csv", *options, "--config", "own.yaml")
+    assert json.loads(ended.out)["clips"] == 3, ended.err

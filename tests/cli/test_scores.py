@@ -210,3 +210,27 @@ def test_scores_without_a_model_have_a_report_as_well(
     assert (code, out) == (0, "p.html\n"), err
     assert "0.14, chosen beforehand" in Path("p.html").read_text()
     assert irmas("report", "--scores", thinned)[0] == 2
+
+
+OWN = "corpus: {instruments: {kick: kick drum, snare: snare drum}}\n"
+
+
+def own_scores(tmp_path: Path) -> None:
+    """Scores, labels and a recipe of one's own instruments."""
+    (tmp_path / "own.yaml").write_text(OWN)
+    (tmp_path / "labels.csv").write_text("path,instruments\na-1,kick\nb-1,snare\nc-1,kick|snare\n")
+    for name in ("one", "two"):
+        rows = "a-1,0.9,0\nb-1,0,0.9\nc-1,0.9,0.9\n"
+        (tmp_path / f"{name}.csv").write_text(f"path,kick,snare\n{rows}")
+
+
+def test_scores_of_own_instruments_have_a_report(
+    irmas: Callable[..., Ended], tmp_path: Path
+) -> None:
+    own_scores(tmp_path)
+    files = ("--scores", "one.csv", "--labels", "labels.csv", "--out", "p.html")
+    assert "has no column 'cel'" in irmas("report", *files).refusal()
+    assert irmas("report", *files, "--config", "own.yaml").code == 0
+    assert "snare drum" in Path("p.html").read_text()
+    ended = irmas("report", "model", "--config", "own.yaml")
+    assert (ended.code, "a model has a recipe of its own" in ended.err) == (2, True)

@@ -1,11 +1,15 @@
 """Scores from CSV; that unusable files are refused is tested with the command that reads them."""
 
+import json
+
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from irmas_dist.errors import IrmasError
 from irmas_dist.evaluation.csv_scores import open_scores
-from irmas_dist.instruments import Vocabulary
+from irmas_dist.instruments import IRMAS, Vocabulary
 
 DUO = Vocabulary.of({"vio": "violin", "cel": "cello"})
 
@@ -34,5 +38,78 @@ def test_only_irmas_has_labels_that_need_not_be_given(tmp_path):
     scores, labels = write(tmp_path, "path,vio,cel\na,1,0\n", "path,instruments\na,vio\n")
     with pytest.raises(IrmasError, match="give the clips' labels with --labels"):
         open_scores(scores, None, DUO)
-    with pytest.raises(IrmasError, match="is not CSV and has labels of its own"):
+    with pytest.raises(IrmasError, match=r"has labels of its own; leave out --labels$"):
         open_scores("scores.parquet", labels, DUO)
+
+
+def test_what_a_spreadsheet_saves_is_read(tmp_path):
+    files = write(
+        tmp_path,
+        'path;vio;cel\r\na-1.wav;0,25;1\r\n;;\r\n"b; two.wav";,5;1,0e-1\r\n',
+        "path\tinstruments\na-1\tvio\nb; two\tcel\n\n",
+    )
+    read = open_scores(*files, DUO)
+    assert read.clip_ids == ["a-1", "b; two"]
+    np.testing.assert_allclose(read.scores, [[0.25, 1], [0.5, 0.1]])
+
+
+@pytest.mark.parametrize("above", ["", "my tree/", "/data/a/"])
+def test_paths_may_begin_above_the_tree(tmp_path, above):
+    files = write(
+        tmp_path,
+        f"path,vio,cel\n{above}x/a.wav,1,0\n{above}y/a.wav,0,1\n",
+        "path,instruments\ny/a,cel\nx/a,vio\n",
+    )
+    assert open_scores(*files, DUO).clip_ids == ["x/a", "y/a"]
+
+
+def test_paths_in_different_places_are_not_taken_for_one_tree(tmp_path):
+    scores = "path,vio,cel\nhere/x/a.wav,1,0\nthere/y/a.wav,0,1\n"
+    files = write(tmp_path, scores, "path,instruments\nx/a,vio\ny/a,cel\n")
+    with pytest.raises(IrmasError, match=r"'here/x/a' is not in \S+, which has paths such as"):
+        open_scores(*files, DUO)
+
+
+ROWS = [
+    {"path": "m/a.wav", "instruments": ["vio"], "error": None, "vio": 0.75, "cel": 1e-9},
+    {"path": "m/b.wav", "instruments": [], "error": "cannot be decoded", "vio": None, "cel": None},
+]
+
+
+def write_predictions(tmp_path, suffix, rows):
+    path = tmp_path / f"p{suffix}"
+    if suffix == ".parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    else:
+        keys = ("path", "error", "instruments")
+        found = [
+            {key: row[key] for key in keys} | {"scores": {code: row[code] for code in DUO.codes}}
+            for row in rows
+        ]
+        path.write_text(json.dumps({"predictions": found}))
+    return str(path)
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".json"])
+def test_predictions_are_scores(tmp_path, suffix):
+    _, labels = write(tmp_path, "", "path,instruments\na,cel\n")
+    read = open_scores(write_predictions(tmp_path, suffix, ROWS[:1]), labels, DUO)
+    np.testing.assert_allclose(read.scores, [[0.75, 1e-9]])
+    with pytest.raises(IrmasError, match="column 'cel' is no instrument; these are vio"):
+        open_scores(str(tmp_path / f"p{suffix}"), labels, Vocabulary.of({"vio": "violin"}))
+    with pytest.raises(IrmasError, match="has no column 'pia'; it needs path, pia"):
+        open_scores(str(tmp_path / f"p{suffix}"), labels, Vocabulary.of({"pia": "piano"}))
+    for rows in (ROWS, ROWS[1:]):
+        failed = write_predictions(tmp_path, suffix, rows)
+        with pytest.raises(
+            IrmasError,
+            match=f"prediction {len(rows)}: 'm/b.wav' has no scores: cannot be decoded",
+        ):
+            open_scores(failed, labels, DUO)
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", '{"predictions": [1]}', '{"predictions": 1}'])
+def test_json_of_something_else_is_refused(tmp_path, content):
+    (tmp_path / "p.json").write_text(content)
+    with pytest.raises(IrmasError, match="has no predictions; write them with 'irmas predict'"):
+        open_scores(str(tmp_path / "p.json"), None, IRMAS)

@@ -4,9 +4,11 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from irmas_dist.evaluation.csv_scores import open_scores
 from irmas_dist.inference.audio_inputs import Prediction
 from irmas_dist.inference.predict import predict
 from irmas_dist.inference.predictor import Predictor
@@ -45,6 +47,25 @@ def test_parquet_and_json_files(
     irmas("predict", model, "music", "--out", "p.json")
     written = json.loads(Path("p.json").read_text())
     assert written == json.loads(irmas("predict", model, "music", "--json")[1])
+
+
+@pytest.mark.parametrize("suffix", ["csv", "json", "parquet"])
+def test_predictions_are_read_by_evaluate(
+    irmas: Irmas, model: Path, folder: Path, tmp_path: Path, suffix: str
+) -> None:
+    (folder / "b" / "bad.flac").unlink()
+    assert irmas("predict", model, "music", "--out", f"p.{suffix}")[0] == 0
+    (tmp_path / "labels.csv").write_text("path,instruments\na.wav,pia\nb/b [live],gac|voi\n")
+    options = ("--labels", "labels.csv", "--json")
+    code, out, err = irmas("evaluate", "--scores", f"p.{suffix}", *options)
+    assert code == 0, err
+    found = json.loads(out)
+    assert (found["clips"], found["songs"]) == (2, 2)
+    scores = open_scores(f"p.{suffix}", "labels.csv")
+    predicted = json.loads(irmas("predict", model, "music", "--json")[1])["predictions"]
+    np.testing.assert_allclose(
+        scores.scores, [list(each["scores"].values()) for each in predicted], rtol=1e-6
+    )
 
 
 def test_an_interrupted_run_resumes(
