@@ -25,7 +25,7 @@ after() {
 
 features=$(after "" extract "$manifest" "$out/features" --config "$recipe")
 sweep=$(after "$features" sweep "$out/features" "$out/sweep" --config "$recipe" \
-    --trials "${TRIALS:-40}" --gpus "${GPUS_PER_TRIAL:-0}" "${tracked[@]}")
+    --trials "${TRIALS:-40}" "${tracked[@]}")
 model=$(after "$sweep" train "$out/features" "$out/model" --config "$out/sweep/best.yaml" \
     --workers "${WORKERS:-1}" "${tracked[@]}")
 scores=$(after "$model" evaluate "$out/model" --features "$out/features")

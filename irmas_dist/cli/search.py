@@ -1,6 +1,7 @@
 """The commands around a search: sweep, review and thresholds."""
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -94,6 +95,7 @@ def sweep(
         require_new(out)  # Before Ray takes seconds to start.
     if dry_run:
         return show_recipe(recipe, json)
+    from irmas_dist.cluster.mps import multi_process_service
     from irmas_dist.cluster.runtime import ray_running, require_shared
     from irmas_dist.reports.wandb_summary import log_summary
     from irmas_dist.search.sweep import sweep as search
@@ -101,7 +103,11 @@ def sweep(
 
     data = open_training_data(features, recipe)
     try:
-        with ray_running(address, dashboard=settings.workers > 1):
+        local = not (address or os.environ.get("RAY_ADDRESS"))
+        with (
+            multi_process_service(wanted=local and settings.gpus != 0),
+            ray_running(address, dashboard=settings.workers > 1),
+        ):
             require_shared(settings.storage or str(out))  # Trials write only there.
             summary = search(data, recipe, searched, out, settings, resume)
             log_summary(summary)

@@ -91,11 +91,12 @@ def trial_capacity(settings: SweepSettings) -> int:
         IrmasError: Not even one fits.
     """
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    workers = sum(workers_on(node, settings.cpus, settings.gpus) for node in nodes)
+    gpus = settings.gpus or 0.0
+    workers = sum(workers_on(node, settings.cpus, gpus) for node in nodes)
     if workers < settings.workers:
         existing = "; ".join(f"{node.get('CPU', 0):g} and {node.get('GPU', 0):g}" for node in nodes)
         raise IrmasError(
-            f"a trial needs {settings.workers} x {settings.cpus:g} CPUs and {settings.gpus:g} "
+            f"a trial needs {settings.workers} x {settings.cpus:g} CPUs and {gpus:g} "
             f"GPUs, each on one node, and the nodes have {existing}: ask for less with --cpus, "
             "--gpus or --workers, or add nodes"
         )

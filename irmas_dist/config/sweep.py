@@ -30,8 +30,9 @@ class SweepSettings(Settings):
     """Data-parallel workers of each trial; more than one take half a minute to start."""
     cpus: float = Field(1.0, gt=0.0)
     """CPUs of each worker."""
-    gpus: float = Field(0.0, ge=0.0)
-    """GPUs of each worker; with a fraction, several trials share one GPU."""
+    gpus: float | None = Field(None, ge=0.0)
+    """GPUs of each worker; with a fraction, several trials share one GPU; none: trials share those
+    of the cluster, if it has any."""
     sampler: SamplerName = "tpe"
     """Proposes the values of each trial."""
     scheduler: SchedulerName = "asha"

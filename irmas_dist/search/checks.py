@@ -22,7 +22,7 @@ def check_settings(settings: SweepSettings, space: Space, recipe: Recipe) -> Non
         raise IrmasError(
             f"--scheduler {settings.scheduler} decides how many trials run; leave --concurrent out"
         )
-    if settings.workers > 1 and settings.gpus not in (0.0, 1.0):
+    if settings.workers > 1 and settings.gpus not in (None, 0.0, 1.0):
         raise IrmasError(
             f"--gpus {settings.gpus:g}: with --workers above 1, a worker has one GPU or none"
         )

@@ -24,6 +24,7 @@ from irmas_dist.errors import IrmasError
 from irmas_dist.search.callback import SweepCallback
 from irmas_dist.search.checks import check_settings
 from irmas_dist.search.distributed_trial import distributed_trial
+from irmas_dist.search.gpu_sharing import share_gpus
 from irmas_dist.search.live_table import LiveTable
 from irmas_dist.search.samplers import best_points, build_sampler, enqueue
 from irmas_dist.search.schedulers import build_scheduler, most_epochs, replay
@@ -191,6 +192,7 @@ def _run(
     budget = max(total - len(own), 0)
     if not budget and not interrupted:
         return 0
+    settings = share_gpus(settings, data, recipe)
     second = SECOND[settings.against] if settings.against else None
     epochs = most_epochs(space, recipe.training.epochs)
     searcher = StudySearcher(study, space, record.identity, budget, interrupted, second)
@@ -252,9 +254,9 @@ def _trainable(data: TrainingData, recipe: Recipe, root: str, settings: SweepSet
     common = {"data": data, "recipe": recipe.model_dump(), "root": root}
     if settings.workers == 1:
         single = tune.with_parameters(LearnerTrial, **common, latency=settings.against == "latency")
-        return tune.with_resources(single, {"CPU": settings.cpus, "GPU": settings.gpus})
+        return tune.with_resources(single, {"CPU": settings.cpus, "GPU": settings.gpus or 0.0})
     workers = WorkerSettings(
-        count=settings.workers, cpus=settings.cpus, gpu=settings.gpus > 0, retries=0
+        count=settings.workers, cpus=settings.cpus, gpu=bool(settings.gpus), retries=0
     )
     distributed = tune.with_parameters(distributed_trial, **common, workers=workers)
     # The workers reserve their own resources, and Tune refuses to reserve none at all.

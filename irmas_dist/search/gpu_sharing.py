@@ -1,0 +1,86 @@
+"""How many trials share a GPU: as many as its memory and the CPUs beside it can hold."""
+
+from typing import NamedTuple
+
+import ray
+import torch
+from ray.exceptions import RayError
+
+from irmas_dist.cluster.resources import gpu_count
+from irmas_dist.config.recipe import Recipe
+from irmas_dist.config.sweep import SweepSettings
+from irmas_dist.terminal import say
+from irmas_dist.training.data import TrainingData
+from irmas_dist.training.learner import Learner
+
+MARGIN = 2.0
+"""How many times the memory of the recipe's own network a trial may need: a space has larger ones.
+A trial that needs more than there is fails alone, and is told as out of memory."""
+
+CONTEXT_BYTES = 600 << 20
+"""Memory of a process on a GPU beside its tensors: kernels and libraries."""
+
+MEMORY_SHARE = 0.9
+"""Share of a GPU's memory that trials may use together."""
+
+FINEST = 0.0001
+"""Smallest share of a resource that Ray counts."""
+
+
+class Memory(NamedTuple):
+    """Bytes of GPU memory that a training takes for its tensors, and that the GPU has."""
+
+    used: int
+    total: int
+
+
+def share_gpus(settings: SweepSettings, data: TrainingData, recipe: Recipe) -> SweepSettings:
+    """Return the settings with the GPUs of each trial, which are none on a cluster without GPUs.
+
+    How much memory a training of the recipe takes is measured on one of the GPUs.
+    """
+    if settings.gpus is not None:
+        return settings
+    if not (gpus := gpu_count()):
+        return settings.model_copy(update={"gpus": 0.0})
+    if settings.workers > 1:
+        whole = 1.0 if gpus >= settings.workers else 0.0
+        return settings.model_copy(update={"gpus": whole})
+    measure = ray.remote(num_gpus=1, num_cpus=settings.cpus, max_calls=1)(memory_of_a_training)
+    try:
+        memory: Memory = ray.get(measure.remote(data, recipe))
+    except RayError as error:
+        reason = str(error).strip().splitlines()[-1]
+        say(f"trials run on CPUs, as the GPU cannot be used ({reason}); --gpus decides by hand")
+        return settings.model_copy(update={"gpus": 0.0})
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    cpus = min(node.get("CPU", 0) / node["GPU"] for node in nodes if node.get("GPU"))
+    count = trials_on_a_gpu(memory, cpus, settings)
+    say(
+        f"{count} trials share each GPU ({memory.total / 2**30:.0f} GiB; a training of the recipe "
+        f"takes {memory.used / 2**30:.1f}) and its {cpus:g} CPUs; --gpus decides by hand"
+    )
+    return settings.model_copy(update={"gpus": share_of(count)})
+
+
+def trials_on_a_gpu(memory: Memory, cpus: float, settings: SweepSettings) -> int:
+    """Return how many trials share a GPU that has ``cpus`` CPUs beside it, at least one."""
+    by_memory = MEMORY_SHARE * memory.total / (MARGIN * memory.used + CONTEXT_BYTES)
+    by_cpus = cpus / settings.cpus
+    most = settings.concurrent or settings.trials
+    return max(int(min(by_memory, by_cpus, most)), 1)
+
+
+def share_of(count: int) -> float:
+    """Return the largest share of a GPU that ``count`` trials can have at a time, as Ray counts."""
+    return int(1 / count / FINEST) * FINEST
+
+
+def memory_of_a_training(data: TrainingData, recipe: Recipe) -> Memory:
+    """Return the GPU memory that two epochs of a training take."""
+    learner = Learner(data, recipe, device="cuda")
+    for _ in range(2):
+        learner.run_epoch()
+    return Memory(
+        torch.cuda.max_memory_reserved(), torch.cuda.get_device_properties(0).total_memory
+    )

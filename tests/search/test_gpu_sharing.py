@@ -1,0 +1,61 @@
+"""Trials share a GPU as far as its memory and the CPUs beside it allow."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from irmas_dist.cluster.resources import workers_on
+from irmas_dist.config.recipe import Recipe
+from irmas_dist.config.sweep import SweepSettings
+from irmas_dist.search.gpu_sharing import (
+    Memory,
+    memory_of_a_training,
+    share_gpus,
+    share_of,
+    trials_on_a_gpu,
+)
+from irmas_dist.training.data import TrainingData
+
+GIB = 2**30
+
+
+@pytest.mark.parametrize(
+    ("used", "cpus", "options", "trials"),
+    [
+        (0.1, 16, {"trials": 40}, 16),  # a trial for each CPU
+        (0.1, 16, {"trials": 40, "cpus": 2.0}, 8),
+        (0.1, 16, {"trials": 4}, 4),
+        (0.1, 16, {"trials": 40, "concurrent": 3}, 3),
+        (10, 16, {"trials": 40}, 3),  # 72 GiB, of which each may take 20 and its context
+        (70, 16, {"trials": 40}, 1),
+        (0.1, 0.5, {"trials": 40}, 1),
+    ],
+)
+def test_as_many_share_a_gpu_as_memory_cpus_and_trials_allow(
+    used: float, cpus: float, options: dict[str, float], trials: int
+) -> None:
+    settings = SweepSettings.model_validate(options)
+    assert trials_on_a_gpu(Memory(int(used * GIB), 80 * GIB), cpus, settings) == trials
+
+
+@given(st.integers(1, 200))
+def test_ray_finds_space_for_so_many(count: int) -> None:
+    assert workers_on({"CPU": 1_000.0, "GPU": 1.0}, 1.0, share_of(count)) >= count
+    assert round(share_of(count) * count, 4) <= 1
+
+
+def test_a_share_given_by_hand_stays(data: TrainingData) -> None:
+    """Without asking the cluster: no Ray runs here."""
+    settings = SweepSettings(gpus=0.25)
+    assert share_gpus(settings, data, Recipe()) is settings
+
+
+def test_without_gpus_trials_run_on_cpus(ray_cluster: None, data: TrainingData) -> None:
+    assert share_gpus(SweepSettings(), data, Recipe()).gpus == 0.0
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+def test_the_memory_of_a_training_is_measured(data: TrainingData) -> None:
+    memory = memory_of_a_training(data, Recipe())
+    assert 0 < memory.used < memory.total
