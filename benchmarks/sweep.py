@@ -1,7 +1,7 @@
 """A sweep's trials per hour, and what a trial costs beside its training: ours against others.
 
 One command, some 12 minutes: the same trials (the same values, seeds and epochs, each of as many
-clips as this machine trains on in about 5 s) on two cores, by
+clips as this machine trains on in about 5 s) on two cores, or on a GPU and the cores beside it, by
 
 * ``ours``: `LearnerTrial` under Tune, actors reused, features in the object store;
 * ``plain``: ``study.optimize(n_jobs=1)`` in one process, once with one thread and once with
@@ -32,14 +32,22 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import torch
+from processes.machine import machine
+
 os.environ |= {"WANDB_MODE": "offline", "WANDB_SILENT": "true", "RAY_DEDUP_LOGS": "0"}
 os.environ["RAY_ADDRESS"] = "local"
 os.environ["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"] = "0.2"
 
 RESULTS = Path(__file__).parent / "results"
-CPUS = 2
+GPU = torch.cuda.is_available()
+CPUS = min(os.cpu_count() or 2, 16) if GPU else 2
+"""Trials at a time. On a GPU, as many as there are cores share it."""
+
 EPOCHS = 5
 TRIALS = {"ours": 18, "plain-1": 6, "plain": 6, "pair": 7, "function": 8, "trainer": 4}
+if GPU:
+    TRIALS |= {"ours": 5 * CPUS, "function": 3 * CPUS}
 """Trials of each contestant in each round."""
 
 ROUNDS = 2
@@ -114,13 +122,12 @@ def make_recipe(folder: str, width: int) -> Any:
 
 def train_one(data: Any, recipe: dict[str, Any], number: int) -> dict[str, float]:
     """Train one trial in this process; return when it began and ended, and its CPU seconds."""
-    import torch
-
     from irmas_dist.config.recipe import build_recipe
     from irmas_dist.training.learner import SELECTED_BY, Learner
 
     began, cpu = time.time(), time.process_time()
-    learner = Learner(data, build_recipe(recipe, values(number), "the benchmark"))
+    settings = build_recipe(recipe, values(number), "the benchmark")
+    learner = Learner(data, settings, device="cuda" if GPU else "cpu")
     while not learner.finished:
         learner.run_epoch()
     best = learner.history[learner.best_epoch - 1][SELECTED_BY]
@@ -138,7 +145,6 @@ def steady(ends: list[float], slots: int) -> float:
 
 def by_plain(data: Any, recipe: dict[str, Any], trials: int, threads: int | None) -> dict:
     import optuna
-    import torch
 
     if threads:
         torch.set_num_threads(threads)
@@ -158,10 +164,10 @@ def by_plain(data: Any, recipe: dict[str, Any], trials: int, threads: int | None
 def by_pair(data: Any, recipe: dict[str, Any], trials: int) -> dict:
     """Run two plain processes side by side that know nothing of each other."""
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(CPUS, mp_context=context) as pool:
-        both = list(pool.map(by_plain, [data] * CPUS, [recipe] * CPUS, [trials] * CPUS, [1] * CPUS))
-    return {"rate": sum(one["rate"] for one in both), "slots": CPUS,
-            "cpu": sum(one["cpu"] for one in both) / CPUS, "threads": 1}  # fmt: skip
+    with ProcessPoolExecutor(2, mp_context=context) as pool:
+        both = list(pool.map(by_plain, [data] * 2, [recipe] * 2, [trials] * 2, [1] * 2))
+    return {"rate": sum(one["rate"] for one in both), "slots": 2,
+            "cpu": sum(one["cpu"] for one in both) / 2, "threads": 1}  # fmt: skip
 
 
 def by_ours(data: Any, recipe: Any, trials: int, folder: str) -> dict:
@@ -210,6 +216,8 @@ def by_function(data: Any, recipe: dict[str, Any], trials: int, folder: str) -> 
     import ray
     from ray import tune
 
+    from irmas_dist.search.gpu_sharing import share_of
+
     file = Path(folder, "data.pickle")
     file.write_bytes(pickle.dumps(data))
 
@@ -221,7 +229,7 @@ def by_function(data: Any, recipe: dict[str, Any], trials: int, folder: str) -> 
 
     ray.init(num_cpus=CPUS, include_dashboard=False, log_to_driver=False)
     tuner = tune.Tuner(
-        tune.with_resources(trainable, {"CPU": 1}),
+        tune.with_resources(trainable, {"CPU": 1, "GPU": share_of(CPUS) if GPU else 0}),
         param_space={"number": tune.grid_search(list(range(trials)))},
         tune_config=tune.TuneConfig(max_concurrent_trials=CPUS, reuse_actors=False),
         run_config=tune.RunConfig(name="function", storage_path=folder, verbose=0),
@@ -248,7 +256,7 @@ def by_trainer(data: Any, recipe: dict[str, Any], trials: int, folder: str) -> d
         trainer = TorchTrainer(
             worker,
             train_loop_config={"data": shared, "number": config["number"]},
-            scaling_config=train.ScalingConfig(num_workers=1),
+            scaling_config=train.ScalingConfig(num_workers=1, use_gpu=GPU),
             run_config=train.RunConfig(
                 name=f"trial-{config['number']}",
                 storage_path=folder,
@@ -260,12 +268,12 @@ def by_trainer(data: Any, recipe: dict[str, Any], trials: int, folder: str) -> d
     tuner = tune.Tuner(
         tune.with_resources(trainable, {"CPU": 1}),
         param_space={"number": tune.grid_search(list(range(trials)))},
-        # A trial takes a CPU for its worker and another one that only waits for it.
-        tune_config=tune.TuneConfig(max_concurrent_trials=CPUS // 2),
+        # A trial takes a CPU for its worker and another one that only waits for it, and a GPU.
+        tune_config=tune.TuneConfig(max_concurrent_trials=1),
         run_config=tune.RunConfig(name="trainer", storage_path=folder, verbose=0),
     )
     rows = [result.metrics for result in tuner.fit()]
-    return {"rate": steady([row["ended"] for row in rows], CPUS // 2), "slots": CPUS // 2,
+    return {"rate": steady([row["ended"] for row in rows], 1), "slots": 1,
             "cpu": sum(row["cpu"] for row in rows) / trials,
             "threads": rows[0]["threads"]}  # fmt: skip
 
@@ -304,6 +312,8 @@ def by_memory(data: Any, recipe: dict[str, Any], concurrent: int) -> dict:
 
 def contest(name: str, trials: int, width: int, clips: int) -> dict:
     """Run one contestant in this process."""
+    from irmas_dist.cluster.mps import multi_process_service
+
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         recipe = make_recipe(folder, width)
         plain = recipe.model_dump()
@@ -316,7 +326,8 @@ def contest(name: str, trials: int, width: int, clips: int) -> dict:
         elif name == "pair":
             result = by_pair(data, plain, trials)
         elif name == "ours":
-            result = by_ours(data, recipe, trials, folder)
+            with multi_process_service(wanted=GPU):
+                result = by_ours(data, recipe, trials, folder)
         elif name == "function":
             result = by_function(data, plain, trials, folder)
         else:
@@ -404,7 +415,13 @@ def report(rounds: dict[str, list[dict]], memory: dict[int, dict], seconds: floa
             f"{row['features_mb']:.0f} MB"
         )
     RESULTS.mkdir(exist_ok=True)
-    content = {"contestants": summary, "first_epoch_s": first, "memory": memory, "seconds": seconds}
+    content = {
+        "machine": machine(),
+        "contestants": summary,
+        "first_epoch_s": first,
+        "memory": memory,
+        "seconds": seconds,
+    }
     (RESULTS / "sweep.json").write_text(json.dumps(content, indent=2) + "\n")
 
 

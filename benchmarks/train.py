@@ -4,8 +4,10 @@
 against the Learner alone, (c) two workers against one, each on one thread, beside two independent
 Learners, (d) resident against streaming ingest, (e) the Learner's memory format and precision
 against PyTorch's defaults, and the stages from a command to its first step. All with the network
-of Han et al. (2016) on rendered clips, with all augmentation. Prints ratios with their quartiles
-and writes them to ``benchmarks/results/train.json``. Takes some fifteen minutes on two idle cores.
+of Han et al. (2016) on rendered clips, with all augmentation. On a GPU also (f): steps captured as
+CUDA graphs, steps taken one by one and a bare loop, for recipes and batches as they are used.
+Prints ratios with their quartiles and writes them to ``benchmarks/results/train.json``. Takes some
+fifteen minutes on two idle cores; with a GPU everything runs there, and (c) only with two of them.
 """
 
 import dataclasses
@@ -26,13 +28,16 @@ os.environ["RAY_DATA_DISABLE_PROGRESS_BARS"] = "1"
 import numpy as np
 import ray
 import torch
+from processes.machine import machine
 from torch.nn import functional as F
 
 from irmas_dist.config.recipe import Recipe, build_recipe, load_recipe
 from irmas_dist.config.training import IngestSettings, WorkerSettings
 from irmas_dist.corpus.index import index_tree
 from irmas_dist.corpus.manifest import write_manifest
+from irmas_dist.features.clips import Clips
 from irmas_dist.features.extract import extract
+from irmas_dist.features.store import StoreInfo
 from irmas_dist.models.cnn import CNN
 from irmas_dist.rendering.render import RenderSettings, render
 from irmas_dist.training.data import TrainingData, load_training_data
@@ -61,6 +66,11 @@ OVERRIDES = (
     "training.patience=100",
     "validation.mixtures=40",
 )
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+GPU_CASES = (("irmas", 64), ("irmas", 256), ("han2016", 128))
+GPU_CLIPS = 5_702
+"""Training clips of IRMAS beside those held out."""
 
 Measured = dict[str, Any]
 
@@ -138,7 +148,7 @@ def part_of(data: TrainingData, clips: int) -> TrainingData:
 
 def in_process(data: TrainingData, recipe: Recipe) -> Measured:
     """(a) and (e): everything in this process, on one thread or on the GPU."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = DEVICE
     windows = 4 * recipe.training.batch_size
     learner = Learner(part_of(data, windows), recipe, device=device)
     recipe_loop = bare_loop(recipe, data, windows, device, plain=False)
@@ -167,14 +177,14 @@ def epochs_per_s(data: TrainingData, recipe: Recipe, workers: int) -> float:
             pattern = f"{RUN_NAME}/*/epoch-{int(metrics['epoch']):04d}/optimizer.pt"
             written.extend(path.stat().st_mtime for path in Path(out).glob(pattern))
 
-        settings = WorkerSettings(count=workers, checkpoints_to_keep=EPOCHS)
+        settings = WorkerSettings(count=workers, checkpoints_to_keep=EPOCHS, gpu=DEVICE == "cuda")
         train_distributed(data, recipe, {}, out, settings, on_epoch)
     windows = len(data.training) * recipe.training.windows_per_clip
     return windows * (len(written) - 1) / (written[-1] - written[0])
 
 
 def alone(data: TrainingData, recipe: Recipe) -> float:
-    learner = Learner(data, recipe)
+    learner = Learner(data, recipe, device=DEVICE)
     learner.run_epoch()
     began = time.perf_counter()
     for _ in range(EPOCHS - 1):
@@ -194,11 +204,15 @@ def distributed(data: TrainingData, recipe: Recipe) -> Measured:
     names = ("Learner", "one worker", "two workers", "two independent Learners")
     rates: dict[str, list[float]] = {name: [] for name in names}
     shared = ray.put(data)
+    two = DEVICE == "cpu" or torch.cuda.device_count() > 1
     for _ in range(ROUNDS):
         rates["Learner"].append(alone(data, recipe))
         rates["one worker"].append(epochs_per_s(data, recipe, 1))
+        if not two:
+            continue
         rates["two workers"].append(epochs_per_s(data, recipe, 2))
-        independent = [alone_in_a_worker.remote(shared, recipe) for _ in range(2)]
+        task = alone_in_a_worker.options(num_gpus=int(DEVICE == "cuda"))
+        independent = [task.remote(shared, recipe) for _ in range(2)]
         rates["two independent Learners"].append(sum(ray.get(independent)))
     pairs = (
         ("b", "one worker", "Learner", 0.97),
@@ -208,7 +222,55 @@ def distributed(data: TrainingData, recipe: Recipe) -> Measured:
     return {
         ours: ratio(name, {ours: rates[ours], theirs: rates[theirs]}, target)
         for name, ours, theirs, target in pairs
+        if rates[ours]
     }
+
+
+def on_a_gpu() -> Measured:
+    """(f): windows per second of epochs without validation, over as many clips as IRMAS has."""
+    result: Measured = {}
+    for name, batch in GPU_CASES:
+        recipe = load_recipe(name, [f"training.batch_size={batch}"])
+        data = noise(recipe)
+        one_by_one = change(recipe, {"training.graph": "off"})
+        contestants = {
+            "captured steps": Learner(data, recipe, device=DEVICE).train_epoch,
+            "one by one": Learner(data, one_by_one, device=DEVICE).train_epoch,
+            "bare loop": bare_loop(recipe, data, GPU_CLIPS, DEVICE, plain=False),
+        }
+        rates = race({key: timed(GPU_CLIPS, work) for key, work in contestants.items()}, rounds=5)
+        bare = rates.pop("bare loop")
+        case = f"{name}, batch {batch}"
+        result[case] = ratio(f"f, {case}", rates) | {"bare_loop": float(np.median(bare))}
+        print(f"      bare loop: {np.median(bare):.1f} windows/s")
+    return result
+
+
+def noise(recipe: Recipe) -> TrainingData:
+    """Return as many clips of noise as IRMAS has for training."""
+    features, vocabulary = recipe.features, recipe.corpus.vocabulary
+    length = int(3 * features.frames_per_second) + 1
+    rng = np.random.default_rng(0)
+    frames = rng.standard_normal((GPU_CLIPS * length, features.bands), np.float32)
+    clips = Clips(
+        frames=(frames - 9).astype(np.float16),
+        starts=np.arange(GPU_CLIPS) * length,
+        lengths=np.full(GPU_CLIPS, length),
+        labels=np.eye(len(vocabulary), dtype=np.uint8)[np.arange(GPU_CLIPS) % len(vocabulary)],
+        clip_ids=[str(index) for index in range(GPU_CLIPS)],
+        parts=["training"] * GPU_CLIPS,
+        groups=[str(index) for index in range(GPU_CLIPS)],
+    )
+    store = StoreInfo(
+        settings=features, vocabulary=vocabulary, fingerprint="", manifest="", identity="",
+        clips={"training": GPU_CLIPS}, frames=len(frames), shards=[],
+        mean=[-9.0] * features.bands, std=[1.0] * features.bands,
+    )  # fmt: skip
+    return TrainingData(clips, clips.select(list(range(64))), store)
+
+
+def change(recipe: Recipe, values: Measured) -> Recipe:
+    return build_recipe(recipe.model_dump(), values, "the benchmark")
 
 
 def ingest(features: str, recipe: Recipe) -> Measured:
@@ -217,7 +279,7 @@ def ingest(features: str, recipe: Recipe) -> Measured:
     for mode in ("streaming", "resident"):
         settings = IngestSettings.model_validate({"mode": mode})
         data[mode] = load_training_data(features, recipe.validation, settings)
-        learners[mode] = Learner(data[mode], recipe)
+        learners[mode] = Learner(data[mode], recipe, device=DEVICE)
     windows = len(data["resident"].training)
     result = ratio(
         "d",
@@ -264,13 +326,16 @@ def main() -> None:
         tree, manifest, features = (Path(folder, name) for name in ("tree", "m.parquet", "store"))
         render(tree, RenderSettings(recordings=10, clips_per_recording=3, songs=0))
         write_manifest(manifest, index_tree(tree))
-        result = {"machine": {"cores": os.cpu_count(), "gpu": torch.cuda.is_available()}}
+        result = {"machine": machine()}
+        print(result["machine"])
         ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
         extract(str(manifest), str(features), recipe.features, recipe.corpus.vocabulary)
         data = load_training_data(str(features), recipe.validation, IngestSettings(mode="resident"))
         result |= in_process(data, recipe)
         longer = {"training.windows_per_clip": WINDOWS_PER_CLIP}
-        result |= distributed(data, build_recipe(recipe.model_dump(), longer, "the benchmark"))
+        if DEVICE == "cuda":
+            result["gpu"] = on_a_gpu()
+        result |= distributed(data, change(recipe, longer))
         result["ingest"] = ingest(str(features), recipe)
         ray.shutdown()
         result["first_step"] = first_step(str(features))
