@@ -42,9 +42,7 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the resolved reci
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 Address = Annotated[
     str | None,
-    typer.Option(
-        help="Ray cluster to join: 'auto' or an address; default: start one on this machine."
-    ),
+    typer.Option(help="Ray cluster to join: 'auto' or an address; default: this machine alone."),
 ]
 
 

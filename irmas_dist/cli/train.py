@@ -34,10 +34,13 @@ def train(
     ] = None,
     cpus: Annotated[float, typer.Option(help="CPUs of each worker.")] = DEFAULTS.cpus,
     gpu: Annotated[
-        bool | None, typer.Option("--gpu/--no-gpu", help="Default: if the cluster has enough GPUs.")
+        bool | None, typer.Option("--gpu/--no-gpu", help="Default: if there are enough GPUs.")
     ] = DEFAULTS.gpu,
     retries: Annotated[
-        int, typer.Option(min=0, help="How often to resume after a worker or node is lost.")
+        int,
+        typer.Option(
+            min=0, help="How often to resume after a worker or node of a cluster is lost."
+        ),
     ] = DEFAULTS.retries,
     wait: Annotated[
         float, typer.Option(min=0, help="Seconds to wait for free resources in the cluster.")
@@ -46,7 +49,7 @@ def train(
     dry_run: DryRun = False,
     json: Json = False,
 ) -> None:
-    """Train a model, data-parallel with Ray Train; the same command resumes an interrupted run."""
+    """Train a model, on several workers with Ray Train; the same command resumes a run."""
     if min_workers and min_workers > workers:
         raise typer.BadParameter(f"--min-workers {min_workers} is more than --workers {workers}")
     settings = from_options(

@@ -3,7 +3,6 @@
 Each worker, and each job's own process, must fit on a single node.
 """
 
-import os
 from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -23,34 +22,10 @@ if TYPE_CHECKING:
 QUIET_WAIT_S = 2.0
 """Longer waits are reported; a cluster with free resources grants them sooner."""
 
-RESIDENT_SHARE = 0.5
-"""Features are held in memory when they take at most this share of Ray's object store."""
-
-OBJECT_STORE_SHARE = 0.3
-"""Ray's default size of the object store, as a share of the machine's memory."""
-
 
 def cpu_count() -> int:
     """Return the number of CPUs of the running Ray, at least 1."""
     return max(int(ray.cluster_resources().get("CPU", 1)), 1)
-
-
-def gpu_count() -> float:
-    """Return the number of GPUs of the running Ray."""
-    return float(ray.cluster_resources().get("GPU", 0))
-
-
-def fits_in_memory(size: int) -> bool:
-    """Return whether ``size`` bytes fit into the object store of every node, beside other objects.
-
-    Before Ray is started, this machine counts as the only node.
-    """
-    if ray.is_initialized():
-        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        smallest = min(node.get("object_store_memory", 0.0) for node in nodes)
-    else:
-        smallest = OBJECT_STORE_SHARE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return bool(size <= RESIDENT_SHARE * smallest)
 
 
 def wait_for_resources(workers: WorkerSettings) -> None:

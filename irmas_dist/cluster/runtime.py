@@ -15,6 +15,7 @@ from ray.exceptions import AuthenticationError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from irmas_dist import storage
+from irmas_dist.cluster.without_ray import LOCAL, ray_address
 from irmas_dist.errors import IrmasError
 
 CONNECT_TIMEOUT_S = 5.0
@@ -52,13 +53,13 @@ def ray_running(address: str | None = None, dashboard: bool = False) -> Iterator
     if ray.is_initialized():
         yield
         return
-    target = address or os.environ.get("RAY_ADDRESS") or "local"
+    target = ray_address(address)
     _require_listener(target)
     # A dashboard takes seconds and memory; an existing cluster has its own.
-    options: dict[str, Any] = {"include_dashboard": dashboard} if target == "local" else {}
+    options: dict[str, Any] = {"include_dashboard": dashboard} if target == LOCAL else {}
     # Workers inherit variables that are already set, and Ray refuses to set them twice.
     environment = {k: v for k, v in WORKER_ENVIRONMENT.items() if k not in os.environ}
-    if dashboard and target not in ("local", "auto"):
+    if dashboard and target not in (LOCAL, "auto"):
         # Where several Rays run on a host, clients of the dashboard must know which to ask.
         environment["RAY_ADDRESS"] = target
     # By default Ray Train polls its workers for reports every two seconds.

@@ -133,13 +133,13 @@ class WorkerSettings(Settings):
     cpus: float = Field(1.0, gt=0.0)
     """CPUs of each worker, and its number of threads."""
     gpu: bool | None = None
-    """Whether each worker has a GPU; None: if the cluster has enough of them."""
+    """Whether each worker has a GPU; None: if there are enough of them."""
     retries: int = Field(3, ge=0)
     """How often training resumes from its last checkpoint after losing a worker or node."""
     wait_timeout_s: float = Field(30.0, ge=0.0)
     """How long to wait for resources of the cluster. An autoscaler may need minutes."""
     checkpoints_to_keep: int = Field(2, ge=1)
-    """Checkpoints kept during training: the best, and always the last."""
+    """Checkpoints kept during training: the last ones, as the very last may be damaged."""
 
     @property
     def needed(self) -> int:

@@ -4,13 +4,16 @@ Our own, since importing ``librosa.filters`` would cost every extraction worker 
 """
 
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import csr_array
 
 from irmas_dist.config.features import LogMelSettings
 from irmas_dist.features.audio import Float32
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 _WINDOWS = {
     "hann": np.hanning,
@@ -25,8 +28,11 @@ _LOG_STEP = np.log(6.4) / 27
 
 
 @lru_cache(maxsize=8)
-def kernels(settings: LogMelSettings) -> tuple[Float32, csr_array]:
+def kernels(settings: LogMelSettings) -> tuple[Float32, "csr_array"]:
     """Return the window, shape (n_fft,), and the filters, shape (bands, n_fft // 2 + 1)."""
+    # Imported here: training needs the bands alone.
+    from scipy.sparse import csr_array
+
     return periodic_window(settings), csr_array(mel_filters(settings))
 
 

@@ -43,8 +43,7 @@ def distributed_trial(
 ) -> None:
     """Run one trial on several workers, and report to Tune after every epoch.
 
-    Ray Train saves checkpoints in the trial's directory, and resumes from them. The model
-    directory that it writes there is the trial's model.
+    The trial's directory holds its checkpoints, from which it resumes, and at last its model.
 
     Args:
         config: Values by name, and the trial's identity under `TRIAL`.

@@ -6,7 +6,7 @@ import ray
 import torch
 from ray.exceptions import RayError
 
-from irmas_dist.cluster.resources import gpu_count
+from irmas_dist.cluster.without_ray import gpu_count
 from irmas_dist.config.recipe import Recipe
 from irmas_dist.config.sweep import SweepSettings
 from irmas_dist.terminal import say

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from irmas_dist import storage
+from irmas_dist.cluster.without_ray import fits_in_memory
 from irmas_dist.config.corpus import ValidationSettings
 from irmas_dist.config.recipe import Recipe
 from irmas_dist.config.training import IngestSettings
@@ -69,7 +70,7 @@ def load_training_data(
         IrmasError: The store is unfinished, or too small to be split.
     """
     info = read_info(location)
-    resident = _is_resident(ingest, info)
+    resident = is_resident(ingest, info)
     clips = read_clips(location, TRAINING, with_frames=resident)
     try:
         out = held_out(clips.groups, clips.labels, settings, info.vocabulary)
@@ -89,12 +90,10 @@ def load_training_data(
     return TrainingData(training, mixture_clips(aside, *mixing), info)
 
 
-def _is_resident(ingest: IngestSettings, info: StoreInfo) -> bool:
+def is_resident(ingest: IngestSettings, info: StoreInfo) -> bool:
+    """Return whether the training clips are held in memory rather than streamed."""
     if ingest.mode != "auto":
         return ingest.mode == "resident"
-    # Imported here: a mode that is set needs no Ray.
-    from irmas_dist.cluster.resources import fits_in_memory
-
     return fits_in_memory(
         info.frames * info.settings.bands * np.dtype(info.settings.dtype).itemsize
     )

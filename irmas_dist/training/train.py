@@ -1,23 +1,32 @@
 """Trains a recipe on a feature store: the stage."""
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from irmas_dist import storage, tracking
-from irmas_dist.cluster.resources import gpu_count
-from irmas_dist.cluster.runtime import ray_running, require_shared
+from irmas_dist.cluster.without_ray import LOCAL, gpu_count, ray_address, ray_initialised
 from irmas_dist.config.recipe import Recipe
 from irmas_dist.config.training import WorkerSettings
 from irmas_dist.errors import IrmasError
+from irmas_dist.features.store import StoreInfo
 from irmas_dist.storage.locks import lock_directory
 from irmas_dist.terminal import progress
-from irmas_dist.training.data import open_training_data, read_matching_info
-from irmas_dist.training.distributed import train_distributed
+from irmas_dist.training.data import (
+    TrainingData,
+    is_resident,
+    open_training_data,
+    read_matching_info,
+)
+from irmas_dist.training.local import computing_on, train_here
 from irmas_dist.training.model_directory import ModelDescription, read_description
 
 BEGUN = "begun.json"
 """Record of an unfinished training in its model directory: recipe, data, and W&B run."""
+
+Trainer = Callable[..., ModelDescription]
+"""`train_here` or `irmas_dist.training.distributed.train_distributed`."""
 
 
 def train(
@@ -28,6 +37,9 @@ def train(
     address: str | None = None,
 ) -> ModelDescription:
     """Train a recipe and write its model directory, or resume an interrupted training there.
+
+    A single worker is this process, without any Ray, if no cluster is named, Ray is not
+    initialised and features are held in memory; it is Ray Data that streams them.
 
     Args:
         recipe: What to train.
@@ -41,7 +53,8 @@ def train(
             not, or is in use; the features were made with other settings; or training failed.
     """
     settings = recipe.model_dump(mode="json")
-    store = read_matching_info(features, recipe).identity
+    info = read_matching_info(features, recipe)
+    store = info.identity
     if finished := _finished(out, settings, store):
         return finished
     with lock_directory(out):
@@ -49,12 +62,40 @@ def train(
         if finished := _finished(out, settings, store):
             return finished
         about = _about(out, settings, store)
-        with ray_running(address):
-            require_shared(out)
+        here = _is_worker(recipe, info, workers, address)
+        with computing_on(workers.cpus), _here() if here else _with_ray(address, out) as trainer:
             if workers.gpu is None:
                 enough = gpu_count() >= workers.needed
                 workers = workers.model_copy(update={"gpu": enough})
-            return _train(recipe, features, out, workers, about)
+            data = open_training_data(features, recipe)
+            storage.write_json(storage.join(out, BEGUN), about)
+            return _tracked(trainer, data, recipe, out, workers, about)
+
+
+def _is_worker(
+    recipe: Recipe, info: StoreInfo, workers: WorkerSettings, address: str | None
+) -> bool:
+    """Return whether this process is the only worker."""
+    needs_ray = workers.count > 1 or ray_initialised() or ray_address(address) != LOCAL
+    return not needs_ray and is_resident(recipe.ingest, info)
+
+
+@contextmanager
+def _here() -> Iterator[Trainer]:
+    """Yield the function that trains in this process."""
+    yield train_here
+
+
+@contextmanager
+def _with_ray(address: str | None, out: str) -> Iterator[Trainer]:
+    """Run the block with Ray, and yield the function that trains on its workers."""
+    # Imported here: one worker on this machine needs no Ray.
+    from irmas_dist.cluster.runtime import ray_running, require_shared
+    from irmas_dist.training.distributed import train_distributed
+
+    with ray_running(address):
+        require_shared(out)
+        yield train_distributed
 
 
 def _finished(out: str, settings: dict[str, Any], store: str) -> ModelDescription | None:
@@ -79,18 +120,16 @@ def _about(out: str, settings: dict[str, Any], store: str) -> dict[str, Any]:
     return about
 
 
-def _train(
+def _tracked(
+    trainer: Trainer,
+    data: TrainingData,
     recipe: Recipe,
-    features: str,
     out: str,
     workers: WorkerSettings,
     about: dict[str, Any],
 ) -> ModelDescription:
-    """Train until the model is finished, and log it to W&B."""
+    """Train until the model is finished, show the progress, and log to W&B."""
     settings = about["recipe"]
-    data = open_training_data(features, recipe)
-    begun = storage.join(out, BEGUN)
-    storage.write_json(begun, about)
     name = out.rstrip("/").rsplit("/", 1)[-1]
     run = tracking.start_run(
         recipe.tracking, name=name, job_type="train", config=settings, run_id=about["run_id"]
@@ -108,10 +147,10 @@ def _train(
                     advance(epoch - done)
                     done = epoch
 
-            description = train_distributed(data, recipe, settings, out, workers, on_epoch)
+            description = trainer(data, recipe, settings, out, workers, on_epoch)
         best = {f"best_{key}": value for key, value in description.scores.items()}
         run.summarise({**best, "parameters": description.parameters})
-        storage.remove(begun)
+        storage.remove(storage.join(out, BEGUN))
         failed = False
     finally:
         run.close(failed=failed)

@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,8 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from irmas_dist.features.clips import Clips
-from irmas_dist.features.logmel import LogMel
 from irmas_dist.models.standardise import Standardise
+
+if TYPE_CHECKING:
+    from irmas_dist.features.logmel import LogMel
 
 GPU_SHARE = 0.5
 """Clips are kept on the GPU when they take at most this share of its free memory."""
@@ -109,7 +111,7 @@ def covering_windows(lengths: npt.NDArray[np.int64], frames: int, hop: int) -> C
 
 
 def windows_of(
-    pieces: Iterable[LogMel], frames: int, hop: int, floor: float
+    pieces: Iterable["LogMel"], frames: int, hop: int, floor: float
 ) -> Iterator[tuple[int, npt.NDArray[Any]]]:
     """Cut the windows of `covering_windows` from a spectrogram that arrives in pieces.
 

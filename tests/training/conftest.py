@@ -1,5 +1,7 @@
 """Training data small enough to learn from in a second, and a trained model."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 
@@ -11,6 +13,7 @@ from irmas_dist.features.clips import Clips
 from irmas_dist.features.store import StoreInfo
 from irmas_dist.instruments import Vocabulary
 from irmas_dist.training.data import TrainingData, load_training_data
+from irmas_dist.training.local import computing_on
 from irmas_dist.training.model_directory import ModelDescription
 from irmas_dist.training.sampling import Mixtures, plan_epoch
 from irmas_dist.training.validation import mixture_clips
@@ -77,6 +80,13 @@ def data() -> TrainingData:
             std=flat.std(axis=0).tolist(),
         ),
     )
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Compute as a worker with one CPU does."""
+    with computing_on(1):
+        yield
 
 
 @pytest.fixture

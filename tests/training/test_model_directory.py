@@ -12,7 +12,7 @@ from irmas_dist.config.recipe import Recipe
 from irmas_dist.errors import IrmasError
 from irmas_dist.features.clips import read_clips
 from irmas_dist.inference.predictor import Predictor
-from irmas_dist.training.distributed import RUN_NAME
+from irmas_dist.training.loop import RUN_NAME
 from irmas_dist.training.model_directory import ModelDescription, commit, read_description, versions
 
 

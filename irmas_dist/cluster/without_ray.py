@@ -1,0 +1,53 @@
+"""What a command asks before it needs Ray, answered without importing it, which takes a second."""
+
+import os
+import sys
+
+RESIDENT_SHARE = 0.5
+"""Features are held in memory when they take at most this share of Ray's object store."""
+
+OBJECT_STORE_SHARE = 0.3
+"""Ray's default size of the object store, as a share of the machine's memory."""
+
+LOCAL = "local"
+"""The address that stands for a new Ray on this machine."""
+
+
+def ray_address(address: str | None = None) -> str:
+    """Return the Ray to use: the given one, else that of RAY_ADDRESS, else `LOCAL`.
+
+    Inside a submitted job RAY_ADDRESS names the job's cluster.
+    """
+    return address or os.environ.get("RAY_ADDRESS") or LOCAL
+
+
+def ray_initialised() -> bool:
+    """Return whether this process has started Ray, or joined a cluster."""
+    ray = sys.modules.get("ray")
+    return ray is not None and ray.is_initialized()
+
+
+def gpu_count() -> float:
+    """Return the number of GPUs of the running Ray, or of this machine if none is running."""
+    if ray_initialised():
+        import ray
+
+        return float(ray.cluster_resources().get("GPU", 0))
+    import torch
+
+    return float(torch.cuda.device_count())
+
+
+def fits_in_memory(size: int) -> bool:
+    """Return whether ``size`` bytes fit into the object store of every node, beside other objects.
+
+    Before Ray is started, this machine counts as the only node.
+    """
+    if ray_initialised():
+        import ray
+
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        smallest = min(node.get("object_store_memory", 0.0) for node in nodes)
+    else:
+        smallest = OBJECT_STORE_SHARE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return bool(size <= RESIDENT_SHARE * smallest)

@@ -1,0 +1,88 @@
+"""Training in this process, on one worker and without Ray."""
+
+import ctypes
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from rich.markup import escape
+
+from irmas_dist import storage
+from irmas_dist.config.training import LearnerSettings, WorkerSettings
+from irmas_dist.errors import IrmasError
+from irmas_dist.terminal import say
+from irmas_dist.training.checkpoint import new_attempt
+from irmas_dist.training.data import TrainingData
+from irmas_dist.training.learner import Learner
+from irmas_dist.training.loop import (
+    RUN_NAME,
+    Attempt,
+    OnEpoch,
+    failure_line,
+    finish,
+    resume,
+    run_epochs,
+)
+from irmas_dist.training.model_directory import ModelDescription, save_model
+
+M_MMAP_MAX, M_TRIM_THRESHOLD = -4, -1
+"""Parameters of glibc's ``mallopt``."""
+
+
+def train_here(
+    data: TrainingData,
+    settings: LearnerSettings,
+    recipe: dict[str, Any],
+    out: str,
+    workers: WorkerSettings,
+    on_epoch: OnEpoch,
+) -> ModelDescription:
+    """Train in this process, otherwise as `irmas_dist.training.distributed.train_distributed`.
+
+    Raises:
+        IrmasError: This machine lacks what the worker is to have, or training failed.
+    """
+    _require_resources(workers)
+    storage.make_directory(out)
+    progress = storage.join(storage.absolute(out), RUN_NAME)
+    attempt = Attempt(new_attempt(progress), progress, settings, recipe, workers)
+    try:
+        learner = Learner(data, settings, device="cuda" if workers.gpu else "cpu")
+        for line in resume(learner, progress):
+            say(escape(line))
+        for metrics in run_epochs(learner, attempt):
+            on_epoch(metrics)
+        weights, description, validation = finish(learner, recipe)
+    except (IrmasError, torch.OutOfMemoryError) as error:
+        raise IrmasError(failure_line(error)) from error
+    save_model(out, weights, description, validation)
+    storage.remove_directory(progress)
+    return description
+
+
+def _require_resources(workers: WorkerSettings) -> None:
+    """Refuse a worker that this machine cannot hold."""
+    cpus = os.cpu_count() or 1
+    if workers.cpus > cpus:
+        raise IrmasError(f"--cpus {workers.cpus:g}: this machine has {cpus}")
+    if workers.gpu and not torch.cuda.is_available():
+        raise IrmasError("--gpu: torch finds no GPU on this machine")
+
+
+@contextmanager
+def computing_on(cpus: float) -> Iterator[None]:
+    """Run the block on as many threads as a worker has CPUs, keeping freed memory for reuse.
+
+    The memory is kept for good, and why is said in `irmas_dist.cluster.runtime`.
+    """
+    if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):
+        mallopt(M_MMAP_MAX, 0)
+        mallopt(M_TRIM_THRESHOLD, -1)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(max(int(cpus), 1))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

@@ -1,0 +1,91 @@
+"""The training loop around a Learner, in whatever process it runs: epochs and checkpoints."""
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from irmas_dist import storage
+from irmas_dist.config.training import LearnerSettings, WorkerSettings
+from irmas_dist.errors import IrmasError
+from irmas_dist.evaluation.scores import Scores
+from irmas_dist.training.checkpoint import (
+    epoch_directory,
+    load_checkpoint,
+    newest_checkpoint,
+    save_checkpoint,
+)
+from irmas_dist.training.learner import Learner
+from irmas_dist.training.model_directory import ModelDescription, describe, pack_weights
+
+RUN_NAME = "progress"
+"""Directory of the checkpoints, inside the model directory until the model is finished."""
+
+OnEpoch = Callable[[dict[str, float]], None]
+"""Called in the driver with the metrics of each epoch."""
+
+Trained = tuple[bytes, ModelDescription, Scores]
+"""Packed weights, description, and scores of the validation mixtures."""
+
+
+class WorkerLostError(Exception):
+    """A worker or its node was lost; the message says what is known of the reason."""
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One start of a training's workers, which each of them receives.
+
+    Attributes:
+        name: Of the directory of its checkpoints, see `irmas_dist.training.checkpoint`.
+        progress: Path or URL of the directory of all attempts.
+        settings: How to train.
+        recipe: All settings, to be recorded in the model.
+        workers: Number of workers and their resources.
+    """
+
+    name: str
+    progress: str
+    settings: LearnerSettings
+    recipe: dict[str, Any]
+    workers: WorkerSettings
+
+
+def resume(learner: Learner, progress: str) -> Iterator[str]:
+    """Load the newest undamaged checkpoint, if there is one; yield lines that say so."""
+    damaged: list[str] = []
+    newest = newest_checkpoint(progress, damaged.append)
+    yield from damaged
+    if newest:
+        load_checkpoint(newest, learner)
+        yield f"resuming after epoch {learner.epoch}"
+
+
+def run_epochs(learner: Learner, attempt: Attempt) -> Iterator[dict[str, float]]:
+    """Run the remaining epochs, and yield the metrics of each.
+
+    Before that, rank 0 saves a checkpoint, and deletes the oldest one of this attempt when there
+    are more than are kept.
+    """
+    saved: deque[str] = deque()
+    while not learner.finished:
+        metrics = learner.run_epoch()
+        if learner.rank == 0:
+            saved.append(epoch_directory(attempt.progress, attempt.name, learner.epoch))
+            save_checkpoint(saved[-1], learner)
+            if len(saved) > attempt.workers.checkpoints_to_keep:
+                storage.remove_directory(saved.popleft())
+        yield metrics
+
+
+def finish(learner: Learner, recipe: dict[str, Any]) -> Trained:
+    """Return the best epoch's model; every worker must call this."""
+    description, validation = describe(learner, recipe)
+    return pack_weights(learner.network), description, validation
+
+
+def failure_line(error: BaseException) -> str:
+    """Return the line that says why training failed."""
+    own = isinstance(error, IrmasError)
+    text = str(error) if own else f"{type(error).__name__}: {error}".splitlines()[0]
+    return f"training failed: {text}"

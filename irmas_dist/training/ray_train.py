@@ -1,0 +1,179 @@
+"""Several workers: Ray Train around the Learner.
+
+Checkpoints are the `irmas_dist.training.loop`'s, and Ray Train is not told of them: it would only
+delete old ones.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Event, Thread
+from typing import Any, Literal
+
+import ray
+import torch
+from ray import train
+from ray.train import RunConfig, ScalingConfig
+from ray.train.collective import broadcast_from_rank_zero
+from ray.train.torch import TorchTrainer, get_device, prepare_model
+from ray.train.v2.api.exceptions import TrainingFailedError
+from ray.util.queue import Queue
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+from rich.markup import escape
+
+from irmas_dist.errors import IrmasError
+from irmas_dist.terminal import say
+from irmas_dist.training.checkpoint import load_checkpoint, newest_checkpoint
+from irmas_dist.training.learner import Learner
+from irmas_dist.training.loop import (
+    Attempt,
+    OnEpoch,
+    Trained,
+    WorkerLostError,
+    failure_line,
+    finish,
+    run_epochs,
+)
+
+RESIZE_EVERY_S = 30.0
+"""How often an elastic training looks for new nodes. Each change of the number of workers costs
+the epoch in progress, so that nodes which join together should cause a single change."""
+
+DRAIN_EVERY_S = 0.2
+"""How often the driver handles the events of the workers."""
+
+
+def train_in_ray_train(data: Any, attempt: Attempt, on_epoch: OnEpoch) -> Trained:
+    """Run an attempt on workers of Ray Train.
+
+    Args:
+        data: Reference to the training data.
+        attempt: What to train.
+        on_epoch: Called in this process with the metrics of each epoch.
+
+    Raises:
+        IrmasError: Training failed.
+        WorkerLostError: A worker or its node was lost.
+    """
+    workers = attempt.workers
+    events = WorkerEvents()
+    trainer = TorchTrainer(
+        _train_worker,
+        train_loop_config={"data": data, "attempt": attempt, "events": events},
+        scaling_config=ScalingConfig(
+            num_workers=workers.count
+            if workers.min_workers is None
+            else (workers.min_workers, workers.count),
+            elastic_resize_monitor_interval_s=RESIZE_EVERY_S,
+            use_gpu=bool(workers.gpu),
+            resources_per_worker=workers.resources,
+        ),
+        run_config=RunConfig(name=attempt.name, storage_path=attempt.progress),
+    )
+    try:
+        with events.draining(on_epoch):
+            result: Trained = trainer.fit().return_value
+    except TrainingFailedError as error:
+        if events.failure:
+            raise IrmasError(events.failure) from error
+        raise WorkerLostError(str(error).strip().splitlines()[-1]) from error
+    finally:
+        events.close()
+    return result
+
+
+class WorkerEvents:
+    """Events that workers send to the driver; the object itself travels to the workers.
+
+    Attributes:
+        failure: In the driver, why training must end, if a worker sent a reason.
+    """
+
+    def __init__(self) -> None:
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        # On the driver's node: the queue must survive the loss of any other.
+        self._queue = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
+        self.failure: str | None = None
+
+    def send(self, kind: Literal["epoch", "message", "failure"], content: Any) -> None:
+        """Send an epoch's metrics, a message to print, or the reason why training must end."""
+        self._queue.put((kind, content))
+
+    def drain(self, on_epoch: OnEpoch) -> None:
+        """Handle all events sent so far."""
+        while not self._queue.empty():
+            kind, content = self._queue.get()
+            if kind == "epoch":
+                on_epoch(content)
+            elif kind == "message":
+                say(escape(content))
+            else:
+                self.failure = self.failure or content
+
+    @contextmanager
+    def draining(self, on_epoch: OnEpoch) -> Iterator[None]:
+        """Drain in a thread, for the last time on leaving the context."""
+        ended = Event()
+
+        def work() -> None:
+            while not ended.wait(DRAIN_EVERY_S):
+                self.drain(on_epoch)
+            self.drain(on_epoch)
+
+        thread = Thread(target=work)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+
+    def close(self) -> None:
+        """Release the queue."""
+        self._queue.shutdown()
+
+
+def _train_worker(config: dict[str, Any]) -> Trained:
+    """Run one worker; all return the same, and Ray Train passes on what rank 0 returns."""
+    context = train.get_context()
+    try:
+        return _run(config, context.get_world_rank(), context.get_world_size())
+    except Exception as error:
+        # When a peer is lost, Gloo raises a plain RuntimeError and NCCL one of torch's own.
+        is_peers = type(error) is RuntimeError or isinstance(error, torch.distributed.DistError)
+        if context.get_world_size() == 1 or not is_peers:
+            config["events"].send("failure", failure_line(error))
+        raise
+
+
+def _run(config: dict[str, Any], rank: int, world_size: int) -> Trained:
+    attempt: Attempt = config["attempt"]
+    events: WorkerEvents = config["events"]
+    workers = attempt.workers
+    torch.set_num_threads(max(int(workers.cpus), 1))
+    learner = Learner(
+        ray.get(config["data"]),
+        attempt.settings,
+        device=get_device(),
+        rank=rank,
+        workers=world_size,
+        wrap=lambda network: prepare_model(
+            network,
+            move_to_device=False,
+            parallel_strategy_kwargs={"gradient_as_bucket_view": True},
+        ),
+    )
+    # One worker chooses, so that all resume from the same epoch.
+    newest = None
+    if rank == 0:
+        newest = newest_checkpoint(attempt.progress, lambda line: events.send("message", line))
+    if checkpoint := broadcast_from_rank_zero(newest):
+        load_checkpoint(checkpoint, learner)
+    if rank == 0 and (checkpoint or workers.min_workers):
+        start = f"resuming after epoch {learner.epoch}" if checkpoint else "starting"
+        share = f" on {world_size} of {workers.count} workers" if workers.min_workers else ""
+        events.send("message", start + share)
+    for metrics in run_epochs(learner, attempt):
+        if rank == 0:
+            events.send("epoch", metrics)
+    # As bytes: Ray Train does not return tensors.
+    return finish(learner, attempt.recipe)

@@ -1,0 +1,54 @@
+"""What is known of Ray without importing it."""
+
+import subprocess
+import sys
+
+import pytest
+
+from irmas_dist.cluster.without_ray import (
+    LOCAL,
+    fits_in_memory,
+    gpu_count,
+    ray_address,
+    ray_initialised,
+)
+
+
+def test_a_given_address_goes_before_the_environment_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    assert ray_address() == LOCAL
+    assert ray_address("auto") == "auto"
+    monkeypatch.setenv("RAY_ADDRESS", "head:6379")
+    assert ray_address() == "head:6379"
+    assert ray_address(LOCAL) == LOCAL
+    monkeypatch.setenv("RAY_ADDRESS", "")
+    assert ray_address() == LOCAL
+
+
+def test_a_ray_of_this_process_is_asked(ray_cluster: None) -> None:
+    import ray
+
+    assert ray_initialised()
+    assert gpu_count() == 0
+    size = ray.nodes()[0]["Resources"]["object_store_memory"]
+    assert fits_in_memory(int(size / 2))
+    assert not fits_in_memory(int(size / 2) + 1)
+
+
+WITHOUT = """
+import sys
+from irmas_dist.cluster.without_ray import fits_in_memory, ray_initialised
+from irmas_dist.training import train
+
+assert not ray_initialised()
+assert fits_in_memory(1 << 20) and not fits_in_memory(1 << 50)
+heavy = {"matplotlib", "pandas", "ray", "scipy", "sklearn", "wandb"} & sys.modules.keys()
+assert not heavy, heavy
+"""
+
+
+def test_neither_the_questions_nor_the_code_of_training_import_ray() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,75 @@
+"""One worker on a Ray that is running: an actor gives the model that this process gives."""
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import ray  # puts the psutil that it brings along on the import path
+
+# isort: split
+import psutil
+
+from irmas_dist.config.training import LearnerSettings, WorkerSettings
+from irmas_dist.errors import IrmasError
+from irmas_dist.training.data import TrainingData
+from irmas_dist.training.distributed import train_distributed
+from irmas_dist.training.local import computing_on, train_here
+
+ALONE = WorkerSettings(gpu=False)
+
+
+def worker() -> int:
+    """The process of the actor, of the Ray that this test has and of no other."""
+    session = ray._private.worker._global_node.get_session_dir_path()
+    (found,) = [
+        process.pid
+        for process in psutil.process_iter(["name"])
+        if process.info["name"].startswith("ray::SingleWorker")
+        and session in " ".join(process.parent().cmdline())
+    ]
+    return found
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_killed_worker_is_replaced_and_the_model_is_the_same_bit_for_bit(
+    data: TrainingData,
+    settings: LearnerSettings,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with computing_on(1):
+        expected = train_here(data, settings, {}, str(tmp_path / "here"), ALONE, lambda _: None)
+    killed: list[int] = []
+
+    def kill_once(metrics: dict[str, float]) -> None:
+        if metrics["epoch"] == 2 and not killed:
+            killed.append(worker())
+            os.kill(killed[0], signal.SIGKILL)
+
+    out = tmp_path / "actor"
+    found = train_distributed(data, settings, {}, str(out), ALONE, kill_once)
+    assert killed
+    messages = capsys.readouterr().err
+    assert "a worker was lost; resuming from the last checkpoint (3 retries left)" in messages
+    assert "resuming after epoch " in messages
+    assert found.history == expected.history
+    assert {path.name for path in out.iterdir()} == {
+        "model.json", "model.safetensors", "validation.parquet",
+    }  # fmt: skip
+    for path in out.iterdir():
+        assert path.read_bytes() == (tmp_path / "here" / path.name).read_bytes()
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_failure_of_training_is_not_tried_again(
+    data: TrainingData,
+    settings: LearnerSettings,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    training = settings.training.model_copy(update={"lr": 1e30})
+    wild = settings.model_copy(update={"training": training})
+    with pytest.raises(IrmasError, match=r"^training failed: the loss became nan or infinite in"):
+        train_distributed(data, wild, {}, str(tmp_path), ALONE, lambda metrics: None)
+    assert "a worker was lost" not in capsys.readouterr().err

@@ -1,0 +1,63 @@
+"""The training loop: it resumes from the newest checkpoint, and keeps the last ones."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from irmas_dist.config.training import LearnerSettings, WorkerSettings
+from irmas_dist.errors import IrmasError
+from irmas_dist.training.checkpoint import FILE_NAME
+from irmas_dist.training.data import TrainingData
+from irmas_dist.training.learner import Learner
+from irmas_dist.training.loop import Attempt, failure_line, finish, resume, run_epochs
+
+
+def attempt(settings: LearnerSettings, progress: Path, number: int) -> Attempt:
+    return Attempt(f"attempt-{number:03d}", str(progress), settings, {}, WorkerSettings())
+
+
+def saved(progress: Path) -> list[str]:
+    """Attempt and epoch of each checkpoint."""
+    files = progress.glob(f"*/*/{FILE_NAME}")
+    return sorted(str(path.parent.relative_to(progress)) for path in files)
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_an_interrupted_loop_resumes_where_it_was_and_keeps_the_last_checkpoints(
+    data: TrainingData, settings: LearnerSettings, tmp_path: Path
+) -> None:
+    whole, first, second = (Learner(data, settings) for _ in range(3))
+    expected = list(run_epochs(whole, attempt(settings, tmp_path / "whole", 1)))
+    assert saved(tmp_path / "whole") == ["attempt-001/epoch-0003", "attempt-001/epoch-0004"]
+
+    progress = tmp_path / "progress"
+    assert list(resume(first, str(progress))) == []
+    epochs = run_epochs(first, attempt(settings, progress, 1))
+    assert [next(epochs) for _ in range(3)] == expected[:3]
+    # Saved before it is told of.
+    assert saved(progress) == ["attempt-001/epoch-0002", "attempt-001/epoch-0003"]
+    newest = progress / "attempt-001" / "epoch-0003" / FILE_NAME
+    newest.write_bytes(newest.read_bytes()[:-9])
+    damaged, resuming = resume(second, str(progress))
+    assert f"{newest} is damaged" in damaged
+    assert resuming == "resuming after epoch 2"
+    assert list(run_epochs(second, attempt(settings, progress, 2))) == expected[2:]
+    # Those of other attempts stay: they may be needed, and all are deleted at the end.
+    assert saved(progress) == [
+        *("attempt-001/epoch-0002", "attempt-001/epoch-0003"),
+        *("attempt-002/epoch-0003", "attempt-002/epoch-0004"),
+    ]
+    assert finish(second, {})[0] == finish(whole, {})[0]
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (IrmasError("the loss became nan"), "the loss became nan"),
+        (torch.OutOfMemoryError("too large\nmore"), "OutOfMemoryError: too large"),
+        (KeyError("x"), "KeyError: 'x'"),
+    ],
+)
+def test_a_failure_is_one_line(error: Exception, line: str) -> None:
+    assert failure_line(error) == f"training failed: {line}"
