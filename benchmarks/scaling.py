@@ -104,12 +104,13 @@ class Sweep:
         from irmas_dist.search.samplers import build_sampler
         from irmas_dist.search.searcher import StudySearcher
         from irmas_dist.search.space import load_space
-        from irmas_dist.search.study import directions, open_storage
+        from irmas_dist.search.storages import open_storage
+        from irmas_dist.search.study import directions
 
         self.space = load_space(SPACE, Recipe())
         began = time.perf_counter()
         self.study = optuna.create_study(
-            storage=open_storage(location),
+            storage=open_storage(location, create=True),
             study_name="scaling",
             sampler=build_sampler(sampler, self.space, 0, 1),
             directions=directions(None),

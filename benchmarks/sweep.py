@@ -177,7 +177,7 @@ def by_ours(data: Any, recipe: Any, trials: int, folder: str) -> dict:
     from irmas_dist.cluster.runtime import WORKER_ENVIRONMENT
     from irmas_dist.config.sweep import SweepSettings
     from irmas_dist.search.space import build_space
-    from irmas_dist.search.study import open_study
+    from irmas_dist.search.storages import open_study
     from irmas_dist.search.sweep import sweep
 
     settings = SweepSettings(trials=trials, concurrent=CPUS, sampler="grid", scheduler="none")

@@ -161,11 +161,13 @@ def index(
     from irmas_dist.corpus.index import index_tree
     from irmas_dist.corpus.manifest import write_manifest
     from irmas_dist.corpus.summary import summarise
+    from irmas_dist.storage.locks import lock_file
 
     corpus = read_recipe(config, overrides, used=("corpus",)).corpus
-    rows = index_tree(tree, corpus.vocabulary, address)
-    conflicts = settle_conflicts(rows, corpus.conflicts)
-    write_manifest(out, rows)
+    with lock_file(out):
+        rows = index_tree(tree, corpus.vocabulary, address)
+        conflicts = settle_conflicts(rows, corpus.conflicts)
+        write_manifest(out, rows)
     summary = summarise(rows, conflicts, corpus.vocabulary)
     if json:
         as_json({"path": out} | asdict(summary))

@@ -163,14 +163,16 @@ def report(
     """Write one HTML page on a model's evaluation, or on a sweep."""
     from irmas_dist import storage
     from irmas_dist.reports.model_page import write_model_page
+    from irmas_dist.storage.locks import lock_file
 
     if model is None:
         if scores is None or out is None:
             raise typer.BadParameter("give MODEL, or --scores and --out")
-        evaluation = _evaluate_file(
-            scores, labels, threshold, fit_on, fit_labels, config, overrides
-        )
-        write_model_page(out, evaluation, Path(scores).stem, tree=tree)
+        with lock_file(out):
+            evaluation = _evaluate_file(
+                scores, labels, threshold, fit_on, fit_labels, config, overrides
+            )
+            write_model_page(out, evaluation, Path(scores).stem, tree=tree)
         show_path(out, json)
         return
     if labels or threshold is not None or fit_on or fit_labels:
@@ -181,7 +183,8 @@ def report(
     if storage.exists(storage.join(model, "sweep.json")):
         from irmas_dist.reports.sweep_page import write_sweep_page
 
-        write_sweep_page(Path(model), page)
+        with lock_file(page):
+            write_sweep_page(Path(model), page)
     else:
         from irmas_dist.evaluation.scores import read_scores
         from irmas_dist.inference.evaluate import evaluate_model_scores
@@ -189,8 +192,9 @@ def report(
 
         path = scores or storage.join(model, "scores.parquet")
         read, description = read_scores(path), read_description(model)
-        evaluation = evaluate_model_scores(description, read, path)
-        write_model_page(page, evaluation, Path(model).name, description, tree=tree)
+        with lock_file(page):
+            evaluation = evaluate_model_scores(description, read, path)
+            write_model_page(page, evaluation, Path(model).name, description, tree=tree)
     show_path(page, json)
 
 

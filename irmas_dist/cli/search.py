@@ -1,7 +1,6 @@
 """The commands around a search: sweep, review and thresholds."""
 
 import math
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -78,6 +77,7 @@ def sweep(
 ) -> None:
     """Search architectures, dropout rates and thresholds with Ray Tune and Optuna."""
     given = _given(SweepSettings, locals())
+    from irmas_dist.search.checks import check_settings
     from irmas_dist.search.space import load_space
     from irmas_dist.search.sweep_directory import read_record, require_new
 
@@ -92,25 +92,18 @@ def sweep(
     if not resume:
         recipe = read_recipe(config, overrides)
         searched = load_space(space or SPACE, recipe)
-        require_new(out)  # Before Ray takes seconds to start.
+        require_new(out)
+    check_settings(settings, searched, recipe)
     if dry_run:
         return show_recipe(recipe, json)
-    from irmas_dist.cluster.mps import multi_process_service
-    from irmas_dist.cluster.runtime import ray_running, require_shared
     from irmas_dist.reports.wandb_summary import log_summary
     from irmas_dist.search.sweep import sweep as search
     from irmas_dist.training.data import open_training_data
 
     data = open_training_data(features, recipe)
     try:
-        local = not (address or os.environ.get("RAY_ADDRESS"))
-        with (
-            multi_process_service(wanted=local and settings.gpus != 0),
-            ray_running(address, dashboard=settings.workers > 1),
-        ):
-            require_shared(settings.storage or str(out))  # Trials write only there.
-            summary = search(data, recipe, searched, out, settings, resume)
-            log_summary(summary)
+        summary = search(data, recipe, searched, out, settings, resume, address)
+        log_summary(summary)
     except KeyboardInterrupt:
         say(f"resume it: irmas sweep {features} {out} --resume")
         raise

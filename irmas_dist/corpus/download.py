@@ -20,7 +20,7 @@ from rich.markup import escape
 from urllib3.exceptions import HTTPError, MaxRetryError
 from urllib3.util import Retry
 
-from irmas_dist import __version__, storage
+from irmas_dist import __version__
 from irmas_dist.corpus.irmas import ARCHIVES, ZENODO_URL, Archive
 from irmas_dist.corpus.manifest import TESTING, TRAINING
 from irmas_dist.corpus.unpack import (
@@ -32,6 +32,7 @@ from irmas_dist.corpus.unpack import (
     is_extracted,
 )
 from irmas_dist.errors import IrmasError
+from irmas_dist.storage.locks import lock_directory
 from irmas_dist.terminal import progress, say
 
 RETRIES = 4
@@ -78,9 +79,9 @@ def download(
     missing = [archive for archive in chosen if not is_extracted(archive, out)]
     fetched = files = 0
     if missing:
-        storage.make_directory(out)
-        fetched = _fetch(missing, out, base_url)
-        files = extract_archives(missing, out, keep_archives)
+        with lock_directory(out):
+            fetched = _fetch(missing, out, base_url)
+            files = extract_archives(missing, out, keep_archives)
     return DownloadSummary(
         path=out,
         fetched_bytes=fetched,

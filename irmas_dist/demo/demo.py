@@ -32,6 +32,7 @@ from irmas_dist.reports.model_page import write_model_page
 from irmas_dist.reports.wandb_summary import log_summary
 from irmas_dist.search.space import load_space
 from irmas_dist.search.sweep import SweepSettings, sweep
+from irmas_dist.storage.locks import lock_directory
 from irmas_dist.terminal import say
 from irmas_dist.training.data import open_training_data
 from irmas_dist.training.model_directory import read_description
@@ -61,6 +62,11 @@ def demo(out: Path, trials: int) -> dict[str, Any]:
     Raises:
         IrmasError: ``out`` holds results that are not a demo's, or a stage failed.
     """
+    with lock_directory(out):
+        return _demo(out, trials)
+
+
+def _demo(out: Path, trials: int) -> dict[str, Any]:
     _clear(out)
     overrides = [f"tracking.directory={out}"]
     recipe = load_recipe("demo", overrides)

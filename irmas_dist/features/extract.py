@@ -23,6 +23,7 @@ from irmas_dist.errors import IrmasError
 from irmas_dist.features import shard_tasks, store
 from irmas_dist.features.diff import diff_store
 from irmas_dist.instruments import Vocabulary
+from irmas_dist.storage.locks import lock_directory
 from irmas_dist.terminal import progress
 
 
@@ -87,14 +88,16 @@ def extract(
             finished store stays as it was.
     """
     began = time.monotonic()
-    rows = read_manifest(manifest)
-    run = _Extraction(storage.absolute(out), rows, settings, vocabulary, max_rejects)
+    target = storage.absolute(out), read_manifest(manifest), settings, vocabulary, max_rejects
+    run = _Extraction(*target)
     info = None if retry_rejects else run.finished_store()
     if info is None:
-        pending = run.plan(retry_rejects)
-        if pending.num_rows:
-            run.compute(pending, address, shard_seconds)
-        info = run.finish()
+        with lock_directory(out):
+            run = _Extraction(*target)  # Again, as it may have been locked until now.
+            pending = run.plan(retry_rejects)
+            if pending.num_rows:
+                run.compute(pending, address, shard_seconds)
+            info = run.finish()
     return ExtractSummary(
         path=out,
         clips=sum(info.clips.values()),

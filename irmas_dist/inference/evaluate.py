@@ -14,7 +14,11 @@ from irmas_dist.evaluation.scores import Scores, read_scores, write_scores
 from irmas_dist.features.extract import extract
 from irmas_dist.inference.predictor import Predictor
 from irmas_dist.instruments import IRMAS, Vocabulary
+from irmas_dist.storage.locks import lock_file
 from irmas_dist.training.model_directory import ModelDescription, read_description
+
+SCORES = "scores.parquet"
+"""Name of the scores in the directory that they are written to."""
 
 
 def evaluate(model: str, features: str, out: str, part: str = TESTING) -> Evaluation:
@@ -26,8 +30,13 @@ def evaluate(model: str, features: str, out: str, part: str = TESTING) -> Evalua
         IrmasError: The model or the features cannot be used, or do not go together.
     """
     predictor = Predictor.load(model)
+    with lock_file(storage.join(out, SCORES)):
+        return _evaluate(predictor, features, out, part)
+
+
+def _evaluate(predictor: Predictor, features: str, out: str, part: str) -> Evaluation:
     scores = predictor.score_store(features, part)
-    path = storage.join(out, "scores.parquet")
+    path = storage.join(out, SCORES)
     write_scores(path, scores)
     return evaluate_model_scores(predictor.description, scores, path)
 
@@ -51,18 +60,20 @@ def evaluate_tree(
     Raises:
         IrmasError: The model or the tree cannot be used.
     """
-    description = read_description(model)
+    predictor = Predictor.load(model)
+    description = predictor.description
     manifest, features = work / "manifest.parquet", str(work / "features")
-    rows = index_tree(tree, description.vocabulary)
-    if not any(row["part"] == part and not row["problem"] for row in rows):
-        raise IrmasError(f"{tree} has no usable clips for {part}")
-    files = [row for row in rows if row["part"] == part]
-    write_manifest(manifest, files)
-    summary = extract(
-        str(manifest), features, description.features, description.vocabulary,
-        address=address, max_rejects=1.0,
-    )  # fmt: skip
-    evaluation = evaluate(model, features, out, part)
+    with lock_file(storage.join(out, SCORES)):
+        rows = index_tree(tree, description.vocabulary)
+        if not any(row["part"] == part and not row["problem"] for row in rows):
+            raise IrmasError(f"{tree} has no usable clips for {part}")
+        files = [row for row in rows if row["part"] == part]
+        write_manifest(manifest, files)
+        summary = extract(
+            str(manifest), features, description.features, description.vocabulary,
+            address=address, max_rejects=1.0,
+        )  # fmt: skip
+        evaluation = _evaluate(predictor, features, out, part)
     for reason, count in summary.rejects.items():
         evaluation.notes.append(f"left out of {len(files):,} files for {part}, {count:,}: {reason}")
     return evaluation
@@ -107,7 +118,7 @@ def open_evaluated(
         labels: Labels of a file that has none of its own.
         vocabulary: Its instruments.
     """
-    path = storage.join(name, "scores.parquet")
+    path = storage.join(name, SCORES)
     if storage.exists(storage.join(name, "model.json")):
         if not storage.exists(path):
             raise IrmasError(f"{name} has not been evaluated: run 'irmas evaluate {name}' first")

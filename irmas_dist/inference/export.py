@@ -26,6 +26,7 @@ from irmas_dist.features.audio import Float32, read_audio, to_mono
 from irmas_dist.inference.audio_inputs import find_audio
 from irmas_dist.inference.export_graph import Graph
 from irmas_dist.inference.predictor import Predictor
+from irmas_dist.storage.locks import lock_directory
 from irmas_dist.training.model_directory import ModelDescription
 
 CLIP_SECONDS = (0.01, 0.4, 1.7, 5.0, 19.3)
@@ -84,6 +85,13 @@ def export(
         if find_spec(package) is None:
             raise IrmasError(f"irmas export needs {package}: pip install 'irmas-dist[export]'")
     predictor = Predictor.load(model)
+    with lock_directory(out):
+        return _export(predictor, out, audio, sample_rates)
+
+
+def _export(
+    predictor: Predictor, out: str, audio: Sequence[str], sample_rates: Sequence[int]
+) -> ExportSummary:
     description = predictor.description
     own_rate = description.features.sample_rate
     recordings = [_decoded(path, description) for path in find_audio(audio)]

@@ -1,7 +1,7 @@
 """The stage `predict`: the instruments in any number of audio files."""
 
 from collections.abc import Callable, Generator, Sequence
-from contextlib import closing, nullcontext
+from contextlib import ExitStack, closing, nullcontext
 from dataclasses import replace
 
 from irmas_dist import storage
@@ -9,8 +9,9 @@ from irmas_dist.errors import IrmasError
 from irmas_dist.inference.audio_inputs import STDIN, Prediction, find_audio, predict_file
 from irmas_dist.inference.predictor import Predictor
 from irmas_dist.inference.ray_predict import predict_with_actors
-from irmas_dist.inference.results import Journal, write_predictions
+from irmas_dist.inference.results import open_journal, write_predictions
 from irmas_dist.inference.timelines import require_distinct, write_timeline
+from irmas_dist.storage.locks import lock_file
 from irmas_dist.terminal import progress
 
 
@@ -53,37 +54,42 @@ def predict(
         require_distinct(files)
     if use_ray and STDIN in files:
         raise IrmasError("standard input cannot be distributed: omit --workers and --address")
-    journal = None
-    if out is not None and not storage.is_url(out):
-        journal = Journal(out, predictor.description, timeline)
-    done = dict(journal.known) if journal else {}
-    waiting = [path for path in files if path not in done]
-    vocabulary = predictor.description.vocabulary
-    predictions: Generator[Prediction]
-    if use_ray:
-        predictions = predict_with_actors(
-            model, waiting, actors=workers, address=address, timeline=timeline is not None
-        )
-    else:
-        predictions = (predict_file(predictor, path, timeline is not None) for path in waiting)
-    bar = progress("predict", len(waiting), "files") if len(files) > 1 else nullcontext()
-    # Closing the generator stops a Ray that it has started.
-    with bar as advance, closing(predictions):
-        for prediction in predictions:
-            if timeline is not None and prediction.timeline is not None:
-                write_timeline(timeline, files[prediction.path], prediction.timeline, vocabulary)
-                # Timelines of thousands of files would not fit in memory.
-                prediction = replace(prediction, timeline=None)
-            if journal:
-                journal.add(prediction)
-            done[prediction.path] = prediction
-            if each:
-                each(prediction)
-            if advance:
-                advance(1)
-    ordered = [done[path] for path in files]
-    if out is not None:
-        write_predictions(out, form, ordered, vocabulary.codes)
-    if journal:
-        journal.finish()
-    return ordered
+    with ExitStack() as held:
+        if timeline is not None:
+            storage.make_directory(timeline)
+        journal = None
+        if out is not None:
+            held.enter_context(lock_file(out))
+            journal = open_journal(out, predictor.description, timeline)
+        done = dict(journal.known) if journal else {}
+        waiting = [path for path in files if path not in done]
+        vocabulary = predictor.description.vocabulary
+        predictions: Generator[Prediction]
+        if use_ray:
+            predictions = predict_with_actors(
+                model, waiting, actors=workers, address=address, timeline=timeline is not None
+            )
+        else:
+            predictions = (predict_file(predictor, path, timeline is not None) for path in waiting)
+        bar = progress("predict", len(waiting), "files") if len(files) > 1 else nullcontext()
+        # Closing the generator stops a Ray that it has started.
+        with bar as advance, closing(predictions):
+            for prediction in predictions:
+                if timeline is not None and prediction.timeline is not None:
+                    name = files[prediction.path]
+                    write_timeline(timeline, name, prediction.timeline, vocabulary)
+                    # Timelines of thousands of files would not fit in memory.
+                    prediction = replace(prediction, timeline=None)
+                if journal:
+                    journal.add(prediction)
+                done[prediction.path] = prediction
+                if each:
+                    each(prediction)
+                if advance:
+                    advance(1)
+        ordered = [done[path] for path in files]
+        if out is not None:
+            write_predictions(out, form, ordered, vocabulary.codes)
+        if journal:
+            journal.finish()
+        return ordered

@@ -80,6 +80,15 @@ def _table(predictions: Sequence[Prediction], codes: Sequence[str]) -> pa.Table:
     return pa.Table.from_pylist(rows, pa.schema(columns | dict.fromkeys(codes, pa.float32())))
 
 
+def open_journal(
+    out: str, description: ModelDescription, timelines: str | None
+) -> "Journal | None":
+    """Open the journal of a file, see `Journal`; devices, FIFOs and objects have none."""
+    if storage.is_url(out) or (Path(out).exists() and not Path(out).is_file()):
+        return None
+    return Journal(out, description, timelines)
+
+
 class Journal:
     """Predictions made so far, a line each, beside the file that they are to be written to.
 
@@ -102,13 +111,9 @@ class Journal:
             entry["path"]: Prediction(entry["path"], entry["scores"], entry["instruments"])
             for entry in entries
         }
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._stream = self.path.open("w", encoding="utf-8")
-        except OSError as error:
-            raise IrmasError(f"{self.path}: {error.strerror}") from error
-        for entry in (header, *entries):
-            self._append(entry)
+        with storage.write_atomically(self.path) as stream:
+            stream.writelines(_line(entry) for entry in (header, *entries))
+        self._stream = self.path.open("ab")
 
     def add(self, prediction: Prediction) -> None:
         """Append a prediction."""
@@ -118,14 +123,16 @@ class Journal:
     def finish(self) -> None:
         """Delete the journal, once its predictions have been written."""
         self._stream.close()
-        self.path.unlink()
+        self.path.unlink(missing_ok=True)
 
     def _read(self, header: dict[str, Any]) -> list[dict[str, Any]]:
         """Return the usable entries of an earlier run with the same header."""
         try:
-            lines = self.path.read_text("utf-8").splitlines()
+            lines = self.path.read_bytes().splitlines()
         except FileNotFoundError:
             return []
+        except OSError as error:
+            raise IrmasError(f"{self.path}: {error.strerror}") from error
         entries = []
         for line in lines:
             with suppress(ValueError):  # The last line of a killed process may be incomplete.
@@ -135,14 +142,22 @@ class Journal:
         return [
             entry
             for entry in entries[1:]
-            if "error" not in entry
+            if isinstance(entry, dict)
+            and entry.keys() == {"path", "instruments", "scores", "file"}
             and entry["file"]
             and entry["file"] == _size_and_time(entry["path"])
         ]
 
     def _append(self, entry: dict[str, Any]) -> None:
-        self._stream.write(json.dumps(entry) + "\n")
-        self._stream.flush()
+        try:
+            self._stream.write(_line(entry))
+            self._stream.flush()
+        except OSError as error:
+            raise IrmasError(f"{self.path}: {error.strerror}") from error
+
+
+def _line(entry: dict[str, Any]) -> bytes:
+    return json.dumps(entry).encode() + b"\n"
 
 
 def _size_and_time(path: str) -> list[int] | None:

@@ -24,6 +24,7 @@ from irmas_dist.evaluation.scores import Scores, read_scores, write_scores
 from irmas_dist.evaluation.thresholds import fit_thresholds
 from irmas_dist.features import store
 from irmas_dist.inference.predictor import Predictor
+from irmas_dist.storage.locks import lock_directory
 from irmas_dist.training.data import load_training_data
 from irmas_dist.training.learner import SELECTED_BY
 from irmas_dist.training.model_directory import (
@@ -75,6 +76,14 @@ def search_decisions(
         IrmasError: There is no finished model, its validation scores are missing, or the features
             are not those it was trained on.
     """
+    read_description(model)  # Refuse what is no model before it is locked.
+    with lock_directory(model):
+        return _search(model, settings, features)
+
+
+def _search(
+    model: str, settings: ThresholdSettings, features: str | None
+) -> tuple[ModelDescription, list[Candidate]]:
     description = read_description(model)
     path = storage.join(model, "validation.parquet")
     scored = {description.windows: read_scores(path)}

@@ -37,6 +37,7 @@ from irmas_dist.rendering.recordings import (
 )
 from irmas_dist.rendering.soundfont import SAMPLE_RATE, prepared_soundfonts
 from irmas_dist.rendering.synthesis import Audio, render_passage
+from irmas_dist.storage.locks import lock_directory
 
 
 class SoundSettings(Settings):
@@ -101,8 +102,9 @@ def render(out: Path, settings: RenderSettings, vocabulary: Vocabulary = IRMAS) 
             vocabulary, settings.recordings, settings.clips_per_recording, *common
         ),
     ]
-    refuse_other_audio(out, recordings)
-    render_recordings(out, recordings, settings, vocabulary)
+    with lock_directory(out):
+        refuse_other_audio(out, recordings)
+        render_recordings(out, recordings, settings, vocabulary)
     return summarise_rendering(out, recordings, recordings)
 
 

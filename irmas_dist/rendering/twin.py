@@ -41,6 +41,7 @@ from irmas_dist.rendering.render import (
     wav_bytes,
 )
 from irmas_dist.rendering.soundfont import prepared_soundfonts
+from irmas_dist.storage.locks import lock_directory
 
 RECORD = "rendering.json"
 """File at the root of a twin that states what its audio was made from."""
@@ -85,12 +86,13 @@ def render_twin(out: Path, settings: TwinSettings) -> RenderSummary:
     """
     entries = read_catalogue(settings.catalogue)
     recordings = twin_recordings(entries, settings.fraction, settings.seed)
-    refuse_other_audio(out, recordings)
-    _match_record(out, recordings, _provenance(settings, entries))
-    missing = [recording for recording in recordings if not _is_complete(out, recording)]
-    if missing:
-        missing.sort(key=lambda recording: -sum(clip.duration_s for clip in recording.clips))
-        render_recordings(out, missing, settings, IRMAS)
+    with lock_directory(out):
+        refuse_other_audio(out, recordings)
+        _match_record(out, recordings, _provenance(settings, entries))
+        missing = [recording for recording in recordings if not _is_complete(out, recording)]
+        if missing:
+            missing.sort(key=lambda recording: -sum(clip.duration_s for clip in recording.clips))
+            render_recordings(out, missing, settings, IRMAS)
     return summarise_rendering(out, recordings, missing)
 
 

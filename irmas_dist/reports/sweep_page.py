@@ -11,8 +11,10 @@ from irmas_dist.reports.templates import render_template
 from irmas_dist.search.entries import short
 from irmas_dist.search.next_space import Advice, advise, narrowed
 from irmas_dist.search.space import Space
-from irmas_dist.search.study import best_row, importances, list_trials, open_study
-from irmas_dist.search.sweep_directory import is_driven, read_record, study_location
+from irmas_dist.search.storages import open_study
+from irmas_dist.search.study import best_row, importances, list_trials
+from irmas_dist.search.sweep_directory import read_record, study_location
+from irmas_dist.storage.locks import is_locked
 
 LEADERS = 8
 """Number of trials in the table of the best."""
@@ -31,7 +33,7 @@ def write_sweep_page(path: Path, location: str | os.PathLike[str]) -> None:
     record = read_record(path)
     recipe, space = record.load(str(path))
     study = open_study(study_location(path, record), record.name)
-    rows = list_trials(study, space, live=is_driven(path))
+    rows = list_trials(study, space, live=is_locked(path))
     shares = importances(study)
     states = [row["state"] for row in rows]
     valued = [row for row in rows if row["value"] is not None]

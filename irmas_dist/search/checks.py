@@ -1,4 +1,4 @@
-"""Checks whether a sweep can run, before it writes anything."""
+"""Checks whether a sweep can run, before it writes anything: without Ray, and with it."""
 
 from irmas_dist.cluster.resources import require_state_api, trial_capacity
 from irmas_dist.config.recipe import Recipe
@@ -7,11 +7,12 @@ from irmas_dist.errors import IrmasError
 from irmas_dist.search.samplers import best_points, build_sampler
 from irmas_dist.search.schedulers import build_scheduler
 from irmas_dist.search.space import Space
-from irmas_dist.search.study import directions, open_study
+from irmas_dist.search.storages import open_study
+from irmas_dist.search.study import directions
 
 
 def check_settings(settings: SweepSettings, space: Space, recipe: Recipe) -> None:
-    """Check that the settings fit each other, the space and the cluster.
+    """Check that the settings fit each other and the space.
 
     Raises:
         IrmasError: They do not; the message names the options.
@@ -36,6 +37,14 @@ def check_settings(settings: SweepSettings, space: Space, recipe: Recipe) -> Non
         best_points(open_study(settings.warm_start), space)
     build_scheduler(settings, space, recipe.training.epochs)
     build_sampler(settings.sampler, space, recipe.seed, len(directions(settings.against)))
+
+
+def check_cluster(settings: SweepSettings) -> None:
+    """Check that the running cluster holds a trial.
+
+    Raises:
+        IrmasError: It does not; the message names the options.
+    """
     trial_capacity(settings)
     if settings.workers > 1:
         require_state_api()

@@ -11,7 +11,7 @@ from wsgiref.simple_server import WSGIServer, make_server
 import wandb
 
 from irmas_dist.errors import IrmasError
-from irmas_dist.search.study import open_storage
+from irmas_dist.search.storages import open_storage
 from irmas_dist.search.sweep_directory import read_record, study_location
 
 

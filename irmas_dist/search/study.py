@@ -1,4 +1,4 @@
-"""The Optuna study: its storage, the trials of each sweep in it, and their outcomes.
+"""The Optuna study: the trials of each sweep in it, and their outcomes.
 
 The study is the state of a sweep. A driver marks every trial that it starts with the identity
 of its sweep, so that several drivers can share one study: each resumes its own interrupted
@@ -6,19 +6,18 @@ trials only.
 """
 
 import math
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 import optuna
-from optuna.storages import BaseStorage, JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy.exc import SQLAlchemyError
 
 from irmas_dist.errors import IrmasError
 from irmas_dist.search.space import Space
+from irmas_dist.search.storages import file_of, open_storage
 
 # Attributes of a trial:
 SWEEP = "sweep"  # identity of its sweep
@@ -39,69 +38,45 @@ STATES = {
 }
 
 
-def open_storage(location: str) -> BaseStorage:
-    """Open the storage of a study.
+def check_study(
+    location: str, name: str, objectives: list[StudyDirection], searched: Mapping[str, str]
+) -> None:
+    """Refuse a study that a sweep cannot join or create; nothing is written.
 
     Args:
-        location: A path ending in ``.log`` (journal file), any other path (SQLite), or the
-            URL of a database, such as ``postgresql://user@host/database``.
+        location: As for `open_storage`.
+        name: The name of the study.
+        objectives: Of the sweep.
+        searched: As for `join_study`.
 
     Raises:
-        IrmasError: The storage cannot be opened.
+        IrmasError: The study cannot be read or created, or was made for another search.
     """
-    if location.endswith(".log"):
-        try:
-            return JournalStorage(JournalFileBackend(location))
-        except OSError as error:
-            raise IrmasError(f"cannot open the study at {location}: {error.strerror}") from error
-    url = location if "://" in location else f"sqlite:///{location}"
-    # The extra installs psycopg 3; SQLAlchemy's default is its predecessor.
-    for plain in ("postgresql://", "postgres://"):
-        if url.startswith(plain):
-            url = "postgresql+psycopg://" + url.removeprefix(plain)
-    try:
-        return RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
-    except (ImportError, optuna.exceptions.StorageInternalError, SQLAlchemyError, OSError) as error:
-        cause = error.__cause__ or error
-        if isinstance(cause, ModuleNotFoundError):
-            raise IrmasError(
-                f"this study needs {cause.name}: pip install 'irmas-dist[postgres]'"
-            ) from error
-        reason = " ".join(str(cause).split("\n[SQL")[0].split("\n(Background")[0].split())
-        raise IrmasError(f"cannot open the study at {_public(location)}: {reason}") from error
-
-
-def _public(location: str) -> str:
-    """Return a location without its password."""
-    scheme, marker, rest = location.partition("://")
-    user, at, host = rest.rpartition("@")
-    return f"{scheme}{marker}{user.split(':')[0]}{at}{host}" if marker else location
-
-
-def open_study(location: str, name: str | None = None) -> optuna.Study:
-    """Open an existing study.
-
-    Args:
-        location: As for `open_storage`; without a name also ``location#name``.
-        name: Its name; none: the only study there.
-
-    Raises:
-        IrmasError: There is no such study, or several and no name.
-    """
-    if name is None and "#" in location:
-        location, _, name = location.rpartition("#")
+    file = file_of(location)
+    if file and not (file.exists() and file.stat().st_size):
+        if not (file.parent.is_dir() and os.access(file.parent, os.W_OK)):
+            raise IrmasError(f"the study {location} cannot be created: {file.parent} is no "
+                             "directory, or not writable")  # fmt: skip
+        return
     storage = open_storage(location)
-    names = optuna.get_all_study_names(storage)
-    if name is None and len(names) > 1:
-        raise IrmasError(
-            f"{_public(location)} has several studies ({', '.join(names)}); "
-            f"name one: {_public(location)}#{names[0]}"
-        )
-    name = name or next(iter(names), None)
-    if name not in names:
-        which = f"no study {name}" if name else "no study"
-        raise IrmasError(f"{_public(location)} has {which}; it has: {', '.join(names) or 'none'}")
-    return optuna.load_study(study_name=name, storage=storage)
+    if name not in optuna.get_all_study_names(storage):
+        return
+    study = optuna.load_study(study_name=name, storage=storage)
+    if study.directions != objectives:
+        raise IrmasError(f"the study {name} has other objectives; name another directory")
+    _require_same_search(study, searched)
+
+
+def _require_same_search(study: optuna.Study, searched: Mapping[str, str]) -> None:
+    digests = study.user_attrs.get(SEARCHED) or (
+        {} if study.get_trials(deepcopy=False) else searched
+    )
+    for what, digest in searched.items():
+        if digests.get(what) != digest:
+            raise IrmasError(
+                f"the study {study.study_name} searched with another {what}: "
+                "name another directory, or another --study"
+            )
 
 
 def join_study(study: optuna.Study, sweep: str, searched: Mapping[str, str]) -> bool:
@@ -118,15 +93,7 @@ def join_study(study: optuna.Study, sweep: str, searched: Mapping[str, str]) -> 
     Raises:
         IrmasError: The digests of the study differ, so that trials could not be compared.
     """
-    digests = study.user_attrs.get(SEARCHED) or (
-        {} if study.get_trials(deepcopy=False) else searched
-    )
-    for what, digest in searched.items():
-        if digests.get(what) != digest:
-            raise IrmasError(
-                f"the study {study.study_name} searched with another {what}: "
-                "name another directory, or another --study"
-            )
+    _require_same_search(study, searched)
     study.set_user_attr(SEARCHED, dict(searched))
     study.set_user_attr(f"{SWEEP} {sweep}", datetime.now().isoformat(timespec="seconds"))
     return any(name.startswith(f"{SWEEP} ") and name != f"{SWEEP} {sweep}"

@@ -9,20 +9,23 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+import ray
 from optuna.trial import TrialState
 from ray import tune
 from ray.tune.experiment import Trial
 from ray.tune.logger import JsonLoggerCallback
 
 from irmas_dist import storage
+from irmas_dist.cluster.mps import multi_process_service
 from irmas_dist.cluster.resources import trial_capacity
+from irmas_dist.cluster.runtime import ray_running, require_shared
 from irmas_dist.config.recipe import Recipe, build_recipe
 from irmas_dist.config.sweep import PAUSING, SweepSettings
 from irmas_dist.config.training import WorkerSettings
 from irmas_dist.config.yaml_files import dump_yaml
 from irmas_dist.errors import IrmasError
 from irmas_dist.search.callback import SweepCallback
-from irmas_dist.search.checks import check_settings
+from irmas_dist.search.checks import check_cluster, check_settings
 from irmas_dist.search.distributed_trial import distributed_trial
 from irmas_dist.search.gpu_sharing import share_gpus
 from irmas_dist.search.live_table import LiveTable
@@ -30,22 +33,21 @@ from irmas_dist.search.samplers import best_points, build_sampler, enqueue
 from irmas_dist.search.schedulers import build_scheduler, most_epochs, replay
 from irmas_dist.search.searcher import StudySearcher
 from irmas_dist.search.space import Space
+from irmas_dist.search.storages import open_storage, open_study
 from irmas_dist.search.study import (
     best_row,
+    check_study,
     directions,
     fail_unmarked_trials,
     importances,
     interrupted_trials,
     join_study,
     list_trials,
-    open_storage,
-    open_study,
     own_trials,
 )
 from irmas_dist.search.sweep_directory import (
     SweepRecord,
     make_record,
-    only_driver,
     study_location,
     trial_directory,
     trials_root,
@@ -53,6 +55,7 @@ from irmas_dist.search.sweep_directory import (
 )
 from irmas_dist.search.trial import SECOND, TRIAL, LearnerTrial, device
 from irmas_dist.search.wandb_runs import SweepRuns
+from irmas_dist.storage.locks import lock_directory
 from irmas_dist.terminal import say, watching
 from irmas_dist.training.checkpoint import FILE_NAME, load_checkpoint
 from irmas_dist.training.data import TrainingData
@@ -99,6 +102,7 @@ def sweep(
     out: Path,
     settings: SweepSettings,
     resume: bool = False,
+    address: str | None = None,
 ) -> SweepSummary:
     """Search a space for the recipe with the best macro F1 on the validation mixtures.
 
@@ -110,20 +114,30 @@ def sweep(
         settings: Number of trials, their resources, sampler and scheduler.
         resume: Resume the sweep in ``out``: interrupted trials continue from their last
             checkpoint, and new ones follow up to the number of trials.
+        address: The Ray to run trials with, as `ray_running` takes it.
 
     Raises:
-        IrmasError: The directory holds a sweep already, or none to resume; the study cannot be
-            opened; the settings contradict each other; no trial has a result.
+        IrmasError: The directory is in use, holds a sweep already, or none to resume; the study
+            cannot be opened; the settings contradict each other; no trial has a result.
         KeyboardInterrupt: The sweep was interrupted; the study keeps its ended trials.
     """
     began = time.monotonic()
-    record = make_record(out, recipe, space, settings, data.store.digests, resume)
-    check_settings(settings, space, recipe)
-    out.mkdir(parents=True, exist_ok=True)
-    with only_driver(out):
-        study = _open_study(record, space, recipe, out)
-        write_record(out, record)
-        left = _run(data, recipe, space, out, record, study)
+    with lock_directory(out):
+        record = make_record(out, recipe, space, settings, data.store.digests, resume)
+        check_settings(settings, space, recipe)
+        check_study(
+            study_location(out, record), record.name, directions(settings.against), record.digests()
+        )
+        own_ray = not (address or os.environ.get("RAY_ADDRESS") or ray.is_initialized())
+        with (
+            multi_process_service(wanted=own_ray and settings.gpus != 0),
+            ray_running(address, dashboard=settings.workers > 1),
+        ):
+            require_shared(settings.storage or str(out))  # Trials write only there.
+            check_cluster(settings)
+            study = _open_study(record, space, recipe, out)
+            write_record(out, record)
+            left = _run(data, recipe, space, out, record, study)
         if left or interrupted_trials(study, record.identity):
             raise KeyboardInterrupt  # Tune has caught it.
         rows = list_trials(study, space)
@@ -152,13 +166,11 @@ def _open_study(record: SweepRecord, space: Space, recipe: Recipe, out: Path) ->
     # Before a second study may be created in the same storage.
     earlier = open_study(settings.warm_start) if settings.warm_start else None
     study = optuna.create_study(
-        storage=open_storage(study_location(out, record)),
+        storage=open_storage(study_location(out, record), create=True),
         study_name=record.name,
         directions=objectives,
         load_if_exists=True,
     )
-    if study.directions != objectives:
-        raise IrmasError(f"the study {record.name} has other objectives; name another directory")
     shared = join_study(study, record.identity, record.digests())
     fail_unmarked_trials(study)
     # A sampler of a resumed sweep, or beside another one, must not start with the same draws.

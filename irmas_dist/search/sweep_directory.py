@@ -1,15 +1,12 @@
-"""The sweep directory: the record of what is searched, and the lock of its driver.
+"""The sweep directory: the record of what is searched, and where trials are kept.
 
 ``sweep.json`` is the record, ``study.db`` the Optuna study unless that is stored elsewhere;
 ``trials`` holds checkpoints of unfinished trials. A finished sweep adds ``best.yaml``,
 ``trials.json`` and ``model``.
 """
 
-import fcntl
 import json
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -126,34 +123,6 @@ def make_record(
 def write_record(out: Path, record: SweepRecord) -> None:
     """Write ``sweep.json``."""
     storage.write_json(out / RECORD, record.model_dump(mode="json"))
-
-
-@contextmanager
-def only_driver(out: Path) -> Iterator[None]:
-    """Hold the lock of a sweep directory; the system releases it when the process ends.
-
-    Raises:
-        IrmasError: Another process holds it.
-    """
-    with (out / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise IrmasError(f"another process runs the sweep in {out}") from error
-        yield
-
-
-def is_driven(out: Path) -> bool:
-    """Return whether a process holds the lock of a sweep directory."""
-    path = out / ".lock"
-    if not path.exists():
-        return False
-    with path.open() as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError:
-            return True
-    return False
 
 
 def study_location(path: Path, record: SweepRecord) -> str:

@@ -9,7 +9,7 @@ import optuna
 import pytest
 from optuna.trial import FrozenTrial, TrialState
 
-from irmas_dist.search.study import open_study
+from irmas_dist.search.storages import open_study
 from tests.cluster.conftest import LOSSES, options
 from tests.cluster.network import Host
 from tests.cluster.nodes import CPUS, Cluster, Job

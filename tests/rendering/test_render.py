@@ -158,7 +158,7 @@ def test_another_vocabulary_can_be_rendered_when_its_instruments_are_known(tmp_p
 
 def test_a_target_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(IrmasError, match=r"file/out: "):
+    with pytest.raises(IrmasError, match=r"file/out cannot be written: "):
         render(tmp_path / "file" / "out", SMALL)
 
 

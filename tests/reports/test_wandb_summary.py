@@ -8,7 +8,8 @@ import pytest
 
 from irmas_dist.config.recipe import Recipe
 from irmas_dist.reports.wandb_summary import _cell, log_summary
-from irmas_dist.search.study import importances, list_trials, open_study
+from irmas_dist.search.storages import open_study
+from irmas_dist.search.study import importances, list_trials
 from irmas_dist.search.sweep import SweepSummary
 from irmas_dist.search.sweep_directory import read_record, write_record
 from tests.search.conftest import ENTRIES, write_sweep

@@ -19,7 +19,8 @@ import torch
 from optuna.trial import TrialState
 
 from irmas_dist import storage
-from irmas_dist.search.study import VALUES, open_study
+from irmas_dist.search.storages import open_study
+from irmas_dist.search.study import VALUES
 from tests.conftest import CONFIGS, TINY
 from tests.ray_cluster import end_family
 

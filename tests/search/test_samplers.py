@@ -8,7 +8,8 @@ import pytest
 from irmas_dist.config.recipe import Recipe
 from irmas_dist.search.samplers import best_points, build_sampler, enqueue
 from irmas_dist.search.space import Space, build_space
-from irmas_dist.search.study import best_row, list_trials, open_storage, open_study
+from irmas_dist.search.storages import open_storage, open_study
+from irmas_dist.search.study import best_row, list_trials
 from irmas_dist.search.trial import TRIAL
 from tests.search.conftest import finish, make_searcher, make_study
 
@@ -18,7 +19,7 @@ def test_a_warm_start_runs_the_best_points_first(
 ) -> None:
     finish(study, space, [0.1, 0.6, 0.3])
     earlier = open_study(str(tmp_path / "study.db"))
-    fresh = make_study(space, open_storage(str(tmp_path / "next.db")))
+    fresh = make_study(space, open_storage(str(tmp_path / "next.db"), create=True))
     points = best_points(earlier, space)
     assert enqueue(fresh, points) == 3
     assert enqueue(fresh, points) == 0

@@ -13,8 +13,9 @@ from irmas_dist.errors import IrmasError
 from irmas_dist.inference.predictor import Predictor
 from irmas_dist.reports.wandb_summary import log_summary
 from irmas_dist.search.space import load_space
-from irmas_dist.search.study import open_storage
+from irmas_dist.search.storages import open_storage
 from irmas_dist.search.sweep import QUIET_TUNE, SweepSummary, sweep
+from irmas_dist.storage.locks import lock_directory
 from irmas_dist.training.data import open_training_data
 from irmas_dist.training.learner import SELECTED_BY
 from tests.wandb_log import inspect
@@ -123,6 +124,38 @@ def test_a_directory_with_a_sweep_is_not_swept_again(
     other = build_recipe(recipe.model_dump(), {"seed": 1}, "the test")
     with pytest.raises(IrmasError, match="with another recipe"):
         sweep(task, other, space, out, SweepSettings(), resume=True)
+
+
+@pytest.mark.usefixtures("no_ray")
+def test_what_cannot_be_swept_is_refused_before_ray_starts(
+    swept: tuple[SweepSummary, Recipe], features: str, tmp_path: Path
+) -> None:
+    summary, recipe = swept
+    space = load_space(Path(summary.path).parent / "space.yaml", recipe)
+    data = open_training_data(features, recipe)
+    (tmp_path / "file").touch()
+    (tmp_path / "damaged.log").write_text("damaged\nstudy\n")
+    (tmp_path / "damaged.db").write_text("damaged" * 100)
+
+    def refused(out: Path, why: str, **settings: object) -> None:
+        with pytest.raises(IrmasError, match=why):
+            sweep(data, recipe, space, out, SweepSettings(**settings))
+
+    refused(tmp_path / "file", "file is a file: name a directory")
+    refused(Path("/proc/new"), "/proc/new cannot be written: ")
+    with lock_directory(tmp_path / "new"):
+        refused(tmp_path / "new", "new is in use by process")
+    for study, why in (
+        ("damaged.log", "the journal is damaged"),
+        ("damaged.db", "file is not a database"),
+        ("no/folder/study.db", "cannot be created: .*folder is no directory"),
+    ):
+        refused(tmp_path / "new", why, study=str(tmp_path / study))
+    refused(tmp_path / "new", "typo.db: there is no file", warm_start=str(tmp_path / "typo.db"))
+    objectives = {"against": "parameters", "study": str(Path(summary.path) / "study.db")}
+    refused(tmp_path / "tiny", "the study tiny has other objectives", **objectives)
+    files = {path.name for path in tmp_path.iterdir()}
+    assert files == {"file", "damaged.log", "damaged.db"}
 
 
 def test_wandb_has_a_run_per_trial(swept: tuple[SweepSummary, Recipe]) -> None:

@@ -10,7 +10,7 @@ from irmas_dist.config.recipe import Recipe, build_recipe
 from irmas_dist.config.sweep import SweepSettings
 from irmas_dist.errors import IrmasError
 from irmas_dist.search.space import build_space
-from irmas_dist.search.study import open_study
+from irmas_dist.search.storages import open_study
 from irmas_dist.search.sweep import SweepSummary, sweep
 from irmas_dist.search.trial import LearnerTrial
 from irmas_dist.training.data import open_training_data
