@@ -7,11 +7,11 @@ goes to a log file, by redirection of the file descriptors.
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from threading import Lock
-from typing import Protocol
+from typing import Protocol, TextIO
 
 from rich.console import Console, RenderableType
 from rich.live import Live
@@ -115,19 +115,23 @@ def _rate(per_second: float, unit: str) -> str:
 
 
 @contextmanager
-def chatter_to(log_path: Path) -> Iterator[None]:
-    """Send all output except this module's to a log file.
+def chatter_to(*log_paths: Path) -> Iterator[Path]:
+    """Send all output except this module's to a log file, and yield its path.
 
-    File descriptors 1 and 2 are redirected, for child processes too, and restored on exit.
+    File descriptors 1 and 2 are redirected, for child processes too, and restored on exit. An
+    empty log is deleted then, with the folders that were created for it.
+
+    Args:
+        log_paths: Where the log may be, in order of preference; where it can be nowhere, the
+            output is lost.
     """
     global _out, _err
-    log_path.parent.mkdir(parents=True, exist_ok=True)
     sys.stdout.flush()
     sys.stderr.flush()
     before = _out, _err
     with (
-        # A terminal may not have a character, and a name on disk need not be UTF-8.
-        log_path.open("a", buffering=1, encoding="utf-8", errors="backslashreplace") as log,
+        _open_log(log_paths) as log,
+        # A terminal may not have a character.
         os.fdopen(os.dup(1), "w", errors="replace") as terminal_out,
         os.fdopen(os.dup(2), "w", errors="replace") as terminal_err,
     ):
@@ -138,10 +142,35 @@ def chatter_to(log_path: Path) -> Iterator[None]:
         try:
             # In notebooks and test runners, these do not write to the descriptors.
             with redirect_stdout(log), redirect_stderr(log):
-                yield
+                yield Path(log.name)
         finally:
             sys.stdout.flush()
             sys.stderr.flush()
             _out, _err = before
             os.dup2(terminal_out.fileno(), 1)
             os.dup2(terminal_err.fileno(), 2)
+
+
+@contextmanager
+def _open_log(paths: Sequence[Path]) -> Iterator[TextIO]:
+    """Open the first log that can be created."""
+    for path in paths:
+        created = [folder for folder in path.parents if not folder.exists()]
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # A name on disk need not be UTF-8.
+            log = path.open("a", buffering=1, encoding="utf-8", errors="backslashreplace")
+        except OSError:
+            continue
+        try:
+            with log:
+                yield log
+        finally:
+            with suppress(OSError):  # Another command may use the folders by now.
+                if not path.stat().st_size:
+                    path.unlink()
+                    for folder in created:
+                        folder.rmdir()
+        return
+    with Path(os.devnull).open("w") as nowhere:
+        yield nowhere

@@ -32,7 +32,8 @@ def test_only_our_own_output_reaches_the_terminal(
     capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     log = tmp_path / "logs" / "irmas.log"
-    with chatter_to(log):
+    with chatter_to(log) as chosen:
+        assert chosen == log
         print("from Python")
         subprocess.run([sys.executable, "-c", "print('from a child process')"], check=True)
         say("a message")
@@ -40,3 +41,30 @@ def test_only_our_own_output_reaches_the_terminal(
     print("afterwards")
     assert capfd.readouterr() == ("a result\nafterwards\n", "a message\n")
     assert set(log.read_text().splitlines()) == {"from Python", "from a child process"}
+
+
+def test_an_empty_log_is_deleted_with_the_folders_made_for_it(tmp_path: Path) -> None:
+    (tmp_path / "old").mkdir()
+    for log in (tmp_path / "new" / "logs" / "a.log", tmp_path / "old" / "a.log"):
+        with chatter_to(log):
+            assert log.exists()
+    assert list(tmp_path.iterdir()) == [tmp_path / "old"]
+    with pytest.raises(KeyError), chatter_to(tmp_path / "new" / "a.log"):
+        raise KeyError
+    assert list(tmp_path.iterdir()) == [tmp_path / "old"]
+
+
+def test_a_log_is_where_it_can_be_and_else_nowhere(
+    capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    nowhere = [tmp_path / "file" / "a.log", Path("/proc/a.log")]
+    with chatter_to(*nowhere, tmp_path / "a.log") as log:
+        print("chatter")
+    assert log == tmp_path / "a.log"
+    assert log.read_text() == "chatter\n"
+    with chatter_to(*nowhere) as log:
+        print("chatter")
+        say("a message")
+    assert not log.is_file()
+    assert capfd.readouterr() == ("", "a message\n")

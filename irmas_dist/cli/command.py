@@ -1,6 +1,7 @@
 """What all commands share: options, a log file for other output, one-line errors, exit codes."""
 
 import functools
+import importlib.metadata
 import os
 import re
 import signal
@@ -10,6 +11,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
 from urllib.parse import unquote, urlsplit
@@ -55,11 +57,11 @@ def command(function: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(function)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
-        log = _log_path(function.__name__.strip("_"))
+        log = Path(os.devnull)
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
-            with chatter_to(log):
+            with chatter_to(*_log_paths(function.__name__.strip("_"))) as log:
                 try:
                     located = {name: _located(name, value) for name, value in kwargs.items()}
                     result = function(*args, **located)
@@ -81,11 +83,11 @@ def command(function: Callable[P, R]) -> Callable[P, R]:
             # The reader of the pipe, such as head, has closed it.
             raise typer.Exit(141) from None
         except Exception as error:  # noqa: BLE001 - the last resort: its traceback is in the log
-            message, status = f"unexpected {type(error).__name__}: {error}", 1
+            message, status = _as_bug(error), 1
         else:
             _say_where(log)
             return result
-        where = f" (log: {log})" if _kept(log) else ""
+        where = f" (log: {log})" if log.is_file() else ""
         # Not through rich, which would take brackets in names for markup.
         print(f"irmas: {' '.join(message.split())}{where}", file=sys.stderr)
         raise typer.Exit(status)
@@ -118,27 +120,31 @@ def _located(name: str, value: Any) -> Any:
 
 
 def _say_where(log: Path) -> None:
-    if _kept(log):
+    if log.is_file():
         say(f"log: {escape(str(log))}")
 
 
-def _kept(log: Path) -> bool:
-    """Return whether the log file has content; delete an empty one."""
-    if log.stat().st_size == 0:
-        log.unlink()
-        return False
-    return True
+def _as_bug(error: Exception) -> str:
+    """Describe an error that is a bug, and where to report it if the package's metadata says so."""
+    urls: dict[str, str] = {}
+    with suppress(importlib.metadata.PackageNotFoundError):
+        for url in importlib.metadata.metadata("irmas-dist").get_all("Project-URL", ()):
+            label, _, address = url.partition(", ")
+            urls[label.lower()] = address
+    address = urls.get("issues") or urls.get("repository")
+    where = f" at {address}" if address else ""
+    return (
+        f"unexpected {type(error).__name__}: {error}; this is a bug: report it{where} with the log"
+    )
 
 
-def _log_path(command: str) -> Path:
+def _log_paths(command: str) -> list[Path]:
+    """Return where the log may be."""
     name = f"{command}-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"
-    log = Path(os.environ.get("IRMAS_LOG_DIR", "runs/logs"), name)
-    try:
-        log.parent.mkdir(parents=True, exist_ok=True)
-        log.touch()
-    except OSError:
-        return Path(tempfile.gettempdir(), name)
-    return log
+    folders = [os.environ.get("IRMAS_LOG_DIR", "runs/logs")]
+    with suppress(FileNotFoundError):  # There may be no temporary directory that can be written.
+        folders.append(tempfile.gettempdir())
+    return [Path(folder, name) for folder in folders]
 
 
 def read_recipe(

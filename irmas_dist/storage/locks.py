@@ -12,14 +12,13 @@ import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from hashlib import sha256
 from pathlib import Path
 from typing import TextIO
 
 from rich.markup import escape
 
 from irmas_dist.errors import IrmasError
-from irmas_dist.storage import Location, absolute, is_url
+from irmas_dist.storage import Location, absolute, is_url, name_after
 from irmas_dist.terminal import say
 
 SUFFIX = ".lock"
@@ -69,9 +68,7 @@ def lock_file(location: Location) -> Iterator[None]:
         yield
         return
     target = target.resolve()
-    # By a digest, as its name may have the maximum length.
-    digest = sha256(os.fsencode(target.name)).hexdigest()[:16]
-    with _locked(target.parent, f".{digest}{SUFFIX}", location):
+    with _locked(target.parent, name_after(f".{target.name}", SUFFIX), location):
         yield
 
 
