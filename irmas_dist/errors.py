@@ -8,3 +8,7 @@ class IrmasError(Exception):
     unchanged and exits with status 1; any other exception is a bug, whose traceback goes to the
     log file.
     """
+
+
+class AudioError(IrmasError):
+    """A file or array without usable audio; the message is the reason, without its name."""

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from irmas_dist.cli.command import Config, Json, Overrides, command, read_recipe
-from irmas_dist.cli.tables import as_json
+from irmas_dist.cli.tables import as_json, show_notes
 from irmas_dist.terminal import show
 
 
@@ -182,6 +182,7 @@ def index(
     for kind, count in summary.problem_kinds.items():
         show(escape(f"unusable, {count:,}: {kind}"))
     _first("unusable", [f"{clip}: {why}" for clip, why in summary.problems.items()], "problem")
+    show_notes(summary.notes)
     _first("same audio, different labels", [
         "; ".join(f"{clip} ({', '.join(codes)})" for clip, codes in conflict.clips.items())
         for conflict in summary.conflicts

@@ -8,7 +8,7 @@ import typer
 from rich.markup import escape
 
 from irmas_dist.cli.command import Address, Config, DryRun, Json, Overrides, command, read_recipe
-from irmas_dist.cli.tables import as_json, show_path, show_recipe
+from irmas_dist.cli.tables import as_json, show_notes, show_path, show_recipe
 from irmas_dist.config.features import MAX_REJECTS
 from irmas_dist.terminal import show
 
@@ -89,6 +89,7 @@ def extracted(summary: "ExtractSummary", machine: bool) -> None:
         show(escape(f"rejected, {count:,}: {reason}"))
     if summary.rejects:
         show(escape(f"{sum(summary.rejects.values()):,} rejected: {summary.path}/rejects.parquet"))
+    show_notes(summary.notes)
     if summary.rewritten:
         show(f"{summary.rewritten:,} shards updated to the manifest")
     if summary.computed:

@@ -142,6 +142,16 @@ def show_path(path: str, machine: bool) -> None:
         show(escape(path))
 
 
+def show_notes(notes: Mapping[str, str]) -> None:
+    """Show what is unusual of usable files, by name: of each kind the first five."""
+    for note in dict.fromkeys(notes.values()):
+        names = [name for name, text in notes.items() if text == note]
+        for name in names[:5]:
+            show(escape(f"{name}: {note}"))
+        if len(names) > 5:
+            show(escape(f"… and {len(names) - 5:,} more: {note}"))
+
+
 def with_interval(result: "Result", key: str) -> str:
     """Return a figure, and below it its interval."""
     return f"{result.metrics[key]:.3f}\n{_span(*result.intervals[key])}"

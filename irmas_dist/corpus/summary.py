@@ -22,6 +22,7 @@ class IndexSummary:
     in_both_parts: list[str]  # groups in training and in testing, which inflate test scores
     problems: dict[str, str]  # why a clip is unusable, by clip_id
     problem_kinds: dict[str, int]  # problems with the same text before the colon
+    notes: dict[str, str]  # what is unusual of a usable clip, by clip_id
     conflicts: Sequence[Conflict]  # identical audio with different labels, usable or not
 
 
@@ -31,7 +32,7 @@ def summarise(
     """Count the clips, hours, groups and problems of a manifest.
 
     Args:
-        rows: Rows of the manifest.
+        rows: Rows of the manifest, as from `index_tree`.
         conflicts: What `groups.settle_conflicts` found in them.
         vocabulary: The instruments to count.
     """
@@ -57,5 +58,6 @@ def summarise(
         in_both_parts=sorted(groups[TRAINING] & groups[TESTING]),
         problems=problems,
         problem_kinds=dict(kinds.most_common()),
+        notes={row["clip_id"]: row["note"] for row in usable if row.get("note")},
         conflicts=conflicts,
     )

@@ -11,7 +11,7 @@ the spectrograms of one shard (some 20 MB), or of one file where that is longer.
 import time
 from collections import Counter
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
@@ -39,6 +39,7 @@ class ExtractSummary:
         hours: Hours of audio computed by this run.
         bytes: Bytes of features written by this run.
         rejects: Number of unusable files by reason.
+        notes: What is unusual of clips that this run has computed, by ``clip_id``.
         seconds: Wall time.
     """
 
@@ -49,6 +50,7 @@ class ExtractSummary:
     hours: float
     bytes: int
     rejects: dict[str, int]
+    notes: dict[str, str]
     seconds: float
 
     @property
@@ -106,6 +108,7 @@ def extract(
         hours=run.audio_s / 3600,
         bytes=run.bytes,
         rejects=dict(Counter(run.rejects.column("problem").to_pylist()).most_common()),
+        notes=run.notes,
         seconds=time.monotonic() - began,
     )
 
@@ -123,6 +126,7 @@ class _Extraction:
     rewritten: int = 0
     bytes: int = 0
     audio_s: float = 0.0
+    notes: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.manifest_fingerprint = manifest_fingerprint(self.manifest)
@@ -196,6 +200,7 @@ class _Extraction:
                     self.computed += row["clips"]
                     self.bytes += row["bytes"]
                     self.audio_s += row["seconds"]
+                    self.notes |= dict(row["notes"])
                     if row["rejects"]:
                         rejects = pa.Table.from_pylist(row["rejects"], store.REJECTS_SCHEMA)
                         self.rejects = pa.concat_tables([self.rejects, rejects])

@@ -4,7 +4,8 @@ import librosa
 import numpy as np
 
 from irmas_dist.config.features import LogMelSettings
-from irmas_dist.features.audio import AudioError, Float32, Samples
+from irmas_dist.corpus.audio import Float32, Samples
+from irmas_dist.errors import AudioError
 
 
 def mel_by_librosa(samples: Samples, sample_rate: int, settings: LogMelSettings) -> Float32:

@@ -9,29 +9,19 @@ Files of more than about 20 s are decoded, resampled and transformed in blocks, 
 result grows with their length.
 """
 
-import os
-from collections.abc import Iterator
-from itertools import chain
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain, islice
 
 import numpy as np
 import numpy.typing as npt
 import scipy.fft
-import soundfile
 import soxr
 from numpy.lib.stride_tricks import as_strided
 
 from irmas_dist.config.features import LogMelSettings
-from irmas_dist.features.audio import (
-    AudioError,
-    AudioSource,
-    Float32,
-    Samples,
-    in_one_block,
-    open_audio,
-    read_blocks,
-    read_samples,
-    to_mono,
-)
+from irmas_dist.corpus.audio import AudioFile, Float32, Location, Samples, open_audio
+from irmas_dist.corpus.mixdown import Mixdown, mix_down, peak_of
+from irmas_dist.errors import AudioError
 from irmas_dist.features.mel import kernels
 
 LogMel = npt.NDArray[np.float16] | Float32
@@ -39,28 +29,33 @@ LogMel = npt.NDArray[np.float16] | Float32
 BATCH_SAMPLES = 2**20
 """Samples in the frames that are transformed at once: 4 MB, and 4 MB for their spectra."""
 
-# glibc returns freed memory to the system, and each clip would fault it in again, page by page,
-# for a third of its time. Once a block of almost 32 MB has been freed, glibc keeps 64 MB.
-np.empty(2**25 - 2**13, np.uint8)
+
+def _unsaid(note: str) -> None:
+    """Say nothing."""
 
 
 def log_mel(
-    audio: AudioSource | Samples, settings: LogMelSettings, sample_rate: int | None = None
+    audio: Location | Samples,
+    settings: LogMelSettings,
+    sample_rate: int | None = None,
+    note: Callable[[str], None] = _unsaid,
 ) -> LogMel:
-    """Return the log-mel spectrogram of a file, a stream or an array.
+    """Return the log-mel spectrogram of a file or an array.
 
     Args:
-        audio: Path or URL of an audio file, a binary stream, or samples of shape (samples,) or
-            (samples, channels), int16 or float32 with full scale at 1. Float samples beyond 1
-            are not clipped, neither before nor after resampling.
+        audio: Path or URL of an audio file, or samples of shape (samples,) or (samples,
+            channels), int16 or float32 with full scale at 1. Float samples beyond 1 are not
+            clipped, neither before nor after resampling.
         settings: What to compute.
         sample_rate: Sample rate in Hz; required for arrays, unused otherwise.
+        note: Called with one line if the audio is silent, or its channels cancel each other.
 
     Returns:
         Natural logarithm of mel power, shape (bands, frames), where ``frames`` is
         ``1 + samples // hop_length`` (for an even ``n_fft``) with
-        ``samples = ceil(seconds * settings.sample_rate)``. A long file needs about 60 MB of
-        memory beside the result, and as much as the result takes as float32.
+        ``samples = ceil(seconds * settings.sample_rate)``. Silent audio has ``settings.log_floor``
+        everywhere, whatever its noise. A long file needs about 60 MB of memory beside the result,
+        and as much as the result takes as float32.
 
     Raises:
         AudioError: The audio cannot be decoded, is empty or truncated, or has NaN or infinite
@@ -70,23 +65,29 @@ def log_mel(
         samples, rate = audio, sample_rate
     else:
         with open_audio(audio) as file:
-            if settings.backend == "fast" and not in_one_block(file):
-                return _log_mel_of_long_file(file, settings)
-            samples, rate = read_samples(file), file.samplerate
+            blocks = file.blocks()
+            samples, rate = next(blocks), file.sample_rate
+            if rest := list(islice(blocks, 1)):
+                blocks = chain([samples], rest, blocks)
+                if settings.backend == "fast":
+                    return _log_mel_of_long_file(file, blocks, settings, note)
+                samples = np.concatenate(list(blocks))
     if rate is None:
         raise AudioError("an array of samples needs its sample rate")
     if len(samples) == 0:
         raise AudioError("holds no samples")
+    mono, said = mix_down(samples, settings.downmix)
+    if said:
+        note(said)
     if settings.backend == "librosa":
         # Imported on demand: librosa takes seconds to import.
         from irmas_dist.features.librosa_reference import mel_by_librosa
 
-        return _logarithm(mel_by_librosa(samples, rate, settings), settings)
-    mono = to_mono(samples, settings.downmix)
+        return _logarithm(mel_by_librosa(mono if said else samples, rate, settings), settings)
     mono = _resample(mono, rate, settings.sample_rate)
     window, filters = kernels(settings)
     if settings.peak_normalise:
-        window = _divided(window, _peak(mono))
+        window = _divided(window, peak_of(mono))
     margin = np.zeros(settings.n_fft // 2, np.float32)
     frames = _frames(np.concatenate([margin, mono, margin]), settings)
     batches = _batches(frames)
@@ -94,51 +95,87 @@ def log_mel(
     return _logarithm(mel, settings)
 
 
-def log_mel_blocks(source: AudioSource, settings: LogMelSettings) -> Iterator[LogMel]:
-    """Yield the log-mel spectrogram of a file or stream of any length in consecutive pieces.
+def log_mel_blocks(
+    location: Location, settings: LogMelSettings, note: Callable[[str], None] = _unsaid
+) -> Iterator[LogMel]:
+    """Yield the log-mel spectrogram of a file of any length in consecutive pieces.
 
-    Needs about 60 MB of memory, whatever the length. With ``peak_normalise``, a long file is
-    read twice, first for its peak. A stream cannot be: each of its pieces is divided by the
-    largest sample so far, and agrees with `log_mel` from the loudest sample on.
+    Needs about 60 MB of memory, whatever the length. A long file is read twice, first for its
+    peak and its verdict.
 
     Args:
-        source: Path or URL of an audio file, or a binary stream such as ``sys.stdin.buffer``.
+        location: Path or URL of an audio file.
         settings: What to compute; long files always use the fast backend.
+        note: As in `log_mel`.
 
     Yields:
         Arrays of shape (bands, frames), with at least one frame each.
 
     Raises:
-        AudioError: As in `log_mel`, when the faulty block is reached.
+        AudioError: As in `log_mel`, before the first piece.
     """
-    with open_audio(source) as file:
-        if in_one_block(file):
-            yield log_mel(read_samples(file), settings, file.samplerate)
+    with open_audio(location) as file:
+        blocks = file.blocks()
+        samples = next(blocks)
+        rest = list(islice(blocks, 1))
+        if not rest:
+            yield log_mel(samples, settings, file.sample_rate, note)
             return
-        peak = 0.0
-        if settings.peak_normalise and isinstance(source, str | os.PathLike):
-            with open_audio(source) as first_pass:
-                peak = max(map(_peak, _mono_blocks(first_pass, settings)))
-        for mel, _ in _mel_blocks(file, settings, peak):
-            yield _logarithm(mel, settings)
+        blocks = chain([samples], rest, blocks)
+        del samples, rest
+        mixdown = Mixdown(settings.downmix)
+        peak = _peak_of_file(blocks, file, settings, mixdown)
+        if mixdown.louder is not None:
+            mixdown = Mixdown(settings.downmix, mixdown.louder)
+            peak = _peak_of_file(file.blocks(), file, settings, mixdown)
+        if mixdown.note:
+            note(mixdown.note)
+        silent = mixdown.silent
+        for mel, _ in _mel_blocks(file.blocks(), file, settings, mixdown, peak):
+            yield _logarithm(np.zeros_like(mel) if silent else mel, settings)
 
 
-def _log_mel_of_long_file(file: soundfile.SoundFile, settings: LogMelSettings) -> LogMel:
+def _log_mel_of_long_file(
+    file: AudioFile,
+    blocks: Iterable[Samples],
+    settings: LogMelSettings,
+    note: Callable[[str], None],
+) -> LogMel:
     """Return what `log_mel` does, decoding the file once and in blocks."""
-    parts = list(_mel_blocks(file, settings))
+    mixdown = Mixdown(settings.downmix)
+    parts = list(_mel_blocks(blocks, file, settings, mixdown))
+    if mixdown.louder is not None:
+        mixdown = Mixdown(settings.downmix, mixdown.louder)
+        parts = list(_mel_blocks(file.blocks(), file, settings, mixdown))
+    if mixdown.note:
+        note(mixdown.note)
     peak_of_file = parts[-1][1]
     end = sum(mel.shape[1] for mel, _ in parts)
     result: LogMel = np.empty((settings.bands, end), settings.dtype)
     while parts:  # backwards, to free each part once it has been copied
         mel, peak = parts.pop()
-        mel *= np.float32((peak / peak_of_file) ** settings.power)
+        mel *= np.float32(0 if mixdown.silent else (peak / peak_of_file) ** settings.power)
         result[:, end - mel.shape[1] : end] = _logarithm(mel, settings)
         end -= mel.shape[1]
     return result
 
 
+def _peak_of_file(
+    blocks: Iterable[Samples], file: AudioFile, settings: LogMelSettings, mixdown: Mixdown
+) -> float:
+    """Return the peak that samples are divided by, 0 without normalisation."""
+    # Resampling changes peaks.
+    rate = settings.sample_rate if settings.peak_normalise else file.sample_rate
+    peak = max(map(peak_of, _mono_blocks(blocks, file, rate, mixdown)))
+    return peak if settings.peak_normalise else 0.0
+
+
 def _mel_blocks(
-    file: soundfile.SoundFile, settings: LogMelSettings, peak: float = 0.0
+    blocks: Iterable[Samples],
+    file: AudioFile,
+    settings: LogMelSettings,
+    mixdown: Mixdown,
+    peak: float = 0.0,
 ) -> Iterator[tuple[Float32, float]]:
     """Yield mel power, shape (bands, frames), and the peak that its samples were divided by.
 
@@ -146,9 +183,9 @@ def _mel_blocks(
     """
     window, filters = kernels(settings)
     held = margin = np.zeros(settings.n_fft // 2, np.float32)
-    for block in chain(_mono_blocks(file, settings), [margin]):
+    for block in chain(_mono_blocks(blocks, file, settings.sample_rate, mixdown), [margin]):
         if settings.peak_normalise:
-            peak = max(peak, _peak(block))
+            peak = max(peak, peak_of(block))
         held = np.concatenate([held, block])
         frames = _frames(held, settings)
         scaled = _divided(window, peak)
@@ -157,10 +194,11 @@ def _mel_blocks(
         held = held[len(frames) * settings.hop_length :]
 
 
-def _mono_blocks(file: soundfile.SoundFile, settings: LogMelSettings) -> Iterator[Float32]:
-    """Yield a file's samples as one channel at the rate of the settings, shape (samples,)."""
-    mono = (to_mono(block, settings.downmix) for block in read_blocks(file))
-    rate, target = file.samplerate, settings.sample_rate
+def _mono_blocks(
+    blocks: Iterable[Samples], file: AudioFile, target: int, mixdown: Mixdown
+) -> Iterator[Float32]:
+    """Yield a file's blocks as one channel at the rate ``target``, shape (samples,)."""
+    mono, rate = map(mixdown, blocks), file.sample_rate
     if rate == target:
         yield from mono
         return
@@ -188,11 +226,6 @@ def _of_length(samples: Float32, length: int) -> Float32:
     if length > len(samples):
         return np.pad(samples, (0, length - len(samples)))
     return samples[:length]
-
-
-def _peak(samples: Float32) -> float:
-    """Return the largest magnitude, 0 of no samples."""
-    return max(float(samples.max()), -float(samples.min())) if samples.size else 0.0
 
 
 def _divided(window: Float32, peak: float) -> Float32:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from irmas_dist.config.features import LogMelSettings
-from irmas_dist.features.audio import Float32
+from irmas_dist.corpus.audio import Float32
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array

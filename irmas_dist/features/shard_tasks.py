@@ -7,8 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from irmas_dist.config.features import LogMelSettings
-from irmas_dist.errors import IrmasError
-from irmas_dist.features.audio import AudioError
+from irmas_dist.errors import AudioError, IrmasError
 from irmas_dist.features.diff import AUDIO
 from irmas_dist.features.logmel import log_mel
 from irmas_dist.features.store import REJECTS_SCHEMA, settings_fingerprint, write_shard
@@ -48,14 +47,20 @@ def compute_shard(
 
     Returns:
         One row: ``clips``, ``seconds`` of audio and ``bytes`` written, ``rejects`` as in
-        `REJECTS_SCHEMA`, and ``failure``, the reason why the shard could not be written. It is
-        returned, not raised: Ray would wrap it in a traceback.
+        `REJECTS_SCHEMA`, ``notes`` on what is unusual of usable clips, by ``clip_id``, and
+        ``failure``, the reason why the shard could not be written. It is returned, not raised:
+        Ray would wrap it in a traceback.
     """
     rows: list[dict[str, Any]] = []
     rejects: list[dict[str, Any]] = []
+    notes: list[tuple[str, str]] = []
     for clip in block.to_pylist():
+
+        def note(text: str, clip_id: str = clip["clip_id"]) -> None:
+            notes.append((clip_id, text))
+
         try:
-            mel = log_mel(clip["path"], settings)
+            mel = log_mel(clip["path"], settings, note=note)
         except AudioError as error:
             rejects.append({**clip, "problem": str(error), "found_in": AUDIO})
         else:
@@ -73,6 +78,7 @@ def compute_shard(
             "seconds": pa.array([sum(row["duration_s"] or 0.0 for row in rows)], pa.float64()),
             "bytes": pa.array([size], pa.int64()),
             "rejects": pa.array([rejects], pa.list_(pa.struct(list(REJECTS_SCHEMA)))),
+            "notes": pa.array([notes], pa.map_(pa.string(), pa.string())),
             "failure": pa.array([failure], pa.string()),
         }
     )

@@ -10,8 +10,7 @@ from pathlib import Path
 
 from irmas_dist import storage
 from irmas_dist.corpus.audio_files import audio_in
-from irmas_dist.errors import IrmasError
-from irmas_dist.features.audio import AudioError
+from irmas_dist.errors import AudioError, IrmasError
 from irmas_dist.inference.predictor import Predictor, Timeline
 
 STDIN = "-"

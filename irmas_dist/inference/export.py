@@ -21,8 +21,9 @@ import torch
 from torch.fx.experimental import _config as config
 
 from irmas_dist import storage
+from irmas_dist.corpus.audio import Float32, read_audio
+from irmas_dist.corpus.mixdown import Downmix, mix_down
 from irmas_dist.errors import IrmasError
-from irmas_dist.features.audio import Float32, read_audio, to_mono
 from irmas_dist.inference.audio_inputs import find_audio
 from irmas_dist.inference.export_graph import Graph
 from irmas_dist.inference.predictor import Predictor
@@ -94,7 +95,7 @@ def _export(
 ) -> ExportSummary:
     description = predictor.description
     own_rate = description.features.sample_rate
-    recordings = [_decoded(path, description) for path in find_audio(audio)]
+    recordings = [decode_mono(path, description.features.downmix) for path in find_audio(audio)]
     contents: dict[str, bytes] = {}
     differences: dict[str, float] = {}
     rates: dict[str, int] = {}
@@ -227,9 +228,14 @@ def _synthetic(rate: int) -> Iterator[Float32]:
         yield clip.astype(np.float32)
 
 
-def _decoded(path: str, description: ModelDescription) -> tuple[Float32, int]:
+def decode_mono(path: str, downmix: Downmix) -> tuple[Float32, int]:
+    """Return an audio file as one channel, shape (samples,), and its sample rate in Hz.
+
+    Raises:
+        IrmasError: The file cannot be used.
+    """
     try:
         samples, rate = read_audio(path)
-        return to_mono(samples, description.features.downmix), rate
+        return mix_down(samples, downmix)[0], rate
     except IrmasError as error:
         raise IrmasError(f"{path}: {error}") from error

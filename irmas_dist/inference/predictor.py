@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from irmas_dist.corpus.audio import Samples
 from irmas_dist.errors import IrmasError
 from irmas_dist.evaluation.aggregate import aggregate
 from irmas_dist.evaluation.scores import Scores
-from irmas_dist.features.audio import Samples
 from irmas_dist.features.clips import Clips, read_clips
 from irmas_dist.features.logmel import LogMel, log_mel, log_mel_blocks
 from irmas_dist.features.store import read_info, settings_fingerprint

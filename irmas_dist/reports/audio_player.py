@@ -2,11 +2,16 @@
 
 import base64
 import io
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import soundfile
 import soxr
+
+from irmas_dist.corpus.audio import BLOCK_SAMPLES, open_audio
+from irmas_dist.corpus.mixdown import mix_down
+from irmas_dist.errors import AudioError
 
 RATE = 24_000
 """Sample rate in Hz: up to 12 kHz is enough to distinguish instruments."""
@@ -18,16 +23,16 @@ MAX_SECONDS = 20.0
 def embedded(path: Path) -> str | None:
     """Return the beginning of an audio file as a ``data:`` URL; None when it cannot be read."""
     try:
-        with soundfile.SoundFile(path) as file:
-            rate = file.samplerate
-            samples = file.read(int(MAX_SECONDS * rate), dtype="float32", always_2d=True)
-        mono = soxr.resample(samples.mean(axis=1), rate, RATE)
+        with open_audio(path) as file:
+            blocks = islice(file.blocks(), 1 + int(MAX_SECONDS * file.sample_rate) // BLOCK_SAMPLES)
+            samples = np.concatenate(list(blocks))[: int(MAX_SECONDS * file.sample_rate)]
+        mono = soxr.resample(mix_down(samples, "mean")[0], file.sample_rate, RATE)
         buffer = io.BytesIO()
         # This level is 48 kbit/s.
         soundfile.write(
             buffer, np.clip(mono, -1, 1), RATE, format="MP3", bitrate_mode="CONSTANT",
             compression_level=0.75,
         )  # fmt: skip
-    except (soundfile.SoundFileError, OSError, TypeError):
+    except AudioError:
         return None
     return f"data:audio/mpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"

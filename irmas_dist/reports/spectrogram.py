@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from irmas_dist import storage
 from irmas_dist.config.features import LogMelSettings
+from irmas_dist.errors import AudioError, IrmasError
 from irmas_dist.features.logmel import log_mel
 from irmas_dist.features.mel import band_centres
 
@@ -21,7 +22,10 @@ def draw(audio: str, settings: LogMelSettings, out: Path) -> None:
     Raises:
         IrmasError: The file cannot be used, or the picture not be written.
     """
-    mel = log_mel(audio, settings).astype(np.float32)
+    try:
+        mel = log_mel(audio, settings).astype(np.float32)
+    except AudioError as error:
+        raise IrmasError(f"{audio}: {error}") from error
     figure = Figure(figsize=(9, 4.5), dpi=150, layout="constrained")
     axes = figure.add_subplot()
     seconds = mel.shape[1] / settings.frames_per_second

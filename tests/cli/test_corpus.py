@@ -3,7 +3,9 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
 from irmas_dist.cli import main
 from irmas_dist.corpus.manifest import read_manifest
@@ -26,15 +28,17 @@ def test_index_prints_counts_problems_and_conflicts(
         wav(root / "gac" / f"[gac][pop_roc]000{number}__1.wav", number)
         wav(root / "gel" / f"[gel][pop_roc]100{number}__1.wav", number)
     (root / "gel" / "empty.wav").write_bytes(b"")
+    soundfile.write(root / "gel" / "[gel][pop_roc]2000__1.wav", np.zeros(2_000), 44_100)
     excerpt(root / "song-1.wav", "gel\nvoi\n", 6)
     out = run(capfd, "index", "tree")
     assert "unusable, 1: empty file" in out
     assert "unusable: gel/empty: empty file" in out
+    assert "\ngel/[gel][pop_roc]2000__1: silent: no sample reaches -72 dBFS\n" in out
     first = "gac/[gac][pop_roc]0000__1 (gac); gel/[gel][pop_roc]1000__1 (gel)"
     assert f"same audio, different labels: {first}\n" in out
     assert "same audio, different labels: … and 2 more; see the manifest's column 'md5'" in out
     assert "in training and in testing: recording 0006" in out
-    summary = "15 clips, 0.00 hours, groups: 7 of training and 1 of testing; 1 unusable, 7 with"
+    summary = "16 clips, 0.00 hours, groups: 8 of training and 1 of testing; 1 unusable, 7 with"
     assert summary in out
 
     out = run(capfd, "index", "tree", "--set", "corpus.conflicts=drop")
@@ -43,6 +47,7 @@ def test_index_prints_counts_problems_and_conflicts(
     assert rows["gac/[gac][pop_roc]0000__1"]["problem"] == (
         "conflicting labels: the same audio as gel/[gel][pop_roc]1000__1, which is gel"
     )
+    del rows["gel/[gel][pop_roc]2000__1"]
     assert all(row["problem"] for row in rows.values())
 
 

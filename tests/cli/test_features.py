@@ -58,12 +58,20 @@ def test_a_file_without_audio_has_no_preview(irmas: Callable[..., Ended], tmp_pa
     (tmp_path / "a.wav").write_text("words")
     ended = irmas("extract", "--preview", "a.wav")
     assert (ended.code, ended.out) == (1, "")
-    assert "cannot be decoded" in ended.err
+    assert "a.wav: cannot be decoded: Format not recognised" in ended.err
     assert not (tmp_path / "a.png").exists()
 
 
 NOTHING_NEW = ExtractSummary(
-    path="out", clips=1_200, computed=0, rewritten=0, hours=0.0, bytes=0, rejects={}, seconds=2.0
+    path="out",
+    clips=1_200,
+    computed=0,
+    rewritten=0,
+    hours=0.0,
+    bytes=0,
+    rejects={},
+    notes={},
+    seconds=2.0,
 )
 
 
@@ -84,12 +92,22 @@ def test_what_was_rejected_rewritten_and_computed_is_shown(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     rejects = {f"reason [{number}]": 1_000 for number in range(6)}
+    notes = dict.fromkeys("abcdefg", "silent") | {"[h]": "its channels cancel"}
     summary = replace(
-        NOTHING_NEW, computed=900, rewritten=3, hours=1.5, bytes=2_500_000, rejects=rejects
+        NOTHING_NEW,
+        notes=notes,
+        computed=900,
+        rewritten=3,
+        hours=1.5,
+        bytes=2_500_000,
+        rejects=rejects,
     )
     assert shown(summary, capsys) == [
         *(f"rejected, 1,000: reason [{number}]" for number in range(5)),
         "6,000 rejected: out/rejects.parquet",
+        *(f"{clip}: silent" for clip in "abcde"),
+        "… and 2 more: silent",
+        "[h]: its channels cancel",
         "3 shards updated to the manifest",
         "900 clips computed, 1.50 hours of audio at 2,700 times real time, 2.5 MB written",
         "1,200 clips, 2.0 s: out",

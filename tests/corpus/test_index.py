@@ -168,12 +168,16 @@ def test_unusable_files_have_a_row_with_the_reason(root: Path) -> None:
     (root / "pia" / "notes.txt").write_text("in tune")
     (root / "README.txt").write_text("Piano and violin, in two lines:\npia and vio\n")
     unknown = "unknown instrument in its label file: "
+    phone = (
+        "is MPEG-4 audio (AAC or ALAC), which cannot be decoded: convert it, "
+        "for example with 'ffmpeg -i FILE FILE.wav'"
+    )
     assert problems(root) == {
-        "pia/text": "cannot be read as audio: Format not recognised.",
-        "pia/header": "cannot be read as audio: Format not recognised.",
+        "pia/text": "cannot be decoded: Format not recognised",
+        "pia/header": "cannot be decoded: Format not recognised",
         "pia/zero": "empty file",
-        "pia/phone": "cannot be read as audio: Format not recognised.",
-        "pia/gone": "cannot be read: No such file or directory",
+        "pia/phone": phone,
+        "pia/gone": "no such file",
         "pia/silent": "holds no samples",
         "vio/[pia][cla]0001__1": "name and folder disagree: pia in the folder of vio",
         "Part1/unlabelled-1": "no label file beside it, and its folder names no instrument",

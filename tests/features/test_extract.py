@@ -72,10 +72,12 @@ def test_a_corrupt_file_is_a_reject_and_files_added_later_are_computed(
     assert rejects[0]["clip_id"] == "pia/bad"
     assert "cannot be decoded" in rejects[0]["problem"]
 
-    soundfile.write(folder / "later.wav", tone, 44_100)
+    soundfile.write(folder / "later.wav", np.stack([tone, -tone], axis=1), 44_100)
     write_manifest(tmp_path / "m.parquet", index_tree(tmp_path / "tree"))
     summary = run(tmp_path / "m.parquet", tmp_path / "store", recipe, max_rejects=0.5)
     assert (summary.clips, summary.computed) == (2, 1)
+    note = "its channels cancel each other: the louder, channel 1, is used"
+    assert summary.notes == {"pia/later": note}
 
 
 @pytest.mark.parametrize("change", ["more clips", "fewer clips"])

@@ -15,7 +15,7 @@ import soundfile
 from irmas_dist import storage
 from irmas_dist.config.recipe import Recipe
 from irmas_dist.corpus.index import index_tree
-from irmas_dist.corpus.manifest import write_manifest
+from irmas_dist.corpus.manifest import SCHEMA, write_manifest
 from irmas_dist.errors import IrmasError
 from irmas_dist.features import store
 from irmas_dist.features.clips import read_clips
@@ -96,7 +96,7 @@ def test_a_read_only_target_is_refused_before_anything_is_computed(
 def test_manifest_audio_and_store_may_all_be_in_an_object_store(
     corpus: Path, bucket: str, recipe: Recipe
 ) -> None:
-    rows = index_tree(corpus / "tree")
+    rows = [{name: row[name] for name in SCHEMA.names} for row in index_tree(corpus / "tree")]
     local = {row["clip_id"]: row["path"] for row in rows}
     for path in local.values():
         with storage.write_atomically(f"{bucket}/audio/pia/{Path(path).name}") as stream:

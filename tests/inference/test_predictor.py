@@ -13,10 +13,10 @@ import soundfile
 from irmas_dist import storage
 from irmas_dist.config.decisions import AGGREGATION_RULES
 from irmas_dist.config.training import LearnerSettings
+from irmas_dist.errors import AudioError
 from irmas_dist.evaluation.aggregate import aggregate
 from irmas_dist.evaluation.metrics import overall_metrics
 from irmas_dist.features import store
-from irmas_dist.features.audio import AudioError
 from irmas_dist.features.logmel import log_mel
 from irmas_dist.inference.predictor import Predictor
 from irmas_dist.instruments import IRMAS
@@ -145,7 +145,7 @@ def test_a_file_that_is_read_in_blocks_scores_as_one_that_is_not(
 ) -> None:  # fmt: skip
     predictor = Predictor.load(make_model({"peak_normalise": peak_normalise}))
     whole = predictor.file(excerpts[0])
-    monkeypatch.setattr("irmas_dist.features.audio.BLOCK_SAMPLES", 9_999)
+    monkeypatch.setattr("irmas_dist.corpus.audio.BLOCK_SAMPLES", 9_999)
     monkeypatch.setattr("irmas_dist.features.logmel.BATCH_SAMPLES", 40_000)
     assert predictor.file(excerpts[0]) == pytest.approx(whole, abs=2e-3)
 

@@ -1,0 +1,186 @@
+"""Audio files to samples: the one way by which every command opens audio, with one verdict.
+
+libsndfile decodes. What it passes over is detected here and in `containers`: files that are
+truncated or joined, numbers of samples that are estimates.
+"""
+
+import os
+import re
+import shutil
+import stat
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import soundfile
+
+from irmas_dist import storage
+from irmas_dist.corpus.containers import checked, is_placeholder
+from irmas_dist.errors import AudioError
+
+Float32 = npt.NDArray[np.float32]
+Samples = npt.NDArray[np.int16] | Float32
+Location = str | os.PathLike[str]
+
+BLOCK_SAMPLES = 2**20
+"""Samples of every channel decoded at once: 24 s at 44.1 kHz, so that a clip is one block."""
+
+TOLERANCE_S = 0.02
+"""A file that lacks at most this much of the audio that it announces is whole, and has what is
+there: some writers count a header as audio, or stop within a buffer."""
+
+FORMATS = ("WAV", "WAVEX", "RF64", "W64", "AIFF", "AU", "CAF", "FLAC", "OGG", "MP3")
+"""Formats, as soundfile names them, of which it is known whether a file is whole."""
+
+_SIXTEEN_BITS = ("PCM_16", "PCM_S8", "PCM_U8")
+_TRUNCATED = re.compile(
+    # AIFF, AU, W64, CAF: the size of the chunk of samples by its header, and in the file.
+    r"^ *(?:data|SSND|Data Size|riff) *: (\d+) \(should be (\d+)\)",
+    re.MULTILINE,
+)
+
+# glibc returns freed memory to the system, and each clip would fault it in again, page by page,
+# for a third of its time. Once a block of almost 32 MB has been freed, glibc keeps 64 MB.
+np.empty(2**25 - 2**13, np.uint8)
+
+
+class AudioFile:
+    """An audio file, open for decoding.
+
+    Attributes:
+        sample_rate: In Hz.
+        channels: Number of channels.
+        samples: Samples of each channel that the last `blocks` has decoded.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._readable = checked(path)
+        self._sound = soundfile.SoundFile(self._readable.source)
+        self.samples = 0
+        if self._sound.format not in FORMATS:
+            self.__exit__()
+            raise AudioError(
+                f"is {self._sound.format}, of which it cannot be known whether it is whole: "
+                "convert it to WAV or FLAC"
+            )
+        self.sample_rate = int(self._sound.samplerate)
+        self.channels = int(self._sound.channels)
+
+    def blocks(self) -> Iterator[Samples]:
+        """Decode the file from its beginning in blocks of `BLOCK_SAMPLES`, the last of the rest.
+
+        Yields:
+            Samples of shape (samples, channels) and the type that `read_audio` returns.
+
+        Raises:
+            AudioError: The file is empty, or ends before its header says so.
+        """
+        if self.samples:
+            self._sound.close()
+            if not isinstance(self._readable.source, bytes):
+                self._readable.source.seek(0)
+            self._sound = soundfile.SoundFile(self._readable.source)
+            self.samples = 0
+        dtype = "int16" if self._sound.subtype in _SIXTEEN_BITS else "float32"
+        while len(block := self._sound.read(BLOCK_SAMPLES, dtype, always_2d=True)):
+            self.samples += len(block)
+            yield block
+        announced = self._announced()
+        if announced - self.samples > TOLERANCE_S * self.sample_rate:
+            raise AudioError(
+                f"is truncated: its header announces {announced / self.sample_rate:.2f} s, "
+                f"but it ends after {self.samples / self.sample_rate:.2f} s"
+            )
+        if not self.samples:
+            raise AudioError("holds no samples")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._sound.close()
+        if not isinstance(self._readable.source, bytes):
+            self._readable.source.close()
+
+    def _announced(self) -> float:
+        """Return the number of samples that the header announces, 0 if it cannot know."""
+        if not self._readable.frames_known:
+            return 0
+        frames = self._sound.frames * self._readable.announced
+        # libsndfile takes most truncated files for shorter ones, and only logs the difference.
+        if self._sound.format not in ("WAV", "WAVEX", "RF64") and (
+            found := _TRUNCATED.search(self._sound.extra_info)
+        ):
+            announced, present = map(int, found.groups())
+            if announced > present and not is_placeholder(announced):
+                frames *= announced / max(present, 1)
+        return float(frames)
+
+
+@contextmanager
+def open_audio(location: Location) -> Iterator[AudioFile]:
+    """Open the audio file at a path or URL for decoding.
+
+    Any format of `FORMATS`, sample rate, number of channels and sample width is fine.
+
+    Raises:
+        AudioError: Now or while reading: the file does not exist, cannot be read or decoded, is
+            truncated, empty, or several files in one.
+    """
+    with decoding(), local_file(location) as path, AudioFile(path) as file:
+        yield file
+
+
+@contextmanager
+def decoding() -> Iterator[None]:
+    """Turn the errors of files and of libsndfile into one `AudioError` with the reason."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise AudioError("no such file") from error
+    except OSError as error:
+        raise AudioError(f"cannot be read: {error.strerror or error}") from error
+    except soundfile.LibsndfileError as error:
+        raise AudioError(f"cannot be decoded: {error.error_string.rstrip('.')}") from error
+    except soundfile.SoundFileError as error:
+        raise AudioError(f"cannot be decoded: {error}") from error
+
+
+@contextmanager
+def local_file(location: Location) -> Iterator[str]:
+    """Yield the path of a file: its own, or of a URL that of a temporary copy.
+
+    Raises:
+        AudioError: It is not a file: a directory, a device or a pipe.
+        OSError: There is none, or it cannot be read.
+    """
+    if storage.is_url(location):
+        # Decoders read small pieces, and a store answers slowly.
+        with tempfile.NamedTemporaryFile(prefix="irmas-") as copy:
+            with storage.open_file(location) as stream:
+                shutil.copyfileobj(stream, copy, 2**20)
+            copy.flush()
+            yield copy.name
+        return
+    if not stat.S_ISREG(Path(location).stat().st_mode):
+        raise AudioError("cannot be read: not a file")
+    yield os.fspath(location)
+
+
+def read_audio(location: Location) -> tuple[Samples, int]:
+    """Decode an audio file.
+
+    Returns:
+        Samples of shape (samples, channels), and their rate in Hz. Files of up to 16 bits give
+        int16, which decodes several times faster; all others float32, nominally in [-1, 1].
+
+    Raises:
+        AudioError: As from `open_audio`.
+    """
+    with open_audio(location) as file:
+        blocks: list[Any] = list(file.blocks())
+        return np.concatenate(blocks) if len(blocks) > 1 else blocks[0], file.sample_rate
