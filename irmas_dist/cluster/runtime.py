@@ -1,6 +1,7 @@
 """Starting Ray or joining a cluster, and checking that its nodes share storage."""
 
 import os
+import re
 import signal
 import socket
 import tempfile
@@ -54,7 +55,8 @@ def ray_running(address: str | None = None, dashboard: bool = False) -> Iterator
         yield
         return
     target = ray_address(address)
-    _require_listener(target)
+    if target not in (LOCAL, "auto"):
+        _require_listener(target)
     # A dashboard takes seconds and memory; an existing cluster has its own.
     options: dict[str, Any] = {"include_dashboard": dashboard} if target == LOCAL else {}
     # Workers inherit variables that are already set, and Ray refuses to set them twice.
@@ -68,15 +70,10 @@ def ray_running(address: str | None = None, dashboard: bool = False) -> Iterator
     os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "20")
     try:
         ray.init(address=target, runtime_env={"env_vars": environment}, **options)
-    except (ConnectionError, RayError, RuntimeError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        # Ray distinguishes a wrong token from other reasons only in its log.
-        if isinstance(error, ConnectionError | AuthenticationError):
-            reason += (
-                "; if it wants a token, set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN to the one it "
-                "was started with"
-            )
-        raise IrmasError(f"cannot use Ray at {target}: {reason}") from error
+    except Exception as error:
+        ray.shutdown()  # what it has started nevertheless
+        what = "cannot start Ray" if target == LOCAL else f"cannot use Ray at {target}"
+        raise IrmasError(f"{what}: {_reason(error)}") from error
     if threading.current_thread() is threading.main_thread():
         # Ray's core aborts the process on SIGTERM, before anything is closed.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -143,13 +140,41 @@ def _existing_parent(out: str | None) -> Path | None:
     return path
 
 
+def _reason(error: Exception) -> str:
+    """Say in one line why Ray cannot be used, and what to do."""
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    if "AF_UNIX path length" in reason:
+        return (
+            "the path of the temporary directory is too long for its sockets; set RAY_TMPDIR to a "
+            "shorter one, such as /tmp"
+        )
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: {error.strerror}; set RAY_TMPDIR to a directory of your own"
+    if "timed out during startup" in reason:
+        return (
+            "it has not started within half a minute, as a rule because the machine is busy or "
+            "short of memory; run the command again when it is less so"
+        )
+    # Ray distinguishes a wrong token from other reasons only in its log.
+    if isinstance(error, ConnectionError | AuthenticationError):
+        return (
+            f"{reason.rstrip('.')}; if it wants a token, set RAY_AUTH_MODE=token, and "
+            "RAY_AUTH_TOKEN to the one it was started with"
+        )
+    return reason
+
+
 def _require_listener(address: str) -> None:
-    """Refuse a ``host:port`` where nothing listens: Ray itself would try for minutes."""
-    host, _, port = address.rpartition(":")
-    if "://" in address or not host or not port.isdigit():
-        return
+    """Refuse what is no address, or where nothing listens: Ray itself would try for minutes."""
+    found = re.fullmatch(r"(ray://)?(\[[\da-fA-F:]+\]|[^\s:/]+):(\d{1,5})", address)
+    if not found or int(found[3]) >= 2**16:
+        raise IrmasError(
+            f"{address} is not the address of a Ray cluster: that is auto, or host:port as in "
+            "head:6379 (a dashboard's URL is for irmas submit and irmas jobs)"
+        )
     try:
-        socket.create_connection((host, int(port)), timeout=CONNECT_TIMEOUT_S).close()
+        place = found[2].strip("[]"), int(found[3])
+        socket.create_connection(place, timeout=CONNECT_TIMEOUT_S).close()
     except OSError as error:
         raise IrmasError(
             f"no Ray cluster answers at {address} ({error.strerror or error}); start one with "

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -31,6 +32,73 @@ def test_without_an_address_the_one_in_ray_address_is_joined(
     address = f"127.0.0.1:{free_port()}"
     monkeypatch.setenv("RAY_ADDRESS", address)
     with pytest.raises(IrmasError, match=address), ray_running():
+        pass
+
+
+@pytest.mark.usefixtures("no_ray")
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://127.0.0.1:8265",
+        " ",
+        "nonsense",
+        "127.0.0.1",
+        "head:99999",
+        "a b:6379",
+        "a:1:2",
+        "é:x",
+    ],
+)
+def test_what_is_no_address_is_refused(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    with pytest.raises(IrmasError) as refused, ray_running():
+        pass
+    assert str(refused.value).startswith(f"{address} is not the address of a Ray cluster: ")
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.usefixtures("no_ray")
+@pytest.mark.parametrize("address", ["ray://127.0.0.1:9", "[::1]:9", "localhost:9"])
+def test_each_form_of_address_is_probed(address: str) -> None:
+    began = time.monotonic()
+    with pytest.raises(IrmasError, match="no Ray cluster answers at"), ray_running(address):
+        pass
+    assert time.monotonic() - began < 10
+
+
+@pytest.mark.parametrize(
+    ("folder", "reason"),
+    [
+        ("d" * 100, "the path of the temporary directory is too long for its sockets; set RAY_TMP"),
+        ("file", "file/ray: Not a directory; set RAY_TMPDIR to a directory of your own"),
+    ],
+)
+def test_a_temporary_directory_that_ray_cannot_use_is_told_at_once(
+    tmp_path: Path, folder: str, reason: str
+) -> None:
+    """In another process, because this one may have a Ray already."""
+    (tmp_path / "file").touch()
+    environment = {"RAY_TMPDIR": str(tmp_path / folder), "RAY_ADDRESS": ""}
+    program = "from irmas_dist.cluster.runtime import ray_running\nwith ray_running(): pass"
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, **environment}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    error = done.stderr.splitlines()[-1]
+    assert error.startswith("irmas_dist.errors.IrmasError: cannot start Ray: ")
+    assert reason in error
+
+
+@pytest.mark.usefixtures("no_ray")
+def test_a_ray_that_is_too_slow_to_start_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def too_slow(**_: object) -> None:
+        # As in Ray's node.py.
+        raise Exception("The current node timed out during startup. This could happen because")
+
+    monkeypatch.setattr("ray.init", too_slow)
+    monkeypatch.setattr("ray.shutdown", lambda: None)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with pytest.raises(IrmasError, match="not started within half a minute"), ray_running():
         pass
 
 
