@@ -12,6 +12,9 @@ import numpy.typing as npt
 
 from irmas_dist.errors import IrmasError
 
+UNKNOWN = -1
+"""The label of an instrument of which nobody says whether it plays in a clip."""
+
 IRMAS_INSTRUMENTS: dict[str, str] = {
     "cel": "cello",
     "cla": "clarinet",

@@ -5,8 +5,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from irmas_dist.instruments import UNKNOWN
+
 Labels = npt.NDArray[np.integer[Any]]
-"""0 or 1, shape (clips, instruments): 1 where the instrument plays."""
+"""Shape (clips, instruments): 1 where the instrument plays, 0 where it does not, and `UNKNOWN`
+where nobody says. Of unknown labels nothing is counted, neither right nor wrong."""
+
+Booleans = npt.NDArray[np.bool_]
 
 Decisions = npt.NDArray[np.integer[Any]]
 """0 or 1, shape (clips, instruments): 1 where the instrument is predicted."""
@@ -25,14 +30,14 @@ def validate(labels: Labels, scores_or_decisions: npt.NDArray[Any]) -> None:
 
     Raises:
         ValueError: They are not both of shape (clips, instruments) with at least one clip,
-            a label is neither 0 nor 1, or a score is not a finite number.
+            a label is not 0, 1 or `UNKNOWN`, or a score is not a finite number.
     """
     if labels.ndim != 2 or labels.shape != scores_or_decisions.shape or labels.size == 0:
         raise ValueError(
             "labels and scores must have one shape (clips, instruments) and not be empty, "
             f"got {labels.shape} and {scores_or_decisions.shape}"
         )
-    if not np.isin(labels, (0, 1)).all():
-        raise ValueError("labels must be 0 or 1")
+    if not np.isin(labels, (0, 1, UNKNOWN)).all():
+        raise ValueError(f"labels must be 0, 1 or {UNKNOWN} for unknown")
     if not np.isfinite(scores_or_decisions).all():
         raise ValueError("scores must be finite numbers")

@@ -8,6 +8,7 @@ import numpy.typing as npt
 from irmas_dist.config.decisions import Protocol
 from irmas_dist.evaluation.arrays import Labels
 from irmas_dist.evaluation.metrics import decision_metrics, f_measure
+from irmas_dist.instruments import UNKNOWN
 
 KNOWING = frozenset(
     {"most frequent one", "most frequent few", "most frequent instruments", "one right per clip"}
@@ -34,9 +35,9 @@ def most_frequent(development_labels: Labels, clips: int) -> npt.NDArray[np.uint
     Returns:
         Decisions, uint8; as scores they go with a threshold of 0.5.
     """
-    positives = development_labels.sum(axis=0, dtype=np.int64)
+    positives = (development_labels == 1).sum(axis=0)
     order = np.argsort(-positives, kind="stable")
-    predicted = np.arange(1, len(order) + 1) * len(development_labels)
+    predicted = np.cumsum((development_labels != UNKNOWN).sum(axis=0)[order])
     micro_f1 = f_measure(np.cumsum(positives[order]), predicted, positives.sum())
     answer = np.zeros(len(order), dtype=np.uint8)
     answer[order[: micro_f1.argmax() + 1]] = 1
@@ -49,16 +50,17 @@ def trivial(labels: Labels) -> dict[str, dict[str, float]]:
     All but the first know the labels that they are evaluated on: they are upper bounds of
     guessing. "One right per clip" predicts for each clip the most frequent of its instruments.
     """
-    positives = labels.sum(axis=0, dtype=np.int64)
+    plays = labels == 1
+    positives = plays.sum(axis=0)
     one_right = np.zeros_like(labels)
-    one_right[np.arange(len(labels)), (labels * (positives + 1)).argmax(axis=1)] = 1
+    one_right[np.arange(len(labels)), (plays * (positives + 1)).argmax(axis=1)] = 1
     always_one = np.zeros_like(labels)
     always_one[:, positives.argmax()] = 1
     answers = {
         "every instrument": np.ones_like(labels),
         "most frequent one": always_one,
         "most frequent few": most_frequent(labels, len(labels)),
-        "one right per clip": one_right & labels,
+        "one right per clip": one_right & plays,
     }
     figures = {name: decision_metrics(labels, decided) for name, decided in answers.items()}
     return {

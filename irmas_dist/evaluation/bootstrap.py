@@ -18,7 +18,7 @@ since a draw without the songs of a rare instrument can only lower it.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -57,15 +57,14 @@ class Draws:
         """Return the single draw that takes every clip once."""
         return cls(np.zeros(clips, np.int64), np.ones((1, 1)))
 
+    def of(self, clips: npt.NDArray[np.bool_]) -> "Draws":
+        """Return the same draws of some of the clips."""
+        return Draws(self.song[clips], self.times)
+
     @property
     def songs(self) -> int:
         """Number of songs."""
         return self.times.shape[1]
-
-    @property
-    def clips(self) -> Float64:
-        """Number of clips of each draw, shape (draws,); 1 where there are none."""
-        return np.maximum(self.times @ np.bincount(self.song), 1)
 
     def sums(self, values: npt.NDArray[np.generic]) -> Float64:
         """Return the sums of values, shape (clips, …), over each draw, shape (draws, …)."""
@@ -73,9 +72,21 @@ class Draws:
         np.add.at(by_song, self.song, values)
         return self.times @ by_song
 
-    def means(self, values: npt.NDArray[np.generic]) -> Float64:
-        """Return the means of values, shape (clips,), over each draw, shape (draws,)."""
-        return self.sums(values) / self.clips
+    def means(
+        self, values: npt.NDArray[Any], counted: npt.NDArray[np.bool_] | None = None
+    ) -> Float64:
+        """Return the means of values over each draw, 0 over no clips.
+
+        Args:
+            values: Shape (clips, …).
+            counted: Whether each value counts, of the same shape; all do by default.
+
+        Returns:
+            Shape (draws, …).
+        """
+        if counted is None:
+            counted = np.ones(values.shape, np.bool_)
+        return self.sums(values * counted) / np.maximum(self.sums(counted), 1)
 
 
 def draw_songs(groups: Sequence[str], resamples: int = RESAMPLES, seed: int = 0) -> Draws:

@@ -2,7 +2,7 @@
 
 Scores are binned by tenths: a score on an edge belongs to the bin below it, and 0 to the
 first. Within a bin, the mean score is compared with the share of clips that have the
-instrument.
+instrument. Only clips in which the instrument is known are counted.
 """
 
 from typing import NamedTuple
@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from irmas_dist.evaluation.arrays import Float64, Labels, ScoreArray, validate
 from irmas_dist.evaluation.bootstrap import Draws
+from irmas_dist.instruments import UNKNOWN
 
 BINS = 10
 """Bins of equal width from 0 to 1."""
@@ -38,7 +39,7 @@ def reliability(labels: Labels, scores: ScoreArray) -> Reliability:
         ValueError: See `arrays.validate`.
     """
     validate(labels, scores)
-    inside = _bins(scores)[None] == np.arange(BINS)[:, None, None]
+    inside = (_bins(scores)[None] == np.arange(BINS)[:, None, None]) & (labels != UNKNOWN)
     clips = inside.sum(axis=1)
     some = np.maximum(clips, 1)
     score = (inside * scores.astype(np.float64)).sum(axis=1) / some
@@ -52,10 +53,10 @@ def calibration_error(labels: Labels, scores: ScoreArray, draws: Draws) -> Float
     (Naeini, Cooper and Hauskrecht, "Obtaining well calibrated probabilities using Bayesian
     binning", AAAI 2015; here of each instrument's binary decision). Lower is better.
     """
-    bins = _bins(scores)
-    excess = scores.astype(np.float64) - labels
+    bins, known = _bins(scores), labels != UNKNOWN
+    excess = np.where(known, scores.astype(np.float64) - labels, 0.0)
     error = sum(np.abs(draws.sums(np.where(bins == number, excess, 0.0))) for number in range(BINS))
-    return np.asarray(error) / draws.clips[:, None]
+    return np.asarray(error) / np.maximum(draws.sums(known), 1)
 
 
 def _bins(scores: ScoreArray) -> npt.NDArray[np.int64]:

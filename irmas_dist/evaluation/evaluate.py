@@ -114,7 +114,7 @@ def thresholds_from(
     if scores.vocabulary != vocabulary:
         raise IrmasError(f"{location} has scores of other instruments than the scores to evaluate")
     clips = f"{len(scores.clip_ids):,} clips of {location}"
-    if (scores.labels.sum(axis=1) == 1).all():
+    if ((scores.labels == 1).sum(axis=1) == 1).all():
         try:
             scores = mixed_scores(scores)
         except ValueError as error:

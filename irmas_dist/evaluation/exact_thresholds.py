@@ -12,15 +12,19 @@ from irmas_dist.evaluation.arrays import Labels, ScoreArray, Thresholds
 from irmas_dist.evaluation.metrics import f_measure
 from irmas_dist.evaluation.objectives import Average
 from irmas_dist.evaluation.operating_points import NEVER, OperatingPoints, operating_points
+from irmas_dist.instruments import UNKNOWN
 
 
 def best_thresholds_for_f1(
     labels: Labels, scores: ScoreArray, average: Average, rule: ThresholdRule = "per_instrument"
 ) -> Thresholds:
     """Return the thresholds with the best micro or macro F1."""
-    positives = labels.sum(axis=0, dtype=np.int64)
+    known = labels != UNKNOWN
+    positives = (labels == 1).sum(axis=0)
     if rule == "per_instrument":
-        columns = [operating_points(labels[:, i], scores[:, i]) for i in range(len(positives))]
+        columns = [
+            operating_points(labels[rows, i], scores[rows, i]) for i, rows in enumerate(known.T)
+        ]
         if average == "micro":
             return _best_for_micro_f1(columns, int(positives.sum()))
         best = [
@@ -28,13 +32,13 @@ def best_thresholds_for_f1(
             for points, clips in zip(columns, positives, strict=True)
         ]
         return np.array(best, np.float32)
-    thresholds, true_positives, predicted = operating_points(labels.ravel(), scores.ravel())
+    thresholds, true_positives, predicted = operating_points(labels[known], scores[known])
     if average == "micro":
         f1 = f_measure(true_positives, predicted, positives.sum())
     else:
         f1 = np.zeros(len(thresholds))
         for label, column in zip(labels.T, scores.astype(np.float32).T, strict=True):
-            ranked = np.sort(column[label == 1])
+            ranked, column = np.sort(column[label == 1]), column[label != UNKNOWN]
             true_positives = len(ranked) - np.searchsorted(ranked, thresholds)
             predicted = len(column) - np.searchsorted(np.sort(column), thresholds)
             f1 += f_measure(true_positives, predicted, len(ranked))

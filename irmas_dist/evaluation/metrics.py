@@ -2,8 +2,8 @@
 
 Conventions
 -----------
-``labels`` are 0 or 1, shape (clips, instruments). ``decisions`` have the same shape and are
-0 or 1; ``scores`` have the same shape, are from 0 to 1, and higher where the model is surer.
+``labels`` are 0, 1 or unknown, shape (clips, instruments). ``decisions`` have the same shape and
+are 0 or 1; ``scores`` have the same shape, are from 0 to 1, and higher where the model is surer.
 Metrics are from 0 to 1 and higher is better, except for the errors: Hamming loss, coverage error
 (in instruments) and expected calibration error.
 
@@ -22,6 +22,11 @@ the recall, F1 and average precision of one that never occurs. Such instruments 
 averages. These are the conventions of scikit-learn with ``zero_division=0``, and all values are
 those of scikit-learn.
 
+Only known labels count: an instrument's figures are of the clips where it is known, a clip's of the
+instruments that are known in it. Clips of which nothing is known are left out, and so are, from
+macro averages, instruments that are known in no clip. Values are those of scikit-learn on what is
+known.
+
 `ranking` and `calibration` hold the metrics of scores, each with its source. Label accuracy is
 1 less the Hamming loss. It is high for any model that predicts little; do not compare models by
 it.
@@ -32,12 +37,19 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from irmas_dist.evaluation.arrays import Decisions, Float64, Labels, ScoreArray, validate
+from irmas_dist.evaluation.arrays import (
+    Booleans,
+    Decisions,
+    Float64,
+    Labels,
+    ScoreArray,
+    validate,
+)
 from irmas_dist.evaluation.bootstrap import Draws
 from irmas_dist.evaluation.calibration import calibration_error
 from irmas_dist.evaluation.operating_points import decide
 from irmas_dist.evaluation.ranking import average_precision, clip_coverage, clip_lrap, roc_auc
-from irmas_dist.instruments import Vocabulary
+from irmas_dist.instruments import UNKNOWN, Vocabulary
 
 ClipCounts = npt.NDArray[np.integer[Any]] | Float64 | np.integer[Any] | int
 """Numbers of clips."""
@@ -100,35 +112,38 @@ def decision_figures(labels: Labels, decisions: Decisions, draws: Draws | None =
         Overall ``<average>_f1``, ``<average>_precision`` and ``<average>_recall`` of micro, macro
         and weighted averages, subset_accuracy (the share of clips whose set of instruments is
         exactly right), label_accuracy and hamming_loss (the share of wrong decisions); of each
-        instrument clips (positives), precision, recall and f1.
+        instrument clips (positives), known (clips where it is known), precision, recall and f1.
 
     Raises:
         ValueError: See `arrays.validate`.
     """
     validate(labels, decisions)
     draws = draws or Draws.once(len(labels))
-    counts = [draws.sums(values) for values in (labels & decisions, decisions, labels)]
+    known, plays = labels != UNKNOWN, labels == 1
+    predicted = known & (decisions == 1)
+    counts = [draws.sums(values) for values in (plays & predicted, predicted, plays)]
     positives = counts[2]
     share = positives / np.maximum(positives.sum(axis=1, keepdims=True), 1)
     each = precision_recall_f1(*counts)
     averages = {
         "micro": precision_recall_f1(*(count.sum(axis=1) for count in counts)),
-        "macro": PrecisionRecallF1(*(values.mean(axis=1) for values in each)),
+        "macro": PrecisionRecallF1(*(_macro(values, known) for values in each)),
         "weighted": PrecisionRecallF1(*((values * share).sum(axis=1) for values in each)),
     }
-    wrong = labels != decisions
-    loss = draws.means(wrong.mean(axis=1))
+    wrong = known & (plays != predicted)
+    loss = draws.means(wrong.sum(axis=1) / np.maximum(known.sum(axis=1), 1), known.any(axis=1))
     overall = {
         f"{average}_{name}": getattr(values, name)
         for average, values in averages.items()
         for name in ("f1", "precision", "recall")
     }
     overall |= {
-        "subset_accuracy": draws.means(~wrong.any(axis=1)),
+        "subset_accuracy": draws.means(~wrong.any(axis=1), known.any(axis=1)),
         "label_accuracy": 1 - loss,
         "hamming_loss": loss,
     }
-    return Figures(overall, {"clips": positives, **each._asdict()})
+    of_instruments = {"clips": positives, "known": draws.sums(known), **each._asdict()}
+    return Figures(overall, of_instruments)
 
 
 def score_figures(labels: Labels, scores: ScoreArray, draws: Draws | None = None) -> Figures:
@@ -148,12 +163,13 @@ def score_figures(labels: Labels, scores: ScoreArray, draws: Draws | None = None
         "roc_auc": roc_auc(labels, scores, draws),
         "ece": calibration_error(labels, scores, draws),
     }
+    known = labels != UNKNOWN
     overall = {
-        "lrap": draws.means(clip_lrap(labels, scores)),
-        "coverage_error": draws.means(clip_coverage(labels, scores)),
-        "map": instruments["ap"].mean(axis=1),
-        "roc_auc": instruments["roc_auc"].mean(axis=1),
-        "ece": instruments["ece"].mean(axis=1),
+        "lrap": draws.means(clip_lrap(labels, scores), known.any(axis=1)),
+        "coverage_error": draws.means(clip_coverage(labels, scores), known.any(axis=1)),
+        "map": _macro(instruments["ap"], known),
+        "roc_auc": _macro(instruments["roc_auc"], known),
+        "ece": _macro(instruments["ece"], known),
     }
     return Figures(overall, instruments)
 
@@ -201,7 +217,9 @@ def per_instrument(
 def rows_by_instrument(
     instruments: dict[str, Float64], vocabulary: Vocabulary
 ) -> list[dict[str, Any]]:
-    """Return rows of code, name, clips (positives), precision, recall, f1, ap, roc_auc and ece.
+    """Return rows of code, name, clips, known, precision, recall, f1, ap, roc_auc and ece.
+
+    Clips are those in which the instrument plays, of the known ones.
 
     Args:
         instruments: `Figures.instruments` of decisions and scores together.
@@ -210,6 +228,11 @@ def rows_by_instrument(
     return [
         {"code": code, "name": name}
         | {key: float(values[0, i]) for key, values in instruments.items()}
-        | {"clips": int(instruments["clips"][0, i])}
+        | {key: int(instruments[key][0, i]) for key in ("clips", "known")}
         for i, (code, name) in enumerate(zip(vocabulary.codes, vocabulary.names, strict=True))
     ]
+
+
+def _macro(values: Float64, known: Booleans) -> Float64:
+    """Return means over the instruments that are known in a clip, shape (draws,)."""
+    return values[:, known.any(axis=0)].mean(axis=1) if known.any() else np.zeros(len(values))

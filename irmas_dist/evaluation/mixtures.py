@@ -26,7 +26,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from irmas_dist.config.augment import MixSettings
+from irmas_dist.evaluation.arrays import Labels
 from irmas_dist.evaluation.scores import Scores
+from irmas_dist.instruments import UNKNOWN
 
 
 def mixed_scores(
@@ -48,7 +50,7 @@ def mixed_scores(
         ValueError: A clip has no instrument or several, or fewer instruments occur than are
             to be mixed.
     """
-    if (scores.labels.sum(axis=1) != 1).any():
+    if ((scores.labels == 1).sum(axis=1) != 1).any():
         raise ValueError("only clips of one instrument each can be mixed")
     instrument = scores.labels.argmax(axis=1)
     counts = counts[: len(scores.vocabulary)]
@@ -56,7 +58,7 @@ def mixed_scores(
         raise ValueError(f"mixtures of {len(counts)} clips need as many instruments")
     rng = np.random.default_rng(seed)
     number = rng.choice(len(counts), mixtures, p=np.divide(counts, sum(counts))) + 1
-    labels = np.zeros((mixtures, scores.labels.shape[1]), np.uint8)
+    labels = np.zeros((mixtures, scores.labels.shape[1]), np.int8)
     values = np.zeros(labels.shape, np.float32)
     for mixture, size in enumerate(number):
         chosen: dict[int, int] = {}
@@ -64,7 +66,16 @@ def mixed_scores(
             clip = int(rng.integers(len(instrument)))
             chosen.setdefault(int(instrument[clip]), clip)
         clips = list(chosen.values())
-        labels[mixture] = scores.labels[clips].max(axis=0)
+        labels[mixture] = _union(scores.labels[clips])
         values[mixture] = scores.scores[clips].mean(axis=0)
     names = [f"mixture {mixture}" for mixture in range(mixtures)]
     return Scores(names, ["training"] * mixtures, names, labels, values, scores.vocabulary)
+
+
+def _union(labels: Labels) -> Labels:
+    """Return the labels of a mixture of clips, shape (instruments,).
+
+    What plays in one plays in the mixture; else, what is unknown in one is unknown.
+    """
+    plays, unknown = (labels == 1).any(axis=0), (labels == UNKNOWN).any(axis=0)
+    return np.where(plays, 1, np.where(unknown, UNKNOWN, 0))

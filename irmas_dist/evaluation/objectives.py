@@ -2,6 +2,7 @@
 
 An objective takes labels, bool, shape (clips, instruments), and candidates, bool, shape
 (candidates, clips, instruments), and returns one value for each candidate, higher is better.
+Where a label is unknown, both are False.
 Any function of this shape will do; `objective_of` returns those that settings can name.
 """
 
@@ -9,13 +10,11 @@ from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from irmas_dist.config.decisions import ThresholdSettings
-from irmas_dist.evaluation.arrays import Float64
+from irmas_dist.evaluation.arrays import Booleans, Float64
 from irmas_dist.evaluation.metrics import f_measure
 
-Booleans = npt.NDArray[np.bool_]
 Objective = Callable[[Booleans, Booleans], Float64]
 Average = Literal["micro", "macro"]
 """Over all instruments together, or the mean over instruments."""

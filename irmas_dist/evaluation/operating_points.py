@@ -43,16 +43,16 @@ def operating_points(
     A threshold lies midway between a score and the next lower one, or 0.
 
     Args:
-        labels: 0 or 1, shape (clips,).
+        labels: 0 or 1, none unknown, shape (clips,).
         scores: Shape (clips,), from 0 to 1.
     """
     scores = scores.astype(np.float32)
     order = np.argsort(-scores, kind="stable")
     falling = scores[order]
-    last_of_ties = np.flatnonzero(np.append(falling[1:] != falling[:-1], True))
+    last_of_ties = np.flatnonzero(np.append(falling[1:] != falling[:-1], True)[: len(falling)])
     true_positives = np.cumsum(labels[order], dtype=np.int64)[last_of_ties]
     distinct = falling[last_of_ties]
-    lower = np.append(distinct[1:], np.float32(0))
+    lower = np.append(distinct, np.float32(0))[1:]
     middle = ((distinct.astype(np.float64) + lower) / 2).astype(np.float32)
     # The midpoint of two neighbouring float32 may round to the lower one.
     thresholds = np.where(middle > lower, middle, distinct)

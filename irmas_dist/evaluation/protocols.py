@@ -125,7 +125,7 @@ def decide_by(
             assert thresholds is not None
             return decide(scores.scores, thresholds)
         case "cross-validated":
-            folds = k_folds(scores.groups, scores.labels, FOLDS, 0, scores.vocabulary)
+            folds = k_folds(scores.groups, scores.labels == 1, FOLDS, 0, scores.vocabulary)
             return cross_validated(scores.labels, scores.scores, folds, settings)
         case "oracle":
             fitted = fit_thresholds(scores.labels, scores.scores, settings)

@@ -2,8 +2,8 @@
 
 Within a clip, `clip_lrap` and `clip_coverage` measure how its instruments rank among all others;
 for an instrument, `average_precision` and `roc_auc` measure how the clips that have it rank among
-all clips. Tied scores share a rank. Conventions are those of `metrics`, and the values those of
-scikit-learn.
+all clips. Unknown labels have no rank, tied scores share one. Conventions are those of `metrics`,
+and the values those of scikit-learn.
 """
 
 from typing import Any
@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from irmas_dist.evaluation.arrays import Float64, Labels, ScoreArray
 from irmas_dist.evaluation.bootstrap import Draws
+from irmas_dist.instruments import UNKNOWN
 
 
 def clip_lrap(labels: Labels, scores: ScoreArray) -> Float64:
@@ -23,15 +24,16 @@ def clip_lrap(labels: Labels, scores: ScoreArray) -> Float64:
     multi-label data", 2010, there called average precision). Clips that have no instrument, or
     all of them, cannot be ranked wrongly and count as 1.
     """
+    known, plays = labels != UNKNOWN, labels == 1
     rank = np.zeros(labels.shape, dtype=np.int64)
     positives = np.zeros(labels.shape, dtype=np.int64)
     for other in range(labels.shape[1]):
-        above = scores[:, other, None] >= scores
+        above = (scores[:, other, None] >= scores) & known[:, other, None]
         rank += above
-        positives += above & (labels[:, other, None] == 1)
-    per_clip = labels.sum(axis=1, dtype=np.int64)
-    precision = (labels * positives / rank).sum(axis=1) / np.maximum(per_clip, 1)
-    trivial = (per_clip == 0) | (per_clip == labels.shape[1])
+        positives += above & plays[:, other, None]
+    per_clip = plays.sum(axis=1)
+    precision = (plays * positives / np.maximum(rank, 1)).sum(axis=1) / np.maximum(per_clip, 1)
+    trivial = (per_clip == 0) | (per_clip == known.sum(axis=1))
     return np.where(trivial, 1.0, precision)
 
 
@@ -43,7 +45,7 @@ def clip_coverage(labels: Labels, scores: ScoreArray) -> npt.NDArray[np.int64]:
     plus 1). A clip that has no instrument counts as 0.
     """
     lowest = np.where(labels == 1, scores, np.inf).min(axis=1, keepdims=True)
-    return np.count_nonzero(scores >= lowest, axis=1)
+    return np.count_nonzero((scores >= lowest) & (labels != UNKNOWN), axis=1)
 
 
 def average_precision(labels: Labels, scores: ScoreArray, draws: Draws) -> Float64:
@@ -55,13 +57,13 @@ def average_precision(labels: Labels, scores: ScoreArray, draws: Draws) -> Float
     `operating_points.decide` does.
     """
     result = np.zeros((len(draws.times), labels.shape[1]))
-    for i in np.flatnonzero(labels.any(axis=0)):
-        rank, label = _ranks(scores[:, i]), labels[:, i]
+    for i in np.flatnonzero((labels == 1).any(axis=0)):
+        rank, label, among = _known(labels[:, i], scores[:, i], draws)
         # The curve has a step only at the rank of a positive clip.
         steps = np.unique(rank[label == 1])
         step = np.searchsorted(steps, rank)
-        predicted = _count(draws, step, len(steps) + 1).cumsum(axis=1)[:, :-1]
-        true_positives = _count(draws, step, len(steps) + 1, label).cumsum(axis=1)[:, :-1]
+        predicted = _count(among, step, len(steps) + 1).cumsum(axis=1)[:, :-1]
+        true_positives = _count(among, step, len(steps) + 1, label).cumsum(axis=1)[:, :-1]
         true_positives, predicted = draws.times @ true_positives, draws.times @ predicted
         gained = np.diff(true_positives, axis=1, prepend=0)
         area = (gained * true_positives / np.maximum(predicted, 1)).sum(axis=1)
@@ -77,10 +79,10 @@ def roc_auc(labels: Labels, scores: ScoreArray, draws: Draws) -> Float64:
     all clips have, or none. Compares scores as float32.
     """
     result = np.full((len(draws.times), labels.shape[1]), 0.5)
-    for i in range(labels.shape[1]):
-        rank, label = _ranks(scores[:, i]), labels[:, i]
-        positives = _count(draws, rank, rank.max() + 1, label)
-        negatives = _count(draws, rank, rank.max() + 1, label == 0)
+    for i in np.flatnonzero((labels == 1).any(axis=0)):
+        rank, label, among = _known(labels[:, i], scores[:, i], draws)
+        positives = _count(among, rank, rank.max() + 1, label)
+        negatives = _count(among, rank, rank.max() + 1, label == 0)
         above = negatives.cumsum(axis=1) - negatives / 2
         # Wrongly ranked pairs, of a positive clip of one song and a negative clip of another.
         steps = np.unique(rank[label == 1])
@@ -91,9 +93,13 @@ def roc_auc(labels: Labels, scores: ScoreArray, draws: Draws) -> Float64:
     return result
 
 
-def _ranks(scores: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.int64]:
-    """Return each clip's rank, 0 for the highest; ties share one."""
-    return np.unique(-scores.astype(np.float32), return_inverse=True)[1]
+def _known(
+    labels: npt.NDArray[np.integer[Any]], scores: npt.NDArray[np.floating[Any]], draws: Draws
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.integer[Any]], Draws]:
+    """Return rank (0 for the highest; ties share one), label and draws of the known clips."""
+    known = labels != UNKNOWN
+    rank = np.unique(-scores[known].astype(np.float32), return_inverse=True)[1]
+    return rank, labels[known], draws.of(known)
 
 
 def _count(

@@ -1,9 +1,10 @@
 """The scores table: the scores and labels of every clip.
 
 Thresholds, metrics and reports need this file alone. It is Parquet with one row per
-clip, readable with pyarrow or pandas: ``clip_id``, ``part``, ``group``, ``labels`` (one 0 or 1
-per instrument) and ``scores`` (one number from 0 to 1 per instrument). The instruments, in
-the order of both lists, are in the schema's metadata as a JSON object of code to name.
+clip, readable with pyarrow or pandas: ``clip_id``, ``part``, ``group``, ``labels`` (per instrument
+0, 1 or, where it is unknown, null) and ``scores`` (one number from 0 to 1 per instrument). The
+instruments, in the order of both lists, are in the schema's metadata as a JSON object of code to
+name.
 """
 
 import json
@@ -18,7 +19,7 @@ import pyarrow.compute as pc
 
 from irmas_dist import storage
 from irmas_dist.errors import IrmasError
-from irmas_dist.instruments import Vocabulary
+from irmas_dist.instruments import UNKNOWN, Vocabulary
 
 SCHEMA = pa.schema(
     [
@@ -43,7 +44,8 @@ class Scores:
         clip_ids: One per clip, unique.
         parts: ``training`` or ``testing``, one per clip.
         groups: Clips that share a group come from one recording or song.
-        labels: uint8, shape (clips, instruments), 1 where the instrument plays.
+        labels: int8, shape (clips, instruments): 1 where the instrument plays, 0 where it does
+            not, `UNKNOWN` where nobody says.
         scores: float32, shape (clips, instruments), from 0 to 1.
         vocabulary: The instruments, in the order of the columns.
     """
@@ -51,7 +53,7 @@ class Scores:
     clip_ids: list[str]
     parts: list[str]
     groups: list[str]
-    labels: npt.NDArray[np.uint8]
+    labels: npt.NDArray[np.integer[Any]]
     scores: npt.NDArray[np.float32]
     vocabulary: Vocabulary
 
@@ -64,7 +66,9 @@ def write_scores(location: str | os.PathLike[str], scores: Scores) -> None:
             "clip_id": scores.clip_ids,
             "part": scores.parts,
             "group": scores.groups,
-            "labels": list(scores.labels),
+            "labels": [
+                [None if v == UNKNOWN else v for v in row] for row in scores.labels.tolist()
+            ],
             "scores": list(scores.scores),
         },
         schema=SCHEMA.with_metadata({INSTRUMENTS_KEY: json.dumps(instruments)}),
@@ -126,5 +130,8 @@ def _matrix(
         raise IrmasError(
             f"{location}: {name} must hold {instruments} values per clip, one per instrument"
         )
-    values: npt.NDArray[Any] = pc.list_flatten(column).to_numpy()
-    return values.reshape(-1, instruments)
+    values = pc.list_flatten(column)
+    if name == "labels":
+        values = values.cast(pa.int8()).fill_null(UNKNOWN)
+    array: npt.NDArray[Any] = values.to_numpy()
+    return array.reshape(-1, instruments)

@@ -11,10 +11,11 @@ after the first, which is the exact optimum of each instrument's F1.
 import numpy as np
 import optuna
 
-from irmas_dist.evaluation.arrays import Float64, Labels, ScoreArray, Thresholds
+from irmas_dist.evaluation.arrays import Booleans, Float64, Labels, ScoreArray, Thresholds
 from irmas_dist.evaluation.exact_thresholds import best_thresholds_for_f1
-from irmas_dist.evaluation.objectives import Booleans, Objective
+from irmas_dist.evaluation.objectives import Objective
 from irmas_dist.evaluation.operating_points import operating_points
+from irmas_dist.instruments import UNKNOWN
 
 STARTS = 24
 """Optuna's trials."""
@@ -63,7 +64,8 @@ def search_thresholds(
 def best_global_threshold(labels: Labels, scores: ScoreArray, objective: Objective) -> Thresholds:
     """Return the one threshold for all instruments with the highest objective."""
     lines = _LineSearch(labels, scores, objective)
-    thresholds = operating_points(labels.ravel(), scores.ravel()).thresholds
+    known = labels != UNKNOWN
+    thresholds = operating_points(labels[known], scores[known]).thresholds
     values = np.concatenate([
         lines.values(lines.scores >= some[:, None, None])
         for some in np.array_split(thresholds, -(-len(thresholds) // lines.batch))
@@ -81,16 +83,18 @@ class _LineSearch:
     """
 
     def __init__(self, labels: Labels, scores: ScoreArray, objective: Objective) -> None:
-        self._labels = labels.astype(np.bool_)
+        self._labels, self._known = labels == 1, labels != UNKNOWN
         self._objective = objective
         self.scores = scores.astype(np.float32)
         self.batch = max(BATCH_BYTES // labels.size, 1)
-        columns = range(labels.shape[1])
-        self.thresholds = [operating_points(labels[:, i], scores[:, i]).thresholds for i in columns]
+        self.thresholds = [
+            operating_points(labels[rows, i], scores[rows, i]).thresholds
+            for i, rows in enumerate(self._known.T)
+        ]
 
     def values(self, candidates: Booleans) -> Float64:
         """Return the objective of each candidate, shape (candidates, clips, instruments)."""
-        return self._objective(self._labels, candidates)
+        return self._objective(self._labels, candidates & self._known)
 
     def climb(self, start: list[int], coarse: int | None) -> tuple[float, list[int]]:
         """Improve one instrument after the other until none can be; return value and indices.

@@ -24,6 +24,7 @@ from irmas_dist.evaluation.scores import Scores, read_scores, write_scores
 from irmas_dist.evaluation.thresholds import fit_thresholds
 from irmas_dist.features import store
 from irmas_dist.inference.predictor import Predictor
+from irmas_dist.instruments import UNKNOWN
 from irmas_dist.storage.locks import lock_directory
 from irmas_dist.training.data import load_training_data
 from irmas_dist.training.learner import SELECTED_BY
@@ -139,7 +140,8 @@ def _fit(windows: ScoringWindows, scores: Scores, settings: ThresholdSettings) -
     labels, values = scores.labels, scores.scores
 
     def objective(decisions: Decisions) -> float:
-        return float(objective_of(settings)(labels.astype(bool), decisions.astype(bool)[None])[0])
+        decided = (decisions == 1) & (labels != UNKNOWN)
+        return float(objective_of(settings)(labels == 1, decided[None])[0])
 
     thresholds = fit_thresholds(labels, values, settings)
     folds = folds_of(scores.groups)

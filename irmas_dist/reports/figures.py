@@ -25,6 +25,7 @@ from matplotlib.ticker import MaxNLocator
 from irmas_dist.evaluation.calibration import Reliability
 from irmas_dist.evaluation.metrics import precision_recall_f1
 from irmas_dist.evaluation.operating_points import operating_points
+from irmas_dist.instruments import UNKNOWN
 
 # Placeholders that matplotlib accepts; `_render` replaces them by the variables.
 INK, MUTED, LINE, FIRST, SECOND = "#1a1a1b", "#6a6a6b", "#d0d0d1", "#0072b2", "#d55e00"
@@ -62,6 +63,8 @@ def precision_recall_curve(
 
     Labels, scores and decisions are of shape (clips,).
     """
+    known = labels != UNKNOWN
+    labels, scores, decisions = labels[known], scores[known], decisions[known]
     _, true_positives, predicted = operating_points(labels, scores)
     positives = int(labels.sum())
     curve = precision_recall_f1(true_positives[1:], predicted[1:], positives)

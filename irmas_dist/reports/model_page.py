@@ -15,7 +15,7 @@ from irmas_dist import storage
 from irmas_dist.corpus.audio_files import find_files
 from irmas_dist.corpus.irmas import TEST_EXCERPTS
 from irmas_dist.corpus.names import parse_training_name
-from irmas_dist.evaluation.arrays import Decisions
+from irmas_dist.evaluation.arrays import Decisions, Labels
 from irmas_dist.evaluation.baselines import PUBLISHED, protocol_of
 from irmas_dist.evaluation.calibration import reliability
 from irmas_dist.evaluation.confusion import confusion
@@ -90,7 +90,7 @@ def write_model_page(
         clips=len(scores.clip_ids),
         groups=len(set(scores.groups)),
         parts=parts,
-        per_clip=float(labels.sum(axis=1).mean()),
+        per_clip=float((labels == 1).sum(axis=1).mean()),
         one_threshold=thresholds is not None and len(np.unique(thresholds)) == 1,
         thresholds_from=evaluation.thresholds_from if thresholds is not None else "",
         meaning=MEANING,
@@ -103,7 +103,9 @@ def write_model_page(
         usual=usual.tolist(),
         darkest=max(instead.max(), usual.max(), 0.01),
         curves=_training_curves(description.history if description else []),
-        by_count=_micro_f1_by("number of instruments", labels.sum(axis=1), labels, decisions),
+        by_count=_micro_f1_by(
+            "number of instruments", (labels == 1).sum(axis=1), labels, decisions
+        ),
         by_genre=_micro_f1_by("genre", _genres(scores), labels, decisions),
         worst=_worst_clips(scores, decisions, audio),
         facts=list(_flat(description.model_dump(mode="json", exclude={"history"})))
@@ -170,7 +172,7 @@ def _genres(scores: Scores) -> npt.NDArray[np.str_]:
 
 
 def _micro_f1_by(
-    what: str, kinds: npt.NDArray[Any], labels: npt.NDArray[np.uint8], decisions: Decisions
+    what: str, kinds: npt.NDArray[Any], labels: Labels, decisions: Decisions
 ) -> Markup | None:
     """Draw micro F1 of each kind of clips, or return None where no kind is known."""
     names, values = [], []
@@ -189,7 +191,8 @@ def _worst_clips(
     scores: Scores, decisions: Decisions, audio: Mapping[str, str]
 ) -> list[dict[str, Any]]:
     """Return the clips with the most wrong decisions, worst first."""
-    wrong = (scores.labels != decisions).sum(axis=1)
+    plays, absent = scores.labels == 1, scores.labels == 0
+    wrong = ((plays & (decisions == 0)) | (absent & (decisions == 1))).sum(axis=1)
     order = sorted(range(len(wrong)), key=lambda clip: (-wrong[clip], scores.clip_ids[clip]))
 
     def names(instruments: npt.NDArray[np.integer[Any]]) -> list[str]:
@@ -198,10 +201,10 @@ def _worst_clips(
     return [
         {
             "clip": clip_id,
-            "right": names(scores.labels[clip] & decisions[clip]),
-            "missed": names(scores.labels[clip] & (1 - decisions[clip])),
+            "right": names(plays[clip] & decisions[clip]),
+            "missed": names(plays[clip] & (1 - decisions[clip])),
             "audio": embedded(Path(audio[clip_id])) if clip_id in audio else None,
-            "wrong": names((1 - scores.labels[clip]) & decisions[clip]),
+            "wrong": names(absent[clip] & decisions[clip]),
         }
         for clip in order[:WORST_CLIPS]
         if wrong[clip]

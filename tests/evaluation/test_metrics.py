@@ -159,7 +159,7 @@ def test_an_instrument_that_never_occurs_counts_as_0_in_macro_averages():
         (np.zeros((2, 3), int), np.zeros((3, 2)), "one shape"),
         (np.zeros(3, int), np.zeros(3), "one shape"),
         (np.zeros((0, 3), int), np.zeros((0, 3)), "not be empty"),
-        (np.full((2, 3), 2), np.zeros((2, 3)), "0 or 1"),
+        (np.full((2, 3), 2), np.zeros((2, 3)), "0, 1 or -1"),
         (np.zeros((2, 3), int), np.full((2, 3), np.nan), "finite"),
     ],
 )

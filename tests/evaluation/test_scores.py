@@ -32,7 +32,7 @@ def test_what_was_written_is_read(tmp_path, clips):
     assert read.parts == written.parts
     assert read.groups == written.groups
     assert read.vocabulary == written.vocabulary
-    assert read.labels.dtype == np.uint8
+    assert read.labels.dtype == np.int8
     assert read.scores.dtype == np.float32
     np.testing.assert_array_equal(read.labels, written.labels)
     np.testing.assert_array_equal(read.scores, written.scores)
