@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from threading import Lock
-from typing import Protocol, TextIO
+from typing import BinaryIO, Protocol, TextIO
 
 from rich.console import Console, RenderableType
 from rich.live import Live
@@ -24,11 +24,14 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from irmas_dist.errors import IrmasError
+
 LINE_EVERY_S = 10.0
 """Interval between the lines that report progress where there is no terminal."""
 
 _out = Console(soft_wrap=True)
 _err = Console(stderr=True, soft_wrap=True)
+_results = _out
 
 
 def say(message: str) -> None:
@@ -37,14 +40,42 @@ def say(message: str) -> None:
 
 
 def show(result: RenderableType) -> None:
-    """Print a result, such as a table, on standard output."""
-    _out.print(result, highlight=False)
+    """Print a result, such as a table, on standard output, or where `results_to_stderr` says."""
+    with _one_line():
+        _results.print(result, highlight=False)
 
 
 def write(text: str) -> None:
     """Write text to standard output unchanged: no markup, no wrapping, no line end."""
-    _out.file.write(text)
-    _out.file.flush()
+    with _one_line():
+        _results.file.write(text)
+        _results.file.flush()
+
+
+def results_to_stderr() -> None:
+    """Print results on standard error until the end of the command: a file has the other."""
+    global _results
+    _results = _err
+
+
+def write_bytes(content: bytes) -> None:
+    """Write a file to standard output."""
+    with _one_line():
+        _out.file.flush()
+        stream: BinaryIO = _out.file.buffer  # type: ignore[attr-defined]
+        stream.write(content)
+        stream.flush()
+
+
+@contextmanager
+def _one_line() -> Iterator[None]:
+    """Turn errors of standard output into one line, but for those of a reader that has gone."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise IrmasError(f"standard output: {error.strerror}") from error
 
 
 class Advance(Protocol):
@@ -125,10 +156,10 @@ def chatter_to(*log_paths: Path) -> Iterator[Path]:
         log_paths: Where the log may be, in order of preference; where it can be nowhere, the
             output is lost.
     """
-    global _out, _err
+    global _out, _err, _results
     sys.stdout.flush()
     sys.stderr.flush()
-    before = _out, _err
+    before = _out, _err, _results
     with (
         _open_log(log_paths) as log,
         # A terminal may not have a character.
@@ -137,7 +168,7 @@ def chatter_to(*log_paths: Path) -> Iterator[Path]:
     ):
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
-        _out = Console(file=terminal_out, soft_wrap=True)
+        _out = _results = Console(file=terminal_out, soft_wrap=True)
         _err = Console(file=terminal_err, soft_wrap=True)
         try:
             # In notebooks and test runners, these do not write to the descriptors.
@@ -146,7 +177,7 @@ def chatter_to(*log_paths: Path) -> Iterator[Path]:
         finally:
             sys.stdout.flush()
             sys.stderr.flush()
-            _out, _err = before
+            _out, _err, _results = before
             os.dup2(terminal_out.fileno(), 1)
             os.dup2(terminal_err.fileno(), 2)
 

@@ -10,7 +10,7 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
@@ -21,10 +21,19 @@ from rich.markup import escape
 
 from irmas_dist.config.shipped import shipped_names
 from irmas_dist.errors import IrmasError
-from irmas_dist.terminal import chatter_to, say
+from irmas_dist.terminal import chatter_to, results_to_stderr, say
 
 if TYPE_CHECKING:
     from irmas_dist.config.recipe import Recipe
+
+STREAMS = {"index": "out", "extract": "preview_out", "report": "out", "predict": "out"}
+"""The option of each command that names one file to write, which may be standard output."""
+
+STDOUT_NAMES = ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
+"""While a command runs, these are its log."""
+
+STORES = ("s3", "gs", "gcs", "abfs", "abfss", "hdfs")
+"""Schemes of object stores."""
 
 SENT_AS_THEY_ARE = ("command", "overrides")
 """Arguments that name things elsewhere: a job's paths, a recipe's settings."""
@@ -64,6 +73,7 @@ def command(function: Callable[P, R]) -> Callable[P, R]:
             with chatter_to(*_log_paths(function.__name__.strip("_"))) as log:
                 try:
                     located = {name: _located(name, value) for name, value in kwargs.items()}
+                    _prepare_stdout(function.__name__, located)
                     result = function(*args, **located)
                 except (typer.Exit, typer.BadParameter, IrmasError):
                     raise
@@ -95,6 +105,23 @@ def command(function: Callable[P, R]) -> Callable[P, R]:
     return wrapped
 
 
+def _prepare_stdout(command: str, arguments: Mapping[str, Any]) -> None:
+    """Leave standard output to the file that is written there, if an option says so.
+
+    Raises:
+        IrmasError: What is written there is a directory.
+        BadParameter: ``--json`` writes to standard output too.
+    """
+    for name in ("out", "preview_out", "work", "storage", "timeline"):
+        if str(arguments.get(name)) != "-":
+            continue
+        if STREAMS.get(command) != name:
+            raise IrmasError("- stands for standard output, which cannot be a directory: use ./-")
+        if arguments.get("json") and command != "predict":  # There it chooses the format.
+            raise typer.BadParameter("--json and - both write to standard output: give one of them")
+        results_to_stderr()
+
+
 def _located(name: str, value: Any) -> Any:
     """Return an argument with its home directory or file URL resolved; other values as they are.
 
@@ -105,18 +132,30 @@ def _located(name: str, value: Any) -> Any:
         return [_located(name, item) for item in value]
     if not isinstance(value, str | Path):
         return value
+    if str(value) in STDOUT_NAMES:
+        return type(value)("-")
     # A Path has but one of a URL's slashes.
     url = re.match(r"([A-Za-z][\w+.-]*):/", str(value))
-    if url and url[1] == "file":
+    if url and url[1].lower() == "file":
         return type(value)(unquote(urlsplit(str(value)).path))
     if url and isinstance(value, Path):
         raise IrmasError(f"{value.as_posix().replace(':/', '://', 1)}: must be a local path here")
+    if url and url[1] in STORES and unquote(str(value)) != str(value):
+        return _as_stored(str(value))
     if str(value).startswith("~"):
         try:
             return type(value)(Path(value).expanduser())
         except RuntimeError as error:
             raise IrmasError(f"{value}: no such user") from error
     return value
+
+
+def _as_stored(url: str) -> str:
+    """Return the URL of an object whose key is written as it is, or else percent-encoded."""
+    from irmas_dist import storage
+
+    decoded = unquote(url)
+    return decoded if storage.exists(decoded) and not storage.exists(url) else url
 
 
 def _say_where(log: Path) -> None:

@@ -146,7 +146,7 @@ def index(
         str, typer.Argument(help="All or part of an IRMAS-shaped tree, a path or URL.")
     ],
     out: Annotated[
-        str, typer.Option(help="The manifest to write, a path or URL.")
+        str, typer.Option(help="The manifest to write, a path or URL; - is standard output.")
     ] = "manifest.parquet",
     config: Config = None,
     overrides: Overrides = None,

@@ -46,7 +46,8 @@ def extract(
     preview_out: Annotated[
         Path | None,
         typer.Option(
-            help="The picture; default: the audio file's name with .png, in this directory."
+            help="The picture, - for standard output; default: the audio file's name with .png, "
+            "in this directory."
         ),
     ] = None,
     address: Address = None,

@@ -35,7 +35,8 @@ def predict(
         typer.Option("--format", help="Default: the suffix of --out, else a table."),
     ] = None,
     out: Annotated[
-        str | None, typer.Option(help="File for the predictions; default: standard output.")
+        str | None,
+        typer.Option(help="File for the predictions, - for standard output; default: show them."),
     ] = None,
     timeline: Annotated[
         str | None,

@@ -154,7 +154,10 @@ def report(
         Path | None, typer.Option(help="Tree of the audio, for players of the worst clips.")
     ] = None,
     out: Annotated[
-        str | None, typer.Option(help="The page; none: report.html in the model directory.")
+        str | None,
+        typer.Option(
+            help="The page, - for standard output; none: report.html in the model directory."
+        ),
     ] = None,
     config: Config = None,
     overrides: Overrides = None,

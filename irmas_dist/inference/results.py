@@ -83,8 +83,10 @@ def _table(predictions: Sequence[Prediction], codes: Sequence[str]) -> pa.Table:
 def open_journal(
     out: str, description: ModelDescription, timelines: str | None
 ) -> "Journal | None":
-    """Open the journal of a file, see `Journal`; devices, FIFOs and objects have none."""
-    if storage.is_url(out) or (Path(out).exists() and not Path(out).is_file()):
+    """Open the journal of a file, see `Journal`; only local files have one."""
+    if out == storage.STDOUT or storage.is_url(out):
+        return None
+    if Path(out).exists() and not Path(out).is_file():
         return None
     return Journal(out, description, timelines)
 

@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import re
+import stat
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,9 +23,13 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from irmas_dist.errors import IrmasError
+from irmas_dist.terminal import write_bytes
 
 PARTIAL = ".partial"
 """Suffix of local files that are being written."""
+
+STDOUT = "-"
+"""Stands for standard output where a file is written."""
 
 MAX_NAME_BYTES = 255
 """Longest file name on common file systems."""
@@ -51,7 +56,8 @@ def resolve(location: Location) -> tuple[pafs.FileSystem, str]:
     try:
         filesystem, root = _bucket(f"{scheme}://{bucket or '/'}")
     except (pa.ArrowInvalid, ValueError, OSError) as error:
-        raise IrmasError(f"cannot use {location} for storage: {error}") from error
+        web = "; download it, or pipe it in" if scheme.lower() in ("http", "https") else ""
+        raise IrmasError(f"cannot use {location} for storage: {error}{web}") from error
     return filesystem, f"{root.rstrip('/')}/{key}".rstrip("/") or "/"
 
 
@@ -147,11 +153,17 @@ def remove_directory(location: Location) -> None:
 def write_atomically(location: Location) -> Iterator[BinaryIO]:
     """Open a file for writing that appears at ``location`` when the block ends without error.
 
-    Of a link, the target is replaced. Devices and FIFOs are written to directly.
+    Of a link, the target is replaced. Devices and FIFOs are written to directly, and `STDOUT` is
+    standard output.
 
     Raises:
         IrmasError: The target cannot be written: read-only, full, not permitted, a directory.
     """
+    if os.fspath(location) == STDOUT:
+        assembled = BytesIO()
+        yield assembled
+        write_bytes(assembled.getvalue())
+        return
     with _located(location) as (filesystem, path):
         if not isinstance(filesystem, pafs.LocalFileSystem):
             # Closing a stream completes the object even after an error: open it late.
@@ -160,13 +172,14 @@ def write_atomically(location: Location) -> Iterator[BinaryIO]:
             with filesystem.open_output_stream(path) as stream:
                 stream.write(content.getbuffer())
             return
-        target = Path(path).resolve()
-        if target.is_dir():
+        mode = _mode(path)
+        if stat.S_ISDIR(mode):
             raise IrmasError(f"{location} is a directory: name a file")
-        if target.exists() and not target.is_file():
-            with target.open("wb") as stream:
+        if mode and not stat.S_ISREG(mode):
+            with Path(path).open("wb") as stream:
                 yield stream
             return
+        target = Path(path).resolve()
         target.parent.mkdir(parents=True, exist_ok=True)
         # Not named after the target, whose name may have the maximum length.
         beside = target.with_name(f".{uuid.uuid4().hex}{PARTIAL}")
@@ -176,6 +189,14 @@ def write_atomically(location: Location) -> Iterator[BinaryIO]:
             beside.replace(target)
         finally:
             beside.unlink(missing_ok=True)
+
+
+def _mode(path: str) -> int:
+    """Return the mode of what is at a path, by which its type is known; 0 if nothing is."""
+    try:
+        return Path(path).stat().st_mode
+    except FileNotFoundError:
+        return 0
 
 
 def open_file(location: Location) -> BufferedIOBase:

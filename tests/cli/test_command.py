@@ -5,13 +5,19 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import soundfile
 import typer
 
+from irmas_dist import storage
 from irmas_dist.cli.command import command
+from irmas_dist.instruments import IRMAS
+from tests.cli.conftest import Ended
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
 ENVIRONMENT.pop("IRMAS_LOG_DIR", None)
@@ -22,6 +28,8 @@ import typer
 from irmas_dist.cli.main import app, run
 from irmas_dist.errors import IrmasError
 from irmas_dist.cli.command import command
+from irmas_dist.instruments import IRMAS
+from tests.cli.conftest import Ended
 from irmas_dist.terminal import say, show
 
 def noisy() -> None:
@@ -176,3 +184,70 @@ def test_what_is_no_local_path_is_refused(
         located(path=path)
     assert capsys.readouterr().err == refusal
     assert not list(tmp_path.glob("[!r]*"))
+
+
+def test_the_key_of_an_object_may_be_percent_encoded(
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("IRMAS_LOG_DIR", str(tmp_path))
+    for key in ("a b", "both c", "both%20c"):
+        with storage.write_atomically(f"{bucket}/{key}") as stream:
+            stream.write(b"content")
+    for given, meant in (
+        ("a%20b", "a b"), ("both%20c", "both%20c"), ("new%20d", "new%20d"), ("100%", "100%"),
+    ):  # fmt: skip
+        assert located(place=f"{bucket}/{given}") == f"{bucket}/{meant}"
+    study = "postgresql://me:a%20b@host/optuna"
+    assert located(place=study) == study
+
+
+@pytest.mark.parametrize(
+    ("option", "file"),
+    [
+        (["index", "tree", "--out"], b"PAR1"),
+        (["extract", "--preview", "tree/pia/a.wav", "--preview-out"], b"\x89PNG"),
+        (["report", "--scores", "s.csv", "--labels", "l.csv", "--out"], b"<!DOCTYPE html>"),
+    ],
+)
+@pytest.mark.parametrize("name", ["-", "/dev/stdout"])
+def test_a_file_may_be_written_to_standard_output(
+    option: list[str], file: bytes, name: str, tmp_path: Path
+) -> None:
+    (tmp_path / "tree" / "pia").mkdir(parents=True)
+    soundfile.write(tmp_path / "tree" / "pia" / "a.wav", np.zeros(8_000), 8_000)
+    (tmp_path / "s.csv").write_text(f"path,{','.join(IRMAS.codes)}\na-1{',0.5' * 11}\n")
+    (tmp_path / "l.csv").write_text("path,instruments\na-1,pia\n")
+    before = set(tmp_path.iterdir())
+    command = [sys.executable, "-m", "irmas_dist", *option, name]
+    done = subprocess.run(command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(file)
+    assert {path for path in tmp_path.iterdir() if path.name != "runs"} == before
+    assert done.stderr.rstrip().endswith(b"-"), "what was written where is said there"
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            command, cwd=tmp_path, env=ENVIRONMENT, stdout=full, stderr=subprocess.PIPE
+        )
+    assert done.returncode == 1
+    last = done.stderr.decode().splitlines()[-1]
+    assert last.startswith("irmas: standard output: No space left on device")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        ("index tree --out - --json", 2, "--json and - both write to standard output"),
+        ("report model --out - --json", 2, "--json and - both write to standard output"),
+        ("train features -", 1, "- stands for standard output, which cannot be a directory: use"),
+        ("render -", 1, "- stands for standard output, which cannot be a directory"),
+        ("evaluate model --features f --out -", 1, "which cannot be a directory"),
+        ("predict model a.wav --timeline -", 1, "which cannot be a directory"),
+    ],
+)  # fmt: skip
+def test_what_cannot_go_to_standard_output(
+    arguments: str, code: int, told: str, irmas: Callable[..., Ended], tmp_path: Path
+) -> None:
+    ended = irmas(*arguments.split())
+    assert ended.code == code
+    assert told in " ".join(ended.err.replace("│", " ").split())
+    assert not list(tmp_path.iterdir())

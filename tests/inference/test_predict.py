@@ -138,3 +138,19 @@ def test_a_file_with_an_odd_name_is_named_when_it_cannot_be_used(
     assert err.startswith("caf?.wav: cannot be decoded: ")
     missing = os.fsdecode(b"missing\xe9.wav")
     assert irmas("predict", model, missing)[2] == "missing?.wav: no such file\n"
+
+
+@pytest.mark.parametrize("form", ["csv", "json", "parquet"])
+def test_predictions_may_go_to_standard_output(
+    irmas: Irmas, model: Path, folder: Path, form: str, tmp_path: Path
+) -> None:
+    irmas("predict", model, "music", "--out", f"p.{form}")
+    before = set(tmp_path.iterdir())
+    done = subprocess.run(
+        [sys.executable, *f"-m irmas_dist predict {model} music --out - --format {form}".split()],
+        cwd=tmp_path, capture_output=True, check=False,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+    )  # fmt: skip
+    assert done.stdout == Path(f"p.{form}").read_bytes()
+    assert b"2 of 3 files predicted: -\n" in done.stderr
+    assert {path for path in tmp_path.iterdir() if path.name != "runs"} == before
