@@ -19,7 +19,7 @@ from irmas_dist.evaluation.thresholds import fit_thresholds
 from irmas_dist.instruments import Vocabulary
 from irmas_dist.models.cnn import parameter_count
 from irmas_dist.search.sweep_directory import trial_directory
-from irmas_dist.training.checkpoint import FILE_NAME, load_checkpoint, save_checkpoint
+from irmas_dist.training.checkpoint import FILE_NAME, Pace, load_checkpoint, save_checkpoint
 from irmas_dist.training.data import TrainingData
 from irmas_dist.training.learner import SELECTED_BY, Learner
 
@@ -33,9 +33,6 @@ FAILED = "failed"  # the reason of a failure
 THIS_EPOCH = "epoch_macro_f1"  # validation macro F1 of this epoch alone
 INSTRUMENTS = "instruments"  # metrics and threshold of each instrument in the best epoch
 SECOND = {"parameters": "parameters", "latency": "latency_ms"}  # by second objective
-
-SAVING_SHARE = 0.02
-"""Share of its time that a trial spends on saving checkpoints."""
 
 
 class TrialLearner(Learner):
@@ -74,7 +71,7 @@ class LearnerTrial(tune.Trainable):
     The training data come through `tune.with_parameters`: each node has them once, in the object
     store, where all its trials read them.
 
-    Checkpoints are saved in the trial's directory, see `SAVING_SHARE`. A trial that fails because
+    Checkpoints are saved in the trial's directory, see `Pace`. A trial that fails because
     of its values ends with a result that has the reason: an exception would end the actor too,
     and the next trial would wait for a new one.
     """
@@ -103,7 +100,7 @@ class LearnerTrial(tune.Trainable):
         values = {name: value for name, value in config.items() if name != TRIAL}
         identity = config[TRIAL]
         self._directory = trial_directory(self._root, identity["number"])
-        self._saved_at, self._saving_s = time.monotonic(), 0.0
+        self._pace = Pace()
         self._failure: str | None = None
         self._unreported = False
         self._cpu_s, began = 0.0, time.process_time()
@@ -155,12 +152,9 @@ class LearnerTrial(tune.Trainable):
             torch.cuda.empty_cache()
 
     def _save_if_due(self) -> None:
-        began = time.monotonic()
-        due = began - self._saved_at >= self._saving_s / SAVING_SHARE
-        if due or self._learner.finished:
-            save_checkpoint(self._directory, self._learner)
-            self._saved_at = time.monotonic()
-            self._saving_s = self._saved_at - began
+        if self._pace.due or self._learner.finished:
+            with self._pace.spending():
+                save_checkpoint(self._directory, self._learner)
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Write a checkpoint for a scheduler that pauses trials."""
@@ -170,7 +164,7 @@ class LearnerTrial(tune.Trainable):
         """Resume from a checkpoint, with this trial's learning rate and weight decay."""
         load_checkpoint(checkpoint, self._learner)
         # It may be another trial's with another network; then the saved one is obsolete.
-        self._saved_at = -math.inf
+        self._pace = Pace()
 
 
 def failure(reason: str) -> dict[str, Any]:

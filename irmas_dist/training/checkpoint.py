@@ -10,7 +10,9 @@ import hashlib
 import io
 import os
 import re
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -20,7 +22,39 @@ from irmas_dist.training.learner import Learner
 
 FILE_NAME = "optimizer.pt"
 _RELATIVE_PATH = re.compile(rf"attempt-(\d+)/epoch-(\d+)/{re.escape(FILE_NAME)}")
+SAVING_SHARE = 0.02
+"""Share of its time that a training may spend on saving, reporting and logging its epochs."""
+
 _DIGEST_BYTES = hashlib.sha256().digest_size
+
+
+class Pace:
+    """Says when to save next, so that saving takes a share of the time.
+
+    On a GPU an epoch may take a tenth of a second: to save, report and log each would take most
+    of the time.
+
+    Args:
+        share: Of the time, that saving may take.
+    """
+
+    def __init__(self, share: float = SAVING_SHARE) -> None:
+        self._share = share
+        self._ended = time.monotonic()
+        self._spent = 0.0
+
+    @property
+    def due(self) -> bool:
+        """Whether enough time has passed since the last time; at first, it has."""
+        return time.monotonic() - self._ended >= self._spent / self._share
+
+    @contextmanager
+    def spending(self) -> Iterator[None]:
+        """Measure the time that the block takes."""
+        began = time.monotonic()
+        yield
+        self._ended = time.monotonic()
+        self._spent = self._ended - began
 
 
 def save_checkpoint(directory: str | os.PathLike[str], learner: Learner) -> None:

@@ -10,6 +10,7 @@ from irmas_dist.config.training import LearnerSettings, WorkerSettings
 from irmas_dist.errors import IrmasError
 from irmas_dist.evaluation.scores import Scores
 from irmas_dist.training.checkpoint import (
+    Pace,
     epoch_directory,
     load_checkpoint,
     newest_checkpoint,
@@ -61,21 +62,31 @@ def resume(learner: Learner, progress: str) -> Iterator[str]:
         yield f"resuming after epoch {learner.epoch}"
 
 
-def run_epochs(learner: Learner, attempt: Attempt) -> Iterator[dict[str, float]]:
+def run_epochs(
+    learner: Learner, attempt: Attempt, pace: Pace | None = None
+) -> Iterator[dict[str, float]]:
     """Run the remaining epochs, and yield the metrics of each.
 
     Before that, rank 0 saves a checkpoint, and deletes the oldest one of this attempt when there
-    are more than are kept.
+    are more than are kept. Where epochs are short, it saves, and yields what was not yet yielded,
+    after some of them and after the last only, see `Pace`.
     """
     saved: deque[str] = deque()
+    waiting: list[dict[str, float]] = []
+    pace = pace or Pace()
     while not learner.finished:
-        metrics = learner.run_epoch()
-        if learner.rank == 0:
-            saved.append(epoch_directory(attempt.progress, attempt.name, learner.epoch))
-            save_checkpoint(saved[-1], learner)
-            if len(saved) > attempt.workers.checkpoints_to_keep:
-                storage.remove_directory(saved.popleft())
-        yield metrics
+        waiting.append(learner.run_epoch())
+        if not (pace.due or learner.finished):
+            continue
+        with pace.spending():
+            if learner.rank == 0:
+                saved.append(epoch_directory(attempt.progress, attempt.name, learner.epoch))
+                save_checkpoint(saved[-1], learner)
+                if len(saved) > attempt.workers.checkpoints_to_keep:
+                    storage.remove_directory(saved.popleft())
+            # Not from the list itself: Ray sends to a generator that yields from another.
+            yield from (metrics for metrics in waiting)
+        waiting.clear()
 
 
 def finish(learner: Learner, recipe: dict[str, Any]) -> Trained:

@@ -187,7 +187,7 @@ def saved(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         clock.now += 1
         epochs.append(learner.epoch)
 
-    monkeypatch.setattr("irmas_dist.search.trial.time", clock)
+    monkeypatch.setattr("irmas_dist.training.checkpoint.time", clock)
     monkeypatch.setattr("irmas_dist.search.trial.save_checkpoint", save)
     monkeypatch.setattr(TrialLearner, "run_epoch", slow_epoch)
     return epochs

@@ -1,5 +1,6 @@
 """Checkpoints: the newest of all attempts is found, damaged files are refused by name."""
 
+import time
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from irmas_dist.config.training import LearnerSettings
 from irmas_dist.errors import IrmasError
 from irmas_dist.training.checkpoint import (
     FILE_NAME,
+    Pace,
     epoch_directory,
     load_checkpoint,
     new_attempt,
@@ -18,6 +20,16 @@ from irmas_dist.training.checkpoint import (
 )
 from irmas_dist.training.data import TrainingData
 from irmas_dist.training.learner import Learner
+
+
+def test_saving_waits_until_it_has_only_its_share_of_the_time() -> None:
+    pace = Pace(share=0.25)
+    assert pace.due
+    with pace.spending():
+        time.sleep(0.05)
+    assert not pace.due
+    time.sleep(0.21)  # 0.05 s of 0.2 s
+    assert pace.due
 
 
 @pytest.fixture(scope="module")

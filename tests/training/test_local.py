@@ -7,7 +7,7 @@ import torch
 
 from irmas_dist.config.training import LearnerSettings, WorkerSettings
 from irmas_dist.errors import IrmasError
-from irmas_dist.training.checkpoint import FILE_NAME
+from irmas_dist.training.checkpoint import FILE_NAME, Pace
 from irmas_dist.training.data import TrainingData
 from irmas_dist.training.local import computing_on, train_here
 from irmas_dist.training.loop import RUN_NAME
@@ -23,7 +23,11 @@ def test_an_interrupted_training_keeps_its_last_epoch_and_resumes(
     settings: LearnerSettings,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # However short, every epoch is saved.
+    monkeypatch.setattr("irmas_dist.training.loop.Pace", lambda: Pace(share=1e9))
+
     def here(name: str, fail_after: int = 0) -> ModelDescription:
         def on_epoch(metrics: dict[str, float]) -> None:
             seen.append(metrics)

@@ -7,7 +7,7 @@ import torch
 
 from irmas_dist.config.training import LearnerSettings, WorkerSettings
 from irmas_dist.errors import IrmasError
-from irmas_dist.training.checkpoint import FILE_NAME
+from irmas_dist.training.checkpoint import FILE_NAME, Pace
 from irmas_dist.training.data import TrainingData
 from irmas_dist.training.learner import Learner
 from irmas_dist.training.loop import Attempt, failure_line, finish, resume, run_epochs
@@ -15,6 +15,11 @@ from irmas_dist.training.loop import Attempt, failure_line, finish, resume, run_
 
 def attempt(settings: LearnerSettings, progress: Path, number: int) -> Attempt:
     return Attempt(f"attempt-{number:03d}", str(progress), settings, {}, WorkerSettings())
+
+
+def always() -> Pace:
+    """A pace at which every epoch is saved, however short."""
+    return Pace(share=1e9)
 
 
 def saved(progress: Path) -> list[str]:
@@ -28,12 +33,12 @@ def test_an_interrupted_loop_resumes_where_it_was_and_keeps_the_last_checkpoints
     data: TrainingData, settings: LearnerSettings, tmp_path: Path
 ) -> None:
     whole, first, second = (Learner(data, settings) for _ in range(3))
-    expected = list(run_epochs(whole, attempt(settings, tmp_path / "whole", 1)))
+    expected = list(run_epochs(whole, attempt(settings, tmp_path / "whole", 1), always()))
     assert saved(tmp_path / "whole") == ["attempt-001/epoch-0003", "attempt-001/epoch-0004"]
 
     progress = tmp_path / "progress"
     assert list(resume(first, str(progress))) == []
-    epochs = run_epochs(first, attempt(settings, progress, 1))
+    epochs = run_epochs(first, attempt(settings, progress, 1), always())
     assert [next(epochs) for _ in range(3)] == expected[:3]
     # Saved before it is told of.
     assert saved(progress) == ["attempt-001/epoch-0002", "attempt-001/epoch-0003"]
@@ -42,13 +47,27 @@ def test_an_interrupted_loop_resumes_where_it_was_and_keeps_the_last_checkpoints
     damaged, resuming = resume(second, str(progress))
     assert f"{newest} is damaged" in damaged
     assert resuming == "resuming after epoch 2"
-    assert list(run_epochs(second, attempt(settings, progress, 2))) == expected[2:]
+    assert list(run_epochs(second, attempt(settings, progress, 2), always())) == expected[2:]
     # Those of other attempts stay: they may be needed, and all are deleted at the end.
     assert saved(progress) == [
         *("attempt-001/epoch-0002", "attempt-001/epoch-0003"),
         *("attempt-002/epoch-0003", "attempt-002/epoch-0004"),
     ]
     assert finish(second, {})[0] == finish(whole, {})[0]
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_short_epochs_are_saved_and_told_of_now_and_then_and_none_is_left_out(
+    data: TrainingData, settings: LearnerSettings, tmp_path: Path
+) -> None:
+    """At first, since that has cost nothing yet, and at last."""
+    learner = Learner(data, settings)
+    told = [
+        (metrics["epoch"], learner.epoch)
+        for metrics in run_epochs(learner, attempt(settings, tmp_path, 1), Pace(share=1e-9))
+    ]
+    assert told == [(1, 1), (2, 4), (3, 4), (4, 4)]
+    assert saved(tmp_path) == ["attempt-001/epoch-0001", "attempt-001/epoch-0004"]
 
 
 @pytest.mark.parametrize(
