@@ -162,9 +162,8 @@ def chatter_to(*log_paths: Path) -> Iterator[Path]:
     before = _out, _err, _results
     with (
         _open_log(log_paths) as log,
-        # A terminal may not have a character.
-        os.fdopen(os.dup(1), "w", errors="replace") as terminal_out,
-        os.fdopen(os.dup(2), "w", errors="replace") as terminal_err,
+        _duplicate(1) as terminal_out,
+        _duplicate(2) as terminal_err,
     ):
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
@@ -180,6 +179,17 @@ def chatter_to(*log_paths: Path) -> Iterator[Path]:
             _out, _err, _results = before
             os.dup2(terminal_out.fileno(), 1)
             os.dup2(terminal_err.fileno(), 2)
+
+
+@contextmanager
+def _duplicate(descriptor: int) -> Iterator[TextIO]:
+    # A terminal may not have a character.
+    stream = os.fdopen(os.dup(descriptor), "w", errors="replace")
+    try:
+        yield stream
+    finally:
+        with suppress(OSError):  # What could not be written has been reported.
+            stream.close()
 
 
 @contextmanager

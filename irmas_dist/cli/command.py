@@ -155,7 +155,10 @@ def _as_stored(url: str) -> str:
     from irmas_dist import storage
 
     decoded = unquote(url)
-    return decoded if storage.exists(decoded) and not storage.exists(url) else url
+    with suppress(IrmasError):  # A store that cannot be reached is reported where it is used.
+        if storage.exists(decoded) and not storage.exists(url):
+            return decoded
+    return url
 
 
 def _say_where(log: Path) -> None:
