@@ -15,6 +15,13 @@ from irmas_dist.errors import IrmasError
 UNKNOWN = -1
 """The label of an instrument of which nobody says whether it plays in a clip."""
 
+PRESENT = 0.5
+"""A label from here on counts as present where a decision is needed."""
+
+SoftLabels = npt.NDArray[np.float32]
+"""Labels to learn from, shape (clips, instruments): from 0, absent, to 1, present; NaN where
+unknown."""
+
 IRMAS_INSTRUMENTS: dict[str, str] = {
     "cel": "cello",
     "cla": "clarinet",
@@ -58,13 +65,13 @@ class Vocabulary:
         """Return the name of the instrument ``code``."""
         return self.names[self.codes.index(code)]
 
-    def encode(self, instruments: Iterable[str]) -> npt.NDArray[np.uint8]:
+    def encode(self, instruments: Iterable[str]) -> npt.NDArray[np.int8]:
         """Return the multi-hot vector, shape (instruments,), of a set of codes.
 
         Raises:
             IrmasError: A code is not in the vocabulary.
         """
-        labels = np.zeros(len(self), dtype=np.uint8)
+        labels = np.zeros(len(self), dtype=np.int8)
         for code in instruments:
             if code not in self.codes:
                 known = ", ".join(self.codes)
@@ -85,3 +92,8 @@ class Vocabulary:
 
 IRMAS = Vocabulary.of(IRMAS_INSTRUMENTS)
 """The vocabulary of the IRMAS data set."""
+
+
+def hard_labels(labels: SoftLabels) -> npt.NDArray[np.int8]:
+    """Return 1 where an instrument is present, 0 where it is absent, `UNKNOWN` where unknown."""
+    return np.where(np.isnan(labels), UNKNOWN, labels >= PRESENT).astype(np.int8)

@@ -25,7 +25,7 @@ def test_instruments_are_known_by_their_codes() -> None:
 
 def test_labels_have_a_one_for_each_instrument_that_plays() -> None:
     labels = TRIO.encode(["pia", "vio", "pia"])
-    assert labels.dtype == np.uint8
+    assert labels.dtype == np.int8
     assert labels.tolist() == [1, 0, 1]
     assert TRIO.encode([]).tolist() == [0, 0, 0]
 

@@ -22,8 +22,9 @@ class MixSettings(Settings):
     """How several clips become one multilabel example."""
 
     counts: tuple[float, ...] = Field((1_236, 1_278, 318, 39, 3), min_length=1)
-    """Relative frequency of examples with 1, 2, 3, … clips; the default is that of the labels in
-    the IRMAS test excerpts. A single entry turns mixing off."""
+    """Relative frequency of examples with 1, 2, 3, … instruments, and as many clips where each has
+    one; the default is that of the labels in the IRMAS test excerpts. A single entry turns mixing
+    off."""
     level_db: float = Field(8.0, ge=0.0, le=60.0)
     """Each clip of a mixture is attenuated by a random level of up to this much."""
 

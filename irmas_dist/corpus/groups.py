@@ -7,6 +7,7 @@ a manifest and open no file.
 
 from collections import defaultdict
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 from irmas_dist.config.corpus import ConflictPolicy
@@ -53,7 +54,7 @@ def find_conflicts(rows: list[dict[str, Any]]) -> list[Conflict]:
     found = [
         Conflict(md5, {row["clip_id"]: tuple(row["instruments"]) for row in twins})
         for md5, twins in _identical(rows).items()
-        if len({frozenset(row["instruments"]) for row in twins}) > 1
+        if any(_contradict(one, other) for one, other in combinations(twins, 2))
     ]
     return sorted(found, key=lambda conflict: next(iter(conflict.clips)))
 
@@ -80,3 +81,9 @@ def _identical(rows: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
         if row["md5"] and not row["problem"]:
             by_md5[row["md5"]].append(row)
     return {md5: twins for md5, twins in by_md5.items() if len(twins) > 1}
+
+
+def _contradict(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Return whether an instrument plays in one of two rows and does not in the other."""
+    unknown = {*one["unknown"], *other["unknown"]}
+    return bool((set(one["instruments"]) ^ set(other["instruments"])) - unknown)

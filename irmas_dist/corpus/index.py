@@ -105,7 +105,7 @@ def parse_clip(
         vocabulary: The instruments that folders and labels may name.
 
     Returns:
-        The columns ``clip_id``, ``part``, ``instruments``, ``group`` and ``problem``.
+        The columns ``clip_id``, ``part``, ``instruments``, ``unknown``, ``group`` and ``problem``.
     """
     stem = clip_id.rpartition("/")[2]
     problem = None
@@ -126,7 +126,7 @@ def parse_clip(
             problem = f"unknown instrument in its label file: {unknown[0]!r}"
         elif not codes:
             problem = "its label file is empty"
-    row = {"clip_id": clip_id, "part": part, "instruments": codes}
+    row = {"clip_id": clip_id, "part": part, "instruments": codes, "unknown": []}
     return row | {"group": group, "problem": problem}
 
 

@@ -19,6 +19,7 @@ SCHEMA = pa.schema(
         pa.field("path", pa.string(), nullable=False),
         pa.field("part", pa.string(), nullable=False),
         pa.field("instruments", pa.list_(pa.string()), nullable=False),
+        pa.field("unknown", pa.list_(pa.string()), nullable=False),
         pa.field("group", pa.string(), nullable=False),
         pa.field("duration_s", pa.float64()),
         pa.field("sample_rate", pa.int32()),
@@ -31,9 +32,10 @@ SCHEMA = pa.schema(
 """Columns of ``manifest.parquet``.
 
 ``clip_id``: path in the tree without its suffix, Unicode NFC. ``path``: path or URL of the file.
-``part``: training or testing. ``instruments``: codes. ``group``: clips that share it must stay on
-one side of a split. ``problem``: why the file cannot be used, null when it can; the other columns
-of an unusable file hold what is known of it.
+``part``: training or testing. ``instruments``: codes of those that play; ``unknown``: codes of
+those of which nobody says whether they play; all others are absent. ``group``: clips that share
+it must stay on one side of a split. ``problem``: why the file cannot be used, null when it can;
+the other columns of an unusable file hold what is known of it.
 """
 
 
@@ -68,7 +70,7 @@ def read_manifest(location: str | os.PathLike[str]) -> pa.Table:
 def manifest_fingerprint(table: pa.Table) -> str:
     """Return a digest of a manifest's content, whatever the order and location of its files."""
     digest = hashlib.sha256()
-    columns = ["clip_id", "part", "instruments", "group", "md5", "problem"]
+    columns = ["clip_id", "part", "instruments", "unknown", "group", "md5", "problem"]
     for row in sorted(table.select(columns).to_pylist(), key=lambda row: row["clip_id"]):
         digest.update(repr([row[name] for name in columns]).encode())
     return digest.hexdigest()[:16]

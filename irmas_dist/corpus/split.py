@@ -37,7 +37,7 @@ Shares = npt.NDArray[np.float64]
 
 def held_out(
     groups: Sequence[str],
-    labels: npt.NDArray[np.uint8],
+    labels: npt.NDArray[np.bool_],
     settings: SplitSettings,
     vocabulary: Vocabulary | None = None,
 ) -> npt.NDArray[np.bool_]:
@@ -45,7 +45,7 @@ def held_out(
 
     Args:
         groups: Group of each clip.
-        labels: Multi-hot labels, shape (clips, instruments), one or more to a clip.
+        labels: Which instruments play, as far as known, shape (clips, instruments).
         settings: The share to hold out, and the seed.
         vocabulary: The instruments, named in errors.
 
@@ -62,7 +62,7 @@ def held_out(
 
 def k_folds(
     groups: Sequence[str],
-    labels: npt.NDArray[np.uint8],
+    labels: npt.NDArray[np.bool_],
     folds: int,
     seed: int,
     vocabulary: Vocabulary | None = None,
@@ -80,7 +80,7 @@ def k_folds(
 
 def _sides(
     groups: Sequence[str],
-    labels: npt.NDArray[np.uint8],
+    labels: npt.NDArray[np.bool_],
     shares: Shares,
     seed: int,
     vocabulary: Vocabulary | None,

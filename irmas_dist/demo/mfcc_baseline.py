@@ -18,6 +18,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from irmas_dist.config.decisions import ThresholdSettings
+from irmas_dist.evaluation.arrays import Labels
 from irmas_dist.evaluation.thresholds import fit_thresholds
 
 Float32 = npt.NDArray[np.float32]
@@ -25,7 +26,7 @@ Float32 = npt.NDArray[np.float32]
 
 def mfcc_baseline(
     training: Sequence[dict[str, Any]],
-    labels: npt.NDArray[np.uint8],
+    labels: Labels,
     testing: Sequence[dict[str, Any]],
     settings: ThresholdSettings,
 ) -> tuple[Float32, Float32]:

@@ -11,7 +11,8 @@ import pyarrow.compute as pc
 from irmas_dist import storage
 from irmas_dist.config.features import LogMelSettings
 from irmas_dist.errors import IrmasError
-from irmas_dist.features.store import logmel_array, read_info, read_shards
+from irmas_dist.features.store import label_array, logmel_array, read_info, read_shards
+from irmas_dist.instruments import SoftLabels
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Clips:
         frames: Log-mel frames of all clips in the store's type, shape (all frames, bands).
         starts: First frame of each clip, int64, shape (clips,).
         lengths: Frames of each clip, int64, shape (clips,).
-        labels: Multi-hot labels, uint8, shape (clips, instruments).
+        labels: Shape (clips, instruments).
         clip_ids: Identity of each clip.
         parts: Part of each clip: training or testing.
         groups: Group of each clip.
@@ -33,7 +34,7 @@ class Clips:
     frames: npt.NDArray[np.float16] | npt.NDArray[np.float32]
     starts: npt.NDArray[np.int64]
     lengths: npt.NDArray[np.int64]
-    labels: npt.NDArray[np.uint8]
+    labels: SoftLabels
     clip_ids: list[str]
     parts: list[str]
     groups: list[str]
@@ -88,7 +89,7 @@ def _without_frames(table: pa.Table, settings: LogMelSettings) -> Clips:
         frames=np.empty((0, settings.bands), settings.dtype),
         starts=np.zeros(table.num_rows, np.int64),
         lengths=table.column("frames").to_numpy().astype(np.int64),
-        labels=np.array(table.column("labels").to_pylist(), np.uint8),
+        labels=label_array(table.column("labels")),
         clip_ids=table.column("clip_id").to_pylist(),
         parts=table.column("part").to_pylist(),
         groups=table.column("group").to_pylist(),
@@ -118,13 +119,13 @@ class StreamedClips:
     Attributes:
         location: Path or URL of the store.
         clip_ids: The clips to train with.
-        labels: Their multi-hot labels, sorted by identity, shape (clips, instruments).
+        labels: Their labels, sorted by identity, shape (clips, instruments).
         pool_clips: Largest number of clips in memory at a time.
     """
 
     location: str
     clip_ids: frozenset[str]
-    labels: npt.NDArray[np.uint8]
+    labels: SoftLabels
     pool_clips: int
 
     def __len__(self) -> int:

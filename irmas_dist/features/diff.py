@@ -14,8 +14,14 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from irmas_dist.features.store import REJECTS_SCHEMA, SHARD_SCHEMA, Shard
-from irmas_dist.instruments import Vocabulary
+from irmas_dist.features.store import (
+    REJECTS_SCHEMA,
+    SHARD_SCHEMA,
+    Shard,
+    label_array,
+    label_lists,
+)
+from irmas_dist.instruments import SoftLabels, Vocabulary
 
 MANIFEST = "manifest"
 LABELS = "labels"
@@ -61,7 +67,7 @@ def diff_store(
             kept = np.flatnonzero(indices[start:end] >= 0)
             rows = indices[start:end][kept]
             table = manifest.select(["part", "group"]).take(pa.array(rows))
-            encoded = pa.array(list(labels[rows]), pa.list_(pa.uint8()))
+            encoded = label_lists(labels[rows])
             table = table.append_column("row", pa.array(kept)).append_column("labels", encoded)
             rewrites.append((shard, table))
         start = end
@@ -91,22 +97,21 @@ def diff_store(
     )
 
 
-def encode_labels(
-    manifest: pa.Table, vocabulary: Vocabulary
-) -> tuple[npt.NDArray[np.uint8], pa.Array]:
-    """Return the multi-hot labels of every row, shape (rows, instruments), and its problem.
+def encode_labels(manifest: pa.Table, vocabulary: Vocabulary) -> tuple[SoftLabels, pa.Array]:
+    """Return the labels of every row, shape (rows, instruments), and its problem.
 
-    The problem is null unless an instrument is unknown.
+    The problem is null unless the vocabulary lacks an instrument.
     """
-    instruments = manifest.column("instruments").combine_chunks()
-    codes = instruments.flatten()
-    rows = pc.list_parent_indices(instruments).to_numpy()
-    columns = pc.index_in(codes, pa.array(vocabulary.codes)).fill_null(-1).to_numpy()
-    labels = np.zeros((manifest.num_rows, len(vocabulary)), np.uint8)
-    labels[rows[columns >= 0], columns[columns >= 0]] = 1
+    labels = np.zeros((manifest.num_rows, len(vocabulary)), np.float32)
     problems: list[str | None] = [None] * manifest.num_rows
-    for index in np.flatnonzero(columns < 0):
-        problems[rows[index]] = f"labels: unknown instrument {codes[index].as_py()!r}"
+    for name, value in (("instruments", 1.0), ("unknown", np.nan)):
+        lists = manifest.column(name).combine_chunks()
+        codes = lists.flatten()
+        rows = pc.list_parent_indices(lists).to_numpy()
+        columns = pc.index_in(codes, pa.array(vocabulary.codes)).fill_null(-1).to_numpy()
+        labels[rows[columns >= 0], columns[columns >= 0]] = value
+        for index in np.flatnonzero(columns < 0):
+            problems[rows[index]] = f"labels: unknown instrument {codes[index].as_py()!r}"
     return labels, pa.array(problems, pa.string())
 
 
@@ -126,7 +131,7 @@ def _same_audio(
 def _compare(
     clips: pa.Table,
     manifest: pa.Table,
-    labels: npt.NDArray[np.uint8],
+    labels: SoftLabels,
     wanted: npt.NDArray[np.bool_],
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
     """Compare the clips of all shards, one shard after the other, with the manifest.
@@ -143,8 +148,8 @@ def _compare(
     new = manifest.select(["part", "group"]).take(pa.array(rows[unchanged]))
     new_labels = labels[rows[unchanged]]
     old = clips.filter(pa.array(unchanged))
-    old_labels = old.column("labels").combine_chunks().flatten().to_numpy()
-    same = (old_labels.reshape(new_labels.shape) == new_labels).all(axis=1)
+    old_labels = label_array(old.column("labels")).reshape(new_labels.shape)
+    same = ((old_labels == new_labels) | (np.isnan(old_labels) & np.isnan(new_labels))).all(axis=1)
     for name in new.column_names:
         same &= pc.equal(old.column(name), new.column(name)).fill_null(False).to_numpy()
     unchanged[unchanged] = same

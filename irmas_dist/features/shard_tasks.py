@@ -8,9 +8,14 @@ import pyarrow as pa
 
 from irmas_dist.config.features import LogMelSettings
 from irmas_dist.errors import AudioError, IrmasError
-from irmas_dist.features.diff import AUDIO
+from irmas_dist.features.diff import AUDIO, encode_labels
 from irmas_dist.features.logmel import log_mel
-from irmas_dist.features.store import REJECTS_SCHEMA, settings_fingerprint, write_shard
+from irmas_dist.features.store import (
+    REJECTS_SCHEMA,
+    label_lists,
+    settings_fingerprint,
+    write_shard,
+)
 from irmas_dist.instruments import Vocabulary
 
 SHARD_SECONDS = 1_800.0
@@ -54,7 +59,9 @@ def compute_shard(
     rows: list[dict[str, Any]] = []
     rejects: list[dict[str, Any]] = []
     notes: list[tuple[str, str]] = []
-    for clip in block.to_pylist():
+    labels, _ = encode_labels(block, vocabulary)
+    lists = label_lists(labels).to_pylist()
+    for clip, known in zip(block.to_pylist(), lists, strict=True):
 
         def note(text: str, clip_id: str = clip["clip_id"]) -> None:
             notes.append((clip_id, text))
@@ -64,8 +71,7 @@ def compute_shard(
         except AudioError as error:
             rejects.append({**clip, "problem": str(error), "found_in": AUDIO})
         else:
-            labels = vocabulary.encode(clip["instruments"])
-            rows.append({**clip, "labels": labels, "logmel": mel})
+            rows.append({**clip, "labels": known, "logmel": mel})
     size, failure = 0, None
     if rows:
         try:

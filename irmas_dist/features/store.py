@@ -26,9 +26,9 @@ from irmas_dist import storage
 from irmas_dist.config.features import LogMelSettings
 from irmas_dist.corpus.manifest import TRAINING
 from irmas_dist.errors import IrmasError
-from irmas_dist.instruments import Vocabulary
+from irmas_dist.instruments import SoftLabels, Vocabulary
 
-FORMAT = 5
+FORMAT = 6
 """Format of the store; part of every fingerprint."""
 
 SHARD_SCHEMA = pa.schema(
@@ -37,12 +37,12 @@ SHARD_SCHEMA = pa.schema(
         ("md5", pa.string()),
         ("part", pa.string()),
         ("group", pa.string()),
-        ("labels", pa.list_(pa.uint8())),
+        ("labels", pa.list_(pa.float32())),
         ("frames", pa.int32()),
     ]
 )
-"""Columns of a shard besides ``logmel``, which is binary. ``md5`` is the audio file's: a clip
-whose file has changed is computed again."""
+"""Columns of a shard besides ``logmel``, which is binary. ``labels`` are null where unknown.
+``md5`` is the audio file's: a clip whose file has changed is computed again."""
 
 REJECTS_SCHEMA = pa.schema(
     [(name, pa.string()) for name in ("clip_id", "md5", "problem", "found_in")]
@@ -181,6 +181,19 @@ def logmel_array(
 ) -> npt.NDArray[np.float16] | npt.NDArray[np.float32]:
     """Return a value of the column ``logmel`` as a read-only array, shape (bands, frames)."""
     return np.frombuffer(value.as_buffer(), dtype).reshape(-1, frames)
+
+
+def label_array(column: pa.ChunkedArray) -> SoftLabels:
+    """Return the column ``labels`` as an array, shape (clips, instruments)."""
+    flat = pc.list_flatten(column).to_numpy().astype(np.float32)  # null becomes NaN
+    return flat.reshape(len(column), len(flat) // max(len(column), 1))
+
+
+def label_lists(labels: SoftLabels) -> pa.Array:
+    """Return labels, shape (clips, instruments), as a column of a shard."""
+    values = pa.array(labels.ravel(), pa.float32(), from_pandas=True)  # NaN becomes null
+    ends = np.arange(len(labels) + 1, dtype=np.int32) * labels.shape[1]
+    return pa.ListArray.from_arrays(pa.array(ends), values)
 
 
 def _moments(mel: npt.NDArray[np.generic]) -> npt.NDArray[np.float64]:

@@ -17,6 +17,7 @@ from irmas_dist.features.clips import Clips, read_clips
 from irmas_dist.features.logmel import LogMel, log_mel, log_mel_blocks
 from irmas_dist.features.store import read_info, settings_fingerprint
 from irmas_dist.inference.fuse import fused
+from irmas_dist.instruments import hard_labels
 from irmas_dist.models.cnn import CNN
 from irmas_dist.models.standardise import Standardise
 from irmas_dist.training.model_directory import ModelDescription, load_network, read_description
@@ -140,7 +141,7 @@ class Predictor:
             )
         clips = read_clips(location, part)
         return Scores(
-            clips.clip_ids, clips.parts, clips.groups, clips.labels,
+            clips.clip_ids, clips.parts, clips.groups, hard_labels(clips.labels),
             scores=self.score_clips(clips), vocabulary=vocabulary,
         )  # fmt: skip
 

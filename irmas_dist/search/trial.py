@@ -16,7 +16,7 @@ from irmas_dist.evaluation.arrays import Labels, ScoreArray
 from irmas_dist.evaluation.metrics import per_instrument
 from irmas_dist.evaluation.operating_points import decide
 from irmas_dist.evaluation.thresholds import fit_thresholds
-from irmas_dist.instruments import Vocabulary
+from irmas_dist.instruments import Vocabulary, hard_labels
 from irmas_dist.models.cnn import parameter_count
 from irmas_dist.search.sweep_directory import trial_directory
 from irmas_dist.training.checkpoint import FILE_NAME, Pace, load_checkpoint, save_checkpoint
@@ -60,7 +60,7 @@ class TrialLearner(Learner):
             self.restore_best()
             self.best_scores, _ = self.score_validation()
             self.load_state_dict(latest)
-        labels = self.data.validation.labels
+        labels = hard_labels(self.data.validation.labels)
         fitted = fit_thresholds(labels, self.best_scores, self.settings.thresholds)
         return instrument_results(labels, self.best_scores, fitted, self.data.store.vocabulary)
 

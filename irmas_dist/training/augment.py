@@ -8,6 +8,7 @@ from torch import Tensor
 from irmas_dist.config.augment import MOST_COSINES
 from irmas_dist.config.features import LogMelSettings
 from irmas_dist.features.mel import band_centres
+from irmas_dist.instruments import PRESENT
 from irmas_dist.training.steps import DeviceMixtures
 from irmas_dist.training.windows import DeviceClips
 
@@ -42,8 +43,9 @@ class Mixer:
 
         Returns:
             Log-mel examples, float32, shape (examples, frames, bands), and their labels, the
-            union of their sources', float32, shape (examples, instruments). Frames past the end
-            of a clip add nothing.
+            union of their sources', float32, shape (examples, instruments): what is present in
+            one is present, else what is unknown in one is NaN. Frames past the end of a clip add
+            nothing.
         """
         mel, inside = self._windows(resident, plan, frames)
         if plan.changes.pitch:
@@ -53,7 +55,7 @@ class Mixer:
         if plan.changes.padding:
             power *= inside[:, :, None]
         mixed = self._sum_sources(power, plan)
-        labels = self._sum_sources(resident.labels[plan.clips], plan).clamp(max=1.0)
+        labels = self._union(resident, plan)
         if plan.changes.noise:
             colour = self._curves(plan.colours).exp() * plan.noise[:, None]
             mixed += (mixed.mean(dim=(1, 2))[:, None] * colour)[:, None, :]
@@ -96,6 +98,14 @@ class Mixer:
         # One more, for the sources that only fill a row.
         total = torch.zeros(plan.count + 1, *values.shape[1:], device=self._device)
         return total.index_add_(0, plan.example, values)[:-1]
+
+    def _union(self, resident: DeviceClips, plan: DeviceMixtures) -> Tensor:
+        labels = resident.labels[plan.clips]
+        if not resident.partial:
+            return self._sum_sources(labels, plan).clamp(max=1.0)
+        present = self._sum_sources(labels.nan_to_num(), plan).clamp(max=1.0)
+        unknown = self._sum_sources(labels.isnan().float(), plan) > 0
+        return present.masked_fill(unknown & (present < PRESENT), math.nan)
 
     def _mask(self, mixed: Tensor, spans: Tensor, axis: int) -> Tensor:
         position = torch.arange(mixed.shape[axis], device=self._device)

@@ -17,6 +17,7 @@ from irmas_dist.corpus.split import held_out
 from irmas_dist.errors import IrmasError
 from irmas_dist.features.clips import Clips, StreamedClips, clips_of, read_clips, read_rows
 from irmas_dist.features.store import SHARD_SCHEMA, StoreInfo, read_info, settings_fingerprint
+from irmas_dist.instruments import PRESENT
 from irmas_dist.training.validation import mixed_clips, mixture_clips
 
 
@@ -33,6 +34,11 @@ class TrainingData:
     training: Clips | StreamedClips
     validation: Clips
     store: StoreInfo
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether labels are unknown in some clips."""
+        return any(bool(np.isnan(one.labels).any()) for one in (self.training, self.validation))
 
 
 def open_training_data(features: str, recipe: Recipe) -> TrainingData:
@@ -73,7 +79,7 @@ def load_training_data(
     resident = is_resident(ingest, info)
     clips = read_clips(location, TRAINING, with_frames=resident)
     try:
-        out = held_out(clips.groups, clips.labels, settings, info.vocabulary)
+        out = held_out(clips.groups, clips.labels >= PRESENT, settings, info.vocabulary)
     except IrmasError as error:
         raise IrmasError(f"{location} cannot be split for validation: {error}") from error
     training: Clips | StreamedClips = clips.select(np.flatnonzero(~out))

@@ -6,10 +6,11 @@ import torch
 from torch import Tensor
 
 from irmas_dist.config.decisions import ThresholdSettings
+from irmas_dist.evaluation.arrays import Labels
 from irmas_dist.evaluation.metrics import decision_metrics, overall_metrics, precision_recall_f1
 from irmas_dist.evaluation.operating_points import decide
 from irmas_dist.evaluation.thresholds import fit_thresholds
-from irmas_dist.instruments import Vocabulary
+from irmas_dist.instruments import PRESENT, UNKNOWN, Vocabulary
 
 HALFWAY = 0.5
 """The threshold of all metrics except those stated to be at fitted thresholds."""
@@ -23,15 +24,16 @@ def count_decisions(logits: Tensor, labels: Tensor) -> Tensor:
 
     Args:
         logits: Shape (examples, instruments).
-        labels: 0 or 1, of the same shape.
+        labels: From 0 to 1, NaN where unknown, of the same shape.
 
     Returns:
-        Decisions, correct ones, true positives, predicted and positives, float64, shape (5,).
+        Of the known labels: decisions, correct ones, true positives, predicted and positives,
+        float64, shape (5,).
     """
-    predicted, positive = logits > 0, labels > 0
-    counted = (
-        torch.ones_like(positive), predicted == positive, predicted & positive, predicted, positive
-    )  # fmt: skip
+    known, positive = ~labels.isnan(), labels >= PRESENT
+    predicted = (logits > 0) & known
+    right = (predicted == positive) & known
+    counted = (known, right, predicted & positive, predicted, positive)
     return torch.stack(counted).sum(dim=(1, 2), dtype=torch.float64)
 
 
@@ -47,7 +49,7 @@ def training_metrics(counts: Tensor) -> dict[str, float]:
 
 
 def validation_metrics(
-    labels: npt.NDArray[np.uint8],
+    labels: Labels,
     scores: npt.NDArray[np.float32],
     thresholds: ThresholdSettings,
     vocabulary: Vocabulary,
@@ -55,7 +57,7 @@ def validation_metrics(
     """Return the metrics of validation clips, see `irmas_dist.evaluation.metrics`.
 
     Args:
-        labels: 0 or 1, shape (clips, instruments).
+        labels: Shape (clips, instruments).
         scores: From 0 to 1, of the same shape.
         thresholds: How thresholds are fitted to these clips.
         vocabulary: The instruments, in the order of the columns.
@@ -71,7 +73,9 @@ def validation_metrics(
     halfway = overall_metrics(labels, scores, HALFWAY)
     names = ("micro_precision", "micro_recall", "macro_precision", "macro_recall",
              "subset_accuracy", "label_accuracy", "lrap", "map")  # fmt: skip
-    correct = (decide(scores, HALFWAY) == labels).mean(axis=0).tolist()
+    known = np.count_nonzero(labels != UNKNOWN, axis=0)
+    right = np.count_nonzero(decide(scores, HALFWAY) == labels, axis=0)
+    correct = (right / np.maximum(known, 1)).tolist()
     return {
         **{f"val_{name}": fitted[name] for name in ("micro_f1", "macro_f1")},
         **{f"val_{name}": halfway[name] for name in names},

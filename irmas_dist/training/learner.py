@@ -18,6 +18,7 @@ from irmas_dist.config.training import LearnerSettings
 from irmas_dist.errors import IrmasError
 from irmas_dist.evaluation.aggregate import aggregate
 from irmas_dist.features.clips import Clips
+from irmas_dist.instruments import hard_labels
 from irmas_dist.models.cnn import CNN, initialise
 from irmas_dist.models.standardise import Standardise
 from irmas_dist.training import epoch_metrics
@@ -90,7 +91,8 @@ class Learner:
         self._parallel = wrap(self.network)
         if training.compile:
             compile_network(self._parallel, self.device)
-        self._loss = Loss(training.loss, data.training.labels).to(self.device)
+        self._loss = Loss(training.loss, data.training.labels, partial=data.is_partial)
+        self._loss.to(self.device)
         self._standardise = Standardise(data.store.mean, data.store.std).to(self.device)
         self._loader = ClipLoader(data.training, settings.seed, self.plan_steps, self.device)
         self._validation = DeviceClips(data.validation, self.device)
@@ -209,7 +211,8 @@ class Learner:
     def validate(self) -> dict[str, float]:
         """Return ``val_loss``, over windows, and the `validation_metrics` of the clips."""
         scores, loss = self.score_validation()
-        labels, vocabulary = self.data.validation.labels, self.data.store.vocabulary
+        labels = hard_labels(self.data.validation.labels)
+        vocabulary = self.data.store.vocabulary
         return {"val_loss": loss} | epoch_metrics.validation_metrics(
             labels, scores, self.settings.thresholds, vocabulary
         )
@@ -230,16 +233,17 @@ class Learner:
                 self.frames,
                 self.data.store.settings.log_floor,
             )
-        labels = torch.from_numpy(self.data.validation.labels[windows.clips]).float()
+        labels = torch.from_numpy(self.data.validation.labels[windows.clips])
         loss = float(self._loss(logits, labels.to(self.device)))
+        known = int(labels.isfinite().sum())
         scores = aggregate(
             logits.sigmoid().cpu().numpy(), windows.bounds, self.settings.window.aggregation
         )
-        shares: list[Any] = [(scores, loss, labels.numel())]
+        shares: list[Any] = [(scores, loss, known)]
         if self.workers > 1:
             shares = [None] * self.workers
-            dist.all_gather_object(shares, (scores, loss, labels.numel()))
-        total = sum(share[1] for share in shares) / sum(share[2] for share in shares)
+            dist.all_gather_object(shares, (scores, loss, known))
+        total = sum(share[1] for share in shares) / max(sum(share[2] for share in shares), 1)
         return np.concatenate([share[0] for share in shares]), total
 
     def restore_best(self) -> None:

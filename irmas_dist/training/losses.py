@@ -12,12 +12,12 @@ multi-label classification", 2021, equation 7).
 """
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from irmas_dist.config.training import LossSettings
+from irmas_dist.instruments import SoftLabels
 
 SMALLEST = 1e-8
 """Lower bound of probabilities raised to a power, whose slope may be infinite at 0."""
@@ -28,17 +28,20 @@ class Loss(nn.Module):
 
     Args:
         settings: Which loss.
-        labels: Labels of the training clips, 0 or 1, shape (clips, instruments); their counts
+        labels: Labels of the training clips, shape (clips, instruments); the sums of known ones
             give the weights of positive labels.
+        partial: Whether labels may be unknown; these add nothing to the loss.
     """
 
     positive_weight: Tensor
 
-    def __init__(self, settings: LossSettings, labels: npt.NDArray[np.uint8]) -> None:
+    def __init__(
+        self, settings: LossSettings, labels: SoftLabels, *, partial: bool = False
+    ) -> None:
         super().__init__()
-        self.settings = settings
-        positives = np.maximum(labels.sum(axis=0, dtype=np.int64), 1)
-        negatives = np.maximum(len(labels) - positives, 1)
+        self.settings, self._partial = settings, partial
+        positives = np.maximum(np.nansum(labels, axis=0, dtype=np.float64), 1)
+        negatives = np.maximum(np.count_nonzero(~np.isnan(labels), axis=0) - positives, 1)
         weight = torch.from_numpy((negatives / positives) ** settings.balance)
         self.register_buffer("positive_weight", weight.float())
 
@@ -47,13 +50,20 @@ class Loss(nn.Module):
 
         Args:
             logits: Shape (windows, instruments).
-            labels: 0 or 1, float32, of the same shape.
+            labels: From 0 to 1, NaN where unknown, float32, of the same shape.
         """
         settings, logits = self.settings, logits.float()
+        known = None
+        if self._partial:
+            known, labels = ~labels.isnan(), labels.nan_to_num()
         labels = labels * (1 - settings.smoothing) + settings.smoothing / 2
         if settings.kind == "bce":
+            if known is None:
+                return F.binary_cross_entropy_with_logits(
+                    logits, labels, pos_weight=self.positive_weight, reduction="sum"
+                )
             return F.binary_cross_entropy_with_logits(
-                logits, labels, pos_weight=self.positive_weight, reduction="sum"
+                logits, labels, known.float(), pos_weight=self.positive_weight, reduction="sum"
             )
         if settings.kind == "focal":
             above = below = settings.gamma
@@ -67,4 +77,4 @@ class Loss(nn.Module):
         negative = torch.log1p(-shifted) if margin else F.logsigmoid(-logits)
         positive = (1 - score).clamp(min=SMALLEST) ** above * F.logsigmoid(logits)
         losses = self.positive_weight * labels * positive + (1 - labels) * shifted**below * negative
-        return -losses.sum()
+        return -(losses if known is None else losses * known).sum()

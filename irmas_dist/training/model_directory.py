@@ -25,7 +25,7 @@ from irmas_dist.config.model import ModelSettings
 from irmas_dist.errors import IrmasError
 from irmas_dist.evaluation.scores import Scores, write_scores
 from irmas_dist.evaluation.thresholds import fit_thresholds
-from irmas_dist.instruments import Vocabulary
+from irmas_dist.instruments import Vocabulary, hard_labels
 from irmas_dist.models.cnn import CNN, parameter_count
 from irmas_dist.training.learner import Learner
 
@@ -100,7 +100,7 @@ def describe(learner: Learner, recipe: dict[str, Any]) -> tuple[ModelDescription
     values, _ = learner.score_validation()
     vocabulary = data.store.vocabulary
     rule = learner.settings.thresholds
-    thresholds = fit_thresholds(data.validation.labels, values, rule)
+    thresholds = fit_thresholds(hard_labels(data.validation.labels), values, rule)
     network = learner.network
     description = ModelDescription(
         instruments=dict(zip(vocabulary.codes, vocabulary.names, strict=True)),
@@ -131,7 +131,7 @@ def describe(learner: Learner, recipe: dict[str, Any]) -> tuple[ModelDescription
         clip_ids=data.validation.clip_ids,
         parts=data.validation.parts,
         groups=data.validation.groups,
-        labels=data.validation.labels,
+        labels=hard_labels(data.validation.labels),
         scores=values,
         vocabulary=vocabulary,
     )

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from irmas_dist.config.augment import NOISE_LIMIT_DB, AugmentSettings, MixSettings
 from irmas_dist.features.clips import Clips
+from irmas_dist.instruments import PRESENT
 
 DECIBEL = float(np.log(10) / 10)
 """One decibel of power as a natural logarithm."""
@@ -88,7 +89,9 @@ def plan_epoch(
     """Draw the training examples of one epoch, in random order.
 
     Every clip is the first source of ``windows_per_clip`` examples; further sources are clips
-    of other instruments than the example's so far, if a few draws find any.
+    of other instruments than the example's so far, if a few draws find any. They are added until
+    their instruments are as many as were drawn for the example, so that the number of labels
+    follows the settings where clips have several; a clip of which none is known counts as one.
 
     Args:
         clips: What to draw from; only labels and lengths are used.
@@ -117,15 +120,19 @@ def plan_mixtures(
     count = rng.choice(most, size=examples, p=weights) + 1
     sources = np.empty((examples, most), np.int64)
     sources[:, 0] = lead
-    labels = clips.labels[lead].astype(bool)
+    plays = clips.labels >= PRESENT
+    instruments = np.maximum(plays.sum(axis=1), 1)
+    labels, total = plays[lead], instruments[lead]
+    used = np.ones((examples, most), np.bool_)
     for position in range(1, most):
         drawn = rng.integers(len(clips), size=examples)
         for _ in range(REDRAWS):
-            again = np.flatnonzero((clips.labels[drawn] & labels).any(axis=1))
+            again = np.flatnonzero((plays[drawn] & labels).any(axis=1))
             drawn[again] = rng.integers(len(clips), size=len(again))
         sources[:, position] = drawn
-        labels |= clips.labels[drawn].astype(bool) & (position < count)[:, None]
-    used = np.arange(most) < count[:, None]
+        used[:, position] = total < count
+        labels |= plays[drawn] & used[:, position, None]
+        total = total + instruments[drawn] * used[:, position]
     flat = sources[used]
     level = rng.uniform(-settings.mix.level_db, 0.0, size=(examples, most))
     level[:, 0] *= most > 1  # with mixing off, only gain_db changes levels
@@ -137,7 +144,7 @@ def plan_mixtures(
     ratio = rng.uniform(settings.noise_snr_db, NOISE_LIMIT_DB, size=examples)
     order = settings.equalise_order
     return Mixtures(
-        first=np.concatenate([[0], np.cumsum(count)]),
+        first=np.concatenate([[0], np.cumsum(used.sum(axis=1))]),
         clips=flat,
         offsets=(rng.random(len(flat)) * (last_offset + 1)).astype(np.int64),
         levels=(level[used] * DECIBEL).astype(np.float32),

@@ -13,6 +13,7 @@ from irmas_dist.config.features import LogMelSettings
 from irmas_dist.corpus.split import k_folds
 from irmas_dist.errors import IrmasError
 from irmas_dist.features.clips import Clips
+from irmas_dist.instruments import PRESENT
 from irmas_dist.training.augment import Mixer
 from irmas_dist.training.sampling import Mixtures, mixing_alone, plan_mixtures
 from irmas_dist.training.steps import Changes, on_device
@@ -45,7 +46,7 @@ def mixture_clips(
     resident = DeviceClips(clips, torch.device("cpu"))
     mixer = Mixer(features, torch.zeros(features.bands), torch.device("cpu"))
     mels: list[npt.NDArray[np.float16]] = []
-    labels: list[npt.NDArray[np.uint8]] = []
+    labels: list[npt.NDArray[np.float32]] = []
     groups: list[str] = []
     for fold, lead, plan in _plan_validation(clips, examples, settings, features, seed):
         for index, first in enumerate(lead):
@@ -54,7 +55,7 @@ def mixture_clips(
             changes = Changes.of(part, clips.lengths, frames)
             mel, label = mixer(resident, on_device(part, changes, resident.device), frames)
             mels.append(mel[0].to(torch.float16).numpy())
-            labels.append(label[0].to(torch.uint8).numpy())
+            labels.append(label[0].numpy())
             groups.append(f"fold {fold}: {clips.groups[first]}" if fold else clips.groups[first])
     lengths = np.array([len(mel) for mel in mels], np.int64)
     return Clips(
@@ -96,7 +97,7 @@ def _plan_validation(
     # With windows of the longest clip's length every source starts at its clip's first frame.
     longest = int(clips.lengths.max())
     try:
-        folds = k_folds(clips.groups, clips.labels, FOLDS, seed) + 1
+        folds = k_folds(clips.groups, clips.labels >= PRESENT, FOLDS, seed) + 1
     except IrmasError:  # An instrument has fewer groups than there are folds.
         folds = np.zeros(len(clips), np.int64)
     for fold in np.unique(folds[lead]):

@@ -39,7 +39,8 @@ class DeviceClips:
         self.clips = clips
         self.starts = torch.from_numpy(clips.starts.copy()).to(device)
         self.lengths = torch.from_numpy(clips.lengths.copy()).to(device)
-        self.labels = torch.from_numpy(clips.labels.copy()).to(device, torch.float32)
+        self.labels = torch.from_numpy(clips.labels.copy()).to(device)
+        self.partial = bool(np.isnan(clips.labels).any())
         self.device = device
 
     @property

@@ -12,6 +12,7 @@ def row(clip: str, md5: str | None, *codes: str, **others: Any) -> dict[str, Any
         "clip_id": clip,
         "part": "training",
         "instruments": list(codes),
+        "unknown": [],
         "group": f"file {clip}",
         "md5": md5,
         "problem": None,

@@ -26,6 +26,7 @@ def clips(draw: st.DrawFn) -> dict[str, Any]:
         "path": "a.wav",
         "part": draw(st.sampled_from(["training", "testing"])),
         "instruments": draw(codes),
+        "unknown": [],
         "group": draw(st.sampled_from("gh")),
         "md5": draw(st.sampled_from(["0", "1", None])),
         "problem": draw(st.sampled_from([None, None, "empty file"])),
@@ -49,7 +50,7 @@ earlier_rejects = st.lists(clips(), max_size=3, unique_by=lambda clip: clip["cli
 def a_shard(name: str, rows: list[dict[str, Any]]) -> Shard:
     known = [{**row, "instruments": set(row["instruments"]) - {"x"}} for row in rows]
     stored = [
-        {**row, "labels": VOCABULARY.encode(row["instruments"]).tolist(), "frames": 1}
+        {"labels": VOCABULARY.encode(row["instruments"]).tolist(), "frames": 1} | row
         for row in known
     ]
     return Shard(
@@ -58,7 +59,14 @@ def a_shard(name: str, rows: list[dict[str, Any]]) -> Shard:
 
 
 def row(clip_id: str = "1", **other: Any) -> dict[str, Any]:
-    values = {"path": "a.wav", "part": "training", "instruments": ["a"], "group": "g", "md5": "0"}
+    values = {
+        "path": "a.wav",
+        "part": "training",
+        "instruments": ["a"],
+        "unknown": [],
+        "group": "g",
+        "md5": "0",
+    }
     return {"clip_id": clip_id, **values, **other}
 
 
@@ -171,3 +179,12 @@ def test_rejects_name_where_the_problem_was_found() -> None:
         ("empty file", MANIFEST),
         ("labels: unknown instrument 'x'", LABELS),
     ]
+
+
+def test_what_becomes_known_is_written_without_computing() -> None:
+    stored = [[row("1", labels=[1, None, 0]), row("2")]]
+    made = diff([row("1"), row("2")], stored)
+    assert made.pending.num_rows == 0
+    ((_, kept),) = made.rewrites
+    assert kept.column("labels").to_pylist() == [[1, 0, 0], [1, 0, 0]]
+    assert diff([row("1", unknown=["b"]), row("2")], stored).rewrites == []

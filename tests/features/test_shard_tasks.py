@@ -19,7 +19,13 @@ from irmas_dist.instruments import IRMAS
 
 
 def row(clip_id: str, **other: Any) -> dict[str, Any]:
-    values = {"path": "a.wav", "part": "training", "instruments": ["pia"], "group": "g"}
+    values = {
+        "path": "a.wav",
+        "part": "training",
+        "instruments": ["pia"],
+        "unknown": [],
+        "group": "g",
+    }
     return {"clip_id": clip_id, "md5": "0", "duration_s": 3.0, **values, **other}
 
 

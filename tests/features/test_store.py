@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
@@ -104,3 +105,15 @@ def test_the_fingerprint_depends_on_settings_and_instruments() -> None:
         store.settings_fingerprint(logmel, Vocabulary(("b",), ("A",))),
     }
     assert len(fingerprints) == 3
+
+
+@given(st.integers(0, 5), st.integers(1, 4), st.integers(0, 99))
+def test_labels_are_stored_as_they_are_unknown_ones_as_null(
+    clips: int, instruments: int, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    labels = rng.choice([0, 1, 0.25, np.nan], (clips, instruments)).astype(np.float32)
+    column = store.label_lists(labels)
+    assert column.flatten().null_count == np.isnan(labels).sum()
+    read = store.label_array(pa.chunked_array([column]))
+    np.testing.assert_array_equal(read.reshape(labels.shape), labels)

@@ -37,7 +37,7 @@ def synthetic_clips(count: int, seed: int) -> Clips:
         frames=np.concatenate(frames).astype(np.float16),
         starts=np.cumsum(lengths) - lengths,
         lengths=lengths.astype(np.int64),
-        labels=np.eye(3, dtype=np.uint8)[classes],
+        labels=np.eye(3, dtype=np.float32)[classes],
         clip_ids=[f"clip {i:03d}" for i in range(count)],
         parts=["training"] * count,
         groups=[f"group {i:03d}" for i in range(count)],

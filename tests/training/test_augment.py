@@ -69,7 +69,7 @@ def test_power_spectra_add_and_labels_join() -> None:
     mel, labels = MIXER(RESIDENT, sent(drawn), 20)
     expected = np.log(np.exp(window(0, 3)) + 0.5 * np.exp(window(1, 5)))
     np.testing.assert_allclose(mel[0].numpy(), expected, atol=1e-4)
-    assert labels[0].tolist() == (CLIPS.labels[0] | CLIPS.labels[1]).tolist()
+    assert labels[0].tolist() == np.maximum(CLIPS.labels[0], CLIPS.labels[1]).tolist()
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from irmas_dist.cluster import resources
+from irmas_dist.cluster import without_ray
 from irmas_dist.config.recipe import Recipe, build_recipe
 from irmas_dist.errors import IrmasError
 from irmas_dist.features.clips import StreamedClips
@@ -23,7 +23,7 @@ def test_clips_are_resident_by_default_when_they_fit_in_memory(
     features: str, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert not isinstance(load(features, recipe, "auto").training, StreamedClips)
-    monkeypatch.setattr(resources, "RESIDENT_SHARE", 1e-9)
+    monkeypatch.setattr(without_ray, "RESIDENT_SHARE", 1e-9)
     assert isinstance(load(features, recipe, "auto").training, StreamedClips)
     assert not isinstance(load(features, recipe, "resident").training, StreamedClips)
 

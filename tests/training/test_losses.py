@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from irmas_dist.config.training import LossSettings
 from irmas_dist.training.losses import Loss
 
-COUNTS = np.repeat(np.eye(3, dtype=np.uint8), (2, 6, 12), axis=0)
+COUNTS = np.repeat(np.eye(3, dtype=np.float32), (2, 6, 12), axis=0)
 """Training labels: two clips of the first instrument, six of the second, twelve of the third."""
 
 KINDS = st.fixed_dictionaries(
@@ -92,7 +92,7 @@ def test_balance_weights_positives_by_the_ratio_of_negatives_to_positives() -> N
 
 
 def test_an_instrument_without_training_clips_has_a_finite_weight() -> None:
-    labels = np.zeros((4, 2), np.uint8)
+    labels = np.zeros((4, 2), np.float32)
     labels[:, 0] = 1
     weight = Loss(LossSettings(balance=1.0), labels).positive_weight
     assert weight.tolist() == [0.25, 3.0]

@@ -60,7 +60,7 @@ def learner(recipe: Recipe, like: TrainingData) -> Learner:
         frames=rng.normal(-4, 1, (int(lengths.sum()), features.bands)).astype(np.float16),
         starts=np.cumsum(lengths) - lengths,
         lengths=lengths,
-        labels=np.eye(len(codes), dtype=np.uint8)[: len(lengths)],
+        labels=np.eye(len(codes), dtype=np.float32)[: len(lengths)],
         clip_ids=[str(index) for index in range(len(lengths))],
         parts=["training"] * len(lengths),
         groups=[str(index) for index in range(len(lengths))],

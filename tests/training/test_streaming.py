@@ -41,7 +41,7 @@ def location(tmp_path: Path) -> str:
 
 
 def pools(location: str, clips: set[str], sizes: list[int], seed: int = 0) -> list[Clips]:
-    labels = np.ones((len(clips), 2), np.uint8)
+    labels = np.ones((len(clips), 2), np.float32)
     streamed = StreamedClips(location, frozenset(clips), labels, pool_clips=max(sizes))
     return list(stream(streamed, sizes, np.random.default_rng(seed)))
 

@@ -64,7 +64,7 @@ def test_clips_from_a_fifth_of_a_second_to_an_hour_are_scored_by_windows() -> No
         frames=rng.normal(size=(int(lengths.sum()), bands)).astype(np.float16),
         starts=np.cumsum(lengths) - lengths,
         lengths=lengths,
-        labels=np.zeros((4, 3), np.uint8),
+        labels=np.zeros((4, 3), np.float32),
         clip_ids=["a", "b", "c", "d"],
         parts=["testing"] * 4,
         groups=["a", "b", "c", "d"],
