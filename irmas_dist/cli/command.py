@@ -2,6 +2,7 @@
 
 import functools
 import importlib.metadata
+import math
 import os
 import re
 import signal
@@ -72,6 +73,7 @@ def command(function: Callable[P, R]) -> Callable[P, R]:
         try:
             with chatter_to(*_log_paths(function.__name__.strip("_"))) as log:
                 try:
+                    _require_finite(kwargs)
                     located = {name: _located(name, value) for name, value in kwargs.items()}
                     _prepare_stdout(function.__name__, located)
                     result = function(*args, **located)
@@ -159,6 +161,14 @@ def _as_stored(url: str) -> str:
         if storage.exists(decoded) and not storage.exists(url):
             return decoded
     return url
+
+
+def _require_finite(arguments: Mapping[str, Any]) -> None:
+    """Refuse NaN and infinity, which a range of the command line does not."""
+    for name, value in arguments.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            option = f"--{name.replace('_', '-')}"
+            raise IrmasError(f"{option} {value}: should be a finite number")
 
 
 def _say_where(log: Path) -> None:

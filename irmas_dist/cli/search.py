@@ -116,7 +116,9 @@ def review(
     sync: Annotated[
         bool, typer.Option("--sync", help="Only upload its offline runs to W&B.")
     ] = False,
-    port: Annotated[int, typer.Option(help="Port of the pages, on this machine only.")] = 8080,
+    port: Annotated[
+        int, typer.Option(min=0, max=65_535, help="Port of the pages, on this machine only.")
+    ] = 8080,
     json: Json = False,
 ) -> None:
     """Review a sweep in the browser, or upload its runs to W&B."""

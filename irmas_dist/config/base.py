@@ -1,12 +1,15 @@
 """The base of every settings model: strict, frozen, and documented field by field."""
 
-from collections.abc import Mapping
-from typing import Any, TypeVar
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal, LiteralString, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
+from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
 from irmas_dist.errors import IrmasError
+
+Loc = tuple[int | str, ...]
+"""Place of a value in nested settings."""
 
 
 class Settings(BaseModel):
@@ -18,11 +21,67 @@ class Settings(BaseModel):
     model_config = ConfigDict(
         extra="forbid",
         frozen=True,
+        # Strict would refuse lists for tuples too, and nested settings that are not objects yet.
         strict=False,
         validate_default=True,
         allow_inf_nan=False,
         use_attribute_docstrings=True,
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _are_not_converted(cls, given: Any) -> Any:
+        """Refuse true where a number belongs, 1 for true, and text for either."""
+        errors = [
+            InitErrorDetails(type=PydanticCustomError("converted", wanted), loc=loc, input=value)
+            for name, value in (given.items() if isinstance(given, dict) else ())
+            if (field := cls.model_fields.get(name))
+            # One that converts by itself says what it takes.
+            and not any(isinstance(each, BeforeValidator) for each in field.metadata)
+            for loc, value, wanted in _convertible(set(_types(field.annotation)), (name,), value)
+        ]
+        if errors:
+            raise ValidationError.from_exception_data(cls.__name__, errors)
+        return given
+
+
+def _convertible(types: set[Any], loc: Loc, value: Any) -> Iterator[tuple[Loc, Any, LiteralString]]:
+    """Yield the values that pydantic would convert into a number or a boolean: place, value, why.
+
+    Args:
+        types: Those of the field.
+        loc: Its place, as in errors.
+        value: Its value; lists and mappings are looked through.
+    """
+    numbers = types & {int, float}
+    if types & {str, Any} or not (numbers or bool in types):
+        return
+    if isinstance(value, Mapping | list | tuple):
+        inner = value.items() if isinstance(value, Mapping) else enumerate(value)
+        for key, item in inner:
+            yield from _convertible(types, (*loc, key), item)
+    elif (
+        isinstance(value, str)
+        or (isinstance(value, bool) and bool not in types)
+        or (isinstance(value, int | float) and not isinstance(value, bool) and not numbers)
+    ):
+        yield loc, value, "should be a valid number" if numbers else "should be true or false"
+
+
+def _types(annotation: Any) -> Iterator[Any]:
+    """Yield the types of the values in a field; choices count as text."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Literal:
+        yield str
+    elif origin is Annotated:
+        yield from _types(arguments[0])
+    elif origin is dict:
+        yield from _types(arguments[1])
+    elif arguments:
+        for argument in arguments:
+            yield from _types(argument)
+    else:
+        yield annotation
 
 
 S = TypeVar("S", bound=Settings)
@@ -43,6 +102,8 @@ def from_options(settings: type[S], options: Mapping[str, str], **values: Any) -
         return settings(**values)
     except ValidationError as error:
         first = error.errors()[0]
+        if not first["loc"]:  # Several settings do not go together; the message names them.
+            raise IrmasError(describe_error(first)) from error
         field = str(first["loc"][0])
         option = options.get(field, f"--{field.replace('_', '-')}")
         raise IrmasError(f"{option} {first['input']}: {describe_error(first)}") from error

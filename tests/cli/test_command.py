@@ -250,3 +250,20 @@ def test_what_cannot_go_to_standard_output(
     assert ended.code == code
     assert told in " ".join(ended.err.replace("│", " ").split())
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_a_number_that_is_not_finite_is_refused(
+    value: float,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    @command
+    def measured(max_rejects: float) -> None:
+        pytest.fail("the command has run")
+
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(typer.Exit):
+        measured(max_rejects=value)
+    assert capsys.readouterr().err == f"irmas: --max-rejects {value}: should be a finite number\n"

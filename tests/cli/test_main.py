@@ -58,6 +58,8 @@ def test_exit_codes_reach_the_shell(tmp_path: Path) -> None:
         ("evaluate model --features f --part validation", "Invalid value for '--part'"),
         ("render tree --clips 0", "Invalid value for '--clips'"),
         ("train features model --epochs 3", "No such option: --epochs"),
+        ("review sweep --port 99999", "Invalid value for '--port': 99999"),
+        ("review sweep --port -1", "Invalid value for '--port'"),
         ("train features model --workers 2 --min-workers 3", "--min-workers 3 is more than"),
         ("jobs", "Usage: irmas jobs"),
     ],
