@@ -6,10 +6,9 @@ import signal
 import socket
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import ray
 from ray.exceptions import AuthenticationError, RayError
@@ -32,6 +31,17 @@ By default it returns large blocks to the system at once, and a network on a CPU
 a third of its time on having them mapped and zeroed again. One arena, because further arenas
 consist of heaps that are too small for a batch. Other allocators ignore these variables.
 """
+
+TRAIN_ENVIRONMENT = {
+    # By default Ray Train polls its workers every two seconds.
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
+    # Its view of the nodes may be 20 s old; it looks again after this time.
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "20",
+}
+"""Settings of Ray Train, which passes them on to its workers."""
+
+NO_PREEMPTION = {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}
+"""On this machine alone no node is announced to go, and the watcher's process is saved."""
 
 NODE_TIMEOUT_S = 60.0
 """A node that does not answer within this time counts as lost."""
@@ -57,19 +67,21 @@ def ray_running(address: str | None = None, dashboard: bool = False) -> Iterator
     target = ray_address(address)
     if target not in (LOCAL, "auto"):
         _require_listener(target)
-    # A dashboard takes seconds and memory; an existing cluster has its own.
-    options: dict[str, Any] = {"include_dashboard": dashboard} if target == LOCAL else {}
-    # Workers inherit variables that are already set, and Ray refuses to set them twice.
-    environment = {k: v for k, v in WORKER_ENVIRONMENT.items() if k not in os.environ}
-    if dashboard and target not in (LOCAL, "auto"):
-        # Where several Rays run on a host, clients of the dashboard must know which to ask.
-        environment["RAY_ADDRESS"] = target
-    # By default Ray Train polls its workers for reports every two seconds.
-    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
-    # Ray Train's view of the nodes may be 20 s old; it looks again after this time.
-    os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "20")
     try:
-        ray.init(address=target, runtime_env={"env_vars": environment}, **options)
+        if target == LOCAL:
+            # Its processes inherit them; a `runtime_env` would take each of them seconds more.
+            with default_variables(WORKER_ENVIRONMENT | TRAIN_ENVIRONMENT | NO_PREEMPTION):
+                # A dashboard takes seconds and memory.
+                ray.init(address=target, include_dashboard=dashboard)
+        else:
+            # Workers inherit variables that are already set, and Ray refuses to set them twice.
+            environment = {k: v for k, v in WORKER_ENVIRONMENT.items() if k not in os.environ}
+            if dashboard and target != "auto":
+                # Where several Rays run on a host, clients of the dashboard must know which to ask.
+                environment["RAY_ADDRESS"] = target
+            for name, value in TRAIN_ENVIRONMENT.items():
+                os.environ.setdefault(name, value)
+            ray.init(address=target, runtime_env={"env_vars": environment})
     except Exception as error:
         ray.shutdown()  # what it has started nevertheless
         what = "cannot start Ray" if target == LOCAL else f"cannot use Ray at {target}"
@@ -81,6 +93,18 @@ def ray_running(address: str | None = None, dashboard: bool = False) -> Iterator
         yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def default_variables(values: Mapping[str, str]) -> Iterator[None]:
+    """Set the environment variables that are missing, and remove them at the end."""
+    added = {name: value for name, value in values.items() if name not in os.environ}
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for name in added:
+            os.environ.pop(name, None)
 
 
 def require_shared(out: str | None, *inputs: str) -> None:

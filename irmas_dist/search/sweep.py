@@ -2,8 +2,7 @@
 
 import os
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from ray.tune.logger import JsonLoggerCallback
 from irmas_dist import storage
 from irmas_dist.cluster.mps import multi_process_service
 from irmas_dist.cluster.resources import trial_capacity
-from irmas_dist.cluster.runtime import ray_running, require_shared
+from irmas_dist.cluster.runtime import default_variables, ray_running, require_shared
 from irmas_dist.config.recipe import Recipe, build_recipe
 from irmas_dist.config.sweep import PAUSING, SweepSettings
 from irmas_dist.config.training import WorkerSettings
@@ -241,24 +240,12 @@ def _run(
         ),
     )
     try:
-        with _quiet_tune(), watching(live_table.render) as live:
+        with default_variables(QUIET_TUNE), watching(live_table.render) as live:
             live_table.lines = not live
             tuner.fit()
     finally:
         wandb_runs.close()
     return searcher.left
-
-
-@contextmanager
-def _quiet_tune() -> Iterator[None]:
-    """Set the variables of `QUIET_TUNE` that the environment lacks, and remove them at the end."""
-    added = {name: value for name, value in QUIET_TUNE.items() if name not in os.environ}
-    os.environ.update(added)
-    try:
-        yield
-    finally:
-        for name in added:
-            os.environ.pop(name, None)
 
 
 def _trainable(data: TrainingData, recipe: Recipe, root: str, settings: SweepSettings) -> Any:

@@ -18,7 +18,6 @@ from irmas_dist.errors import IrmasError
 from irmas_dist.features.clips import Clips, StreamedClips, clips_of, read_clips, read_rows
 from irmas_dist.features.store import SHARD_SCHEMA, StoreInfo, read_info, settings_fingerprint
 from irmas_dist.instruments import PRESENT
-from irmas_dist.training.validation import mixed_clips, mixture_clips
 
 
 @dataclass(frozen=True)
@@ -75,6 +74,9 @@ def load_training_data(
     Raises:
         IrmasError: The store is unfinished, or too small to be split.
     """
+    # Imported here: torch takes seconds, which a refusal need not.
+    from irmas_dist.training.validation import mixed_clips, mixture_clips
+
     info = read_info(location)
     resident = is_resident(ingest, info)
     clips = read_clips(location, TRAINING, with_frames=resident)

@@ -49,12 +49,13 @@ def train_here(
     progress = storage.join(storage.absolute(out), RUN_NAME)
     attempt = Attempt(new_attempt(progress), progress, settings, recipe, workers)
     try:
-        learner = Learner(data, settings, device="cuda" if workers.gpu else "cpu")
-        for line in resume(learner, progress):
-            say(escape(line))
-        for metrics in run_epochs(learner, attempt):
-            on_epoch(metrics)
-        weights, description, validation = finish(learner, recipe)
+        with computing_on(workers.cpus):
+            learner = Learner(data, settings, device="cuda" if workers.gpu else "cpu")
+            for line in resume(learner, progress):
+                say(escape(line))
+            for metrics in run_epochs(learner, attempt):
+                on_epoch(metrics)
+            weights, description, validation = finish(learner, recipe)
     except (IrmasError, torch.OutOfMemoryError) as error:
         raise IrmasError(failure_line(error)) from error
     save_model(out, weights, description, validation)

@@ -6,7 +6,8 @@ delete old ones.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from threading import Event, Thread
+from functools import partial
+from threading import Thread
 from typing import Any, Literal
 
 import ray
@@ -38,9 +39,6 @@ RESIZE_EVERY_S = 30.0
 """How often an elastic training looks for new nodes. Each change of the number of workers costs
 the epoch in progress, so that nodes which join together should cause a single change."""
 
-DRAIN_EVERY_S = 0.2
-"""How often the driver handles the events of the workers."""
-
 
 def train_in_ray_train(data: Any, attempt: Attempt, on_epoch: OnEpoch) -> Trained:
     """Run an attempt on workers of Ray Train.
@@ -57,8 +55,8 @@ def train_in_ray_train(data: Any, attempt: Attempt, on_epoch: OnEpoch) -> Traine
     workers = attempt.workers
     events = WorkerEvents()
     trainer = TorchTrainer(
-        _train_worker,
-        train_loop_config={"data": data, "attempt": attempt, "events": events},
+        # Not in `train_loop_config`, for which the controller would import all of this.
+        partial(_train_worker, data, attempt, events),
         scaling_config=ScalingConfig(
             num_workers=workers.count
             if workers.min_workers is None
@@ -70,7 +68,7 @@ def train_in_ray_train(data: Any, attempt: Attempt, on_epoch: OnEpoch) -> Traine
         run_config=RunConfig(name=attempt.name, storage_path=attempt.progress),
     )
     try:
-        with events.draining(on_epoch):
+        with events.handled(on_epoch):
             result: Trained = trainer.fit().return_value
     except TrainingFailedError as error:
         if events.failure:
@@ -98,10 +96,20 @@ class WorkerEvents:
         """Send an epoch's metrics, a message to print, or the reason why training must end."""
         self._queue.put((kind, content))
 
-    def drain(self, on_epoch: OnEpoch) -> None:
-        """Handle all events sent so far."""
-        while not self._queue.empty():
-            kind, content = self._queue.get()
+    @contextmanager
+    def handled(self, on_epoch: OnEpoch) -> Iterator[None]:
+        """Handle the events in a thread during the block, all of them before it ends."""
+        thread = Thread(target=self._handle, args=[on_epoch])
+        thread.start()
+        try:
+            yield
+        finally:
+            self._queue.put(None)
+            thread.join()
+
+    def _handle(self, on_epoch: OnEpoch) -> None:
+        while (event := self._queue.get()) is not None:
+            kind, content = event
             if kind == "epoch":
                 on_epoch(content)
             elif kind == "message":
@@ -109,49 +117,29 @@ class WorkerEvents:
             else:
                 self.failure = self.failure or content
 
-    @contextmanager
-    def draining(self, on_epoch: OnEpoch) -> Iterator[None]:
-        """Drain in a thread, for the last time on leaving the context."""
-        ended = Event()
-
-        def work() -> None:
-            while not ended.wait(DRAIN_EVERY_S):
-                self.drain(on_epoch)
-            self.drain(on_epoch)
-
-        thread = Thread(target=work)
-        thread.start()
-        try:
-            yield
-        finally:
-            ended.set()
-            thread.join()
-
     def close(self) -> None:
         """Release the queue."""
         self._queue.shutdown()
 
 
-def _train_worker(config: dict[str, Any]) -> Trained:
+def _train_worker(data: Any, attempt: Attempt, events: WorkerEvents) -> Trained:
     """Run one worker; all return the same, and Ray Train passes on what rank 0 returns."""
     context = train.get_context()
     try:
-        return _run(config, context.get_world_rank(), context.get_world_size())
+        return _run(data, attempt, events, context.get_world_rank(), context.get_world_size())
     except Exception as error:
         # When a peer is lost, Gloo raises a plain RuntimeError and NCCL one of torch's own.
         is_peers = type(error) is RuntimeError or isinstance(error, torch.distributed.DistError)
         if context.get_world_size() == 1 or not is_peers:
-            config["events"].send("failure", failure_line(error))
+            events.send("failure", failure_line(error))
         raise
 
 
-def _run(config: dict[str, Any], rank: int, world_size: int) -> Trained:
-    attempt: Attempt = config["attempt"]
-    events: WorkerEvents = config["events"]
+def _run(data: Any, attempt: Attempt, events: WorkerEvents, rank: int, world_size: int) -> Trained:
     workers = attempt.workers
     torch.set_num_threads(max(int(workers.cpus), 1))
     learner = Learner(
-        ray.get(config["data"]),
+        ray.get(data),
         attempt.settings,
         device=get_device(),
         rank=rank,

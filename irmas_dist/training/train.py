@@ -1,9 +1,14 @@
-"""Trains a recipe on a feature store: the stage."""
+"""Trains a recipe on a feature store: the stage.
+
+torch and Ray are imported inside functions: what is refused need not wait for them.
+"""
 
 import secrets
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from irmas_dist import storage, tracking
 from irmas_dist.cluster.without_ray import LOCAL, gpu_count, ray_address, ray_initialised
@@ -19,13 +24,14 @@ from irmas_dist.training.data import (
     open_training_data,
     read_matching_info,
 )
-from irmas_dist.training.local import computing_on, train_here
-from irmas_dist.training.model_directory import ModelDescription, read_description
+
+if TYPE_CHECKING:
+    from irmas_dist.training.model_directory import ModelDescription
 
 BEGUN = "begun.json"
 """Record of an unfinished training in its model directory: recipe, data, and W&B run."""
 
-Trainer = Callable[..., ModelDescription]
+Trainer = Callable[..., "ModelDescription"]
 """`train_here` or `irmas_dist.training.distributed.train_distributed`."""
 
 
@@ -35,7 +41,7 @@ def train(
     out: str,
     workers: WorkerSettings,
     address: str | None = None,
-) -> ModelDescription:
+) -> "ModelDescription":
     """Train a recipe and write its model directory, or resume an interrupted training there.
 
     A single worker is this process, without any Ray, if no cluster is named, Ray is not
@@ -63,11 +69,11 @@ def train(
             return finished
         about = _about(out, settings, store)
         here = _is_worker(recipe, info, workers, address)
-        with computing_on(workers.cpus), _here() if here else _with_ray(address, out) as trainer:
+        opening = partial(_open, features, recipe, workers)
+        with _here(opening) if here else _with_ray(opening, address, out) as (trainer, data):
             if workers.gpu is None:
                 enough = gpu_count() >= workers.needed
                 workers = workers.model_copy(update={"gpu": enough})
-            data = open_training_data(features, recipe)
             storage.write_json(storage.join(out, BEGUN), about)
             return _tracked(trainer, data, recipe, out, workers, about)
 
@@ -80,28 +86,45 @@ def _is_worker(
     return not needs_ray and is_resident(recipe.ingest, info)
 
 
-@contextmanager
-def _here() -> Iterator[Trainer]:
-    """Yield the function that trains in this process."""
-    yield train_here
+def _open(features: str, recipe: Recipe, workers: WorkerSettings) -> TrainingData:
+    """Load the training data, on a worker's number of threads."""
+    from irmas_dist.training.local import computing_on
+
+    with computing_on(workers.cpus):
+        return open_training_data(features, recipe)
 
 
 @contextmanager
-def _with_ray(address: str | None, out: str) -> Iterator[Trainer]:
-    """Run the block with Ray, and yield the function that trains on its workers."""
-    # Imported here: one worker on this machine needs no Ray.
+def _here(opening: Callable[[], TrainingData]) -> Iterator[tuple[Trainer, TrainingData]]:
+    """Yield the function that trains in this process, and the data."""
+    from irmas_dist.training.local import train_here
+
+    yield train_here, opening()
+
+
+@contextmanager
+def _with_ray(
+    opening: Callable[[], TrainingData], address: str | None, out: str
+) -> Iterator[tuple[Trainer, TrainingData]]:
+    """Run the block with Ray, and yield the function that trains on its workers, and the data."""
     from irmas_dist.cluster.runtime import ray_running, require_shared
-    from irmas_dist.training.distributed import train_distributed
 
-    with ray_running(address):
-        require_shared(out)
-        yield train_distributed
+    with ThreadPoolExecutor(1) as pool:
+        # Ray takes seconds to start, in other processes. Of a cluster, the nodes' memory decides.
+        early = pool.submit(opening) if ray_address(address) == LOCAL else None
+        with ray_running(address):
+            from irmas_dist.training.distributed import train_distributed
+
+            require_shared(out)
+            yield train_distributed, early.result() if early else opening()
 
 
-def _finished(out: str, settings: dict[str, Any], store: str) -> ModelDescription | None:
+def _finished(out: str, settings: dict[str, Any], store: str) -> "ModelDescription | None":
     """Return the finished model in ``out``, if any; refuse one of another recipe or store."""
     if not storage.exists(storage.join(out, "model.json")):
         return None
+    from irmas_dist.training.model_directory import read_description
+
     finished = read_description(out)
     _require_same(f"{out} holds a model", finished.recipe, finished.data, settings, store)
     return finished
@@ -127,7 +150,7 @@ def _tracked(
     out: str,
     workers: WorkerSettings,
     about: dict[str, Any],
-) -> ModelDescription:
+) -> "ModelDescription":
     """Train until the model is finished, show the progress, and log to W&B."""
     settings = about["recipe"]
     name = out.rstrip("/").rsplit("/", 1)[-1]

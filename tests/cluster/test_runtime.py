@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from irmas_dist.cluster.runtime import ray_running
+from irmas_dist.cluster.runtime import default_variables, ray_running
 from irmas_dist.errors import IrmasError
 from tests.ray_cluster import free_port
 
@@ -137,13 +137,28 @@ with ray_running():
 """
 
 
-def test_workers_keep_the_memory_of_freed_tensors_for_the_next(ray_cluster: None) -> None:
+@pytest.mark.parametrize("place", ["local", "cluster"])
+def test_workers_keep_the_memory_of_freed_tensors_for_the_next(
+    ray_cluster: None, place: str
+) -> None:
     import ray
 
-    environment = {**os.environ, "RAY_ADDRESS": ray.get_runtime_context().gcs_address}
+    addresses = {"local": "local", "cluster": ray.get_runtime_context().gcs_address}
+    environment = {**os.environ, "RAY_ADDRESS": addresses[place]}
     done = subprocess.run(
         [sys.executable, "-c", REUSE], env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     # A page fault for each page of every tensor would be twenty times as many.
     assert int(done.stdout.splitlines()[-1]) < 39_063
+
+
+def test_default_variables_are_set_where_they_are_missing_and_for_the_block_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("IRMAS_SET", "before")
+    monkeypatch.delenv("IRMAS_MISSING", raising=False)
+    with default_variables({"IRMAS_SET": "default", "IRMAS_MISSING": "default"}):
+        assert (os.environ["IRMAS_SET"], os.environ["IRMAS_MISSING"]) == ("before", "default")
+    assert os.environ["IRMAS_SET"] == "before"
+    assert "IRMAS_MISSING" not in os.environ
