@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from irmas_dist.training.checkpoint import FILE_NAME
-from tests.cluster.conftest import CABLES, EPOCHS, LONG, options
+from tests.cluster.conftest import CABLES, EPOCHS, LONG, LOSSES, options
 from tests.cluster.nodes import CPUS, Cluster, Job
 
 pytestmark = [pytest.mark.drill, pytest.mark.timeout(600)]
@@ -52,6 +52,27 @@ def test_a_node_is_killed_during_training(
     cluster.add()
     resumed_s = job.until(lambda: "resuming after epoch" in job.output()) - began
     measured(CURRENT_EPOCH, job.succeeds(), resumed_s)
+    assert_same_curve(out, undisturbed)
+
+
+@pytest.mark.parametrize("lose", LOSSES)
+def test_the_node_of_the_only_worker_is_lost(
+    cluster: Cluster,
+    store: Path,
+    undisturbed: Curve,
+    tmp_path: Path,
+    measured: Callable,
+    lose: Callable,
+) -> None:
+    """Lost is the current epoch, and the time until Ray declares the node dead."""
+    out = tmp_path / "model"
+    nodes = cluster.have(2)
+    job = train(cluster, store, out, "--cpus", CPUS, "--wait", 120)
+    began = job.until(lambda: epochs_in(out) >= 2)
+    lose(cluster, next(node for node in nodes if node.runs("SingleWorker")))
+    resumed_s = job.until(lambda: "resuming after epoch" in job.output()) - began
+    measured(CURRENT_EPOCH, job.succeeds(), resumed_s)
+    assert "a worker was lost" in job.output()
     assert_same_curve(out, undisturbed)
 
 
