@@ -33,8 +33,11 @@ class SingleWorker:
         """Yield messages, the metrics of each epoch, and at last the model."""
         torch.set_num_threads(max(int(attempt.workers.cpus), 1))
         learner = Learner(data, attempt.settings, device="cuda" if attempt.workers.gpu else "cpu")
-        yield from resume(learner, attempt.progress)
-        yield from run_epochs(learner, attempt)
+        # Not `yield from`, for Ray sends to generators, and what these yield from may take nothing.
+        for message in resume(learner, attempt.progress):  # noqa: UP028
+            yield message
+        for metrics in run_epochs(learner, attempt):  # noqa: UP028
+            yield metrics
         yield finish(learner, attempt.recipe)
 
 

@@ -84,8 +84,7 @@ def run_epochs(
                 save_checkpoint(saved[-1], learner)
                 if len(saved) > attempt.workers.checkpoints_to_keep:
                     storage.remove_directory(saved.popleft())
-            # Not from the list itself: Ray sends to a generator that yields from another.
-            yield from (metrics for metrics in waiting)
+            yield from waiting
         waiting.clear()
 
 

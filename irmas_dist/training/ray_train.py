@@ -5,7 +5,7 @@ delete old ones.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from threading import Thread
 from typing import Any, Literal
@@ -13,6 +13,7 @@ from typing import Any, Literal
 import ray
 import torch
 from ray import train
+from ray.exceptions import RayError
 from ray.train import RunConfig, ScalingConfig
 from ray.train.collective import broadcast_from_rank_zero
 from ray.train.torch import TorchTrainer, get_device, prepare_model
@@ -70,7 +71,7 @@ def train_in_ray_train(data: Any, attempt: Attempt, on_epoch: OnEpoch) -> Traine
     try:
         with events.handled(on_epoch):
             result: Trained = trainer.fit().return_value
-    except TrainingFailedError as error:
+    except (TrainingFailedError, RayError) as error:  # of a worker, of the controller
         if events.failure:
             raise IrmasError(events.failure) from error
         raise WorkerLostError(str(error).strip().splitlines()[-1]) from error
@@ -81,6 +82,8 @@ def train_in_ray_train(data: Any, attempt: Attempt, on_epoch: OnEpoch) -> Traine
 
 class WorkerEvents:
     """Events that workers send to the driver; the object itself travels to the workers.
+
+    When the process in between is killed, events are lost, and training goes on.
 
     Attributes:
         failure: In the driver, why training must end, if a worker sent a reason.
@@ -94,7 +97,8 @@ class WorkerEvents:
 
     def send(self, kind: Literal["epoch", "message", "failure"], content: Any) -> None:
         """Send an epoch's metrics, a message to print, or the reason why training must end."""
-        self._queue.put((kind, content))
+        with suppress(RayError):
+            self._queue.put((kind, content))
 
     @contextmanager
     def handled(self, on_epoch: OnEpoch) -> Iterator[None]:
@@ -104,18 +108,20 @@ class WorkerEvents:
         try:
             yield
         finally:
-            self._queue.put(None)
+            with suppress(RayError):
+                self._queue.put(None)
             thread.join()
 
     def _handle(self, on_epoch: OnEpoch) -> None:
-        while (event := self._queue.get()) is not None:
-            kind, content = event
-            if kind == "epoch":
-                on_epoch(content)
-            elif kind == "message":
-                say(escape(content))
-            else:
-                self.failure = self.failure or content
+        with suppress(RayError):
+            while (event := self._queue.get()) is not None:
+                kind, content = event
+                if kind == "epoch":
+                    on_epoch(content)
+                elif kind == "message":
+                    say(escape(content))
+                else:
+                    self.failure = self.failure or content
 
     def close(self) -> None:
         """Release the queue."""

@@ -12,9 +12,11 @@ import psutil
 
 from irmas_dist.config.training import LearnerSettings, WorkerSettings
 from irmas_dist.errors import IrmasError
+from irmas_dist.training.checkpoint import FILE_NAME
 from irmas_dist.training.data import TrainingData
 from irmas_dist.training.distributed import train_distributed
 from irmas_dist.training.local import computing_on, train_here
+from irmas_dist.training.loop import RUN_NAME
 
 ALONE = WorkerSettings(gpu=False)
 
@@ -31,6 +33,11 @@ def worker() -> int:
     return found
 
 
+def change(settings: LearnerSettings, **training: object) -> LearnerSettings:
+    changed = settings.training.model_copy(update=training)
+    return settings.model_copy(update={"training": changed})
+
+
 @pytest.mark.usefixtures("ray_cluster")
 def test_a_killed_worker_is_replaced_and_the_model_is_the_same_bit_for_bit(
     data: TrainingData,
@@ -38,19 +45,21 @@ def test_a_killed_worker_is_replaced_and_the_model_is_the_same_bit_for_bit(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    longer = change(settings, epochs=60, patience=60)
     with computing_on(1):
-        expected = train_here(data, settings, {}, str(tmp_path / "here"), ALONE, lambda _: None)
-    killed: list[int] = []
+        expected = train_here(data, longer, {}, str(tmp_path / "here"), ALONE, lambda _: None)
+    out = tmp_path / "actor"
+    damaged: list[Path] = []
 
     def kill_once(metrics: dict[str, float]) -> None:
-        if metrics["epoch"] == 2 and not killed:
-            killed.append(worker())
-            os.kill(killed[0], signal.SIGKILL)
+        if metrics["epoch"] > 1 and not damaged:
+            os.kill(worker(), signal.SIGKILL)
+            damaged.append(max(out.glob(f"{RUN_NAME}/*/*/{FILE_NAME}")))
+            damaged[0].write_bytes(damaged[0].read_bytes()[:-1])
 
-    out = tmp_path / "actor"
-    found = train_distributed(data, settings, {}, str(out), ALONE, kill_once)
-    assert killed
+    found = train_distributed(data, longer, {}, str(out), ALONE, kill_once)
     messages = capsys.readouterr().err
+    assert f"{damaged[0]} is damaged" in messages
     assert "a worker was lost; resuming from the last checkpoint (3 retries left)" in messages
     assert "resuming after epoch " in messages
     assert found.history == expected.history
@@ -68,8 +77,7 @@ def test_a_failure_of_training_is_not_tried_again(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    training = settings.training.model_copy(update={"lr": 1e30})
-    wild = settings.model_copy(update={"training": training})
+    wild = change(settings, lr=1e30)
     with pytest.raises(IrmasError, match=r"^training failed: the loss became nan or infinite in"):
         train_distributed(data, wild, {}, str(tmp_path), ALONE, lambda metrics: None)
     assert "a worker was lost" not in capsys.readouterr().err
