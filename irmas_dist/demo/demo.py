@@ -44,9 +44,6 @@ SEARCH_EPOCHS = 9
 MARKER = ".irmas-demo"
 """File in the directory of a demo, whose content a later demo may overwrite."""
 
-WORKERS = 2
-"""Data-parallel workers of the final training."""
-
 
 def demo(out: Path, trials: int) -> dict[str, Any]:
     """Render, index, extract, search, train, fit thresholds, evaluate, predict and report.
@@ -96,10 +93,10 @@ def _demo(out: Path, trials: int) -> dict[str, Any]:
             space = load_space("quick", short)
             found = sweep(data, short, space, out / "sweep", SweepSettings(trials=trials))
             log_summary(found)
-        training = found.best.training.model_copy(update={"epochs": recipe.training.epochs})
-        best = found.best.model_copy(update={"training": training})
-        with stage("train", f"Training the best recipe on {WORKERS} workers with Ray Train"):
-            train(best, features, model, WorkerSettings(count=WORKERS))
+    training = found.best.training.model_copy(update={"epochs": recipe.training.epochs})
+    best = found.best.model_copy(update={"training": training})
+    with stage("train", "Training the best recipe"):
+        train(best, features, model, WorkerSettings())
     with stage("evaluate", "Fitting the thresholds, scoring the test excerpts"):
         search_decisions(model, best.thresholds)
         evaluation = evaluate(model, features, model)
