@@ -10,7 +10,7 @@ from rich.markup import escape
 from irmas_dist.cli.command import Address, Config, DryRun, Json, Overrides, command, read_recipe
 from irmas_dist.cli.tables import as_json, show_notes, show_path, show_recipe
 from irmas_dist.config.features import MAX_REJECTS
-from irmas_dist.terminal import show
+from irmas_dist.terminal import say, show
 
 if TYPE_CHECKING:
     from irmas_dist.features.extract import ExtractSummary
@@ -63,7 +63,8 @@ def extract(
         from irmas_dist.reports.spectrogram import draw
 
         picture = preview_out or Path(storage.name_after(Path(preview).stem, ".png"))
-        draw(preview, recipe.features, picture)
+        if note := draw(preview, recipe.features, picture):
+            show_notes({preview: note}, say)
         return show_path(str(picture), json)
     from irmas_dist.features.extract import extract as extract_features
 

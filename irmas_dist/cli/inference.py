@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from irmas_dist.cli.command import Json, command
-from irmas_dist.cli.tables import as_json
+from irmas_dist.cli.tables import as_json, show_notes
 from irmas_dist.terminal import say, show, write
 
 if TYPE_CHECKING:
@@ -79,6 +79,8 @@ def predict(
         show(_one(good[0], description))
     elif chosen == "table" and good:
         show(_many(good, description))
+    notes = {each.path: each.note for each in good if each.note is not None}
+    show_notes(notes, say)
     if timeline is not None and good:
         say(escape(f"scores over time: {timeline}"))
     for prediction in bad:
@@ -183,5 +185,7 @@ def _summary(prediction: "Prediction", description: "ModelDescription") -> str:
     by_score = sorted(scores, key=lambda code: -scores[code])
     if plays := [code for code in by_score if code in prediction.instruments]:
         return ", ".join(f"{names[code]} {scores[code]:.2f}" for code in plays)
+    if not any(scores.values()):
+        return "none: silent"
     likeliest = by_score[0]
     return f"none reaches its threshold; likeliest {names[likeliest]} {scores[likeliest]:.2f}"

@@ -1,7 +1,7 @@
 """Tables of results, and one JSON object for programs."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
@@ -142,14 +142,14 @@ def show_path(path: str, machine: bool) -> None:
         show(escape(path))
 
 
-def show_notes(notes: Mapping[str, str]) -> None:
-    """Show what is unusual of usable files, by name: of each kind the first five."""
+def show_notes(notes: Mapping[str, str], tell: Callable[[str], None] = show) -> None:
+    """Tell what is unusual of usable files, by name: of each kind the first five."""
     for note in dict.fromkeys(notes.values()):
         names = [name for name, text in notes.items() if text == note]
         for name in names[:5]:
-            show(escape(f"{name}: {note}"))
+            tell(escape(f"{name}: {note}"))
         if len(names) > 5:
-            show(escape(f"… and {len(names) - 5:,} more: {note}"))
+            tell(escape(f"… and {len(names) - 5:,} more: {note}"))
 
 
 def with_interval(result: "Result", key: str) -> str:

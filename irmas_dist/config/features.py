@@ -11,6 +11,12 @@ MAX_REJECTS = 0.05
 """Share of unusable files above which the fault lies with more than single files."""
 
 
+SILENT_POWER = 20.0
+"""A window is silent when none of its bands has more than this many times the power of the floor.
+At the default settings this is white noise 85 dB below a clip's peak, such as 16-bit dither. What
+resampling leaves of a sound in the silence next to it stays below."""
+
+
 class LogMelSettings(Settings):
     """Settings of the log-mel spectrogram; the defaults are those of Han et al. (2016)."""
 
@@ -69,6 +75,11 @@ class LogMelSettings(Settings):
     def log_floor(self) -> float:
         """The smallest value in a spectrogram: silence."""
         return math.log(self.floor)
+
+    @property
+    def silence(self) -> float:
+        """A window none of whose values exceeds this is silent, see `SILENT_POWER`."""
+        return self.log_floor + math.log(SILENT_POWER) / self.log_power_per_unit
 
     @property
     def log_power_per_unit(self) -> float:

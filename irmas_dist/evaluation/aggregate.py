@@ -1,7 +1,9 @@
 """From window scores to clip scores.
 
 A model scores windows of about a second; labels belong to clips of many windows. Write
-s(w, i) for the score of instrument i in window w of a clip with W windows. The rules:
+s(w, i) for the score of instrument i in window w of a clip with W windows. A silent window scores
+0 for every instrument, and is none of the W: it names no instrument, and takes nothing from those
+of the others. A clip of silent windows alone scores 0. The rules:
 
 ``mean``
     S(i) = sum over w of s(w, i) / W. Strategy S1 of Han, Kim and Lee, "Deep convolutional
@@ -55,8 +57,8 @@ def aggregate(
     """Combine the scores of each clip's windows.
 
     Args:
-        window_scores: Shape (windows, instruments), from 0 to 1, the windows of one clip next
-            to each other, in chronological order.
+        window_scores: Shape (windows, instruments), from 0 to 1, all 0 of a silent window, the
+            windows of one clip next to each other, in chronological order.
         offsets: Shape (clips + 1,). The windows of clip c are rows ``offsets[c]`` up to but
             not including ``offsets[c + 1]``; the last offset is the number of windows.
         rule: See the module's docstring.
@@ -73,9 +75,11 @@ def aggregate(
         raise ValueError(f"clip {int((windows_per_clip < 1).argmax())} has no window")
     if offsets[0] != 0 or offsets[-1] != len(window_scores):
         raise ValueError(f"offsets {offsets[0]} to {offsets[-1]} for {len(window_scores)} windows")
+    sounding = np.add.reduceat(window_scores.any(axis=1), offsets[:-1], dtype=np.int64)
+    counted = np.maximum(sounding, 1)[:, None]
     match rule:
         case "mean":
-            result = _sums(window_scores, offsets) / windows_per_clip[:, None]
+            result = _sums(window_scores, offsets) / counted
         case "s2":
             result = _relative(_sums(window_scores, offsets))
         case "han2017":
@@ -87,7 +91,8 @@ def aggregate(
             sums = _sums(scores, offsets)
             result = _sums(scores * scores, offsets) / np.where(sums > 0, sums, 1.0)
         case _ if rule.startswith("top") and rule[3:].isdecimal() and int(rule[3:]):
-            result = _mean_of_largest(window_scores, offsets, int(rule[3:]))
+            largest = _sum_of_largest(window_scores, offsets, int(rule[3:]))
+            result = largest / np.minimum(counted, int(rule[3:]))
         case _:
             raise ValueError(f"no aggregation rule {rule!r}")
     return result.astype(np.float32)
@@ -120,8 +125,8 @@ def _maxima_over_time(window_scores: Windows, offsets: Offsets) -> tuple[Windows
     return np.maximum.reduceat(padded, segments, axis=0)[::2], pooled_offsets
 
 
-def _mean_of_largest(window_scores: Windows, offsets: Offsets, most: int) -> Float64:
-    """Return the mean of each clip's largest scores, instrument by instrument."""
+def _sum_of_largest(window_scores: Windows, offsets: Offsets, most: int) -> Float64:
+    """Return the sum of each clip's largest scores, instrument by instrument."""
     windows_per_clip = np.diff(offsets)
     clip = np.repeat(np.arange(len(windows_per_clip)), windows_per_clip)
     columns = window_scores.T
@@ -129,4 +134,4 @@ def _mean_of_largest(window_scores: Windows, offsets: Offsets, most: int) -> Flo
     falling = np.take_along_axis(columns, order, axis=1).T
     rank = np.arange(len(clip)) - offsets[clip]
     largest = np.where(rank[:, None] < most, falling, 0)
-    return _sums(largest, offsets) / np.minimum(windows_per_clip, most)[:, None]
+    return _sums(largest, offsets)

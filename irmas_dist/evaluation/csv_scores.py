@@ -27,7 +27,7 @@ from irmas_dist.instruments import IRMAS, Vocabulary
 
 CSV_SUFFIXES = (".csv", ".tsv")
 
-DECIDED = ("instruments", "error")
+DECIDED = ("instruments", "error", "note")
 """Columns of predictions beside ``path`` and the scores."""
 
 T = TypeVar("T")

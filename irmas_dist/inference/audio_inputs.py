@@ -26,6 +26,7 @@ class Prediction:
         scores: From 0 to 1 by instrument code; empty when the file cannot be used.
         instruments: Codes of those whose score reaches their threshold.
         error: Why the file cannot be used.
+        note: One line if it is silent, or its channels cancel each other.
         timeline: Scores over time, if requested.
     """
 
@@ -33,6 +34,7 @@ class Prediction:
     scores: dict[str, float] = field(default_factory=dict)
     instruments: list[str] = field(default_factory=list)
     error: str | None = None
+    note: str | None = None
     timeline: Timeline | None = None
 
 
@@ -82,7 +84,9 @@ def predict_file(predictor: Predictor, path: str, timeline: bool = False) -> Pre
     except AudioError as error:
         return Prediction(path, error=str(error))
     instruments = predictor.decide(scored.scores)
-    return Prediction(path, scored.scores, instruments, timeline=scored if timeline else None)
+    return Prediction(
+        path, scored.scores, instruments, note=scored.note, timeline=scored if timeline else None
+    )
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """The stage `evaluate`: score labelled clips with a model, and evaluate the scores."""
 
+from collections import Counter
 from pathlib import Path
 
 from irmas_dist import storage, tracking
@@ -74,6 +75,9 @@ def evaluate_tree(
             address=address, max_rejects=1.0,
         )  # fmt: skip
         evaluation = _evaluate(predictor, features, out, part)
+    for note, count in Counter(summary.notes.values()).items():
+        first = next(clip for clip, text in summary.notes.items() if text == note)
+        evaluation.notes.append(f"{count:,} of {len(files):,} files, such as {first}: {note}")
     for reason, count in summary.rejects.items():
         evaluation.notes.append(f"left out of {len(files):,} files for {part}, {count:,}: {reason}")
     return evaluation
@@ -86,6 +90,11 @@ def evaluate_model_scores(description: ModelDescription, scores: Scores, path: s
         scores, path, description.threshold_array(), description.thresholds_from,
         ThresholdSettings.model_validate(description.recipe.get("thresholds", {})),
     )  # fmt: skip
+    if silent := int((~scores.scores.any(axis=1)).sum()):
+        evaluation.notes.append(
+            f"{silent:,} of {len(scores.clip_ids):,} clips are silent: they score 0, have no "
+            "instrument by the model's thresholds, and count in every figure as such"
+        )
     if training_parts := sorted(set(scores.parts) - {TESTING}):
         evaluation.notes.append(
             f"the model has learnt from clips of {' and '.join(training_parts)}: "

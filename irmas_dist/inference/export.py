@@ -22,7 +22,7 @@ from torch.fx.experimental import _config as config
 
 from irmas_dist import storage
 from irmas_dist.corpus.audio import Float32, read_audio
-from irmas_dist.corpus.mixdown import Downmix, mix_down
+from irmas_dist.corpus.mixdown import SILENCE, Downmix, mix_down
 from irmas_dist.errors import IrmasError
 from irmas_dist.inference.audio_inputs import find_audio
 from irmas_dist.inference.export_graph import Graph
@@ -148,11 +148,14 @@ def metadata(description: ModelDescription, sample_rate: int) -> dict[str, str]:
 
     Window and hop are in frames; a frame has ``hop_length`` samples at ``model_sample_rate``.
     """
+    thresholds = description.threshold_array()
     return {
         "sample_rate": str(sample_rate),
         "model_sample_rate": str(description.features.sample_rate),
         "instruments": json.dumps(description.instruments),
-        "thresholds": json.dumps(description.thresholds),
+        "thresholds": json.dumps(
+            dict(zip(description.instruments, thresholds.tolist(), strict=True))
+        ),
         "aggregation": description.windows.aggregation,
         "window_frames": str(description.windows.frames),
         "window_hop_frames": str(description.windows.hop_frames),
@@ -215,9 +218,14 @@ def _pt2_scores(content: bytes, clips: Sequence[Float32]) -> list[Float32]:
 
 
 def _synthetic(rate: int) -> Iterator[Float32]:
-    """Yield silence, and chords over noise that swell and fade, of several lengths."""
+    """Yield silence, noise around its level, and chords that swell and fade, of several lengths."""
     rng = np.random.default_rng(0)
     yield np.zeros(rate, np.float32)
+    noise = rng.uniform(-1, 1, 2 * rate).astype(np.float32)
+    noise /= np.abs(noise).max()
+    for level in (0.99, 1.01):
+        yield np.float32(level * SILENCE) * noise
+    yield np.concatenate([0.5 * noise, np.zeros(3 * rate, np.float32), 0.1 * noise])
     for seconds in CLIP_SECONDS:
         times = np.arange(max(int(seconds * rate), 1)) / rate
         clip = 0.01 * rng.standard_normal(len(times))

@@ -39,6 +39,7 @@ class Graph(nn.Module):
         self.standardise = Standardise(list(normalisation.mean), list(normalisation.std))
         self.network = _translatable(network)
         self.floor = description.features.log_floor
+        self.silence = description.features.silence
         self.windows = description.windows
         self.eval()
 
@@ -59,7 +60,9 @@ class Graph(nn.Module):
         mel = F.pad(mel, (0, size), value=self.floor)
         starts = torch.clamp(hop * torch.arange(count), max=last)
         windows = mel.T[starts[:, None] + torch.arange(size)]
+        sounding = windows.amax(dim=(1, 2)) > self.silence
         scores = self.network(self.standardise(windows)).sigmoid()
+        scores = torch.where(sounding[:, None], scores, 0.0)
         return aggregated(scores, self.windows.aggregation), scores
 
 
@@ -83,9 +86,10 @@ class _GlobalMaxPool(nn.Module):
 
 def aggregated(windows: Tensor, rule: AggregationRule) -> Tensor:
     """Aggregate scores of shape (windows, instruments) over windows, as `evaluation.aggregate`."""
+    counted = (windows > 0).any(dim=1).sum().clamp(min=1)
     match rule:
         case "mean":
-            return windows.mean(dim=0)
+            return windows.sum(dim=0) / counted
         case "max":
             return windows.amax(dim=0)
         case "s2":
@@ -104,8 +108,7 @@ def aggregated(windows: Tensor, rule: AggregationRule) -> Tensor:
             top = int(rule.removeprefix("top"))
             # Zeros replace missing windows, and are not counted.
             largest = F.pad(windows, (0, 0, 0, top)).topk(top, dim=0).values
-            counted = torch.ones_like(windows[:, 0]).sum().clamp(max=top)
-            return largest.sum(dim=0) / counted
+            return largest.sum(dim=0) / counted.clamp(max=top)
 
 
 def _divided_by_largest(sums: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from torchaudio.functional import melscale_fbanks
 from torchaudio.transforms import Resample
 
 from irmas_dist.config.features import LogMelSettings
+from irmas_dist.corpus.mixdown import SILENCE
 from irmas_dist.errors import IrmasError
 from irmas_dist.features.mel import periodic_window
 
@@ -82,9 +83,10 @@ class FrontEnd(nn.Module):
             samples: Full scale at 1, shape (samples,), one or more.
 
         Returns:
-            Shape (bands, frames).
+            Shape (bands, frames); the floor everywhere if no sample reaches `SILENCE`.
         """
         settings = self.settings
+        sounding = samples.abs().amax(dim=0) >= SILENCE
         samples = self.resample(samples)
         if settings.peak_normalise:
             peak = samples.abs().amax(dim=0)
@@ -97,6 +99,7 @@ class FrontEnd(nn.Module):
         if settings.power != 2:
             power = power ** (settings.power / 2)
         mel = (self.filters @ power).clamp(min=settings.floor).log()
+        mel = torch.where(sounding, mel, settings.log_floor)
         # Rounded like the features that the network was trained on.
         return mel.half().float() if settings.dtype == "float16" else mel
 

@@ -21,7 +21,9 @@ from irmas_dist.instruments import hard_labels
 from irmas_dist.models.cnn import CNN
 from irmas_dist.models.standardise import Standardise
 from irmas_dist.training.model_directory import ModelDescription, load_network, read_description
-from irmas_dist.training.windows import DeviceClips, covering_windows, window_logits, windows_of
+from irmas_dist.training.windows import DeviceClips, covering_windows, score_windows, windows_of
+
+NOTHING_AUDIBLE = "silent: nothing in its spectrogram exceeds the model's floor"
 
 BATCH_WINDOWS = 32
 """Windows in a batch; larger ones take more memory and no less time."""
@@ -35,8 +37,10 @@ class Timeline:
         codes: The instruments, in the order of the columns.
         starts: Start of each window in seconds, shape (windows,).
         ends: Its end, shape (windows,).
-        windows: Its scores from 0 to 1, float32, shape (windows, instruments).
+        windows: Its scores from 0 to 1, float32, shape (windows, instruments); of a silent
+            window all are 0.
         scores: Those of the clip by the model's aggregation, by instrument code.
+        note: One line if the clip is silent, or its channels cancel each other.
     """
 
     codes: tuple[str, ...]
@@ -44,6 +48,7 @@ class Timeline:
     ends: npt.NDArray[np.float64]
     windows: npt.NDArray[np.float32]
     scores: dict[str, float]
+    note: str | None = None
 
 
 class Predictor:
@@ -88,12 +93,12 @@ class Predictor:
             sample_rate: In Hz, any.
 
         Returns:
-            Score from 0 to 1 by instrument code.
+            Score from 0 to 1 by instrument code. Silence (`corpus.mixdown`) scores 0.
 
         Raises:
             AudioError: There are no samples, or some are NaN or infinite.
         """
-        return self._timeline([log_mel(samples, self.description.features, sample_rate)]).scores
+        return self._timeline([log_mel(samples, self.description.features, sample_rate)], []).scores
 
     def file(self, path: str | os.PathLike[str]) -> dict[str, float]:
         """Return the score of an audio file by instrument code.
@@ -116,15 +121,17 @@ class Predictor:
             AudioError: The file is missing, or cannot be decoded.
         """
         settings = self.description.features
+        notes: list[str] = []
         if settings.backend == "librosa":
-            return self._timeline([log_mel(path, settings)])
-        return self._timeline(log_mel_blocks(path, settings))
+            return self._timeline([log_mel(path, settings, note=notes.append)], notes)
+        return self._timeline(log_mel_blocks(path, settings, notes.append), notes)
 
     def decide(self, scores: dict[str, float]) -> list[str]:
         """Return the codes of the instruments whose score reaches their threshold."""
-        thresholds = self.description.thresholds
-        scored = {code: np.float32(score) for code, score in scores.items()}
-        return [code for code in scored if scored[code] >= np.float32(thresholds[code])]
+        thresholds = dict(
+            zip(self.description.instruments, self.description.threshold_array(), strict=True)
+        )
+        return [code for code, score in scores.items() if np.float32(score) >= thresholds[code]]
 
     def score_store(self, location: str, part: str) -> Scores:
         """Score all clips of one part of a feature store.
@@ -149,14 +156,17 @@ class Predictor:
         """Score clips in memory: float32, shape (clips, instruments)."""
         windows = self.description.windows
         covering = covering_windows(clips.lengths, windows.frames, windows.hop_frames)
-        logits = window_logits(
+        outputs = score_windows(
             self.network, self._standardise, DeviceClips(clips, self._device),
-            covering, windows.frames, self.description.features.log_floor,
+            covering, windows.frames, self.description.features,
         )  # fmt: skip
-        return aggregate(logits.sigmoid().cpu().numpy(), covering.bounds, windows.aggregation)
+        return aggregate(outputs.scores(), covering.bounds, windows.aggregation)
 
-    def _timeline(self, pieces: Iterable[LogMel]) -> Timeline:
-        """Score a spectrogram that comes in pieces of shape (bands, frames)."""
+    def _timeline(self, pieces: Iterable[LogMel], notes: list[str]) -> Timeline:
+        """Score a spectrogram that comes in pieces of shape (bands, frames).
+
+        ``notes`` holds what has been said of the audio once all pieces have been read.
+        """
         windows, features = self.description.windows, self.description.features
         spectra = windows_of(pieces, windows.frames, windows.hop_frames, features.log_floor)
         offsets: list[int] = []
@@ -165,7 +175,9 @@ class Predictor:
         while batch := list(islice(spectra, BATCH_WINDOWS)):
             offsets += (first for first, _ in batch)
             stacked = np.stack([window for _, window in batch], dtype=np.float32)
-            scores += self._window_scores(stacked).tobytes()
+            scored = self._window_scores(stacked)
+            scored[stacked.max(axis=(1, 2)) <= features.silence] = 0
+            scores += scored.tobytes()
         starts = np.array(offsets)
         of_windows = np.frombuffer(scores, np.float32).reshape(len(starts), -1)
         bounds = np.array([0, len(of_windows)])
@@ -177,6 +189,7 @@ class Predictor:
             ends=(starts + windows.frames) / features.frames_per_second,
             windows=of_windows,
             scores=dict(zip(codes, whole.tolist(), strict=True)),
+            note=next(iter(notes), None if of_windows.any() else NOTHING_AUDIBLE),
         )
 
     @torch.inference_mode()

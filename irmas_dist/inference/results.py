@@ -20,10 +20,13 @@ from irmas_dist.errors import IrmasError
 from irmas_dist.inference.audio_inputs import STDIN, Prediction
 from irmas_dist.training.model_directory import ModelDescription
 
+COLUMNS = ("path", "instruments", "error", "note")
+"""Columns of predictions before those of the scores."""
+
 
 def as_object(prediction: Prediction) -> dict[str, Any]:
     """Return a prediction as a JSON object."""
-    keys = ("error",) if prediction.error else ("instruments", "scores")
+    keys = ("error",) if prediction.error else ("instruments", "scores", "note")
     named = {"path": storage.as_text(prediction.path)}
     return named | {key: getattr(prediction, key) for key in keys}
 
@@ -37,7 +40,7 @@ def csv_line(cells: Iterable[Any]) -> str:
 
 def csv_header(codes: Sequence[str]) -> str:
     """Return the first line of predictions in CSV."""
-    return csv_line(["path", "instruments", "error", *codes])
+    return csv_line([*COLUMNS, *codes])
 
 
 def csv_row(prediction: Prediction, codes: Sequence[str]) -> str:
@@ -45,7 +48,7 @@ def csv_row(prediction: Prediction, codes: Sequence[str]) -> str:
     scores = [f"{prediction.scores[code]:.9g}" if prediction.scores else "" for code in codes]
     instruments = "|".join(prediction.instruments)
     path = storage.as_text(prediction.path)
-    return csv_line([path, instruments, prediction.error, *scores])
+    return csv_line([path, instruments, prediction.error, prediction.note, *scores])
 
 
 def write_predictions(
@@ -56,7 +59,7 @@ def write_predictions(
     Args:
         out: Path or URL.
         form: ``json``, ``csv`` or ``parquet``. CSV and Parquet have the columns ``path``,
-            ``instruments``, ``error`` and one for the score of each instrument.
+            ``instruments``, ``error``, ``note`` and one for the score of each instrument.
         predictions: In the order of the file.
         codes: The instruments.
 
@@ -75,7 +78,7 @@ def write_predictions(
 
 
 def _table(predictions: Sequence[Prediction], codes: Sequence[str]) -> pa.Table:
-    columns = {"path": pa.string(), "instruments": pa.list_(pa.string()), "error": pa.string()}
+    columns = dict.fromkeys(COLUMNS, pa.string()) | {"instruments": pa.list_(pa.string())}
     rows = [as_object(each) | each.scores for each in predictions]
     return pa.Table.from_pylist(rows, pa.schema(columns | dict.fromkeys(codes, pa.float32())))
 
@@ -110,7 +113,9 @@ class Journal:
         header = {"made_by": hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]}
         entries = self._read(header)
         self.known = {
-            entry["path"]: Prediction(entry["path"], entry["scores"], entry["instruments"])
+            entry["path"]: Prediction(
+                entry["path"], entry["scores"], entry["instruments"], note=entry["note"]
+            )
             for entry in entries
         }
         with storage.write_atomically(self.path) as stream:
@@ -145,7 +150,7 @@ class Journal:
             entry
             for entry in entries[1:]
             if isinstance(entry, dict)
-            and entry.keys() == {"path", "instruments", "scores", "file"}
+            and entry.keys() == {"path", "instruments", "scores", "note", "file"}
             and entry["file"]
             and entry["file"] == _size_and_time(entry["path"])
         ]

@@ -16,14 +16,18 @@ TICKS_HZ = (125, 250, 500, 1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 64_000)
 """Frequencies marked on the axis, within the range of the bands."""
 
 
-def draw(audio: str, settings: LogMelSettings, out: Path) -> None:
+def draw(audio: str, settings: LogMelSettings, out: Path) -> str | None:
     """Draw a file's spectrogram with its axes in seconds and Hz, and a colour bar, to a PNG.
+
+    Returns:
+        One line on what is unusual of the audio, as `log_mel` notes it.
 
     Raises:
         IrmasError: The file cannot be used, or the picture not be written.
     """
+    notes: list[str] = []
     try:
-        mel = log_mel(audio, settings).astype(np.float32)
+        mel = log_mel(audio, settings, note=notes.append).astype(np.float32)
     except AudioError as error:
         raise IrmasError(f"{audio}: {error}") from error
     figure = Figure(figsize=(9, 4.5), dpi=150, layout="constrained")
@@ -47,3 +51,4 @@ def draw(audio: str, settings: LogMelSettings, out: Path) -> None:
     figure.colorbar(image, ax=axes, label=f"natural logarithm of {quantity}", pad=0.01)
     with storage.write_atomically(out) as stream:
         FigureCanvasAgg(figure).print_png(stream)
+    return next(iter(notes), None)

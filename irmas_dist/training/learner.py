@@ -32,7 +32,7 @@ from irmas_dist.training.precision import Autocast, compile_network
 from irmas_dist.training.sampling import plan_epoch
 from irmas_dist.training.step import TrainingStep
 from irmas_dist.training.steps import Changes, PlannedSteps, pack_steps
-from irmas_dist.training.windows import DeviceClips, covering_windows, window_logits
+from irmas_dist.training.windows import DeviceClips, covering_windows, score_windows
 
 SELECTED_BY = "val_macro_f1"
 """The metric by which epochs and trials are compared: larger is better."""
@@ -225,20 +225,18 @@ class Learner:
         """
         windows = self._windows
         with self._autocast():
-            logits = window_logits(
+            outputs = score_windows(
                 self._optimisation.validated,
                 self._standardise,
                 self._validation,
                 windows,
                 self.frames,
-                self.data.store.settings.log_floor,
+                self.data.store.settings,
             )
         labels = torch.from_numpy(self.data.validation.labels[windows.clips])
-        loss = float(self._loss(logits, labels.to(self.device)))
+        loss = float(self._loss(outputs.logits, labels.to(self.device)))
         known = int(labels.isfinite().sum())
-        scores = aggregate(
-            logits.sigmoid().cpu().numpy(), windows.bounds, self.settings.window.aggregation
-        )
+        scores = aggregate(outputs.scores(), windows.bounds, self.settings.window.aggregation)
         shares: list[Any] = [(scores, loss, known)]
         if self.workers > 1:
             shares = [None] * self.workers

@@ -82,8 +82,13 @@ class ModelDescription(Settings):
         return Vocabulary.of(self.instruments)
 
     def threshold_array(self) -> np.ndarray:
-        """Thresholds in the order of the outputs, float32, shape (instruments,)."""
-        return np.array([self.thresholds[code] for code in self.instruments], np.float32)
+        """Thresholds in the order of the outputs, float32, shape (instruments,), above 0.
+
+        A fitted one may be 0, for an instrument that is best always predicted; but silence, which
+        scores 0, has no instrument.
+        """
+        thresholds = np.array([self.thresholds[code] for code in self.instruments], np.float32)
+        return np.maximum(thresholds, np.finfo(np.float32).tiny)
 
 
 def describe(learner: Learner, recipe: dict[str, Any]) -> tuple[ModelDescription, Scores]:

@@ -3,13 +3,14 @@
 import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from irmas_dist.config.features import LogMelSettings
 from irmas_dist.features.clips import Clips
 from irmas_dist.models.standardise import Standardise
 
@@ -145,29 +146,49 @@ def windows_of(
         yield length - frames, held[:, -frames:]
 
 
+class WindowOutputs(NamedTuple):
+    """What a network says of windows.
+
+    Attributes:
+        logits: float32, shape (windows, instruments).
+        silent: Whether a window has nothing above the floor, shape (windows,).
+    """
+
+    logits: Tensor
+    silent: Tensor
+
+    def scores(self) -> npt.NDArray[np.float32]:
+        """Scores from 0 to 1, shape (windows, instruments); those of silent windows are 0."""
+        scores = self.logits.sigmoid().masked_fill(self.silent[:, None], 0)
+        found: npt.NDArray[np.float32] = scores.cpu().numpy()
+        return found
+
+
 @torch.no_grad()
-def window_logits(
+def score_windows(
     network: nn.Module,
     standardise: Standardise,
     resident: DeviceClips,
     windows: ClipWindows,
     frames: int,
-    log_floor: float,
+    features: LogMelSettings,
     batch: int = 256,
-) -> Tensor:
-    """Score windows with a network in evaluation mode.
+) -> WindowOutputs:
+    """Apply a network, in evaluation mode, to windows of clips with these features.
 
     Returns:
-        Logits, float32, shape (windows, instruments), on the device.
+        Its outputs, on the device.
     """
     network.eval()
     parts: list[Tensor] = []
+    silent: list[Tensor] = []
     clips, offsets = (
         torch.from_numpy(values).to(resident.device, non_blocking=True)
         for values in (windows.clips, windows.offsets)
     )
     for low in range(0, len(clips), batch):
         mel, inside = resident.windows(clips[low : low + batch], offsets[low : low + batch], frames)
-        mel = mel.masked_fill(~inside[:, :, None], log_floor)
+        mel = mel.masked_fill(~inside[:, :, None], features.log_floor)
         parts.append(network(standardise(mel)).float())
-    return torch.cat(parts)
+        silent.append(mel.amax(dim=(1, 2)) <= features.silence)
+    return WindowOutputs(torch.cat(parts), torch.cat(silent))

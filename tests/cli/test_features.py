@@ -48,6 +48,7 @@ def test_a_preview_is_a_picture_named_after_its_file(
     soundfile.write(tmp_path / "music" / "a.b.wav", np.zeros(8_000), 8_000)
     ended = irmas("extract", "--preview", "music/a.b.wav")
     assert (ended.code, ended.out) == (0, "a.b.png\n"), ended.err
+    assert ended.err == "music/a.b.wav: silent: no sample reaches -72 dBFS\n"
     assert (tmp_path / "a.b.png").read_bytes().startswith(PNG)
     ended = irmas("extract", "--preview", "music/a.b.wav", "--preview-out", "other.png", "--json")
     assert json.loads(ended.out) == {"path": "other.png"}

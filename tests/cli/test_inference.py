@@ -101,6 +101,7 @@ def test_several_files_have_a_row_each_and_a_bad_one_a_line(
     predicting(
         Prediction("both.wav", {"vio": 0.75, "cel": 0.875}, ["vio", "cel"]),
         Prediction("none.wav", {"vio": 0.25, "cel": 0.125}),
+        Prediction("silent.wav", {"vio": 0.0, "cel": 0.0}, note="silent: nothing"),
         Prediction("bad.wav", error="cannot be decoded"),
     )
     ended = irmas("predict", "model", "music")
@@ -109,8 +110,9 @@ def test_several_files_have_a_row_each_and_a_bad_one_a_line(
     assert [row.strip("│ ").split("│")[1].strip() for row in rows] == [
         "cello 0.88, violin 0.75",
         "none reaches its threshold; likeliest violin 0.25",
+        "none: silent",
     ]
-    assert ended.err == "bad.wav: cannot be decoded\n"
+    assert ended.err == "silent.wav: silent: nothing\nbad.wav: cannot be decoded\n"
 
 
 def test_csv_is_printed_file_by_file_below_one_header(

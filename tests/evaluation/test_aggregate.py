@@ -129,6 +129,30 @@ def test_a_silent_clip_stays_at_zero(rule):
     np.testing.assert_array_equal(aggregate(np.zeros((2, 3)), np.array([0, 2]), rule), 0)
 
 
+@settings(max_examples=50, deadline=None)
+@given(clips_of_windows(), st.sampled_from(WITHOUT_ORDER), st.integers(1, 5), st.booleans())
+def test_silent_windows_change_nothing(clips, rule, silent, before):
+    windows, offsets = clips
+    silence = np.zeros((silent, windows.shape[1]), np.float32)
+    padded = np.concatenate(
+        [
+            np.concatenate([silence, windows[start:stop]][:: 1 if before else -1])
+            for start, stop in itertools.pairwise(offsets)
+        ]
+    )
+    np.testing.assert_allclose(
+        aggregate(padded, offsets + silent * np.arange(len(offsets)), rule),
+        aggregate(windows, offsets, rule),
+        rtol=1e-6,
+    )
+
+
+def test_silent_windows_add_no_instrument_over_time():
+    windows = np.concatenate([np.zeros((9, 3), np.float32), WINDOWS[:2], np.zeros((9, 3))])
+    scores = aggregate(windows, np.array([0, len(windows)]), "han2017")[0]
+    np.testing.assert_allclose(scores, [0.75, 1.0, 0.0])
+
+
 @pytest.mark.parametrize("rule", ["mode", "top", "top0", "top-1", "topmost"])
 def test_an_unknown_rule_is_refused_in_recipes_and_in_calls(rule):
     with pytest.raises(ValueError, match="no aggregation rule"):

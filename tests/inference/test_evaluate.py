@@ -6,9 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
 from irmas_dist.corpus.audio_files import find_files
 from irmas_dist.corpus.manifest import TESTING
+from irmas_dist.corpus.mixdown import SILENT
 from irmas_dist.errors import IrmasError
 from irmas_dist.evaluation.scores import Scores, read_scores, write_scores
 from irmas_dist.inference.evaluate import evaluate_model_scores, evaluate_tree, open_evaluated
@@ -38,6 +40,25 @@ def test_scores_of_training_clips_are_marked(predictor: Predictor, scores: Score
     trained = replace(scores, parts=["training"] * 20)
     evaluation = evaluate_model_scores(predictor.description, trained, "scores.parquet")
     assert "the model has learnt from clips of training: " in evaluation.notes[-1]
+
+
+def test_silent_clips_are_counted_and_have_no_instrument(
+    predictor: Predictor, scores: Scores
+) -> None:
+    values = scores.scores.copy()
+    values[:3] = 0
+    thresholds = predictor.description.thresholds | dict.fromkeys(IRMAS.codes[:2], 0.0)
+    always = predictor.description.model_copy(update={"thresholds": thresholds})
+    evaluation = evaluate_model_scores(always, replace(scores, scores=values), "scores.parquet")
+    assert evaluation.notes[-1] == (
+        "3 of 20 clips are silent: they score 0, have no instrument by the model's thresholds, "
+        "and count in every figure as such"
+    )
+    decisions = evaluation.results["validation"].decisions
+    assert not decisions[:3].any()
+    assert decisions[3:, :2].all()
+    evaluation = evaluate_model_scores(predictor.description, scores, "scores.parquet")
+    assert not any("silent" in note for note in evaluation.notes)
 
 
 def test_scores_of_other_instruments_are_refused(predictor: Predictor, scores: Scores) -> None:
@@ -70,10 +91,16 @@ def test_a_tree_is_evaluated_with_the_features_of_the_model(
         stem = unicodedata.normalize("NFD", f"Café {number}-1")
         (tree / f"{stem}.wav").write_bytes(excerpt.read_bytes())
         (tree / f"{stem}.txt").write_bytes(excerpt.with_suffix(".txt").read_bytes())
+    soundfile.write(tree / "silent-1.wav", np.zeros(66_150), 22_050)
+    (tree / "silent-1.txt").write_text("pia\n")
     evaluation = evaluate_tree(str(model), tree, out, TESTING, work, None)
+    files = len(excerpts) + 1
+    assert any(note.startswith(f"1 of {files} clips are silent: ") for note in evaluation.notes)
+    assert f"1 of {files} files, such as silent-1: {SILENT}" in evaluation.notes
     paths = {file.clip_id: file.path for file in find_files(tree)}
     scores = evaluation.scores
-    assert sorted(scores.clip_ids) == [f"Café {number}-1" for number in range(len(excerpts))]
+    named = [f"Café {number}-1" for number in range(len(excerpts))]
+    assert sorted(scores.clip_ids) == [*named, "silent-1"]
     for clip, row in zip(scores.clip_ids, scores.scores, strict=True):
         assert list(predictor.file(paths[clip]).values()) == pytest.approx(row.tolist(), abs=1e-5)
     np.testing.assert_array_equal(read_scores(f"{out}/scores.parquet").scores, scores.scores)

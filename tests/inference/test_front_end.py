@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from irmas_dist.config.features import LogMelSettings
+from irmas_dist.corpus.mixdown import SILENCE
 from irmas_dist.errors import IrmasError
 from irmas_dist.features.logmel import log_mel
 from irmas_dist.features.mel import mel_filters
@@ -96,6 +97,21 @@ def test_a_resampled_clip_has_the_length_that_features_give_it(
 ) -> None:
     resampled = Resampler(*rates)(torch.ones(samples))
     assert len(resampled) == -(-samples * rates[1] // rates[0])
+
+
+@pytest.mark.parametrize("rate", [22_050, 44_100])
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_a_clip_is_silent_below_the_level_of_silence(rate: int, dtype: str) -> None:
+    chosen = LogMelSettings(dtype=dtype)
+    noise = np.random.default_rng(0).uniform(-1, 1, rate).astype(np.float32)
+    noise /= np.abs(noise).max()
+    for level, silent in ((0, True), (0.999, True), (1.001, False)):
+        samples = np.float32(level * SILENCE) * noise
+        for mel in (
+            FrontEnd(chosen, rate)(torch.from_numpy(samples)).numpy(),
+            log_mel(samples, chosen, rate).astype(np.float32),
+        ):
+            assert (mel.max() <= chosen.silence) == silent
 
 
 def test_a_gpu_is_never_waited_for() -> None:

@@ -9,10 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import soxr
 
 from irmas_dist import storage
 from irmas_dist.config.decisions import AGGREGATION_RULES
 from irmas_dist.config.training import LearnerSettings
+from irmas_dist.corpus.mixdown import SILENCE, SILENT
 from irmas_dist.errors import AudioError
 from irmas_dist.evaluation.aggregate import aggregate
 from irmas_dist.evaluation.metrics import overall_metrics
@@ -101,6 +103,78 @@ def test_unusable_audio_is_refused_with_its_reason(predictor: Predictor, tmp_pat
         predictor(np.zeros((0, 2), np.float32), 44_100)
 
 
+# Silence
+
+
+RULES = pytest.mark.parametrize("rule", ["mean", "s2", "han2017", "max"])
+
+
+@RULES
+@pytest.mark.parametrize("peak_normalise", [True, False])
+@pytest.mark.parametrize("seconds", [0.2, 3, 30])
+def test_silence_has_no_instrument(
+    make_model: MakeModel, tmp_path: Path, rule: str, peak_normalise: bool, seconds: float
+) -> None:
+    predictor = Predictor.load(make_model({"peak_normalise": peak_normalise}, aggregation=rule))
+    quiet = noise(seconds)
+    quiet *= SILENCE / np.abs(quiet.mean(axis=1)).max()
+    for level, silent in ((0, True), (0.999, True), (1.001, False)):
+        samples = np.float32(level) * quiet
+        soundfile.write(tmp_path / "a.wav", samples, 22_050, "FLOAT")
+        timeline = predictor.timeline(tmp_path / "a.wav")
+        assert timeline.note == (SILENT if silent else None)
+        assert timeline.windows.any(axis=1).tolist() == [not silent] * len(timeline.windows)
+        assert any(timeline.scores.values()) == (not silent)
+        assert any(predictor(samples, 22_050).values()) == (not silent)
+        if silent:
+            assert predictor.decide(timeline.scores) == []
+
+
+@RULES
+def test_silence_beside_music_changes_neither_its_scores_nor_its_instruments(
+    make_model: MakeModel, excerpts: list[Path], tmp_path: Path, rule: str
+) -> None:
+    predictor = Predictor.load(make_model(aggregation=rule, hop_frames=43))
+    window = 43 * 512
+    music, rate = soundfile.read(excerpts[0])
+    music = soxr.resample(music.mean(axis=1), rate, 22_050)[: 4 * window]
+    alone = predictor(music.astype(np.float32), 22_050)
+    silence = np.zeros(18 * window)
+    soundfile.write(tmp_path / "a.wav", np.concatenate([silence, music, silence]), 22_050, "FLOAT")
+    timeline = predictor.timeline(tmp_path / "a.wav")
+    heard = timeline.windows.any(axis=1)
+    begin, end = len(silence) / 22_050, (len(silence) + len(music)) / 22_050
+    # Frames reach half of their length into the music, and the music decays at its end.
+    assert heard[(timeline.starts >= begin) & (timeline.ends <= end)].any()
+    assert not heard[(timeline.ends < begin - 0.05) | (timeline.starts > end + 0.05)].any()
+    assert timeline.note is None
+    of_music = aggregate(timeline.windows[heard], np.array([0, heard.sum()]), rule)[0]
+    if rule != "han2017":  # It depends on where the windows lie.
+        assert list(timeline.scores.values()) == pytest.approx(of_music.tolist())
+    assert max(alone.values()) > 0.3
+    assert max(timeline.scores.values()) > 0.3
+
+
+def test_an_instrument_that_is_always_predicted_is_not_heard_in_silence(model: Path) -> None:
+    predictor = Predictor.load(model)
+    thresholds = predictor.description.thresholds | {"pia": 0.0}
+    always = predictor.description.model_copy(update={"thresholds": thresholds})
+    predictor = Predictor(always, predictor.network)
+    assert predictor.decide(predictor(np.zeros(22_050, np.float32), 22_050)) == []
+    assert predictor.decide(dict.fromkeys(IRMAS.codes, 1e-30)) == ["pia"]
+
+
+def test_channels_that_cancel_are_heard(model: Path, excerpts: list[Path], tmp_path: Path) -> None:
+    predictor = Predictor.load(model)
+    music, rate = soundfile.read(excerpts[0], dtype="float32")
+    left = music[:, 0]
+    soundfile.write(tmp_path / "a.wav", np.stack([left, -left], axis=1), rate)
+    soundfile.write(tmp_path / "left.wav", left, rate)
+    timeline = predictor.timeline(tmp_path / "a.wav")
+    assert timeline.note == "its channels cancel each other: the louder, channel 1, is used"
+    assert timeline.scores == pytest.approx(predictor.file(tmp_path / "left.wav"))
+
+
 # Timelines and streams
 
 
@@ -157,6 +231,8 @@ def test_a_file_scores_as_its_clip_in_a_feature_store(
 ) -> None:
     predictor = Predictor.load(make_model({"dtype": dtype, "backend": backend}))
     settings = predictor.description.features
+    soundfile.write(tmp_path / "silent.wav", np.zeros(99_000), 22_050)
+    excerpts = [*excerpts, tmp_path / "silent.wav"]
     rows = [
         {"clip_id": path.stem, "md5": "", "part": "testing", "group": path.stem,
          "labels": [0] * 11, "logmel": log_mel(path, settings)}
@@ -171,6 +247,7 @@ def test_a_file_scores_as_its_clip_in_a_feature_store(
     for clip, scores in zip(stored.clip_ids, stored.scores, strict=True):
         path = next(path for path in excerpts if path.stem == clip)
         assert list(predictor.file(path).values()) == pytest.approx(scores.tolist(), abs=1e-5)
+        assert scores.any() == (clip != "silent")
 
 
 def test_memory_does_not_grow_with_the_length_of_a_file(

@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import soundfile
 
+from irmas_dist.corpus.mixdown import SILENT
 from irmas_dist.evaluation.csv_scores import open_scores
 from irmas_dist.inference.audio_inputs import Prediction
 from irmas_dist.inference.predict import predict
@@ -23,7 +25,7 @@ def test_csv(irmas: Irmas, model: Path, folder: Path, predictor: Predictor, by: 
     assert code == 1
     written = Path(by.split()[-1])
     a, live, bad = table(written.read_text() if written.suffix else out)
-    assert list(a) == ["path", "instruments", "error", *IRMAS.codes]
+    assert list(a) == ["path", "instruments", "error", "note", *IRMAS.codes]
     assert [row["path"] for row in (a, live, bad)][1] == "music/b/b [live].wav"
     scores = predictor.file("music/a.wav")
     assert {name: float(a[name]) for name in IRMAS.codes} == pytest.approx(scores)
@@ -47,6 +49,37 @@ def test_parquet_and_json_files(
     irmas("predict", model, "music", "--out", "p.json")
     written = json.loads(Path("p.json").read_text())
     assert written == json.loads(irmas("predict", model, "music", "--json")[1])
+
+
+def test_silence_is_said_in_every_format(
+    irmas: Irmas, model: Path, folder: Path, excerpts: list[Path]
+) -> None:
+    music, rate = soundfile.read(excerpts[0])
+    soundfile.write(folder / "c.wav", np.stack([music[:, 0], -music[:, 0]], axis=1), rate)
+    soundfile.write(folder / "d.wav", np.zeros(66_150), 22_050)
+    (folder / "b" / "bad.flac").unlink()
+    cancel = "its channels cancel each other: the louder, channel 1, is used"
+    notes = ["", "", cancel, SILENT]
+    for options in (["--out", "p.csv"], ["--out", "p.json"], ["--out", "p.parquet"]):
+        code, _, err = irmas("predict", model, "music", *options)
+        assert code == 0
+        assert f"music/c.wav: {cancel}\nmusic/d.wav: {SILENT}\n" in err
+    in_csv = table(Path("p.csv").read_text())
+    in_json = json.loads(Path("p.json").read_text())["predictions"]
+    in_parquet = pq.read_table("p.parquet").to_pylist()
+    assert [row["path"] for row in in_csv] == [row["path"] for row in in_json]
+    for rows in (in_csv, in_json, in_parquet):
+        rows.sort(key=lambda row: Path(row["path"]).name)
+        assert [row["note"] or "" for row in rows] == [notes[n] for n in (0, 1, 2, 3)]
+        assert not rows[3]["instruments"]
+    assert [in_csv[3][code] for code in IRMAS.codes] == ["0"] * 11
+    assert set(in_json[3]["scores"].values()) == {0}
+    code, out, err = irmas("predict", model, "music/d.wav", "music/a.wav")
+    assert "none: silent" in out
+    assert f"music/d.wav: {SILENT}\n" in err
+    irmas("predict", model, "music/d.wav", "--timeline", "times")
+    windows = table(Path("times/d.wav.csv").read_text())
+    assert {row[code] for row in windows for code in IRMAS.codes} == {"0"}
 
 
 @pytest.mark.parametrize("suffix", ["csv", "json", "parquet"])
@@ -109,8 +142,9 @@ def test_a_prediction_of_a_pipe_is_never_reused(
     journal = Journal(out, predictor.description, None)
     os.mkfifo(tmp_path / "pipe")
     for path in ("-", str(tmp_path / "pipe"), str(folder / "a.wav")):
-        journal.add(Prediction(path, dict.fromkeys(IRMAS.codes, 0.5)))
-    assert list(Journal(out, predictor.description, None).known) == [str(folder / "a.wav")]
+        journal.add(Prediction(path, dict.fromkeys(IRMAS.codes, 0.5), note="silent"))
+    known = Journal(out, predictor.description, None).known
+    assert {path: each.note for path, each in known.items()} == {str(folder / "a.wav"): "silent"}
     windows = predictor.description.windows.model_copy(update={"hop_frames": 5})
     other = predictor.description.model_copy(update={"windows": windows})
     assert not Journal(out, other, None).known, "of another model"

@@ -5,11 +5,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from irmas_dist.config.features import LogMelSettings
 from irmas_dist.config.model import ModelSettings
 from irmas_dist.features.clips import Clips
 from irmas_dist.models.cnn import CNN
 from irmas_dist.models.standardise import Standardise
-from irmas_dist.training.windows import DeviceClips, covering_windows, window_logits, windows_of
+from irmas_dist.training.windows import DeviceClips, covering_windows, score_windows, windows_of
 
 sizes = st.integers(1, 40)
 
@@ -60,8 +61,13 @@ def test_clips_from_a_fifth_of_a_second_to_an_hour_are_scored_by_windows() -> No
     )
     lengths = np.array([8, 43, 44, 154_800])
     rng = np.random.default_rng(0)
+    features = LogMelSettings(bands=bands)
+    frames_of_clips = rng.normal(size=(int(lengths.sum()), bands)).astype(np.float16)
+    # The first clip and all windows of the last one but a few are silent.
+    frames_of_clips[:8] = features.log_floor
+    frames_of_clips[2_000:] = features.log_floor
     clips = Clips(
-        frames=rng.normal(size=(int(lengths.sum()), bands)).astype(np.float16),
+        frames=frames_of_clips,
         starts=np.cumsum(lengths) - lengths,
         lengths=lengths,
         labels=np.zeros((4, 3), np.float32),
@@ -70,14 +76,21 @@ def test_clips_from_a_fifth_of_a_second_to_an_hour_are_scored_by_windows() -> No
         groups=["a", "b", "c", "d"],
     )
     covering = covering_windows(lengths, frames, frames // 2)
-    logits = window_logits(
+    outputs = score_windows(
         network,
         Standardise([0.0] * bands, [1.0] * bands),
         DeviceClips(clips, torch.device("cpu")),
         covering,
         frames,
-        log_floor=-18.0,
+        features,
     )
     assert np.diff(covering.bounds).tolist() == [1, 1, 2, 7_371]
-    assert logits.shape == (7_375, 3)
-    assert logits.isfinite().all()
+    assert outputs.logits.shape == (7_375, 3)
+    assert outputs.logits.isfinite().all()
+    starts = clips.starts[covering.clips] + covering.offsets
+    silent = (covering.clips == 0) | (starts >= 2_000)
+    np.testing.assert_array_equal(outputs.silent, silent)
+    scores = outputs.scores()
+    np.testing.assert_allclose(scores[~silent], outputs.logits[~silent].sigmoid(), rtol=1e-6)
+    assert (scores[~silent] > 0).all()
+    assert not scores[silent].any()
