@@ -1,6 +1,7 @@
 """What all tests share: a small rendered corpus, its features, and one Ray for the whole run."""
 
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,6 +29,28 @@ TINY = (
     "training.precision=float32",
 )
 """Overrides that make any recipe small enough for a test, and the same on every CPU."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_command_ended_unexpectedly(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """At the end, look through the logs of all commands, in this process and in others.
+
+    The command `noisy` of `tests/cli/test_command.py` ends so on purpose.
+    """
+    base = tmp_path_factory.getbasetemp()
+    with pytest.MonkeyPatch.context() as patch:
+        # Of commands that run elsewhere than in a temporary directory.
+        patch.setenv("IRMAS_LOG_DIR", str(base / "logs"))
+        yield
+    found = [
+        log
+        for folder, _, names in os.walk(base)
+        for name in names
+        if re.fullmatch(r"(?!noisy)\w+-\d{8}-\d{6}-\d+\.log", name)
+        for log in [Path(folder, name)]
+        if "this is a bug: report it" in log.read_text(errors="replace")
+    ]
+    assert not found, "commands ended unexpectedly, see their logs"
 
 
 @pytest.fixture(scope="session")

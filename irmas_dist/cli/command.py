@@ -79,8 +79,12 @@ def command(function: Callable[P, R]) -> Callable[P, R]:
                     result = function(*args, **located)
                 except (typer.Exit, typer.BadParameter, IrmasError):
                     raise
-                except BaseException:
+                except (KeyboardInterrupt, SystemExit, BrokenPipeError):
                     traceback.print_exc()
+                    raise
+                except Exception as error:
+                    traceback.print_exc()
+                    print(_as_bug(error))  # The suite looks for it.
                     raise
         except (typer.Exit, typer.BadParameter):
             _say_where(log)
