@@ -1,10 +1,12 @@
 """``python -m irmas_dist`` and the console script ``irmas``."""
 
+import os
 import sys
 
 
 def main() -> None:
     """Run the command line and exit with its status."""
+    _open_standard_streams()
     # Only now: help and errors of usage must not wait for torch and Ray.
     try:
         from irmas_dist.cli.main import run
@@ -15,6 +17,16 @@ def main() -> None:
             "on a cluster on every node"
         )
     sys.exit(run(sys.argv[1:]))
+
+
+def _open_standard_streams() -> None:
+    """Open those that are closed on nothing, or the next file would be taken for one of them."""
+    for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            lowest_free = os.open(os.devnull, os.O_RDWR)  # which is this one
+            setattr(sys, name, os.fdopen(lowest_free, "w" if descriptor else "r"))
 
 
 if __name__ == "__main__":

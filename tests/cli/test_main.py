@@ -45,6 +45,29 @@ def test_exit_codes_reach_the_shell(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("line", "code", "out", "err"),
+    [
+        ("train f m --dry-run >&-", 0, "", ""),
+        ("train f m --dry-run >&- 2>&-", 0, "", ""),
+        ("index missing >&-", 1, "", "irmas: missing: no such directory\n"),
+        ("index missing 2>&-", 1, "", ""),
+        ("index missing <&-", 1, "", "irmas: missing: no such directory\n"),
+        ("train f m --dry-run | head -1", 0, "seed: 0\n", ""),
+    ],
+)
+def test_standard_streams_may_be_closed(
+    tmp_path: Path, line: str, code: int, out: str, err: str
+) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        ["sh", "-c", f'"$0" -m irmas_dist {line}', sys.executable],
+        cwd=tmp_path, env=environment, capture_output=True, text=True,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (code, out, err)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
     ("arguments", "told"),
     [
         ("index", "Missing argument 'tree'"),
