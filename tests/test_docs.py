@@ -128,6 +128,7 @@ def workspace(
         (path / name).parent.mkdir(parents=True)
         shutil.copy(excerpt, path / name)
     (path / "my-drums/takes/song-1.txt").write_text("kick\nsnare\n")
+    (path / "my-drums.csv").write_text("path,kick,snare,hihat\nmy-drums/takes/song-1.wav,1,1,?\n")
     write_scores(path / "scores.csv", "testing")
     write_scores(path / "held-out.csv", "training")
     made = Workspace(path)

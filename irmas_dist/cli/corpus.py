@@ -143,8 +143,23 @@ def download(
 @command
 def index(
     tree: Annotated[
-        str, typer.Argument(help="All or part of an IRMAS-shaped tree, a path or URL.")
-    ],
+        str | None, typer.Argument(help="All or part of an IRMAS-shaped tree, a path or URL.")
+    ] = None,
+    table: Annotated[
+        str | None,
+        typer.Option(
+            help="Table of clips, CSV, TSV or Parquet: path, and instruments (gac|voi) or a column "
+            "for each (1, 0, ?). With a TREE, both are indexed."
+        ),
+    ] = None,
+    root: Annotated[
+        str | None,
+        typer.Option(help="What the table's paths are relative to; default: the table's folder."),
+    ] = None,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=NAME", help="What the table calls a column: path=filename."),
+    ] = None,
     out: Annotated[
         str, typer.Option(help="The manifest to write, a path or URL; - is standard output.")
     ] = "manifest.parquet",
@@ -156,16 +171,27 @@ def index(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Index a tree of audio files: write its manifest."""
+    """Index a tree of audio files, or a table of them: write the manifest."""
+    if tree is None and table is None:
+        raise typer.BadParameter("give a tree, or a table of clips with --table")
+    if table is None and (root or column):
+        raise typer.BadParameter("--root and --column are of a table: give it with --table")
+    named = [pair.partition("=")[::2] for pair in column or ()]
+    if wrong := [pair for pair, (_, theirs) in zip(column or (), named, strict=True) if not theirs]:
+        raise typer.BadParameter(f"--column {wrong[0]}: expected name=name, such as path=filename")
+    from irmas_dist.corpus.clip_table import index_table
     from irmas_dist.corpus.groups import settle_conflicts
-    from irmas_dist.corpus.index import index_tree
+    from irmas_dist.corpus.index import index_tree, settle_identities
     from irmas_dist.corpus.manifest import write_manifest
     from irmas_dist.corpus.summary import summarise
     from irmas_dist.storage.locks import lock_file
 
     corpus = read_recipe(config, overrides, used=("corpus",)).corpus
     with lock_file(out):
-        rows = index_tree(tree, corpus.vocabulary, address)
+        rows = index_tree(tree, corpus.vocabulary, address) if tree is not None else []
+        if table is not None:
+            rows += index_table(table, corpus.vocabulary, root, dict(named))
+            settle_identities(rows)
         conflicts = settle_conflicts(rows, corpus.conflicts)
         write_manifest(out, rows)
     summary = summarise(rows, conflicts, corpus.vocabulary)

@@ -88,8 +88,7 @@ def index_tree(
             advance(1)
             if row:
                 rows.append(row)
-    _make_ids_unique(rows)
-    join_identical(rows)
+    settle_identities(rows)
     return rows
 
 
@@ -189,6 +188,12 @@ def _read_batch(
     if not storage.is_url(root) and not Path(root).is_dir():
         return None
     return [_row(file, vocabulary) for file in files]
+
+
+def settle_identities(rows: list[dict[str, Any]]) -> None:
+    """Make every ``clip_id`` unique, and join the groups of identical files, in place."""
+    _make_ids_unique(rows)
+    join_identical(rows)
 
 
 def _make_ids_unique(rows: list[dict[str, Any]]) -> None:

@@ -1,0 +1,149 @@
+"""A table of clips says what plays in them, what does not, and what nobody knows."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import soundfile as sf
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from irmas_dist.cli.main import run
+from irmas_dist.corpus.clip_table import index_table
+from irmas_dist.corpus.manifest import read_manifest
+from irmas_dist.errors import IrmasError
+from irmas_dist.instruments import Vocabulary
+
+VOCABULARY = Vocabulary.of({"a": "A", "b": "B", "c": "C"})
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Three audio files of half a second."""
+    (tmp_path / "audio").mkdir()
+    for number in range(3):
+        noise = np.random.default_rng(number).normal(0, 0.1, 8_000).astype(np.float32)
+        sf.write(tmp_path / "audio" / f"{number}.wav", noise, 16_000)
+    return tmp_path
+
+
+def table(folder: Path, text: str, name: str = "clips.csv") -> str:
+    (folder / name).write_text(text)
+    return str(folder / name)
+
+
+def facts(rows: list[dict[str, Any]], *names: str) -> list[tuple[Any, ...]]:
+    return [tuple(row[name] for name in names) for row in rows]
+
+
+def test_a_column_for_each_instrument(folder: Path) -> None:
+    rows = index_table(
+        table(folder, "path,a,b,c,part,group\naudio/0.wav,1,0,?,training,x\n"
+              "audio/1.wav,0,,1.0,testing,\naudio/2.wav,0,0,0,,x\n"),
+        VOCABULARY,
+    )  # fmt: skip
+    assert facts(rows, "clip_id", "instruments", "unknown", "part", "group") == [
+        ("audio/0", ["a"], ["c"], "training", "group x"),
+        ("audio/1", ["c"], ["b"], "testing", "file audio/1"),
+        ("audio/2", [], [], "training", "group x"),
+    ]
+    assert facts(rows, "duration_s", "sample_rate", "problem") == [(0.5, 16_000, None)] * 3
+    assert rows[0]["path"] == str(folder / "audio" / "0.wav")
+
+
+def test_codes_in_one_column_and_other_names_for_columns(folder: Path) -> None:
+    path = table(folder / "audio", "file;plays\n0.wav;a|c\n1.wav;\n", "list.csv")
+    rows = index_table(path, VOCABULARY, columns={"path": "file", "instruments": "plays"})
+    assert facts(rows, "clip_id", "instruments", "unknown") == [
+        ("0", ["a", "c"], []),
+        ("1", [], []),
+    ]
+
+
+def test_paths_are_relative_to_the_root_that_is_given(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    path = table(tmp_path / "elsewhere", "path\tinstruments\n2.wav\tb\n", "clips.tsv")
+    [row] = index_table(path, VOCABULARY, root=str(folder / "audio"))
+    assert row["problem"] is None
+    [lost] = index_table(path, VOCABULARY)
+    assert "no such file" in lost["problem"].lower()
+
+
+def test_parquet_says_the_same_as_csv(folder: Path) -> None:
+    columns = {"path": ["audio/0.wav", "audio/1.wav"], "a": [1, None], "b": [True, False],
+               "c": [None, 0.0]}  # fmt: skip
+    pq.write_table(pa.table(columns), folder / "clips.parquet")
+    rows = index_table(str(folder / "clips.parquet"), VOCABULARY)
+    assert facts(rows, "instruments", "unknown") == [(["a", "b"], ["c"]), ([], ["a"])]
+    pq.write_table(pa.table({"path": ["audio/0.wav"], "instruments": [["a", "c"]]}),
+                   folder / "lists.parquet")  # fmt: skip
+    [row] = index_table(str(folder / "lists.parquet"), VOCABULARY)
+    assert row["instruments"] == ["a", "c"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("path,a,b,c\n0.wav,1,2,0\n", r"line 2, column 'b': '2' is neither 1, 0, \? nor empty"),
+        ("path,a,b,c\n0.wav,1,0.5,0\n", r"line 2, column 'b': '0.5' is neither"),
+        ("path,a,b\n0.wav,1,0\n", r"neither a column 'instruments' nor one for c"),
+        ("path,instruments\n0.wav,a|x\n", r"line 2, column 'instruments': 'x' is no instrument"),
+        ("path,instruments,part\n0.wav,a,test\n", r"column 'part': 'test' is neither training nor"),
+        ("path,instruments\n,a\n", r"line 2, column 'path': '' is no path"),
+        ("path,instruments\n0.wav,a\n./0.wav,b\n", r"line 3: '0' is in .*line 2 too"),
+        ("path,instruments\n", r"lists no clip"),
+        ("file,instruments\n0.wav,a\n", r"has no column 'path'"),
+    ],
+)
+def test_a_wrong_value_is_refused_with_its_line_and_column(
+    folder: Path, text: str, message: str
+) -> None:
+    with pytest.raises(IrmasError, match=message):
+        index_table(table(folder, text), VOCABULARY)
+
+
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(st.lists(st.lists(st.sampled_from(["1", "0", "?", ""]), min_size=3, max_size=3), min_size=1,
+                max_size=3))  # fmt: skip
+def test_every_label_is_present_absent_or_unknown(folder: Path, cells: list[list[str]]) -> None:
+    lines = [",".join([f"audio/{n}.wav", *row]) for n, row in enumerate(cells)]
+    rows = index_table(table(folder, "\n".join(["path,a,b,c", *lines])), VOCABULARY)
+    for row, given_cells in zip(rows, cells, strict=True):
+        for code, cell in zip(VOCABULARY.codes, given_cells, strict=True):
+            assert (code in row["instruments"]) == (cell == "1")
+            assert (code in row["unknown"]) == (cell in ("?", ""))
+
+
+def test_a_tree_and_a_table_make_one_manifest(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tree = folder / "tree" / "a"
+    tree.mkdir(parents=True)
+    (tree / "same.wav").write_bytes((folder / "audio" / "0.wav").read_bytes())
+    path = table(folder, "path,a,b,c\naudio/0.wav,1,?,0\naudio/1.wav,0,1,0\n")
+    config = folder / "abc.yaml"
+    config.write_text("corpus:\n  instruments: {a: A, b: B, c: C}\n")
+    out = folder / "m.parquet"
+    command = [
+        "index",
+        str(tree.parent),
+        "--table",
+        path,
+        "--config",
+        str(config),
+        "--out",
+        str(out),
+    ]
+    assert run(command) == 0
+    rows = read_manifest(str(out)).to_pylist()
+    assert [row["clip_id"] for row in rows] == ["a/same", "audio/0", "audio/1"]
+    assert rows[0]["group"] == rows[1]["group"] != rows[2]["group"]  # the same audio
+    capsys.readouterr()
+    assert run(["index", "--root", "x"]) == 2
+    assert run(["index", "--table", path, "--column", "path"]) == 2
+    assert run(["index", "--table", path, "--column", "x=y"]) == 1
