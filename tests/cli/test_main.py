@@ -70,7 +70,7 @@ def test_standard_streams_may_be_closed(
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ("index", "Missing argument 'tree'"),
+        ("index", "give a tree, or a table of clips with --table"),
         ("evaluate model", "give MODEL with --features or --tree, or --scores without MODEL"),
         ("evaluate model --scores s.csv", "give MODEL with --features or --tree"),
         ("evaluate --features f", "give MODEL with --features or --tree"),
@@ -81,7 +81,7 @@ def test_standard_streams_may_be_closed(
         ("evaluate model --features f --part validation", "Invalid value for '--part'"),
         ("render tree --clips 0", "Invalid value for '--clips'"),
         ("train features model --epochs 3", "No such option: --epochs"),
-        ("review sweep --port 99999", "Invalid value for '--port': 99999"),
+        ("review sweep --port 99999", "Invalid value for '--port'"),
         ("review sweep --port -1", "Invalid value for '--port'"),
         ("train features model --workers 2 --min-workers 3", "--min-workers 3 is more than"),
         ("jobs", "Usage: irmas jobs"),
