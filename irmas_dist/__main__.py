@@ -1,5 +1,6 @@
 """``python -m irmas_dist`` and the console script ``irmas``."""
 
+import getpass
 import os
 import sys
 
@@ -7,6 +8,7 @@ import sys
 def main() -> None:
     """Run the command line and exit with its status."""
     _open_standard_streams()
+    _name_user()
     # Only now: help and errors of usage must not wait for torch and Ray.
     try:
         from irmas_dist.cli.main import run
@@ -27,6 +29,14 @@ def _open_standard_streams() -> None:
         except OSError:
             lowest_free = os.open(os.devnull, os.O_RDWR)  # which is this one
             setattr(sys, name, os.fdopen(lowest_free, "w" if descriptor else "r"))
+
+
+def _name_user() -> None:
+    """Name a user whom the system does not know, as in containers: PyTorch ends without a name."""
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):
+        os.environ["LOGNAME"] = f"user-{os.getuid()}"
 
 
 if __name__ == "__main__":

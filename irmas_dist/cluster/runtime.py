@@ -2,6 +2,7 @@
 
 import os
 import re
+import secrets
 import signal
 import socket
 import tempfile
@@ -65,7 +66,9 @@ def ray_running(address: str | None = None, dashboard: bool = False) -> Iterator
         yield
         return
     target = ray_address(address)
-    if target not in (LOCAL, "auto"):
+    if target == LOCAL:
+        _provide_token()
+    elif target != "auto":
         _require_listener(target)
     try:
         if target == LOCAL:
@@ -162,6 +165,15 @@ def _existing_parent(out: str | None) -> Path | None:
     if not os.access(path, os.W_OK):
         raise IrmasError(f"{out} cannot be created: {path} is not writable")
     return path
+
+
+def _provide_token() -> None:
+    """Give a Ray of this process a token where it could not write one, for want of a home."""
+    if os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH"):
+        return
+    home = Path(os.path.expanduser("~"))  # noqa: PTH111 - Path's raises where there is none
+    if not (home / ".ray" / "auth_token").exists() and not os.access(home, os.W_OK):
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
 
 
 def _reason(error: Exception) -> str:

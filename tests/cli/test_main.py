@@ -44,6 +44,22 @@ def test_exit_codes_reach_the_shell(tmp_path: Path) -> None:
     assert "No such command 'nonsense'" in wrong.err
 
 
+def test_a_user_need_not_have_a_name(tmp_path: Path) -> None:
+    """As in a container that runs under any number."""
+    program = (
+        "import getpass, os, sys; sys.argv[1:] = ['--help']; import irmas_dist.__main__ as main\n"
+        "os.getuid = lambda: 54321\n"
+        "try: main.main()\nexcept SystemExit: print(getpass.getuser())"
+    )
+    named = ("LOGNAME", "USER", "LNAME", "USERNAME")
+    environment = {name: value for name, value in os.environ.items() if name not in named}
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path, env=environment | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.stdout.endswith("\nuser-54321\n")
+
+
 @pytest.mark.parametrize(
     ("line", "code", "out", "err"),
     [

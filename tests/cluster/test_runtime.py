@@ -90,6 +90,25 @@ def test_a_temporary_directory_that_ray_cannot_use_is_told_at_once(
 
 
 @pytest.mark.usefixtures("no_ray")
+def test_where_no_token_can_be_kept_a_ray_of_this_process_has_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def init(**_: object) -> None:
+        raise Exception(os.environ.get("RAY_AUTH_TOKEN", "none"))
+
+    for name in ("RAY_ADDRESS", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        # Set first, so that what the code sets is taken back.
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    monkeypatch.setattr("ray.init", init)
+    monkeypatch.setattr("ray.shutdown", lambda: None)
+    for home, token in ((tmp_path, "none"), (Path("/nonexistent"), "[0-9a-f]{64}")):
+        monkeypatch.setenv("HOME", str(home))
+        with pytest.raises(IrmasError, match=f"cannot start Ray: {token}$"), ray_running():
+            pass
+
+
+@pytest.mark.usefixtures("no_ray")
 def test_a_ray_that_is_too_slow_to_start_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     def too_slow(**_: object) -> None:
         # As in Ray's node.py.
