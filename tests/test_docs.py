@@ -67,7 +67,8 @@ def smaller(arguments: list[str]) -> list[str]:
         case ["sweep", *_]:
             return [*SETTINGS, "--trials", "2"]
         case ["train", *_]:
-            return SETTINGS
+            # Ray Train takes half a minute to start, and has tests of its own.
+            return [*SETTINGS, "--workers", "1"]
         case ["extract", *_]:
             return [setting for setting in SETTINGS if setting.startswith("--set=features.")]
         case ["review", *_]:

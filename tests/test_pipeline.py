@@ -51,7 +51,7 @@ def test_from_a_soundfont_to_a_report(
     assert [trial["state"] for trial in swept["trials"]] == ["completed", "completed"]
 
     best = ["--config", "sweep/best.yaml"]
-    trained = irmas("train", "features", "model", "--workers", "2", *best)
+    trained = irmas("train", "features", "model", *best)
     assert trained["epochs"] == 3
 
     fitted = irmas("thresholds", "model", "--objective", "micro_f1")
