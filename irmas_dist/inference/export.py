@@ -85,7 +85,7 @@ def export(
     for package in ("onnx", "onnxruntime", "onnxscript"):
         if find_spec(package) is None:
             raise IrmasError(f"irmas export needs {package}: pip install 'irmas-dist[export]'")
-    predictor = Predictor.load(model)
+    predictor = Predictor.load(model, device="cpu")
     with lock_directory(out):
         return _export(predictor, out, audio, sample_rates)
 

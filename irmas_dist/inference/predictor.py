@@ -21,6 +21,7 @@ from irmas_dist.instruments import hard_labels
 from irmas_dist.models.cnn import CNN
 from irmas_dist.models.standardise import Standardise
 from irmas_dist.training.model_directory import ModelDescription, load_network, read_description
+from irmas_dist.training.precision import available_device
 from irmas_dist.training.windows import DeviceClips, covering_windows, score_windows, windows_of
 
 NOTHING_AUDIBLE = "silent: nothing in its spectrogram exceeds the model's floor"
@@ -60,14 +61,14 @@ class Predictor:
     Args:
         description: The content of ``model.json``.
         network: With its weights, in evaluation mode; a copy with fused layers is used.
-        device: The device to compute on.
+        device: The device to compute on; ``auto`` takes a GPU if there is one.
     """
 
     def __init__(
-        self, description: ModelDescription, network: CNN, device: torch.device | str = "cpu"
+        self, description: ModelDescription, network: CNN, device: torch.device | str = "auto"
     ) -> None:
         self.description = description
-        self._device = torch.device(device)
+        self._device = available_device() if device == "auto" else torch.device(device)
         self.network = fused(network).to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         normalisation = description.normalisation
         self._standardise = Standardise(list(normalisation.mean), list(normalisation.std))
@@ -75,9 +76,9 @@ class Predictor:
 
     @classmethod
     def load(
-        cls, directory: str | os.PathLike[str], device: torch.device | str = "cpu"
+        cls, directory: str | os.PathLike[str], device: torch.device | str = "auto"
     ) -> "Predictor":
-        """Load a model directory.
+        """Load a model directory, to compute on a device as in the constructor.
 
         Raises:
             IrmasError: There is no finished model here, or it is damaged.

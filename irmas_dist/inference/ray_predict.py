@@ -78,7 +78,8 @@ def predict_with_actors(
 
 class _PredictionActor:
     def __init__(self, model: str, timeline: bool) -> None:
-        self._predictor = Predictor.load(model)
+        # An actor holds a core and no GPU.
+        self._predictor = Predictor.load(model, device="cpu")
         self._timeline = timeline
 
     def __call__(self, block: pa.Table) -> pa.Table:

@@ -52,7 +52,7 @@ from irmas_dist.search.sweep_directory import (
     trials_root,
     write_record,
 )
-from irmas_dist.search.trial import SECOND, TRIAL, LearnerTrial, device
+from irmas_dist.search.trial import SECOND, TRIAL, LearnerTrial
 from irmas_dist.search.wandb_runs import SweepRuns
 from irmas_dist.storage.locks import lock_directory
 from irmas_dist.terminal import say, watching
@@ -60,6 +60,7 @@ from irmas_dist.training.checkpoint import FILE_NAME, load_checkpoint
 from irmas_dist.training.data import TrainingData
 from irmas_dist.training.learner import Learner
 from irmas_dist.training.model_directory import describe, pack_weights, save_model
+from irmas_dist.training.precision import available_device
 
 DRIVER_BYTES = 256 << 20
 """Memory reserved for the driver of a trial of several workers."""
@@ -279,7 +280,7 @@ def _write_model(
         return model
     if not storage.exists(storage.join(directory, FILE_NAME)):
         return None
-    learner = Learner(data, recipe, device=device())
+    learner = Learner(data, recipe, device=available_device())
     load_checkpoint(directory, learner)
     description, validation = describe(learner, recipe.model_dump(mode="json"))
     save_model(model, pack_weights(learner.network), description, validation)

@@ -22,6 +22,7 @@ from irmas_dist.search.sweep_directory import trial_directory
 from irmas_dist.training.checkpoint import FILE_NAME, Pace, load_checkpoint, save_checkpoint
 from irmas_dist.training.data import TrainingData
 from irmas_dist.training.learner import SELECTED_BY, Learner
+from irmas_dist.training.precision import available_device
 
 # In a trial's configuration:
 TRIAL = "trial"  # its number in the study, and whether it is resumed
@@ -106,7 +107,7 @@ class LearnerTrial(tune.Trainable):
         self._cpu_s, began = 0.0, time.process_time()
         try:
             settings = build_recipe(self._recipe, values, "the search space")
-            self._learner = TrialLearner(self._data, settings, device=device())
+            self._learner = TrialLearner(self._data, settings, device=available_device())
             self._facts: dict[str, Any] = {"parameters": parameter_count(self._learner.network)}
             if self._latency:
                 self._facts[SECOND["latency"]] = latency_ms(self._learner)
@@ -187,11 +188,6 @@ def instrument_results(
         row | {"threshold": float(threshold)}
         for row, threshold in zip(rows, thresholds, strict=True)
     ]
-
-
-def device() -> str:
-    """Return the device of this process."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 @torch.no_grad()

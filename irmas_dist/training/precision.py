@@ -28,6 +28,11 @@ class Autocast:
         return torch.autocast(self._device, torch.bfloat16, enabled=self._enabled)
 
 
+def available_device() -> torch.device:
+    """Return the GPU of this process if it has one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def computes_in_bfloat16(device: torch.device) -> bool:
     """Return whether the device supports bfloat16 natively.
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 import soxr
+import torch
 
 from irmas_dist import storage
 from irmas_dist.config.decisions import AGGREGATION_RULES
@@ -25,6 +26,7 @@ from irmas_dist.instruments import IRMAS
 from irmas_dist.training.data import TrainingData
 from irmas_dist.training.learner import SELECTED_BY, Learner
 from irmas_dist.training.model_directory import describe, pack_weights, save_model
+from irmas_dist.training.precision import available_device
 from tests.inference.conftest import MakeModel
 from tests.training.conftest import data, settings
 
@@ -58,6 +60,21 @@ def test_scores_are_those_of_the_best_epoch(learner: Learner, predictor: Predict
     results = overall_metrics(validation.labels, scores, predictor.description.threshold_array())
     assert results["macro_f1"] == pytest.approx(best[SELECTED_BY])
     assert results["map"] == pytest.approx(best["val_map"])
+
+
+def test_a_gpu_is_used_if_there_is_one(
+    model: Path, excerpts: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_cpu, chosen = Predictor.load(model, device="cpu"), Predictor.load(model)
+    assert chosen.file(excerpts[0]) == pytest.approx(on_cpu.file(excerpts[0]), abs=2e-3)
+    assert available_device().type == ("cuda" if torch.cuda.is_available() else "cpu")
+    # This device takes all that a GPU takes, and has no values.
+    monkeypatch.setattr(
+        "irmas_dist.inference.predictor.available_device", lambda: torch.device("meta")
+    )
+    for predictor in (Predictor.load(model), Predictor(on_cpu.description, on_cpu.network)):
+        assert {each.device.type for each in predictor.network.parameters()} == {"meta"}
+    assert next(Predictor.load(model, device="cpu").network.parameters()).device.type == "cpu"
 
 
 def test_a_file_and_its_samples_have_the_same_scores(predictor: Predictor, tmp_path: Path) -> None:
