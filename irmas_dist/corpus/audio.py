@@ -145,7 +145,10 @@ def decoding() -> Iterator[None]:
     except OSError as error:
         raise AudioError(f"cannot be read: {error.strerror or error}") from error
     except soundfile.LibsndfileError as error:
-        raise AudioError(f"cannot be decoded: {error.error_string.rstrip('.')}") from error
+        reason = error.error_string.rstrip(".").removeprefix("Error : ")
+        damaged = reason.endswith(("lost sync", "is malformed"))
+        hint = "; it is cut short or damaged" if damaged else ""
+        raise AudioError(f"cannot be decoded: {reason}{hint}") from error
     except soundfile.SoundFileError as error:
         raise AudioError(f"cannot be decoded: {error}") from error
 

@@ -66,6 +66,13 @@ def test_a_file_cut_short_is_refused_or_lacks_next_to_nothing(
     assert len(samples) >= (SECONDS - TOLERANCE_S) * RATE - blocks
 
 
+@pytest.mark.parametrize("name", ["a.flac", "a.caf", "a.opus", "a.ogg", "a.mp3", "a.wav", "a.aiff"])
+def test_a_file_cut_in_half_is_said_to_be_cut_short(tmp_path: Path, name: str) -> None:
+    whole = content(name)
+    with pytest.raises(AudioError, match=r"^is truncated: |; it is cut short or damaged$"):
+        read(tmp_path / name, whole[: len(whole) // 2 + 7])
+
+
 @pytest.mark.parametrize("name", sorted(WRITTEN.keys() - {"a.mp3", "a.aiff", "a.w64"}))
 def test_several_files_in_one_are_refused(tmp_path: Path, name: str) -> None:
     whole = content(name)
