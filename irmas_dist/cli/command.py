@@ -1,11 +1,13 @@
 """What all commands share: options, a log file for other output, one-line errors, exit codes."""
 
+import errno
 import functools
 import importlib.metadata
 import math
 import os
 import re
 import signal
+import stat
 import sys
 import tempfile
 import threading
@@ -27,6 +29,9 @@ from irmas_dist.terminal import chatter_to, results_to_stderr, say
 if TYPE_CHECKING:
     from irmas_dist.config.recipe import Recipe
 
+MOST = 100_000
+"""Largest number of anything that an option takes: more is a slip of the keyboard."""
+
 STREAMS = {"index": "out", "extract": "preview_out", "report": "out", "predict": "out"}
 """The option of each command that names one file to write, which may be standard output."""
 
@@ -35,6 +40,9 @@ STDOUT_NAMES = ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 
 STORES = ("s3", "gs", "gcs", "abfs", "abfss", "hdfs")
 """Schemes of object stores."""
+
+HEARD = ("inputs", "preview", "check_on")
+"""Arguments that name audio, whose name need not be UTF-8."""
 
 SENT_AS_THEY_ARE = ("command", "overrides")
 """Arguments that name things elsewhere: a job's paths, a recipe's settings."""
@@ -140,6 +148,8 @@ def _located(name: str, value: Any) -> Any:
         return value
     if str(value) in STDOUT_NAMES:
         return type(value)("-")
+    if name not in SENT_AS_THEY_ARE:
+        _require_usable(name, str(value))
     # A Path has but one of a URL's slashes.
     url = re.match(r"([A-Za-z][\w+.-]*):/", str(value))
     if url and url[1].lower() == "file":
@@ -154,6 +164,22 @@ def _located(name: str, value: Any) -> Any:
         except RuntimeError as error:
             raise IrmasError(f"{value}: no such user") from error
     return value
+
+
+def _require_usable(name: str, value: str) -> None:
+    """Refuse what no command can use as a name: too long, not UTF-8, or a device to be read."""
+    text = value.encode("utf-8", "replace").decode()
+    if text != value and name not in HEARD:
+        raise IrmasError(f"{text}: its name is not UTF-8; rename it")
+    try:
+        mode = Path(value).stat().st_mode
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise IrmasError(f"{text[:40]}…: {error.strerror}") from error
+        return
+    # Some are endless.
+    if (stat.S_ISCHR(mode) or stat.S_ISBLK(mode)) and name not in STREAMS.values():
+        raise IrmasError(f"{text} is a device: name a file")
 
 
 def _as_stored(url: str) -> str:

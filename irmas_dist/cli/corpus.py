@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 from rich.table import Column, Table
 
-from irmas_dist.cli.command import Config, Json, Overrides, command, read_recipe
+from irmas_dist.cli.command import MOST, Config, Json, Overrides, command, read_recipe
 from irmas_dist.cli.tables import as_json, show_notes
 from irmas_dist.terminal import show
 
@@ -35,7 +35,9 @@ def _with_twin(context: typer.Context, fraction: float | None) -> float | None:
 
 
 def _count(help_text: str, default: str, minimum: int = 1) -> Any:
-    return typer.Option(min=minimum, callback=_without_twin, help=help_text, show_default=default)
+    return typer.Option(
+        min=minimum, max=MOST, callback=_without_twin, help=help_text, show_default=default
+    )
 
 
 @command
@@ -71,7 +73,7 @@ def render(
     excerpts: Annotated[int | None, _count("Excerpts of each test song.", "3")] = None,
     seed: Annotated[int, typer.Option(min=0, help="The same seed renders the same bytes.")] = 0,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes; default: one per core.")
+        int | None, typer.Option(min=1, max=MOST, help="Processes; default: one per core.")
     ] = None,
     json: Json = False,
 ) -> None:

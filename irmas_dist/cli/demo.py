@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from irmas_dist.cli.command import DryRun, Json, command, read_recipe
+from irmas_dist.cli.command import MOST, DryRun, Json, command, read_recipe
 from irmas_dist.cli.tables import as_json, instrument_table, metric_table, show_recipe, trial_tables
 from irmas_dist.errors import IrmasError
 from irmas_dist.terminal import show
@@ -16,7 +16,7 @@ from irmas_dist.terminal import show
 @command
 def demo(
     out: Annotated[Path, typer.Option(help="Directory of all results.")] = Path("runs/demo"),
-    trials: Annotated[int, typer.Option(min=1, help="Trials of the search.")] = 10,
+    trials: Annotated[int, typer.Option(min=1, max=MOST, help="Trials of the search.")] = 10,
     dry_run: DryRun = False,
     json: Json = False,
 ) -> None:

@@ -55,6 +55,8 @@ def extract(
     json: Json = False,
 ) -> None:
     """Compute log-mel spectrograms with Ray Data; existing ones are not computed again."""
+    if preview_out is not None and preview is None:
+        raise typer.BadParameter("--preview-out names the picture that --preview draws")
     recipe = read_recipe(config, overrides, used=("corpus", "features"))
     if dry_run:
         return show_recipe(recipe, json)

@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 from rich.table import Column, Table
 
-from irmas_dist.cli.command import Json, command
+from irmas_dist.cli.command import MOST, Json, command
 from irmas_dist.cli.tables import as_json, show_notes
 from irmas_dist.terminal import say, show, write
 
@@ -45,7 +45,9 @@ def predict(
     workers: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Number of Ray actors, with one core each; default: run without Ray."
+            min=1,
+            max=MOST,
+            help="Number of Ray actors, with one core each; default: run without Ray.",
         ),
     ] = None,
     address: Annotated[
@@ -106,6 +108,7 @@ def export(
         list[int] | None,
         typer.Option(
             min=1_000,
+            max=1_000_000,
             metavar="HZ",
             help="Sample rate of the exported model's input, which it resamples to the model's "
             "own. May be repeated, for a file each; default: the model's own.",

@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 from rich.table import Column, Table
 
-from irmas_dist.cli.command import Json, command
+from irmas_dist.cli.command import MOST, Json, command
 from irmas_dist.cli.tables import as_json
 from irmas_dist.errors import IrmasError
 from irmas_dist.terminal import say, show, write
@@ -57,9 +57,13 @@ def submit(
     ] = None,
     cpus: Annotated[
         float | None,
-        typer.Option(min=0, help="CPUs for the command itself; default: 0 if it uses Ray, else 1."),
+        typer.Option(
+            min=0, max=MOST, help="CPUs for the command itself; default: 0 if it uses Ray, else 1."
+        ),
     ] = None,
-    gpus: Annotated[float, typer.Option(min=0, help="GPUs for the command itself.")] = 0.0,
+    gpus: Annotated[
+        float, typer.Option(min=0, max=MOST, help="GPUs for the command itself.")
+    ] = 0.0,
 ) -> None:
     """Run an irmas command on a Ray cluster."""
     from irmas_dist.cluster import jobs

@@ -1,5 +1,7 @@
 """The command line: every command by its name."""
 
+import re
+import sys
 from collections.abc import Sequence
 
 import typer
@@ -41,6 +43,11 @@ def run(arguments: Sequence[str]) -> int:
     Returns:
         0 when done, 1 when the command failed, 2 when it was used wrongly, 130 when interrupted.
     """
+    for number, argument in enumerate(arguments, start=1):
+        if re.fullmatch(r"(--[\w-]+=)?\s*", argument):
+            # Such a path would be the working directory.
+            print(f"irmas: argument {number} is empty: is a variable not set?", file=sys.stderr)
+            return 2
     try:
         app(list(arguments), prog_name="irmas")
     except SystemExit as end:

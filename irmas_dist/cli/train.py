@@ -5,7 +5,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from irmas_dist.cli.command import Address, Config, DryRun, Json, Overrides, command, read_recipe
+from irmas_dist.cli.command import (
+    MOST,
+    Address,
+    Config,
+    DryRun,
+    Json,
+    Overrides,
+    command,
+    read_recipe,
+)
 from irmas_dist.cli.tables import as_json, show_recipe
 from irmas_dist.config.base import from_options
 from irmas_dist.config.training import WorkerSettings
@@ -23,11 +32,14 @@ def train(
     out: Annotated[str, typer.Argument(help="The model directory to write, a path or URL.")],
     config: Config = None,
     overrides: Overrides = None,
-    workers: Annotated[int, typer.Option(min=1, help="Data-parallel workers.")] = DEFAULTS.count,
+    workers: Annotated[
+        int, typer.Option(min=1, max=MOST, help="Data-parallel workers.")
+    ] = DEFAULTS.count,
     min_workers: Annotated[
         int | None,
         typer.Option(
             min=1,
+            max=MOST,
             help="Start and continue with as few workers as this, and add workers as nodes join; "
             "default: wait for all.",
         ),
@@ -39,11 +51,12 @@ def train(
     retries: Annotated[
         int,
         typer.Option(
-            min=0, help="How often to resume after a worker or node of a cluster is lost."
+            min=0, max=MOST, help="How often to resume after a worker or node of a cluster is lost."
         ),
     ] = DEFAULTS.retries,
     wait: Annotated[
-        float, typer.Option(min=0, help="Seconds to wait for free resources in the cluster.")
+        float,
+        typer.Option(min=0, max=1e9, help="Seconds to wait for free resources in the cluster."),
     ] = DEFAULTS.wait_timeout_s,
     address: Address = None,
     dry_run: DryRun = False,

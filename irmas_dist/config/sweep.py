@@ -22,15 +22,15 @@ SecondObjective = Literal["parameters", "latency"]
 class SweepSettings(Settings):
     """Settings of a sweep."""
 
-    trials: int = Field(20, ge=1)
+    trials: int = Field(20, ge=1, le=100_000)
     """Number of trials."""
-    concurrent: int | None = Field(None, ge=1)
+    concurrent: int | None = Field(None, ge=1, le=100_000)
     """Trials at a time; none: as many as fit on the cluster."""
-    workers: int = Field(1, ge=1)
+    workers: int = Field(1, ge=1, le=100_000)
     """Data-parallel workers of each trial; more than one take half a minute to start."""
-    cpus: float = Field(1.0, gt=0.0)
+    cpus: float = Field(1.0, gt=0.0, le=10_000)
     """CPUs of each worker."""
-    gpus: float | None = Field(None, ge=0.0)
+    gpus: float | None = Field(None, ge=0.0, le=10_000)
     """GPUs of each worker; with a fraction, several trials share one GPU; none: trials share those
     of the cluster, if it has any."""
     sampler: SamplerName = "tpe"

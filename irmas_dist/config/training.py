@@ -130,7 +130,7 @@ class WorkerSettings(Settings):
     min_workers: int | None = Field(None, ge=1)
     """Number of workers with which training starts, or continues after a loss, while resources for
     all are missing; workers are added when nodes join. None waits for all."""
-    cpus: float = Field(1.0, gt=0.0)
+    cpus: float = Field(1.0, gt=0.0, le=10_000)
     """CPUs of each worker, and its number of threads."""
     gpu: bool | None = None
     """Whether each worker has a GPU; None: if there are enough of them."""

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from irmas_dist import storage
 from irmas_dist.cluster.runtime import ray_running
-from irmas_dist.config.recipe import Recipe, load_recipe
+from irmas_dist.config.recipe import Recipe, build_recipe, load_recipe
 from irmas_dist.config.training import WorkerSettings
 from irmas_dist.corpus.index import index_tree
 from irmas_dist.corpus.manifest import TESTING, TRAINING, write_manifest
@@ -65,8 +65,9 @@ def demo(out: Path, trials: int) -> dict[str, Any]:
 
 def _demo(out: Path, trials: int) -> dict[str, Any]:
     _clear(out)
-    overrides = [f"tracking.directory={out}"]
-    recipe = load_recipe("demo", overrides)
+    # Not as overrides, which are YAML: a directory may be called 1.
+    directory = {"tracking.directory": str(out)}
+    recipe = build_recipe(load_recipe("demo").model_dump(), directory, "the demo")
     vocabulary = recipe.corpus.vocabulary
     tree, manifest, features = out / "audio", out / "manifest.parquet", str(out / "features")
     model, page = str(out / "model"), str(out / "report.html")
@@ -89,7 +90,8 @@ def _demo(out: Path, trials: int) -> dict[str, Any]:
             extract(str(manifest), features, recipe.features, vocabulary)
         with stage("sweep", f"Searching with Ray Tune and Optuna, {trials} trials"):
             data = open_training_data(features, recipe)
-            short = load_recipe("demo", [*overrides, f"training.epochs={SEARCH_EPOCHS}"])
+            epochs = {"training.epochs": SEARCH_EPOCHS}
+            short = build_recipe(recipe.model_dump(), epochs, "the demo")
             space = load_space("quick", short)
             found = sweep(data, short, space, out / "sweep", SweepSettings(trials=trials))
             log_summary(found)

@@ -7,8 +7,10 @@ from irmas_dist.errors import IrmasError
 from irmas_dist.search.samplers import best_points, build_sampler
 from irmas_dist.search.schedulers import build_scheduler
 from irmas_dist.search.space import Space
-from irmas_dist.search.storages import open_study
+from irmas_dist.search.storages import file_of, open_study
 from irmas_dist.search.study import directions
+from irmas_dist.storage import exists, is_url
+from irmas_dist.storage.locks import lock_directory
 
 
 def check_settings(settings: SweepSettings, space: Space, recipe: Recipe) -> None:
@@ -33,10 +35,27 @@ def check_settings(settings: SweepSettings, space: Space, recipe: Recipe) -> Non
         raise IrmasError("--against latency needs trials of one worker")
     if settings.sampler == "grid":
         space.grid()
+    _require_places(settings)
     if settings.warm_start:
         best_points(open_study(settings.warm_start), space)
     build_scheduler(settings, space, recipe.training.epochs)
     build_sampler(settings.sampler, space, recipe.seed, len(directions(settings.against)))
+
+
+def _require_places(settings: SweepSettings) -> None:
+    """Refuse a study and a storage that cannot be where they are to be."""
+    if settings.study and (file := file_of(settings.study)):
+        try:
+            file.stat()
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise IrmasError(f"--study {settings.study}: {error.strerror}") from error
+    if settings.storage and is_url(settings.storage):
+        exists(settings.storage)
+    elif settings.storage:
+        with lock_directory(settings.storage):
+            pass
 
 
 def check_cluster(settings: SweepSettings) -> None:

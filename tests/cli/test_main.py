@@ -109,6 +109,13 @@ def test_wrong_usage(irmas: Callable[..., Ended], arguments: str, told: str) -> 
     assert told in re.sub(r"[│\s]+", " ", ended.out + ended.err)
 
 
+@pytest.mark.parametrize("given", ["", " ", "--out=", "--out= "])
+def test_an_empty_argument_is_wrong_usage(irmas: Callable[..., Ended], given: str) -> None:
+    ended = irmas("index", "tree", given)
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err == "irmas: argument 3 is empty: is a variable not set?\n"
+
+
 # Settings
 
 

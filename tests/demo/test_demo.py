@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from irmas_dist.demo.demo import MARKER, _clear
+from irmas_dist.demo.demo import MARKER, _clear, demo
 from irmas_dist.errors import IrmasError
 
 
@@ -25,3 +25,15 @@ def test_results_of_an_earlier_demo_are_deleted(tmp_path: Path) -> None:
     _clear(tmp_path / "demo")
     assert not (tmp_path / "demo" / "model").exists()
     assert (tmp_path / "demo" / "notes.txt").exists()
+
+
+def test_a_directory_may_be_called_like_a_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def render(*_: object) -> None:
+        raise InterruptedError
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("irmas_dist.demo.demo.render", render)
+    with pytest.raises(InterruptedError):
+        demo(Path("1"), trials=1)
