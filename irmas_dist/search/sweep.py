@@ -1,6 +1,5 @@
 """A sweep: Optuna proposes trials, Tune runs them, a scheduler stops the poor ones early."""
 
-import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-import ray
 from optuna.trial import TrialState
 from ray import tune
 from ray.tune.experiment import Trial
@@ -18,6 +16,7 @@ from irmas_dist import storage
 from irmas_dist.cluster.mps import multi_process_service
 from irmas_dist.cluster.resources import trial_capacity
 from irmas_dist.cluster.runtime import default_variables, ray_running, require_shared
+from irmas_dist.cluster.without_ray import LOCAL, ray_address, ray_initialised
 from irmas_dist.config.recipe import Recipe, build_recipe
 from irmas_dist.config.sweep import PAUSING, SweepSettings
 from irmas_dist.config.training import WorkerSettings
@@ -128,7 +127,7 @@ def sweep(
         check_study(
             study_location(out, record), record.name, directions(settings.against), record.digests()
         )
-        own_ray = not (address or os.environ.get("RAY_ADDRESS") or ray.is_initialized())
+        own_ray = ray_address(address) == LOCAL and not ray_initialised()
         with (
             multi_process_service(wanted=own_ray and settings.gpus != 0),
             ray_running(address, dashboard=settings.workers > 1),
