@@ -217,10 +217,12 @@ def read_shards(location: str, names: Iterable[str]) -> list[Shard]:
 
 
 def _read_shard(location: str, name: str) -> Shard:
-    clips = storage.read_table(storage.join(location, name), SHARD_SCHEMA.names)
-    meta = json.loads(clips.schema.metadata[_META])
-    moments = np.array(meta.pop("moments"))
-    return Shard(name=name, moments=moments, clips=clips.replace_schema_metadata(), **meta)
+    path = storage.join(location, name)
+    clips = storage.read_table(path, SHARD_SCHEMA.names)
+    with storage.damage_told(path, "delete it, and extract again"):
+        meta = json.loads(clips.schema.metadata[_META])
+        moments = np.array(meta.pop("moments"))
+        return Shard(name=name, moments=moments, clips=clips.replace_schema_metadata(), **meta)
 
 
 def write_info(
@@ -279,11 +281,10 @@ def read_info(location: str) -> StoreInfo:
     if not storage.exists(path):
         raise IrmasError(f"{location} is not a finished feature store; make one: irmas extract")
     content = storage.read_json(path)
-    if (found := content.pop("format", None)) != FORMAT:
-        raise IrmasError(
-            f"{path} has format {found}, this version reads {FORMAT}; "
-            "extract again into another directory"
-        )
-    settings = LogMelSettings(**content.pop("settings"))
-    vocabulary = Vocabulary.of(content.pop("instruments"))
-    return StoreInfo(settings=settings, vocabulary=vocabulary, **content)
+    advice = "extract again into another directory"
+    with storage.damage_told(path, advice):
+        if (found := content.pop("format", None)) != FORMAT:
+            raise IrmasError(f"{path} has format {found}, this version reads {FORMAT}; {advice}")
+        settings = LogMelSettings(**content.pop("settings"))
+        vocabulary = Vocabulary.of(content.pop("instruments"))
+        return StoreInfo(settings=settings, vocabulary=vocabulary, **content)

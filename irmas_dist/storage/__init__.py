@@ -236,6 +236,16 @@ def read_json(location: Location) -> Any:
         raise IrmasError(f"{location} is not JSON: {error}") from error
 
 
+@contextmanager
+def damage_told(location: Location, advice: str) -> Iterator[None]:
+    """Turn what reading unexpected content raises into one line that ends with the advice."""
+    try:
+        yield
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        found = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise IrmasError(f"{location} is damaged ({found}); {advice}") from error
+
+
 def write_table(location: Location, table: pa.Table, **options: Any) -> None:
     """Write a table as Parquet, atomically; ``options`` go to pyarrow."""
     with write_atomically(location) as stream:

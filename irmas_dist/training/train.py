@@ -28,6 +28,8 @@ from irmas_dist.training.data import (
 if TYPE_CHECKING:
     from irmas_dist.training.model_directory import ModelDescription
 
+ADVICE = "delete it, or choose another directory"
+
 BEGUN = "begun.json"
 """Record of an unfinished training in its model directory: recipe, data, and W&B run."""
 
@@ -139,7 +141,9 @@ def _about(out: str, settings: dict[str, Any], store: str) -> dict[str, Any]:
     if storage.exists(begun):
         about = storage.read_json(begun)
         holds = f"{out} holds an unfinished training"
-        _require_same(holds, about["recipe"], about["data"], settings, store)
+        with storage.damage_told(begun, ADVICE):
+            _require_same(holds, about["recipe"], about["data"], settings, store)
+            str(about["run_id"])
     return about
 
 
@@ -184,8 +188,7 @@ def _require_same(
     holds: str, recipe: dict[str, Any], data: dict[str, Any], settings: dict[str, Any], store: str
 ) -> None:
     """Refuse what was made with another recipe, or from other clips, labels or groups."""
-    advice = "delete it, or choose another directory"
     if recipe != settings:
-        raise IrmasError(f"{holds} of another recipe; {advice}")
+        raise IrmasError(f"{holds} of another recipe; {ADVICE}")
     if data["store"] != store:
-        raise IrmasError(f"{holds} of other features ({data['store']}, not {store}); {advice}")
+        raise IrmasError(f"{holds} of other features ({data['store']}, not {store}); {ADVICE}")

@@ -117,3 +117,26 @@ def test_labels_are_stored_as_they_are_unknown_ones_as_null(
     assert column.flatten().null_count == np.isnan(labels).sum()
     read = store.label_array(pa.chunked_array([column]))
     np.testing.assert_array_equal(read.reshape(labels.shape), labels)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        [],
+        {"format": store.FORMAT},
+        {"format": store.FORMAT, "settings": {"bands": 64}, "instruments": {"a": "A"}},
+        {"format": store.FORMAT, "settings": {"bands": "many"}, "instruments": {"a": "A"}},
+        {"format": store.FORMAT, "settings": 1, "instruments": 2},
+    ],
+)
+def test_a_damaged_info_is_refused_in_one_line(tmp_path: Path, content: Any) -> None:
+    (tmp_path / store.INFO).write_text(json.dumps(content))
+    with pytest.raises(IrmasError, match=r"features\.json is damaged \(\w+: ") as refused:
+        store.read_info(str(tmp_path))
+    assert "\n" not in str(refused.value)
+
+
+def test_a_shard_of_something_else_is_refused_in_one_line(tmp_path: Path) -> None:
+    pq.write_table(store.SHARD_SCHEMA.empty_table(), tmp_path / "part-0.parquet")
+    with pytest.raises(IrmasError, match=r"part-0\.parquet is damaged .* delete it, and extract"):
+        store.read_shards(str(tmp_path), ["part-0.parquet"])
