@@ -79,10 +79,17 @@ def predict_file(predictor: Predictor, path: str, timeline: bool = False) -> Pre
         timeline: Whether to return scores over time.
     """
     try:
-        with _reopenable(path) as file:
+        with reopenable(path) as file:
             scored = predictor.timeline(file)
     except AudioError as error:
         return Prediction(path, error=str(error))
+    return as_prediction(predictor, path, scored, timeline)
+
+
+def as_prediction(
+    predictor: Predictor, path: str, scored: Timeline, timeline: bool = False
+) -> Prediction:
+    """Return the prediction of a scored file, with its timeline on request."""
     instruments = predictor.decide(scored.scores)
     return Prediction(
         path, scored.scores, instruments, note=scored.note, timeline=scored if timeline else None
@@ -90,7 +97,7 @@ def predict_file(predictor: Predictor, path: str, timeline: bool = False) -> Pre
 
 
 @contextmanager
-def _reopenable(path: str) -> Iterator[str]:
+def reopenable(path: str) -> Iterator[str]:
     """Yield a path that can be opened twice and sought in: of a pipe, that of a temporary copy."""
     if path != STDIN and (storage.is_url(path) or not Path(path).is_fifo()):
         yield path

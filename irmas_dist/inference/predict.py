@@ -47,9 +47,9 @@ def predict(
         IrmasError: The model cannot be used, a folder contains no audio, or something cannot be
             written. A file that cannot be used does not raise: its prediction holds the error.
     """
-    predictor = Predictor.load(model)
     files = find_audio(inputs)
     use_ray = workers is not None or address is not None
+    predictor = Predictor.load(model, "cpu" if use_ray else "auto")
     if timeline is not None:
         require_distinct(files)
     if use_ray and STDIN in files:

@@ -1,14 +1,16 @@
 """Scores of a trained model for samples, files, and clips of a feature store."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from irmas_dist.config.features import LogMelSettings
 from irmas_dist.corpus.audio import Samples
 from irmas_dist.errors import IrmasError
 from irmas_dist.evaluation.aggregate import aggregate
@@ -26,8 +28,35 @@ from irmas_dist.training.windows import DeviceClips, covering_windows, score_win
 
 NOTHING_AUDIBLE = "silent: nothing in its spectrogram exceeds the model's floor"
 
-BATCH_WINDOWS = 32
-"""Windows in a batch; larger ones take more memory and no less time."""
+BATCH_WINDOWS = {"cpu": 32, "cuda": 512}
+"""Windows in a batch, by device; larger ones take more memory and no less time."""
+
+
+@dataclass(frozen=True, eq=False)
+class Spectrogram:
+    """A file that was read, to be scored in another process.
+
+    Attributes:
+        mel: Its log-mel spectrogram, shape (bands, frames).
+        notes: What is unusual of the audio.
+    """
+
+    mel: LogMel
+    notes: list[str]
+
+
+def read_spectrogram(path: str | os.PathLike[str], settings: LogMelSettings) -> Spectrogram:
+    """Read and transform a file as `Predictor.timeline` does.
+
+    Raises:
+        AudioError: The file is missing, or cannot be decoded.
+    """
+    notes: list[str] = []
+    if settings.backend == "librosa":
+        return Spectrogram(log_mel(path, settings, note=notes.append), notes)
+    blocks = list(log_mel_blocks(path, settings, notes.append))
+    mel: Any = np.concatenate(blocks, axis=1)
+    return Spectrogram(mel, notes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +98,7 @@ class Predictor:
     ) -> None:
         self.description = description
         self._device = available_device() if device == "auto" else torch.device(device)
+        self._batch = BATCH_WINDOWS["cuda" if self._device.type == "cuda" else "cpu"]
         self.network = fused(network).to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         normalisation = description.normalisation
         self._standardise = Standardise(list(normalisation.mean), list(normalisation.std))
@@ -127,6 +157,22 @@ class Predictor:
             return self._timeline([log_mel(path, settings, note=notes.append)], notes)
         return self._timeline(log_mel_blocks(path, settings, notes.append), notes)
 
+    def timelines(self, spectrograms: Iterable[Spectrogram]) -> list[Timeline]:
+        """Score files that were read, windows of several in a batch; the same as `timeline`."""
+        read = list(spectrograms)
+        cut = [list(self._windows([one.mel])) for one in read]
+        windows = [window for each in cut for _, window in each]
+        scores = np.concatenate([
+            np.zeros((0, len(self.description.vocabulary)), np.float32),
+            *(self._scores(windows[low : low + self._batch])
+              for low in range(0, len(windows), self._batch)),
+        ])  # fmt: skip
+        of_files = np.split(scores, np.cumsum([len(each) for each in cut])[:-1]) if cut else []
+        return [
+            self._as_timeline([offset for offset, _ in each], of_windows, one.notes)
+            for each, of_windows, one in zip(cut, of_files, read, strict=True)
+        ]
+
     def decide(self, scores: dict[str, float]) -> list[str]:
         """Return the codes of the instruments whose score reaches their threshold."""
         thresholds = dict(
@@ -168,19 +214,26 @@ class Predictor:
 
         ``notes`` holds what has been said of the audio once all pieces have been read.
         """
-        windows, features = self.description.windows, self.description.features
-        spectra = windows_of(pieces, windows.frames, windows.hop_frames, features.log_floor)
+        spectra = self._windows(pieces)
         offsets: list[int] = []
         # One buffer: an array for each batch would fragment the memory.
         scores = bytearray()
-        while batch := list(islice(spectra, BATCH_WINDOWS)):
+        while batch := list(islice(spectra, self._batch)):
             offsets += (first for first, _ in batch)
-            stacked = np.stack([window for _, window in batch], dtype=np.float32)
-            scored = self._window_scores(stacked)
-            scored[stacked.max(axis=(1, 2)) <= features.silence] = 0
-            scores += scored.tobytes()
+            scores += self._scores([window for _, window in batch]).tobytes()
+        of_windows = np.frombuffer(scores, np.float32).reshape(len(offsets), -1)
+        return self._as_timeline(offsets, of_windows, notes)
+
+    def _windows(self, pieces: Iterable[LogMel]) -> Iterator[tuple[int, npt.NDArray[Any]]]:
+        windows, features = self.description.windows, self.description.features
+        return windows_of(pieces, windows.frames, windows.hop_frames, features.log_floor)
+
+    def _as_timeline(
+        self, offsets: list[int], of_windows: npt.NDArray[np.float32], notes: list[str]
+    ) -> Timeline:
+        """Aggregate the scores of a file's windows, which begin at frames ``offsets``."""
+        windows, features = self.description.windows, self.description.features
         starts = np.array(offsets)
-        of_windows = np.frombuffer(scores, np.float32).reshape(len(starts), -1)
         bounds = np.array([0, len(of_windows)])
         whole = aggregate(of_windows, bounds, windows.aggregation)[0]
         codes = self.description.vocabulary.codes
@@ -194,9 +247,11 @@ class Predictor:
         )
 
     @torch.inference_mode()
-    def _window_scores(self, windows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Score windows of shape (windows, bands, frames)."""
-        mel = torch.from_numpy(windows).to(self._device)
+    def _scores(self, windows: list[npt.NDArray[Any]]) -> npt.NDArray[np.float32]:
+        """Score windows, each of shape (bands, frames); those of silent ones are 0."""
+        stacked = np.stack(windows, dtype=np.float32)
+        mel = torch.from_numpy(stacked).to(self._device)
         logits = self.network(self._standardise(mel.transpose(1, 2)))
         scores: npt.NDArray[np.float32] = logits.float().sigmoid().cpu().numpy()
+        scores[stacked.max(axis=(1, 2)) <= self.description.features.silence] = 0
         return scores

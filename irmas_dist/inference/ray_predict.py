@@ -1,16 +1,33 @@
-"""Prediction with Ray Data: a pool of actors, each of which keeps the model in memory."""
+"""Prediction with Ray Data: a pool of actors, each of which keeps the model in memory.
+
+Without GPUs an actor reads and scores files on one core. On a cluster with GPUs, tasks on the CPUs
+read files, and an actor on each GPU scores what they have read, so that neither waits for the
+other.
+"""
 
 import os
 import pickle
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
 
 from irmas_dist import storage
-from irmas_dist.inference.audio_inputs import Prediction, predict_file
-from irmas_dist.inference.predictor import Predictor
+from irmas_dist.cluster.without_ray import gpu_count
+from irmas_dist.config.features import LogMelSettings
+from irmas_dist.errors import AudioError
+from irmas_dist.inference.audio_inputs import (
+    Prediction,
+    as_prediction,
+    predict_file,
+    reopenable,
+)
+from irmas_dist.inference.predictor import Predictor, Spectrogram, read_spectrogram
+from irmas_dist.training.model_directory import read_description
+
+SCORER_GPUS = 1.0
+"""GPUs of an actor that scores."""
 
 FILES_PER_BLOCK = 16
 """Maximum number of files in a block, which is repeated when a node dies."""
@@ -29,7 +46,7 @@ def predict_with_actors(
     Args:
         model: Path or URL of the model directory, which every node must see, as it must the files.
         paths: Paths or URLs of the files.
-        actors: Number of actors, with one core each; None: the number of cores.
+        actors: Number of cores on which files are read; None: all.
         address: The Ray to use, as `ray_running` takes it.
         timeline: Whether to return scores over time.
 
@@ -44,50 +61,117 @@ def predict_with_actors(
     # Here, because they take seconds to import, and most predictions need no Ray.
     import ray.data
 
-    from irmas_dist.cluster.resources import cpu_count
     from irmas_dist.cluster.runtime import ray_running, require_shared
 
     with ray_running(address):
         local = (path for path in paths if not storage.is_url(path))
         require_shared(None, model, *filter(os.path.exists, local))
         ray.data.DataContext.get_current().enable_progress_bars = False
-        cores = cpu_count()
-        size = min(actors or cores, cores, len(paths))
-        blocks = max(-(-len(paths) // FILES_PER_BLOCK), min(4 * size, len(paths)))
-        tables = [
-            # As bytes, since a name need not be UTF-8.
-            pa.table(
-                {
-                    "path": [os.fsencode(storage.absolute(path)) for path in named],
-                    "named": [os.fsencode(path) for path in named],
-                }
+        dataset = ray.data.from_blocks(_blocks(paths, size := _size(paths, actors)))
+        options = {"batch_size": None, "batch_format": "pyarrow"}
+        made_by = {"model": storage.absolute(model), "timeline": timeline}
+        if gpus := int(gpu_count()):
+            read = dataset.map_batches(
+                _read,
+                **options,
+                num_cpus=1,
+                compute=ray.data.TaskPoolStrategy(size=size),
+                fn_kwargs={"settings": read_description(model).features},
             )
-            for named in np.array_split(paths, blocks)
-        ]
-        rows = ray.data.from_blocks(tables).map_batches(
-            _PredictionActor,
-            batch_size=None,
-            batch_format="pyarrow",
-            num_cpus=1,
-            compute=ray.data.ActorPoolStrategy(size=size),
-            fn_constructor_kwargs={"model": storage.absolute(model), "timeline": timeline},
-        )
+            rows = read.map_batches(
+                _Scorer,
+                **options,
+                num_cpus=0,
+                num_gpus=SCORER_GPUS,
+                compute=ray.data.ActorPoolStrategy(size=gpus),
+                fn_constructor_kwargs=made_by,
+            )
+        else:
+            rows = dataset.map_batches(
+                _PredictionActor,
+                **options,
+                num_cpus=1,
+                compute=ray.data.ActorPoolStrategy(size=size),
+                fn_constructor_kwargs=made_by,
+            )
         for row in rows.iter_rows():
             yield pickle.loads(row["prediction"])
 
 
+def _size(paths: Sequence[str], actors: int | None) -> int:
+    """Return how many blocks are worked on at a time."""
+    from irmas_dist.cluster.resources import cpu_count
+
+    cores = cpu_count()
+    return min(actors or cores, cores, len(paths))
+
+
+def _blocks(paths: Sequence[str], size: int) -> list[pa.Table]:
+    """Return the files in blocks, some for each of ``size`` that are worked on at a time."""
+    blocks = max(-(-len(paths) // FILES_PER_BLOCK), min(4 * size, len(paths)))
+    return [
+        # As bytes, since a name need not be UTF-8.
+        pa.table(
+            {
+                "path": [os.fsencode(storage.absolute(path)) for path in named],
+                "named": [os.fsencode(path) for path in named],
+            }
+        )
+        for named in np.array_split(paths, blocks)
+    ]
+
+
 class _PredictionActor:
+    """Reads and scores files on one core."""
+
     def __init__(self, model: str, timeline: bool) -> None:
         # An actor holds a core and no GPU.
         self._predictor = Predictor.load(model, device="cpu")
         self._timeline = timeline
 
     def __call__(self, block: pa.Table) -> pa.Table:
-        predictions = (
+        return _as_table(
             replace(
                 predict_file(self._predictor, os.fsdecode(row["path"]), self._timeline),
                 path=os.fsdecode(row["named"]),
             )
             for row in block.to_pylist()
         )
-        return pa.table({"prediction": [pickle.dumps(each) for each in predictions]})
+
+
+def _read(block: pa.Table, settings: LogMelSettings) -> pa.Table:
+    """Read files on one core, for a `_Scorer`."""
+
+    def read(path: str) -> Spectrogram | str:
+        try:
+            with reopenable(path) as file:
+                return read_spectrogram(file, settings)
+        except AudioError as error:
+            return str(error)
+
+    found = [pickle.dumps(read(os.fsdecode(row["path"]))) for row in block.to_pylist()]
+    return pa.table({"named": block.column("named"), "read": pa.array(found, pa.large_binary())})
+
+
+class _Scorer:
+    """Scores what was read, on a GPU, a block of files at a time."""
+
+    def __init__(self, model: str, timeline: bool) -> None:
+        self._predictor = Predictor.load(model)
+        self._timeline = timeline
+
+    def __call__(self, block: pa.Table) -> pa.Table:
+        named = [os.fsdecode(path) for path in block.column("named").to_pylist()]
+        read = [pickle.loads(one) for one in block.column("read").to_pylist()]
+        usable = [one for one in read if isinstance(one, Spectrogram)]
+        scored = iter(self._predictor.timelines(usable))
+        return _as_table(
+            as_prediction(self._predictor, path, next(scored), self._timeline)
+            if isinstance(one, Spectrogram)
+            else Prediction(path, error=one)
+            for path, one in zip(named, read, strict=True)
+        )
+
+
+def _as_table(predictions: Iterable[Prediction]) -> pa.Table:
+    return pa.table({"prediction": [pickle.dumps(each) for each in predictions]})

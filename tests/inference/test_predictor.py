@@ -21,7 +21,7 @@ from irmas_dist.evaluation.aggregate import aggregate
 from irmas_dist.evaluation.metrics import overall_metrics
 from irmas_dist.features import store
 from irmas_dist.features.logmel import log_mel
-from irmas_dist.inference.predictor import Predictor
+from irmas_dist.inference.predictor import Predictor, read_spectrogram
 from irmas_dist.instruments import IRMAS
 from irmas_dist.training.data import TrainingData
 from irmas_dist.training.learner import SELECTED_BY, Learner
@@ -291,3 +291,18 @@ def test_memory_does_not_grow_with_the_length_of_a_file(
     )  # fmt: skip
     # Its samples take 200 MB, and its spectrogram 50 MB before the logarithm, 26 MB after it.
     assert float(done.stdout) < 45, done.stdout
+
+
+def test_files_scored_together_are_scored_as_each_alone(model: Path, folder: Path) -> None:
+    predictor = Predictor.load(model)
+    paths = sorted(str(path) for path in folder.rglob("[!.]*.wav"))
+    read = [read_spectrogram(path, predictor.description.features) for path in paths]
+    together = predictor.timelines(read)
+    assert len(together) == len(paths)
+    for path, timeline in zip(paths, together, strict=True):
+        alone = predictor.timeline(path)
+        np.testing.assert_array_equal(timeline.starts, alone.starts)
+        np.testing.assert_allclose(timeline.windows, alone.windows, atol=1e-5)
+        assert timeline.scores == pytest.approx(alone.scores, abs=1e-5)
+        assert timeline.note == alone.note
+    assert predictor.timelines([]) == []

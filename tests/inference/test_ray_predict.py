@@ -9,7 +9,13 @@ from tests.inference.conftest import Irmas, predictions, table
 
 @pytest.mark.ray
 @pytest.mark.usefixtures("ray_cluster")
-def test_actors_predict_what_one_process_predicts(irmas: Irmas, model: Path, folder: Path) -> None:
+@pytest.mark.parametrize("gpus", [0, 1])
+def test_actors_predict_what_one_process_predicts(
+    irmas: Irmas, model: Path, folder: Path, gpus: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In one stage, and in two as where there are GPUs; both on CPUs here."""
+    monkeypatch.setattr("irmas_dist.inference.ray_predict.gpu_count", lambda: gpus)
+    monkeypatch.setattr("irmas_dist.inference.ray_predict.SCORER_GPUS", 0.0)
     alone = irmas("predict", model, "music", "missing.wav", "--json", "--timeline", "t1")
     distributed = irmas(
         "predict", model, "music", "missing.wav", "--json", "--timeline", "t2", "--workers", 2
