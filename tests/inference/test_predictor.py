@@ -274,7 +274,7 @@ def test_memory_does_not_grow_with_the_length_of_a_file(
     minute = (3_000 * np.random.default_rng(0).standard_normal(60 * 8_000)).astype(np.int16)
     program = (
         "import resource, sys; from irmas_dist.inference.predictor import Predictor;"
-        "predictor = Predictor.load(sys.argv[1]); predictor.file(sys.argv[2]);"
+        "predictor = Predictor.load(sys.argv[1], 'cpu'); predictor.file(sys.argv[2]);"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss;"
         "predictor.file(sys.argv[3]);"
         "print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)"
