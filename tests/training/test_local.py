@@ -64,7 +64,7 @@ def test_a_loss_that_is_not_finite_is_one_line(
 @pytest.mark.parametrize(
     ("workers", "refusal"),
     [
-        (WorkerSettings(cpus=1e6, gpu=False), r"--cpus 1e\+06: this machine has \d+"),
+        (WorkerSettings(cpus=9_999, gpu=False), r"--cpus 9999: this machine has \d+"),
         pytest.param(
             WorkerSettings(gpu=True),
             "--gpu: torch finds no GPU on this machine",
