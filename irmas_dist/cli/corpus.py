@@ -165,6 +165,9 @@ def index(
     out: Annotated[
         str, typer.Option(help="The manifest to write, a path or URL; - is standard output.")
     ] = "manifest.parquet",
+    part: Annotated[
+        Part, typer.Option(help="Part of the tree's clips that have a label file.")
+    ] = Part.TESTING,
     config: Config = None,
     overrides: Overrides = None,
     address: Annotated[
@@ -190,7 +193,9 @@ def index(
 
     corpus = read_recipe(config, overrides, used=("corpus",)).corpus
     with lock_file(out):
-        rows = index_tree(tree, corpus.vocabulary, address) if tree is not None else []
+        rows = []
+        if tree is not None:
+            rows = index_tree(tree, corpus.vocabulary, address, part.value)
         if table is not None:
             rows += index_table(table, corpus.vocabulary, root, dict(named))
             settle_identities(rows)
@@ -215,7 +220,7 @@ def index(
         "; ".join(f"{clip} ({', '.join(codes)})" for clip, codes in conflict.clips.items())
         for conflict in summary.conflicts
     ], "md5")  # fmt: skip
-    _first("in training and in testing", summary.in_both_parts, "group")
+    _first("in several parts", summary.in_both_parts, "group")
     groups = " and ".join(f"{count:,} of {part}" for part, count in summary.groups.items())
     show(
         escape(

@@ -38,8 +38,14 @@ class SplitSettings(Settings):
 
 
 class ValidationSettings(SplitSettings):
-    """Settings of validation: the held-out groups, and their mixtures."""
+    """Settings of validation: the held-out groups, and their mixtures.
 
+    Nothing is held out of a corpus that has validation clips of its own.
+    """
+
+    mixed: bool = True
+    """Whether the held-out clips are mixed. As they are, clips of several instruments may resemble
+    those to be scored more."""
     mixtures: int = Field(500, ge=1)
     """Multilabel clips mixed from the held-out ones, on which checkpoints are selected and
     thresholds fitted."""

@@ -2,8 +2,8 @@
 
 CSV, TSV or Parquet with the column ``path``, relative to the table or to another root, or a URL;
 and either ``instruments``, codes separated by ``|``, or one column per instrument with 1, 0, or
-``?`` or nothing for unknown. Optional are ``part`` (training, where it says nothing, or testing)
-and ``group``: clips that share it stay on one side of a split. Other columns are ignored.
+``?`` or nothing for unknown. Optional are ``part`` (training, where it says nothing, validation or
+testing) and ``group``: clips that share it stay on one side of a split. Other columns are ignored.
 """
 
 import unicodedata
@@ -16,7 +16,7 @@ from typing import Any
 from irmas_dist import storage
 from irmas_dist.corpus.csv_tables import CsvRow, CsvTable, read_csv
 from irmas_dist.corpus.facts import read_facts
-from irmas_dist.corpus.manifest import TESTING, TRAINING
+from irmas_dist.corpus.manifest import PARTS, TRAINING
 from irmas_dist.errors import IrmasError
 from irmas_dist.instruments import Vocabulary
 from irmas_dist.terminal import progress
@@ -99,8 +99,8 @@ def _row(
     if not path:
         raise refuse("path", "no path")
     part = value("part") or TRAINING
-    if part not in (TRAINING, TESTING):
-        raise refuse("part", f"neither {TRAINING} nor {TESTING}")
+    if part not in PARTS:
+        raise refuse("part", f"none of {', '.join(PARTS)}")
     unknown: list[str] = []
     if by_column:
         known = {code: value(code) for code in vocabulary.codes}

@@ -55,7 +55,10 @@ BATCH_FILES = 64
 
 
 def index_tree(
-    tree: str | Path, vocabulary: Vocabulary = IRMAS, address: str | None = None
+    tree: str | Path,
+    vocabulary: Vocabulary = IRMAS,
+    address: str | None = None,
+    part: str = TESTING,
 ) -> list[dict[str, Any]]:
     """Read every audio file under ``tree`` into rows of a manifest.
 
@@ -68,6 +71,7 @@ def index_tree(
         vocabulary: The instruments that folders and labels may name.
         address: The Ray cluster to read with, whatever the number of files; its nodes must
             have the tree at the same path. None reads on this machine.
+        part: That of clips with a label file.
 
     Returns:
         Rows by the columns of `manifest.SCHEMA`, every ``clip_id`` once, and in ``note`` what is
@@ -88,6 +92,8 @@ def index_tree(
             advance(1)
             if row:
                 rows.append(row)
+    for row in rows:
+        row["part"] = part if row["part"] == TESTING else row["part"]
     settle_identities(rows)
     return rows
 

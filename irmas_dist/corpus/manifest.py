@@ -11,7 +11,10 @@ from irmas_dist import storage
 from irmas_dist.errors import IrmasError
 
 TRAINING = "training"
+VALIDATION = "validation"
 TESTING = "testing"
+PARTS = (TRAINING, VALIDATION, TESTING)
+"""Validation clips come from tables only; elsewhere they are held out of the training ones."""
 
 SCHEMA = pa.schema(
     [
@@ -32,7 +35,7 @@ SCHEMA = pa.schema(
 """Columns of ``manifest.parquet``.
 
 ``clip_id``: path in the tree without its suffix, Unicode NFC. ``path``: path or URL of the file.
-``part``: training or testing. ``instruments``: codes of those that play; ``unknown``: codes of
+``part``: one of `PARTS`. ``instruments``: codes of those that play; ``unknown``: codes of
 those of which nobody says whether they play; all others are absent. ``group``: clips that share
 it must stay on one side of a split. ``problem``: why the file cannot be used, null when it can;
 the other columns of an unusable file hold what is known of it.

@@ -3,10 +3,11 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 from irmas_dist.corpus.groups import Conflict
-from irmas_dist.corpus.manifest import TESTING, TRAINING
+from irmas_dist.corpus.manifest import PARTS, TESTING, TRAINING
 from irmas_dist.instruments import Vocabulary
 
 
@@ -19,7 +20,7 @@ class IndexSummary:
     groups: dict[str, int]  # by part
     per_instrument: dict[str, dict[str, int]]  # clips by instrument and part
     hours_per_instrument: dict[str, dict[str, float]]  # by instrument and part
-    in_both_parts: list[str]  # groups in training and in testing, which inflate test scores
+    in_both_parts: list[str]  # groups in several parts, which inflate scores
     problems: dict[str, str]  # why a clip is unusable, by clip_id
     problem_kinds: dict[str, int]  # problems with the same text before the colon
     notes: dict[str, str]  # what is unusual of a usable clip, by clip_id
@@ -38,7 +39,9 @@ def summarise(
     """
     usable = [row for row in rows if not row["problem"]]
     problems = {row["clip_id"]: row["problem"] for row in rows if row["problem"]}
-    parts = (TRAINING, TESTING)
+    # Most corpora have no validation clips of their own.
+    present = {TRAINING, TESTING, *(row["part"] for row in rows)}
+    parts = [part for part in PARTS if part in present]
     groups = {part: {row["group"] for row in usable if row["part"] == part} for part in parts}
     clips = {code: dict.fromkeys(parts, 0) for code in vocabulary.codes}
     seconds = {code: dict.fromkeys(parts, 0.0) for code in vocabulary.codes}
@@ -55,7 +58,9 @@ def summarise(
         hours_per_instrument={
             code: {part: of[part] / 3600 for part in parts} for code, of in seconds.items()
         },
-        in_both_parts=sorted(groups[TRAINING] & groups[TESTING]),
+        in_both_parts=sorted(
+            {group for one, other in combinations(groups.values(), 2) for group in one & other}
+        ),
         problems=problems,
         problem_kinds=dict(kinds.most_common()),
         notes={row["clip_id"]: row["note"] for row in usable if row.get("note")},

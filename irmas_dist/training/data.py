@@ -12,7 +12,7 @@ from irmas_dist.cluster.without_ray import fits_in_memory
 from irmas_dist.config.corpus import ValidationSettings
 from irmas_dist.config.recipe import Recipe
 from irmas_dist.config.training import IngestSettings
-from irmas_dist.corpus.manifest import TRAINING
+from irmas_dist.corpus.manifest import TRAINING, VALIDATION
 from irmas_dist.corpus.split import held_out
 from irmas_dist.errors import IrmasError
 from irmas_dist.features.clips import Clips, StreamedClips, clips_of, read_clips, read_rows
@@ -26,7 +26,7 @@ class TrainingData:
 
     Attributes:
         training: Training clips without the held-out groups, in memory or in their store.
-        validation: Mixtures of clips from the held-out groups.
+        validation: Mixtures of clips from the held-out groups, or these clips as they are.
         store: The content of ``features.json``.
     """
 
@@ -69,7 +69,7 @@ def read_matching_info(features: str, recipe: Recipe) -> StoreInfo:
 def load_training_data(
     location: str, settings: ValidationSettings, ingest: IngestSettings
 ) -> TrainingData:
-    """Read the training part of a feature store, a path or URL, and split it.
+    """Read a feature store, a path or URL: its validation clips, or else split the training ones.
 
     Raises:
         IrmasError: The store is unfinished, or too small to be split.
@@ -80,12 +80,17 @@ def load_training_data(
     info = read_info(location)
     resident = is_resident(ingest, info)
     clips = read_clips(location, TRAINING, with_frames=resident)
-    try:
-        out = held_out(clips.groups, clips.labels >= PRESENT, settings, info.vocabulary)
-    except IrmasError as error:
-        raise IrmasError(f"{location} cannot be split for validation: {error}") from error
-    training: Clips | StreamedClips = clips.select(np.flatnonzero(~out))
-    aside = clips.select(np.flatnonzero(out))
+    of_its_own = VALIDATION in info.clips
+    training: Clips | StreamedClips = clips
+    if of_its_own:
+        aside = read_clips(location, VALIDATION)
+    else:
+        try:
+            out = held_out(clips.groups, clips.labels >= PRESENT, settings, info.vocabulary)
+        except IrmasError as error:
+            raise IrmasError(f"{location} cannot be split for validation: {error}") from error
+        training = clips.select(np.flatnonzero(~out))
+        aside = clips.select(np.flatnonzero(out))
     mixing = (settings.mixtures, settings.mix, info.settings, settings.seed)
     if not resident:
         training = StreamedClips(
@@ -94,8 +99,11 @@ def load_training_data(
             labels=training.labels,
             pool_clips=ingest.pool_clips,
         )
-        aside = _with_frames(aside, mixed_clips(aside, *mixing), location, info)
-    return TrainingData(training, mixture_clips(aside, *mixing), info)
+        if not of_its_own:
+            every = np.arange(len(aside))
+            used = mixed_clips(aside, *mixing) if settings.mixed else every
+            aside = _with_frames(aside, used, location, info)
+    return TrainingData(training, mixture_clips(aside, *mixing) if settings.mixed else aside, info)
 
 
 def is_resident(ingest: IngestSettings, info: StoreInfo) -> bool:

@@ -37,7 +37,7 @@ def test_index_prints_counts_problems_and_conflicts(
     first = "gac/[gac][pop_roc]0000__1 (gac); gel/[gel][pop_roc]1000__1 (gel)"
     assert f"same audio, different labels: {first}\n" in out
     assert "same audio, different labels: … and 2 more; see the manifest's column 'md5'" in out
-    assert "in training and in testing: recording 0006" in out
+    assert "in several parts: recording 0006" in out
     summary = "16 clips, 0.00 hours, groups: 8 of training and 1 of testing; 1 unusable, 7 with"
     assert summary in out
 

@@ -42,12 +42,12 @@ def facts(rows: list[dict[str, Any]], *names: str) -> list[tuple[Any, ...]]:
 def test_a_column_for_each_instrument(folder: Path) -> None:
     rows = index_table(
         table(folder, "path,a,b,c,part,group\naudio/0.wav,1,0,?,training,x\n"
-              "audio/1.wav,0,,1.0,testing,\naudio/2.wav,0,0,0,,x\n"),
+              "audio/1.wav,0,,1.0,validation,\naudio/2.wav,0,0,0,,x\n"),
         VOCABULARY,
     )  # fmt: skip
     assert facts(rows, "clip_id", "instruments", "unknown", "part", "group") == [
         ("audio/0", ["a"], ["c"], "training", "group x"),
-        ("audio/1", ["c"], ["b"], "testing", "file audio/1"),
+        ("audio/1", ["c"], ["b"], "validation", "file audio/1"),
         ("audio/2", [], [], "training", "group x"),
     ]
     assert facts(rows, "duration_s", "sample_rate", "problem") == [(0.5, 16_000, None)] * 3
@@ -91,7 +91,10 @@ def test_parquet_says_the_same_as_csv(folder: Path) -> None:
         ("path,a,b,c\n0.wav,1,0.5,0\n", r"line 2, column 'b': '0.5' is neither"),
         ("path,a,b\n0.wav,1,0\n", r"neither a column 'instruments' nor one for c"),
         ("path,instruments\n0.wav,a|x\n", r"line 2, column 'instruments': 'x' is no instrument"),
-        ("path,instruments,part\n0.wav,a,test\n", r"column 'part': 'test' is neither training nor"),
+        (
+            "path,instruments,part\n0.wav,a,test\n",
+            r"column 'part': 'test' is none of training",
+        ),
         ("path,instruments\n,a\n", r"line 2, column 'path': '' is no path"),
         ("path,instruments\n0.wav,a\n./0.wav,b\n", r"line 3: '0' is in .*line 2 too"),
         ("path,instruments\n", r"lists no clip"),

@@ -4,10 +4,15 @@ import numpy as np
 import pytest
 
 from irmas_dist.cluster import without_ray
+from irmas_dist.config.corpus import ValidationSettings
+from irmas_dist.config.features import LogMelSettings
 from irmas_dist.config.recipe import Recipe, build_recipe
+from irmas_dist.config.training import IngestSettings
 from irmas_dist.errors import IrmasError
+from irmas_dist.features import store
 from irmas_dist.features.clips import StreamedClips
-from irmas_dist.training.data import open_training_data
+from irmas_dist.instruments import Vocabulary
+from irmas_dist.training.data import load_training_data, open_training_data
 from tests.training.conftest import load
 
 
@@ -32,3 +37,53 @@ def test_features_of_other_settings_are_refused(features: str, recipe: Recipe) -
     other = build_recipe(recipe.model_dump(), {"features.bands": 40}, "the test")
     with pytest.raises(IrmasError, match="other feature settings"):
         open_training_data(features, other)
+
+
+@pytest.fixture(scope="module")
+def with_validation(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A store of 24 training and 4 validation clips, of two instruments each."""
+    settings, vocabulary = LogMelSettings(bands=8), Vocabulary.of({"a": "A", "b": "B", "c": "C"})
+    rng = np.random.default_rng(0)
+    rows = [
+        {
+            "clip_id": f"{index:02d}", "md5": str(index), "group": f"group {index}",
+            "part": "training" if index < 24 else "validation",
+            "labels": np.roll([1, 1, 0], index).tolist(),
+            "logmel": rng.normal(-9, 1, (8, 40 + index)).astype(np.float16),
+        }
+        for index in range(28)
+    ]  # fmt: skip
+    place = str(tmp_path_factory.mktemp("store"))
+    fingerprint = store.settings_fingerprint(settings, vocabulary)
+    store.write_shard(place, rows, fingerprint)
+    shards = store.read_shards(place, store.shard_names(place))
+    store.write_info(place, shards, settings, vocabulary, "")
+    return place
+
+
+@pytest.mark.parametrize("mode", ["resident", "streaming"])
+def test_validation_clips_of_its_own_take_the_place_of_held_out_ones(
+    with_validation: str, mode: str
+) -> None:
+    ingest = IngestSettings.model_validate({"mode": mode})
+    as_they_are = ValidationSettings(mixed=False)
+    data = load_training_data(with_validation, as_they_are, ingest)
+    assert len(data.training) == 24
+    assert data.validation.clip_ids == ["24", "25", "26", "27"]
+    frames = data.validation.frames
+    whole = load_training_data(with_validation, as_they_are, IngestSettings(mode="resident"))
+    np.testing.assert_array_equal(frames, whole.validation.frames)
+    mixed = load_training_data(with_validation, ValidationSettings(mixtures=9), ingest)
+    assert len(mixed.validation) == 9
+    assert len(mixed.training) == 24
+
+
+@pytest.mark.parametrize("mode", ["resident", "streaming"])
+def test_held_out_clips_may_stay_as_they_are(features: str, recipe: Recipe, mode: str) -> None:
+    settings = recipe.validation.model_copy(update={"mixed": False})
+    data = load_training_data(features, settings, IngestSettings.model_validate({"mode": mode}))
+    mixed = load_training_data(features, recipe.validation, IngestSettings(mode="resident"))
+    assert len(data.training) == len(mixed.training)
+    assert (data.validation.labels.sum(axis=1) == 1).all()
+    lengths, frames = data.validation.lengths, data.validation.frames
+    assert len(frames) >= lengths.sum() > 0
