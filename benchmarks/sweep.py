@@ -89,7 +89,7 @@ def make_data(clips: int, frames: int = 130) -> Any:
             frames=mel.reshape(-1, 64),
             starts=np.arange(count) * length,
             lengths=np.full(count, length),
-            labels=np.eye(len(vocabulary), dtype=np.uint8)[classes],
+            labels=np.eye(len(vocabulary), dtype=np.float32)[classes],
             clip_ids=[f"{i}" for i in range(count)],
             parts=["training"] * count,
             groups=[f"{i}" for i in range(count)],

@@ -256,7 +256,7 @@ def noise(recipe: Recipe) -> TrainingData:
         frames=(frames - 9).astype(np.float16),
         starts=np.arange(GPU_CLIPS) * length,
         lengths=np.full(GPU_CLIPS, length),
-        labels=np.eye(len(vocabulary), dtype=np.uint8)[np.arange(GPU_CLIPS) % len(vocabulary)],
+        labels=np.eye(len(vocabulary), dtype=np.float32)[np.arange(GPU_CLIPS) % len(vocabulary)],
         clip_ids=[str(index) for index in range(GPU_CLIPS)],
         parts=["training"] * GPU_CLIPS,
         groups=[str(index) for index in range(GPU_CLIPS)],
