@@ -86,6 +86,7 @@ def export(
         if find_spec(package) is None:
             raise IrmasError(f"irmas export needs {package}: pip install 'irmas-dist[export]'")
     predictor = Predictor.load(model, device="cpu")
+    storage.resolve(out)  # Nothing can be written to a URL of an unknown store.
     with lock_directory(out):
         return _export(predictor, out, audio, sample_rates)
 

@@ -18,7 +18,7 @@ from typing import TextIO
 from rich.markup import escape
 
 from irmas_dist.errors import IrmasError
-from irmas_dist.storage import STDOUT, Location, absolute, is_url, name_after, resolve
+from irmas_dist.storage import STDOUT, Location, absolute, is_url, name_after
 from irmas_dist.terminal import say
 
 SUFFIX = ".lock"
@@ -41,7 +41,6 @@ def lock_directory(location: Location) -> Iterator[None]:
         IrmasError: Another process has locked it, or it cannot be written.
     """
     if is_url(location):
-        resolve(location)  # Its scheme may be unknown.
         yield
         return
     folder = Path(absolute(location))
@@ -58,8 +57,6 @@ def lock_file(location: Location) -> Iterator[None]:
     Raises:
         IrmasError: Another process has locked it, or it cannot be written.
     """
-    if is_url(location):
-        resolve(location)
     if is_url(location) or os.fspath(location) == STDOUT:
         yield
         return
