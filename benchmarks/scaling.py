@@ -245,13 +245,13 @@ def manifest(count: int) -> dict[str, float]:
 
     from irmas_dist.config.corpus import SplitSettings
     from irmas_dist.corpus import index, manifest
-    from irmas_dist.corpus.groups import join_identical, settle_conflicts
+    from irmas_dist.corpus.groups import settle_conflicts
     from irmas_dist.corpus.split import held_out
     from irmas_dist.corpus.summary import summarise
     from irmas_dist.features.diff import diff_store, encode_labels
     from irmas_dist.features.shard_tasks import SHARD_SECONDS, split_into_tasks
-    from irmas_dist.features.store import REJECTS_SCHEMA, SHARD_SCHEMA, Shard
-    from irmas_dist.instruments import IRMAS
+    from irmas_dist.features.store import REJECTS_SCHEMA, SHARD_SCHEMA, Shard, label_lists
+    from irmas_dist.instruments import IRMAS, PRESENT
 
     result: dict[str, float] = {"rows": count}
     began = time.perf_counter()
@@ -273,8 +273,7 @@ def manifest(count: int) -> dict[str, float]:
         named = index.parse_clip(clip, code, None, IRMAS)
         rows.append({**named, **facts, "path": f"/shared/corpus/{clip}.wav"})
     done("describe")
-    index._make_ids_unique(rows)
-    join_identical(rows)
+    index.settle_identities(rows)
     conflicts = settle_conflicts(rows, "keep")
     done("group")
     with tempfile.TemporaryDirectory() as folder:
@@ -296,7 +295,7 @@ def manifest(count: int) -> dict[str, float]:
     for low in range(0, count, SHARD_CLIPS):
         part = table.slice(low, SHARD_CLIPS)
         columns = {name: part[name] for name in SHARD_SCHEMA.names if name in part.column_names}
-        columns["labels"] = pa.array(list(labels[low : low + part.num_rows]), pa.list_(pa.uint8()))
+        columns["labels"] = label_lists(labels[low : low + part.num_rows])
         columns["frames"] = pa.array([130] * part.num_rows, pa.int32())
         clips = pa.table(columns)
         shards.append(Shard(f"{low}", "", "float16", 0, np.zeros((2, 128)), clips))
@@ -306,7 +305,7 @@ def manifest(count: int) -> dict[str, float]:
     assert not plan.rewrites
     assert plan.pending.num_rows == count - sum(shard.clips.num_rows for shard in shards)
     done("plan_partly")
-    held_out(table.column("group").to_pylist(), labels, SplitSettings(), IRMAS)
+    held_out(table.column("group").to_pylist(), labels >= PRESENT, SplitSettings(), IRMAS)
     done("split")
     return result
 
