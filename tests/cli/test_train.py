@@ -16,7 +16,6 @@ from tests.cli.conftest import Ended
     [
         ("--cpus 0", "--cpus 0.0: should be greater than 0"),
         ("--cpus nan", "--cpus nan: should be a finite number"),
-        ("--wait inf", "--wait inf: should be a finite number"),
         ("--set seed=-1", "--set: seed=-1: should be greater than or equal to 0"),
         ("--set augment.mix.counts=[.inf]", "--set: augment.mix.counts.0=inf: should be a finite"),
         ("--set training.lr=.nan", "--set: training.lr=nan: should be "),
