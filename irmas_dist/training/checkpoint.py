@@ -13,6 +13,7 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
@@ -57,10 +58,15 @@ class Pace:
         self._spent = self._ended - began
 
 
-def save_checkpoint(directory: str | os.PathLike[str], learner: Learner) -> None:
-    """Write ``optimizer.pt`` to a path or URL, atomically: all that is needed to resume."""
+def save_checkpoint(
+    directory: str | os.PathLike[str], learner: Learner, state: dict[str, Any] | None = None
+) -> None:
+    """Write ``optimizer.pt`` to a path or URL, atomically: all that is needed to resume.
+
+    ``state`` is an earlier one of the Learner; by default its present one is written.
+    """
     buffer = io.BytesIO()
-    torch.save(learner.state_dict(), buffer)
+    torch.save(learner.state_dict() if state is None else state, buffer)
     content = buffer.getbuffer()
     with storage.write_atomically(storage.join(directory, FILE_NAME)) as stream:
         stream.write(content)

@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,21 +70,34 @@ def run_epochs(
 
     Before that, rank 0 saves a checkpoint, and deletes the oldest one of this attempt when there
     are more than are kept. Where epochs are short, it saves, and yields what was not yet yielded,
-    after some of them and after the last only, see `Pace`.
+    after some of them and after the last only, see `Pace`; an interruption saves the last one.
     """
     saved: deque[str] = deque()
     waiting: list[dict[str, float]] = []
+    unsaved: dict[str, Any] | None = None
     pace = pace or Pace()
+
+    def save(state: dict[str, Any] | None, epoch: int) -> None:
+        saved.append(epoch_directory(attempt.progress, attempt.name, epoch))
+        save_checkpoint(saved[-1], learner, state)
+        if len(saved) > attempt.workers.checkpoints_to_keep:
+            storage.remove_directory(saved.popleft())
+
     while not learner.finished:
-        waiting.append(learner.run_epoch())
+        try:
+            metrics = learner.run_epoch()
+        except KeyboardInterrupt:
+            if unsaved is not None:  # The Learner itself is within the next epoch.
+                save(unsaved, unsaved["epoch"])
+            raise
+        waiting.append(metrics)
         if not (pace.due or learner.finished):
+            unsaved = deepcopy(learner.state_dict()) if learner.rank == 0 else None
             continue
+        unsaved = None
         with pace.spending():
             if learner.rank == 0:
-                saved.append(epoch_directory(attempt.progress, attempt.name, learner.epoch))
-                save_checkpoint(saved[-1], learner)
-                if len(saved) > attempt.workers.checkpoints_to_keep:
-                    storage.remove_directory(saved.popleft())
+                save(None, learner.epoch)
             yield from waiting
         waiting.clear()
 

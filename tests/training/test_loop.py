@@ -70,6 +70,30 @@ def test_short_epochs_are_saved_and_told_of_now_and_then_and_none_is_left_out(
     assert saved(tmp_path) == ["attempt-001/epoch-0001", "attempt-001/epoch-0004"]
 
 
+@pytest.mark.usefixtures("one_thread")
+def test_an_interruption_saves_the_last_epoch_that_was_completed(
+    data: TrainingData,
+    settings: LearnerSettings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    whole, learner, resumed = (Learner(data, settings) for _ in range(3))
+    expected = list(run_epochs(whole, attempt(settings, tmp_path / "whole", 1)))
+
+    def interrupted() -> dict[str, float]:
+        if learner.epoch == 3:
+            learner.train_epoch()  # Its weights are those of the fourth epoch by now.
+            raise KeyboardInterrupt
+        return Learner.run_epoch(learner)
+
+    monkeypatch.setattr(learner, "run_epoch", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        list(run_epochs(learner, attempt(settings, tmp_path, 1), Pace(share=1e-9)))
+    assert saved(tmp_path) == ["attempt-001/epoch-0001", "attempt-001/epoch-0003"]
+    assert list(resume(resumed, str(tmp_path))) == ["resuming after epoch 3"]
+    assert list(run_epochs(resumed, attempt(settings, tmp_path, 2))) == expected[3:]
+
+
 @pytest.mark.parametrize(
     ("error", "line"),
     [
