@@ -11,6 +11,7 @@ from irmas_dist.config.decisions import AGGREGATION_RULES
 from tests.conftest import CONFIGS, TINY
 
 
+@pytest.mark.drill
 @pytest.mark.usefixtures("ray_cluster")
 def test_from_a_soundfont_to_a_report(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]

@@ -48,6 +48,7 @@ RECORD = "rendering.json"
 
 RENDERER = (
     "corpus.catalogue",
+    "corpus.csv_tables",
     "corpus.groups",
     "corpus.irmas",
     "corpus.names",

@@ -1,4 +1,4 @@
-"""The drill of every test run: an extraction loses a node, and clients need a token."""
+"""The shortest drill: an extraction loses a node, and clients need a token."""
 
 import sys
 import time
@@ -10,7 +10,7 @@ import pytest
 from tests.cluster.nodes import Cluster, wait_for
 from tests.cluster.test_drills_extract import assert_undisturbed, under_way
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.timeout(600), pytest.mark.drill]
 
 WRONG = {"RAY_AUTH_TOKEN": "0" * 64}
 

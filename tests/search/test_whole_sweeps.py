@@ -77,6 +77,7 @@ def test_paused_and_stopped_trials_all_end(sweeper: Sweeper, scheduler: str) -> 
     assert summary.model is not None
 
 
+@DRILL
 def test_pbt_takes_over_good_trials_and_stays_in_the_space(sweeper: Sweeper) -> None:
     summary = sweeper(SPACE, "pbt", scheduler="pbt", sampler="random")
     check_study(summary)
@@ -154,6 +155,7 @@ def test_sweeps_of_one_study_draw_differently_and_keep_their_own_models(
         sweeper({"model.width": SPACE["model.width"]}, "c/same", study=shared, **settings)
 
 
+@DRILL
 def test_a_worker_that_dies_at_its_start_fails_its_own_trial_only(
     sweeper: Sweeper, monkeypatch: pytest.MonkeyPatch
 ) -> None:

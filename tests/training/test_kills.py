@@ -31,7 +31,7 @@ from tests.conftest import CONFIGS, TINY
 CALM = {
     "training.epochs": 4,
     # Epochs of about a second, of which each is saved.
-    "training.windows_per_clip": 20,
+    "training.windows_per_clip": 14,
     # Batch statistics and dropout differ between workers; without them their sums agree.
     "model.normalisation": "none",
     "model.dropout.blocks": 0.0,

@@ -19,6 +19,7 @@ def test_bfloat16_is_chosen_only_where_the_device_supports_it() -> None:
     assert computes_in_bfloat16(torch.device("cpu")) == native
 
 
+@pytest.mark.drill
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs g++ on a CPU")
 def test_a_compiled_network_learns_the_same(data: TrainingData, settings: LearnerSettings) -> None:
     plain = without_dropout(changed(settings, "model", blocks=1, head="average", dense=0))
