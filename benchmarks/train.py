@@ -170,17 +170,21 @@ def in_process(data: TrainingData, recipe: Recipe) -> Measured:
 
 def epochs_per_s(data: TrainingData, recipe: Recipe, workers: int) -> float:
     """Train on workers of Ray; return windows per second from the first epoch to the last."""
-    written: list[float] = []
+    written: list[tuple[float, float]] = []
     with tempfile.TemporaryDirectory() as out:
 
         def on_epoch(metrics: dict[str, float]) -> None:
             pattern = f"{RUN_NAME}/*/epoch-{int(metrics['epoch']):04d}/optimizer.pt"
-            written.extend(path.stat().st_mtime for path in Path(out).glob(pattern))
+            written.extend(
+                (metrics["epoch"], path.stat().st_mtime) for path in Path(out).glob(pattern)
+            )
 
         settings = WorkerSettings(count=workers, checkpoints_to_keep=EPOCHS, gpu=DEVICE == "cuda")
         train_distributed(data, recipe, {}, out, settings, on_epoch)
     windows = len(data.training) * recipe.training.windows_per_clip
-    return windows * (len(written) - 1) / (written[-1] - written[0])
+    # Not every epoch is saved.
+    (first, began), (last, ended) = written[0], written[-1]
+    return windows * (last - first) / (ended - began)
 
 
 def alone(data: TrainingData, recipe: Recipe) -> float:
