@@ -101,6 +101,9 @@ class Learner:
             data.validation.lengths[share], self.frames, settings.window.hop_frames(features)
         )
         self._windows.clips[:] = share[self._windows.clips]
+        labels = torch.from_numpy(data.validation.labels[self._windows.clips])
+        self._window_labels = labels.to(self.device)
+        self._known = int(labels.isfinite().sum())
         self._steps = sum(map(self._steps_in, self._loader.sizes))
         self._optimisation = Optimisation(self.network, training, self._steps)
         self._autocast = Autocast(training.precision, self.device)
@@ -233,14 +236,12 @@ class Learner:
                 self.frames,
                 self.data.store.settings,
             )
-        labels = torch.from_numpy(self.data.validation.labels[windows.clips])
-        loss = float(self._loss(outputs.logits, labels.to(self.device)))
-        known = int(labels.isfinite().sum())
+        loss = float(self._loss(outputs.logits, self._window_labels))
         scores = aggregate(outputs.scores(), windows.bounds, self.settings.window.aggregation)
-        shares: list[Any] = [(scores, loss, known)]
+        shares: list[Any] = [(scores, loss, self._known)]
         if self.workers > 1:
             shares = [None] * self.workers
-            dist.all_gather_object(shares, (scores, loss, known))
+            dist.all_gather_object(shares, (scores, loss, self._known))
         total = sum(share[1] for share in shares) / max(sum(share[2] for share in shares), 1)
         return np.concatenate([share[0] for share in shares]), total
 
