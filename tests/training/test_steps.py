@@ -10,17 +10,8 @@ from irmas_dist.config.augment import AugmentSettings
 from irmas_dist.training.sampling import Mixtures
 from irmas_dist.training.steps import PER_EXAMPLE, PER_SOURCE, Changes, PlannedSteps, pack_steps
 from tests.training.conftest import CLIPS, plan
+from tests.training.test_augment import EVERYTHING
 
-EVERYTHING = AugmentSettings(
-    equalise_db=6,
-    pitch_semitones=2,
-    tempo=0.2,
-    noise_snr_db=10,
-    frequency_mask=4,
-    frequency_masks=2,
-    time_mask=5,
-    time_masks=2,
-)
 DRAWN = plan(EVERYTHING)
 CHANGES = Changes.of(DRAWN, CLIPS.lengths, 20)
 
