@@ -73,10 +73,6 @@ class Mixtures:
         }
         return Mixtures(**values | {"first": first - first[0]})
 
-    def share(self, number: int, shares: int) -> "Mixtures":
-        """Return one of ``shares`` consecutive parts, equal to within one example."""
-        return self.part(*(len(self) * (number + i) // shares for i in range(2)))
-
 
 def plan_epoch(
     clips: Clips,
