@@ -22,6 +22,9 @@ NOISE_COLOUR_DB = 10.0
 REDRAWS = 4
 """How often a further source is drawn again when the example has its instrument already."""
 
+PER_EXAMPLE = ("noise", "colours", "band_masks", "frame_masks")
+"""Fields of `Mixtures` with a row for each example; the others have one for each source."""
+
 Float32 = npt.NDArray[np.float32]
 Int64 = npt.NDArray[np.int64]
 
@@ -64,10 +67,9 @@ class Mixtures:
         """Return examples ``low`` up to but not including ``high``."""
         first = self.first[low : high + 1]
         sources, examples = slice(first[0], first[-1]), slice(low, high)
-        per_example = {"noise", "colours", "band_masks", "frame_masks"}
         values = {
             field.name: getattr(self, field.name)[
-                examples if field.name in per_example else sources
+                examples if field.name in PER_EXAMPLE else sources
             ]
             for field in fields(self)
         }

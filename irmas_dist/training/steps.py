@@ -15,10 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from irmas_dist.training.sampling import Mixtures
-
-PER_EXAMPLE = {"noise": 0, "colours": 0, "band_masks": 0, "frame_masks": 0}
-"""Fields of `DeviceMixtures` with a row for each example, and what fills unused ones."""
+from irmas_dist.training.sampling import PER_EXAMPLE, Mixtures
 
 PER_SOURCE = {"clips": 0, "offsets": 0, "levels": 0, "curves": 0, "pitches": 1, "tempi": 1}
 """Fields with a row for each source, and what fills unused ones."""
@@ -239,7 +236,7 @@ def _fill(row: npt.NDArray[np.int32], layout: Layout, plan: Mixtures, low: int, 
             filler = PER_SOURCE[name]
         else:
             values = getattr(plan, name)[low:high]
-            filler = PER_EXAMPLE[name]
+            filler = 0
         space = field.words * (layout.sources if field.per_source else layout.examples)
         place = row[field.first : field.first + space]
         if field.real:

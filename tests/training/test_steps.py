@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from irmas_dist.config.augment import AugmentSettings
-from irmas_dist.training.sampling import Mixtures
-from irmas_dist.training.steps import PER_EXAMPLE, PER_SOURCE, Changes, PlannedSteps, pack_steps
+from irmas_dist.training.sampling import PER_EXAMPLE, Mixtures
+from irmas_dist.training.steps import PER_SOURCE, Changes, PlannedSteps, pack_steps
 from tests.training.conftest import CLIPS, plan
 from tests.training.test_augment import EVERYTHING
 
