@@ -10,6 +10,7 @@ import typer
 from rich.markup import escape
 from rich.table import Column, Table
 
+from irmas_dist import storage
 from irmas_dist.cli.command import MOST, Config, Json, Overrides, command, read_recipe
 from irmas_dist.cli.tables import as_json, show_notes
 from irmas_dist.terminal import show
@@ -162,6 +163,15 @@ def index(
         list[str] | None,
         typer.Option(metavar="NAME=NAME", help="What the table calls a column: path=filename."),
     ] = None,
+    soft: Annotated[
+        bool, typer.Option("--soft", help="Take the table's values between 0 and 1 as soft labels.")
+    ] = False,
+    vocabulary_from_table: Annotated[
+        Path | None,
+        typer.Option(
+            help="Take the instruments from the table, and write them to this file, a recipe."
+        ),
+    ] = None,
     out: Annotated[
         str, typer.Option(help="The manifest to write, a path or URL; - is standard output.")
     ] = "manifest.parquet",
@@ -179,25 +189,43 @@ def index(
     """Index a tree of audio files, or a table of them: write the manifest."""
     if tree is None and table is None:
         raise typer.BadParameter("give a tree, or a table of clips with --table")
-    if table is None and (root or column):
-        raise typer.BadParameter("--root and --column are of a table: give it with --table")
+    if table is None and (root or column or soft or vocabulary_from_table):
+        raise typer.BadParameter(
+            "--root, --column, --soft and --vocabulary-from-table are of a table: "
+            "give it with --table"
+        )
     named = [pair.partition("=")[::2] for pair in column or ()]
     if wrong := [pair for pair, (_, theirs) in zip(column or (), named, strict=True) if not theirs]:
         raise typer.BadParameter(f"--column {wrong[0]}: expected name=name, such as path=filename")
+    from irmas_dist.config.yaml_files import dump_yaml
     from irmas_dist.corpus.clip_table import index_table
     from irmas_dist.corpus.groups import settle_conflicts
     from irmas_dist.corpus.index import index_tree, settle_identities
     from irmas_dist.corpus.manifest import write_manifest
     from irmas_dist.corpus.summary import summarise
+    from irmas_dist.corpus.table_vocabulary import table_vocabulary
     from irmas_dist.storage.locks import lock_file
 
     corpus = read_recipe(config, overrides, used=("corpus",)).corpus
+    if vocabulary_from_table and table:
+        if "instruments" in corpus.model_fields_set:
+            raise typer.BadParameter(
+                "the recipe states instruments, and --vocabulary-from-table takes the table's"
+            )
+        found = table_vocabulary(table, dict(named))
+        instruments = dict(zip(found.vocabulary.codes, found.vocabulary.names, strict=True))
+        with storage.write_atomically(vocabulary_from_table) as file:
+            file.write(dump_yaml({"corpus": {"instruments": instruments}}).encode())
+        corpus = corpus.model_copy(update={"instruments": instruments})
+        for name, reason in found.others.items():
+            show(escape(f"not an instrument, the column {name!r}: {reason}"))
+        show(escape(f"instruments of the table, {len(instruments)}: {vocabulary_from_table}"))
     with lock_file(out):
         rows = []
         if tree is not None:
             rows = index_tree(tree, corpus.vocabulary, address, part.value)
         if table is not None:
-            rows += index_table(table, corpus.vocabulary, root, dict(named))
+            rows += index_table(table, corpus.vocabulary, root, dict(named), soft)
             settle_identities(rows)
         conflicts = settle_conflicts(rows, corpus.conflicts)
         write_manifest(out, rows)

@@ -25,6 +25,10 @@ from irmas_dist.errors import AudioError
 Float32 = npt.NDArray[np.float32]
 Samples = npt.NDArray[np.int16] | Float32
 Location = str | os.PathLike[str]
+Span = tuple[float, float | None]
+"""Where a clip begins and ends in its file, in seconds; None is the end of the file."""
+
+WHOLE: Span = (0.0, None)
 
 BLOCK_SAMPLES = 2**20
 """Samples of every channel decoded at once: 24 s at 44.1 kHz, so that a clip is one block."""
@@ -49,7 +53,7 @@ np.empty(2**25 - 2**13, np.uint8)
 
 
 class AudioFile:
-    """An audio file, open for decoding.
+    """An audio file, or a span of one, open for decoding.
 
     Attributes:
         sample_rate: In Hz.
@@ -57,7 +61,7 @@ class AudioFile:
         samples: Samples of each channel that the last `blocks` has decoded.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, span: Span = WHOLE) -> None:
         self._readable = checked(path)
         self._sound = soundfile.SoundFile(self._readable.source)
         self.samples = 0
@@ -69,15 +73,19 @@ class AudioFile:
             )
         self.sample_rate = int(self._sound.samplerate)
         self.channels = int(self._sound.channels)
+        start, stop = span
+        self._start = round(start * self.sample_rate)
+        self._stop = None if stop is None else round(stop * self.sample_rate)
 
     def blocks(self) -> Iterator[Samples]:
-        """Decode the file from its beginning in blocks of `BLOCK_SAMPLES`, the last of the rest.
+        """Decode the span from its beginning in blocks of `BLOCK_SAMPLES`, the last of the rest.
 
         Yields:
             Samples of shape (samples, channels) and the type that `read_audio` returns.
 
         Raises:
-            AudioError: The file is empty, or ends before its header says so.
+            AudioError: The file or the span is empty, or the file ends before its header, or the
+                end of the span, says so.
         """
         if self.samples:
             self._sound.close()
@@ -86,17 +94,36 @@ class AudioFile:
             self._sound = soundfile.SoundFile(self._readable.source)
             self.samples = 0
         dtype = "int16" if self._sound.subtype in _SIXTEEN_BITS else "float32"
-        while len(block := self._sound.read(BLOCK_SAMPLES, dtype, always_2d=True)):
+        self._skip_to_start()
+        wanted = float("inf") if self._stop is None else self._stop - self._start
+        while len(block := self._read(wanted - self.samples, dtype)):
             self.samples += len(block)
             yield block
-        announced = self._announced()
-        if announced - self.samples > TOLERANCE_S * self.sample_rate:
-            raise AudioError(
-                f"is truncated: its header announces {announced / self.sample_rate:.2f} s, "
-                f"but it ends after {self.samples / self.sample_rate:.2f} s"
+        ends = self._start + self.samples
+        announced = self._announced() if self._stop is None else self._stop
+        if announced - ends > TOLERANCE_S * self.sample_rate:
+            why = (
+                f"is truncated: its header announces {announced / self.sample_rate:.2f} s, but it"
+                if self._stop is None
+                else f"is too short: its span ends at {announced / self.sample_rate:.2f} s, "
+                "but the file"
             )
+            raise AudioError(f"{why} ends after {ends / self.sample_rate:.2f} s")
         if not self.samples:
-            raise AudioError("holds no samples")
+            raise AudioError("holds no samples" if not self._start else "its span has no samples")
+
+    def _skip_to_start(self) -> None:
+        """Leave out what lies before the span, by its number of samples where that is known."""
+        if self._readable.frames_known and self._readable.announced == 1:
+            self._sound.seek(min(self._start, self._sound.frames))
+            return
+        left = self._start
+        while left and len(skipped := self._read(left, "float32")):
+            left -= len(skipped)
+
+    def _read(self, most: float, dtype: str) -> Samples:
+        samples: Samples = self._sound.read(int(min(BLOCK_SAMPLES, most)), dtype, always_2d=True)
+        return samples
 
     def __enter__(self) -> Self:
         return self
@@ -122,16 +149,16 @@ class AudioFile:
 
 
 @contextmanager
-def open_audio(location: Location) -> Iterator[AudioFile]:
-    """Open the audio file at a path or URL for decoding.
+def open_audio(location: Location, span: Span = WHOLE) -> Iterator[AudioFile]:
+    """Open the audio file at a path or URL, or a span of it, for decoding.
 
     Any format of `FORMATS`, sample rate, number of channels and sample width is fine.
 
     Raises:
         AudioError: Now or while reading: the file does not exist, cannot be read or decoded, is
-            truncated, empty, or several files in one.
+            truncated, empty, several files in one, or ends before the span.
     """
-    with decoding(), local_file(location) as path, AudioFile(path) as file:
+    with decoding(), local_file(location) as path, AudioFile(path, span) as file:
         yield file
 
 

@@ -1,10 +1,19 @@
 """Facts about an audio file: its digest, duration, rate and channels, and whether it is usable."""
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from irmas_dist.corpus.audio import AudioFile, Location, decoding, local_file
+from irmas_dist.corpus.audio import (
+    WHOLE,
+    AudioFile,
+    Location,
+    Span,
+    decoding,
+    local_file,
+    open_audio,
+)
 from irmas_dist.corpus.mixdown import survey
 from irmas_dist.errors import AudioError
 
@@ -17,7 +26,8 @@ class AudioFacts:
     sample_rate: int | None = None  # in Hz
     channels: int | None = None
     bytes: int | None = None  # size of the file
-    md5: str | None = None
+    md5: str | None = None  # of the file, and of the span where the clip is one
+    file_md5: str | None = None  # of the file alone
     problem: str | None = None  # why the file cannot be used; None when it can
     note: str | None = None  # what is unusual of its audio, as from `mix_down`
 
@@ -32,7 +42,7 @@ def read_facts(location: Location) -> AudioFacts:
     try:
         with decoding(), local_file(location) as path:
             with Path(path).open("rb") as content:
-                facts.md5 = hashlib.file_digest(content, "md5").hexdigest()
+                facts.md5 = facts.file_md5 = hashlib.file_digest(content, "md5").hexdigest()
                 facts.bytes = content.tell()
             with AudioFile(path) as file:
                 facts.sample_rate, facts.channels = file.sample_rate, file.channels
@@ -42,4 +52,32 @@ def read_facts(location: Location) -> AudioFacts:
                     facts.duration_s = file.samples / file.sample_rate
     except AudioError as error:
         facts.problem = str(error)
+    return facts
+
+
+def read_spans(location: Location, spans: Sequence[Span]) -> list[AudioFacts]:
+    """Read the facts of clips that lie in one file; those of a whole file are `read_facts`'.
+
+    The file is fetched once, and read to its end: a span of a damaged file is not trusted.
+    """
+    try:
+        with decoding(), local_file(location) as path:
+            whole = read_facts(path)
+            return [whole if span == WHOLE else _of_span(path, span, whole) for span in spans]
+    except AudioError as error:
+        return [AudioFacts(problem=str(error)) for _ in spans]
+
+
+def _of_span(path: str, span: Span, whole: AudioFacts) -> AudioFacts:
+    facts = replace(whole, note=None)
+    if whole.md5:
+        facts.md5 = hashlib.md5(f"{whole.md5} {span}".encode()).hexdigest()
+    if whole.problem:
+        return facts
+    try:
+        with open_audio(path, span) as file:
+            facts.note = survey(file.blocks, "mean").note
+            facts.duration_s = file.samples / file.sample_rate
+    except AudioError as error:
+        facts.problem, facts.duration_s = str(error), None
     return facts

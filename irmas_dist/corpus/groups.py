@@ -22,13 +22,14 @@ class Conflict:
 
 
 def join_identical(rows: list[dict[str, Any]]) -> None:
-    """Merge the groups of byte-identical clips.
+    """Merge the groups of byte-identical clips, and of spans of one file.
 
     A merged group has the first, in alphabetical order, of the names of its groups. Rows with a
     problem merge nothing: two empty files have the same bytes and are not one recording.
 
     Args:
-        rows: Rows of a manifest, changed in place; ``md5`` is None where it is unknown.
+        rows: Rows of a manifest, changed in place; ``md5`` is None where it is unknown. Those
+            that have ``file_md5`` join the other clips of their file.
     """
     parent = {row["group"]: row["group"] for row in rows}
 
@@ -38,7 +39,7 @@ def join_identical(rows: list[dict[str, Any]]) -> None:
             group = parent[group]
         return group
 
-    for twins in _identical(rows).values():
+    for twins in (*_identical(rows).values(), *_identical(rows, "file_md5").values()):
         for twin in twins[1:]:
             low, high = sorted((root(twins[0]["group"]), root(twin["group"])))
             parent[high] = low
@@ -74,12 +75,12 @@ def settle_conflicts(rows: list[dict[str, Any]], policy: ConflictPolicy) -> list
     return conflicts
 
 
-def _identical(rows: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
-    """Return the usable rows that share an md5 with another, by md5, in order of clip_id."""
+def _identical(rows: list[dict[str, Any]], digest: str = "md5") -> dict[str, list[dict[str, Any]]]:
+    """Return the usable rows that share a digest with another, by digest, in order of clip_id."""
     by_md5: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in sorted(rows, key=lambda row: row["clip_id"]):
-        if row["md5"] and not row["problem"]:
-            by_md5[row["md5"]].append(row)
+        if row.get(digest) and not row["problem"]:
+            by_md5[row[digest]].append(row)
     return {md5: twins for md5, twins in by_md5.items() if len(twins) > 1}
 
 

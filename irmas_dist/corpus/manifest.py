@@ -23,7 +23,10 @@ SCHEMA = pa.schema(
         pa.field("part", pa.string(), nullable=False),
         pa.field("instruments", pa.list_(pa.string()), nullable=False),
         pa.field("unknown", pa.list_(pa.string()), nullable=False),
+        pa.field("soft", pa.list_(pa.struct([("code", pa.string()), ("value", pa.float32())]))),
         pa.field("group", pa.string(), nullable=False),
+        pa.field("start_s", pa.float64()),
+        pa.field("end_s", pa.float64()),
         pa.field("duration_s", pa.float64()),
         pa.field("sample_rate", pa.int32()),
         pa.field("channels", pa.int32()),
@@ -36,9 +39,12 @@ SCHEMA = pa.schema(
 
 ``clip_id``: path in the tree without its suffix, Unicode NFC. ``path``: path or URL of the file.
 ``part``: one of `PARTS`. ``instruments``: codes of those that play; ``unknown``: codes of
-those of which nobody says whether they play; all others are absent. ``group``: clips that share
-it must stay on one side of a split. ``problem``: why the file cannot be used, null when it can;
-the other columns of an unusable file hold what is known of it.
+those of which nobody says whether they play; all others are absent. ``soft``: labels between 0
+and 1, null where there is none; those of 0.5 and more are in ``instruments`` too. ``group``: clips
+that share it must stay on one side of a split. ``start_s``, ``end_s``: the span of the file that
+the clip is, from 0 and to the end where null. ``bytes``: size of the file. ``md5``: digest of the
+file, and of the span where there is one. ``problem``: why the file cannot be used, null when it
+can; the other columns of an unusable file hold what is known of it.
 """
 
 
@@ -73,7 +79,7 @@ def read_manifest(location: str | os.PathLike[str]) -> pa.Table:
 def manifest_fingerprint(table: pa.Table) -> str:
     """Return a digest of a manifest's content, whatever the order and location of its files."""
     digest = hashlib.sha256()
-    columns = ["clip_id", "part", "instruments", "unknown", "group", "md5", "problem"]
+    columns = ["clip_id", "part", "instruments", "unknown", "soft", "group", "md5", "problem"]
     for row in sorted(table.select(columns).to_pylist(), key=lambda row: row["clip_id"]):
         digest.update(repr([row[name] for name in columns]).encode())
     return digest.hexdigest()[:16]

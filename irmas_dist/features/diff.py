@@ -104,13 +104,18 @@ def encode_labels(manifest: pa.Table, vocabulary: Vocabulary) -> tuple[SoftLabel
     """
     labels = np.zeros((manifest.num_rows, len(vocabulary)), np.float32)
     problems: list[str | None] = [None] * manifest.num_rows
-    for name, value in (("instruments", 1.0), ("unknown", np.nan)):
+    # Soft ones last: they say more than what is listed among the instruments too.
+    for name, value in (("instruments", 1.0), ("unknown", np.nan), ("soft", None)):
         lists = manifest.column(name).combine_chunks()
         codes = lists.flatten()
+        if value is None:
+            codes, values = codes.flatten()
+            value = values.to_numpy()
         rows = pc.list_parent_indices(lists).to_numpy()
         columns = pc.index_in(codes, pa.array(vocabulary.codes)).fill_null(-1).to_numpy()
-        labels[rows[columns >= 0], columns[columns >= 0]] = value
-        for index in np.flatnonzero(columns < 0):
+        known = columns >= 0
+        labels[rows[known], columns[known]] = np.broadcast_to(value, known.shape)[known]
+        for index in np.flatnonzero(~known):
             problems[rows[index]] = f"labels: unknown instrument {codes[index].as_py()!r}"
     return labels, pa.array(problems, pa.string())
 

@@ -19,7 +19,7 @@ import soxr
 from numpy.lib.stride_tricks import as_strided
 
 from irmas_dist.config.features import LogMelSettings
-from irmas_dist.corpus.audio import AudioFile, Float32, Location, Samples, open_audio
+from irmas_dist.corpus.audio import WHOLE, AudioFile, Float32, Location, Samples, Span, open_audio
 from irmas_dist.corpus.mixdown import Mixdown, mix_down, peak_of
 from irmas_dist.errors import AudioError
 from irmas_dist.features.mel import kernels
@@ -39,8 +39,9 @@ def log_mel(
     settings: LogMelSettings,
     sample_rate: int | None = None,
     note: Callable[[str], None] = _unsaid,
+    span: Span = WHOLE,
 ) -> LogMel:
-    """Return the log-mel spectrogram of a file or an array.
+    """Return the log-mel spectrogram of a file, of a span of one, or of an array.
 
     Args:
         audio: Path or URL of an audio file, or samples of shape (samples,) or (samples,
@@ -49,6 +50,7 @@ def log_mel(
         settings: What to compute.
         sample_rate: Sample rate in Hz; required for arrays, unused otherwise.
         note: Called with one line if the audio is silent, or its channels cancel each other.
+        span: What to decode of a file; unused for arrays.
 
     Returns:
         Natural logarithm of mel power, shape (bands, frames), where ``frames`` is
@@ -64,7 +66,7 @@ def log_mel(
     if isinstance(audio, np.ndarray):
         samples, rate = audio, sample_rate
     else:
-        with open_audio(audio) as file:
+        with open_audio(audio, span) as file:
             blocks = file.blocks()
             samples, rate = next(blocks), file.sample_rate
             if rest := list(islice(blocks, 1)):

@@ -67,7 +67,8 @@ def compute_shard(
             notes.append((clip_id, text))
 
         try:
-            mel = log_mel(clip["path"], settings, note=note)
+            span = clip["start_s"] or 0.0, clip["end_s"]
+            mel = log_mel(clip["path"], settings, note=note, span=span)
         except AudioError as error:
             rejects.append({**clip, "problem": str(error), "found_in": AUDIO})
         else:

@@ -6,12 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from irmas_dist import storage
 from irmas_dist.config.features import LogMelSettings
 from irmas_dist.corpus.audio import open_audio, read_audio
 from irmas_dist.errors import AudioError
 from irmas_dist.features.logmel import log_mel
+from tests.corpus.formats import WRITTEN, content, without_tag
 
 BACKENDS = [LogMelSettings(backend="fast"), LogMelSettings(backend="librosa")]
 
@@ -48,6 +51,41 @@ def test_blocks_join_to_the_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     np.testing.assert_array_equal(np.concatenate(blocks), whole)
 
 
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    st.sampled_from(sorted(WRITTEN)),
+    st.floats(0, 0.45),
+    st.none() | st.floats(0.01, 0.5),
+    st.booleans(),
+)
+def test_a_span_is_that_part_of_the_whole(
+    tmp_path: Path, name: str, start: float, length: float | None, tagged: bool
+) -> None:
+    (tmp_path / name).write_bytes(content(name) if tagged else without_tag(content("a.mp3")))
+    whole, rate = read_audio(tmp_path / name)
+    end = None if length is None else min(start + length, len(whole) / rate)
+    with open_audio(tmp_path / name, (start, end)) as file:
+        span = np.concatenate(list(file.blocks()))
+        again = np.concatenate(list(file.blocks()))
+    stop = None if end is None else round(end * rate)
+    np.testing.assert_array_equal(span, whole[round(start * rate) : stop])
+    np.testing.assert_array_equal(again, span)
+
+
+def test_a_span_beyond_the_end_is_refused(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", noise(1, 8_000), 8_000)
+    for span, reason in {
+        (0.5, 1.5): r"its span ends at 1.50 s, but the file ends after 1.00 s",
+        (2.0, 3.0): r"its span ends at 3.00 s",
+        (1.0, None): r"its span has no samples",
+        (0.5, 0.50001): r"its span has no samples",
+    }.items():
+        with pytest.raises(AudioError, match=reason), open_audio(tmp_path / "a.wav", span) as file:
+            list(file.blocks())
+
+
 def test_unusable_audio_is_refused_with_the_reason(tmp_path: Path) -> None:
     (tmp_path / "text.wav").write_text("not audio")
     (tmp_path / "nothing.wav").touch()
@@ -67,12 +105,12 @@ def test_unusable_audio_is_refused_with_the_reason(tmp_path: Path) -> None:
         "infinite DOUBLE.wav": "NaN or infinite",
         "missing.wav": "no such file",
     }.items():
-        for settings in BACKENDS:
+        for backend in BACKENDS:
             with pytest.raises(AudioError, match=reason):
-                log_mel(tmp_path / name, settings)
-    for settings in BACKENDS:
+                log_mel(tmp_path / name, backend)
+    for backend in BACKENDS:
         with pytest.raises(AudioError, match="holds no samples"):
-            log_mel(np.zeros((0, 2), np.int16), settings, 44_100)
+            log_mel(np.zeros((0, 2), np.int16), backend, 44_100)
         with pytest.raises(AudioError, match="needs its sample rate"):
             log_mel(np.zeros(9, np.int16), settings)
 

@@ -12,9 +12,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from irmas_dist.cli.main import run
+from irmas_dist.config.features import LogMelSettings
+from irmas_dist.corpus.audio import read_audio
 from irmas_dist.corpus.clip_table import index_table
-from irmas_dist.corpus.manifest import read_manifest
+from irmas_dist.corpus.groups import find_conflicts, join_identical
+from irmas_dist.corpus.manifest import read_manifest, write_manifest
 from irmas_dist.errors import IrmasError
+from irmas_dist.features.diff import encode_labels
+from irmas_dist.features.logmel import log_mel
+from irmas_dist.features.shard_tasks import compute_shard
+from irmas_dist.features.store import logmel_array, read_shards, shard_names
 from irmas_dist.instruments import Vocabulary
 
 VOCABULARY = Vocabulary.of({"a": "A", "b": "B", "c": "C"})
@@ -95,6 +102,13 @@ def test_parquet_says_the_same_as_csv(folder: Path) -> None:
             "path,instruments,part\n0.wav,a,test\n",
             r"column 'part': 'test' is none of training",
         ),
+        ("path,instruments,start\n0.wav,a,-1\n", r"column 'start': '-1' is no time in seconds"),
+        ("path,instruments,start\n0.wav,a,1:30\n", r"column 'start': '1:30' is no time"),
+        (
+            "path,instruments,start,end\n0.wav,a,2,1.5\n",
+            r"line 2, column 'end': '1.5' is no time in seconds after 2, where the clip starts",
+        ),
+        ("path,instruments,start,end\n0.wav,a,1,2\n0.wav,b,1.0,2\n", r"line 3: '0@1-2' is in"),
         ("path,instruments\n,a\n", r"line 2, column 'path': '' is no path"),
         ("path,instruments\n0.wav,a\n./0.wav,b\n", r"line 3: '0' is in .*line 2 too"),
         ("path,instruments\n", r"lists no clip"),
@@ -120,6 +134,73 @@ def test_every_label_is_present_absent_or_unknown(folder: Path, cells: list[list
         for code, cell in zip(VOCABULARY.codes, given_cells, strict=True):
             assert (code in row["instruments"]) == (cell == "1")
             assert (code in row["unknown"]) == (cell in ("?", ""))
+
+
+def test_soft_labels_are_taken_where_they_are_expected(folder: Path) -> None:
+    path = table(folder, "path;a;b;c\naudio/0.wav;0,7;.25;?\naudio/1.wav;1;0;0.5\n")
+    with pytest.raises(IrmasError, match=r"line 2, column 'a': '0,7' is neither .* --soft takes"):
+        index_table(path, VOCABULARY)
+    rows = index_table(path, VOCABULARY, soft=True)
+    assert facts(rows, "instruments", "unknown") == [(["a"], ["c"]), (["a", "c"], [])]
+    manifest = write_manifest(folder / "m.parquet", rows)
+    labels, problems = encode_labels(manifest, VOCABULARY)
+    np.testing.assert_array_equal(labels, np.array([[0.7, 0.25, np.nan], [1, 0, 0.5]], np.float32))
+    assert problems.null_count == 2
+    with pytest.raises(IrmasError, match=r"column 'b': '1.5' is neither"):
+        index_table(table(folder, "path,a,b,c\naudio/0.wav,1,1.5,0\n"), VOCABULARY, soft=True)
+
+
+def test_a_clip_may_be_a_span_of_a_file(folder: Path) -> None:
+    path = table(
+        folder,
+        "path,instruments,start,end,group\n"
+        "audio/0.wav,a,0,0.2,\n"
+        "audio/0.wav,b,0.2,,\n"
+        "audio/0.wav,c,0.4,0.6,\n"
+        "audio/1.wav,a,,0.1,x\n"
+        "audio/1.wav,a,0.1,0.2,y\n",
+    )
+    rows = index_table(path, VOCABULARY)
+    join_identical(rows)
+    assert facts(rows, "clip_id", "duration_s", "group") == [
+        ("audio/0@0-0.2", 0.2, "file audio/0"),
+        ("audio/0@0.2-", 0.3, "file audio/0"),
+        ("audio/0@0.4-0.6", None, "file audio/0"),
+        ("audio/1@0-0.1", 0.1, "group x"),
+        ("audio/1@0.1-0.2", 0.1, "group y"),
+    ]
+    assert [row["problem"] for row in rows if row["problem"]] == [
+        "is too short: its span ends at 0.60 s, but the file ends after 0.50 s"
+    ]
+    assert len({row["md5"] for row in rows}) == 5
+    again = index_table(path, VOCABULARY)
+    assert facts(again, "md5") == facts(rows, "md5")
+    assert find_conflicts(rows) == []
+
+
+def test_spans_join_the_group_of_a_copy_of_their_file(folder: Path) -> None:
+    (folder / "copy.wav").write_bytes((folder / "audio" / "0.wav").read_bytes())
+    lines = "path,instruments,start\naudio/0.wav,a,0.1\ncopy.wav,a,\naudio/1.wav,a,\n"
+    rows = index_table(table(folder, lines), VOCABULARY)
+    join_identical(rows)
+    assert rows[0]["group"] == rows[1]["group"] != rows[2]["group"]
+
+
+def test_a_span_is_heard_alone(folder: Path) -> None:
+    rows = index_table(
+        table(folder, "path,instruments,start,end\naudio/0.wav,a,0.125,0.375\n"), VOCABULARY
+    )
+    write_manifest(folder / "m.parquet", rows)
+    block = read_manifest(folder / "m.parquet")
+    settings = LogMelSettings()
+    compute_shard(block, str(folder), settings, VOCABULARY)
+    [name] = shard_names(str(folder))
+    [frames] = read_shards(str(folder), [name])[0].clips.column("frames").to_pylist()
+    samples, rate = read_audio(folder / "audio" / "0.wav")
+    alone = log_mel(samples[2_000:6_000], settings, rate)
+    assert frames == alone.shape[1]
+    stored = pq.read_table(folder / name).column("logmel")[0]
+    np.testing.assert_array_equal(logmel_array(stored, frames, settings.dtype), alone)
 
 
 def test_a_tree_and_a_table_make_one_manifest(

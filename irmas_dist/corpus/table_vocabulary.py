@@ -1,0 +1,63 @@
+"""The vocabulary of a table of clips: the instruments that it names."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from irmas_dist.corpus.clip_table import COLUMNS, read_clip_table, read_label, split_codes
+from irmas_dist.corpus.csv_tables import CsvRow
+from irmas_dist.errors import IrmasError
+from irmas_dist.instruments import Vocabulary
+
+
+@dataclass(frozen=True)
+class TableVocabulary:
+    """The instruments of a table, and its columns that are none, each with the reason."""
+
+    vocabulary: Vocabulary
+    others: dict[str, str]
+
+
+def table_vocabulary(table: str, columns: Mapping[str, str] | None = None) -> TableVocabulary:
+    """Find the instruments that a table of clips names; their codes are their names.
+
+    They are the codes of the column ``instruments``, sorted; or, where there is none, the columns
+    that hold nothing but labels, in the order of the table.
+
+    Args:
+        table: Path or URL of the table.
+        columns: What the table calls some of `clip_table.COLUMNS`, or of the instruments.
+
+    Raises:
+        IrmasError: The table cannot be read, or names no instrument.
+    """
+    named = {theirs: ours for ours, theirs in (columns or {}).items()}
+    path = (columns or {}).get("path", "path")
+    content = read_clip_table(table, (path,))
+    found: Sequence[str] = []
+    others: dict[str, str] = {}
+    if (listed := (columns or {}).get("instruments", "instruments")) in content.columns:
+        found = sorted({code for row in content.rows for code in split_codes(row.values[listed])})
+    else:
+        for column in content.columns:
+            if named.get(column, column) in COLUMNS:
+                continue
+            if reason := _why_no_instrument(column, content.rows):
+                others[column] = reason
+            else:
+                found = [*found, named.get(column, column)]
+    if not found:
+        why = "".join(f"; {column}: {reason}" for column, reason in others.items())
+        raise IrmasError(f"{table} names no instrument{why}")
+    return TableVocabulary(Vocabulary(tuple(found), tuple(found)), others)
+
+
+def _why_no_instrument(column: str, rows: Sequence[CsvRow]) -> str | None:
+    """Return why a column holds no labels; None if it does."""
+    known = 0
+    for row in rows:
+        text = row.values[column].strip()
+        label = read_label(text)
+        if label is not None and label != label:
+            return f"{row.where}: {text!r} is no label"
+        known += label is not None
+    return None if known else "nothing is known of any clip"

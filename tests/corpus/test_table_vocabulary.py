@@ -1,0 +1,60 @@
+"""The instruments that a table of clips names make a recipe."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile as sf
+
+from irmas_dist.cli.main import run
+from irmas_dist.config.recipe import load_recipe
+from irmas_dist.corpus.manifest import read_manifest
+from irmas_dist.corpus.table_vocabulary import table_vocabulary
+from irmas_dist.errors import IrmasError
+
+
+def table(folder: Path, text: str) -> str:
+    (folder / "clips.csv").write_text(text)
+    return str(folder / "clips.csv")
+
+
+def test_the_columns_that_hold_labels_are_instruments(tmp_path: Path) -> None:
+    found = table_vocabulary(
+        table(tmp_path, "file,oud,part,ney,take,start,rating,empty\n"
+              "a.wav,1,training,?,a,0,5,\nb.wav,0,testing,0.5,b,1,1,?\n"),
+        {"path": "file", "nay": "ney"},
+    )  # fmt: skip
+    assert found.vocabulary.codes == ("oud", "nay")
+    assert found.others == {
+        "take": f"{tmp_path}/clips.csv, line 2: 'a' is no label",
+        "rating": f"{tmp_path}/clips.csv, line 2: '5' is no label",
+        "empty": "nothing is known of any clip",
+    }
+
+
+def test_the_codes_of_one_column_are_instruments(tmp_path: Path) -> None:
+    path = table(
+        tmp_path, "path,instruments,other\na.wav,oud|ney,1\nb.wav,,0\nc.wav,ney|bağlama,1\n"
+    )
+    assert table_vocabulary(path).vocabulary.codes == ("bağlama", "ney", "oud")
+
+
+def test_a_table_without_instruments_is_refused_with_the_reasons(tmp_path: Path) -> None:
+    with pytest.raises(IrmasError, match=r"names no instrument; take: .*line 2: 'a' is no label"):
+        table_vocabulary(table(tmp_path, "path,take\na.wav,a\n"))
+
+
+def test_index_writes_the_recipe_and_uses_it(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    sf.write(tmp_path / "a.wav", np.random.default_rng(0).normal(0, 0.1, 8_000), 16_000)
+    path = table(tmp_path, "path,oud,ney,take\na.wav,0.8,?,x\nb.wav,0,1,y\n")
+    recipe, out = tmp_path / "mine.yaml", tmp_path / "m.parquet"
+    assert run(["index", "--table", path, "--vocabulary-from-table", str(recipe), "--soft", "--out",
+                str(out)]) == 0  # fmt: skip
+    assert "column 'take'" in capfd.readouterr().out
+    assert load_recipe(recipe).corpus.instruments == {"oud": "oud", "ney": "ney"}
+    row = read_manifest(out).to_pylist()[0]
+    assert (row["instruments"], row["unknown"]) == (["oud"], ["ney"])
+    both = ["--vocabulary-from-table", str(recipe), "--config", str(recipe)]
+    assert run(["index", "--table", path, *both]) == 2
