@@ -44,7 +44,13 @@ from tests.documents import (
 
 PAGES = [README, *DOCS]
 ALL = [*PAGES, *CLUSTER_GUIDES]
-NEEDS = {"a cluster", "the IRMAS archives", "a W&B account", "20 GB and hours"}
+NEEDS = {
+    "a cluster",
+    "the IRMAS archives",
+    "the OpenMIC archive",
+    "a W&B account",
+    "20 GB and hours",
+}
 SETTINGS = [f"--set={setting}" for setting in (*TINY, "training.epochs=1")]
 
 

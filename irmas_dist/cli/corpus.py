@@ -23,6 +23,13 @@ class Part(StrEnum):
     TESTING = "testing"
 
 
+class Dataset(StrEnum):
+    """Data sets that are downloaded, and of which there are twins."""
+
+    IRMAS = "irmas"
+    OPENMIC = "openmic"
+
+
 def _without_twin(context: typer.Context, count: int | None) -> int | None:
     if count is not None and (context.params["twin"] or context.params["catalogue"]):
         raise typer.BadParameter("a twin has as many as its catalogue lists")
@@ -114,8 +121,12 @@ def render(
 @command
 def download(
     out: Annotated[Path, typer.Argument(help="Root of the tree to download to.")],
+    dataset: Annotated[
+        Dataset, typer.Option(help="IRMAS, or OpenMIC-2018: one archive of some 2.5 GB.")
+    ] = Dataset.IRMAS,
     part: Annotated[
-        list[Part] | None, typer.Option(help="Part to fetch; default: both. May be repeated.")
+        list[Part] | None,
+        typer.Option(help="Part of IRMAS to fetch; default: both. May be repeated."),
     ] = None,
     base_url: Annotated[
         str | None,
@@ -126,11 +137,14 @@ def download(
     ] = False,
     json: Json = False,
 ) -> None:
-    """Download the IRMAS data set, or its missing parts."""
+    """Download IRMAS or OpenMIC-2018, or what is missing of it."""
+    from irmas_dist.corpus import irmas, openmic
     from irmas_dist.corpus.download import download as fetch
 
-    parts = part or list(Part)
-    summary = fetch(out, base_url=base_url, parts=parts, keep_archives=keep_archives)
+    if part and dataset is Dataset.OPENMIC:
+        raise typer.BadParameter("--part: the archive of OpenMIC-2018 has both parts")
+    archives = irmas.ARCHIVES if dataset is Dataset.IRMAS else (openmic.ARCHIVE,)
+    summary = fetch(out, archives, base_url=base_url, parts=part, keep_archives=keep_archives)
     if json:
         as_json(asdict(summary))
         return

@@ -1,7 +1,7 @@
-"""Downloading IRMAS: its archives from Zenodo or a mirror, verified and extracted.
+"""Downloading a data set: its archives from Zenodo or a mirror, verified and extracted.
 
 In the target directory, ``<name>.partial`` is an archive whose download is unfinished, ``<name>``
-one whose md5 is verified, and ``<stem>/`` the folder extracted from it. That folder appears
+one whose md5 is verified, and ``<folder>/`` the folder extracted from it. That folder appears
 atomically, with a marker that lists its files, so that a later run need not hash gigabytes to
 find that nothing is missing.
 """
@@ -21,8 +21,7 @@ from urllib3.exceptions import HTTPError, MaxRetryError
 from urllib3.util import Retry
 
 from irmas_dist import __version__
-from irmas_dist.corpus.irmas import ARCHIVES, ZENODO_URL, Archive
-from irmas_dist.corpus.manifest import TESTING, TRAINING
+from irmas_dist.corpus.archives import ZENODO_URL, Archive
 from irmas_dist.corpus.unpack import (
     CHUNK_BYTES,
     check_space,
@@ -41,7 +40,7 @@ BACKOFF_S = 0.5
 PATIENCE_S = 60
 """Longest wait for a server: to connect, to send more, or before the next retry."""
 
-_EXPANSION = 1.1  # 16-bit music hardly shrinks in a zip; only the zip gives the exact size
+_EXPANSION = 1.1  # music hardly shrinks in an archive; only the archive gives the exact size
 
 
 @dataclass(frozen=True)
@@ -56,26 +55,26 @@ class DownloadSummary:
 
 def download(
     out: Path,
+    archives: Sequence[Archive],
     *,
     base_url: str | None = None,
-    parts: Collection[str] = (TRAINING, TESTING),
+    parts: Collection[str] | None = None,
     keep_archives: bool = False,
-    archives: Sequence[Archive] = ARCHIVES,
 ) -> DownloadSummary:
     """Fetch and extract what is missing; resume an interrupted download.
 
     Args:
         out: Root of the tree; created unless it exists.
-        base_url: A mirror that has each archive at ``<base_url>/<name>``; None means Zenodo.
-        parts: Parts of the data set to fetch.
-        keep_archives: Leave the archives in ``out``, beside the folders extracted from them.
         archives: The data set.
+        base_url: A mirror that has each archive at ``<base_url>/<name>``; None means Zenodo.
+        parts: Parts of the data set to fetch, where its archives have one each; None: all.
+        keep_archives: Leave the archives in ``out``, beside the folders extracted from them.
 
     Raises:
         IrmasError: The server does not send an archive or sends another file, the connection
             breaks again and again, the disk is full, or an archive is not safe to extract.
     """
-    chosen = [archive for archive in archives if archive.part in parts]
+    chosen = [archive for archive in archives if not parts or archive.part in parts]
     missing = [archive for archive in chosen if not is_extracted(archive, out)]
     fetched = files = 0
     if missing:
@@ -103,7 +102,7 @@ def _fetch(archives: Sequence[Archive], out: Path, base_url: str | None) -> int:
         in_threads(lambda transfer, _: transfer.connect(), due)
         sizes = sum(transfer.size or transfer.received for transfer in due)
         left = sizes - sum(transfer.received for transfer in due)
-        check_space(out, left + int(_EXPANSION * sizes), "to download and extract")
+        check_space(out, left + int(_EXPANSION * sizes), "to download and extract", len(due))
         with progress("download", sizes, "bytes") as advance:
             in_threads(lambda transfer, stop: transfer.receive(advance, stop), due)
         return sum(transfer.fetched for transfer in due)
@@ -123,7 +122,7 @@ class _Transfer:
         self.received = self.fetched = 0
         self.size: int | None = None
         self._archive = archive
-        self._url = ZENODO_URL.format(name=archive.name)
+        self._url = ZENODO_URL.format(record=archive.record, name=archive.name)
         if base_url is not None:
             self._url = f"{base_url.rstrip('/')}/{archive.name}"
         # requests honours proxies and certificate settings; urllib3's Retry does the waiting.

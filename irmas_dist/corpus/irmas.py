@@ -8,39 +8,25 @@ identical test excerpts.
 """
 
 from collections import Counter
-from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from irmas_dist.corpus.archives import Archive
 from irmas_dist.corpus.catalogue import read_catalogue
 from irmas_dist.corpus.manifest import TESTING, TRAINING
 from irmas_dist.corpus.names import parse_training_name
 from irmas_dist.instruments import IRMAS
 
-
-@dataclass(frozen=True)
-class Archive:
-    """A zip file of the data set."""
-
-    name: str
-    md5: str
-    part: str  # "training" or "testing"
-
-    @property
-    def stem(self) -> str:
-        """Name of the folder that the archive is extracted to."""
-        return self.name.removesuffix(".zip")
-
-
-ZENODO_URL = "https://zenodo.org/record/1290750/files/{name}?download=1"
-
-ARCHIVES = (
-    Archive("IRMAS-TrainingData.zip", "4fd9f5ed5a18d8e2687e6360b5f60afe", TRAINING),
-    Archive("IRMAS-TestingData-Part1.zip", "5a2e65520dcedada565dff2050bb2a56", TESTING),
-    Archive("IRMAS-TestingData-Part2.zip", "afb0c8ea92f34ee653693106be95c895", TESTING),
-    Archive("IRMAS-TestingData-Part3.zip", "9b3fb2d0c89cdc98037121c25bd5b556", TESTING),
+ARCHIVES = tuple(
+    Archive(name, md5, part, 1290750)
+    for name, md5, part in (
+        ("IRMAS-TrainingData.zip", "4fd9f5ed5a18d8e2687e6360b5f60afe", TRAINING),
+        ("IRMAS-TestingData-Part1.zip", "5a2e65520dcedada565dff2050bb2a56", TESTING),
+        ("IRMAS-TestingData-Part2.zip", "afb0c8ea92f34ee653693106be95c895", TESTING),
+        ("IRMAS-TestingData-Part3.zip", "9b3fb2d0c89cdc98037121c25bd5b556", TESTING),
+    )
 )
 
-TRAINING_FOLDER = ARCHIVES[0].stem
+TRAINING_FOLDER = ARCHIVES[0].folder
 """Folder of the training part, with a folder for each instrument."""
 
 TRAINING_CLIP_S = 3.0

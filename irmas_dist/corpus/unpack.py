@@ -2,16 +2,18 @@
 
 import shutil
 import stat
+import tarfile
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from threading import Event
-from typing import TypeVar
+from typing import IO, Literal, TypeVar, cast
 
 from irmas_dist import storage
-from irmas_dist.corpus.irmas import Archive
+from irmas_dist.corpus.archives import Archive
 from irmas_dist.errors import IrmasError
 from irmas_dist.terminal import progress
 
@@ -21,13 +23,24 @@ MARKER = ".download.json"
 CHUNK_BYTES = 1 << 16
 _JUNK = {"__MACOSX", ".DS_Store"}
 
+Kind = Literal["file", "folder", "other"]
 T = TypeVar("T")
 R = TypeVar("R")
 
 
+@dataclass(frozen=True)
+class Member:
+    """An entry of an archive: a file, a folder, or something that is not extracted."""
+
+    name: str
+    size: int
+    kind: Kind
+    info: zipfile.ZipInfo | tarfile.TarInfo
+
+
 def is_extracted(archive: Archive, out: Path) -> bool:
     """Return whether an archive's folder is in ``out`` with all its files."""
-    folder = out / archive.stem
+    folder = out / archive.folder
     if not (folder / MARKER).exists():
         return False
     marker = storage.read_json(folder / MARKER)
@@ -39,9 +52,9 @@ def is_extracted(archive: Archive, out: Path) -> bool:
 
 def extract_archives(archives: Sequence[Archive], out: Path, keep_archives: bool) -> int:
     """Extract archives that are in ``out``, and return the number of their files."""
-    contents = {archive: _members(out / archive.name, archive.stem) for archive in archives}
-    size = sum(info.file_size for members in contents.values() for info in members.values())
-    check_space(out, size, "to extract")
+    contents = {archive: _files(out / archive.name, archive.folder) for archive in archives}
+    size = sum(member.size for members in contents.values() for member in members.values())
+    check_space(out, size, "to extract", len(archives))
     with progress("extract", size, "bytes") as advance:
 
         def extract_one(archive: Archive, stop: Event) -> None:
@@ -53,27 +66,59 @@ def extract_archives(archives: Sequence[Archive], out: Path, keep_archives: bool
     return sum(len(members) for members in contents.values())
 
 
-def _members(path: Path, folder: str) -> dict[PurePosixPath, zipfile.ZipInfo]:
+def _files(path: Path, folder: str) -> dict[PurePosixPath, Member]:
     """Return the files of an archive by their paths below ``folder``, without macOS's junk.
 
     Raises:
-        IrmasError: One of them is a link, or would be written outside of the folder.
+        IrmasError: One of them is a link or device, or would be written outside of the folder.
     """
-    members = {}
-    with zipfile.ZipFile(path) as archive:
-        for info in archive.infolist():
-            name = PurePosixPath(_name(info))
-            if name.is_absolute() or ".." in name.parts or stat.S_ISLNK(info.external_attr >> 16):
-                raise IrmasError(
-                    f"{path}: the entry {_name(info)!r} is a link or leads out of the folder; "
-                    "nothing was extracted, delete the archive and fetch it from elsewhere"
-                )
-            junk = any(part in _JUNK or part.startswith("._") for part in name.parts)
-            if not (junk or info.is_dir()):
-                members[name] = info
-    if all(name.parts[0] == folder for name in members):
-        return {name.relative_to(folder): info for name, info in members.items()}
-    return members
+    files = {}
+    for member in _members(path):
+        name = PurePosixPath(member.name)
+        if name.is_absolute() or ".." in name.parts or member.kind == "other":
+            raise IrmasError(
+                f"{path}: the entry {member.name!r} is a link or leads out of the folder; "
+                "nothing was extracted, delete the archive and fetch it from elsewhere"
+            )
+        junk = any(part in _JUNK or part.startswith("._") for part in name.parts)
+        if not junk and member.kind == "file":
+            files[name] = member
+    if all(name.parts[0] == folder for name in files):
+        return {name.relative_to(folder): member for name, member in files.items()}
+    return files
+
+
+def _members(path: Path) -> Iterator[Member]:
+    """Yield the entries of an archive in its order."""
+    with _opened(path) as archive:
+        if isinstance(archive, tarfile.TarFile):
+            for info in archive:
+                kind: Kind = "file" if info.isreg() else "folder" if info.isdir() else "other"
+                yield Member(info.name, info.size, kind, info)
+            return
+        for entry in archive.infolist():
+            kind = "folder" if entry.is_dir() else "file"
+            kind = "other" if stat.S_ISLNK(entry.external_attr >> 16) else kind
+            yield Member(_name(entry), entry.file_size, kind, entry)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[zipfile.ZipFile | tarfile.TarFile]:
+    if path.suffix == ".zip":
+        with zipfile.ZipFile(path) as zipped:
+            yield zipped
+    else:
+        with tarfile.open(path, "r:gz", encoding="utf-8") as tar:
+            yield tar
+
+
+def _content(archive: zipfile.ZipFile | tarfile.TarFile, member: Member) -> IO[bytes]:
+    """Open a file in an archive. In a compressed tar file, going back reads it from its start."""
+    if isinstance(archive, tarfile.TarFile):
+        content = archive.extractfile(cast("tarfile.TarInfo", member.info))
+        assert content is not None  # a file
+        return content
+    return archive.open(cast("zipfile.ZipInfo", member.info))
 
 
 def _name(info: zipfile.ZipInfo) -> str:
@@ -86,31 +131,31 @@ def _name(info: zipfile.ZipInfo) -> str:
 
 def _extract(
     archive: Archive,
-    members: dict[PurePosixPath, zipfile.ZipInfo],
+    members: dict[PurePosixPath, Member],
     out: Path,
     advance: Callable[[int], None],
     stop: Event,
 ) -> None:
     """Extract one archive into a temporary folder, and rename that when it is complete."""
-    temporary = out / f".{archive.stem}.partial"
+    temporary = out / f".{archive.folder}.partial"
     marker = {
         "archive": archive.name,
         "md5": archive.md5,
-        "files": {str(name): info.file_size for name, info in members.items()},
+        "files": {str(name): member.size for name, member in members.items()},
     }
     with disk_errors(temporary), ExitStack() as stack:
         shutil.rmtree(temporary, ignore_errors=True)
         stack.callback(shutil.rmtree, temporary, ignore_errors=True)
-        zipped = stack.enter_context(zipfile.ZipFile(out / archive.name))
-        for name, info in members.items():
+        packed = stack.enter_context(_opened(out / archive.name))
+        for name, member in members.items():
             if stop.is_set():
                 raise CancelledError
             (temporary / name).parent.mkdir(parents=True, exist_ok=True)
-            with zipped.open(info) as packed, (temporary / name).open("wb") as file:
-                shutil.copyfileobj(packed, file, CHUNK_BYTES)
-            advance(info.file_size)
+            with _content(packed, member) as content, (temporary / name).open("wb") as file:
+                shutil.copyfileobj(content, file, CHUNK_BYTES)
+            advance(member.size)
         storage.write_json(temporary / MARKER, marker)
-        _put(temporary, out / archive.stem, [*members, PurePosixPath(MARKER)])
+        _put(temporary, out / archive.folder, [*members, PurePosixPath(MARKER)])
 
 
 def _put(temporary: Path, folder: Path, names: Sequence[PurePosixPath]) -> None:
@@ -123,13 +168,14 @@ def _put(temporary: Path, folder: Path, names: Sequence[PurePosixPath]) -> None:
         (temporary / name).replace(folder / name)
 
 
-def check_space(out: Path, needed: int, purpose: str) -> None:
-    """Refuse when fewer than ``needed`` bytes are free in ``out``."""
+def check_space(out: Path, needed: int, purpose: str, archives: int) -> None:
+    """Refuse when fewer than ``needed`` bytes, for a number of archives, are free in ``out``."""
     free = shutil.disk_usage(out).free
     if needed > free:
+        instead = ", or fetch one part at a time with --part" if archives > 1 else ""
         raise IrmasError(
             f"{out}: {needed / 1e6:,.1f} MB are needed {purpose}, {free / 1e6:,.1f} MB are free; "
-            "free some space, or fetch one part at a time with --part"
+            f"free some space{instead}"
         )
 
 

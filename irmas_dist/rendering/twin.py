@@ -47,6 +47,7 @@ RECORD = "rendering.json"
 """File at the root of a twin that states what its audio was made from."""
 
 RENDERER = (
+    "corpus.archives",
     "corpus.catalogue",
     "corpus.csv_tables",
     "corpus.groups",

@@ -51,6 +51,19 @@ def test_index_prints_counts_problems_and_conflicts(
     assert all(row["problem"] for row in rows.values())
 
 
+def test_the_data_set_to_download_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("irmas_dist.corpus.download.BACKOFF_S", 0.0)
+    monkeypatch.setenv("IRMAS_LOG_DIR", str(tmp_path / "logs"))
+    command = ["download", str(tmp_path / "out"), "--dataset", "openmic"]
+    assert main.run([*command, "--base-url", "http://127.0.0.1:9"]) == 1
+    error = capfd.readouterr().err
+    assert "http://127.0.0.1:9/openmic-2018-v1.0.0.tgz: Connection refused" in error
+    assert main.run([*command, "--part", "testing"]) == 2
+    assert "the archive of OpenMIC-2018 has both parts" in capfd.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -1,7 +1,8 @@
-"""Zip archives and small disks for the tests of downloading and extracting."""
+"""Archives and small disks for the tests of downloading and extracting."""
 
 import io
 import subprocess
+import tarfile
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,6 +19,16 @@ def zipped(
     with zipfile.ZipFile(buffer, "w", compression) as archive:
         for name, content in entries.items() if isinstance(entries, Mapping) else entries:
             archive.writestr(name, content)
+    return buffer.getvalue()
+
+
+def tarred(entries: Mapping[str, bytes] | Sequence[tuple[tarfile.TarInfo, bytes]]) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+        for name, content in entries.items() if isinstance(entries, Mapping) else entries:
+            info = tarfile.TarInfo(name) if isinstance(name, str) else name
+            info.size = len(content) if info.isreg() else 0
+            archive.addfile(info, io.BytesIO(content))
     return buffer.getvalue()
 
 

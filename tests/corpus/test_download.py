@@ -13,11 +13,12 @@ from typing import Any
 import pytest
 import soundfile
 
+from irmas_dist.corpus.archives import ZENODO_URL, Archive
 from irmas_dist.corpus.download import RETRIES, DownloadSummary, download
 from irmas_dist.corpus.index import index_tree
-from irmas_dist.corpus.irmas import ARCHIVES, ZENODO_URL, Archive
+from irmas_dist.corpus.irmas import ARCHIVES
 from irmas_dist.errors import IrmasError
-from tests.corpus.archives import grow, tree, zipped
+from tests.corpus.archives import grow, tarred, tree, zipped
 
 NOISE = random.Random(0).randbytes(2_000_000)  # nothing makes it smaller
 
@@ -108,13 +109,19 @@ def mirror(monkeypatch: pytest.MonkeyPatch) -> Iterator[Mirror]:
         server.shutdown()
 
 
-def offer(mirror: Mirror, name: str, content: bytes, part: str = "training") -> Archive:
+def offer(
+    mirror: Mirror,
+    name: str,
+    content: bytes,
+    part: str | None = "training",
+    inner: str | None = None,
+) -> Archive:
     mirror.files[name] = content
-    return Archive(name, hashlib.md5(content).hexdigest(), part)
+    return Archive(name, hashlib.md5(content).hexdigest(), part, ARCHIVES[0].record, inner)
 
 
 def fetch(out: Path, mirror: Mirror, *archives: Archive, **options: Any) -> DownloadSummary:
-    return download(out, base_url=mirror.url, archives=archives, **options)
+    return download(out, archives, base_url=mirror.url, **options)
 
 
 def refusal(out: Path, mirror: Mirror, *archives: Archive, **options: Any) -> str:
@@ -174,13 +181,13 @@ def test_index_reads_the_extracted_tree(tmp_path: Path, mirror: Mirror, outer: b
 def test_zenodo_is_used_unless_a_mirror_is_given(
     tmp_path: Path, mirror: Mirror, noise: Archive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert ZENODO_URL.format(name=ARCHIVES[0].name) == (
+    assert ZENODO_URL.format(record=ARCHIVES[0].record, name=ARCHIVES[0].name) == (
         "https://zenodo.org/record/1290750/files/IRMAS-TrainingData.zip?download=1"
     )
     local = ZENODO_URL.replace("https://zenodo.org", f"http://127.0.0.1:{mirror.server_port}")
     monkeypatch.setattr("irmas_dist.corpus.download.ZENODO_URL", local)
-    download(tmp_path / "a", archives=[noise])
-    download(tmp_path / "b", archives=[noise], base_url=mirror.url + "/")
+    download(tmp_path / "a", [noise])
+    download(tmp_path / "b", [noise], base_url=mirror.url + "/")
     assert mirror.asked("path") == [
         "/record/1290750/files/noise.zip?download=1",
         "/irmas/noise.zip",
@@ -201,6 +208,18 @@ def test_archives_are_fetched_at_the_same_time(tmp_path: Path, mirror: Mirror) -
     archives = [offer(mirror, f"{n}.zip", zipped({f"{n}/a.wav": b"a"})) for n in range(4)]
     mirror.barrier = threading.Barrier(4)  # no request is answered before all four have arrived
     assert fetch(tmp_path, mirror, *archives).extracted_files == 4
+
+
+def test_an_archive_of_both_parts_is_a_compressed_tar_file(tmp_path: Path, mirror: Mirror) -> None:
+    content = tarred({"set/audio/000/a.ogg": NOISE, "set/labels.csv": b"x"})
+    archive = offer(mirror, "set-v1.tgz", content, part=None, inner="set")
+    mirror.drops = [700_000]
+    assert fetch(tmp_path, mirror, archive).extracted_files == 2
+    assert mirror.asked("Range") == [None, "bytes=700000-"]
+    assert (tmp_path / "set" / "audio" / "000" / "a.ogg").read_bytes() == NOISE
+    assert tree(tmp_path) == {"set/audio/000/a.ogg", "set/labels.csv", "set/.download.json"}
+    assert fetch(tmp_path, mirror, archive).skipped_archives == ("set-v1.tgz",)
+    assert len(mirror.requests) == 2
 
 
 # Repeated runs
@@ -335,7 +354,7 @@ def test_first_failure_stops_the_other_downloads(
 ) -> None:
     mirror.files["bad.zip"] = b"bad"
     mirror.pace_s = 0.03
-    message = refusal(tmp_path, mirror, noise, Archive("bad.zip", "0" * 32, "training"))
+    message = refusal(tmp_path, mirror, noise, Archive("bad.zip", "0" * 32, "training", 1))
     assert "/bad.zip: the file received has md5" in message
     assert tree(tmp_path) == {"noise.zip.partial"}
     mirror.pace_s = 0.0
@@ -347,7 +366,7 @@ def test_another_mirror_resumes_too(tmp_path: Path, mirror: Mirror, noise: Archi
     mirror.drops = [100_000] * (RETRIES + 1)
     refusal(tmp_path, mirror, noise)
     mirror.requests.clear()
-    download(tmp_path, base_url=f"{mirror.url}/elsewhere", archives=[noise])
+    download(tmp_path, [noise], base_url=f"{mirror.url}/elsewhere")
     assert mirror.asked("Range") == [f"bytes={100_000 * (RETRIES + 1)}-"]
 
 
@@ -387,7 +406,7 @@ def test_wrong_checksum_is_reported_and_the_file_deleted(
 def test_missing_archive_is_requested_once_and_others_are_not_begun(
     tmp_path: Path, mirror: Mirror, noise: Archive
 ) -> None:
-    message = refusal(tmp_path, mirror, noise, Archive("gone.zip", "0" * 32, "training"))
+    message = refusal(tmp_path, mirror, noise, Archive("gone.zip", "0" * 32, "training", 1))
     assert f"{mirror.url}/gone.zip: the server answered 404 Not Found" in message
     assert "--base-url" in message
     assert len(mirror.requests) == 2
@@ -423,9 +442,9 @@ def test_server_that_stays_busy_is_given_up(tmp_path: Path, mirror: Mirror, nois
 
 def test_no_server(tmp_path: Path, mirror: Mirror, noise: Archive) -> None:
     with pytest.raises(IrmasError, match=r"^http://127\.0\.0\.1:1/noise\.zip: Connection refused;"):
-        download(tmp_path, base_url="http://127.0.0.1:1", archives=[noise])
+        download(tmp_path, [noise], base_url="http://127.0.0.1:1")
     with pytest.raises(IrmasError, match="No connection adapters were found"):
-        download(tmp_path, base_url="ftp://127.0.0.1", archives=[noise])
+        download(tmp_path, [noise], base_url="ftp://127.0.0.1")
 
 
 # Disks that are full

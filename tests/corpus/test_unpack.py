@@ -3,30 +3,32 @@
 import os
 import subprocess
 import sys
+import tarfile
 import unicodedata
 import zipfile
 from pathlib import Path
 
 import pytest
 
-from irmas_dist.corpus.irmas import Archive
+from irmas_dist.corpus.archives import Archive
 from irmas_dist.corpus.unpack import extract_archives, is_extracted
 from irmas_dist.errors import IrmasError
-from tests.corpus.archives import grow, tree, zipped
+from tests.corpus.archives import grow, tarred, tree, zipped
 
-A = Archive("a.zip", "an md5, which extracting does not check", "training")
+A = Archive("a.zip", "an md5, which extracting does not check", "training", 1)
+TAR = Archive("a-v1.0.0.tgz", A.md5, None, 1, inner="a")
 
 
-def extract(out: Path, content: bytes) -> int:
-    """Extract `A`, an archive with this content, in ``out``."""
+def extract(out: Path, content: bytes, archive: Archive = A) -> int:
+    """Extract an archive with this content in ``out``."""
     out.mkdir(exist_ok=True)
-    (out / A.name).write_bytes(content)
-    return extract_archives([A], out, keep_archives=False)
+    (out / archive.name).write_bytes(content)
+    return extract_archives([archive], out, keep_archives=False)
 
 
-def refusal(out: Path, content: bytes) -> str:
+def refusal(out: Path, content: bytes, archive: Archive = A) -> str:
     with pytest.raises(IrmasError) as caught:
-        extract(out, content)
+        extract(out, content, archive)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -61,6 +63,24 @@ def test_names_in_the_old_encoding_of_zip_files_are_read_as_such(tmp_path: Path)
     assert "a/Béla.wav" in tree(tmp_path)
 
 
+def test_a_compressed_tar_file_becomes_its_inner_folder(tmp_path: Path) -> None:
+    folder = tarfile.TarInfo("./a/audio")
+    folder.type = tarfile.DIRTYPE
+    entries = [
+        (folder, b""),
+        (tarfile.TarInfo("./a/._labels.csv"), b"junk of macOS"),
+        (tarfile.TarInfo("./._a"), b"junk of macOS"),
+        (tarfile.TarInfo("./a/audio/000/b.ogg"), b"second" * 20_000),
+        (tarfile.TarInfo("./a/labels.csv"), b"first"),
+    ]
+    assert extract(tmp_path, tarred(entries), TAR) == 2
+    assert tree(tmp_path) == {"a/audio/000/b.ogg", "a/labels.csv", "a/.download.json"}
+    assert (tmp_path / "a" / "audio" / "000" / "b.ogg").read_bytes() == b"second" * 20_000
+    assert is_extracted(TAR, tmp_path)
+    (tmp_path / "a" / "labels.csv").unlink()
+    assert not is_extracted(TAR, tmp_path)
+
+
 # Archives that are not safe to extract
 
 
@@ -88,6 +108,34 @@ def test_no_entry_is_extracted_outside_the_folder(tmp_path: Path, entry: zipfile
     assert tree(tmp_path) == {"out/a.zip"}
 
 
+def tar_entry(name: str, kind: bytes = tarfile.REGTYPE, target: str = "") -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname = kind, target
+    return info
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        tar_entry("../evil.ogg"),
+        tar_entry("a/../../evil.ogg"),
+        tar_entry("/tmp/evil.ogg"),
+        tar_entry("a/soft", tarfile.SYMTYPE, "../../evil"),
+        tar_entry("a/hard", tarfile.LNKTYPE, "../../evil"),
+        tar_entry("a/device", tarfile.CHRTYPE),
+        tar_entry("a/pipe", tarfile.FIFOTYPE),
+    ],
+    ids=lambda info: info.name,
+)
+def test_no_entry_of_a_tar_file_is_a_link_or_leads_out(
+    tmp_path: Path, entry: tarfile.TarInfo
+) -> None:
+    content = tarred([(tarfile.TarInfo("a/good.ogg"), b"x"), (entry, b"evil")])
+    message = refusal(tmp_path / "out", content, TAR)
+    assert f"{entry.name!r} is a link or leads out of the folder" in message
+    assert tree(tmp_path) == {"out/a-v1.0.0.tgz"}
+
+
 # Interruptions and full disks
 
 
@@ -96,9 +144,9 @@ def test_a_killed_extraction_leaves_no_folder(tmp_path: Path) -> None:
     (tmp_path / A.name).write_bytes(content)
     script = (
         "import os, sys; from pathlib import Path\n"
-        "from irmas_dist.corpus import irmas, unpack\n"
+        "from irmas_dist.corpus import archives, unpack\n"
         "unpack._put = lambda *_: os._exit(9)\n"
-        "archive = irmas.Archive('a.zip', '', 'training')\n"
+        "archive = archives.Archive('a.zip', '', 'training', 1)\n"
         "unpack.extract_archives([archive], Path(sys.argv[1]), False)\n"
     )
     killed = subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=False)
