@@ -1,10 +1,10 @@
 """The commands for corpora: render, download and index."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -14,6 +14,10 @@ from irmas_dist import storage
 from irmas_dist.cli.command import MOST, Config, Json, Overrides, command, read_recipe
 from irmas_dist.cli.tables import as_json, show_notes
 from irmas_dist.terminal import show
+
+if TYPE_CHECKING:
+    from irmas_dist.corpus.summary import IndexSummary
+    from irmas_dist.instruments import Vocabulary
 
 
 class Part(StrEnum):
@@ -247,13 +251,7 @@ def index(
     if json:
         as_json({"path": out} | asdict(summary))
         return
-    grid = Table(Column("instrument", no_wrap=True), *(f"{part} {what}" for part in summary.groups
-                                 for what in ("clips", "hours")))  # fmt: skip
-    for code, clips in summary.per_instrument.items():
-        hours = summary.hours_per_instrument[code]
-        cells = [text for part in clips for text in (f"{clips[part]:,}", f"{hours[part]:.2f}")]
-        grid.add_row(corpus.vocabulary.name(code), *cells)
-    show(grid)
+    show(_counts(summary, corpus.vocabulary))
     for kind, count in summary.problem_kinds.items():
         show(escape(f"unusable, {count:,}: {kind}"))
     _first("unusable", [f"{clip}: {why}" for clip, why in summary.problems.items()], "problem")
@@ -271,6 +269,31 @@ def index(
             f"and different labels: {out}"
         )
     )
+
+
+def _counts(summary: "IndexSummary", vocabulary: "Vocabulary") -> Table:
+    """Return a row per instrument: clips, those in which it is known if not all, and hours."""
+    numbers: dict[str, Mapping[str, Mapping[str, float]]] = {
+        "clips": summary.per_instrument,
+        "known": summary.known_per_instrument,
+        "hours": summary.hours_per_instrument,
+    }
+    if len({tuple(of.values()) for of in summary.known_per_instrument.values()}) == 1:
+        del numbers["known"]
+    grid = Table(
+        Column("instrument", no_wrap=True),
+        *(f"{part} {what}" for part in summary.groups for what in numbers),
+    )
+    for code in vocabulary.codes:
+        grid.add_row(
+            vocabulary.name(code),
+            *(
+                f"{of[code][part]:,.2f}" if what == "hours" else f"{of[code][part]:,}"
+                for part in summary.groups
+                for what, of in numbers.items()
+            ),
+        )
+    return grid
 
 
 def _first(heading: str, lines: Sequence[str], column: str) -> None:

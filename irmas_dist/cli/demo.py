@@ -37,7 +37,7 @@ def _show_results(summary: Mapping[str, Any], machine: bool) -> None:
         return
     rows = {"this model": summary["metrics"], **summary["baselines"]}
     show(trial_tables(summary["trials"][:5]))
-    show(instrument_table(summary["per_instrument"], summary["protocol"]))
+    show(instrument_table(summary["per_instrument"], summary["protocol"], partly_known=False))
     show(metric_table(rows))
     for name, path in summary["paths"].items():
         show(escape(f"{name.replace('_', ' ')}: {path}"))

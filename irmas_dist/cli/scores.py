@@ -230,7 +230,8 @@ def evaluated(evaluation: "Evaluation", machine: bool) -> None:
             "path": evaluation.path,
         })  # fmt: skip
         return
-    show(instrument_table(evaluation.instruments, evaluation.headline.protocol))
+    protocol = evaluation.headline.protocol
+    show(instrument_table(evaluation.instruments, protocol, evaluation.partly_known))
     grid = Table(Column("", no_wrap=True), Column("protocol", no_wrap=True), *HEADINGS.values())
     for protocol, result in evaluation.results.items():
         grid.add_row("[bold]these scores", protocol, *(with_interval(result, k) for k in HEADINGS))

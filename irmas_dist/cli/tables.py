@@ -172,9 +172,18 @@ def threshold_cell(value: float | None) -> str:
     return "by fold" if value is None else "never" if value > 1 else f"{value:.3f}"
 
 
-def instrument_table(instruments: Sequence[Mapping[str, Any]], protocol: str) -> Table:
-    """Return a row per instrument: clips, precision, recall, F1, its interval, AP, threshold."""
-    headings = ("clips", "prec.", "rec.", "F1", "95 %", "AP", "thresh.")
+def instrument_table(
+    instruments: Sequence[Mapping[str, Any]], protocol: str, partly_known: bool
+) -> Table:
+    """Return a row per instrument: clips, precision, recall, F1, its interval, AP, threshold.
+
+    Args:
+        instruments: As from `protocols.Result.rows_by_instrument`.
+        protocol: How the thresholds were chosen.
+        partly_known: Whether the number of clips in which each is known is shown too.
+    """
+    counts = ("clips", "known") if partly_known else ("clips",)
+    headings = (*counts, "prec.", "rec.", "F1", "95 %", "AP", "thresh.")
     grid = Table(
         Column("instrument", overflow="fold"),
         *(Column(heading, no_wrap=True) for heading in headings),
@@ -185,7 +194,7 @@ def instrument_table(instruments: Sequence[Mapping[str, Any]], protocol: str) ->
         values = (figure(row[key]) for key in ("precision", "recall", "f1"))
         span = _span(row["f1_low"], row["f1_high"], digits=2)
         others = (figure(row["ap"]), threshold_cell(row["threshold"]))
-        grid.add_row(row["name"], str(row["clips"]), *values, span, *others)
+        grid.add_row(row["name"], *(str(row[count]) for count in counts), *values, span, *others)
     return grid
 
 

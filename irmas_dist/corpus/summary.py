@@ -19,6 +19,7 @@ class IndexSummary:
     hours: float
     groups: dict[str, int]  # by part
     per_instrument: dict[str, dict[str, int]]  # clips by instrument and part
+    known_per_instrument: dict[str, dict[str, int]]  # clips in which it is known, likewise
     hours_per_instrument: dict[str, dict[str, float]]  # by instrument and part
     in_both_parts: list[str]  # groups in several parts, which inflate scores
     problems: dict[str, str]  # why a clip is unusable, by clip_id
@@ -45,7 +46,11 @@ def summarise(
     groups = {part: {row["group"] for row in usable if row["part"] == part} for part in parts}
     clips = {code: dict.fromkeys(parts, 0) for code in vocabulary.codes}
     seconds = {code: dict.fromkeys(parts, 0.0) for code in vocabulary.codes}
+    clips_of_part = Counter(row["part"] for row in usable)
+    known = {code: {part: clips_of_part[part] for part in parts} for code in vocabulary.codes}
     for row in usable:
+        for code in row["unknown"]:
+            known[code][row["part"]] -= 1
         for code in row["instruments"]:
             clips[code][row["part"]] += 1
             seconds[code][row["part"]] += row["duration_s"]
@@ -55,6 +60,7 @@ def summarise(
         hours=sum(row["duration_s"] for row in usable) / 3600,
         groups={part: len(groups[part]) for part in parts},
         per_instrument=clips,
+        known_per_instrument=known,
         hours_per_instrument={
             code: {part: of[part] / 3600 for part in parts} for code, of in seconds.items()
         },

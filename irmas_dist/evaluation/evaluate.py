@@ -13,7 +13,7 @@ from irmas_dist.evaluation.mixtures import mixed_scores
 from irmas_dist.evaluation.protocols import Result, apply_protocols, decide_by
 from irmas_dist.evaluation.scores import Scores
 from irmas_dist.evaluation.thresholds import fit_thresholds
-from irmas_dist.instruments import Vocabulary
+from irmas_dist.instruments import UNKNOWN, Vocabulary
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,11 @@ class Evaluation:
     def headline(self) -> Result:
         """The result of the most honest protocol."""
         return next(iter(self.results.values()))
+
+    @property
+    def partly_known(self) -> bool:
+        """Whether some labels are unknown."""
+        return bool((self.scores.labels == UNKNOWN).any())
 
     @property
     def metrics(self) -> dict[str, float]:

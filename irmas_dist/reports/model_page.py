@@ -88,6 +88,7 @@ def write_model_page(
         title=f"{title}: {len(scores.clip_ids):,} {' and '.join(parts)} clips",
         headline=headline,
         clips=len(scores.clip_ids),
+        partly_known=evaluation.partly_known,
         groups=len(set(scores.groups)),
         parts=parts,
         per_clip=float((labels == 1).sum(axis=1).mean()),

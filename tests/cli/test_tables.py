@@ -136,10 +136,19 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[RenderableType]]
 
 @pytest.mark.parametrize("name", ["acoustic guitar", "bass clarinet in the lowest register"])
 def test_no_figure_of_an_instrument_is_cut(name: str) -> None:
-    row = {"name": name, "clips": 12_345, "precision": 1.0, "recall": 1.0, "f1": 1.0}
+    row = {
+        "name": name,
+        "clips": 12_345,
+        "known": 67_890,
+        "precision": 1.0,
+        "recall": 1.0,
+        "f1": 1.0,
+    }
     row |= {"f1_low": 1.0, "f1_high": 1.0, "ap": 1.0, "threshold": None}
-    lines = rendered(tables.instrument_table([row], "cross-validated"))
-    (values,) = [line for line in lines if "12345" in line]
-    assert "1.00-1.00" in values
-    assert "by fold" in values
-    assert values.count("1.000") == 4
+    for partly_known in (False, True):
+        lines = rendered(tables.instrument_table([row], "cross-validated", partly_known))
+        (values,) = [line for line in lines if "12345" in line]
+        assert "1.00-1.00" in values
+        assert "by fold" in values
+        assert values.count("1.000") == 4
+        assert ("67890" in values) == partly_known

@@ -31,6 +31,15 @@ def test_all_of_irmas_is_counted(irmas_rows: list[dict[str, Any]]) -> None:
     assert summary.problem_kinds == {"conflicting labels": 38}
 
 
+def test_clips_in_which_an_instrument_is_known_are_counted() -> None:
+    rows = [row("a", "1", "pia"), row("b", "2", unknown=["pia"]), row("c", "3", part="testing")]
+    summary = summarise(rows, [], Vocabulary.of({"pia": "piano", "vio": "violin"}))
+    assert summary.known_per_instrument == {
+        "pia": {"training": 1, "testing": 1},
+        "vio": {"training": 2, "testing": 1},
+    }
+
+
 def test_groups_in_both_parts_are_reported() -> None:
     rows = [row("a", "1", "pia"), row("b", "1", "pia", part="testing")]
     join_identical(rows)

@@ -1,11 +1,14 @@
 """The model card has what the model directory has, and figures with their protocol."""
 
+import dataclasses
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from irmas_dist.evaluation.evaluate import evaluate_scores
 from irmas_dist.inference.predictor import Predictor
+from irmas_dist.instruments import UNKNOWN
 from irmas_dist.reports.model_card import model_card
 from tests.inference.conftest import MakeModel, scores_of_songs
 
@@ -48,6 +51,13 @@ def test_a_card_has_the_figures_of_an_evaluation_with_their_protocol(
         assert f"- `{protocol}`: thresholds " in figures
     for row in evaluation.instruments:
         assert f"| {row['name']} | {row['clips']} | {row['precision']:.3f} |" in figures
+    labels = evaluation.scores.labels.astype(np.int8)
+    labels[0, 0] = UNKNOWN
+    scores = dataclasses.replace(evaluation.scores, labels=labels)
+    partly = model_card(
+        "m", description, evaluate_scores(scores, "", description.threshold_array())
+    )
+    assert f"| cello | {(labels[:, 0] == 1).sum()} | 39 |" in section(partly, "Figures")
     assert "By instrument, the protocol is `validation`." in figures
     assert (
         "- electric guitar is recognised poorly: F1 0.000 (`validation`; clips with it: 40)" in card

@@ -1,5 +1,6 @@
 """The page of a model: every figure with its protocol, in one file that needs no other."""
 
+import dataclasses
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -208,6 +209,16 @@ def test_the_origin_of_thresholds_is_named(tmp_path):
     )
     assert "test data (mixtures of training clips)" in page.text
     assert "One decision threshold per instrument." in page.text
+
+
+def test_the_clips_in_which_an_instrument_is_known_are_counted(tmp_path, page):
+    assert "Known" not in page.words
+    scores = some_scores()
+    labels = scores.labels.astype(np.int8)
+    labels[:7, 0] = -1
+    partly = report(tmp_path, scores=dataclasses.replace(scores, labels=labels))
+    assert "Known" in partly.words
+    assert str(len(labels) - 7) in partly.words
 
 
 def test_baselines_stand_beside_the_model(page):
