@@ -21,7 +21,9 @@ The codes are those of the recipe's ``corpus.instruments``. Clips of one recordi
 byte-identical files share a group, which no split divides. The folder takes precedence over a
 label file.
 
-Every file that could be audio, and every label file without audio, has a row; the ``problem``
+A third shape is OpenMIC-2018's, whose tables say what is known of each clip (`openmic_labels`).
+
+Every file that could be audio, and everything labelled without audio, has a row; the ``problem``
 of an unusable file is the reason. Any sample rate, number of channels and sample width is fine.
 """
 
@@ -38,6 +40,7 @@ from irmas_dist.corpus.facts import AudioFacts, read_facts
 from irmas_dist.corpus.groups import join_identical
 from irmas_dist.corpus.manifest import TESTING, TRAINING
 from irmas_dist.corpus.names import parse_training_name, read_labels, recording_of, song_of
+from irmas_dist.corpus.openmic_labels import find_openmic
 from irmas_dist.errors import IrmasError
 from irmas_dist.instruments import IRMAS, Vocabulary
 from irmas_dist.terminal import progress
@@ -53,6 +56,9 @@ STORE_READERS = 32
 BATCH_FILES = 64
 """Files per Ray task: about a tenth of a second of work at IRMAS's sizes."""
 
+Entry = tuple[TreeFile, dict[str, Any] | None]
+"""A file of a tree, and what a table says of it, by the columns of `parse_clip`."""
+
 
 def index_tree(
     tree: str | Path,
@@ -67,7 +73,7 @@ def index_tree(
     the same.
 
     Args:
-        tree: All or part of an IRMAS tree, or one in its shape; a path or URL.
+        tree: All or part of an IRMAS tree, or one in its shape, or OpenMIC-2018; a path or URL.
         vocabulary: The instruments that folders and labels may name.
         address: The Ray cluster to read with, whatever the number of files; its nodes must
             have the tree at the same path. None reads on this machine.
@@ -79,21 +85,30 @@ def index_tree(
 
     Raises:
         IrmasError: The directory is missing, holds no audio file or has a folder that cannot be
-            read, or the cluster cannot be reached or cannot see the tree.
+            read, a table of OpenMIC-2018 is wrong, or the cluster cannot be reached or cannot see
+            the tree.
     """
+    openmic = find_openmic(tree, vocabulary)
     files = find_files(tree)
+    entries: list[Entry] = [
+        (file, openmic.of(file.clip_id) if openmic and file.path else None) for file in files
+    ]
     with progress("index", len(files), "files") as advance:
         if address or len(files) >= RAY_FROM_FILES:
-            read = _read_with_ray(files, storage.absolute(tree), vocabulary, address)
+            read = _read_with_ray(entries, storage.absolute(tree), vocabulary, address)
         else:
-            read = _read_with_threads(files, vocabulary, storage.is_url(tree))
+            read = _read_with_threads(entries, vocabulary, storage.is_url(tree))
         rows = []
         for row in read:
             advance(1)
             if row:
                 rows.append(row)
+    labelled = {file.clip_id for file, given in entries if given is None}
     for row in rows:
-        row["part"] = part if row["part"] == TESTING else row["part"]
+        if row["clip_id"] in labelled and row["part"] == TESTING:
+            row["part"] = part
+    if openmic:
+        rows += openmic.without_audio({file.clip_id for file in files if file.path})
     settle_identities(rows)
     return rows
 
@@ -135,8 +150,9 @@ def parse_clip(
     return row | {"group": group, "problem": problem}
 
 
-def _row(file: TreeFile, vocabulary: Vocabulary) -> dict[str, Any] | None:
+def _row(entry: Entry, vocabulary: Vocabulary) -> dict[str, Any] | None:
     """Return the row of a file; None for a text file without audio that names no instrument."""
+    file, given = entry
     unreadable = labels = None
     if file.labels:
         try:
@@ -144,7 +160,7 @@ def _row(file: TreeFile, vocabulary: Vocabulary) -> dict[str, Any] | None:
                 labels = stream.read()
         except OSError as error:
             unreadable = f"its label file cannot be read: {error.strerror or error}"
-    row = parse_clip(file.clip_id, file.folder, labels, vocabulary)
+    row = given or parse_clip(file.clip_id, file.folder, labels, vocabulary)
     facts = asdict(read_facts(file.path) if file.path else AudioFacts())
     problem = unreadable or row["problem"] or facts["problem"]
     if file.path is None and not unreadable:
@@ -159,15 +175,15 @@ def _row(file: TreeFile, vocabulary: Vocabulary) -> dict[str, Any] | None:
 
 
 def _read_with_threads(
-    files: list[TreeFile], vocabulary: Vocabulary, stored: bool
+    entries: list[Entry], vocabulary: Vocabulary, stored: bool
 ) -> Iterator[dict[str, Any] | None]:
     # An object store answers slowly, and many requests in parallel.
     with ThreadPoolExecutor(STORE_READERS if stored else None) as pool:
-        yield from pool.map(lambda file: _row(file, vocabulary), files)
+        yield from pool.map(lambda entry: _row(entry, vocabulary), entries)
 
 
 def _read_with_ray(
-    files: list[TreeFile], root: str, vocabulary: Vocabulary, address: str | None
+    entries: list[Entry], root: str, vocabulary: Vocabulary, address: str | None
 ) -> Iterator[dict[str, Any] | None]:
     # Imported here because it takes a second, and most trees are read without Ray.
     import ray
@@ -176,8 +192,10 @@ def _read_with_ray(
 
     with ray_running(address):
         read = ray.remote(_read_batch).options(scheduling_strategy="SPREAD")
-        starts = range(0, len(files), BATCH_FILES)
-        for task in [read.remote(files[at : at + BATCH_FILES], root, vocabulary) for at in starts]:
+        starts = range(0, len(entries), BATCH_FILES)
+        for task in [
+            read.remote(entries[at : at + BATCH_FILES], root, vocabulary) for at in starts
+        ]:
             batch = ray.get(task)
             if batch is None:
                 raise IrmasError(
@@ -188,12 +206,12 @@ def _read_with_ray(
 
 
 def _read_batch(
-    files: list[TreeFile], root: str, vocabulary: Vocabulary
+    entries: list[Entry], root: str, vocabulary: Vocabulary
 ) -> list[dict[str, Any] | None] | None:
     """Return the rows of some files; None when this node does not have the tree."""
     if not storage.is_url(root) and not Path(root).is_dir():
         return None
-    return [_row(file, vocabulary) for file in files]
+    return [_row(entry, vocabulary) for entry in entries]
 
 
 def settle_identities(rows: list[dict[str, Any]]) -> None:

@@ -1,5 +1,6 @@
 """The facts about OpenMIC-2018, against the numbers that are published with it."""
 
+from irmas_dist.config.recipe import load_recipe
 from irmas_dist.corpus import openmic
 from irmas_dist.corpus.manifest import TESTING, TRAINING
 
@@ -27,3 +28,7 @@ def test_each_instrument_has_500_clips_with_it_or_nearly_and_1500_in_which_it_is
 def test_a_clip_lies_in_a_folder_of_the_first_digits_of_its_key() -> None:
     assert openmic.clip_path("000046_3840") == "audio/000/000046_3840.ogg"
     assert openmic.clip_path("142968_0") == "audio/142/142968_0.ogg"
+
+
+def test_the_recipe_has_its_instruments_in_its_order() -> None:
+    assert load_recipe("openmic").corpus.vocabulary == openmic.OPENMIC
