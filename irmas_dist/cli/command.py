@@ -23,6 +23,7 @@ import typer
 from rich.markup import escape
 
 from irmas_dist.config.shipped import shipped_names
+from irmas_dist.config.training import split_weight
 from irmas_dist.errors import IrmasError
 from irmas_dist.terminal import chatter_to, results_to_stderr, say
 
@@ -57,6 +58,15 @@ Config = Annotated[
 Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", help="Override one value: training.lr=1e-3. May be repeated."),
+]
+Also = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--also",
+        metavar="STORE[:WEIGHT]",
+        help="A further feature store to learn, with as many examples as WEIGHT (default 1) for "
+        "each that begins with a clip of FEATURES. May be repeated.",
+    ),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the resolved recipe and stop.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
@@ -146,6 +156,9 @@ def _located(name: str, value: Any) -> Any:
         return [_located(name, item) for item in value]
     if not isinstance(value, str | Path):
         return value
+    if name == "also" and split_weight(str(value))[1] is not None:
+        store, _, weight = str(value).rpartition(":")
+        return f"{_located(name, store)}:{weight}"
     if str(value) in STDOUT_NAMES:
         return type(value)("-")
     if name not in SENT_AS_THEY_ARE:

@@ -9,12 +9,22 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from irmas_dist.cli.command import Address, Config, DryRun, Json, Overrides, command, read_recipe
+from irmas_dist.cli.command import (
+    Address,
+    Also,
+    Config,
+    DryRun,
+    Json,
+    Overrides,
+    command,
+    read_recipe,
+)
 from irmas_dist.cli.tables import as_json, figure, show_recipe, threshold_cell, trial_tables
 from irmas_dist.config.base import Settings, from_options
 from irmas_dist.config.decisions import ObjectiveName, ThresholdRule, ThresholdSettings
 from irmas_dist.config.shipped import shipped_names
 from irmas_dist.config.sweep import SamplerName, SchedulerName, SecondObjective, SweepSettings
+from irmas_dist.config.training import FurtherStore
 from irmas_dist.errors import IrmasError
 from irmas_dist.terminal import say, show
 
@@ -50,6 +60,7 @@ def sweep(
             f"none: {SPACE}."
         ),
     ] = None,
+    also: Also = None,
     config: Config = None,
     overrides: Overrides = None,
     resume: Annotated[
@@ -77,6 +88,7 @@ def sweep(
 ) -> None:
     """Search architectures, dropout rates and thresholds with Ray Tune and Optuna."""
     given = _given(SweepSettings, locals())
+    further = [FurtherStore.parse(each) for each in also or ()]
     from irmas_dist.search.checks import check_settings
     from irmas_dist.search.space import load_space
     from irmas_dist.search.sweep_directory import read_record, require_new
@@ -100,12 +112,13 @@ def sweep(
     from irmas_dist.search.sweep import sweep as search
     from irmas_dist.training.data import open_training_data
 
-    data = open_training_data(features, recipe)
+    data = open_training_data(features, recipe, further)
     try:
         summary = search(data, recipe, searched, out, settings, resume, address)
         log_summary(summary)
     except KeyboardInterrupt:
-        say(f"resume it: irmas sweep {features} {out} --resume")
+        beside = "".join(f" --also {each}" for each in also or ())
+        say(escape(f"resume it: irmas sweep {features} {out}{beside} --resume"))
         raise
     return swept(summary, json)
 

@@ -8,6 +8,7 @@ from rich.markup import escape
 from irmas_dist.cli.command import (
     MOST,
     Address,
+    Also,
     Config,
     DryRun,
     Json,
@@ -17,7 +18,7 @@ from irmas_dist.cli.command import (
 )
 from irmas_dist.cli.tables import as_json, show_recipe
 from irmas_dist.config.base import from_options
-from irmas_dist.config.training import WorkerSettings
+from irmas_dist.config.training import FurtherStore, WorkerSettings
 from irmas_dist.terminal import show
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ DEFAULTS = WorkerSettings()
 def train(
     features: Annotated[str, typer.Argument(help="Feature store, a path or URL.")],
     out: Annotated[str, typer.Argument(help="The model directory to write, a path or URL.")],
+    also: Also = None,
     config: Config = None,
     overrides: Overrides = None,
     workers: Annotated[
@@ -75,13 +77,14 @@ def train(
         retries=retries,
         wait_timeout_s=wait,
     )
+    further = [FurtherStore.parse(each) for each in also or ()]
     recipe = read_recipe(config, overrides)
     if dry_run:
         return show_recipe(recipe, json)
     from irmas_dist.training.train import train
 
     try:
-        description = train(recipe, features, out, settings, address)
+        description = train(recipe, features, out, settings, address, further)
     except (KeyboardInterrupt, SystemExit) as error:
         raise KeyboardInterrupt("the same command resumes") from error
     return trained(description, out, json)

@@ -109,6 +109,16 @@ def from_options(settings: type[S], options: Mapping[str, str], **values: Any) -
         raise IrmasError(f"{option} {first['input']}: {describe_error(first)}") from error
 
 
+def differences(found: Settings, wanted: Settings) -> str:
+    """Return the settings that differ, as ``bands=96 rather than 64``; empty if none does."""
+    ours, theirs = found.model_dump(), wanted.model_dump()
+    return ", ".join(
+        f"{name}={value} rather than {theirs[name]}"
+        for name, value in ours.items()
+        if value != theirs[name]
+    )
+
+
 def describe_error(error: ErrorDetails) -> str:
     """Return what pydantic found wrong with a value, in words that fit behind it."""
     match error["type"]:

@@ -5,13 +5,14 @@ Apart from the code that they configure, so that reading a recipe does not impor
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from irmas_dist.config.augment import AugmentSettings
-from irmas_dist.config.base import Settings
+from irmas_dist.config.base import Settings, describe_error
 from irmas_dist.config.decisions import AggregationRule, ThresholdSettings
 from irmas_dist.config.features import LogMelSettings
 from irmas_dist.config.model import ModelSettings
+from irmas_dist.errors import IrmasError
 
 Precision = Literal["auto", "float32", "bfloat16"]
 
@@ -120,6 +121,39 @@ class IngestSettings(Settings):
     """auto holds them in memory where they take at most half of Ray's object store."""
     pool_clips: int = Field(4_096, ge=1)
     """Maximum clips in memory when streaming; only these are mixed with each other."""
+
+
+class FurtherStore(Settings):
+    """A feature store whose clips are learnt beside those of the first."""
+
+    location: str = Field(min_length=1)
+    """Path or URL."""
+    weight: float = Field(1.0, gt=0.0, le=1_000.0)
+    """Examples that begin with one of its clips, for each that begins with one of the first
+    store's."""
+
+    @classmethod
+    def parse(cls, text: str) -> "FurtherStore":
+        """Return what ``STORE`` or ``STORE:WEIGHT`` says.
+
+        Raises:
+            IrmasError: The store is missing, or the weight out of range.
+        """
+        location, weight = split_weight(text)
+        try:
+            return cls(location=location, **({} if weight is None else {"weight": weight}))
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise IrmasError(f"--also {text}: {first['loc'][0]} {describe_error(first)}") from error
+
+
+def split_weight(text: str) -> tuple[str, float | None]:
+    """Return store and weight of ``STORE:WEIGHT``, or all of it and None without a number."""
+    location, colon, weight = text.rpartition(":")
+    try:
+        return (location, float(weight)) if colon else (text, None)
+    except ValueError:  # Of a URL, such as s3://bucket/store.
+        return text, None
 
 
 class WorkerSettings(Settings):

@@ -1,6 +1,6 @@
 """Clips of a feature store in memory: their frames in one array, and their metadata."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -53,6 +53,18 @@ class Clips:
             parts=[self.parts[i] for i in indices],
             groups=[self.groups[i] for i in indices],
         )
+
+    def with_columns(self, columns: Sequence[int] | None) -> "Clips":
+        """Return the clips with other columns of labels.
+
+        Args:
+            columns: The present column of each new one, -1 for one of unknown labels; None
+                leaves the labels as they are.
+        """
+        if columns is None:
+            return self
+        unknown = np.full((len(self), 1), np.nan, np.float32)
+        return replace(self, labels=np.hstack([self.labels, unknown])[:, list(columns)])
 
 
 def read_clips(location: str, part: str, *, with_frames: bool = True) -> Clips:
@@ -112,21 +124,53 @@ def read_rows(location: str, columns: list[str], part: str) -> Iterator[pa.Table
         yield table.filter(pc.equal(table.column("part"), part))
 
 
+def joined(several: Sequence[Clips]) -> Clips:
+    """Return the clips of several, one after the other; of a single one, without a copy."""
+    if len(several) == 1:
+        return several[0]
+    frames = [len(clips.frames) for clips in several]
+    firsts = np.cumsum([0, *frames[:-1]])
+    return Clips(
+        frames=np.concatenate([clips.frames for clips in several]),
+        starts=np.concatenate(
+            [clips.starts + first for clips, first in zip(several, firsts, strict=True)]
+        ),
+        lengths=np.concatenate([clips.lengths for clips in several]),
+        labels=np.concatenate([clips.labels for clips in several]),
+        clip_ids=[clip_id for clips in several for clip_id in clips.clip_ids],
+        parts=[part for clips in several for part in clips.parts],
+        groups=[group for clips in several for group in clips.groups],
+    )
+
+
 @dataclass(frozen=True)
-class StreamedClips:
-    """Training clips that are read from their store every epoch.
+class StreamedStore:
+    """Training clips of one store that are read from it every epoch.
 
     Attributes:
         location: Path or URL of the store.
         clip_ids: The clips to train with.
-        labels: Their labels, sorted by identity, shape (clips, instruments).
-        pool_clips: Largest number of clips in memory at a time.
+        columns: As for `Clips.with_columns`; None leaves the labels as they are stored.
     """
 
     location: str
     clip_ids: frozenset[str]
+    columns: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
+class StreamedClips:
+    """Training clips that are read from their stores every epoch.
+
+    Attributes:
+        stores: The stores, in the order of their clips.
+        labels: Of all clips, those of each store sorted by identity, shape (clips, instruments).
+        pool_clips: Largest number of clips in memory at a time.
+    """
+
+    stores: tuple[StreamedStore, ...]
     labels: SoftLabels
     pool_clips: int
 
     def __len__(self) -> int:
-        return len(self.clip_ids)
+        return sum(len(store.clip_ids) for store in self.stores)

@@ -122,7 +122,7 @@ def sweep(
     """
     began = time.monotonic()
     with lock_directory(out):
-        record = make_record(out, recipe, space, settings, data.store.digests, resume)
+        record = make_record(out, recipe, space, settings, data.provenance, resume)
         check_settings(settings, space, recipe)
         check_study(
             study_location(out, record), record.name, directions(settings.against), record.digests()

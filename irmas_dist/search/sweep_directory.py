@@ -35,8 +35,8 @@ class SweepRecord(Settings):
     space: dict[str, Any]
     """The search space."""
     settings: SweepSettings
-    data: dict[str, str]
-    """Fingerprints of the manifest and the features."""
+    data: dict[str, Any]
+    """Fingerprints of the manifest and the features, and of further stores."""
 
     def digests(self) -> dict[str, str]:
         """Return digests of what trials must have in common to be compared, by name."""
@@ -92,7 +92,7 @@ def make_record(
     recipe: Recipe,
     space: Space,
     settings: SweepSettings,
-    data: dict[str, str],
+    data: dict[str, Any],
     resume: bool = False,
 ) -> SweepRecord:
     """Return the record of a new sweep, not yet written, or of a resumed one with new settings.

@@ -1,6 +1,8 @@
-"""Training data: training clips and validation mixtures out of a feature store."""
+"""Training data: training clips and validation mixtures out of feature stores."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,13 +13,23 @@ from irmas_dist import storage
 from irmas_dist.cluster.without_ray import fits_in_memory
 from irmas_dist.config.corpus import ValidationSettings
 from irmas_dist.config.recipe import Recipe
-from irmas_dist.config.training import IngestSettings
+from irmas_dist.config.training import FurtherStore, IngestSettings
 from irmas_dist.corpus.manifest import TRAINING, VALIDATION
 from irmas_dist.corpus.split import held_out
 from irmas_dist.errors import IrmasError
-from irmas_dist.features.clips import Clips, StreamedClips, clips_of, read_clips, read_rows
+from irmas_dist.features.clips import (
+    Clips,
+    StreamedClips,
+    StreamedStore,
+    clips_of,
+    joined,
+    read_clips,
+    read_rows,
+)
 from irmas_dist.features.store import SHARD_SCHEMA, StoreInfo, read_info, settings_fingerprint
 from irmas_dist.instruments import PRESENT
+from irmas_dist.training.sampling import StoreWeights
+from irmas_dist.training.stores import FurtherData, HeldOut, read_further, read_further_infos
 
 
 @dataclass(frozen=True)
@@ -25,14 +37,30 @@ class TrainingData:
     """What a Learner trains on and validates with; held once per node, shared by its workers.
 
     Attributes:
-        training: Training clips without the held-out groups, in memory or in their store.
+        training: Training clips without the held-out groups, in memory or in their stores;
+            those of further stores follow those of the first.
         validation: Mixtures of clips from the held-out groups, or these clips as they are.
-        store: The content of ``features.json``.
+        store: The content of the first store's ``features.json``.
+        further: What is taken from further stores.
     """
 
     training: Clips | StreamedClips
     validation: Clips
     store: StoreInfo
+    further: tuple[FurtherData, ...] = ()
+
+    @property
+    def stores(self) -> StoreWeights:
+        """How often the training clips of each store are drawn."""
+        counts = [one.clips for one in self.further]
+        weights = (1.0, *(one.weight for one in self.further))
+        return StoreWeights((len(self.training) - sum(counts), *counts), weights)
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """What is recorded in everything that is made from the data."""
+        also = [one.record for one in self.further]
+        return self.store.digests | ({"also": also} if also else {})
 
     @property
     def is_partial(self) -> bool:
@@ -40,15 +68,17 @@ class TrainingData:
         return any(bool(np.isnan(one.labels).any()) for one in (self.training, self.validation))
 
 
-def open_training_data(features: str, recipe: Recipe) -> TrainingData:
-    """Load the training data of a recipe from a feature store of the same settings.
+def open_training_data(
+    features: str, recipe: Recipe, further: Sequence[FurtherStore] = ()
+) -> TrainingData:
+    """Load the training data of a recipe from feature stores of the same settings.
 
     Raises:
-        IrmasError: The store is unfinished, too small to be split, or was made with other
-            settings.
+        IrmasError: A store is unfinished, too small to be split, or was made with other
+            settings, or has other instruments, see `read_further_infos`.
     """
     read_matching_info(features, recipe)
-    return load_training_data(features, recipe.validation, recipe.ingest)
+    return load_training_data(features, recipe.validation, recipe.ingest, further)
 
 
 def read_matching_info(features: str, recipe: Recipe) -> StoreInfo:
@@ -67,21 +97,27 @@ def read_matching_info(features: str, recipe: Recipe) -> StoreInfo:
 
 
 def load_training_data(
-    location: str, settings: ValidationSettings, ingest: IngestSettings
+    location: str,
+    settings: ValidationSettings,
+    ingest: IngestSettings,
+    further: Sequence[FurtherStore] = (),
 ) -> TrainingData:
     """Read a feature store, a path or URL: its validation clips, or else split the training ones.
 
+    Of ``further`` stores all training clips are read that validation does not share.
+
     Raises:
-        IrmasError: The store is unfinished, or too small to be split.
+        IrmasError: As for `open_training_data`, but for the recipe's settings.
     """
     # Imported here: torch takes seconds, which a refusal need not.
     from irmas_dist.training.validation import mixed_clips, mixture_clips
 
     info = read_info(location)
-    resident = is_resident(ingest, info)
+    infos = read_further_infos(info, location, further)
+    resident = is_resident(ingest, info, *infos)
     clips = read_clips(location, TRAINING, with_frames=resident)
     of_its_own = VALIDATION in info.clips
-    training: Clips | StreamedClips = clips
+    own = clips
     if of_its_own:
         aside = read_clips(location, VALIDATION)
     else:
@@ -89,13 +125,20 @@ def load_training_data(
             out = held_out(clips.groups, clips.labels >= PRESENT, settings, info.vocabulary)
         except IrmasError as error:
             raise IrmasError(f"{location} cannot be split for validation: {error}") from error
-        training = clips.select(np.flatnonzero(~out))
+        own = clips.select(np.flatnonzero(~out))
         aside = clips.select(np.flatnonzero(out))
+    new = HeldOut.of(aside, location, info) if further else None
+    taken = [
+        read_further(store, one, info.vocabulary, new, resident=resident)
+        for store, one in zip(further, infos, strict=True)
+        if new
+    ]
+    training: Clips | StreamedClips = joined([own, *(clips for clips, _, _ in taken)])
     mixing = (settings.mixtures, settings.mix, info.settings, settings.seed)
     if not resident:
+        stores = (StreamedStore(location, frozenset(own.clip_ids)), *(one for _, one, _ in taken))
         training = StreamedClips(
-            location=storage.absolute(location),
-            clip_ids=frozenset(training.clip_ids),
+            tuple(replace(one, location=storage.absolute(one.location)) for one in stores),
             labels=training.labels,
             pool_clips=ingest.pool_clips,
         )
@@ -103,15 +146,19 @@ def load_training_data(
             every = np.arange(len(aside))
             used = mixed_clips(aside, *mixing) if settings.mixed else every
             aside = _with_frames(aside, used, location, info)
-    return TrainingData(training, mixture_clips(aside, *mixing) if settings.mixed else aside, info)
+    validation = mixture_clips(aside, *mixing) if settings.mixed else aside
+    return TrainingData(training, validation, info, tuple(data for _, _, data in taken))
 
 
-def is_resident(ingest: IngestSettings, info: StoreInfo) -> bool:
-    """Return whether the training clips are held in memory rather than streamed."""
+def is_resident(ingest: IngestSettings, *infos: StoreInfo) -> bool:
+    """Return whether the training clips of all stores are held in memory rather than streamed."""
     if ingest.mode != "auto":
         return ingest.mode == "resident"
     return fits_in_memory(
-        info.frames * info.settings.bands * np.dtype(info.settings.dtype).itemsize
+        sum(
+            info.frames * info.settings.bands * np.dtype(info.settings.dtype).itemsize
+            for info in infos
+        )
     )
 
 

@@ -2,8 +2,8 @@
 
 *Resident* clips lie in one array, once per node, and form a single pool. *Streamed* clips are
 read from the store's shards by Ray Data in every epoch, in another order each time, and arrive in
-pools of a few thousand clips; examples are planned and mixed within a pool. With a pool as large
-as the store, both give the same batches.
+pools of a few thousand clips; examples are planned and mixed within a pool. Of several stores,
+each pool has an equal share. With a pool as large as all of them, both give the same batches.
 """
 
 import math
@@ -13,7 +13,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 import torch
 
-from irmas_dist.features.clips import Clips, StreamedClips
+from irmas_dist.features.clips import Clips, StreamedClips, joined
+from irmas_dist.training.sampling import StoreWeights
 from irmas_dist.training.steps import PlannedSteps
 from irmas_dist.training.windows import DeviceClips
 
@@ -28,25 +29,31 @@ class ClipLoader:
     """The training clips and planned steps of each epoch, pool by pool.
 
     Args:
-        clips: The clips, in memory or in their store.
+        clips: The clips, in memory or in their stores.
         seed: Of the order in which shards are read.
         plan: Plans the steps of a pool.
         device: Where batches are made.
+        stores: How often the clips of each store are drawn; None for a single store.
 
     Attributes:
-        sizes: Number of clips in each pool of an epoch.
+        pools: The clips of each store in each pool of an epoch.
         resident: The clips on the device, unless they are streamed.
     """
 
     def __init__(
-        self, clips: Clips | StreamedClips, seed: int, plan: Plan, device: torch.device
+        self,
+        clips: Clips | StreamedClips,
+        seed: int,
+        plan: Plan,
+        device: torch.device,
+        stores: StoreWeights | None = None,
     ) -> None:
         self._clips, self._seed, self._plan, self._device = clips, seed, plan, device
         self.resident = DeviceClips(clips, device) if isinstance(clips, Clips) else None
         pools = 1
         if isinstance(clips, StreamedClips):
             pools = math.ceil(len(clips) / clips.pool_clips)
-        self.sizes = np.diff(np.arange(pools + 1) * len(clips) // pools).tolist()
+        self.pools = (stores or StoreWeights.of_one(len(clips))).divided(pools)
         self._planner = ThreadPoolExecutor(1)
         self._planned: dict[int, Future[PlannedSteps]] = {}
         self._capacity = 0
@@ -63,8 +70,15 @@ class ClipLoader:
         from irmas_dist.training.streaming import stream
 
         assert isinstance(self._clips, StreamedClips)
-        order = np.random.default_rng([self._seed, number])
-        pools = enumerate(stream(self._clips, self.sizes, order))
+        streams = [
+            stream(
+                store,
+                [pool.counts[index] for pool in self.pools],
+                np.random.default_rng([self._seed, number, *([index] if index else [])]),
+            )
+            for index, store in enumerate(self._clips.stores)
+        ]
+        pools = enumerate(joined(several) for several in zip(*streams, strict=True))
         planned = ((clips, self._plan(clips, number, index, 0)) for index, clips in pools)
         for clips, plan in _prefetch(planned):
             yield DeviceClips(clips, self._device), plan

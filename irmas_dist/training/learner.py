@@ -29,7 +29,7 @@ from irmas_dist.training.ingest import ClipLoader
 from irmas_dist.training.losses import Loss
 from irmas_dist.training.optimizer import Optimisation
 from irmas_dist.training.precision import Autocast, compile_network
-from irmas_dist.training.sampling import plan_epoch
+from irmas_dist.training.sampling import StoreWeights, plan_epoch
 from irmas_dist.training.step import TrainingStep
 from irmas_dist.training.steps import Changes, PlannedSteps, pack_steps
 from irmas_dist.training.windows import DeviceClips, covering_windows, score_windows
@@ -91,10 +91,15 @@ class Learner:
         self._parallel = wrap(self.network)
         if training.compile:
             compile_network(self._parallel, self.device)
-        self._loss = Loss(training.loss, data.training.labels, partial=data.is_partial)
+        stores = data.stores
+        self._loss = Loss(
+            training.loss, data.training.labels, partial=data.is_partial, weights=stores.of_clips
+        )
         self._loss.to(self.device)
         self._standardise = Standardise(data.store.mean, data.store.std).to(self.device)
-        self._loader = ClipLoader(data.training, settings.seed, self.plan_steps, self.device)
+        self._loader = ClipLoader(
+            data.training, settings.seed, self.plan_steps, self.device, stores
+        )
         self._validation = DeviceClips(data.validation, self.device)
         share = np.array_split(np.arange(len(data.validation)), workers)[rank]
         self._windows = covering_windows(
@@ -104,7 +109,7 @@ class Learner:
         labels = torch.from_numpy(data.validation.labels[self._windows.clips])
         self._window_labels = labels.to(self.device)
         self._known = int(labels.isfinite().sum())
-        self._steps = sum(map(self._steps_in, self._loader.sizes))
+        self._steps = sum(map(self._steps_in, self._loader.pools))
         self._optimisation = Optimisation(self.network, training, self._steps)
         self._autocast = Autocast(training.precision, self.device)
         mixer = Mixer(features, self._standardise.mean, self.device)
@@ -139,7 +144,7 @@ class Learner:
         return self.epoch >= training.epochs or self.epoch - self.best_epoch >= training.patience
 
     def train_epoch(self) -> dict[str, float]:
-        """Pass once over the training clips.
+        """Pass once over the training clips, of several stores over those of the first.
 
         Returns:
             Over all workers' examples, ``train_loss``, and at a threshold of 0.5
@@ -177,14 +182,14 @@ class Learner:
             **({"train_skipped": float(self._optimisation.skipped)} if skips else {}),
         }
 
-    def _steps_in(self, clips: int) -> int:
-        """Return the number of steps for a pool of ``clips`` clips."""
+    def _steps_in(self, pool: StoreWeights) -> int:
+        """Return the number of steps for a pool of clips."""
         training = self.settings.training
-        return math.ceil(clips * training.windows_per_clip / training.batch_size)
+        return math.ceil(sum(pool.examples(training.windows_per_clip)) / training.batch_size)
 
     def plan_steps(self, clips: Clips, epoch: int, number: int, capacity: int) -> PlannedSteps:
         """Draw this worker's steps of an epoch's pool, numbered from 0."""
-        training = self.settings.training
+        training, stores = self.settings.training, self._loader.pools[number]
         plan = plan_epoch(
             clips,
             self.data.store.settings.bands,
@@ -192,11 +197,12 @@ class Learner:
             training.windows_per_clip,
             self.settings.augment,
             np.random.default_rng([self.settings.seed, epoch, number]),
+            stores,
         )
         return pack_steps(
             plan,
             Changes.of(plan, clips.lengths, self.frames),
-            steps=self._steps_in(len(clips)),
+            steps=self._steps_in(stores),
             rank=self.rank,
             workers=self.workers,
             parts=training.accumulate,

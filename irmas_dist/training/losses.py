@@ -12,6 +12,7 @@ multi-label classification", 2021, equation 7).
 """
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -31,17 +32,24 @@ class Loss(nn.Module):
         labels: Labels of the training clips, shape (clips, instruments); the sums of known ones
             give the weights of positive labels.
         partial: Whether labels may be unknown; these add nothing to the loss.
+        weights: How often each clip is drawn, shape (clips,); None: all alike.
     """
 
     positive_weight: Tensor
 
     def __init__(
-        self, settings: LossSettings, labels: SoftLabels, *, partial: bool = False
+        self,
+        settings: LossSettings,
+        labels: SoftLabels,
+        *,
+        partial: bool = False,
+        weights: npt.NDArray[np.float64] | None = None,
     ) -> None:
         super().__init__()
         self.settings, self._partial = settings, partial
-        positives = np.maximum(np.nansum(labels, axis=0, dtype=np.float64), 1)
-        negatives = np.maximum(np.count_nonzero(~np.isnan(labels), axis=0) - positives, 1)
+        each = np.ones((len(labels), 1)) if weights is None else weights[:, None]
+        positives = np.maximum(np.nansum(labels * each, axis=0, dtype=np.float64), 1)
+        negatives = np.maximum((~np.isnan(labels) * each).sum(axis=0) - positives, 1)
         weight = torch.from_numpy((negatives / positives) ** settings.balance)
         self.register_buffer("positive_weight", weight.float())
 

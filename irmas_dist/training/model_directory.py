@@ -65,7 +65,8 @@ class ModelDescription(Settings):
     recipe: dict[str, Any]
     """All settings of the training run."""
     data: dict[str, Any]
-    """Digests of the manifest, the features and their content, and numbers of clips."""
+    """Digests of the manifest, the features and their content, and numbers of clips; under
+    ``also`` those of each further store, with its weight and the number of clips left out."""
     versions: dict[str, str]
     commit: str | None = None
     """Git commit of the code that trained it, if that was a checkout."""
@@ -122,7 +123,7 @@ def describe(learner: Learner, recipe: dict[str, Any]) -> tuple[ModelDescription
         thresholds_from=threshold_origin(rule, len(data.validation)),
         recipe=recipe,
         data={
-            **data.store.digests,
+            **data.provenance,
             "training_clips": len(data.training),
             "validation_mixtures": len(data.validation),
         },

@@ -76,6 +76,66 @@ class Mixtures:
         return Mixtures(**values | {"first": first - first[0]})
 
 
+@dataclass(frozen=True)
+class StoreWeights:
+    """How often the clips of several stores are drawn, which lie one store after the other.
+
+    For every example that begins with a clip of the first store, a store has as many that begin
+    with one of its clips as its weight; the other sources of a mixture come from the stores in
+    the same proportion. An epoch is one pass over the first store.
+
+    Attributes:
+        counts: Clips of each store, at least one.
+        weights: Of each store; that of the first is 1.
+    """
+
+    counts: tuple[int, ...]
+    weights: tuple[float, ...]
+
+    @classmethod
+    def of_one(cls, clips: int) -> "StoreWeights":
+        """Return those of a single store."""
+        return cls((clips,), (1.0,))
+
+    @property
+    def of_clips(self) -> npt.NDArray[np.float64]:
+        """How often each clip begins an example, relative to one of the first store."""
+        often = [self.counts[0] * w / n for n, w in zip(self.counts, self.weights, strict=True)]
+        return np.repeat(np.array(often), self.counts)
+
+    def divided(self, pools: int) -> list["StoreWeights"]:
+        """Return those of ``pools`` equal parts, or fewer, so that each has clips of each store."""
+        pools = min(pools, *self.counts)
+        cuts = [np.diff(np.arange(pools + 1) * count // pools).tolist() for count in self.counts]
+        return [StoreWeights(counts, self.weights) for counts in zip(*cuts, strict=True)]
+
+    def examples(self, windows_per_clip: int) -> list[int]:
+        """Return how many examples of an epoch begin with a clip of each store."""
+        return [round(self.counts[0] * windows_per_clip * weight) for weight in self.weights]
+
+    def lead(self, windows_per_clip: int, rng: np.random.Generator) -> Int64:
+        """Draw the first source of each example of an epoch.
+
+        Every clip of the first store is one as often; those of another are so to within one.
+        """
+        wanted = self.examples(windows_per_clip)
+        firsts = np.cumsum(self.counts) - self.counts
+        leads = [np.tile(np.arange(self.counts[0]), windows_per_clip)]
+        for first, count, examples in zip(firsts[1:], self.counts[1:], wanted[1:], strict=True):
+            leads.append(first + np.resize(rng.permutation(count), examples))
+        return rng.permutation(np.concatenate(leads))
+
+    def draw(self, size: int, rng: np.random.Generator) -> Int64:
+        """Draw clips: the store by its weight, and one of its clips."""
+        if len(self.counts) == 1:
+            return rng.integers(self.counts[0], size=size)
+        shares = np.array(self.weights) / sum(self.weights)
+        store = rng.choice(len(shares), size=size, p=shares)
+        counts: Int64 = np.array(self.counts, np.int64)
+        firsts: Int64 = np.cumsum(counts) - counts
+        return firsts[store] + rng.integers(counts[store])
+
+
 def plan_epoch(
     clips: Clips,
     bands: int,
@@ -83,24 +143,28 @@ def plan_epoch(
     windows_per_clip: int,
     settings: AugmentSettings,
     rng: np.random.Generator,
+    stores: StoreWeights | None = None,
 ) -> Mixtures:
     """Draw the training examples of one epoch, in random order.
 
-    Every clip is the first source of ``windows_per_clip`` examples; further sources are clips
-    of other instruments than the example's so far, if a few draws find any. They are added until
-    their instruments are as many as were drawn for the example, so that the number of labels
-    follows the settings where clips have several; a clip of which none is known counts as one.
+    Every clip of a single store is the first source of ``windows_per_clip`` examples; of several,
+    `StoreWeights` says how many. Further sources are clips of other instruments than the example's
+    so far, if a few draws find any. They are added until their instruments are as many as were
+    drawn for the example, so that the number of labels follows the settings where clips have
+    several; a clip of which none is known counts as one.
 
     Args:
         clips: What to draw from; only labels and lengths are used.
         bands: Mel bands of an example.
         frames: Length of an example.
-        windows_per_clip: Examples of which each clip is the first source.
+        windows_per_clip: Examples of which each clip of the first store is the first source.
         settings: Random changes.
         rng: Source of all randomness.
+        stores: Of the clips; None for a single store.
     """
-    lead = rng.permutation(np.tile(np.arange(len(clips)), windows_per_clip))
-    return plan_mixtures(clips, lead, bands, frames, settings, rng)
+    stores = stores or StoreWeights.of_one(len(clips))
+    lead = stores.lead(windows_per_clip, rng)
+    return plan_mixtures(clips, lead, bands, frames, settings, rng, stores)
 
 
 def plan_mixtures(
@@ -110,9 +174,11 @@ def plan_mixtures(
     frames: int,
     settings: AugmentSettings,
     rng: np.random.Generator,
+    stores: StoreWeights | None = None,
 ) -> Mixtures:
     """Draw one example for each of the clips ``lead``; the arguments are `plan_epoch`'s."""
     examples = len(lead)
+    stores = stores or StoreWeights.of_one(len(clips))
     most = len(settings.mix.counts)
     weights = np.asarray(settings.mix.counts) / sum(settings.mix.counts)
     count = rng.choice(most, size=examples, p=weights) + 1
@@ -123,10 +189,10 @@ def plan_mixtures(
     labels, total = plays[lead], instruments[lead]
     used = np.ones((examples, most), np.bool_)
     for position in range(1, most):
-        drawn = rng.integers(len(clips), size=examples)
+        drawn = stores.draw(examples, rng)
         for _ in range(REDRAWS):
             again = np.flatnonzero((plays[drawn] & labels).any(axis=1))
-            drawn[again] = rng.integers(len(clips), size=len(again))
+            drawn[again] = stores.draw(len(again), rng)
         sources[:, position] = drawn
         used[:, position] = total < count
         labels |= plays[drawn] & used[:, position, None]

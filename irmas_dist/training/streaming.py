@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 import ray
 
 from irmas_dist import storage
-from irmas_dist.features.clips import Clips, StreamedClips, clips_of
+from irmas_dist.features.clips import Clips, StreamedStore, clips_of
 from irmas_dist.features.store import read_info
 
 READERS = 2
@@ -16,7 +16,7 @@ READERS = 2
 
 
 def stream(
-    streamed: StreamedClips, sizes: list[int], order: np.random.Generator
+    streamed: StreamedStore, sizes: list[int], order: np.random.Generator
 ) -> Iterator[Clips]:
     """Read the shards in a random order and yield their clips in pools of the given sizes."""
     info = read_info(streamed.location)
@@ -43,7 +43,7 @@ def stream(
             rows = rows.slice(missing)
             missing -= pool[-1].num_rows
             if missing == 0:
-                yield clips_of(pool, info.settings)
+                yield clips_of(pool, info.settings).with_columns(streamed.columns)
                 pool, missing = [], next(remaining, 0)
 
 

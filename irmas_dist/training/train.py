@@ -4,7 +4,7 @@ torch and Ray are imported inside functions: what is refused need not wait for t
 """
 
 import secrets
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from irmas_dist import storage, tracking
 from irmas_dist.cluster.without_ray import LOCAL, gpu_count, ray_address, ray_initialised
 from irmas_dist.config.recipe import Recipe
-from irmas_dist.config.training import WorkerSettings
+from irmas_dist.config.training import FurtherStore, WorkerSettings
 from irmas_dist.errors import IrmasError
 from irmas_dist.features.store import StoreInfo
 from irmas_dist.storage.locks import lock_directory
@@ -24,6 +24,7 @@ from irmas_dist.training.data import (
     open_training_data,
     read_matching_info,
 )
+from irmas_dist.training.stores import read_further_infos
 
 if TYPE_CHECKING:
     from irmas_dist.training.model_directory import ModelDescription
@@ -43,6 +44,7 @@ def train(
     out: str,
     workers: WorkerSettings,
     address: str | None = None,
+    further: Sequence[FurtherStore] = (),
 ) -> "ModelDescription":
     """Train a recipe and write its model directory, or resume an interrupted training there.
 
@@ -55,6 +57,7 @@ def train(
         out: The model directory, a path or URL.
         workers: Number of workers and their resources.
         address: The Ray to train with, as `ray_running` takes it.
+        further: Stores whose clips are learnt beside those of ``features``.
 
     Raises:
         IrmasError: ``out`` holds a model of another recipe or of other features, finished or
@@ -62,38 +65,46 @@ def train(
     """
     settings = recipe.model_dump(mode="json")
     info = read_matching_info(features, recipe)
-    store = info.identity
-    if finished := _finished(out, settings, store):
+    infos = read_further_infos(info, features, further)
+    data: dict[str, Any] = {"store": info.identity}
+    if further:
+        data["also"] = [
+            {"store": one.identity, "weight": store.weight}
+            for one, store in zip(infos, further, strict=True)
+        ]
+    if finished := _finished(out, settings, data):
         return finished
     with lock_directory(out):
         # Again, as it may have been locked until now.
-        if finished := _finished(out, settings, store):
+        if finished := _finished(out, settings, data):
             return finished
-        about = _about(out, settings, store)
-        here = _is_worker(recipe, info, workers, address)
-        opening = partial(_open, features, recipe, workers)
-        with _here(opening) if here else _with_ray(opening, address, out) as (trainer, data):
+        about = _about(out, settings, data)
+        here = _is_worker(recipe, [info, *infos], workers, address)
+        opening = partial(_open, features, recipe, workers, further)
+        with _here(opening) if here else _with_ray(opening, address, out) as (trainer, opened):
             if workers.gpu is None:
                 enough = gpu_count() >= workers.needed
                 workers = workers.model_copy(update={"gpu": enough})
             storage.write_json(storage.join(out, BEGUN), about)
-            return _tracked(trainer, data, recipe, out, workers, about)
+            return _tracked(trainer, opened, recipe, out, workers, about)
 
 
 def _is_worker(
-    recipe: Recipe, info: StoreInfo, workers: WorkerSettings, address: str | None
+    recipe: Recipe, infos: Sequence[StoreInfo], workers: WorkerSettings, address: str | None
 ) -> bool:
     """Return whether this process is the only worker."""
     needs_ray = workers.count > 1 or ray_initialised() or ray_address(address) != LOCAL
-    return not needs_ray and is_resident(recipe.ingest, info)
+    return not needs_ray and is_resident(recipe.ingest, *infos)
 
 
-def _open(features: str, recipe: Recipe, workers: WorkerSettings) -> TrainingData:
+def _open(
+    features: str, recipe: Recipe, workers: WorkerSettings, further: Sequence[FurtherStore]
+) -> TrainingData:
     """Load the training data, on a worker's number of threads."""
     from irmas_dist.training.local import computing_on
 
     with computing_on(workers.cpus):
-        return open_training_data(features, recipe)
+        return open_training_data(features, recipe, further)
 
 
 @contextmanager
@@ -121,28 +132,30 @@ def _with_ray(
             yield train_distributed, early.result() if early else opening()
 
 
-def _finished(out: str, settings: dict[str, Any], store: str) -> "ModelDescription | None":
-    """Return the finished model in ``out``, if any; refuse one of another recipe or store."""
+def _finished(
+    out: str, settings: dict[str, Any], data: dict[str, Any]
+) -> "ModelDescription | None":
+    """Return the finished model in ``out``, if any; refuse one of another recipe or data."""
     if not storage.exists(storage.join(out, "model.json")):
         return None
     from irmas_dist.training.model_directory import read_description
 
     finished = read_description(out)
-    _require_same(f"{out} holds a model", finished.recipe, finished.data, settings, store)
+    _require_same(f"{out} holds a model", finished.recipe, finished.data, settings, data)
     return finished
 
 
-def _about(out: str, settings: dict[str, Any], store: str) -> dict[str, Any]:
+def _about(out: str, settings: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
     """Return the record of the training in ``out``, a new one or that of an interrupted run."""
     begun = storage.join(out, BEGUN)
     about: dict[str, Any] = {
-        "recipe": settings, "data": {"store": store}, "run_id": secrets.token_hex(4),
+        "recipe": settings, "data": data, "run_id": secrets.token_hex(4),
     }  # fmt: skip
     if storage.exists(begun):
         about = storage.read_json(begun)
         holds = f"{out} holds an unfinished training"
         with storage.damage_told(begun, ADVICE):
-            _require_same(holds, about["recipe"], about["data"], settings, store)
+            _require_same(holds, about["recipe"], about["data"], settings, data)
             str(about["run_id"])
     return about
 
@@ -185,10 +198,19 @@ def _tracked(
 
 
 def _require_same(
-    holds: str, recipe: dict[str, Any], data: dict[str, Any], settings: dict[str, Any], store: str
+    holds: str,
+    recipe: dict[str, Any],
+    found: dict[str, Any],
+    settings: dict[str, Any],
+    data: dict[str, Any],
 ) -> None:
     """Refuse what was made with another recipe, or from other clips, labels or groups."""
     if recipe != settings:
         raise IrmasError(f"{holds} of another recipe; {ADVICE}")
-    if data["store"] != store:
-        raise IrmasError(f"{holds} of other features ({data['store']}, not {store}); {ADVICE}")
+    if found["store"] != data["store"]:
+        raise IrmasError(
+            f"{holds} of other features ({found['store']}, not {data['store']}); {ADVICE}"
+        )
+    beside = [{name: one[name] for name in ("store", "weight")} for one in found.get("also", ())]
+    if beside != data.get("also", []):
+        raise IrmasError(f"{holds} that learns other further stores, or by other weights; {ADVICE}")

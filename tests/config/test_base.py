@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from irmas_dist.config.base import Settings, describe_error, from_options
+from irmas_dist.config.base import Settings, describe_error, differences, from_options
 from irmas_dist.errors import IrmasError
 
 
@@ -132,3 +132,14 @@ def test_an_option_is_refused_by_its_own_name(names: dict[str, str], message: st
     with pytest.raises(IrmasError) as refused:
         from_options(Oven, names, heat_c=-1.0)
     assert str(refused.value) == message
+
+
+def test_settings_that_differ_are_named_with_both_values() -> None:
+    class Some(Settings):
+        bands: int = 64
+        rule: str = "mean"
+        sides: tuple[int, int] = (3, 3)
+
+    assert differences(Some(), Some()) == ""
+    other = Some(bands=96, sides=(3, 5))
+    assert differences(other, Some()) == "bands=96 rather than 64, sides=(3, 5) rather than (3, 3)"

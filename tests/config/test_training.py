@@ -3,7 +3,8 @@
 import pytest
 
 from irmas_dist.config.features import LogMelSettings
-from irmas_dist.config.training import WindowSettings, WorkerSettings
+from irmas_dist.config.training import FurtherStore, WindowSettings, WorkerSettings
+from irmas_dist.errors import IrmasError
 
 FOUR_FRAMES_A_SECOND = LogMelSettings(sample_rate=4_000, hop_length=1_000, fmax=2_000.0)
 
@@ -37,3 +38,34 @@ def test_training_needs_all_workers_unless_fewer_may_start() -> None:
 def test_a_worker_takes_its_cpus_and_a_whole_gpu_if_any() -> None:
     assert WorkerSettings(count=4, cpus=2.5).resources == {"CPU": 2.5}
     assert WorkerSettings(count=4, cpus=2.5, gpu=True).resources == {"CPU": 2.5, "GPU": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("text", "location", "weight"),
+    [
+        ("store", "store", 1.0),
+        ("store:0.5", "store", 0.5),
+        ("s3://bucket/store", "s3://bucket/store", 1.0),
+        ("s3://bucket/store:2", "s3://bucket/store", 2.0),
+        ("a:b", "a:b", 1.0),
+        ("a:2:1", "a:2", 1.0),
+    ],
+)
+def test_a_further_store_may_have_a_weight(text: str, location: str, weight: float) -> None:
+    assert FurtherStore.parse(text) == FurtherStore(location=location, weight=weight)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("store:0", "weight should be greater than 0"),
+        ("store:-1", "weight should be greater than 0"),
+        ("store:nan", "weight should be a finite number"),
+        ("store:1e9", "weight should be less than or equal to 1000"),
+        (":2", "location string should have at least 1 character"),
+    ],
+)
+def test_a_weight_that_cannot_be_is_refused(text: str, why: str) -> None:
+    with pytest.raises(IrmasError) as refused:
+        FurtherStore.parse(text)
+    assert str(refused.value) == f"--also {text}: {why}"

@@ -1,6 +1,7 @@
 """Training data small enough to learn from in a second, and a trained model."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +9,8 @@ import pytest
 from irmas_dist.config.augment import AugmentSettings, MixSettings
 from irmas_dist.config.features import LogMelSettings
 from irmas_dist.config.recipe import Recipe, build_recipe
-from irmas_dist.config.training import IngestSettings, LearnerSettings, WorkerSettings
+from irmas_dist.config.training import IngestSettings, WorkerSettings
+from irmas_dist.features import store
 from irmas_dist.features.clips import Clips
 from irmas_dist.features.store import StoreInfo
 from irmas_dist.instruments import Vocabulary
@@ -46,6 +48,35 @@ def synthetic_clips(count: int, seed: int) -> Clips:
 
 CLIPS = synthetic_clips(30, seed=3)
 
+FEATURES = LogMelSettings(n_fft=1_024, hop_length=512, bands=BANDS)
+
+
+def write_store(
+    place: Path,
+    clips: Clips,
+    name: str,
+    vocabulary: Vocabulary = VOCABULARY,
+    features: LogMelSettings = FEATURES,
+    audio: str | None = None,
+) -> str:
+    """Write a feature store of clips, whose groups and audio are those of ``name``, or the audio
+    that of another."""
+    fingerprint = store.settings_fingerprint(features, vocabulary)
+    rows = [
+        {
+            "clip_id": clips.clip_ids[index], "md5": f"{audio or name} {clips.clip_ids[index]}",
+            "part": clips.parts[index], "group": f"{name} {clips.groups[index]}",
+            "labels": [None if np.isnan(label) else label for label in clips.labels[index]],
+            "logmel": clips.frames[clips.starts[index] :][: clips.lengths[index]].T,
+        }
+        for index in range(len(clips))
+    ]  # fmt: skip
+    for first in range(0, len(rows), 10):
+        store.write_shard(str(place), rows[first : first + 10], fingerprint)
+    shards = store.read_shards(str(place), store.shard_names(str(place)))
+    store.write_info(str(place), shards, features, vocabulary, "")
+    return str(place)
+
 
 def plan(augment: AugmentSettings, seed: int = 0, frames: int = 20) -> Mixtures:
     """Two examples of each of the `CLIPS`."""
@@ -62,7 +93,7 @@ def load(features: str, recipe: Recipe, mode: str, pool_clips: int = 4_096) -> T
 def data() -> TrainingData:
     """Three instruments that are easy to distinguish."""
     training = synthetic_clips(48, seed=0)
-    features = LogMelSettings(n_fft=1_024, hop_length=512, bands=BANDS)
+    features = FEATURES
     flat = training.frames.astype(float)
     return TrainingData(
         training=training,
@@ -90,8 +121,8 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.fixture
-def settings() -> LearnerSettings:
-    """A small network with everything random turned on."""
+def settings() -> Recipe:
+    """A small network with everything random turned on, for stores that `write_store` writes."""
     return Recipe.model_validate(
         {
             "window": {"seconds": 0.8, "hop_seconds": 0.4},
@@ -104,6 +135,10 @@ def settings() -> LearnerSettings:
                 "dropout": {"blocks": 0.25, "dense": 0.5},
             },
             "augment": {"equalise_db": 0.0, "frequency_mask": 2, "time_mask": 4},
+            "corpus": {"instruments": dict(zip(VOCABULARY.codes, VOCABULARY.names, strict=True))},
+            "features": FEATURES.model_dump(),
+            "validation": {"validation": 0.3, "mixtures": 20},
+            "tracking": {"mode": "disabled"},
             "training": {"epochs": 4, "batch_size": 8, "lr": 5e-3}
             # Not bfloat16 where a CPU has it: what is the same up to rounding would not be.
             | {"precision": "float32"},

@@ -19,7 +19,8 @@ from tests.training.conftest import load
 def test_resident_and_streamed_stores_are_split_alike(features: str, recipe: Recipe) -> None:
     resident, streamed = (load(features, recipe, mode) for mode in ("resident", "streaming"))
     assert isinstance(streamed.training, StreamedClips)
-    assert streamed.training.clip_ids == set(resident.training.clip_ids)
+    (store,) = streamed.training.stores
+    assert store.clip_ids == set(resident.training.clip_ids)
     np.testing.assert_array_equal(streamed.validation.frames, resident.validation.frames)
     np.testing.assert_array_equal(streamed.validation.labels, resident.validation.labels)
 

@@ -7,6 +7,7 @@ so is batch normalisation, except in its own scenario.
 import json
 import multiprocessing
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 from irmas_dist.config.recipe import Recipe, build_recipe
 from irmas_dist.training.data import TrainingData
 from irmas_dist.training.learner import Learner
+from irmas_dist.training.stores import FurtherData
 from tests.training.test_learner import poison
 
 TOLERANCE = 2e-3
@@ -42,7 +44,13 @@ SCENARIOS: dict[str, dict[str, Any]] = {
     # A step whose gradients are NaN on one worker is skipped by all.
     "a worker's NaN": {"training.on_nan": "skip", "training.epochs": 1},
     "batch normalisation": {"model.normalisation": "batch", "training.epochs": 1},
+    # A third of the clips are taken for those of a further store, and drawn more often.
+    "two stores": {"training.batch_size": 7, "training.loss.balance": 0.5},
 }
+
+
+SAME = ("uneven shares", "everything", "fewer examples than workers", "two stores")
+"""Scenarios in which nothing differs between workers."""
 
 
 def work(rank: int, workers: int, data: TrainingData, recipe: Recipe, directory: str) -> None:
@@ -55,8 +63,9 @@ def work(rank: int, workers: int, data: TrainingData, recipe: Recipe, directory:
     results = {}
     for name, values in SCENARIOS.items():
         settings = build_recipe(recipe.model_dump(), values, name)
+        further = FurtherData(data.store, weight=1.5, clips=16, left_out=0)
         learner = Learner(
-            data,
+            replace(data, further=(further,) if name == "two stores" else ()),
             settings,
             rank=rank,
             workers=workers,
@@ -108,7 +117,7 @@ def curve(history: list[dict[str, float]]) -> list[float]:
     return [epoch[name] for epoch in history for name in ("train_loss", "val_loss")]
 
 
-@pytest.mark.parametrize("scenario", ["uneven shares", "everything", "fewer examples than workers"])
+@pytest.mark.parametrize("scenario", SAME)
 @pytest.mark.parametrize("workers", [2, 3])
 def test_any_number_of_workers_has_the_loss_curve_of_one(
     results: dict[str, Any], scenario: str, workers: int

@@ -1,12 +1,15 @@
 """Plans of examples: which clips, where their windows lie, how they are changed."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from irmas_dist.config.augment import AugmentSettings, MixSettings
-from irmas_dist.training.sampling import plan_epoch
+from irmas_dist.training.sampling import StoreWeights, plan_epoch
 from tests.training.conftest import BANDS, CLIPS, plan
 
 
@@ -40,3 +43,55 @@ def test_windows_at_any_tempo_lie_inside_their_clips() -> None:
     ends = drawn.offsets + np.ceil(19 * drawn.tempi)
     fits = CLIPS.lengths[drawn.clips] >= np.ceil(19 * drawn.tempi) + 1
     assert (ends[fits] <= CLIPS.lengths[drawn.clips][fits] - 1).all()
+
+
+SEVERAL = StoreWeights((20, 8, 2), (1.0, 0.5, 2.0))
+"""Three stores, which together have the `CLIPS`."""
+
+
+def store_of(clips: np.ndarray) -> np.ndarray:
+    return np.searchsorted(np.cumsum(SEVERAL.counts), clips, side="right")
+
+
+def test_an_epoch_is_one_pass_over_the_first_store_and_of_the_others_by_weight() -> None:
+    drawn = plan_epoch(
+        CLIPS, BANDS, 20, 3, AugmentSettings(), np.random.default_rng(0), SEVERAL
+    )  # fmt: skip
+    leads = drawn.clips[drawn.first[:-1]]
+    assert np.bincount(store_of(leads)).tolist() == [60, 30, 120]
+    times = np.bincount(leads)
+    assert set(times[:20]) == {3}
+    assert set(times[20:28]) == {3, 4}
+    assert set(times[28:]) == {60}
+    assert (np.diff(store_of(leads)) != 0).sum() > 60  # in random order
+
+
+def test_mixtures_are_of_clips_of_all_stores_by_weight() -> None:
+    mixing = AugmentSettings(mix=MixSettings(counts=(0, 1)))
+    alike = replace(CLIPS, labels=np.zeros_like(CLIPS.labels))  # so that none is drawn again
+    drawn = plan_epoch(alike, BANDS, 20, 100, mixing, np.random.default_rng(0), SEVERAL)
+    first = drawn.first[:-1]
+    partners = store_of(drawn.clips[first + 1])
+    shares = np.bincount(partners) / len(partners)
+    assert shares == pytest.approx(np.array(SEVERAL.weights) / 3.5, abs=0.03)
+    assert len(set(zip(store_of(drawn.clips[first]), partners, strict=True))) == 9
+
+
+@given(
+    counts=st.lists(st.integers(1, 300), min_size=1, max_size=4),
+    pools=st.integers(1, 40),
+    weight=st.floats(0.01, 9),
+)
+def test_pools_have_a_share_of_each_store(counts: list[int], pools: int, weight: float) -> None:
+    stores = StoreWeights(tuple(counts), (1.0, *[weight] * (len(counts) - 1)))
+    parts = stores.divided(pools)
+    assert 1 <= len(parts) <= pools
+    for store, count in enumerate(counts):
+        ours = [part.counts[store] for part in parts]
+        assert sum(ours) == count
+        assert 1 <= min(ours) <= max(ours) <= min(ours) + 1
+
+
+def test_a_clip_counts_as_often_as_it_is_drawn() -> None:
+    assert np.unique(SEVERAL.of_clips).tolist() == [1.0, 1.25, 20.0]
+    assert StoreWeights.of_one(5).of_clips.tolist() == [1.0] * 5

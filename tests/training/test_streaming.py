@@ -8,7 +8,7 @@ import pytest
 
 from irmas_dist.config.features import LogMelSettings
 from irmas_dist.features import store
-from irmas_dist.features.clips import Clips, StreamedClips
+from irmas_dist.features.clips import Clips, StreamedStore
 from irmas_dist.instruments import Vocabulary
 from irmas_dist.training.streaming import _read_shard, stream
 
@@ -41,8 +41,7 @@ def location(tmp_path: Path) -> str:
 
 
 def pools(location: str, clips: set[str], sizes: list[int], seed: int = 0) -> list[Clips]:
-    labels = np.ones((len(clips), 2), np.float32)
-    streamed = StreamedClips(location, frozenset(clips), labels, pool_clips=max(sizes))
+    streamed = StreamedStore(location, frozenset(clips))
     return list(stream(streamed, sizes, np.random.default_rng(seed)))
 
 

@@ -1,0 +1,204 @@
+"""Several stores are learnt together; validation and normalisation come from the first alone."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from irmas_dist import storage
+from irmas_dist.config.recipe import Recipe, build_recipe
+from irmas_dist.config.training import FurtherStore, IngestSettings, WorkerSettings
+from irmas_dist.errors import IrmasError
+from irmas_dist.features.clips import Clips, StreamedClips
+from irmas_dist.features.store import read_info
+from irmas_dist.instruments import Vocabulary
+from irmas_dist.training.data import TrainingData, open_training_data
+from irmas_dist.training.learner import Learner
+from irmas_dist.training.train import BEGUN, train
+from tests.training.conftest import VOCABULARY, synthetic_clips, write_store
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A store of 48 clips."""
+    return write_store(tmp_path_factory.mktemp("first"), synthetic_clips(48, seed=0), "first")
+
+
+@pytest.fixture(scope="module")
+def second(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A store of 30 clips of the same identities and other content."""
+    return write_store(tmp_path_factory.mktemp("second"), synthetic_clips(30, seed=1), "second")
+
+
+def open_both(first: str, second: str, settings: Recipe, mode: str = "resident") -> TrainingData:
+    recipe = settings.model_copy(update={"ingest": IngestSettings.model_validate({"mode": mode})})
+    return open_training_data(first, recipe, [FurtherStore(location=second, weight=0.5)])
+
+
+def resident(data: TrainingData) -> Clips:
+    assert isinstance(data.training, Clips)
+    return data.training
+
+
+def test_validation_and_normalisation_are_those_of_the_first_store(
+    first: str, second: str, settings: Recipe
+) -> None:
+    alone, both = open_training_data(first, settings), open_both(first, second, settings)
+    assert both.store == alone.store
+    np.testing.assert_array_equal(both.validation.frames, alone.validation.frames)
+    ours, whole = resident(alone), resident(both)
+    assert both.stores.counts == (len(ours), 30)
+    assert both.stores.weights == (1.0, 0.5)
+    np.testing.assert_array_equal(whole.labels[: len(ours)], ours.labels)
+    theirs = synthetic_clips(30, seed=1)
+    for index, length in enumerate(theirs.lengths):
+        at = whole.starts[len(ours) + index]
+        np.testing.assert_array_equal(
+            whole.frames[at : at + length], theirs.frames[theirs.starts[index] :][:length]
+        )
+
+
+def test_what_shares_a_group_or_the_audio_with_validation_is_left_out(
+    first: str, settings: Recipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of a copy under other names of groups only the audio tells it, and the other way round."""
+    held_out = 48 - len(open_training_data(first, settings).training)
+    assert held_out > 0
+    clips = synthetic_clips(48, seed=0)
+    for groups, audio in (("first", "other"), ("other", "first")):
+        place = write_store(tmp_path / groups, clips, groups, audio=audio)
+        data = open_both(first, place, settings)
+        assert data.further[0].left_out == held_out
+        assert data.stores.counts == (48 - held_out, 48 - held_out)
+        said = " ".join(capsys.readouterr().err.split())
+        assert f"{held_out} of 48 training clips of {place} share a group or the audio" in said
+
+
+@pytest.mark.parametrize(
+    ("codes", "expected"),
+    [
+        ("top mid low", [[0, 0, 1], [0, 1, 0], [1, 0, 0]]),
+        ("low mid", [[1, 0, None], [0, 1, None], [0, 0, None]]),
+        ("sax top low mid", [[0, 0, 0], [0, 0, 1], [1, 0, 0]]),
+    ],
+)
+def test_labels_are_brought_to_the_first_vocabulary_by_code(
+    first: str, settings: Recipe, tmp_path: Path, codes: str, expected: list[list[float | None]]
+) -> None:
+    """Instruments that a store does not know are unknown in its clips; others are dropped."""
+    names = codes.split()
+    clips = synthetic_clips(30, seed=1)
+    labels = np.eye(len(names), dtype=np.float32)[:, : len(names)]
+    padded = np.vstack([labels, np.zeros((3, len(names)), np.float32)])[:3]
+    clips = replace(clips, labels=np.tile(padded, (10, 1)))
+    vocabulary = Vocabulary.of({name: name for name in names})
+    place = write_store(tmp_path / "store", clips, "second", vocabulary)
+    data = open_both(first, place, settings)
+    found = resident(data).labels[-30:]
+    wanted = np.array(expected, np.float32)
+    np.testing.assert_array_equal(found[:3], wanted)
+    assert data.is_partial == bool(np.isnan(wanted).any())
+    streamed = open_both(first, place, settings, "streaming").training
+    np.testing.assert_array_equal(streamed.labels, resident(data).labels)
+
+
+def refuse(first: str, place: str, settings: Recipe, why: str) -> None:
+    with pytest.raises(IrmasError, match=why):
+        train(settings, first, "never", WorkerSettings(), None, [FurtherStore(location=place)])
+
+
+@pytest.mark.usefixtures("no_ray")
+def test_stores_that_do_not_go_together_are_refused_by_name(
+    first: str, second: str, settings: Recipe, tmp_path: Path
+) -> None:
+    clips = synthetic_clips(30, seed=1)
+    other = Vocabulary.of({"low": "low", "mid": "mid", "sax": "saxophone"})
+    place = write_store(tmp_path / "instruments", clips, "second", other)
+    refuse(first, place, settings, r"instruments has other instruments: it lacks top, and has sax;")
+    features = settings.features.model_copy(update={"hop_length": 256, "window": "blackman"})
+    place = write_store(tmp_path / "settings", clips, "second", VOCABULARY, features)
+    refuse(first, place, settings, r"settings than .*: hop_length=256 rather than 512")
+    refuse(first, first, settings, "has the same content as")
+    refuse(first, str(tmp_path / "none"), settings, "none is not a finished feature store")
+    twice = [FurtherStore(location=second)] * 2
+    with pytest.raises(IrmasError, match="has the same content as"):
+        train(settings, first, "never", WorkerSettings(), None, twice)
+    subset = write_store(tmp_path / "held out", held_out_of(first, settings), "first")
+    with pytest.raises(IrmasError, match="it has nothing to add"):
+        open_both(first, subset, settings)
+    assert not Path("never").exists()
+
+
+def held_out_of(first: str, settings: Recipe) -> Clips:
+    clips = synthetic_clips(48, seed=0)
+    learnt = set(resident(open_training_data(first, settings)).clip_ids)
+    return clips.select([i for i, clip in enumerate(clips.clip_ids) if clip not in learnt])
+
+
+def test_a_model_says_what_it_has_learnt_from_and_only_the_same_data_resume_it(
+    first: str, second: str, settings: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, workers = str(tmp_path / "m"), WorkerSettings()
+    brief = build_recipe(settings.model_dump(), {"training.epochs": 1}, "the test")
+    both = [FurtherStore(location=second, weight=0.5)]
+    others: dict[str, list[FurtherStore]] = {
+        "none": [], "another weight": [FurtherStore(location=second, weight=0.25)],
+        "another store": [FurtherStore(location=write_store(
+            tmp_path / "third", synthetic_clips(9, seed=2), "third"))],
+    }  # fmt: skip
+
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Learner, "run_epoch", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train(brief, first, out, workers, None, both)
+    assert storage.exists(storage.join(out, BEGUN))
+    for further in others.values():
+        with pytest.raises(IrmasError, match="unfinished training that learns other further"):
+            train(brief, first, out, workers, None, further)
+    model = train(brief, first, out, workers, None, both)
+    (also,) = model.data["also"]
+    assert also == {**read_info(second).digests, "weight": 0.5, "training_clips": 30, "left_out": 0}
+    assert model.data["store"] == read_info(first).identity
+    assert model.data["training_clips"] == len(open_both(first, second, brief).training)
+    assert list(model.normalisation.mean) == read_info(first).mean
+    assert train(brief, first, out, workers, None, both) == model
+    for further in others.values():
+        with pytest.raises(IrmasError, match="holds a model that learns other further stores"):
+            train(brief, first, out, workers, None, further)
+
+
+@pytest.mark.ray
+def test_both_ways_of_ingest_give_the_same_model_bit_for_bit(
+    first: str, settings: Recipe, ray_cluster: None, tmp_path: Path
+) -> None:
+    """Labels of streamed clips, too, are brought to the first vocabulary."""
+    reversed_order = Vocabulary.of({"top": "high noise", "mid": "middle noise", "low": "low noise"})
+    second = write_store(tmp_path, synthetic_clips(30, seed=1), "second", reversed_order)
+    learners = [
+        Learner(open_both(first, second, settings, mode), settings)
+        for mode in ("resident", "streaming")
+    ]
+    for learner in learners:
+        learner.run_epoch()
+    assert learners[0].history == learners[1].history
+    for ours, theirs in zip(*(one.network.parameters() for one in learners), strict=True):
+        assert torch.equal(ours, theirs)
+    streamed = learners[1].data.training
+    assert isinstance(streamed, StreamedClips)
+    assert [len(store.clip_ids) for store in streamed.stores] == [len(streamed) - 30, 30]
+
+
+def test_an_epoch_takes_as_many_steps_as_the_weights_say(
+    first: str, second: str, settings: Recipe
+) -> None:
+    learner = Learner(open_both(first, second, settings), settings)
+    clips = learner.data.stores.counts[0]
+    learner.train_epoch()
+    assert learner._step.totals[1] == 3 * (clips + round(clips / 2))
+    assert learner._optimisation._steps == -(-(clips + round(clips / 2)) // 8)
