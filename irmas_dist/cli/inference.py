@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from irmas_dist.inference.audio_inputs import Prediction
     from irmas_dist.training.model_directory import ModelDescription
 
-Format = Literal["table", "json", "csv", "parquet"]
+Format = Literal["table", "json", "csv", "parquet", "mirex"]
 
 
 @command
@@ -37,6 +37,15 @@ def predict(
     out: Annotated[
         str | None,
         typer.Option(help="File for the predictions, - for standard output; default: show them."),
+    ] = None,
+    mapping: Annotated[
+        str | None,
+        typer.Option(
+            "--map",
+            metavar="CODE=LABEL,…|FILE",
+            help="With --format mirex: its labels of the model's instruments, such as "
+            "gac=guitar,gel=guitar, or a YAML file of them.",
+        ),
     ] = None,
     timeline: Annotated[
         str | None,
@@ -58,7 +67,10 @@ def predict(
 ) -> None:
     """Predict the instruments in audio files of any format, sample rate and length."""
     chosen = _format(form, out, json)
+    if mapping is not None and chosen != "mirex":
+        raise typer.BadParameter("--map is of --format mirex")
     # After the options have been checked: PyTorch takes seconds to import.
+    from irmas_dist.evaluation.merging import read_mapping
     from irmas_dist.inference import predict
     from irmas_dist.inference.results import as_object
     from irmas_dist.training.model_directory import read_description
@@ -69,7 +81,7 @@ def predict(
         printer = _csv_printer(description.vocabulary.codes)
     predictions = predict.predict(
         model, inputs, out=out, form=chosen, timeline=timeline, workers=workers, address=address,
-        each=printer,
+        each=printer, mapping=None if mapping is None else read_mapping(mapping),
     )  # fmt: skip
     good = [prediction for prediction in predictions if prediction.error is None]
     bad = [prediction for prediction in predictions if prediction.error is not None]
@@ -142,9 +154,9 @@ def _format(form: Format | None, out: str | None, json: bool) -> Format:
     formats: dict[str, Format] = {"json": "json", "csv": "csv", "parquet": "parquet"}
     chosen = "json" if json else form or formats.get(ending, "table")
     if out and chosen == "table":
-        raise typer.BadParameter(f"--out {out}: give --format json, csv or parquet")
-    if chosen == "parquet" and not out:
-        raise typer.BadParameter("--format parquet goes to a file: give --out")
+        raise typer.BadParameter(f"--out {out}: give --format json, csv, parquet or mirex")
+    if chosen in ("parquet", "mirex") and not out:
+        raise typer.BadParameter(f"--format {chosen} goes to a file: give --out")
     return chosen
 
 

@@ -1,9 +1,10 @@
 """The commands evaluate and report."""
 
 import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.markup import escape
@@ -42,6 +43,17 @@ FitLabels = Annotated[
     str | None, typer.Option(help="Labels of --fit-on, as --labels; none: IRMAS's.")
 ]
 
+Level = Literal["instrument", "family"]
+Mapped = Annotated[
+    str | None,
+    typer.Option(
+        "--map",
+        metavar="CODE=CODE,…|FILE",
+        help="New codes of instruments, such as gac=guitar,gel=guitar, or a YAML file of them; the "
+        "model's and the clips' may differ.",
+    ),
+]
+
 
 @command
 def evaluate(
@@ -72,6 +84,10 @@ def evaluate(
     work: Annotated[
         Path | None, typer.Option(help="Where to keep the features of --tree; none: delete them.")
     ] = None,
+    at: Annotated[
+        Level, typer.Option(help="Count each instrument, or each family of the recipe, as one.")
+    ] = "instrument",
+    mapping: Mapped = None,
     address: Address = None,
     config: Config = None,
     overrides: Overrides = None,
@@ -85,14 +101,30 @@ def evaluate(
         raise typer.BadParameter("a model has thresholds and its clips have labels: see --scores")
     if scores is None and (config or overrides):
         raise typer.BadParameter("a model has a recipe of its own: see --scores")
+    if at == "family" and mapping is not None:
+        raise typer.BadParameter("--at family takes the recipe's families: leave out --map")
     if scores is not None:
-        found = _evaluate_file(scores, labels, threshold, fit_on, fit_labels, config, overrides)
+        found = _evaluate_file(
+            scores, labels, threshold, fit_on, fit_labels, config, overrides, at, mapping
+        )
     else:
+        from irmas_dist.evaluation.merging import new_codes
         from irmas_dist.inference import evaluate
+        from irmas_dist.training.model_directory import read_description
 
         assert model is not None
+        codes = None
+        if at == "family" or mapping is not None:
+            if out is None:
+                raise typer.BadParameter(
+                    "these scores are of other codes than the model's: name their place with --out"
+                )
+            if features is None:
+                raise typer.BadParameter("--at family and --map need a store: see --features")
+            corpus = read_description(model).recipe.get("corpus", {})
+            codes = new_codes(mapping, corpus.get("families", {}))
         if features is not None:
-            found = evaluate.evaluate(model, features, out or model, part)
+            found = evaluate.evaluate(model, features, out or model, part, codes)
         else:
             assert tree is not None
             with tempfile.TemporaryDirectory(prefix="irmas-") as scratch:
@@ -109,6 +141,8 @@ def _evaluate_file(
     fit_labels: str | None,
     config: str | None,
     overrides: list[str] | None,
+    at: Level = "instrument",
+    mapping: str | None = None,
 ) -> "Evaluation":
     """Evaluate a file of scores with the thresholds that the options choose."""
     import numpy as np
@@ -116,25 +150,33 @@ def _evaluate_file(
     from irmas_dist.config.decisions import ThresholdSettings
     from irmas_dist.evaluation.csv_scores import open_scores
     from irmas_dist.evaluation.evaluate import evaluate_scores, thresholds_from
+    from irmas_dist.evaluation.merging import Merge, new_codes, require_known
     from irmas_dist.instruments import IRMAS
 
     if threshold is not None and fit_on is not None:
         raise typer.BadParameter("--threshold and --fit-on: give one of them")
     # Fitted to other clips than are evaluated, one threshold for all does better than one for each.
-    vocabulary, settings = IRMAS, ThresholdSettings(rule="global")
+    vocabulary, settings, merge = IRMAS, ThresholdSettings(rule="global"), None
+    families: Mapping[str, Sequence[str]] = {}
     if config or overrides:
         recipe = read_recipe(config, overrides, used=("corpus", "thresholds"))
         vocabulary, settings = recipe.corpus.vocabulary, recipe.thresholds
+        families = recipe.corpus.families
     read = open_scores(scores, labels, vocabulary)
+    if at == "family" or mapping is not None:
+        codes = new_codes(mapping, families)
+        require_known(codes, read.vocabulary)
+        merge = Merge.of(read.vocabulary, codes)
     chosen, origin = None, ""
+    evaluated = merge(read) if merge else read
     if threshold is not None:
         if not 0 <= threshold <= 1:
             raise IrmasError(f"--threshold {threshold:g}: must be from 0 to 1")
-        chosen = np.full(len(read.vocabulary), threshold, np.float32)
+        chosen = np.full(len(evaluated.vocabulary), threshold, np.float32)
         origin = f"{threshold:g}, chosen beforehand"
     elif fit_on is not None:
-        chosen, origin = thresholds_from(fit_on, fit_labels, settings, read.vocabulary)
-    return evaluate_scores(read, scores, chosen, origin, settings)
+        chosen, origin = thresholds_from(fit_on, fit_labels, settings, read.vocabulary, merge)
+    return evaluate_scores(evaluated, scores, chosen, origin, settings)
 
 
 @command

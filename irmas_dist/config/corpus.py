@@ -1,8 +1,8 @@
 """Settings of a corpus: its instruments, and how its clips are split for validation."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from irmas_dist.config.augment import MixSettings
 from irmas_dist.config.base import Settings
@@ -17,10 +17,27 @@ class CorpusSettings(Settings):
 
     instruments: dict[str, str] = Field(IRMAS_INSTRUMENTS, min_length=1)
     """Instruments: code, as in folder names and label files, to name."""
+    families: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    """Families: code to the codes of their instruments. 'evaluate --at family' counts those of
+    one family as one instrument."""
     conflicts: ConflictPolicy = "keep"
     """Treatment of byte-identical files with different labels: 'keep' uses all of them as they
     are labelled, 'drop' none. Published scores count all of IRMAS's test excerpts, so
     scores without them do not compare."""
+
+    @model_validator(mode="after")
+    def _families_have_instruments(self) -> Self:
+        family_of: dict[str, str] = {}
+        for family, codes in self.families.items():
+            for code in codes:
+                if code not in self.instruments:
+                    known = ", ".join(self.instruments)
+                    raise ValueError(f"family {family}: {code} is no instrument of {known}")
+                if (other := family_of.setdefault(code, family)) != family:
+                    raise ValueError(f"{code} is in the families {other} and {family}")
+            if family in self.instruments and family not in codes:
+                raise ValueError(f"family {family} has the code of an instrument outside of it")
+        return self
 
     @property
     def vocabulary(self) -> Vocabulary:

@@ -41,3 +41,16 @@ def validate(labels: Labels, scores_or_decisions: npt.NDArray[Any]) -> None:
         raise ValueError(f"labels must be 0, 1 or {UNKNOWN} for unknown")
     if not np.isfinite(scores_or_decisions).all():
         raise ValueError("scores must be finite numbers")
+
+
+def union(labels: Labels, axis: int) -> Labels:
+    """Return the labels of what is several clips, or several instruments, at once.
+
+    What plays in one plays in all together; else, what is unknown in one is unknown.
+
+    Args:
+        labels: Any shape.
+        axis: The axis of what is put together, which the result lacks.
+    """
+    plays, unknown = (labels == 1).any(axis=axis), (labels == UNKNOWN).any(axis=axis)
+    return np.where(plays, 1, np.where(unknown, UNKNOWN, 0)).astype(np.int8)

@@ -9,6 +9,7 @@ from irmas_dist.evaluation import baselines
 from irmas_dist.evaluation.arrays import Decisions, Thresholds
 from irmas_dist.evaluation.bootstrap import draw_songs
 from irmas_dist.evaluation.csv_scores import open_scores
+from irmas_dist.evaluation.merging import Merge
 from irmas_dist.evaluation.mixtures import mixed_scores
 from irmas_dist.evaluation.protocols import Result, apply_protocols, decide_by
 from irmas_dist.evaluation.scores import Scores
@@ -105,12 +106,16 @@ def evaluate_scores(
 
 
 def thresholds_from(
-    location: str, labels: str | None, settings: ThresholdSettings, vocabulary: Vocabulary
+    location: str,
+    labels: str | None,
+    settings: ThresholdSettings,
+    vocabulary: Vocabulary,
+    merge: Merge | None = None,
 ) -> tuple[Thresholds, str]:
     """Fit thresholds to held-out scores; return them, and what they were fitted to.
 
     Clips of one instrument each are mixed first (`mixtures`): thresholds that suit them do not
-    suit clips of several.
+    suit clips of several. With a merge, thresholds are those of its new codes.
 
     Raises:
         IrmasError: The scores cannot be used, or are of other instruments.
@@ -125,4 +130,6 @@ def thresholds_from(
         except ValueError as error:
             raise IrmasError(f"{location}: {error}") from error
         clips = f"mixed scores of the {clips}"
+    if merge:
+        scores = merge(scores)
     return fit_thresholds(scores.labels, scores.scores, settings), clips

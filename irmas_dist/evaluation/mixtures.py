@@ -26,9 +26,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from irmas_dist.config.augment import MixSettings
-from irmas_dist.evaluation.arrays import Labels
+from irmas_dist.evaluation.arrays import union
 from irmas_dist.evaluation.scores import Scores
-from irmas_dist.instruments import UNKNOWN
 
 
 def mixed_scores(
@@ -66,16 +65,7 @@ def mixed_scores(
             clip = int(rng.integers(len(instrument)))
             chosen.setdefault(int(instrument[clip]), clip)
         clips = list(chosen.values())
-        labels[mixture] = _union(scores.labels[clips])
+        labels[mixture] = union(scores.labels[clips], axis=0)
         values[mixture] = scores.scores[clips].mean(axis=0)
     names = [f"mixture {mixture}" for mixture in range(mixtures)]
     return Scores(names, ["training"] * mixtures, names, labels, values, scores.vocabulary)
-
-
-def _union(labels: Labels) -> Labels:
-    """Return the labels of a mixture of clips, shape (instruments,).
-
-    What plays in one plays in the mixture; else, what is unknown in one is unknown.
-    """
-    plays, unknown = (labels == 1).any(axis=0), (labels == UNKNOWN).any(axis=0)
-    return np.where(plays, 1, np.where(unknown, UNKNOWN, 0))

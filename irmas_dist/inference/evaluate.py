@@ -1,6 +1,7 @@
 """The stage `evaluate`: score labelled clips with a model, and evaluate the scores."""
 
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 from irmas_dist import storage, tracking
@@ -13,6 +14,7 @@ from irmas_dist.evaluation.csv_scores import has_labels, open_scores
 from irmas_dist.evaluation.evaluate import Evaluation, Thresholds, evaluate_scores
 from irmas_dist.evaluation.scores import Scores, read_scores, write_scores
 from irmas_dist.features.extract import extract
+from irmas_dist.inference.merged import merged_thresholds, score_merged
 from irmas_dist.inference.predictor import Predictor
 from irmas_dist.instruments import IRMAS, Vocabulary
 from irmas_dist.storage.locks import lock_file
@@ -22,17 +24,40 @@ SCORES = "scores.parquet"
 """Name of the scores in the directory that they are written to."""
 
 
-def evaluate(model: str, features: str, out: str, part: str = TESTING) -> Evaluation:
+def evaluate(
+    model: str,
+    features: str,
+    out: str,
+    part: str = TESTING,
+    mapping: Mapping[str, str] | None = None,
+) -> Evaluation:
     """Score one part of a feature store and evaluate the scores with the model's own thresholds.
 
     Writes ``scores.parquet`` into ``out``.
+
+    Args:
+        model: Model directory.
+        features: The store, of the model's instruments unless there is a mapping.
+        out: Directory for the scores.
+        part: The part of the store.
+        mapping: New codes of instruments of the model and of the store, see `merged`; those that
+            have none keep theirs. None leaves all as they are.
 
     Raises:
         IrmasError: The model or the features cannot be used, or do not go together.
     """
     predictor = Predictor.load(model)
-    with lock_file(storage.join(out, SCORES)):
-        return _evaluate(predictor, features, out, part)
+    path = storage.join(out, SCORES)
+    with lock_file(path):
+        if mapping is None:
+            return _evaluate(predictor, features, out, part)
+        found = score_merged(predictor, features, part, mapping)
+        description = predictor.description
+        thresholds, origin = merged_thresholds(model, description, found.merge)
+        write_scores(path, found.scores)
+        evaluation = _evaluate_with(description, found.scores, path, thresholds, origin)
+    evaluation.notes.extend(found.notes)
+    return evaluation
 
 
 def _evaluate(predictor: Predictor, features: str, out: str, part: str) -> Evaluation:
@@ -86,8 +111,18 @@ def evaluate_tree(
 def evaluate_model_scores(description: ModelDescription, scores: Scores, path: str) -> Evaluation:
     """Evaluate scores of a model with its own thresholds, which were fitted to other clips."""
     _require_same_instruments(description, scores, path)
+    return _evaluate_with(description, scores, path, description.threshold_array())
+
+
+def _evaluate_with(
+    description: ModelDescription,
+    scores: Scores,
+    path: str,
+    thresholds: Thresholds,
+    merged: str = "",
+) -> Evaluation:
     evaluation = evaluate_scores(
-        scores, path, description.threshold_array(), description.thresholds_from,
+        scores, path, thresholds, description.thresholds_from + merged,
         ThresholdSettings.model_validate(description.recipe.get("thresholds", {})),
     )  # fmt: skip
     if silent := int((~scores.scores.any(axis=1)).sum()):

@@ -1,18 +1,21 @@
 """The stage `predict`: the instruments in any number of audio files."""
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, closing, nullcontext
 from dataclasses import replace
+
+from rich.markup import escape
 
 from irmas_dist import storage
 from irmas_dist.errors import IrmasError
 from irmas_dist.inference.audio_inputs import STDIN, Prediction, find_audio, predict_file
+from irmas_dist.inference.mirex import MirexLabels, write_mirex
 from irmas_dist.inference.predictor import Predictor
 from irmas_dist.inference.ray_predict import predict_with_actors
 from irmas_dist.inference.results import open_journal, write_predictions
 from irmas_dist.inference.timelines import require_distinct, write_timeline
 from irmas_dist.storage.locks import lock_file
-from irmas_dist.terminal import progress
+from irmas_dist.terminal import progress, say
 
 
 def predict(
@@ -25,6 +28,7 @@ def predict(
     workers: int | None = None,
     address: str | None = None,
     each: Callable[[Prediction], None] | None = None,
+    mapping: Mapping[str, str] | None = None,
 ) -> list[Prediction]:
     """Predict audio files, in this process or with Ray.
 
@@ -34,11 +38,12 @@ def predict(
         model: Model directory.
         inputs: As `find_audio` takes them.
         out: Path or URL of the file for the predictions; None writes none.
-        form: Its format, as `write_predictions` takes it.
+        form: Its format: ``mirex``, or as `write_predictions` takes it.
         timeline: Folder for scores over time; None omits them.
         workers: Number of Ray actors; None and no address: no Ray.
         address: The Ray to use, as `ray_running` takes it.
         each: Called with every prediction as it is made.
+        mapping: For ``mirex``: its labels of the model's instruments, see `mirex`.
 
     Returns:
         The predictions, in the order of the inputs.
@@ -50,6 +55,10 @@ def predict(
     files = find_audio(inputs)
     use_ray = workers is not None or address is not None
     predictor = Predictor.load(model, "cpu" if use_ray else "auto")
+    vocabulary = predictor.description.vocabulary
+    labels = MirexLabels.of(vocabulary, mapping or {}) if form == "mirex" else None
+    for note in labels.notes if labels else ():
+        say(escape(note))
     if timeline is not None:
         require_distinct(files)
     if use_ray and STDIN in files:
@@ -63,7 +72,6 @@ def predict(
             journal = open_journal(out, predictor.description, timeline)
         done = dict(journal.known) if journal else {}
         waiting = [path for path in files if path not in done]
-        vocabulary = predictor.description.vocabulary
         predictions: Generator[Prediction]
         if use_ray:
             predictions = predict_with_actors(
@@ -88,7 +96,9 @@ def predict(
                 if advance:
                     advance(1)
         ordered = [done[path] for path in files]
-        if out is not None:
+        if out is not None and labels:
+            write_mirex(out, ordered, labels)
+        elif out is not None:
             write_predictions(out, form, ordered, vocabulary.codes)
         if journal:
             journal.finish()

@@ -17,7 +17,7 @@ from irmas_dist.evaluation.aggregate import aggregate
 from irmas_dist.evaluation.scores import Scores
 from irmas_dist.features.clips import Clips, read_clips
 from irmas_dist.features.logmel import LogMel, log_mel, log_mel_blocks
-from irmas_dist.features.store import read_info, settings_fingerprint
+from irmas_dist.features.store import StoreInfo, read_info
 from irmas_dist.inference.fuse import fused
 from irmas_dist.instruments import hard_labels
 from irmas_dist.models.cnn import CNN
@@ -186,18 +186,32 @@ class Predictor:
         Raises:
             IrmasError: The store has other feature settings or instruments than the model.
         """
-        info = read_info(location)
-        vocabulary = self.description.vocabulary
-        if info.fingerprint != settings_fingerprint(self.description.features, vocabulary):
+        info, vocabulary = self.store_info(location), self.description.vocabulary
+        if info.vocabulary.codes != vocabulary.codes:
+            theirs = ", ".join(info.vocabulary.codes)
             raise IrmasError(
-                f"{location} was made with other feature settings or instruments than the model "
-                "was trained with; extract the audio again with the model's recipe"
+                f"{location} has other instruments than the model: {theirs}; "
+                "extract the audio again with the model's recipe, or say which are the same: --map"
             )
         clips = read_clips(location, part)
         return Scores(
             clips.clip_ids, clips.parts, clips.groups, hard_labels(clips.labels),
             scores=self.score_clips(clips), vocabulary=vocabulary,
         )  # fmt: skip
+
+    def store_info(self, location: str) -> StoreInfo:
+        """Return what is known of a feature store that the model can score.
+
+        Raises:
+            IrmasError: Its spectrograms are not like those that the model was trained with.
+        """
+        info = read_info(location)
+        if info.settings != self.description.features:
+            raise IrmasError(
+                f"{location} was made with other feature settings than the model was trained with; "
+                "extract the audio again with the model's recipe"
+            )
+        return info
 
     def score_clips(self, clips: Clips) -> np.ndarray:
         """Score clips in memory: float32, shape (clips, instruments)."""

@@ -23,9 +23,11 @@ NAMES = {"vio": "violin", "cel": "cello"}
     ("arguments", "message"),
     [
         ("--format parquet", "give --out"),
-        ("--out scores.txt", "give --format json, csv or parquet"),
+        ("--out scores.txt", "give --format json, csv, parquet or mirex"),
         ("--json --format csv", "give one of them"),
         ("--format xml", "Invalid value for '--format'"),
+        ("--format mirex", "give --out"),
+        ("--map gac=guitar", "--map is of --format mirex"),
         ("--workers 0", "Invalid value for '--workers'"),
     ],
 )

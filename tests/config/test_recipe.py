@@ -170,3 +170,18 @@ def test_reading_a_recipe_does_not_wait_for_heavy_libraries(tmp_path: Path) -> N
         text=True,
     )
     assert (done.stdout, done.stderr) == ("set()\n", "")
+
+
+@pytest.mark.parametrize(
+    ("families", "message"),
+    [
+        ("{guitar: [gac, gtr]}", "family guitar: gtr is no instrument of"),
+        ("{guitar: [gac], strings: [gac, vio]}", "gac is in the families guitar and strings"),
+        ("{pia: [org]}", "family pia has the code of an instrument outside of it"),
+    ],
+)
+def test_families_are_of_instruments_that_there_are(families: str, message: str) -> None:
+    with pytest.raises(IrmasError, match=message):
+        load_recipe(None, [f"corpus.families={families}"])
+    known = load_recipe(None, ["corpus.families={guitar: [gac, gel], pia: [pia, org]}"])
+    assert known.corpus.families["guitar"] == ("gac", "gel")

@@ -1,0 +1,146 @@
+"""Instruments read at another level: several under one code, such as both guitars as guitar.
+
+Two vocabularies meet this way: a model that tells acoustic from electric guitar is judged on clips
+that are labelled with guitar alone, and the other way round.
+
+The score of several instruments together is the highest of theirs, as the surest of them decides
+whether one plays. Together they play where one does; else, where one is unknown, nobody says.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from irmas_dist.config.yaml_files import read_yaml
+from irmas_dist.errors import IrmasError
+from irmas_dist.evaluation.arrays import Labels, ScoreArray, union
+from irmas_dist.evaluation.scores import Scores
+from irmas_dist.instruments import Vocabulary
+
+
+def read_mapping(text: str) -> dict[str, str]:
+    """Return the new code of each code, from ``gac=guitar,gel=guitar`` or a YAML file of them.
+
+    Raises:
+        IrmasError: It is neither.
+    """
+    if "=" not in text:
+        content = read_yaml(Path(text)).content
+        for code, new in content.items():
+            if not isinstance(new, str):
+                raise IrmasError(f"{text}: {code}: expected a code, such as gac: guitar")
+        return content
+    mapping: dict[str, str] = {}
+    for pair in text.split(","):
+        code, _, new = (part.strip() for part in pair.partition("="))
+        if not code or not new:
+            raise IrmasError(f"--map {text}: expected code=code, such as gac=guitar, not {pair!r}")
+        if mapping.setdefault(code, new) != new:
+            raise IrmasError(f"--map {text}: {code} is mapped to {mapping[code]} and to {new}")
+    return mapping
+
+
+def new_codes(mapping: str | None, families: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """Return the mapping that ``--map`` gives, or else that of instruments to their families.
+
+    Raises:
+        IrmasError: It cannot be read, or there is neither.
+    """
+    if mapping is not None:
+        return read_mapping(mapping)
+    if not families:
+        raise IrmasError("--at family: the recipe has no families (corpus.families); see --map")
+    return {code: family for family, codes in families.items() for code in codes}
+
+
+def require_known(mapping: Mapping[str, str], *vocabularies: Vocabulary) -> None:
+    """Refuse a mapping of codes that no vocabulary has.
+
+    Raises:
+        IrmasError: There is one; it is named.
+    """
+    for code in mapping:
+        if not any(code in vocabulary for vocabulary in vocabularies):
+            has = " or ".join(", ".join(vocabulary.codes) for vocabulary in vocabularies)
+            raise IrmasError(f"--map {code}={mapping[code]}: {code} is none of {has}")
+
+
+@dataclass(frozen=True)
+class Merge:
+    """Instruments under the codes that a mapping gives them.
+
+    Attributes:
+        vocabulary: The new codes; a code that is new in name, too, is its own name.
+        members: The columns of the old vocabulary that make up each new one.
+    """
+
+    vocabulary: Vocabulary
+    members: tuple[tuple[int, ...], ...]
+
+    @classmethod
+    def of(cls, vocabulary: Vocabulary, mapping: Mapping[str, str]) -> "Merge":
+        """Return the merge of a vocabulary; codes without a new one keep theirs."""
+        members: dict[str, list[int]] = {}
+        for column, code in enumerate(vocabulary.codes):
+            members.setdefault(mapping.get(code, code), []).append(column)
+        names = (vocabulary.name(code) if code in vocabulary else code for code in members)
+        merged = Vocabulary(tuple(members), tuple(names))
+        return cls(merged, tuple(map(tuple, members.values())))
+
+    def only(self, codes: Sequence[str]) -> "Merge":
+        """Return the merge of some of the new codes, in that order."""
+        columns = [self.vocabulary.codes.index(code) for code in codes]
+        names = tuple(self.vocabulary.names[column] for column in columns)
+        return Merge(Vocabulary(tuple(codes), names), tuple(self.members[c] for c in columns))
+
+    def scores(self, scores: ScoreArray) -> ScoreArray:
+        """Return the highest score of each new code's members, shape (clips, new codes)."""
+        return np.stack([scores[:, columns].max(axis=1) for columns in self.members], axis=1)
+
+    def labels(self, labels: Labels) -> Labels:
+        """Return the union of the labels of each new code's members, shape (clips, new codes)."""
+        return np.stack([union(labels[:, columns], axis=1) for columns in self.members], axis=1)
+
+    def __call__(self, scores: Scores) -> Scores:
+        """Return scores and labels under the new codes."""
+        return replace(
+            scores,
+            labels=self.labels(scores.labels),
+            scores=self.scores(scores.scores).astype(np.float32),
+            vocabulary=self.vocabulary,
+        )
+
+
+def shared(ours: Merge, theirs: Merge, where: str) -> tuple[Merge, Merge, list[str]]:
+    """Return two merges with the codes that both have, and one line on each side's others.
+
+    Args:
+        ours: That of the scores.
+        theirs: That of the labels, whose order is kept.
+        where: What has the labels, for errors.
+
+    Raises:
+        IrmasError: They have no code in common.
+    """
+    codes = [code for code in theirs.vocabulary.codes if code in ours.vocabulary]
+    if not codes:
+        raise IrmasError(
+            f"{where} has none of the model's instruments: it has "
+            f"{', '.join(theirs.vocabulary.codes)}, the model {', '.join(ours.vocabulary.codes)}; "
+            "say with --map which are the same"
+        )
+    notes = [
+        f"left out, {reason}: {', '.join(others)}"
+        for reason, vocabulary in {
+            "not in the model": theirs.vocabulary,
+            "without labels": ours.vocabulary,
+        }.items()
+        if (others := _without(vocabulary.codes, codes))
+    ]
+    return ours.only(codes), theirs.only(codes), notes
+
+
+def _without(codes: Sequence[str], taken: Collection[str]) -> list[str]:
+    return [code for code in codes if code not in taken]

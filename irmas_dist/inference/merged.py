@@ -1,0 +1,86 @@
+"""A model on clips of another vocabulary, or at another level of its own."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from irmas_dist import storage
+from irmas_dist.config.decisions import ThresholdSettings
+from irmas_dist.evaluation.arrays import Thresholds
+from irmas_dist.evaluation.merging import Merge, require_known, shared
+from irmas_dist.evaluation.scores import Scores, read_scores
+from irmas_dist.evaluation.thresholds import fit_thresholds
+from irmas_dist.features.clips import read_clips
+from irmas_dist.inference.predictor import Predictor
+from irmas_dist.instruments import hard_labels
+from irmas_dist.training.model_directory import ModelDescription
+
+VALIDATION_SCORES = "validation.parquet"
+
+
+@dataclass(frozen=True)
+class MergedScores:
+    """Scores under new codes.
+
+    Attributes:
+        scores: With the labels, of the codes that the model and the clips both have.
+        merge: How they follow from the model's instruments.
+        notes: What was left out.
+    """
+
+    scores: Scores
+    merge: Merge
+    notes: list[str]
+
+
+def score_merged(
+    predictor: Predictor, location: str, part: str, mapping: Mapping[str, str]
+) -> MergedScores:
+    """Score one part of a feature store of any instruments.
+
+    Args:
+        predictor: The model.
+        location: The store.
+        part: Its part.
+        mapping: New codes of the model's instruments, and of the store's.
+
+    Raises:
+        IrmasError: The store has other feature settings than the model, the mapping names an
+            instrument of neither, or they have none in common.
+    """
+    info, description = predictor.store_info(location), predictor.description
+    require_known(mapping, description.vocabulary, info.vocabulary)
+    ours, theirs, notes = shared(
+        Merge.of(description.vocabulary, mapping), Merge.of(info.vocabulary, mapping), location
+    )
+    clips = read_clips(location, part)
+    scores = Scores(
+        clips.clip_ids, clips.parts, clips.groups,
+        labels=theirs.labels(hard_labels(clips.labels)),
+        scores=ours.scores(predictor.score_clips(clips)).astype(np.float32),
+        vocabulary=ours.vocabulary,
+    )  # fmt: skip
+    return MergedScores(scores, ours, notes)
+
+
+def merged_thresholds(
+    model: str, description: ModelDescription, merge: Merge
+) -> tuple[Thresholds, str]:
+    """Return the thresholds of new codes, and what merged ones were chosen on.
+
+    Codes of one instrument keep the model's threshold. Others have one that is fitted to the
+    model's scores of its validation clips.
+
+    Raises:
+        IrmasError: These scores are missing.
+    """
+    own = description.threshold_array()
+    kept = [own[columns[0]] if len(columns) == 1 else np.nan for columns in merge.members]
+    if not (several := [c for c, k in zip(merge.vocabulary.codes, kept, strict=True) if k != k]):
+        return np.array(kept, np.float32), ""
+    settings = ThresholdSettings.model_validate(description.recipe.get("thresholds", {}))
+    validation = merge(read_scores(storage.join(model, VALIDATION_SCORES)))
+    fitted = fit_thresholds(validation.labels, validation.scores, settings)
+    origin = f"; of {', '.join(several)}: fitted to the model's scores of its validation clips"
+    return np.where(np.isnan(kept), fitted, kept).astype(np.float32), origin

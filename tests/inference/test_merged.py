@@ -1,0 +1,112 @@
+"""A model on clips of other instruments, and at the level of its families."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from irmas_dist import storage
+from irmas_dist.config.decisions import ThresholdSettings
+from irmas_dist.errors import IrmasError
+from irmas_dist.evaluation.merging import Merge
+from irmas_dist.evaluation.scores import read_scores, write_scores
+from irmas_dist.evaluation.thresholds import fit_thresholds
+from irmas_dist.features import store
+from irmas_dist.features.logmel import log_mel
+from irmas_dist.inference.evaluate import evaluate
+from irmas_dist.inference.merged import merged_thresholds, score_merged
+from irmas_dist.inference.predictor import Predictor
+from irmas_dist.instruments import UNKNOWN, Vocabulary
+from tests.inference.conftest import Irmas, MakeModel, scores_of_songs
+
+THEIRS = Vocabulary.of({"guitar": "guitar", "drums": "drums", "voice": "voice"})
+MAPPING = {"gac": "guitar", "gel": "guitar", "voi": "voice"}
+
+
+@pytest.fixture
+def features(excerpts: list[Path], predictor: Predictor, tmp_path: Path) -> str:
+    """A store of two clips that are labelled with other instruments than the model's."""
+    settings = predictor.description.features
+    rows = [
+        {"clip_id": path.stem, "md5": "", "part": "testing", "group": path.stem,
+         "labels": labels, "logmel": log_mel(path, settings)}
+        for path, labels in zip(excerpts, ([1, 0, None], [0, 1, 1]), strict=False)
+    ]  # fmt: skip
+    place = str(tmp_path / "store")
+    storage.make_directory(place)
+    store.write_shard(place, rows, store.settings_fingerprint(settings, THEIRS))
+    shards = store.read_shards(place, store.shard_names(place))
+    store.write_info(place, shards, settings, THEIRS, "")
+    return place
+
+
+def test_a_model_is_judged_on_what_both_know(
+    make_model: MakeModel, features: str, excerpts: list[Path], tmp_path: Path
+) -> None:
+    model = make_model()
+    predictor = Predictor.load(model)
+    write_scores(model / "validation.parquet", scores_of_songs())
+    evaluation = evaluate(str(model), features, str(tmp_path / "out"), mapping=MAPPING)
+    scores = read_scores(tmp_path / "out" / "scores.parquet")
+    assert scores.vocabulary.codes == ("guitar", "voice")
+    assert scores.labels.tolist() == [[1, UNKNOWN], [0, 1]]
+    for clip, row in zip(scores.clip_ids, scores.scores, strict=True):
+        alone = predictor.file(next(path for path in excerpts if path.stem == clip))
+        assert row[0] == pytest.approx(max(alone["gac"], alone["gel"]), abs=1e-5)
+        assert row[1] == pytest.approx(alone["voi"], abs=1e-5)
+    assert "left out, not in the model: drums" in evaluation.notes
+    assert any(note.startswith("left out, without labels: cel, cla") for note in evaluation.notes)
+
+
+def test_only_merged_instruments_get_new_thresholds(make_model: MakeModel) -> None:
+    model = make_model()
+    predictor = Predictor.load(model)
+    write_scores(model / "validation.parquet", scores_of_songs())
+    description = predictor.description
+    merge = Merge.of(description.vocabulary, {"gac": "guitar", "gel": "guitar"})
+    thresholds, origin = merged_thresholds(str(model), description, merge)
+    validation = merge(scores_of_songs())
+    fitted = fit_thresholds(validation.labels, validation.scores, ThresholdSettings())
+    guitar = merge.vocabulary.codes.index("guitar")
+    assert thresholds[guitar] == fitted[guitar]
+    np.testing.assert_array_equal(np.delete(thresholds, guitar), np.float32(0.5))
+    assert origin == "; of guitar: fitted to the model's scores of its validation clips"
+
+
+def test_what_cannot_be_judged_is_refused(
+    irmas: Irmas, model: Path, features: str, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    for arguments, code, message in [
+        ((), 1, "has other instruments than the model"),
+        (("--map", "gac=drum", "--out", out), 1, "has none of the model's instruments"),
+        (("--map", "gca=guitar", "--out", out), 1, "gca is none of cel"),
+        (("--map", "gac=guitar"), 2, "name their place with --out"),
+        (("--at", "family", "--out", out), 1, "the recipe has no families"),
+        (("--at", "family", "--map", "gac=guitar", "--out", out), 2, "leave out --map"),
+    ]:
+        ended, _, err = irmas("evaluate", model, "--features", features, *arguments)
+        assert ended == code
+        assert message in " ".join(err.replace("│", " ").split())
+    predictor = Predictor.load(model)
+    other = predictor.description.features.model_copy(update={"hop_length": 400})
+    predictor.description = predictor.description.model_copy(update={"features": other})
+    with pytest.raises(IrmasError, match="other feature settings"):
+        score_merged(predictor, features, "testing", MAPPING)
+
+
+def test_scores_of_any_model_are_judged_at_the_level_of_families(
+    irmas: Irmas, tmp_path: Path
+) -> None:
+    scores = replace(scores_of_songs())
+    write_scores(tmp_path / "s.parquet", scores)
+    (tmp_path / "families.yaml").write_text(
+        "corpus: {families: {guitar: [gac, gel], bowed: [cel, vio]}}\n"
+    )
+    code, out, _ = irmas("evaluate", "--scores", tmp_path / "s.parquet", "--at", "family",
+                         "--config", tmp_path / "families.yaml", "--json")  # fmt: skip
+    assert code == 0
+    assert '"code": "guitar"' in out
+    assert '"code": "bowed"' in out
+    assert '"code": "gac"' not in out

@@ -1,0 +1,56 @@
+"""Predictions in MIREX's shape: its labels, and a confidence for each."""
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from irmas_dist.corpus.openmic import OPENMIC
+from irmas_dist.errors import IrmasError
+from irmas_dist.inference.audio_inputs import Prediction
+from irmas_dist.inference.mirex import MirexLabels, write_mirex
+from irmas_dist.instruments import IRMAS, Vocabulary
+from tests.inference.conftest import Irmas
+
+MAPPING = {"gac": "guitar", "gel": "guitar", "vio": "violin"}
+
+
+def test_the_confidence_of_a_label_is_the_highest_of_its_instruments(tmp_path: Path) -> None:
+    labels = MirexLabels.of(IRMAS, MAPPING)
+    scores = dict.fromkeys(IRMAS.codes, 0.5) | {"gac": 0.25, "gel": 0.75, "vio": 0.125}
+    out = tmp_path / "out.csv"
+    write_mirex(str(out), [Prediction("a,b.wav", scores), Prediction("bad", error="no")], labels)
+    first, second = csv.DictReader(out.open())
+    assert list(first) == ["path", *OPENMIC.codes]
+    assert first.pop("path") == "a,b.wav"
+    assert {label: float(text) for label, text in first.items()} == dict.fromkeys(
+        OPENMIC.codes, 0.0
+    ) | {"guitar": 0.75, "violin": 0.125}
+    assert second.pop("path") == "bad"
+    assert set(second.values()) == {""}
+
+
+def test_what_has_no_counterpart_is_named() -> None:
+    lost, unknown = MirexLabels.of(IRMAS, MAPPING).notes
+    assert lost.endswith("left out: cel, cla, flu, org, pia, sax, tru, voi")
+    assert unknown.startswith("not known to the model, confidence 0: accordion, banjo, bass,")
+    assert MirexLabels.of(OPENMIC, {}).notes == []
+    for vocabulary, mapping, message in [
+        (IRMAS, {}, "are none of MIREX's labels, .*; say with --map which are"),
+        (IRMAS, {"gac": "gitar"}, "--map gac=gitar: gitar is no label of MIREX's"),
+        (Vocabulary.of({"x": "x"}), {"gac": "guitar"}, "gac is none of x"),
+    ]:
+        with pytest.raises(IrmasError, match=message):
+            MirexLabels.of(vocabulary, mapping)
+
+
+def test_predict_writes_it(irmas: Irmas, model: Path, excerpts: list[Path], tmp_path: Path) -> None:
+    out = tmp_path / "mirex.csv"
+    told = "gac=guitar,gel=guitar,pia=piano"
+    code, _, err = irmas("predict", model, excerpts[0], "--format", "mirex", "--map", told,
+                         "--out", out)  # fmt: skip
+    assert code == 0
+    assert "confidence 0: accordion" in " ".join(err.split())
+    [row] = csv.DictReader(out.open())
+    assert float(row["piano"]) > 0
+    assert float(row["accordion"]) == 0
