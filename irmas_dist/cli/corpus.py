@@ -36,7 +36,7 @@ class Dataset(StrEnum):
 
 def _without_twin(context: typer.Context, count: int | None) -> int | None:
     if count is not None and (context.params["twin"] or context.params["catalogue"]):
-        raise typer.BadParameter("a twin has as many as its catalogue lists")
+        raise typer.BadParameter("a twin has as many as its data set")
     return count
 
 
@@ -59,14 +59,18 @@ def render(
         list[Path] | None, typer.Option(help="General MIDI soundfont (.sf2). May be repeated.")
     ] = None,
     twin: Annotated[
-        bool,
-        typer.Option("--twin", is_eager=True, help="Render a twin of IRMAS: all its files, 10 GB."),
-    ] = False,
+        Dataset | None,
+        typer.Option(
+            is_eager=True,
+            help="Render a twin of a data set: all files of IRMAS (10 GB) or OpenMIC-2018 (3 GB).",
+        ),
+    ] = None,
     catalogue: Annotated[
         Path | None,
         typer.Option(
             is_eager=True,
-            help="Render a twin of the files listed in its training.csv and testing.csv.",
+            help="Render a twin in IRMAS's shape, of the files listed in its training.csv and "
+            "testing.csv.",
         ),
     ] = None,
     fraction: Annotated[
@@ -89,7 +93,9 @@ def render(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Render an IRMAS-shaped tree of audio from a soundfont, or a twin of IRMAS itself."""
+    """Render an IRMAS-shaped tree of audio from a soundfont, or a twin of a data set."""
+    if catalogue and twin is Dataset.OPENMIC:
+        raise typer.BadParameter("--catalogue: a twin of OpenMIC-2018 has none")
     from irmas_dist.rendering.render import RenderSettings
     from irmas_dist.rendering.render import render as render_tree
     from irmas_dist.rendering.twin import TwinSettings, render_twin
@@ -98,6 +104,7 @@ def render(
         "soundfonts": soundfont,
         "seed": seed,
         "workers": workers,
+        "dataset": twin and twin.value,
         "catalogue": catalogue,
         "fraction": fraction,
         "recordings": recordings,

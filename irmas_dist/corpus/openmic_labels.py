@@ -77,7 +77,7 @@ def find_openmic(tree: str | Path, vocabulary: Vocabulary) -> OpenMicLabels | No
     """
     root = storage.absolute(tree).rstrip("/")
     for prefix in ("", f"{FOLDER}/"):
-        folder = storage.join(root, prefix) if prefix else root
+        folder = storage.join(root, prefix.rstrip("/")) if prefix else root
         if storage.exists(storage.join(folder, LABELS)):
             return OpenMicLabels(folder, prefix, _read(folder, prefix, vocabulary))
     return None

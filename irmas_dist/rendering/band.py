@@ -5,7 +5,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from irmas_dist.rendering.general_midi import BACKING, DRUM_KITS, KICK, RIDE, Texture, playable
+from irmas_dist.rendering.general_midi import (
+    BACKING,
+    CYMBALS,
+    DRUM_KITS,
+    DRUMS,
+    KICK,
+    RIDE,
+    Texture,
+    playable,
+)
 
 MODES = {
     "major": (0, 2, 4, 5, 7, 9, 11),
@@ -22,7 +31,7 @@ PROGRESSIONS = ((0, 3, 4, 0), (0, 5, 3, 4), (1, 4, 0, 0), (0, 4, 5, 3), (5, 3, 0
 class Player:
     """A musician with an instrument, the same throughout a recording."""
 
-    code: str  # of the instrument; "drums" for the drummer
+    code: str  # of the instrument; "drums" for the drummer without a label
     program: int  # General MIDI program, or the number of the drum kit
     lowest: int  # lowest MIDI note of the register in use
     highest: int  # highest MIDI note of that register
@@ -36,6 +45,7 @@ class Player:
     brightness: float  # -1 (dull) to 1 (shrill): share of a sample subtracted from the next
     pan: float  # -1 for left, 1 for right
     level_db: float  # RMS in the mix, relative to the other players
+    kit: tuple[int, ...] = ()  # MIDI notes of the drums that a drummer plays
 
 
 @dataclass(frozen=True)
@@ -122,6 +132,7 @@ def _player(code: str, rng: np.random.Generator, level_db: tuple[float, float]) 
         brightness=rng.uniform(-0.6, 0.5),
         pan=rng.uniform(-0.7, 0.7),
         level_db=rng.uniform(*level_db),
+        kit=instrument.kit,
     )
 
 
@@ -141,4 +152,5 @@ def _drummer(rng: np.random.Generator) -> Player:
         brightness=rng.uniform(-0.5, 0.5),
         pan=rng.uniform(-0.1, 0.1),
         level_db=rng.uniform(-16, -4),
+        kit=DRUMS + CYMBALS,
     )

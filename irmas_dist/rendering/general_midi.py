@@ -16,7 +16,17 @@ class Playable:
     textures: tuple[Texture, ...] = ("melody",)  # what it can play
     vibrato_cents: float = 0.0  # widest vibrato to either side
     release_s: float = 0.15  # longest time in which a released note dies away
+    kit: tuple[int, ...] = ()  # MIDI notes of the drums; programs are drum kits then
 
+
+DRUM_KITS = (0, 8, 16, 24, 25, 32, 40)
+"""Drum kits: programs of General MIDI's drum channel."""
+
+KICK, SNARE, CLOSED_HAT, OPEN_HAT, RIDE = 36, 38, 42, 46, 51
+"""MIDI notes of drums."""
+
+DRUMS, CYMBALS = (KICK, SNARE), (CLOSED_HAT, OPEN_HAT, RIDE)
+"""The parts of a drum kit."""
 
 PLAYABLE: dict[str, Playable] = {
     "cel": Playable({42: (36, 76)}, vibrato_cents=25, release_s=0.25),
@@ -52,14 +62,42 @@ PLAYABLE: dict[str, Playable] = {
 }
 """The instruments that can be rendered, by code."""
 
+# Those of OpenMIC-2018. General MIDI has no mandolin and no ukulele: a shamisen and a hammered
+# dulcimer stand in for the one, a koto and plucked violins for the other, in their registers.
+_STRUMMED: tuple[Texture, ...] = ("melody", "chords", "arpeggio")
+PLAYABLE |= {
+    "accordion": Playable(dict.fromkeys((21, 23), (53, 89)), ("melody", "melody", "chords")),
+    "banjo": Playable({105: (48, 81)}, ("melody", "arpeggio", "chords"), release_s=0.2),
+    "bass": PLAYABLE["bas"],
+    "cello": PLAYABLE["cel"],
+    "clarinet": PLAYABLE["cla"],
+    "cymbals": Playable(dict.fromkeys(DRUM_KITS, (KICK, RIDE)), release_s=0.1, kit=CYMBALS),
+    "drums": Playable(dict.fromkeys(DRUM_KITS, (KICK, RIDE)), release_s=0.1, kit=DRUMS),
+    "flute": PLAYABLE["flu"],
+    "guitar": Playable(
+        PLAYABLE["gac"].ranges | PLAYABLE["gel"].ranges, _STRUMMED, vibrato_cents=15, release_s=0.3
+    ),
+    "mallet_percussion": Playable(
+        {9: (79, 103), 11: (53, 86), 12: (48, 91), 13: (65, 96)},
+        ("melody", "arpeggio"),
+        release_s=0.5,
+    ),
+    "mandolin": Playable(dict.fromkeys((15, 106), (55, 88)), _STRUMMED, release_s=0.2),
+    "organ": PLAYABLE["org"],
+    "piano": PLAYABLE["pia"],
+    "saxophone": PLAYABLE["sax"],
+    "synthesizer": Playable(
+        dict.fromkeys((80, 81, 87, 88, 89, 90, 93, 95), (36, 91)), ("melody", "chords")
+    ),
+    "trombone": Playable({57: (40, 72)}, vibrato_cents=15),
+    "trumpet": PLAYABLE["tru"],
+    "ukulele": Playable(dict.fromkeys((45, 107), (60, 81)), _STRUMMED, release_s=0.2),
+    "violin": PLAYABLE["vio"],
+    "voice": PLAYABLE["voi"],
+}
+
 BACKING = ("bas", "har", "hor", "vib")
 """Instruments outside IRMAS that may play along without a label."""
-
-DRUM_KITS = (0, 8, 16, 24, 25, 32, 40)
-"""Drum kits: programs of General MIDI's drum channel."""
-
-KICK, SNARE, CLOSED_HAT, OPEN_HAT, RIDE = 36, 38, 42, 46, 51
-"""MIDI notes of drums."""
 
 
 def playable(code: str) -> Playable:

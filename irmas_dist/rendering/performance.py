@@ -57,13 +57,15 @@ def perform(
     chords = chords[first:] + chords[:first]
     passage = []
     for player in (*(band.players[code] for code in instruments), *band.backing):
-        if player.texture == "melody":
+        if player.kit:
+            events = _drums(band, player, duration_s, rng)
+        elif player.texture == "melody":
             events = _melody(band, player, chords, duration_s, rng)
         else:
             events = _accompaniment(band, player, chords, duration_s, rng)
         passage.append((player, events))
     if band.drummer:
-        passage.append((band.drummer, _drums(band, duration_s, rng)))
+        passage.append((band.drummer, _drums(band, band.drummer, duration_s, rng)))
     return passage
 
 
@@ -137,12 +139,13 @@ def _accompaniment(
     return [event for event in events if event.start_s < duration_s]
 
 
-def _drums(band: Band, duration_s: float, rng: np.random.Generator) -> list[Event]:
-    """Repeat the groove, each stroke with its chance and each drum as a voice."""
+def _drums(band: Band, player: Player, duration_s: float, rng: np.random.Generator) -> list[Event]:
+    """Repeat the player's part of the groove, each stroke with its chance, each drum as a voice."""
     sixteenth_s = band.beat_s / 4
+    groove = {drum: strokes for drum, strokes in GROOVES[band.groove].items() if drum in player.kit}
     events = []
     for step in range(int(duration_s / sixteenth_s) + 1):
-        for voice, (drum, pattern) in enumerate(GROOVES[band.groove].items()):
+        for voice, (drum, pattern) in enumerate(groove.items()):
             chance = pattern[step % 16]
             if step == 0 or (chance != "." and rng.random() < (int(chance) + 1) / 10):
                 start = max(0.0, step * sixteenth_s + rng.normal(0, 0.004))

@@ -56,6 +56,7 @@ class Recording:
     drums: bool  # whether there are drums in them
     genre: str  # one of `irmas.GENRES`
     label_files: bool  # whether each clip has a label file, as in IRMAS's test part
+    testing: bool = False  # whether its clips are of the testing part
 
 
 def training_recordings(
@@ -124,7 +125,7 @@ def song_recordings(
             )
             for passage, size in enumerate(sizes)
         )
-        planned.append(Recording(key, passages, drums, genre, label_files=True))
+        planned.append(Recording(key, passages, drums, genre, label_files=True, testing=True))
     return planned
 
 

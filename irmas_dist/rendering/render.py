@@ -5,7 +5,6 @@ IRMAS. It is not realistic: one synthesizer, improvised music, and labels that a
 A score on it compares recipes with each other, never with published results.
 """
 
-import io
 import os
 import unicodedata
 from collections import defaultdict
@@ -15,10 +14,8 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-import numpy as np
-import soundfile as sf
 from pydantic import Field
 
 from irmas_dist import storage, terminal
@@ -35,8 +32,9 @@ from irmas_dist.rendering.recordings import (
     song_recordings,
     training_recordings,
 )
-from irmas_dist.rendering.soundfont import SAMPLE_RATE, prepared_soundfonts
-from irmas_dist.rendering.synthesis import Audio, render_passage
+from irmas_dist.rendering.sound_files import encode, label_file
+from irmas_dist.rendering.soundfont import prepared_soundfonts
+from irmas_dist.rendering.synthesis import render_passage
 from irmas_dist.storage.locks import lock_directory
 
 
@@ -113,13 +111,13 @@ def summarise_rendering(
 ) -> RenderSummary:
     """Summarise a tree of recordings, of which some were rendered and others existed."""
     clips = [clip for recording in recordings for clip in recording.clips]
-    testing = sum(len(recording.clips) for recording in recordings if recording.label_files)
+    testing = sum(len(recording.clips) for recording in recordings if recording.testing)
     return RenderSummary(
         path=out,
         training_files=len(clips) - testing,
         testing_files=testing,
         audio_s=sum(clip.duration_s for clip in clips),
-        bytes=sum(wav_bytes(clip.duration_s) for clip in clips),
+        bytes=sum((out / clip.path).stat().st_size for clip in clips),
         kept_files=len(clips) - sum(len(recording.clips) for recording in rendered),
     )
 
@@ -131,7 +129,13 @@ def render_recordings(
 
     Instruments of the vocabulary never play without a label. Errors are those of `render`.
     """
-    backing = tuple(code for code in BACKING if code not in vocabulary)
+    labelled = {
+        program
+        for code in vocabulary.codes
+        if not playable(code).kit
+        for program in playable(code).ranges
+    }
+    backing = tuple(code for code in BACKING if labelled.isdisjoint(playable(code).ranges))
     files = sum(len(recording.clips) for recording in recordings)
     workers = min(settings.workers or os.cpu_count() or 1, max(1, len(recordings)))
     with (
@@ -169,13 +173,14 @@ def _render_recording(
     for number, clips in passages.items():
         rng = generator(seed, recording.key, f"clip {number}")
         instruments = list(dict.fromkeys(code for clip in clips for code in clip.instruments))
-        audio = _wav(render_passage(band, instruments, clips[0].duration_s, rng))
+        audio = render_passage(band, instruments, clips[0].duration_s, rng)
+        file = encode(audio, PurePosixPath(clips[0].path).suffix)
         for clip in clips:
             if recording.label_files:
                 with storage.write_atomically((out / clip.path).with_suffix(".txt")) as stream:
                     stream.write(label_file(clip))
             with storage.write_atomically(out / clip.path) as stream:
-                stream.write(audio)
+                stream.write(file)
 
 
 def _in_processes(
@@ -217,21 +222,3 @@ def existing_audio(out: Path) -> list[str]:
     """Return the paths of the audio files in a tree, relative to it, in Unicode NFD."""
     found = audio_in(out) if out.is_dir() else []
     return [unicodedata.normalize("NFD", path) for path in found]
-
-
-def label_file(clip: Clip) -> bytes:
-    """Return the content of a clip's label file, in IRMAS's format."""
-    return "".join(f"{code}\t\n" for code in clip.instruments).encode()
-
-
-def wav_bytes(duration_s: float) -> int:
-    """Return the size of a rendered file of this duration, in bytes."""
-    return 44 + 4 * round(duration_s * SAMPLE_RATE)
-
-
-def _wav(audio: Audio) -> bytes:
-    """Return stereo audio of shape (2, samples) as a 16-bit PCM WAV file."""
-    file = io.BytesIO()
-    samples = np.round(audio.T * 32767).astype(np.int16)
-    sf.write(file, samples, SAMPLE_RATE, format="WAV", subtype="PCM_16")
-    return file.getvalue()

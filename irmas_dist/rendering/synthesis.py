@@ -111,7 +111,7 @@ def _synthesise(soundfont: str, player: Player, events: list[Event], samples: in
     """Return a player's voices, shaped one by one and added up: mono, shape (samples,)."""
     import symusic
 
-    is_drum = player.code == "drums"
+    is_drum = bool(player.kit)
     synthesizer = load_soundfont(soundfont, player.program, is_drum)
     audio = np.zeros(samples, dtype=np.float32)
     for voice in sorted({event.voice for event in events}):

@@ -1,4 +1,4 @@
-"""Renders a twin of IRMAS: each of its files, under its path and with its labels.
+"""Renders a twin of a data set: files like its own, under paths and with labels like its own.
 
 A twin tests the pipeline at full size without the real audio: names, splits, identical files,
 memory, time. Its music is that of `render`, with the same limits.
@@ -6,40 +6,36 @@ memory, time. Its music is that of `render`, with the same limits.
 Existing files are not rendered again. A record at the root of the tree states what all audio in
 it was made from: seed, soundfonts, catalogue, renderer and its libraries. It is written before
 the first file, files appear atomically, and those of another record are deleted before it is
-replaced; so an existing file of the right size is the file that would be rendered. Only a manual
-change that keeps the size goes unnoticed.
+replaced; so an existing file is the file that would be rendered. Only a manual change that keeps
+the size goes unnoticed, and of Ogg files any.
 """
 
 import hashlib
-import unicodedata
-from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
-from pathlib import Path, PurePosixPath
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 from pydantic import Field
 
 from irmas_dist import storage
-from irmas_dist.corpus.catalogue import CatalogueEntry, read_catalogue
-from irmas_dist.corpus.groups import join_identical
-from irmas_dist.corpus.irmas import DRUMS_SHARE, EXCERPT_S, GENRES, TRAINING_CLIP_S
-from irmas_dist.corpus.manifest import TESTING, TRAINING
-from irmas_dist.corpus.names import parse_training_name, recording_of, song_of
+from irmas_dist.corpus.catalogue import read_catalogue
+from irmas_dist.corpus.openmic import OPENMIC
 from irmas_dist.errors import IrmasError
-from irmas_dist.instruments import IRMAS
-from irmas_dist.rendering.performance import GROOVES
-from irmas_dist.rendering.recordings import Clip, Recording, draw_weighted, generator
+from irmas_dist.instruments import IRMAS, Vocabulary
+from irmas_dist.rendering.irmas_twin import irmas_recordings
+from irmas_dist.rendering.openmic_twin import openmic_clips, openmic_recordings, write_tables
+from irmas_dist.rendering.recordings import Recording
 from irmas_dist.rendering.render import (
     RenderSummary,
     SoundSettings,
     existing_audio,
-    label_file,
     refuse_other_audio,
     render_recordings,
     summarise_rendering,
-    wav_bytes,
 )
+from irmas_dist.rendering.sound_files import label_file, wav_bytes
 from irmas_dist.rendering.soundfont import prepared_soundfonts
 from irmas_dist.storage.locks import lock_directory
 
@@ -53,11 +49,15 @@ RENDERER = (
     "corpus.groups",
     "corpus.irmas",
     "corpus.names",
+    "corpus.openmic",
     "rendering.band",
     "rendering.general_midi",
+    "rendering.irmas_twin",
+    "rendering.openmic_twin",
     "rendering.performance",
     "rendering.recordings",
     "rendering.render",
+    "rendering.sound_files",
     "rendering.soundfont",
     "rendering.synthesis",
 )
@@ -65,16 +65,28 @@ RENDERER = (
 
 
 class TwinSettings(SoundSettings):
-    """The catalogue to render a twin of, and how much of it."""
+    """The data set to render a twin of, and how much of it."""
 
+    dataset: Literal["irmas", "openmic"] = "irmas"
+    """IRMAS, or another data set in its shape, or OpenMIC-2018."""
     catalogue: Path | None = None
     """Directory with ``training.csv`` and ``testing.csv``. None: the catalogue of IRMAS."""
     fraction: float = Field(default=1.0, ge=0, le=1)
     """Share of the recordings of each instrument and of the test songs; at least one of each."""
 
 
+@dataclass(frozen=True)
+class _Plan:
+    """What a twin consists of, apart from its sound."""
+
+    recordings: Sequence[Recording]
+    vocabulary: Vocabulary
+    source: str  # all that its audio depends on, whatever the fraction
+    finish: Callable[[Path], None] | None = None  # writes what a tree has besides recordings
+
+
 def render_twin(out: Path, settings: TwinSettings) -> RenderSummary:
-    """Render a twin of IRMAS, or its missing files.
+    """Render a twin, or its missing files.
 
     The same settings give the same bytes, whatever the number of workers and interruptions.
 
@@ -86,19 +98,37 @@ def render_twin(out: Path, settings: TwinSettings) -> RenderSummary:
         IrmasError: The catalogue is wrong, a soundfont or a package is missing, or the target
             cannot be written or holds audio that is not of this twin.
     """
-    entries = read_catalogue(settings.catalogue)
-    recordings = twin_recordings(entries, settings.fraction, settings.seed)
+    plan = _plan(settings)
     with lock_directory(out):
-        refuse_other_audio(out, recordings)
-        _match_record(out, recordings, _provenance(settings, entries))
-        missing = [recording for recording in recordings if not _is_complete(out, recording)]
+        refuse_other_audio(out, plan.recordings)
+        _match_record(out, plan.recordings, _provenance(settings, plan.source))
+        missing = [recording for recording in plan.recordings if not _is_complete(out, recording)]
         if missing:
             missing.sort(key=lambda recording: -sum(clip.duration_s for clip in recording.clips))
-            render_recordings(out, missing, settings, IRMAS)
-    return summarise_rendering(out, recordings, missing)
+            render_recordings(out, missing, settings, plan.vocabulary)
+        if plan.finish:
+            plan.finish(out)
+    return summarise_rendering(out, plan.recordings, missing)
 
 
-def _provenance(settings: TwinSettings, entries: Sequence[CatalogueEntry]) -> dict[str, Any]:
+def _plan(settings: TwinSettings) -> _Plan:
+    if settings.dataset == "openmic":
+        clips = openmic_clips(settings.fraction, settings.seed)
+        return _Plan(
+            openmic_recordings(clips, settings.seed),
+            OPENMIC,
+            "OpenMIC-2018",
+            lambda out: write_tables(out, clips),
+        )
+    entries = read_catalogue(settings.catalogue)
+    return _Plan(
+        irmas_recordings(entries, settings.fraction, settings.seed),
+        IRMAS,
+        repr(sorted(map(repr, entries))),
+    )
+
+
+def _provenance(settings: TwinSettings, source: str) -> dict[str, Any]:
     """Return all that the bytes of the audio depend on, hence neither fraction nor workers."""
     with prepared_soundfonts(settings.soundfonts) as soundfonts:
         played = [hashlib.sha256(Path(copy).read_bytes()).hexdigest() for copy in soundfonts]
@@ -109,7 +139,7 @@ def _provenance(settings: TwinSettings, entries: Sequence[CatalogueEntry]) -> di
     return {
         "seed": settings.seed,
         "soundfonts": played,
-        "catalogue": hashlib.sha256(repr(sorted(map(repr, entries))).encode()).hexdigest(),
+        "catalogue": hashlib.sha256(source.encode()).hexdigest(),
         "renderer": code.hexdigest(),
         "libraries": {name: version(name) for name in ("numpy", "symusic", "soundfile")},
     }
@@ -137,7 +167,9 @@ def _is_complete(out: Path, recording: Recording) -> bool:
     """Return whether all files of a recording exist, in a tree that matches its record."""
     for clip in recording.clips:
         path = out / clip.path
-        if not path.is_file() or path.stat().st_size != wav_bytes(clip.duration_s):
+        if not path.is_file():
+            return False
+        if path.suffix == ".wav" and path.stat().st_size != wav_bytes(clip.duration_s):
             return False
         labels = path.with_suffix(".txt")
         if recording.label_files and (
@@ -145,79 +177,3 @@ def _is_complete(out: Path, recording: Recording) -> bool:
         ):
             return False
     return True
-
-
-def twin_recordings(
-    entries: Sequence[CatalogueEntry], fraction: float = 1.0, seed: int = 0
-) -> list[Recording]:
-    """Return the recordings of a twin of IRMAS: the same files with other music.
-
-    A recording holds the clips of one recording ID, or the excerpts of one test song; those that
-    share an identical file are one recording. Identical files have every instrument that any of
-    their labels names. The sound of a recording depends on its own files and the seed alone, so
-    any larger fraction has the same files and more.
-
-    Genre and drums are those in the names; ``[dru]`` counts when names disagree. Where names have
-    none, both are drawn from their distribution in IRMAS's training clips.
-
-    Args:
-        entries: The files, from `read_catalogue`.
-        fraction: Share of the recordings of each instrument, and of the test songs, to take,
-            from 0 to 1; at least one of each.
-        seed: Seed of every choice.
-    """
-    recordings = _by_recording(entries)
-    strata: dict[str, list[str]] = defaultdict(list)
-    for key in sorted(recordings, key=lambda key: generator(seed, "fraction", key).random()):
-        for stratum in {
-            entry.instruments[0] if entry.part == TRAINING else TESTING for entry in recordings[key]
-        }:
-            strata[stratum].append(key)
-    taken = {key for keys in strata.values() for key in keys[: max(1, round(fraction * len(keys)))]}
-    return [_recording(key, recordings[key], seed) for key in sorted(taken)]
-
-
-def _by_recording(entries: Sequence[CatalogueEntry]) -> dict[str, list[CatalogueEntry]]:
-    """Return the files of each recording in order of path, by the first of its names."""
-    rows: list[dict[str, Any]] = [
-        {"clip_id": entry.path, "group": _recording_name(entry), "md5": entry.md5, "problem": None}
-        for entry in entries
-    ]
-    join_identical(rows)
-    recordings: dict[str, list[CatalogueEntry]] = defaultdict(list)
-    for entry, row in sorted(zip(entries, rows, strict=True), key=lambda pair: pair[0].path):
-        recordings[row["group"]].append(entry)
-    return recordings
-
-
-def _recording_name(entry: CatalogueEntry) -> str:
-    stem = _stem(entry)
-    if entry.part == TESTING:
-        return f"{TESTING}/{song_of(stem)}"
-    return f"{TRAINING}/{recording_of(stem) or stem}"
-
-
-def _recording(key: str, entries: Sequence[CatalogueEntry], seed: int) -> Recording:
-    rng = generator(seed, key)
-    training = entries[0].part == TRAINING
-    names = [name for entry in entries if training and (name := parse_training_name(_stem(entry)))]
-    drawn = str(draw_weighted(rng, GENRES, 1)[0])
-    genre = next((name.genre for name in names if name.genre in GENRES), drawn)
-    drums = bool(rng.random() < DRUMS_SHARE[genre])
-    if annotated := {name.drums for name in names} - {None}:
-        drums = True in annotated
-    if drums and genre not in GROOVES:
-        genre = "pop_roc"  # a few classical clips of IRMAS have drums; there is no groove for them
-    passages: dict[str, int] = {}
-    durations: list[float] = []
-    clips = []
-    for entry in entries:
-        passage = passages.setdefault(entry.md5 or entry.path, len(passages))
-        if passage == len(durations):
-            durations.append(TRAINING_CLIP_S if training else round(rng.uniform(*EXCERPT_S), 1))
-        clips.append(Clip(entry.path, entry.instruments, durations[passage], passage))
-    return Recording(key, tuple(clips), drums, genre, label_files=not training)
-
-
-def _stem(entry: CatalogueEntry) -> str:
-    return unicodedata.normalize("NFC", PurePosixPath(entry.path).stem)

@@ -67,12 +67,13 @@ def test_the_data_set_to_download_is_named(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ("--twin --recordings 3", "'--recordings': a twin has as many as its catalogue lists"),
-        ("--songs 3 --catalogue .", "'--songs': a twin has as many as its catalogue lists"),
-        ("--clips 3 --twin", "'--clips': a twin has"),
-        ("--twin --excerpts 3", "'--excerpts': a twin has"),
+        ("--twin irmas --recordings 3", "'--recordings': a twin has as many as its data set"),
+        ("--songs 3 --catalogue .", "'--songs': a twin has as many as its data set"),
+        ("--clips 3 --twin irmas", "'--clips': a twin has"),
+        ("--twin openmic --excerpts 3", "'--excerpts': a twin has"),
+        ("--twin openmic --catalogue .", "--catalogue: a twin of OpenMIC-2018 has none"),
         ("--fraction 0.1", "'--fraction': only a twin has fractions"),
-        ("--twin --fraction 1.1", "'--fraction': "),
+        ("--twin irmas --fraction 1.1", "'--fraction': "),
     ],
 )
 def test_options_that_do_not_go_together(

@@ -33,7 +33,7 @@ def in_use(place: Path, is_file: bool) -> Iterator[None]:
         ("index TREE", "manifest.parquet", True),
         ("extract MANIFEST features", "features", False),
         ("render corpus --recordings 1 --songs 0", "corpus", False),
-        ("render twin --twin --fraction 0", "twin", False),
+        ("render twin --twin irmas --fraction 0", "twin", False),
         ("download IRMAS --base-url http://127.0.0.1:9", "IRMAS", False),
         ("demo --out runs/demo", "runs/demo", False),
     ],

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from irmas_dist.rendering.band import Band, form_band
+from irmas_dist.rendering.general_midi import CYMBALS, KICK, SNARE
 from irmas_dist.rendering.performance import GROOVES, perform
 
 
@@ -39,3 +40,16 @@ def test_drums_play_the_groove_of_the_genre(groove: str) -> None:
     player, strokes = perform(band, ["sax"], 20.0, np.random.default_rng(0))[-1]
     assert player.code == "drums"
     assert {event.pitches[0] for event in strokes} == set(GROOVES[groove])
+
+
+@pytest.mark.parametrize("groove", GROOVES)
+def test_drums_and_cymbals_with_a_label_of_their_own_share_a_groove(groove: str) -> None:
+    band = band_of("drums", "cymbals", groove=groove)
+    played = {
+        player.code: {event.pitches[0] for event in events}
+        for player, events in perform(band, ["drums", "cymbals"], 20.0, np.random.default_rng(0))
+        if player.kit
+    }
+    assert played["drums"] | played["cymbals"] == set(GROOVES[groove])
+    assert played["drums"] == {KICK, SNARE}
+    assert played["cymbals"] <= set(CYMBALS)

@@ -1,9 +1,14 @@
 """Synthesised passages: reproducible, with every labelled instrument audible."""
 
-import numpy as np
+from dataclasses import replace
 
+import numpy as np
+import pytest
+
+from irmas_dist.corpus.openmic import OPENMIC
 from irmas_dist.rendering import synthesis
 from irmas_dist.rendering.band import form_band
+from irmas_dist.rendering.general_midi import playable
 from irmas_dist.rendering.soundfont import SAMPLE_RATE, load_soundfont
 from irmas_dist.rendering.synthesis import render_stems
 
@@ -36,3 +41,15 @@ def test_every_labelled_instrument_is_audible_in_a_mixture(timgm: str) -> None:
         assert max(labelled) - min(labelled) <= 8
         assert "drums" in level_db
         assert max(level_db.values()) < max(labelled)
+
+
+@pytest.mark.parametrize("code", OPENMIC.codes)
+def test_every_program_of_openmic_s_instruments_has_a_sound(code: str, timgm: str) -> None:
+    passage = slice(0, SAMPLE_RATE)
+    for program in playable(code).ranges:
+        rng = np.random.default_rng(program)
+        band = form_band([code], rng, timgm, drums=False, backing=())
+        player = replace(band.players[code], program=program)
+        band = replace(band, players={code: player})
+        [(_, stem)] = render_stems(band, [code], SAMPLE_RATE, passage, rng)
+        assert np.abs(stem).max() > 0.01, program

@@ -1,25 +1,24 @@
-"""The twin of IRMAS that is rendered from a catalogue."""
+"""Twins of data sets: what is rendered, and what is rendered again."""
 
-import re
 import subprocess
 import sys
 import unicodedata
-from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 import pytest
 import soundfile as sf
 
-from irmas_dist.corpus.catalogue import CatalogueEntry, read_catalogue
+from irmas_dist.corpus.catalogue import read_catalogue
 from irmas_dist.corpus.index import index_tree
-from irmas_dist.corpus.manifest import TESTING, TRAINING
+from irmas_dist.corpus.manifest import TESTING
+from irmas_dist.corpus.openmic import OPENMIC
 from irmas_dist.errors import IrmasError
-from irmas_dist.instruments import IRMAS
 from irmas_dist.rendering import render
-from irmas_dist.rendering.recordings import Recording
+from irmas_dist.rendering import twin as twin_module
+from irmas_dist.rendering.irmas_twin import irmas_recordings
+from irmas_dist.rendering.openmic_twin import openmic_clips
 from irmas_dist.rendering.soundfont import default_soundfont
-from irmas_dist.rendering.twin import RENDERER, TwinSettings, render_twin, twin_recordings
+from irmas_dist.rendering.twin import RENDERER, TwinSettings, render_twin
 from tests.corpus.catalogues import (
     GAC,
     GEL,
@@ -58,89 +57,16 @@ def audio(root: Path) -> dict[str, bytes]:
     return {name: data for name, data in content(root).items() if name.endswith(".wav")}
 
 
-# Its recordings
-
-
-@pytest.fixture(scope="module")
-def shipped() -> list[CatalogueEntry]:
-    return read_catalogue()
-
-
-def names_of(recordings: Sequence[Recording]) -> set[str]:
-    return {clip.path for recording in recordings for clip in recording.clips}
-
-
-def test_a_twin_has_every_file_once_in_irmas_recordings(
-    shipped: list[CatalogueEntry],
-) -> None:
-    recordings = twin_recordings(shipped)
-    assert Counter(recording.label_files for recording in recordings) == {False: 2242, True: 208}
-    clips = [clip for recording in recordings for clip in recording.clips]
-    assert Counter((clip.path, clip.instruments) for clip in clips) == Counter(
-        (entry.path, entry.instruments) for entry in shipped
-    )
-    md5s = {entry.path: entry.md5 for entry in shipped}
-    for recording in recordings:
-        seconds = {clip.passage: clip.duration_s for clip in recording.clips}
-        for clip in recording.clips:
-            assert clip.duration_s == seconds[clip.passage]
-            assert 5 <= clip.duration_s <= 20 if recording.label_files else clip.duration_s == 3
-        files = {md5s[clip.path] or clip.path for clip in recording.clips}
-        assert len(files) == len(seconds)
-        assert len({(md5s[clip.path] or clip.path, clip.passage) for clip in recording.clips}) == (
-            len(files)
-        )
-
-
-def test_a_twin_has_the_drums_and_the_genre_in_its_names(shipped: list[CatalogueEntry]) -> None:
-    for recording in twin_recordings([e for e in shipped if e.part == TRAINING]):
-        tags = [re.findall(r"\[([^\]]*)\]", clip.path)[1:] for clip in recording.clips]
-        annotated = {tag for clip in tags for tag in clip} & {"dru", "nod"}
-        if annotated:
-            assert recording.drums == ("dru" in annotated)
-        if not (recording.drums and tags[0][-1] == "cla"):
-            assert recording.genre in {clip[-1] for clip in tags}
-
-
-def test_a_fraction_takes_whole_recordings_of_every_instrument(
-    shipped: list[CatalogueEntry],
-) -> None:
-    def groups_by_instrument(recordings: Sequence[Recording]) -> Counter[str]:
-        return Counter(
-            code
-            for recording in recordings
-            if not recording.label_files
-            for code in {code for clip in recording.clips for code in clip.instruments}
-        )
-
-    whole = twin_recordings(shipped)
-    part = twin_recordings(shipped, 0.05)
-    assert sum(recording.label_files for recording in part) == round(0.05 * 208)
-    asked = {code: 0.05 * count for code, count in groups_by_instrument(whole).items()}
-    for code, count in groups_by_instrument(part).items():
-        assert count == pytest.approx(asked[code], abs=1.5), code
-    assert {recording.key: recording for recording in whole}.items() >= {
-        recording.key: recording for recording in part
-    }.items()
-    assert twin_recordings(shipped[::-1], 0.05) == part
-
-    assert names_of(twin_recordings(shipped, 0.01)) < names_of(part)
-    assert names_of(twin_recordings(shipped, 0.05, seed=1)) != names_of(part)
-    smallest = twin_recordings(shipped, 0)
-    assert set(groups_by_instrument(smallest)) == set(IRMAS.codes)
-    assert sum(recording.label_files for recording in smallest) == 1
-
-
 # What is rendered
 
 
-def test_a_fraction_of_irmas_is_rendered_in_seconds(
-    shipped: list[CatalogueEntry], tmp_path: Path
-) -> None:
+def test_a_fraction_of_irmas_is_rendered_in_seconds(tmp_path: Path) -> None:
+    shipped = read_catalogue()
     settings = TwinSettings(fraction=0, seed=18, workers=2)  # this seed takes a short song
     summary = render_twin(tmp_path, settings)
     files = content(tmp_path)
-    planned = names_of(twin_recordings(shipped, 0, seed=18))
+    recordings = irmas_recordings(shipped, 0, seed=18)
+    planned = {clip.path for recording in recordings for clip in recording.clips}
     assert set(audio(tmp_path)) == planned
     assert len(planned) == summary.training_files + summary.testing_files
     assert summary.bytes == sum(map(len, audio(tmp_path).values()))
@@ -229,6 +155,28 @@ def test_several_soundfonts_are_used(
     monkeypatch.setattr(render, "form_band", form)
     render_twin(tmp_path / "twin", tiny.model_copy(update={"soundfonts": tuple(fonts), "seed": 1}))
     assert played == {"one.sf2", "two.sf2"}
+
+
+def test_a_twin_of_openmic_is_the_data_set_in_small(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With its shortest part: rendering 47 clips of 10 s would take as many seconds."""
+    planned = openmic_clips(0)[:2]
+    monkeypatch.setattr(twin_module, "openmic_clips", lambda *_: planned)
+    settings = TwinSettings(dataset="openmic", workers=1)
+    summary = render_twin(tmp_path / "a", settings)
+    assert (summary.training_files, summary.testing_files, summary.audio_s) == (2, 0, 20.0)
+    assert summary.bytes == sum(path.stat().st_size for path in tmp_path.rglob("*.ogg"))
+    rows = {row["clip_id"]: row for row in index_tree(tmp_path / "a", OPENMIC)}
+    assert all(row["duration_s"] == 10 and not row["problem"] for row in rows.values())
+    assert set(rows) == {f"openmic-2018/audio/{c.key[:3]}/{c.key}" for c in planned}
+
+    render_twin(tmp_path / "b", settings)
+    assert content(tmp_path / "a") == content(tmp_path / "b")
+    [one, _] = tmp_path.glob("b/openmic-2018/audio/*/*.ogg")
+    one.unlink()
+    assert render_twin(tmp_path / "b", settings).kept_files == 1
+    assert content(tmp_path / "a") == content(tmp_path / "b")
 
 
 # Rendering again
