@@ -50,6 +50,7 @@ NEEDS = {
     "the OpenMIC archive",
     "a W&B account",
     "20 GB and hours",
+    "a minute of rendering",
 }
 SETTINGS = [f"--set={setting}" for setting in (*TINY, "training.epochs=1")]
 
