@@ -25,8 +25,8 @@ HEADINGS = {"micro_f1": "micro F1", "macro_f1": "macro F1", "lrap": "LRAP"}
 LabelFile = Annotated[
     str | None,
     typer.Option(
-        help="For scores without labels of their own: CSV of path and instruments (gac|voi); "
-        "none: IRMAS's."
+        help="For scores without labels of their own: table of path, and instruments (gac|voi) or "
+        "a column for each (1, 0, ?); none: IRMAS's."
     ),
 ]
 

@@ -1,14 +1,12 @@
 """A table of clips: which files there are, what plays in them, and what nobody knows of.
 
-CSV, TSV or Parquet with the column ``path``, relative to the table or to another root, or a URL;
-and either ``instruments``, codes separated by ``|``, or one column per instrument with 1, 0, or
-``?`` or nothing for unknown; values between are soft labels, where these are expected. Optional
-are ``part`` (training, where it says nothing, validation or testing), ``group``: clips that share
-it stay on one side of a split, and ``start`` and ``end``, in seconds: the clip is that span of its
-file. Other columns are ignored.
+CSV, TSV or Parquet with the column ``path``, relative to the table or to another root, or a URL,
+and labels (`label_columns`). Optional are ``part`` (training, where it says nothing, validation or
+testing), ``group``: clips that share it stay on one side of a split, ``source``: a collection of
+groups, such as a sample library, and ``start`` and ``end``, in seconds: the clip is that span of
+its file. Other columns are ignored.
 """
 
-import unicodedata
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,21 +16,20 @@ from typing import Any
 
 from irmas_dist import storage
 from irmas_dist.corpus.audio import WHOLE, Span
-from irmas_dist.corpus.csv_tables import CsvRow, CsvTable, parse_number, read_csv
+from irmas_dist.corpus.csv_tables import CsvRow, parse_number
 from irmas_dist.corpus.facts import read_spans
+from irmas_dist.corpus.groups import group_in_source
+from irmas_dist.corpus.label_columns import INSTRUMENTS, LabelColumns, nfc, read_clip_table
 from irmas_dist.corpus.manifest import PARTS, TRAINING
 from irmas_dist.errors import IrmasError
 from irmas_dist.instruments import PRESENT, Vocabulary
 from irmas_dist.terminal import progress
 
-COLUMNS = ("path", "instruments", "part", "group", "start", "end")
+COLUMNS = ("path", INSTRUMENTS, "part", "group", "source", "start", "end")
 """Columns with a meaning of their own; others that are named like an instrument are its labels."""
 
 READERS = 32
 """Files that are read in parallel: those of an object store are answered slowly."""
-
-UNKNOWN_LABELS = ("", "?")
-"""What is written where nobody knows."""
 
 
 def index_table(
@@ -59,21 +56,16 @@ def index_table(
         IrmasError: A column is missing, a value is none that its column may have, or a path is
             listed twice; with the line and the column.
     """
-    called = {name: _nfc((columns or {}).get(name, name)) for name in (*COLUMNS, *vocabulary.codes)}
+    called = {name: nfc((columns or {}).get(name, name)) for name in (*COLUMNS, *vocabulary.codes)}
     if strange := sorted(set(columns or ()) - set(called)):
         raise IrmasError(f"--column {strange[0]}: the columns are {', '.join(called)}")
     content = read_clip_table(table, (called["path"],))
-    by_column = called["instruments"] not in content.columns
-    if by_column and (missing := [c for c in vocabulary.codes if called[c] not in content.columns]):
-        raise IrmasError(
-            f"{table} has neither a column {called['instruments']!r} nor one for {missing[0]}: "
-            "give every instrument a column, with ? where it is unknown"
-        )
+    columns_of_labels = LabelColumns.of(content, table, vocabulary, called)
     folder = root or _parent(table)
     rows: list[dict[str, Any]] = []
     lines: dict[str, str] = {}
     for line in content.rows:
-        row = _row(line, called, vocabulary, by_column, folder, soft)
+        row = _row(line, called, folder, columns_of_labels.labels(line, soft=soft))
         if row["clip_id"] in lines:
             raise IrmasError(f"{line.where}: {row['clip_id']!r} is in {lines[row['clip_id']]} too")
         lines[row["clip_id"]] = line.where
@@ -90,21 +82,15 @@ def index_table(
 
 
 def _row(
-    line: CsvRow,
-    called: Mapping[str, str],
-    vocabulary: Vocabulary,
-    by_column: bool,
-    folder: str,
-    soft: bool,
+    line: CsvRow, called: Mapping[str, str], folder: str, labels: Mapping[str, float | None]
 ) -> dict[str, Any]:
     """Return the columns of a manifest that a line of the table gives."""
-    where = line.where
 
     def value(name: str) -> str:
         return line.values.get(called[name], "").strip()
 
     def refuse(name: str, allowed: str) -> IrmasError:
-        return IrmasError(f"{where}, column {called[name]!r}: {value(name)!r} is {allowed}")
+        return IrmasError(f"{line.where}, column {called[name]!r}: {value(name)!r} is {allowed}")
 
     path = value("path")
     if not path:
@@ -112,28 +98,12 @@ def _row(
     part = value("part") or TRAINING
     if part not in PARTS:
         raise refuse("part", f"none of {', '.join(PARTS)}")
-    labels: dict[str, float | None] = {}
-    if by_column:
-        for code in vocabulary.codes:
-            labels[code] = label = read_label(value(code))
-            if label != label:
-                raise refuse(code, "neither 1, 0, ? nor empty")
-            if label not in (None, 0.0, 1.0) and not soft:
-                raise refuse(code, "neither 1, 0, ? nor empty; --soft takes values between")
-    else:
-        for code in split_codes(value("instruments")):
-            if code not in vocabulary:
-                allowed = f"no instrument of {', '.join(vocabulary.codes)}"
-                raise IrmasError(
-                    f"{where}, column {called['instruments']!r}: {code!r} is {allowed}"
-                )
-            labels[code] = 1.0
     start, end = (_seconds(value(name)) for name in ("start", "end"))
     if start != start or (start or 0.0) < 0:
         raise refuse("start", "no time in seconds, from 0")
     if end != end or (end is not None and end <= (start or 0.0)):
         raise refuse("end", f"no time in seconds after {start or 0.0:g}, where the clip starts")
-    file_id = _nfc(path.removeprefix("./"))
+    file_id = nfc(path.removeprefix("./"))
     file_id = str(PurePosixPath(file_id).with_suffix("")) if not storage.is_url(path) else file_id
     span = "" if (start or 0.0, end) == WHOLE else f"@{start or 0.0:.10g}-" + (
         "" if end is None else f"{end:.10g}"
@@ -149,26 +119,13 @@ def _row(
             for code, label in labels.items()
             if label not in (None, 0.0, 1.0)
         ],
-        "group": f"group {value('group')}" if value("group") else f"file {file_id}",
+        "group": group_in_source(
+            f"group {value('group')}" if value("group") else f"file {file_id}", value("source")
+        ),
+        "grouped": bool(value("group")),
         "start_s": start,
         "end_s": end,
     }
-
-
-def read_label(text: str) -> float | None:
-    """Return a label from 0, absent, to 1, present; None where unknown, NaN if it is none."""
-    if text in UNKNOWN_LABELS:
-        return None
-    try:
-        label = parse_number(text)
-    except ValueError:
-        return float("nan")
-    return label if 0 <= label <= 1 else float("nan")
-
-
-def split_codes(text: str) -> list[str]:
-    """Return the codes in a value of the column ``instruments``, each once, in Unicode NFC."""
-    return list(dict.fromkeys(_nfc(code.strip()) for code in text.split("|") if code.strip()))
 
 
 def _seconds(text: str) -> float | None:
@@ -179,59 +136,12 @@ def _seconds(text: str) -> float | None:
         return float("nan")
 
 
-def read_clip_table(table: str, needed: Sequence[str]) -> CsvTable:
-    """Return the content of a table, with every value as text, and names of columns in NFC.
-
-    Args:
-        table: Path or URL of CSV, TSV or Parquet.
-        needed: Columns that it must have.
-
-    Raises:
-        IrmasError: It cannot be read, or lacks a column.
-    """
-    if PurePosixPath(table).suffix.lower() not in (".parquet", ".pq"):
-        return _named_in_nfc(read_csv(storage.read_bytes(table), table, needed))
-    content = storage.read_table(table)
-    for column in needed:
-        if column not in content.column_names:
-            has = ", ".join(content.column_names)
-            raise IrmasError(f"{table} has no column {column!r}; it has {has}")
-    rows = [
-        CsvRow(f"{table}, row {number}", {name: _text(value) for name, value in row.items()})
-        for number, row in enumerate(content.to_pylist(), start=1)
-    ]
-    return _named_in_nfc(CsvTable(tuple(content.column_names), rows))
-
-
-def _named_in_nfc(table: CsvTable) -> CsvTable:
-    return CsvTable(
-        tuple(map(_nfc, table.columns)),
-        [
-            CsvRow(row.where, {_nfc(name): value for name, value in row.values.items()})
-            for row in table.rows
-        ],
-    )
-
-
-def _nfc(text: str) -> str:
-    return unicodedata.normalize("NFC", text)
-
-
-def _text(value: Any) -> str:
-    """Return a value of Parquet as CSV would have it."""
-    if isinstance(value, list):
-        return "|".join(map(str, value))
-    if isinstance(value, bool):
-        return str(int(value))
-    return "" if value is None or value != value else str(value)
-
-
 def _add_facts(clips: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
     """Add the facts of clips of one file to their rows."""
     spans: list[Span] = [(row["start_s"] or 0.0, row["end_s"]) for row in clips]
     for row, facts in zip(clips, read_spans(clips[0]["path"], spans), strict=True):
         row |= asdict(facts)
-        if row["group"].startswith("group "):
+        if row.pop("grouped"):
             row["file_md5"] = None  # Spans of one file are where the table says.
     return clips
 

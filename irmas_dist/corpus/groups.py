@@ -12,6 +12,19 @@ from typing import Any
 
 from irmas_dist.config.corpus import ConflictPolicy
 
+WITHIN = " / "
+"""Stands in a group's name between its source and the rest."""
+
+
+def group_in_source(group: str, source: str) -> str:
+    """Return the name of a group of a source, such as a sample library; without one, the group."""
+    return f"{source}{WITHIN}{group}" if source else group
+
+
+def source_of(group: str) -> str:
+    """Return the source in the name of a group: the group itself where none is known."""
+    return group.partition(WITHIN)[0]
+
 
 @dataclass(frozen=True)
 class Conflict:

@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from irmas_dist.corpus.clip_table import COLUMNS, read_clip_table, read_label, split_codes
+from irmas_dist.corpus.clip_table import COLUMNS
 from irmas_dist.corpus.csv_tables import CsvRow
+from irmas_dist.corpus.label_columns import read_clip_table, read_label, split_codes
 from irmas_dist.errors import IrmasError
 from irmas_dist.instruments import Vocabulary
 

@@ -1,8 +1,8 @@
 """Scores of any model from CSV, JSON or Parquet: a row for each clip, by path and instrument.
 
 These are tables with a column ``path`` and one for each instrument (CSV as `csv_tables` reads it),
-and what ``irmas predict`` writes in all its formats. Labels are another CSV of ``path`` and
-``instruments`` (``gac|voi``), or, where none is given, those of IRMAS itself, which come with the
+and what ``irmas predict`` writes in all its formats. Labels are a table
+of clips (`label_columns`), or, where none is given, those of IRMAS itself, which come with the
 package. Paths are relative to the root of the tree, or all begin with the same folders above it;
 their suffix and Unicode form do not matter, since IRMAS's own archives and copies of them disagree
 about the latter.
@@ -14,16 +14,18 @@ from pathlib import PurePosixPath
 from typing import TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from irmas_dist import storage
 from irmas_dist.corpus.audio_files import AUDIO_SUFFIXES
 from irmas_dist.corpus.catalogue import read_catalogue
 from irmas_dist.corpus.csv_tables import CsvRow, parse_number, read_csv
 from irmas_dist.corpus.index import parse_clip
+from irmas_dist.corpus.label_columns import LabelColumns, read_clip_table
 from irmas_dist.corpus.manifest import TESTING
 from irmas_dist.errors import IrmasError
 from irmas_dist.evaluation.scores import Scores, read_scores
-from irmas_dist.instruments import IRMAS, Vocabulary
+from irmas_dist.instruments import IRMAS, UNKNOWN, Vocabulary
 
 CSV_SUFFIXES = (".csv", ".tsv")
 
@@ -31,6 +33,9 @@ DECIDED = ("instruments", "error", "note")
 """Columns of predictions beside ``path`` and the scores."""
 
 T = TypeVar("T")
+
+ClipLabels = npt.NDArray[np.int8]
+"""0, 1 or `UNKNOWN`, shape (instruments,)."""
 
 
 def has_labels(location: str) -> bool:
@@ -45,7 +50,7 @@ def open_scores(location: str, labels: str | None = None, vocabulary: Vocabulary
 
     Args:
         location: A scores table; or CSV, or predictions in CSV, JSON or Parquet.
-        labels: For all but a scores table: CSV of ``path`` and ``instruments``, or None for the
+        labels: For all but a scores table: a table of clips, see `label_columns`, or None for the
             labels of IRMAS.
         vocabulary: The instruments, for all but a scores table.
 
@@ -64,7 +69,7 @@ def open_scores(location: str, labels: str | None = None, vocabulary: Vocabulary
     if labels is None:
         values, known = _with_irmas_labels(values, vocabulary)
     else:
-        known = _read_labels(labels)
+        known = _read_labels(labels, vocabulary)
         values = _below_tree(values, known)
     for clip_id in values:
         if clip_id not in known:
@@ -78,10 +83,6 @@ def open_scores(location: str, labels: str | None = None, vocabulary: Vocabulary
             f"{location} has no scores for {len(missing):,} of the {len(known):,} clips of "
             f"{where}, such as {missing[0]!r}"
         )
-    try:
-        encoded = [vocabulary.encode(known[clip_id]) for clip_id in values]
-    except IrmasError as error:
-        raise IrmasError(f"{where}: {error}") from error
     rows = [
         parse_clip(clip_id, PurePosixPath(clip_id).parent.name, None, vocabulary)
         for clip_id in values
@@ -90,7 +91,7 @@ def open_scores(location: str, labels: str | None = None, vocabulary: Vocabulary
         clip_ids=list(values),
         parts=[row["part"] for row in rows],
         groups=[row["group"] for row in rows],
-        labels=np.stack(encoded),
+        labels=np.stack([known[clip_id] for clip_id in values]),
         scores=np.array(list(values.values()), np.float32),
         vocabulary=vocabulary,
     )
@@ -125,13 +126,17 @@ def _read_scores(location: str, vocabulary: Vocabulary) -> dict[str, list[float]
     return values
 
 
-def _read_labels(location: str) -> dict[str, list[str]]:
-    """Return the codes of each clip."""
-    rows = read_csv(storage.read_bytes(location), location, ("path", "instruments")).rows
-    return {
-        clip_id: [code.strip() for code in row.values["instruments"].split("|") if code.strip()]
-        for clip_id, row in _by_clip(rows)
-    }
+def _read_labels(location: str, vocabulary: Vocabulary) -> dict[str, ClipLabels]:
+    """Return the labels of each clip in a table of clips."""
+    columns = LabelColumns.of(read_clip_table(location, ("path",)), location, vocabulary)
+    known: dict[str, ClipLabels] = {}
+    for clip_id, row in _by_clip(columns.table.rows):
+        labels = columns.labels(row, soft=False)
+        known[clip_id] = np.array(
+            [UNKNOWN if (label := labels.get(code, 0.0)) is None else label
+             for code in vocabulary.codes], np.int8,
+        )  # fmt: skip
+    return known
 
 
 def _table(location: str, needed: tuple[str, ...]) -> tuple[Collection[str], list[CsvRow]]:
@@ -164,7 +169,7 @@ def _table(location: str, needed: tuple[str, ...]) -> tuple[Collection[str], lis
 
 def _with_irmas_labels(
     values: dict[str, list[float]], vocabulary: Vocabulary
-) -> tuple[dict[str, list[float]], dict[str, list[str]]]:
+) -> tuple[dict[str, list[float]], dict[str, ClipLabels]]:
     """Return the scores by paths in IRMAS, and IRMAS's labels of the part that they are of."""
     if vocabulary != IRMAS:
         raise IrmasError("these instruments are not IRMAS's; give the clips' labels with --labels")
@@ -173,7 +178,9 @@ def _with_irmas_labels(
     first = entries.get(next(iter(values)))
     part = first.part if first else TESTING
     return values, {
-        clip_id: list(entry.instruments) for clip_id, entry in entries.items() if entry.part == part
+        clip_id: vocabulary.encode(entry.instruments)
+        for clip_id, entry in entries.items()
+        if entry.part == part
     }
 
 

@@ -15,7 +15,7 @@ from irmas_dist.cli.main import run
 from irmas_dist.config.features import LogMelSettings
 from irmas_dist.corpus.audio import read_audio
 from irmas_dist.corpus.clip_table import index_table
-from irmas_dist.corpus.groups import find_conflicts, join_identical
+from irmas_dist.corpus.groups import find_conflicts, join_identical, source_of
 from irmas_dist.corpus.manifest import read_manifest, write_manifest
 from irmas_dist.errors import IrmasError
 from irmas_dist.features.diff import encode_labels
@@ -184,6 +184,15 @@ def test_spans_join_the_group_of_a_copy_of_their_file(folder: Path) -> None:
     rows = index_table(table(folder, lines), VOCABULARY)
     join_identical(rows)
     assert rows[0]["group"] == rows[1]["group"] != rows[2]["group"]
+
+
+def test_groups_of_a_source_are_named_after_it(folder: Path) -> None:
+    lines = (
+        "path,instruments,source,group\naudio/0.wav,a,lib,\naudio/1.wav,a,lib,x\naudio/2.wav,a,,x\n"
+    )
+    rows = index_table(table(folder, lines), VOCABULARY)
+    assert facts(rows, "group") == [("lib / file audio/0",), ("lib / group x",), ("group x",)]
+    assert [source_of(row["group"]) for row in rows] == ["lib", "lib", "group x"]
 
 
 def test_a_span_is_heard_alone(folder: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from irmas_dist.errors import IrmasError
 from irmas_dist.evaluation.csv_scores import open_scores
-from irmas_dist.instruments import IRMAS, Vocabulary
+from irmas_dist.instruments import IRMAS, UNKNOWN, Vocabulary
 
 DUO = Vocabulary.of({"vio": "violin", "cel": "cello"})
 
@@ -32,6 +32,14 @@ def test_columns_may_come_in_any_order_and_paths_in_any_form(tmp_path):
     np.testing.assert_array_equal(read.labels, [[1, 1], [0, 0]])
     assert set(read.parts) == {"testing"}
     assert read.vocabulary == DUO
+
+
+def test_labels_may_have_a_column_each_and_be_unknown(tmp_path):
+    scores = "path,vio,cel\na.wav,0.5,1\nb.wav,0,0.25\n"
+    read = open_scores(*write(tmp_path, scores, "path,cel,vio,year\na,1,?,1999\nb,0,1,2000\n"), DUO)
+    np.testing.assert_array_equal(read.labels, [[UNKNOWN, 1], [1, 0]])
+    with pytest.raises(IrmasError, match=r"labels.csv, line 2, column 'vio': '2' is neither 1, 0"):
+        open_scores(*write(tmp_path, scores, "path,cel,vio\na,1,2\nb,0,1\n"), DUO)
 
 
 def test_only_irmas_has_labels_that_need_not_be_given(tmp_path):

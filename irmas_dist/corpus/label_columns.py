@@ -1,0 +1,156 @@
+"""The labels in a table of clips: one column of codes, or one column per instrument.
+
+``instruments`` has the codes of all that play, separated by ``|``. Without it, every instrument has
+a column with 1, 0, or ``?`` or nothing for unknown; values between are soft labels, where these are
+expected.
+"""
+
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+from irmas_dist import storage
+from irmas_dist.corpus.csv_tables import CsvRow, CsvTable, parse_number, read_csv
+from irmas_dist.errors import IrmasError
+from irmas_dist.instruments import Vocabulary
+
+INSTRUMENTS = "instruments"
+"""The column of codes."""
+
+UNKNOWN_LABELS = ("", "?")
+"""What is written where nobody knows."""
+
+
+@dataclass(frozen=True)
+class LabelColumns:
+    """Where the labels of a table are.
+
+    Attributes:
+        table: The content of the table.
+        called: What the table calls `INSTRUMENTS` and the instruments, where it differs.
+        vocabulary: The instruments.
+        by_column: Whether each has a column.
+    """
+
+    table: CsvTable
+    called: Mapping[str, str]
+    vocabulary: Vocabulary
+    by_column: bool
+
+    @classmethod
+    def of(
+        cls,
+        table: CsvTable,
+        name: str,
+        vocabulary: Vocabulary,
+        called: Mapping[str, str] | None = None,
+    ) -> "LabelColumns":
+        """Find the columns of labels.
+
+        Raises:
+            IrmasError: There is no column of codes, and an instrument has no column.
+        """
+        named = called or {}
+        codes = named.get(INSTRUMENTS, INSTRUMENTS)
+        by_column = codes not in table.columns
+        missing = [c for c in vocabulary.codes if named.get(c, c) not in table.columns]
+        if by_column and missing:
+            raise IrmasError(
+                f"{name} has neither a column {codes!r} nor one for {missing[0]}: "
+                "give every instrument a column, with ? where it is unknown"
+            )
+        return cls(table, named, vocabulary, by_column)
+
+    def labels(self, row: CsvRow, *, soft: bool) -> dict[str, float | None]:
+        """Return labels from 0, absent, to 1, present, None where unknown; others are absent.
+
+        Raises:
+            IrmasError: A value is no label, or a soft one that is not expected, or a code is no
+                instrument; with the line and the column.
+        """
+        labels: dict[str, float | None] = {}
+        if not self.by_column:
+            column = self.called.get(INSTRUMENTS, INSTRUMENTS)
+            for code in split_codes(row.values[column]):
+                if code not in self.vocabulary:
+                    allowed = f"no instrument of {', '.join(self.vocabulary.codes)}"
+                    raise IrmasError(f"{row.where}, column {column!r}: {code!r} is {allowed}")
+                labels[code] = 1.0
+            return labels
+        for code in self.vocabulary.codes:
+            column = self.called.get(code, code)
+            text = row.values[column].strip()
+            labels[code] = label = read_label(text)
+            expected = "; --soft takes values between" if label == label else ""
+            if label != label or (label not in (None, 0.0, 1.0) and not soft):
+                raise IrmasError(
+                    f"{row.where}, column {column!r}: {text!r} is neither 1, 0, ? nor "
+                    f"empty{expected}"
+                )
+        return labels
+
+
+def read_label(text: str) -> float | None:
+    """Return a label from 0, absent, to 1, present; None where unknown, NaN if it is none."""
+    if text in UNKNOWN_LABELS:
+        return None
+    try:
+        label = parse_number(text)
+    except ValueError:
+        return float("nan")
+    return label if 0 <= label <= 1 else float("nan")
+
+
+def split_codes(text: str) -> list[str]:
+    """Return the codes in a value of the column of codes, each once, in Unicode NFC."""
+    return list(dict.fromkeys(nfc(code.strip()) for code in text.split("|") if code.strip()))
+
+
+def read_clip_table(table: str, needed: Sequence[str]) -> CsvTable:
+    """Return the content of a table, with every value as text, and names of columns in NFC.
+
+    Args:
+        table: Path or URL of CSV, TSV or Parquet.
+        needed: Columns that it must have.
+
+    Raises:
+        IrmasError: It cannot be read, or lacks a column.
+    """
+    if PurePosixPath(table).suffix.lower() not in (".parquet", ".pq"):
+        return _named_in_nfc(read_csv(storage.read_bytes(table), table, needed))
+    content = storage.read_table(table)
+    for column in needed:
+        if column not in content.column_names:
+            has = ", ".join(content.column_names)
+            raise IrmasError(f"{table} has no column {column!r}; it has {has}")
+    rows = [
+        CsvRow(f"{table}, row {number}", {name: _text(value) for name, value in row.items()})
+        for number, row in enumerate(content.to_pylist(), start=1)
+    ]
+    return _named_in_nfc(CsvTable(tuple(content.column_names), rows))
+
+
+def nfc(text: str) -> str:
+    """Return a text in Unicode NFC, as instrument codes and clip ids are everywhere."""
+    return unicodedata.normalize("NFC", text)
+
+
+def _named_in_nfc(table: CsvTable) -> CsvTable:
+    return CsvTable(
+        tuple(map(nfc, table.columns)),
+        [
+            CsvRow(row.where, {nfc(name): value for name, value in row.values.items()})
+            for row in table.rows
+        ],
+    )
+
+
+def _text(value: Any) -> str:
+    """Return a value of Parquet as CSV would have it."""
+    if isinstance(value, list):
+        return "|".join(map(str, value))
+    if isinstance(value, bool):
+        return str(int(value))
+    return "" if value is None or value != value else str(value)
