@@ -182,19 +182,19 @@ def instrument_table(
         protocol: How the thresholds were chosen.
         partly_known: Whether the number of clips in which each is known is shown too.
     """
-    counts = ("clips", "known") if partly_known else ("clips",)
-    headings = (*counts, "prec.", "rec.", "F1", "95 %", "AP", "thresh.")
+    headings = ("clips", "prec.", "rec.", "F1", "95 %", "AP", "thresh.")
     grid = Table(
         Column("instrument", overflow="fold"),
         *(Column(heading, no_wrap=True) for heading in headings),
-        caption=f"protocol: {protocol}",
+        caption=f"protocol: {protocol}" + "; clips: of those in which it is known" * partly_known,
         caption_justify="left",
     )
     for row in instruments:
         values = (figure(row[key]) for key in ("precision", "recall", "f1"))
         span = _span(row["f1_low"], row["f1_high"], digits=2)
         others = (figure(row["ap"]), threshold_cell(row["threshold"]))
-        grid.add_row(row["name"], *(str(row[count]) for count in counts), *values, span, *others)
+        clips = f"{row['clips']} of {row['known']}" if partly_known else str(row["clips"])
+        grid.add_row(row["name"], clips, *values, span, *others)
     return grid
 
 

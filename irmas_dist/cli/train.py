@@ -104,7 +104,7 @@ def trained(description: "ModelDescription", path: str, machine: bool) -> None:
         return
     scores = description.scores
     show(
-        f"best epoch {description.best_epoch} of {len(description.history)}: on validation "
-        f"mixtures micro F1 {scores['val_micro_f1']:.3f}, macro F1 {scores['val_macro_f1']:.3f}; "
+        f"best epoch {description.best_epoch} of {len(description.history)}: validation "
+        f"micro F1 {scores['val_micro_f1']:.3f}, macro F1 {scores['val_macro_f1']:.3f}; "
         f"{description.parameters:,} parameters in {escape(path)}"
     )

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from irmas_dist.config.decisions import Protocol, ThresholdSettings
 from irmas_dist.errors import IrmasError
 from irmas_dist.evaluation import baselines
@@ -11,7 +13,8 @@ from irmas_dist.evaluation.bootstrap import draw_songs
 from irmas_dist.evaluation.csv_scores import open_scores
 from irmas_dist.evaluation.merging import Merge
 from irmas_dist.evaluation.mixtures import mixed_scores
-from irmas_dist.evaluation.protocols import Result, apply_protocols, decide_by
+from irmas_dist.evaluation.protocols import FIXED_THRESHOLD, Result, apply_protocols, decide_by
+from irmas_dist.evaluation.published import benchmark_of
 from irmas_dist.evaluation.scores import Scores
 from irmas_dist.evaluation.thresholds import fit_thresholds
 from irmas_dist.instruments import UNKNOWN, Vocabulary
@@ -83,6 +86,9 @@ def evaluate_scores(
     notes = []
     if thresholds is not None:
         decisions["validation"] = decide_by("validation", scores, thresholds, settings)
+    benchmark = benchmark_of(scores.vocabulary)
+    if benchmark and benchmark.fixed:
+        decisions["fixed"] = decide_by("fixed", scores, None, settings)
     try:
         decisions["cross-validated"] = decide_by("cross-validated", scores, None, settings)
     except IrmasError as error:
@@ -91,6 +97,8 @@ def evaluate_scores(
     results = apply_protocols(scores, decisions, draw_songs(scores.groups))
     headline = next(iter(results.values()))
     shown = thresholds
+    if headline.protocol == "fixed":
+        shown = np.full(len(scores.vocabulary), FIXED_THRESHOLD, np.float32)
     if headline.protocol == "oracle":
         shown = fit_thresholds(scores.labels, scores.scores, settings)
     return Evaluation(

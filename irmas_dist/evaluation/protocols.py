@@ -1,8 +1,11 @@
-"""Three ways to choose thresholds, whose figures must not be confused.
+"""Four ways to choose thresholds, whose figures must not be confused.
 
 ``validation``
     Thresholds chosen without any test data: the headline, and the only figure that predicts
     how the model will do on unknown music.
+``fixed``
+    One threshold for all instruments, `FIXED_THRESHOLD`, chosen before any data was seen. Shown
+    where a data set's own baseline decides so.
 ``cross-validated``
     The test's songs are dealt into folds, and each fold is decided by thresholds fitted to the
     others. No clip is decided by its own label, but the thresholds are adapted to the test set.
@@ -33,10 +36,14 @@ from irmas_dist.instruments import Vocabulary
 
 MEANING: dict[Protocol, str] = {
     "validation": "thresholds chosen without any test data",
+    "fixed": "0.5 for every instrument, whatever the data",
     "cross-validated": "thresholds fitted to the test's other songs",
     "oracle": "thresholds fitted to the test itself",
 }
 """What each protocol is, in few words, in the order in which they are shown."""
+
+FIXED_THRESHOLD = 0.5
+"""That of the ``fixed`` protocol."""
 
 FOLDS = 5
 """Folds of the ``cross-validated`` protocol."""
@@ -115,7 +122,7 @@ def decide_by(
     thresholds: Thresholds | None,
     settings: ThresholdSettings,
 ) -> Decisions:
-    """Decide clips by the given thresholds (``validation``), or by thresholds fitted to them.
+    """Decide clips by the given thresholds (``validation``), by 0.5, or by fitted ones.
 
     Raises:
         IrmasError: There are too few songs for cross-validation, or none has an instrument.
@@ -124,6 +131,8 @@ def decide_by(
         case "validation":
             assert thresholds is not None
             return decide(scores.scores, thresholds)
+        case "fixed":
+            return decide(scores.scores, FIXED_THRESHOLD)
         case "cross-validated":
             folds = k_folds(scores.groups, scores.labels == 1, FOLDS, 0, scores.vocabulary)
             return cross_validated(scores.labels, scores.scores, folds, settings)

@@ -99,7 +99,9 @@ def _search(
         update={
             "windows": best.windows,
             "thresholds": dict(zip(description.instruments, best.thresholds.tolist(), strict=True)),
-            "thresholds_from": threshold_origin(settings, len(best.scores.clip_ids)),
+            "thresholds_from": threshold_origin(
+                settings, len(best.scores.clip_ids), description.recipe
+            ),
             "scores": description.scores
             | {SELECTED_BY: results["macro_f1"], "val_micro_f1": results["micro_f1"]},
         }

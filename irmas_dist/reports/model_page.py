@@ -13,17 +13,16 @@ from markupsafe import Markup
 
 from irmas_dist import storage
 from irmas_dist.corpus.audio_files import find_files
-from irmas_dist.corpus.irmas import TEST_EXCERPTS
 from irmas_dist.corpus.names import parse_training_name
 from irmas_dist.evaluation.arrays import Decisions, Labels
-from irmas_dist.evaluation.baselines import PUBLISHED, protocol_of
+from irmas_dist.evaluation.baselines import protocol_of
 from irmas_dist.evaluation.calibration import reliability
 from irmas_dist.evaluation.confusion import confusion
 from irmas_dist.evaluation.evaluate import Evaluation
 from irmas_dist.evaluation.metrics import decision_metrics
 from irmas_dist.evaluation.protocols import MEANING
+from irmas_dist.evaluation.published import benchmark_of
 from irmas_dist.evaluation.scores import Scores
-from irmas_dist.instruments import IRMAS
 from irmas_dist.reports import figures
 from irmas_dist.reports.audio_player import embedded
 from irmas_dist.reports.templates import render_template
@@ -120,7 +119,7 @@ def write_model_page(
 def _comparison(
     evaluation: Evaluation, baselines: Mapping[str, Mapping[str, float]]
 ) -> list[dict[str, Any]]:
-    """Return one row per protocol, baseline and, on IRMAS's test excerpts, published result."""
+    """Return one row per protocol, baseline and, on a data set's test clips, published result."""
     rows: list[tuple[str, str, Mapping[str, float | None]]] = [
         ("These scores", protocol, result.metrics)
         for protocol, result in evaluation.results.items()
@@ -129,9 +128,10 @@ def _comparison(
         (name, protocol_of(name), values)
         for name, values in {**evaluation.baselines, **baselines}.items()
     ]
-    scores = evaluation.scores
-    if len(scores.clip_ids) == TEST_EXCERPTS and scores.vocabulary == IRMAS:
-        rows += [(work.work, work.protocol or "not stated", asdict(work)) for work in PUBLISHED]
+    benchmark = benchmark_of(evaluation.scores.vocabulary)
+    if benchmark and len(evaluation.scores.clip_ids) == benchmark.clips:
+        for work in benchmark.works:
+            rows.append((work.work, work.decided, asdict(work)))
     return [
         {"name": name, "protocol": protocol, "figures": [values.get(key) for key in COLUMNS]}
         for name, protocol, values in rows

@@ -8,6 +8,7 @@ complete once it has a ``model.json``, which is therefore written last.
 import importlib.metadata
 import os
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -120,7 +121,7 @@ def describe(learner: Learner, recipe: dict[str, Any]) -> tuple[ModelDescription
             aggregation=learner.settings.window.aggregation,
         ),
         thresholds=dict(zip(vocabulary.codes, thresholds.tolist(), strict=True)),
-        thresholds_from=threshold_origin(rule, len(data.validation)),
+        thresholds_from=threshold_origin(rule, len(data.validation), recipe),
         recipe=recipe,
         data={
             **data.provenance,
@@ -144,11 +145,13 @@ def describe(learner: Learner, recipe: dict[str, Any]) -> tuple[ModelDescription
     return description, scores
 
 
-def threshold_origin(settings: ThresholdSettings, mixtures: int) -> str:
+def threshold_origin(settings: ThresholdSettings, clips: int, recipe: Mapping[str, Any]) -> str:
     """Describe the clips, the rule and the objective of fitted thresholds."""
+    mixed = recipe.get("validation", {}).get("mixed", True)
+    held_out = "mixtures of held-out training clips" if mixed else "held-out clips"
     rule = settings.rule.replace("_", " ")
     objective = settings.objective.replace("_f1", " F1")
-    return f"{mixtures} mixtures of held-out training clips ({rule}, for {objective})"
+    return f"{clips} {held_out} ({rule}, for {objective})"
 
 
 def pack_weights(network: nn.Module) -> bytes:

@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sklearn.metrics import average_precision_score, f1_score
 
+from irmas_dist.corpus.openmic import OPENMIC
 from irmas_dist.evaluation.scores import Scores, write_scores
-from irmas_dist.instruments import IRMAS
+from irmas_dist.instruments import IRMAS, UNKNOWN, Vocabulary
 from tests.cli.conftest import Ended
 
 
@@ -70,6 +72,65 @@ def test_scores_of_irmas_stand_beside_baselines_and_published_results(
     for word in ("protocol: validation", "cross-validated", "oracle", "Han et al. 2016", "0.602"):
         assert word in out
     assert "validation: thresholds chosen without any test data: 0.14, chosen beforehand" in out
+
+
+def openmic_scores(path: Path) -> Scores:
+    """Scores of 400 clips of 80 artists, in each of which two instruments are known."""
+    rng = np.random.default_rng(0)
+    labels = np.full((400, 20), UNKNOWN, np.int8)
+    for clip in labels:
+        clip[rng.choice(20, 2, replace=False)] = rng.integers(0, 2, 2)
+    values = (0.3 * (labels == 1) + 0.7 * rng.random(labels.shape)).astype(np.float32)
+    names = [f"audio/000/{number:06d}_0" for number in range(400)]
+    groups = [f"artist {number // 5}" for number in range(400)]
+    scores = Scores(names, ["testing"] * 400, groups, labels, values, OPENMIC)
+    write_scores(path, scores)
+    return scores
+
+
+def test_scores_of_openmic_stand_beside_its_published_results_by_its_protocol(
+    irmas: Callable[..., Ended], tmp_path: Path
+) -> None:
+    scores = openmic_scores(tmp_path / "scores.parquet")
+    code, out, err = irmas("evaluate", "--scores", "scores.parquet", "--json")
+    assert (code, err) == (0, "")
+    found = json.loads(out)
+    assert list(found["protocols"]) == ["fixed", "cross-validated", "oracle"]
+    expected = {"f1": [], "ap": []}
+    for column in range(20):
+        known = scores.labels[:, column] != UNKNOWN
+        label, score = scores.labels[known, column], scores.scores[known, column]
+        expected["f1"].append(f1_score(label, score >= 0.5))
+        expected["ap"].append(average_precision_score(label, score))
+    assert found["metrics"]["macro_f1"] == pytest.approx(np.mean(expected["f1"]))
+    assert found["metrics"]["map"] == pytest.approx(np.mean(expected["ap"]))
+    assert {row["threshold"] for row in found["per_instrument"]} == {0.5}
+    works = {work["work"]: work for work in found["published"]}
+    assert works["Koutini et al. 2022"]["map"] == 0.843
+    assert works["Chong et al. 2022"]["source"] == "arXiv:2204.12768"
+
+    code, out, _ = irmas("evaluate", "--scores", "scores.parquet")
+    assert code == 0
+    for text in ("mAP", "0.843", "fixed: 0.5 for every instrument", "400 clips of 80 artists"):
+        assert text in out
+    assert "published: on OpenMIC-2018's 5,085 test clips; not comparable on others" in out
+    assert "Han et al." not in out
+
+
+def test_scores_of_other_instruments_stand_beside_no_published_results(
+    irmas: Callable[..., Ended], tmp_path: Path
+) -> None:
+    names = [f"audio/{number}" for number in range(40)]
+    labels = np.arange(80).reshape(40, 2).astype(np.int8) // 2 % 2
+    kicks = Vocabulary.of({"kick": "kick drum", "snare": "snare drum"})
+    values = labels * np.float32(0.9)
+    write_scores(
+        tmp_path / "drums.parquet", Scores(names, ["testing"] * 40, names, labels, values, kicks)
+    )
+    code, out, _ = irmas("evaluate", "--scores", "drums.parquet")
+    assert code == 0
+    assert "published" not in out
+    assert "40 clips of 40 songs" in out
 
 
 def test_without_thresholds_of_their_own_scores_are_cross_validated(

@@ -70,7 +70,7 @@ DESCRIPTION = SimpleNamespace(
 def test_a_trained_model_is_shown_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     trained(DESCRIPTION, "models/[a]", machine=False)
     assert " ".join(capsys.readouterr().out.split()) == (
-        "best epoch 2 of 3: on validation mixtures micro F1 0.625, macro F1 0.500; "
+        "best epoch 2 of 3: validation micro F1 0.625, macro F1 0.500; "
         "12,345 parameters in models/[a]"
     )
 

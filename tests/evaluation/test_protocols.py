@@ -3,11 +3,11 @@ import pytest
 
 from irmas_dist.config.decisions import ThresholdSettings
 from irmas_dist.corpus.split import k_folds
-from irmas_dist.evaluation.baselines import PUBLISHED, trivial
+from irmas_dist.evaluation.baselines import trivial
 from irmas_dist.evaluation.bootstrap import draw_songs
 from irmas_dist.evaluation.metrics import decision_metrics, overall_metrics
 from irmas_dist.evaluation.operating_points import decide
-from irmas_dist.evaluation.protocols import apply_protocols, cross_validated
+from irmas_dist.evaluation.protocols import apply_protocols, cross_validated, decide_by
 from irmas_dist.evaluation.thresholds import fit_thresholds
 
 FITTED = ThresholdSettings()
@@ -57,5 +57,6 @@ def test_figures_of_answers_that_use_no_audio_on_irmas(forest):
     assert reached["one right per clip"]["micro_f1"] == pytest.approx(0.738, abs=5e-4)
 
 
-def test_a_work_that_chose_its_threshold_on_the_test_is_marked():
-    assert [work.work for work in PUBLISHED if work.protocol == "oracle"] == ["Zhong et al. 2023"]
+def test_the_fixed_protocol_decides_from_one_half_on_whatever_the_labels(forest):
+    decided = decide_by("fixed", forest, None, FITTED)
+    assert (decided == (forest.scores >= 0.5)).all()
