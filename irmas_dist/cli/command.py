@@ -68,6 +68,14 @@ Also = Annotated[
         "each that begins with a clip of FEATURES. May be repeated.",
     ),
 ]
+Init = Annotated[
+    str | None,
+    typer.Option(
+        metavar="MODEL",
+        help="Model directory to start from: its normalisation, and the weights of all layers "
+        "that fit; default: random weights.",
+    ),
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the resolved recipe and stop.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 Address = Annotated[

@@ -14,6 +14,7 @@ from irmas_dist.cli.command import (
     Also,
     Config,
     DryRun,
+    Init,
     Json,
     Overrides,
     command,
@@ -61,6 +62,7 @@ def sweep(
         ),
     ] = None,
     also: Also = None,
+    init: Init = None,
     config: Config = None,
     overrides: Overrides = None,
     resume: Annotated[
@@ -111,13 +113,18 @@ def sweep(
     from irmas_dist.reports.wandb_summary import log_summary
     from irmas_dist.search.sweep import sweep as search
     from irmas_dist.training.data import open_training_data
+    from irmas_dist.training.train import read_start
 
-    data = open_training_data(features, recipe, further)
+    start, line = read_start(init, recipe)
+    if line:
+        say(escape(line))
+    data = open_training_data(features, recipe, further, start)
     try:
         summary = search(data, recipe, searched, out, settings, resume, address)
         log_summary(summary)
     except KeyboardInterrupt:
         beside = "".join(f" --also {each}" for each in also or ())
+        beside += f" --init {init}" if init else ""
         say(escape(f"resume it: irmas sweep {features} {out}{beside} --resume"))
         raise
     return swept(summary, json)

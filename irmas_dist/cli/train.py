@@ -11,6 +11,7 @@ from irmas_dist.cli.command import (
     Also,
     Config,
     DryRun,
+    Init,
     Json,
     Overrides,
     command,
@@ -32,6 +33,7 @@ def train(
     features: Annotated[str, typer.Argument(help="Feature store, a path or URL.")],
     out: Annotated[str, typer.Argument(help="The model directory to write, a path or URL.")],
     also: Also = None,
+    init: Init = None,
     config: Config = None,
     overrides: Overrides = None,
     workers: Annotated[
@@ -84,7 +86,7 @@ def train(
     from irmas_dist.training.train import train
 
     try:
-        description = train(recipe, features, out, settings, address, further)
+        description = train(recipe, features, out, settings, address, further, init)
     except (KeyboardInterrupt, SystemExit) as error:
         raise KeyboardInterrupt("the same command resumes") from error
     return trained(description, out, json)

@@ -97,7 +97,7 @@ def _explain(error: ErrorDetails) -> str:
     message = describe_error(error)
     # Of several settings that contradict each other, the message names them.
     if isinstance(given, dict) and error["type"] == "value_error":
-        return f"{name}: {message}"
+        return f"{name}: {message}" if name else message
     return f"{name}={given!r}: {message}"
 
 

@@ -5,7 +5,7 @@ Apart from the code that they configure, so that reading a recipe does not impor
 
 from typing import Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from irmas_dist.config.augment import AugmentSettings
 from irmas_dist.config.base import Settings, describe_error
@@ -56,6 +56,26 @@ class LossSettings(Settings):
     """Score below which the asymmetric loss disregards negative labels."""
 
 
+NOTHING_TO_KEEP = "training.freeze keeps weights of a model to start from: give --init"
+
+
+class FreezeSettings(Settings):
+    """Blocks that keep the weights and statistics of the model that training starts from."""
+
+    blocks: int = Field(0, ge=0)
+    """Number of blocks, from the first."""
+    epochs: int = Field(0, ge=0)
+    """First epochs in which they are kept."""
+
+    @model_validator(mode="after")
+    def _are_both_given(self) -> "FreezeSettings":
+        if bool(self.blocks) != bool(self.epochs):
+            raise ValueError(
+                f"blocks is {self.blocks} and epochs is {self.epochs}; give both, or neither"
+            )
+        return self
+
+
 class TrainingSettings(Settings):
     """Settings of the optimisation."""
 
@@ -72,6 +92,11 @@ class TrainingSettings(Settings):
     """Adam (Kingma and Ba 2015), or with decoupled weight decay (Loshchilov and Hutter 2019)."""
     lr: float = Field(3e-3, gt=0.0)
     """Learning rate, or the highest of a schedule."""
+    head_lr: float | None = Field(None, gt=0.0)
+    """Learning rate of the layers after the last block, which follows the same schedule; none: the
+    same."""
+    freeze: FreezeSettings = FreezeSettings()
+    """Blocks that are not trained at first, when training starts from a model."""
     weight_decay: float = Field(0.0, ge=0.0)
     """Weight decay; biases and normalisation are exempt."""
     clip_norm: float | None = Field(None, gt=0.0)
@@ -112,6 +137,15 @@ class LearnerSettings(Settings):
     augment: AugmentSettings = AugmentSettings()
     training: TrainingSettings = TrainingSettings()
     thresholds: ThresholdSettings = ThresholdSettings()
+
+    @model_validator(mode="after")
+    def _freeze_what_there_is(self) -> "LearnerSettings":
+        if self.training.freeze.blocks > self.model.blocks:
+            raise ValueError(
+                f"training.freeze.blocks={self.training.freeze.blocks} is more than "
+                f"model.blocks={self.model.blocks}"
+            )
+        return self
 
 
 class IngestSettings(Settings):

@@ -5,6 +5,8 @@ Blocks of convolutions with pooling, then a head. Depending on its settings it i
 or one with squeeze-and-excitation, with a flattened, a pooled or an attention head.
 """
 
+import itertools
+
 import torch
 from torch import Tensor, nn
 
@@ -26,6 +28,11 @@ class CNN(nn.Module):
         frames: Frames of a window.
         instruments: Number of outputs.
 
+    Attributes:
+        settings: Architecture.
+        layers: All layers, one after the other.
+        ends: Number of layers up to the end of each block, with its pooling; the head follows.
+
     Raises:
         IrmasError: Kernels or pooling shrink a map to nothing, or to a single value that
             normalisation would make zero.
@@ -37,6 +44,7 @@ class CNN(nn.Module):
         sizes = map_sizes(settings, bands, frames)
         pool = nn.MaxPool2d if settings.pooling == "max" else nn.AvgPool2d
         layers: list[nn.Module] = []
+        self.ends: list[int] = []
         inputs = 1
         for index, outputs in enumerate(settings.widths):
             layers += block(settings, inputs, outputs)
@@ -45,9 +53,15 @@ class CNN(nn.Module):
                 layers.append(nn.Dropout(settings.dropout.blocks))
                 if settings.dropout.maps:
                     layers.append(nn.Dropout2d(settings.dropout.maps))
+            self.ends.append(len(layers))
             inputs = outputs
         height, width = sizes[-1]
         self.layers = nn.Sequential(*layers, *head(settings, inputs, height * width, instruments))
+
+    def parts(self) -> list[nn.Sequential]:
+        """Return the layers of each block, and at last those of the head."""
+        bounds = itertools.pairwise([0, *self.ends, len(self.layers)])
+        return [nn.Sequential(*list(self.layers)[first:last]) for first, last in bounds]
 
     def forward(self, windows: Tensor) -> Tensor:
         """Return logits, shape (windows, instruments).

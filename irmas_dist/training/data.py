@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +31,9 @@ from irmas_dist.instruments import PRESENT
 from irmas_dist.training.sampling import StoreWeights
 from irmas_dist.training.stores import FurtherData, HeldOut, read_further, read_further_infos
 
+if TYPE_CHECKING:  # It imports torch, which takes seconds.
+    from irmas_dist.training.initial_model import InitialModel
+
 
 @dataclass(frozen=True)
 class TrainingData:
@@ -42,12 +45,14 @@ class TrainingData:
         validation: Mixtures of clips from the held-out groups, or these clips as they are.
         store: The content of the first store's ``features.json``.
         further: What is taken from further stores.
+        start: The model to start from.
     """
 
     training: Clips | StreamedClips
     validation: Clips
     store: StoreInfo
     further: tuple[FurtherData, ...] = ()
+    start: "InitialModel | None" = None
 
     @property
     def stores(self) -> StoreWeights:
@@ -60,7 +65,18 @@ class TrainingData:
     def provenance(self) -> dict[str, Any]:
         """What is recorded in everything that is made from the data."""
         also = [one.record for one in self.further]
-        return self.store.digests | ({"also": also} if also else {})
+        init = {"init": self.start.record} if self.start else {}
+        return self.store.digests | ({"also": also} if also else {}) | init
+
+    @property
+    def normalisation(self) -> tuple[list[float], list[float]]:
+        """Mean and standard deviation of each band that windows are normalised by.
+
+        Those of the model to start from, whose weights are made for them, or else those of the
+        first store's training clips.
+        """
+        given = self.start or self.store
+        return list(given.mean), list(given.std)
 
     @property
     def is_partial(self) -> bool:
@@ -69,16 +85,22 @@ class TrainingData:
 
 
 def open_training_data(
-    features: str, recipe: Recipe, further: Sequence[FurtherStore] = ()
+    features: str,
+    recipe: Recipe,
+    further: Sequence[FurtherStore] = (),
+    start: "InitialModel | None" = None,
 ) -> TrainingData:
     """Load the training data of a recipe from feature stores of the same settings.
+
+    ``start`` is the model to start from.
 
     Raises:
         IrmasError: A store is unfinished, too small to be split, or was made with other
             settings, or has other instruments, see `read_further_infos`.
     """
     read_matching_info(features, recipe)
-    return load_training_data(features, recipe.validation, recipe.ingest, further)
+    data = load_training_data(features, recipe.validation, recipe.ingest, further)
+    return replace(data, start=start)
 
 
 def read_matching_info(features: str, recipe: Recipe) -> StoreInfo:

@@ -26,6 +26,7 @@ from irmas_dist.training.augment import Mixer
 from irmas_dist.training.data import TrainingData
 from irmas_dist.training.graph import capture
 from irmas_dist.training.ingest import ClipLoader
+from irmas_dist.training.initial_model import frozen_blocks, start_network
 from irmas_dist.training.losses import Loss
 from irmas_dist.training.optimizer import Optimisation
 from irmas_dist.training.precision import Autocast, compile_network
@@ -86,6 +87,7 @@ class Learner:
         self.frames = settings.window.frames(features)
         self.network = CNN(settings.model, features.bands, self.frames, len(data.store.vocabulary))
         initialise(self.network, settings.seed)
+        start_network(self.network, settings, data.store.vocabulary, data.start)
         # Convolutions are faster with channels last, on CPUs and GPUs alike.
         self.network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._parallel = wrap(self.network)
@@ -96,7 +98,7 @@ class Learner:
             training.loss, data.training.labels, partial=data.is_partial, weights=stores.of_clips
         )
         self._loss.to(self.device)
-        self._standardise = Standardise(data.store.mean, data.store.std).to(self.device)
+        self._standardise = Standardise(*data.normalisation).to(self.device)
         self._loader = ClipLoader(
             data.training, settings.seed, self.plan_steps, self.device, stores
         )
@@ -110,7 +112,8 @@ class Learner:
         self._window_labels = labels.to(self.device)
         self._known = int(labels.isfinite().sum())
         self._steps = sum(map(self._steps_in, self._loader.pools))
-        self._optimisation = Optimisation(self.network, training, self._steps)
+        head = self.network.parts()[-1].parameters()
+        self._optimisation = Optimisation(self.network, training, self._steps, head)
         self._autocast = Autocast(training.precision, self.device)
         mixer = Mixer(features, self._standardise.mean, self.device)
         self._step = TrainingStep(
@@ -161,10 +164,15 @@ class Learner:
         self._step.totals.zero_()
         rates = self._optimisation.rates(self._steps)
         ahead = self.epoch + 1 < self.settings.training.epochs
-        for pool, plan in self._loader.epoch(self.epoch, plan_ahead=ahead):
-            steps = len(plan.sizes)
-            (self._graphs or self._step).run(pool, plan, rates[:steps])
-            rates = rates[steps:]
+        freeze = self.settings.training.freeze
+        if self._graphs is not None and self.epoch == freeze.epochs:
+            self._graphs.reset()  # They leave out what was frozen.
+        blocks = freeze.blocks if self.epoch < freeze.epochs else 0
+        with frozen_blocks(self.network, blocks, self._optimisation, alone=self.workers == 1):
+            for pool, plan in self._loader.epoch(self.epoch, plan_ahead=ahead):
+                steps = len(plan.sizes)
+                (self._graphs or self._step).run(pool, plan, rates[:steps])
+                rates = rates[steps:]
         totals = self._step.totals.clone()
         if self.workers > 1:
             dist.all_reduce(totals)

@@ -5,6 +5,7 @@ the scores of the validation mixtures, from which thresholds can be fitted again
 complete once it has a ``model.json``, which is therefore written last.
 """
 
+import hashlib
 import importlib.metadata
 import os
 import subprocess
@@ -28,6 +29,7 @@ from irmas_dist.evaluation.scores import Scores, write_scores
 from irmas_dist.evaluation.thresholds import fit_thresholds
 from irmas_dist.instruments import Vocabulary, hard_labels
 from irmas_dist.models.cnn import CNN, parameter_count
+from irmas_dist.training.initial_model import InitialModel
 from irmas_dist.training.learner import Learner
 
 RECORDED_VERSIONS = ("irmas-dist", "torch", "ray", "numpy", "scipy", "soundfile", "soxr")
@@ -66,8 +68,9 @@ class ModelDescription(Settings):
     recipe: dict[str, Any]
     """All settings of the training run."""
     data: dict[str, Any]
-    """Digests of the manifest, the features and their content, and numbers of clips; under
-    ``also`` those of each further store, with its weight and the number of clips left out."""
+    """Digests of the manifest, the features and their content, and numbers of clips. Under
+    ``also`` those of each further store, with its weight and the number of clips left out; under
+    ``init`` the digest of the weights that training started from, and what they were made from."""
     versions: dict[str, str]
     commit: str | None = None
     """Git commit of the code that trained it, if that was a checkout."""
@@ -109,10 +112,11 @@ def describe(learner: Learner, recipe: dict[str, Any]) -> tuple[ModelDescription
     rule = learner.settings.thresholds
     thresholds = fit_thresholds(hard_labels(data.validation.labels), values, rule)
     network = learner.network
+    mean, std = data.normalisation
     description = ModelDescription(
         instruments=dict(zip(vocabulary.codes, vocabulary.names, strict=True)),
         features=data.store.settings,
-        normalisation=Normalisation(mean=tuple(data.store.mean), std=tuple(data.store.std)),
+        normalisation=Normalisation(mean=tuple(mean), std=tuple(std)),
         model=network.settings,
         parameters=parameter_count(network),
         windows=ScoringWindows(
@@ -203,6 +207,32 @@ def load_network(directory: str | os.PathLike[str], description: ModelDescriptio
         IrmasError: The weights are missing, damaged, or of another architecture.
     """
     path = storage.join(directory, "model.safetensors")
+    return _network_of(description, storage.read_bytes(path), path)
+
+
+def read_initial_model(directory: str | os.PathLike[str]) -> InitialModel:
+    """Read a model directory that a training is to start from.
+
+    Raises:
+        IrmasError: As for `read_description` and `load_network`.
+    """
+    description = read_description(directory)
+    path = storage.join(directory, "model.safetensors")
+    weights = storage.read_bytes(path)
+    return InitialModel(
+        name=str(directory),
+        network=_network_of(description, weights, path),
+        vocabulary=description.vocabulary,
+        features=description.features,
+        mean=description.normalisation.mean,
+        std=description.normalisation.std,
+        digest=hashlib.sha256(weights).hexdigest()[:16],
+        learnt=description.data,
+    )
+
+
+def _network_of(description: ModelDescription, weights: bytes, path: str) -> CNN:
+    """Build a network with weights, which are those of the file ``path``."""
     network = CNN(
         description.model,
         description.features.bands,
@@ -210,7 +240,7 @@ def load_network(directory: str | os.PathLike[str], description: ModelDescriptio
         len(description.instruments),
     )
     try:
-        network.load_state_dict(safetensors.torch.load(storage.read_bytes(path)))
+        network.load_state_dict(safetensors.torch.load(weights))
     except (safetensors.SafetensorError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise IrmasError(f"{path} is damaged or of another model: {reason}") from error

@@ -7,6 +7,7 @@ averaged, take the same steps.
 
 import copy
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -29,24 +30,39 @@ class Optimisation:
         network: The network, on its device.
         settings: How to optimise.
         steps: Steps in an epoch.
+        head: Parameters that have the head's learning rate.
 
     Attributes:
         network: The network that is optimised.
+        frozen: Parameters that no step changes.
         skipped: Steps skipped until the end of the last epoch.
     """
 
-    def __init__(self, network: nn.Module, settings: TrainingSettings, steps: int) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        settings: TrainingSettings,
+        steps: int,
+        head: Iterable[nn.Parameter] = (),
+    ) -> None:
         self.network, self.settings, self._epoch_steps = network, settings, steps
         self._parameters = [p for p in network.parameters() if p.requires_grad]
+        self.frozen: list[nn.Parameter] = []
         device = self._parameters[0].device
-        matrices = [p for p in self._parameters if p.ndim > 1]
-        vectors = [p for p in self._parameters if p.ndim <= 1]
+        groups = _groups(self._parameters, settings.weight_decay)
+        if settings.head_lr is not None:
+            apart = {id(p) for p in head}
+            groups = [
+                group
+                for inside in (False, True)
+                for group in _groups(
+                    [p for p in self._parameters if (id(p) in apart) == inside],
+                    settings.weight_decay,
+                )
+            ]
         kind = torch.optim.Adam if settings.optimizer == "adam" else torch.optim.AdamW
         self._optimizer: torch.optim.Optimizer = kind(
-            [
-                {"params": matrices, "weight_decay": settings.weight_decay},
-                {"params": vectors, "weight_decay": 0.0},
-            ],
+            groups,
             lr=settings.lr,
             fused=True,
             capturable=device.type == "cuda",
@@ -54,6 +70,7 @@ class Optimisation:
         # A tensor, so that a captured step reads the current rate. CUDA's kernel takes float32.
         real = torch.float32 if device.type == "cuda" else torch.float64
         self._lr = torch.tensor(settings.lr, dtype=real, device=device)
+        self._head_lr = torch.tensor(settings.head_lr or settings.lr, dtype=real, device=device)
         self._share_lr()
         self._average: nn.Module | None = copy.deepcopy(network) if settings.ema else None
         self._averaged = torch.zeros((), device=device)  # how many weights are in the average
@@ -102,12 +119,16 @@ class Optimisation:
         Returns:
             Whether the step was taken rather than skipped, on the device, shape ().
         """
+        for parameter in self.frozen:
+            parameter.grad = None
         gradients = [p.grad for p in self._parameters if p.grad is not None]
         norm = nn.utils.get_total_norm(gradients)
         taken = torch.isfinite(norm)
         if self.settings.clip_norm is not None:
             nn.utils.clip_grads_with_norm_(self._parameters, self.settings.clip_norm, norm)
         self._lr.copy_(lr)
+        if self.settings.head_lr is not None:
+            torch.mul(self._lr, self.settings.head_lr / self.settings.lr, out=self._head_lr)
         # The fused kernel of Adam takes no step where this is 1.
         self._optimizer.grad_scale = None  # type: ignore[attr-defined]
         self._optimizer.found_inf = (~taken).float()  # type: ignore[attr-defined]
@@ -190,8 +211,9 @@ class Optimisation:
             setattr(self, name, state[name])
 
     def _share_lr(self) -> None:
-        for group in self._optimizer.param_groups:
-            group["lr"] = self._lr
+        of_body = 2  # groups; those of the head follow, if it has a rate of its own
+        for number, group in enumerate(self._optimizer.param_groups):
+            group["lr"] = self._lr if number < of_body else self._head_lr
 
     def _update_average(self, average: nn.Module, taken: Tensor) -> None:
         """Move the average towards the network's weights, if the step was taken.
@@ -213,6 +235,14 @@ class Optimisation:
                 if not mean.is_floating_point():
                     mean.copy_(value)
         self._averaged += taken
+
+
+def _groups(parameters: list[nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:
+    """Return matrices, which decay, and vectors."""
+    return [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
 
 
 def _values(network: nn.Module) -> list[Tensor]:

@@ -10,14 +10,16 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from rich.markup import escape
+
 from irmas_dist import storage, tracking
 from irmas_dist.cluster.without_ray import LOCAL, gpu_count, ray_address, ray_initialised
 from irmas_dist.config.recipe import Recipe
-from irmas_dist.config.training import FurtherStore, WorkerSettings
+from irmas_dist.config.training import NOTHING_TO_KEEP, FurtherStore, WorkerSettings
 from irmas_dist.errors import IrmasError
 from irmas_dist.features.store import StoreInfo
 from irmas_dist.storage.locks import lock_directory
-from irmas_dist.terminal import progress
+from irmas_dist.terminal import progress, say
 from irmas_dist.training.data import (
     TrainingData,
     is_resident,
@@ -27,6 +29,7 @@ from irmas_dist.training.data import (
 from irmas_dist.training.stores import read_further_infos
 
 if TYPE_CHECKING:
+    from irmas_dist.training.initial_model import InitialModel
     from irmas_dist.training.model_directory import ModelDescription
 
 ADVICE = "delete it, or choose another directory"
@@ -45,6 +48,7 @@ def train(
     workers: WorkerSettings,
     address: str | None = None,
     further: Sequence[FurtherStore] = (),
+    init: str | None = None,
 ) -> "ModelDescription":
     """Train a recipe and write its model directory, or resume an interrupted training there.
 
@@ -58,6 +62,7 @@ def train(
         workers: Number of workers and their resources.
         address: The Ray to train with, as `ray_running` takes it.
         further: Stores whose clips are learnt beside those of ``features``.
+        init: Model directory to start from; None starts from random weights.
 
     Raises:
         IrmasError: ``out`` holds a model of another recipe or of other features, finished or
@@ -72,6 +77,9 @@ def train(
             {"store": one.identity, "weight": store.weight}
             for one, store in zip(infos, further, strict=True)
         ]
+    start, line = read_start(init, recipe)
+    if start:
+        data["init"] = start.record
     if finished := _finished(out, settings, data):
         return finished
     with lock_directory(out):
@@ -80,13 +88,31 @@ def train(
             return finished
         about = _about(out, settings, data)
         here = _is_worker(recipe, [info, *infos], workers, address)
-        opening = partial(_open, features, recipe, workers, further)
+        opening = partial(_open, features, recipe, workers, further, start)
+        if line:
+            say(escape(line))
         with _here(opening) if here else _with_ray(opening, address, out) as (trainer, opened):
             if workers.gpu is None:
                 enough = gpu_count() >= workers.needed
                 workers = workers.model_copy(update={"gpu": enough})
             storage.write_json(storage.join(out, BEGUN), about)
             return _tracked(trainer, opened, recipe, out, workers, about)
+
+
+def read_start(init: str | None, recipe: Recipe) -> "tuple[InitialModel | None, str]":
+    """Read the model to start from, if any, and return it with a line on what is taken from it.
+
+    Raises:
+        IrmasError: It cannot be used with this recipe, or the recipe needs one.
+    """
+    if init is None:
+        if recipe.training.freeze.epochs:
+            raise IrmasError(NOTHING_TO_KEEP)
+        return None, ""
+    from irmas_dist.training.model_directory import read_initial_model
+
+    start = read_initial_model(init)
+    return start, start.describe_start(recipe, recipe.features, recipe.corpus.vocabulary)
 
 
 def _is_worker(
@@ -98,13 +124,17 @@ def _is_worker(
 
 
 def _open(
-    features: str, recipe: Recipe, workers: WorkerSettings, further: Sequence[FurtherStore]
+    features: str,
+    recipe: Recipe,
+    workers: WorkerSettings,
+    further: Sequence[FurtherStore],
+    start: "InitialModel | None",
 ) -> TrainingData:
     """Load the training data, on a worker's number of threads."""
     from irmas_dist.training.local import computing_on
 
     with computing_on(workers.cpus):
-        return open_training_data(features, recipe, further)
+        return open_training_data(features, recipe, further, start)
 
 
 @contextmanager
@@ -214,3 +244,5 @@ def _require_same(
     beside = [{name: one[name] for name in ("store", "weight")} for one in found.get("also", ())]
     if beside != data.get("also", []):
         raise IrmasError(f"{holds} that learns other further stores, or by other weights; {ADVICE}")
+    if found.get("init", {}).get("weights") != data.get("init", {}).get("weights"):
+        raise IrmasError(f"{holds} that starts from another model, or from none; {ADVICE}")

@@ -3,6 +3,7 @@
 import pytest
 
 from irmas_dist.config.features import LogMelSettings
+from irmas_dist.config.recipe import load_recipe
 from irmas_dist.config.training import FurtherStore, WindowSettings, WorkerSettings
 from irmas_dist.errors import IrmasError
 
@@ -69,3 +70,18 @@ def test_a_weight_that_cannot_be_is_refused(text: str, why: str) -> None:
     with pytest.raises(IrmasError) as refused:
         FurtherStore.parse(text)
     assert str(refused.value) == f"--also {text}: {why}"
+
+
+@pytest.mark.parametrize(
+    ("values", "why"),
+    [
+        ({"blocks": 2}, "training.freeze: blocks is 2 and epochs is 0; give both, or neither"),
+        ({"epochs": 3}, "training.freeze: blocks is 0 and epochs is 3; give both, or neither"),
+        ({"blocks": 5, "epochs": 1}, "training.freeze.blocks=5 is more than model.blocks=4"),
+        ({"blocks": -1, "epochs": 1}, "training.freeze.blocks=-1: should be greater than or equal"),
+    ],
+)
+def test_blocks_are_frozen_for_some_epochs(values: dict[str, int], why: str) -> None:
+    overrides = [f"training.freeze.{name}={value}" for name, value in values.items()]
+    with pytest.raises(IrmasError, match=f"--set: {why}"):
+        load_recipe(None, overrides)

@@ -18,7 +18,9 @@ import torch.multiprocessing as mp
 from torch.nn.parallel import DistributedDataParallel
 
 from irmas_dist.config.recipe import Recipe, build_recipe
+from irmas_dist.models.cnn import CNN, initialise
 from irmas_dist.training.data import TrainingData
+from irmas_dist.training.initial_model import InitialModel
 from irmas_dist.training.learner import Learner
 from irmas_dist.training.stores import FurtherData
 from tests.training.test_learner import poison
@@ -45,12 +47,25 @@ SCENARIOS: dict[str, dict[str, Any]] = {
     "a worker's NaN": {"training.on_nan": "skip", "training.epochs": 1},
     "batch normalisation": {"model.normalisation": "batch", "training.epochs": 1},
     # A third of the clips are taken for those of a further store, and drawn more often.
+    "frozen block": {
+        "training.freeze": {"blocks": 1, "epochs": 2},
+        "training.head_lr": 1e-2,
+        "training.batch_size": 7,
+    },
     "two stores": {"training.batch_size": 7, "training.loss.balance": 0.5},
 }
 
 
-SAME = ("uneven shares", "everything", "fewer examples than workers", "two stores")
+SAME = ("uneven shares", "everything", "fewer examples than workers", "two stores", "frozen block")
 """Scenarios in which nothing differs between workers."""
+
+
+def start_of(data: TrainingData, settings: Recipe) -> InitialModel:
+    features, vocabulary = data.store.settings, data.store.vocabulary
+    network = CNN(settings.model, features.bands, settings.window.frames(features), len(vocabulary))
+    initialise(network, seed=9)
+    mean, std = tuple(data.store.mean), tuple(data.store.std)
+    return InitialModel("m", network, vocabulary, features, mean, std, digest="", learnt={})
 
 
 def work(rank: int, workers: int, data: TrainingData, recipe: Recipe, directory: str) -> None:
@@ -65,7 +80,11 @@ def work(rank: int, workers: int, data: TrainingData, recipe: Recipe, directory:
         settings = build_recipe(recipe.model_dump(), values, name)
         further = FurtherData(data.store, weight=1.5, clips=16, left_out=0)
         learner = Learner(
-            replace(data, further=(further,) if name == "two stores" else ()),
+            replace(
+                data,
+                further=(further,) if name == "two stores" else (),
+                start=start_of(data, settings) if name == "frozen block" else None,
+            ),
             settings,
             rank=rank,
             workers=workers,

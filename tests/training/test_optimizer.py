@@ -148,3 +148,47 @@ def test_only_steps_skipped_in_a_row_stop_training() -> None:
         step(ours, gradient=math.inf)
     with pytest.raises(IrmasError, match=r"^20 steps in a row had to be skipped"):
         step(ours, gradient=math.nan)
+
+
+def test_the_head_has_a_learning_rate_of_its_own_on_the_same_schedule() -> None:
+    """Adam's first steps are as long as the learning rate."""
+    network = nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 1))
+    ours = Optimisation(
+        network, TrainingSettings(lr=0.01, head_lr=0.05, warmup_epochs=1.0, schedule="constant"),
+        steps=3, head=network[1].parameters(),
+    )  # fmt: skip
+    for factor in (0.25, 0.5, 0.75, 1.0):
+        body, head = flat(network[0]), flat(network[1])
+        step(ours)
+        torch.testing.assert_close(body - flat(network[0]), torch.full_like(body, 0.01 * factor))
+        torch.testing.assert_close(head - flat(network[1]), torch.full_like(head, 0.05 * factor))
+    assert ours.lr == pytest.approx(0.01)
+
+
+def test_both_learning_rates_survive_a_resume() -> None:
+    network = nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 1))
+    settings = TrainingSettings(lr=0.01, head_lr=0.05, warmup_epochs=0.0, schedule="constant")
+    ours, again = (Optimisation(network, settings, 3, network[1].parameters()) for _ in range(2))
+    step(ours)
+    again.load_state_dict(ours.state_dict())
+    head = flat(network[1])
+    step(again)
+    torch.testing.assert_close(head - flat(network[1]), torch.full_like(head, 0.05))
+
+
+def test_frozen_parameters_stay_and_do_not_count_in_the_norm() -> None:
+    network = nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 1))
+    ours = optimisation(network, clip_norm=1.0, weight_decay=0.1, optimizer="adamw")
+    ours.frozen = [*network[0].parameters()]
+    before, head = flat(network[0]), flat(network[1])
+    ours.begin()
+    for parameter in network[1].parameters():
+        parameter.grad = torch.full_like(parameter, 0.1)
+    for parameter in network[0].parameters():
+        parameter.grad = torch.full_like(parameter, math.nan)
+    assert end(ours)
+    assert torch.equal(flat(network[0]), before)
+    assert not torch.equal(flat(network[1]), head)
+    ours.frozen.clear()
+    step(ours)
+    assert not torch.equal(flat(network[0]), before)

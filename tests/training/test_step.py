@@ -13,6 +13,7 @@ from irmas_dist.config.recipe import Recipe, build_recipe, load_recipe
 from irmas_dist.config.shipped import shipped_names
 from irmas_dist.features.clips import Clips
 from irmas_dist.training.data import TrainingData
+from irmas_dist.training.initial_model import frozen_blocks
 from irmas_dist.training.learner import Learner
 from irmas_dist.training.steps import PlannedSteps
 from irmas_dist.training.validation import mixture_clips
@@ -35,6 +36,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "model.head": "attention", "model.residual": True, "model.squeeze_excite": True,
         "model.activation": "gelu", "model.dropout.maps": 0.1,
     },
+    "a head of its own rate": {"training.head_lr": 1e-2} | EVERY_STATE | SMALL,
     "instance": SMALL | {"model.normalisation": "instance", "model.activation": "silu"},
     "group": SMALL
     | {"model.normalisation": "group", "model.head": "max", "model.pooling": "average"},
@@ -110,6 +112,22 @@ def test_a_step_asks_the_device_nothing(name: str, data: TrainingData) -> None:
         ours._step(pool, rows[1], rates[1], plan, plan.sizes[1], plan.sources[1])
     assert questions.operations > 100
     assert questions.asked == []
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_a_step_with_frozen_blocks_asks_the_device_nothing(data: TrainingData, alone: bool) -> None:
+    ours = learner(RECIPES["every state"], data)
+    plan = planned(ours)
+    rows, rates = plan.to_device(ours.device), ours._optimisation.rates(len(plan.sizes))
+    pool = ours._loader.resident
+    assert pool is not None
+    before = [value.clone() for value in ours.network.parts()[0].state_dict().values()]
+    with frozen_blocks(ours.network.train(), 1, ours._optimisation, alone=alone):
+        ours._step(pool, rows[0], rates[0], plan, plan.sizes[0], plan.sources[0])
+        with Questions() as questions:
+            ours._step(pool, rows[1], rates[1], plan, plan.sizes[1], plan.sources[1])
+    assert questions.asked == []
+    assert all(map(torch.equal, before, ours.network.parts()[0].state_dict().values()))
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -1,0 +1,86 @@
+"""Weights of one network in another: of all layers that fit."""
+
+from collections import Counter
+
+import torch
+from torch import nn
+
+from irmas_dist.instruments import Vocabulary
+from irmas_dist.models.cnn import CNN
+
+OUTPUT = "output"
+"""Name of the output layer."""
+
+
+def named_layers(network: CNN) -> dict[str, nn.Module]:
+    """Return the layers that have weights or statistics, by their place in the network.
+
+    Places do not change when layers without any, such as dropout, are added: *block 2 Conv2d 1*
+    is the first convolution of the second block.
+    """
+    layers: dict[str, nn.Module] = {}
+    *blocks, head = network.parts()
+    for place, part in (*((f"block {n}", each) for n, each in enumerate(blocks, 1)),
+                        ("head", head)):  # fmt: skip
+        seen: Counter[str] = Counter()
+        for module in part.modules():
+            kind = type(module).__name__
+            if any(True for _ in module.parameters(recurse=False)):
+                seen[kind] += 1
+                layers[f"{place} {kind} {seen[kind]}"] = module
+    last = list(layers)[-1]
+    layers[OUTPUT] = layers.pop(last)
+    return layers
+
+
+@torch.no_grad()
+def transfer(source: CNN, given: Vocabulary, target: CNN, wanted: Vocabulary) -> list[str]:
+    """Copy the weights and statistics of all layers that fit; the others stay as they are.
+
+    A layer fits that has the same place and shape; of the output layer the row of each
+    instrument, by its code, if the head before it fits.
+
+    Args:
+        source: The network to copy from.
+        given: Its instruments.
+        target: The network to copy into.
+        wanted: Its instruments.
+
+    Returns:
+        The names of the layers that do not fit, and of the output layer with those of its
+        instruments that are new.
+    """
+    new: list[str] = []
+    found = named_layers(source)
+    for name, layer in named_layers(target).items():
+        other = found.get(name)
+        if name == OUTPUT:
+            rows = [code for code in wanted.codes if code in given]
+            fits = not any(one.startswith("head") for one in new) and rows
+            if not (fits and _copy_rows(found[OUTPUT], given, layer, wanted, rows)):
+                new.append(name)
+            elif lacking := [code for code in wanted.codes if code not in given]:
+                new.append(f"{name} of {', '.join(lacking)}")
+        elif other is not None and _shapes(other) == _shapes(layer):
+            layer.load_state_dict(other.state_dict())
+        else:
+            new.append(name)
+    return new
+
+
+def _shapes(layer: nn.Module) -> list[tuple[str, torch.Size]]:
+    return [(name, value.shape) for name, value in layer.state_dict().items()]
+
+
+def _copy_rows(
+    source: nn.Module, given: Vocabulary, target: nn.Module, wanted: Vocabulary, codes: list[str]
+) -> bool:
+    """Copy the rows of an output layer for these instruments; return whether they fit."""
+    ours, theirs = target.get_parameter("weight"), source.get_parameter("weight")
+    if ours.shape[1:] != theirs.shape[1:]:
+        return False
+    for name in ("weight", "bias"):
+        values = source.get_parameter(name)
+        for code in codes:
+            target.get_parameter(name)[wanted.codes.index(code)] = values[given.codes.index(code)]
+    return True

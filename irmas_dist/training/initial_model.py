@@ -1,0 +1,130 @@
+"""The model that a training starts from, and the blocks of it that are kept at first."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from irmas_dist.config.base import differences
+from irmas_dist.config.features import LogMelSettings
+from irmas_dist.config.training import NOTHING_TO_KEEP, LearnerSettings
+from irmas_dist.errors import IrmasError
+from irmas_dist.instruments import Vocabulary
+from irmas_dist.models.cnn import CNN
+from irmas_dist.models.transfer import named_layers, transfer
+from irmas_dist.training.optimizer import Optimisation
+
+
+@dataclass(frozen=True)
+class InitialModel:
+    """A model whose weights and normalisation a training starts with.
+
+    Attributes:
+        name: Path or URL of its directory.
+        network: With its weights, on the CPU.
+        vocabulary: Its instruments.
+        features: Settings of its features.
+        mean: Of each band, which it is normalised by.
+        std: Likewise, the standard deviation.
+        digest: Digest of its weights.
+        learnt: What it has learnt from: the ``data`` of its ``model.json``.
+    """
+
+    name: str
+    network: CNN
+    vocabulary: Vocabulary
+    features: LogMelSettings
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    digest: str
+    learnt: dict[str, Any]
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What is recorded in a model that started from it."""
+        return {"weights": self.digest, "data": self.learnt}
+
+    def describe_start(
+        self, settings: LearnerSettings, features: LogMelSettings, vocabulary: Vocabulary
+    ) -> str:
+        """Return a line that says what a network of these settings takes from it.
+
+        Raises:
+            IrmasError: Its features differ, or as for `start_network`.
+        """
+        if differ := differences(self.features, features):
+            raise IrmasError(
+                f"--init {self.name} was trained with other feature settings than this recipe "
+                f"has: {differ}; extract the audio again with the model's recipe"
+            )
+        frames = settings.window.frames(features)
+        network = CNN(settings.model, features.bands, frames, len(vocabulary))
+        new = start_network(network, settings, vocabulary, self)
+        layers = len(named_layers(network))
+        kept = layers - len(whole_layers(new))
+        taken = f"{kept} of {layers} layers and the normalisation of {self.name}"
+        return f"starting from {taken}" + (f"; new: {', '.join(new)}" if new else "")
+
+
+def start_network(
+    network: CNN, settings: LearnerSettings, vocabulary: Vocabulary, start: InitialModel | None
+) -> list[str]:
+    """Copy all weights of a model that fit into a network; without a model change nothing.
+
+    Args:
+        network: With random weights.
+        settings: Its settings.
+        vocabulary: Its instruments.
+        start: The model to start from.
+
+    Returns:
+        What is new in the network, see `transfer`.
+
+    Raises:
+        IrmasError: Nothing fits, or blocks are to be kept that are random.
+    """
+    freeze = settings.training.freeze
+    if start is None:
+        if freeze.epochs:
+            raise IrmasError(NOTHING_TO_KEEP)
+        return []
+    new = transfer(start.network, start.vocabulary, network, vocabulary)
+    if len(whole_layers(new)) == len(named_layers(network)):
+        differ = differences(start.network.settings, settings.model)
+        raise IrmasError(f"--init {start.name}: none of its layers fits this recipe: {differ}")
+    frozen = tuple(f"block {number} " for number in range(1, freeze.blocks + 1))
+    if random := [name for name in new if name.startswith(frozen)] if frozen else []:
+        raise IrmasError(
+            f"training.freeze.blocks={freeze.blocks} keeps weights that --init {start.name} does "
+            f"not have: {', '.join(random)}"
+        )
+    return new
+
+
+def whole_layers(new: list[str]) -> list[str]:
+    """Return the layers that are wholly new, of what `transfer` returned."""
+    return [name for name in new if " of " not in name]
+
+
+@contextmanager
+def frozen_blocks(
+    network: CNN, blocks: int, optimisation: Optimisation, *, alone: bool
+) -> Iterator[None]:
+    """Keep the first blocks of a network in training as they are: weights and statistics.
+
+    Args:
+        network: The network, in training mode.
+        blocks: Number of blocks.
+        optimisation: Of the network.
+        alone: Whether there is no other worker. Several exchange the gradients of all parameters,
+            and those of frozen ones are dropped.
+    """
+    for block in network.parts()[:blocks]:
+        block.eval()
+        optimisation.frozen += block.parameters()
+        block.requires_grad_(not alone)
+    try:
+        yield
+    finally:
+        optimisation.frozen.clear()
+        network.requires_grad_()
