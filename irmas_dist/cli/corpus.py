@@ -1,17 +1,16 @@
-"""The commands for corpora: render, download and index."""
+"""The commands download and index."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 from rich.table import Column, Table
 
-from irmas_dist import storage
-from irmas_dist.cli.command import MOST, Config, Json, Overrides, command, read_recipe
+from irmas_dist.cli.command import Config, Json, Overrides, command, read_recipe
 from irmas_dist.cli.tables import as_json, show_notes
 from irmas_dist.terminal import show
 
@@ -32,101 +31,6 @@ class Dataset(StrEnum):
 
     IRMAS = "irmas"
     OPENMIC = "openmic"
-
-
-def _without_twin(context: typer.Context, count: int | None) -> int | None:
-    if count is not None and (context.params["twin"] or context.params["catalogue"]):
-        raise typer.BadParameter("a twin has as many as its data set")
-    return count
-
-
-def _with_twin(context: typer.Context, fraction: float | None) -> float | None:
-    if fraction is not None and not (context.params["twin"] or context.params["catalogue"]):
-        raise typer.BadParameter("only a twin has fractions; name one with --twin or --catalogue")
-    return fraction
-
-
-def _count(help_text: str, default: str, minimum: int = 1) -> Any:
-    return typer.Option(
-        min=minimum, max=MOST, callback=_without_twin, help=help_text, show_default=default
-    )
-
-
-@command
-def render(
-    out: Annotated[Path, typer.Argument(help="Root of the tree to render.")],
-    soundfont: Annotated[
-        list[Path] | None, typer.Option(help="General MIDI soundfont (.sf2). May be repeated.")
-    ] = None,
-    twin: Annotated[
-        Dataset | None,
-        typer.Option(
-            is_eager=True,
-            help="Render a twin of a data set: all files of IRMAS (10 GB) or OpenMIC-2018 (3 GB).",
-        ),
-    ] = None,
-    catalogue: Annotated[
-        Path | None,
-        typer.Option(
-            is_eager=True,
-            help="Render a twin in IRMAS's shape, of the files listed in its training.csv and "
-            "testing.csv.",
-        ),
-    ] = None,
-    fraction: Annotated[
-        float | None,
-        typer.Option(
-            min=0,
-            max=1,
-            callback=_with_twin,
-            help="Share of the twin's recordings, at least one of each instrument.",
-            show_default="1",
-        ),
-    ] = None,
-    recordings: Annotated[int | None, _count("Training recordings per instrument.", "20")] = None,
-    clips: Annotated[int | None, _count("Clips of each recording.", "3")] = None,
-    songs: Annotated[int | None, _count("Test songs.", "40", minimum=0)] = None,
-    excerpts: Annotated[int | None, _count("Excerpts of each test song.", "3")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="The same seed renders the same bytes.")] = 0,
-    workers: Annotated[
-        int | None, typer.Option(min=1, max=MOST, help="Processes; default: one per core.")
-    ] = None,
-    json: Json = False,
-) -> None:
-    """Render an IRMAS-shaped tree of audio from a soundfont, or a twin of a data set."""
-    if catalogue and twin is Dataset.OPENMIC:
-        raise typer.BadParameter("--catalogue: a twin of OpenMIC-2018 has none")
-    from irmas_dist.rendering.render import RenderSettings
-    from irmas_dist.rendering.render import render as render_tree
-    from irmas_dist.rendering.twin import TwinSettings, render_twin
-
-    given: dict[str, Any] = {
-        "soundfonts": soundfont,
-        "seed": seed,
-        "workers": workers,
-        "dataset": twin and twin.value,
-        "catalogue": catalogue,
-        "fraction": fraction,
-        "recordings": recordings,
-        "clips_per_recording": clips,
-        "songs": songs,
-        "excerpts_per_song": excerpts,
-    }
-    given = {name: value for name, value in given.items() if value is not None}
-    if twin or catalogue:
-        summary = render_twin(out, TwinSettings(**given))
-    else:
-        summary = render_tree(out, RenderSettings(**given))
-    if json:
-        as_json(asdict(summary))
-        return
-    if summary.kept_files:
-        show(f"existing: {summary.kept_files:,} files")
-    show(
-        f"{summary.training_files:,} training clips and {summary.testing_files:,} test excerpts, "
-        f"{summary.audio_s / 60:,.0f} minutes, {summary.bytes / 1e6:,.0f} MB in "
-        f"{escape(str(summary.path))}"
-    )
 
 
 @command
@@ -222,6 +126,7 @@ def index(
     named = [pair.partition("=")[::2] for pair in column or ()]
     if wrong := [pair for pair, (_, theirs) in zip(column or (), named, strict=True) if not theirs]:
         raise typer.BadParameter(f"--column {wrong[0]}: expected name=name, such as path=filename")
+    from irmas_dist import storage
     from irmas_dist.config.yaml_files import dump_yaml
     from irmas_dist.corpus.clip_table import index_table
     from irmas_dist.corpus.groups import settle_conflicts
@@ -279,27 +184,21 @@ def index(
 
 
 def _counts(summary: "IndexSummary", vocabulary: "Vocabulary") -> Table:
-    """Return a row per instrument: clips, those in which it is known if not all, and hours."""
-    numbers: dict[str, Mapping[str, Mapping[str, float]]] = {
-        "clips": summary.per_instrument,
-        "known": summary.known_per_instrument,
-        "hours": summary.hours_per_instrument,
-    }
-    if len({tuple(of.values()) for of in summary.known_per_instrument.values()}) == 1:
-        del numbers["known"]
+    """Return a row per instrument: clips, of those in which it is known if not all, and hours."""
+    known = summary.known_per_instrument
+    partly_known = len({tuple(of.values()) for of in known.values()}) > 1
     grid = Table(
         Column("instrument", no_wrap=True),
-        *(f"{part} {what}" for part in summary.groups for what in numbers),
+        *(f"{part} {what}" for part in summary.groups for what in ("clips", "hours")),
+        caption="clips: of those in which the instrument is known" if partly_known else None,
+        caption_justify="left",
     )
-    for code in vocabulary.codes:
-        grid.add_row(
-            vocabulary.name(code),
-            *(
-                f"{of[code][part]:,.2f}" if what == "hours" else f"{of[code][part]:,}"
-                for part in summary.groups
-                for what, of in numbers.items()
-            ),
-        )
+    for code, clips in summary.per_instrument.items():
+        cells = []
+        for part, count in clips.items():
+            cells.append(f"{count:,} of {known[code][part]:,}" if partly_known else f"{count:,}")
+            cells.append(f"{summary.hours_per_instrument[code][part]:,.2f}")
+        grid.add_row(vocabulary.name(code), *cells)
     return grid
 
 

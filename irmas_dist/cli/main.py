@@ -7,11 +7,12 @@ from collections.abc import Sequence
 import typer
 
 from irmas_dist.cli.compare import compare
-from irmas_dist.cli.corpus import download, index, render
+from irmas_dist.cli.corpus import download, index
 from irmas_dist.cli.demo import demo
 from irmas_dist.cli.features import extract
 from irmas_dist.cli.inference import export, predict
 from irmas_dist.cli.jobs import jobs_app, submit
+from irmas_dist.cli.render import render
 from irmas_dist.cli.scores import evaluate, report
 from irmas_dist.cli.search import review, sweep, thresholds
 from irmas_dist.cli.train import train

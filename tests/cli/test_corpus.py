@@ -1,6 +1,5 @@
-"""The commands render, download and index: options, and what they print."""
+"""The commands download and index: options, and what they print."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +8,6 @@ import soundfile
 
 from irmas_dist.cli import main
 from irmas_dist.corpus.manifest import read_manifest
-from irmas_dist.rendering.twin import RECORD
-from tests.corpus.catalogues import write_catalogue
 from tests.corpus.trees import excerpt, wav
 
 
@@ -64,43 +61,19 @@ def test_the_data_set_to_download_is_named(
     assert "the archive of OpenMIC-2018 has both parts" in capfd.readouterr().err
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ("--twin irmas --recordings 3", "'--recordings': a twin has as many as its data set"),
-        ("--songs 3 --catalogue .", "'--songs': a twin has as many as its data set"),
-        ("--clips 3 --twin irmas", "'--clips': a twin has"),
-        ("--twin openmic --excerpts 3", "'--excerpts': a twin has"),
-        ("--twin openmic --catalogue .", "--catalogue: a twin of OpenMIC-2018 has none"),
-        ("--fraction 0.1", "'--fraction': only a twin has fractions"),
-        ("--twin irmas --fraction 1.1", "'--fraction': "),
-    ],
-)
-def test_options_that_do_not_go_together(
-    options: str, message: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+def test_index_shows_in_how_many_clips_an_instrument_is_known_unless_in_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    assert main.run(["render", str(tmp_path / "out"), *options.split()]) == 2
-    assert message in " ".join(capfd.readouterr().err.replace("│", " ").split())
-    assert not (tmp_path / "out").exists()
-
-
-def test_a_twin_is_rendered_and_its_missing_files(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
-) -> None:
-    monkeypatch.setenv("IRMAS_LOG_DIR", str(tmp_path / "logs"))
-    pytest.importorskip("symusic")
-    pytest.importorskip("pretty_midi")
-    catalogue = write_catalogue(tmp_path / "catalogue")
-    out = tmp_path / "out"
-    command = ["render", str(out), "--catalogue", str(catalogue), "--workers", "1"]
-    assert main.run([*command, "--json"]) == 0
-    summary = json.loads(capfd.readouterr().out)
-    assert (summary["training_files"], summary["testing_files"]) == (4, 3)
-    assert json.loads((out / RECORD).read_text())["seed"] == 0
-
-    assert main.run(command) == 0
-    text = capfd.readouterr().out
-    assert "existing: 7 files" in text
-    assert "4 training clips and 3 test excerpts" in text
+    monkeypatch.chdir(tmp_path)
+    for number in range(3):
+        wav(tmp_path / f"{number}.wav", number)
+    options = ["--set", "corpus.instruments={kick: kick, snare: snare}", "--table", "clips.csv"]
+    Path("clips.csv").write_text("path,kick,snare\n0.wav,1,?\n1.wav,1,0\n2.wav,0,1\n")
+    out = run(capfd, "index", *options)
+    assert "2 of 3" in out
+    assert "1 of 2" in out
+    assert "clips: of those in which the instrument is known" in out
+    Path("clips.csv").write_text("path,kick,snare\n0.wav,1,0\n1.wav,1,0\n2.wav,0,1\n")
+    out = run(capfd, "index", *options)
+    assert "known" not in out
+    assert " of 3" not in out
