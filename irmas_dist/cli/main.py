@@ -9,6 +9,7 @@ import typer
 from irmas_dist.cli.compare import compare
 from irmas_dist.cli.corpus import download, index
 from irmas_dist.cli.demo import demo
+from irmas_dist.cli.ensemble import ensemble
 from irmas_dist.cli.features import extract
 from irmas_dist.cli.inference import export, predict
 from irmas_dist.cli.jobs import jobs_app, submit
@@ -27,7 +28,7 @@ app = typer.Typer(
 )
 
 for command in (
-    *(render, download, index, extract, train, sweep, review, thresholds),
+    *(render, download, index, extract, train, sweep, review, thresholds, ensemble),
     *(evaluate, compare, report, predict, export, demo),
 ):
     app.command()(command)

@@ -17,6 +17,7 @@ from irmas_dist.cli.command import (
     command,
     read_recipe,
 )
+from irmas_dist.cli.ensemble import joined
 from irmas_dist.cli.tables import as_json, show_recipe
 from irmas_dist.config.base import from_options
 from irmas_dist.config.training import FurtherStore, WorkerSettings
@@ -36,6 +37,14 @@ def train(
     init: Init = None,
     config: Config = None,
     overrides: Overrides = None,
+    seeds: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            max=100,
+            help="Train with so many seeds, from the recipe's on, and join the models.",
+        ),
+    ] = 1,
     workers: Annotated[
         int, typer.Option(min=1, max=MOST, help="Data-parallel workers.")
     ] = DEFAULTS.count,
@@ -83,9 +92,14 @@ def train(
     recipe = read_recipe(config, overrides)
     if dry_run:
         return show_recipe(recipe, json)
-    from irmas_dist.training.train import train
-
     try:
+        if seeds > 1:
+            from irmas_dist.training.ensemble import train_seeds
+
+            ensemble = train_seeds(recipe, seeds, features, out, settings, address, further, init)
+            return joined(ensemble, out, json)
+        from irmas_dist.training.train import train
+
         description = train(recipe, features, out, settings, address, further, init)
     except (KeyboardInterrupt, SystemExit) as error:
         raise KeyboardInterrupt("the same command resumes") from error

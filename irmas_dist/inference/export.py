@@ -157,7 +157,7 @@ def metadata(description: ModelDescription, sample_rate: int) -> dict[str, str]:
         "thresholds": json.dumps(
             dict(zip(description.instruments, thresholds.tolist(), strict=True))
         ),
-        "aggregation": description.windows.aggregation,
+        "aggregation": ", ".join(dict.fromkeys(part.aggregation for part in description.parts)),
         "window_frames": str(description.windows.frames),
         "window_hop_frames": str(description.windows.hop_frames),
         "hop_length": str(description.features.hop_length),

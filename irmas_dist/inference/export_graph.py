@@ -12,10 +12,12 @@ from torch import Tensor, nn
 
 from irmas_dist.config.decisions import AggregationRule
 from irmas_dist.evaluation.aggregate import POOL_STRIDE, POOL_WINDOWS
+from irmas_dist.evaluation.platt import MARGIN, MOST_LOGIT
 from irmas_dist.inference.front_end import FrontEnd
 from irmas_dist.models.cnn import CNN
+from irmas_dist.models.ensemble import Ensemble, members_of
 from irmas_dist.models.standardise import Standardise
-from irmas_dist.training.model_directory import ModelDescription
+from irmas_dist.training.model_directory import Calibration, ModelDescription
 
 
 class Graph(nn.Module):
@@ -31,13 +33,19 @@ class Graph(nn.Module):
     """
 
     def __init__(
-        self, description: ModelDescription, network: CNN, sample_rate: int | None = None
+        self,
+        description: ModelDescription,
+        network: CNN | Ensemble,
+        sample_rate: int | None = None,
     ) -> None:
         super().__init__()
         self.front_end = FrontEnd(description.features, sample_rate)
-        normalisation = description.normalisation
-        self.standardise = Standardise(list(normalisation.mean), list(normalisation.std))
-        self.network = _translatable(network)
+        self.parts = description.parts
+        self.standardise = nn.ModuleList(
+            Standardise(list(part.normalisation.mean), list(part.normalisation.std))
+            for part in self.parts
+        )
+        self.networks = nn.ModuleList(map(_translatable, members_of(network)))
         self.floor = description.features.log_floor
         self.silence = description.features.silence
         self.windows = description.windows
@@ -61,9 +69,17 @@ class Graph(nn.Module):
         starts = torch.clamp(hop * torch.arange(count), max=last)
         windows = mel.T[starts[:, None] + torch.arange(size)]
         sounding = windows.amax(dim=(1, 2)) > self.silence
-        scores = self.network(self.standardise(windows)).sigmoid()
-        scores = torch.where(sounding[:, None], scores, 0.0)
-        return aggregated(scores, self.windows.aggregation), scores
+        of_clip, of_windows = [], []
+        for part, network, standardise in zip(
+            self.parts, self.networks, self.standardise, strict=True
+        ):
+            scores = network(standardise(windows)).sigmoid()
+            scores = torch.where(sounding[:, None], scores, 0.0)
+            of_clip.append(calibrated(aggregated(scores, part.aggregation), part.calibration))
+            of_windows.append(calibrated(scores, part.calibration))
+        if len(self.parts) == 1:
+            return of_clip[0], of_windows[0]
+        return torch.stack(of_clip).mean(dim=0), torch.stack(of_windows).mean(dim=0)
 
 
 def _translatable(network: CNN) -> CNN:
@@ -82,6 +98,15 @@ class _GlobalMaxPool(nn.Module):
     def forward(self, maps: Tensor) -> Tensor:
         """Return the maximum of each map, shape (windows, channels)."""
         return maps.amax(dim=(2, 3))
+
+
+def calibrated(scores: Tensor, calibration: Calibration | None) -> Tensor:
+    """Calibrate the scores of an ensemble's member, as `evaluation.platt`; None leaves them."""
+    if calibration is None:
+        return scores
+    inside = scores.clamp(MARGIN, 1 - MARGIN)
+    logits = calibration.scale * torch.log(inside / (1 - inside)) + calibration.offset
+    return torch.where(scores > 0, logits.clamp(-MOST_LOGIT, MOST_LOGIT).sigmoid(), 0.0)
 
 
 def aggregated(windows: Tensor, rule: AggregationRule) -> Tensor:

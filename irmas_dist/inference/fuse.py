@@ -1,17 +1,21 @@
 """Layer fusion: the same network in fewer steps, for inference only."""
 
 import copy
+from typing import TypeVar
 
 from torch import nn
 from torch.nn.utils import fuse_conv_bn_eval
 
 from irmas_dist.models.cnn import CNN
+from irmas_dist.models.ensemble import Ensemble
+
+Network = TypeVar("Network", CNN, Ensemble, CNN | Ensemble)
 
 _MONOTONE = (nn.ReLU, nn.LeakyReLU, nn.ELU)
 """Monotonic activations, which commute with max-pooling."""
 
 
-def fused(network: CNN) -> CNN:
+def fused(network: Network) -> Network:
     """Return a copy of a network that computes the same logits, up to rounding, in less time.
 
     Batch normalisation is folded into the convolution before it, monotonic activations move
@@ -20,7 +24,7 @@ def fused(network: CNN) -> CNN:
     Args:
         network: In evaluation mode.
     """
-    copied = copy.deepcopy(network)
+    copied: Network = copy.deepcopy(network)
     for module in [copied, *copied.modules()]:
         for name, child in module.named_children():
             if isinstance(child, nn.Sequential):

@@ -13,15 +13,15 @@ import torch
 from irmas_dist.config.features import LogMelSettings
 from irmas_dist.corpus.audio import Samples
 from irmas_dist.errors import IrmasError
-from irmas_dist.evaluation.aggregate import aggregate
 from irmas_dist.evaluation.scores import Scores
 from irmas_dist.features.clips import Clips, read_clips
 from irmas_dist.features.logmel import LogMel, log_mel, log_mel_blocks
 from irmas_dist.features.store import StoreInfo, read_info
 from irmas_dist.inference.fuse import fused
+from irmas_dist.inference.members import Members
 from irmas_dist.instruments import hard_labels
 from irmas_dist.models.cnn import CNN
-from irmas_dist.models.standardise import Standardise
+from irmas_dist.models.ensemble import Ensemble
 from irmas_dist.training.model_directory import ModelDescription, load_network, read_description
 from irmas_dist.training.precision import available_device
 from irmas_dist.training.windows import DeviceClips, covering_windows, score_windows, windows_of
@@ -82,7 +82,7 @@ class Timeline:
 
 
 class Predictor:
-    """A trained model, loaded for inference.
+    """A trained model, loaded for inference; of an ensemble, scores are means over its members.
 
         predictor = Predictor.load("runs/demo/model")
         scores = predictor(samples, sample_rate)   # {"cel": 0.02, "cla": 0.71, …}
@@ -94,15 +94,16 @@ class Predictor:
     """
 
     def __init__(
-        self, description: ModelDescription, network: CNN, device: torch.device | str = "auto"
+        self,
+        description: ModelDescription,
+        network: CNN | Ensemble,
+        device: torch.device | str = "auto",
     ) -> None:
         self.description = description
         self._device = available_device() if device == "auto" else torch.device(device)
         self._batch = BATCH_WINDOWS["cuda" if self._device.type == "cuda" else "cpu"]
         self.network = fused(network).to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        normalisation = description.normalisation
-        self._standardise = Standardise(list(normalisation.mean), list(normalisation.std))
-        self._standardise.to(self._device)
+        self._members = Members(description, self.network, self._device)
 
     @classmethod
     def load(
@@ -163,7 +164,7 @@ class Predictor:
         cut = [list(self._windows([one.mel])) for one in read]
         windows = [window for each in cut for _, window in each]
         scores = np.concatenate([
-            np.zeros((0, len(self.description.vocabulary)), np.float32),
+            np.zeros((0, len(self._members), len(self.description.vocabulary)), np.float32),
             *(self._scores(windows[low : low + self._batch])
               for low in range(0, len(windows), self._batch)),
         ])  # fmt: skip
@@ -217,11 +218,14 @@ class Predictor:
         """Score clips in memory: float32, shape (clips, instruments)."""
         windows = self.description.windows
         covering = covering_windows(clips.lengths, windows.frames, windows.hop_frames)
-        outputs = score_windows(
-            self.network, self._standardise, DeviceClips(clips, self._device),
-            covering, windows.frames, self.description.features,
-        )  # fmt: skip
-        return aggregate(outputs.scores(), covering.bounds, windows.aggregation)
+        resident = DeviceClips(clips, self._device)
+        scored = [
+            score_windows(
+                network, standardise, resident, covering, windows.frames, self.description.features
+            ).scores()
+            for network, standardise in self._members.networks
+        ]
+        return self._members.aggregated(np.stack(scored, axis=1), covering.bounds)
 
     def _timeline(self, pieces: Iterable[LogMel], notes: list[str]) -> Timeline:
         """Score a spectrogram that comes in pieces of shape (bands, frames).
@@ -235,7 +239,8 @@ class Predictor:
         while batch := list(islice(spectra, self._batch)):
             offsets += (first for first, _ in batch)
             scores += self._scores([window for _, window in batch]).tobytes()
-        of_windows = np.frombuffer(scores, np.float32).reshape(len(offsets), -1)
+        shape = (len(offsets), len(self._members), len(self.description.vocabulary))
+        of_windows = np.frombuffer(scores, np.float32).reshape(shape)
         return self._as_timeline(offsets, of_windows, notes)
 
     def _windows(self, pieces: Iterable[LogMel]) -> Iterator[tuple[int, npt.NDArray[Any]]]:
@@ -245,11 +250,14 @@ class Predictor:
     def _as_timeline(
         self, offsets: list[int], of_windows: npt.NDArray[np.float32], notes: list[str]
     ) -> Timeline:
-        """Aggregate the scores of a file's windows, which begin at frames ``offsets``."""
+        """Aggregate the scores of a file's windows, which begin at frames ``offsets``.
+
+        ``of_windows`` has those of each member, shape (windows, members, instruments).
+        """
         windows, features = self.description.windows, self.description.features
         starts = np.array(offsets)
-        bounds = np.array([0, len(of_windows)])
-        whole = aggregate(of_windows, bounds, windows.aggregation)[0]
+        whole = self._members.aggregated(of_windows, np.array([0, len(of_windows)]))[0]
+        of_windows = self._members.averaged(np.moveaxis(of_windows, 1, 0))
         codes = self.description.vocabulary.codes
         return Timeline(
             codes=codes,
@@ -262,10 +270,12 @@ class Predictor:
 
     @torch.inference_mode()
     def _scores(self, windows: list[npt.NDArray[Any]]) -> npt.NDArray[np.float32]:
-        """Score windows, each of shape (bands, frames); those of silent ones are 0."""
+        """Score windows, each of shape (bands, frames); those of silent ones are 0.
+
+        Returns:
+            The scores of each member, shape (windows, members, instruments).
+        """
         stacked = np.stack(windows, dtype=np.float32)
-        mel = torch.from_numpy(stacked).to(self._device)
-        logits = self.network(self._standardise(mel.transpose(1, 2)))
-        scores: npt.NDArray[np.float32] = logits.float().sigmoid().cpu().numpy()
+        scores = self._members.scores(torch.from_numpy(stacked).to(self._device))
         scores[stacked.max(axis=(1, 2)) <= self.description.features.silence] = 0
         return scores

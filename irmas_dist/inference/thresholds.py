@@ -87,6 +87,12 @@ def _search(
 ) -> tuple[ModelDescription, list[Candidate]]:
     description = read_description(model)
     path = storage.join(model, "validation.parquet")
+    if description.members and not storage.exists(path):
+        raise IrmasError(f"{model} has no validation scores: its members were validated on other "
+                         "clips each, and no clip is new to all of them")  # fmt: skip
+    if description.members and features is not None:
+        raise IrmasError(f"{model} is an ensemble, whose aggregation and hop are its members' own: "
+                         "leave --features out")  # fmt: skip
     scored = {description.windows: read_scores(path)}
     if features is not None:
         scored |= _score_again(model, description, next(iter(scored.values())), features)

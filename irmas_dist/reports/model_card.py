@@ -4,7 +4,9 @@ After Mitchell et al., "Model cards for model reporting" (FAT* 2019). All of its
 from the model directory.
 """
 
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from typing import Any
 
 from irmas_dist import storage
 from irmas_dist.config.decisions import RELATIVE_RULES
@@ -43,13 +45,35 @@ def model_card(
         "model_card.md",
         name=name,
         **dict(description),
-        relative=description.windows.aggregation in RELATIVE_RULES,
+        rules=list(dict.fromkeys(part.aggregation for part in description.parts)),
+        # The mean of relative scores is not: it is 1 only where all members agree.
+        relative=not description.members and description.windows.aggregation in RELATIVE_RULES,
+        facts=dict(_facts(description)),
         evaluation=evaluation,
         meaning=MEANING,
         weakest=sorted(weak, key=lambda row: row["f1"]),
         exported=exported,
         tolerance=tolerance,
     )
+
+
+def _facts(description: ModelDescription) -> Iterator[tuple[str, str | float]]:
+    """Yield what a model was made from by name; that of an ensemble's members has their number."""
+
+    def flat(value: Any, name: str) -> Iterator[tuple[str, str | float]]:
+        if isinstance(value, Mapping):
+            for key, inner in value.items():
+                yield from flat(inner, f"{name} {key}".strip())
+        elif isinstance(value, list):
+            for number, inner in enumerate(value, start=1):
+                yield from flat(inner, f"{name} {number}")
+        else:
+            yield name, value
+
+    if not description.members:
+        yield from flat(description.data, "")
+    for number, member in enumerate(description.members, start=1):
+        yield from flat(member.data, f"member {number}:")
 
 
 def write_model_card(model: str, exported: ExportSummary) -> ExportSummary:

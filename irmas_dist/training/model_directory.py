@@ -6,11 +6,8 @@ complete once it has a ``model.json``, which is therefore written last.
 """
 
 import hashlib
-import importlib.metadata
 import os
-import subprocess
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -18,7 +15,6 @@ import safetensors.torch
 from pydantic import AllowInfNan, ValidationError
 from torch import nn
 
-import irmas_dist
 from irmas_dist import storage
 from irmas_dist.config.base import Settings
 from irmas_dist.config.decisions import AggregationRule, ThresholdSettings
@@ -29,11 +25,10 @@ from irmas_dist.evaluation.scores import Scores, write_scores
 from irmas_dist.evaluation.thresholds import fit_thresholds
 from irmas_dist.instruments import Vocabulary, hard_labels
 from irmas_dist.models.cnn import CNN, parameter_count
+from irmas_dist.models.ensemble import Ensemble
 from irmas_dist.training.initial_model import InitialModel
 from irmas_dist.training.learner import Learner
-
-RECORDED_VERSIONS = ("irmas-dist", "torch", "ray", "numpy", "scipy", "soundfile", "soxr")
-"""Packages whose version may change a result."""
+from irmas_dist.training.provenance import commit, versions
 
 
 class Normalisation(Settings):
@@ -49,6 +44,27 @@ class ScoringWindows(Settings):
     frames: int
     hop_frames: int
     aggregation: AggregationRule
+
+
+class Calibration(Settings):
+    """How scores become comparable with those of other models, see `evaluation.platt`."""
+
+    scale: float = 1.0
+    offset: float = 0.0
+
+
+class EnsembleMember(Settings):
+    """A model of an ensemble; fields are those of its own ``model.json``."""
+
+    model: ModelSettings
+    normalisation: Normalisation
+    aggregation: AggregationRule
+    calibration: Calibration | None = None
+    """Fitted to its validation scores; none in a model that is no ensemble."""
+    recipe: dict[str, Any]
+    data: dict[str, Any]
+    best_epoch: int
+    scores: dict[str, Annotated[float, AllowInfNan()]]
 
 
 class ModelDescription(Settings):
@@ -80,6 +96,24 @@ class ModelDescription(Settings):
     """The epoch, from 1, whose weights these are."""
     scores: dict[str, Annotated[float, AllowInfNan()]]
     """Validation metrics of that epoch."""
+    members: tuple[EnsembleMember, ...] = ()
+    """Of an ensemble: its models. Model, normalisation, aggregation and recipe above are those of
+    the first, there is no history, and the scores are the ensemble's."""
+
+    @property
+    def parts(self) -> tuple[EnsembleMember, ...]:
+        """The members of an ensemble, or the single model as its only one."""
+        return self.members or (
+            EnsembleMember(
+                model=self.model,
+                normalisation=self.normalisation,
+                aggregation=self.windows.aggregation,
+                recipe=self.recipe,
+                data=self.data,
+                best_epoch=self.best_epoch,
+                scores=self.scores,
+            ),
+        )
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -200,7 +234,9 @@ def read_description(directory: str | os.PathLike[str]) -> ModelDescription:
         raise IrmasError(f"{path} cannot be used: {field}: {first['msg']}") from error
 
 
-def load_network(directory: str | os.PathLike[str], description: ModelDescription) -> CNN:
+def load_network(
+    directory: str | os.PathLike[str], description: ModelDescription
+) -> CNN | Ensemble:
     """Rebuild the network of a model directory, in evaluation mode, on the CPU.
 
     Raises:
@@ -214,67 +250,41 @@ def read_initial_model(directory: str | os.PathLike[str]) -> InitialModel:
     """Read a model directory that a training is to start from.
 
     Raises:
-        IrmasError: As for `read_description` and `load_network`.
+        IrmasError: As for `read_description` and `load_network`, or it is an ensemble.
     """
     description = read_description(directory)
     path = storage.join(directory, "model.safetensors")
     weights = storage.read_bytes(path)
+    network = _network_of(description, weights, path)
+    if isinstance(network, Ensemble):
+        raise IrmasError(f"--init {directory} is an ensemble: start from one of its members")
     return InitialModel(
         name=str(directory),
-        network=_network_of(description, weights, path),
+        network=network,
         vocabulary=description.vocabulary,
         features=description.features,
         mean=description.normalisation.mean,
         std=description.normalisation.std,
-        digest=hashlib.sha256(weights).hexdigest()[:16],
+        digest=weights_digest(weights),
         learnt=description.data,
     )
 
 
-def _network_of(description: ModelDescription, weights: bytes, path: str) -> CNN:
+def weights_digest(weights: bytes) -> str:
+    """Return the digest by which a model is recorded in what is made from it."""
+    return hashlib.sha256(weights).hexdigest()[:16]
+
+
+def _network_of(description: ModelDescription, weights: bytes, path: str) -> CNN | Ensemble:
     """Build a network with weights, which are those of the file ``path``."""
-    network = CNN(
-        description.model,
-        description.features.bands,
-        description.windows.frames,
-        len(description.instruments),
-    )
+    bands, frames = description.features.bands, description.windows.frames
+    members = [
+        CNN(part.model, bands, frames, len(description.instruments)) for part in description.parts
+    ]
+    network = Ensemble(members) if description.members else members[0]
     try:
         network.load_state_dict(safetensors.torch.load(weights))
     except (safetensors.SafetensorError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise IrmasError(f"{path} is damaged or of another model: {reason}") from error
     return network.eval()
-
-
-def versions() -> dict[str, str]:
-    """Return the version of each package that may change a result; unknown if not installed.
-
-    Code that runs from a source tree, as that of a job may, has no version.
-    """
-    installed = {}
-    for name in RECORDED_VERSIONS:
-        try:
-            installed[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            installed[name] = "unknown"
-    return installed
-
-
-def commit() -> str | None:
-    """Return the git commit of this package, with ``-dirty`` when files differ from it.
-
-    Returns:
-        None when the package is not in its own git checkout, or git is not installed.
-    """
-    package = Path(irmas_dist.__file__).parent
-    if not (package.parent / ".git").exists():
-        return None
-    # Without optional locks, which would refresh the index and so write into the checkout.
-    command = ["git", "--no-optional-locks", "-C", str(package.parent), "describe", "--always",
-               "--dirty", "--abbrev=40", "--exclude=*"]  # fmt: skip
-    try:
-        result = subprocess.run(command, capture_output=True, text=True, check=False)
-    except OSError:
-        return None
-    return result.stdout.strip() or None

@@ -171,6 +171,8 @@ def _finished(
     from irmas_dist.training.model_directory import read_description
 
     finished = read_description(out)
+    if finished.members:
+        raise IrmasError(f"{out} holds an ensemble; {ADVICE}")
     _require_same(f"{out} holds a model", finished.recipe, finished.data, settings, data)
     return finished
 

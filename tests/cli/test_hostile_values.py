@@ -113,6 +113,7 @@ BASES: dict[tuple[str, ...], tuple[dict[str, str], list[str]]] = {
     ),
     ("review",): ({"path": "{made}/sweep"}, ["--port", "0"]),
     ("thresholds",): ({"model": "{made}/model"}, []),
+    ("ensemble",): ({"models": "{made}/model", "out": "new"}, []),
     ("evaluate",): ({"model": "{made}/model"}, ["--features", "{made}/features", "--out", "new"]),
     ("compare",): ({"models": "{made}/scores.parquet"}, ["{made}/scores.csv"]),
     ("report",): ({}, ["--scores", "{made}/scores.parquet", "--out", "page.html"]),

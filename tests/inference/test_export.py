@@ -21,6 +21,7 @@ from irmas_dist.evaluation.scores import write_scores
 from irmas_dist.inference import export as exporting
 from irmas_dist.inference.export_graph import Graph
 from irmas_dist.inference.predictor import Predictor
+from irmas_dist.training.ensemble import join_models
 from tests.inference.conftest import MakeModel, scores_of_songs
 
 Exported = tuple[Predictor, Path, dict[str, int]]
@@ -231,3 +232,16 @@ def test_without_the_extra_it_says_what_to_install(
     code, out, err = irmas("export", model)
     assert (code, out) == (1, "")
     assert err == "irmas: irmas export needs onnxscript: pip install 'irmas-dist[export]'\n"
+
+
+@pytest.mark.drill
+def test_an_ensemble_is_exported_as_any_model(make_model: MakeModel, tmp_path: Path) -> None:
+    """An export is checked against the predictor before it is written."""
+    models = [make_model(aggregation=rule, width=width) for rule, width in (("max", 4), ("s2", 6))]
+    for model in models:
+        write_scores(model / "validation.parquet", scores_of_songs())
+    join_models([str(model) for model in models], str(tmp_path / "all"))
+    summary = exporting.export(str(tmp_path / "all"), str(tmp_path / "exported"))
+    assert max(summary.differences.values()) < 1e-4
+    session = onnxruntime.InferenceSession(tmp_path / "exported" / "model.onnx")
+    assert session.get_modelmeta().custom_metadata_map["aggregation"] == "max, s2"

@@ -1,0 +1,72 @@
+"""Calibrated scores, so that those of several models can be averaged.
+
+Platt, "Probabilistic outputs for support vector machines" (1999), with two numbers for all
+instruments of a model: the score s becomes sigmoid(scale logit(s) + offset). A score of 0, which is
+that of silence, stays 0.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from irmas_dist.evaluation.arrays import Labels, ScoreArray
+from irmas_dist.instruments import UNKNOWN
+
+MARGIN = 1e-5
+"""Distance from 0 and 1 within which scores count alike."""
+
+MOST_LOGIT = 30.0
+"""Limit of calibrated logits: only silence scores 0."""
+
+STEPS = 50
+"""Most steps of Newton's method."""
+
+LEAST_SCALE = 0.01
+"""Smallest scale: calibration never turns the order of scores round."""
+
+
+class Platt(NamedTuple):
+    """The two numbers of a calibration."""
+
+    scale: float = 1.0
+    offset: float = 0.0
+
+    def __call__(self, scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Return calibrated scores, of the same shape."""
+        logits = np.clip(self.scale * _logit(scores) + self.offset, -MOST_LOGIT, MOST_LOGIT)
+        calibrated = np.where(scores > 0, 1 / (1 + np.exp(-logits)), 0)
+        return calibrated.astype(np.float32)
+
+
+def fit_platt(labels: Labels, scores: ScoreArray) -> Platt:
+    """Fit a calibration to labelled clips by maximum likelihood.
+
+    As in the paper, clips with and without an instrument count as almost certain rather than
+    certain, so that scores that separate them wholly have a finite calibration, too.
+
+    Args:
+        labels: Shape (clips, instruments); unknown ones do not count.
+        scores: From 0 to 1, of the same shape.
+    """
+    known = labels != UNKNOWN
+    logits, plays = _logit(scores)[known], labels[known] == 1
+    positives, negatives = plays.sum(), (~plays).sum()
+    wanted = np.where(plays, (positives + 1) / (positives + 2), 1 / (negatives + 2))
+    inputs = np.stack([logits, np.ones_like(logits)])
+    weights = np.array([1.0, 0.0])
+    for _ in range(STEPS):
+        found = 1 / (1 + np.exp(-weights @ inputs))
+        gradient = inputs @ (found - wanted)
+        curvature = (inputs * (found * (1 - found))) @ inputs.T + 1e-6 * np.eye(2)
+        step = np.linalg.solve(curvature, gradient)
+        weights = weights - step
+        weights[0] = np.clip(weights[0], LEAST_SCALE, 1 / LEAST_SCALE)
+        if np.abs(step).max() < 1e-9:
+            break
+    return Platt(*weights.tolist())
+
+
+def _logit(scores: ScoreArray) -> npt.NDArray[np.float64]:
+    inside = np.clip(scores.astype(np.float64), MARGIN, 1 - MARGIN)
+    return np.log(inside / (1 - inside))

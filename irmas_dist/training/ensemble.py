@@ -1,0 +1,197 @@
+"""Ensembles: several models as one, whose scores are the mean of their calibrated scores.
+
+Each member is calibrated by its own validation scores. Where all members were validated on the same
+clips, the mean of these scores is the ensemble's validation, to which its thresholds are fitted.
+Otherwise no clip is new to all of them, and thresholds are the means of the members', calibrated.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from irmas_dist import storage
+from irmas_dist.config.base import differences
+from irmas_dist.config.corpus import ValidationSettings
+from irmas_dist.config.decisions import ThresholdSettings
+from irmas_dist.config.recipe import Recipe
+from irmas_dist.config.training import FurtherStore, WorkerSettings
+from irmas_dist.errors import IrmasError
+from irmas_dist.evaluation.platt import Platt, fit_platt
+from irmas_dist.evaluation.scores import Scores, read_scores, write_scores
+from irmas_dist.evaluation.thresholds import fit_thresholds
+from irmas_dist.models.cnn import CNN
+from irmas_dist.models.ensemble import Ensemble
+from irmas_dist.storage.locks import lock_directory
+from irmas_dist.training.epoch_metrics import validation_metrics
+from irmas_dist.training.model_directory import (
+    Calibration,
+    EnsembleMember,
+    ModelDescription,
+    load_network,
+    pack_weights,
+    read_description,
+    threshold_origin,
+    write_description,
+)
+from irmas_dist.training.provenance import commit, versions
+from irmas_dist.training.train import ADVICE, BEGUN, train
+
+
+def train_seeds(
+    recipe: Recipe,
+    seeds: int,
+    features: str,
+    out: str,
+    workers: WorkerSettings,
+    address: str | None = None,
+    further: Sequence[FurtherStore] = (),
+    init: str | None = None,
+) -> ModelDescription:
+    """Train a recipe with several seeds, from its own on, and join the models.
+
+    The models stay below ``out``, in ``NAME-seed-N``; the other arguments are those of `train`.
+    The same call resumes an interrupted one.
+
+    Raises:
+        IrmasError: As for `train`, or ``out`` holds another model.
+    """
+    if storage.exists(storage.join(out, "model.json")):
+        found = len(read_description(out).members)
+        if found != seeds:
+            holds = f"an ensemble of {found} models" if found else "a single model"
+            raise IrmasError(f"{out} holds {holds}, not one of {seeds} seeds; {ADVICE}")
+    if storage.exists(storage.join(out, BEGUN)):
+        raise IrmasError(f"{out} holds an unfinished training of one seed; {ADVICE}")
+    name = out.rstrip("/").rsplit("/", 1)[-1]
+    models = []
+    for seed in range(recipe.seed, recipe.seed + seeds):
+        models.append(storage.join(out, f"{name}-seed-{seed}"))
+        one = Recipe.model_validate(recipe.model_dump() | {"seed": seed})
+        train(one, features, models[-1], workers, address, further, init)
+    return join_models(models, out)
+
+
+def join_models(models: Sequence[str], out: str) -> ModelDescription:
+    """Write a model directory of several models with the same instruments, features and windows.
+
+    Args:
+        models: Model directories, at least two.
+        out: The directory to write, a path or URL; with the same members it is left as it is.
+
+    Raises:
+        IrmasError: The models do not go together, one has no validation scores, or ``out`` holds
+            another model.
+    """
+    descriptions = [read_description(model) for model in models]
+    _require_alike(models, descriptions)
+    validations = [_validation(model) for model in models]
+    networks = [load_network(model, one) for model, one in zip(models, descriptions, strict=True)]
+    members = [network for network in networks if isinstance(network, CNN)]
+    weights = [pack_weights(member) for member in members]
+    for number, one in enumerate(weights):
+        if (same := weights.index(one)) != number:
+            raise IrmasError(f"{models[number]} is the same model as {models[same]}")
+    description, joint = _describe(descriptions, validations)
+    if storage.exists(storage.join(out, "model.json")):
+        if read_description(out).members != description.members:
+            raise IrmasError(f"{out} holds another model; {ADVICE}")
+        return read_description(out)
+    with lock_directory(out):
+        with storage.write_atomically(storage.join(out, "model.safetensors")) as stream:
+            stream.write(pack_weights(Ensemble(members)))
+        if joint is not None:
+            write_scores(storage.join(out, "validation.parquet"), joint)
+        write_description(out, description)
+    return description
+
+
+def _require_alike(models: Sequence[str], descriptions: Sequence[ModelDescription]) -> None:
+    """Refuse models whose scores cannot be averaged, by name."""
+    if len(models) < 2:
+        raise IrmasError(f"an ensemble has two models or more: {' '.join(models)} is one")
+    first = descriptions[0]
+    for name, one in zip(models, descriptions, strict=True):
+        if one.members:
+            raise IrmasError(f"{name} is an ensemble itself: name its members instead")
+        if tuple(one.instruments) != tuple(first.instruments):
+            ours, theirs = (", ".join(each.instruments) for each in (one, first))
+            raise IrmasError(f"{name} has other instruments than {models[0]}: {ours}, not {theirs}")
+        windows = first.windows.model_copy(update={"aggregation": one.windows.aggregation})
+        for what, differ in (
+            ("features", differences(one.features, first.features)),
+            ("windows", differences(one.windows, windows)),
+        ):
+            if differ:
+                raise IrmasError(f"{name} has other {what} than {models[0]}: {differ}")
+
+
+def _validation(model: str) -> Scores:
+    """Read a model's validation scores."""
+    path = storage.join(model, "validation.parquet")
+    scores = read_scores(path) if storage.exists(path) else None
+    if scores is None or not scores.clip_ids:
+        raise IrmasError(f"{model} has no validation scores, by which it would be calibrated")
+    return scores
+
+
+def _describe(
+    descriptions: Sequence[ModelDescription], validations: Sequence[Scores]
+) -> tuple[ModelDescription, Scores | None]:
+    """Describe an ensemble; return its validation scores, too, if there are any."""
+    first = descriptions[0]
+    calibrations = [fit_platt(one.labels, one.scores) for one in validations]
+    parts = [
+        part.model_copy(update={"calibration": Calibration(**one._asdict())})
+        for description, one in zip(descriptions, calibrations, strict=True)
+        for part in description.parts
+    ]
+    joint = _joint(descriptions, validations, calibrations)
+    rule = ThresholdSettings.model_validate(first.recipe.get("thresholds", {}))
+    metrics: dict[str, float] = {}
+    if joint is None:
+        each = [
+            calibrate(np.minimum(one.threshold_array(), 1))
+            for one, calibrate in zip(descriptions, calibrations, strict=True)
+        ]
+        thresholds = np.mean(each, axis=0)
+        origin = f"means of the calibrated thresholds of {len(parts)} models, each on its own clips"
+    else:
+        thresholds = fit_thresholds(joint.labels, joint.scores, rule)
+        metrics = validation_metrics(joint.labels, joint.scores, rule, joint.vocabulary)
+        origin = threshold_origin(rule, len(joint.clip_ids), first.recipe)
+    return ModelDescription(
+        **dict(first)
+        | {
+            "parameters": sum(one.parameters for one in descriptions),
+            "thresholds": dict(zip(first.instruments, thresholds.tolist(), strict=True)),
+            "thresholds_from": origin,
+            "data": {"members": len(parts)},
+            "versions": versions(),
+            "commit": commit(),
+            "history": [],
+            "best_epoch": 0,
+            "scores": metrics,
+            "members": tuple(EnsembleMember(**dict(part)) for part in parts),
+        }
+    ), joint
+
+
+def _joint(
+    descriptions: Sequence[ModelDescription],
+    validations: Sequence[Scores],
+    calibrations: Sequence[Platt],
+) -> Scores | None:
+    """Return the ensemble's validation scores, if all models were validated on the same clips."""
+    first = validations[0]
+    settings = [
+        ValidationSettings.model_validate(one.recipe.get("validation", {})) for one in descriptions
+    ]
+    for one, mixed in zip(validations, settings, strict=True):
+        same = one.clip_ids == first.clip_ids and one.groups == first.groups
+        if not (same and mixed == settings[0] and np.array_equal(one.labels, first.labels)):
+            return None
+    scores = [
+        calibrate(one.scores) for one, calibrate in zip(validations, calibrations, strict=True)
+    ]
+    return replace(first, scores=np.mean(scores, axis=0, dtype=np.float32))

@@ -1,0 +1,57 @@
+"""Calibration: scores become probabilities, silence stays silence, and no order is turned round."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from irmas_dist.evaluation.platt import LEAST_SCALE, Platt, fit_platt
+from irmas_dist.instruments import UNKNOWN
+
+
+def drawn(truth: Platt, clips: int = 4_000) -> tuple[np.ndarray, np.ndarray]:
+    """Labels, and scores of which ``truth`` is the calibration."""
+    rng = np.random.default_rng(0)
+    scores = rng.uniform(0.02, 0.98, (clips, 3)).astype(np.float32)
+    labels = (rng.uniform(size=scores.shape) < truth(scores)).astype(np.int8)
+    return labels, scores
+
+
+@pytest.mark.parametrize("truth", [Platt(), Platt(0.5, -1.0), Platt(2.5, 0.7)])
+def test_the_calibration_that_scores_were_drawn_by_is_found(truth: Platt) -> None:
+    labels, scores = drawn(truth)
+    assert fit_platt(labels, scores) == pytest.approx(truth, abs=0.12)
+
+
+def test_unknown_labels_do_not_count() -> None:
+    labels, scores = drawn(Platt(0.5, -1.0))
+    hidden = labels.copy()
+    hidden[::2] = UNKNOWN
+    assert fit_platt(hidden, scores) == fit_platt(labels[1::2], scores[1::2])
+
+
+@given(
+    scale=st.floats(0.05, 20), offset=st.floats(-5, 5),
+    scores=st.lists(st.floats(0, 1, width=32), min_size=2, max_size=20),
+)  # fmt: skip
+def test_scores_stay_in_order_from_0_to_1_and_silence_stays_0(
+    scale: float, offset: float, scores: list[float]
+) -> None:
+    ordered = np.sort(np.array(scores, np.float32))
+    found = Platt(scale, offset)(ordered)
+    assert found.dtype == np.float32
+    assert (np.diff(found) >= 0).all()
+    assert ((found >= 0) & (found <= 1)).all()
+    assert (found[ordered == 0] == 0).all()
+    assert (found[ordered > 1e-6] > 0).all()
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_scores_that_are_always_right_or_always_wrong_have_a_calibration(turned: bool) -> None:
+    labels = np.tile(np.eye(2, dtype=np.int8), (20, 1))
+    scores = np.abs(labels - (0.99 if turned else 0.01)).astype(np.float32)
+    found = fit_platt(labels, scores)
+    assert np.isfinite(found).all()
+    assert found.scale >= LEAST_SCALE
+    if not turned:
+        assert found(scores[labels == 1]).min() > 0.9
