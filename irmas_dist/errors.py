@@ -1,5 +1,10 @@
 """The exception that users see: one line that says what to do about it."""
 
+import re
+
+PASSWORD = re.compile(r"(?<=://)([^/\s:@]*):[^\s@]+@|(?<=[?&])((?:ssl)?password)=[^&\s]+")
+"""A password in a URL, such as a database's."""
+
 
 class IrmasError(Exception):
     """An error that the user can fix: bad input, a missing file, an unreachable cluster.
@@ -12,3 +17,8 @@ class IrmasError(Exception):
 
 class AudioError(IrmasError):
     """A file or array without usable audio; the message is the reason, without its name."""
+
+
+def without_password(text: str) -> str:
+    """Return a text with ``***`` for the passwords of the URLs in it."""
+    return PASSWORD.sub(lambda found: f"{found[2]}=***" if found[2] else f"{found[1]}:***@", text)

@@ -8,8 +8,15 @@ from pathlib import Path
 
 import pytest
 
+from tests.ray_cluster import free_port
+from tests.wandb_server import WandbServer
+
+WANDB_KEY = "0123456789" * 4
+
 # Before Ray or wandb are imported anywhere.
 os.environ["WANDB_MODE"] = "offline"
+os.environ["WANDB_BASE_URL"] = f"http://127.0.0.1:{free_port()}"  # of the tests' own server
+os.environ["WANDB_API_KEY"] = WANDB_KEY
 os.environ["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"] = "0.2"
 os.environ["RAY_DATA_DISABLE_PROGRESS_BARS"] = "1"
 
@@ -134,6 +141,32 @@ def no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fail where Ray is started, or would be if no other test had started it."""
     monkeypatch.setattr("ray.is_initialized", lambda: False)
     monkeypatch.setattr("ray.init", lambda **_: pytest.fail("Ray was started for nothing"))
+
+
+@pytest.fixture(scope="session")
+def wandb_running() -> Iterator[WandbServer]:
+    """A W&B server for the whole run, where wandb looks for one."""
+    server = WandbServer(os.environ["WANDB_BASE_URL"])
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def wandb_server(
+    wandb_running: WandbServer, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[WandbServer]:
+    """A W&B server without runs, and W&B online."""
+    import wandb
+    from irmas_dist.tracking.uploads import Uploads, uploads
+
+    monkeypatch.setenv("WANDB_MODE", "online")
+    wandb_running.reset()
+    yield wandb_running
+    if any(not upload.ended.is_set() for upload in uploads.wait(0)) or wandb_running.faults:
+        wandb.teardown()  # What has not ended would go on in the next test.
+    vars(uploads).update(vars(Uploads()))
+    wandb_running.start()
 
 
 @pytest.fixture

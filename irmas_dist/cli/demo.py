@@ -27,7 +27,11 @@ def demo(
         from irmas_dist.demo.demo import demo as run_demo
     except ModuleNotFoundError as error:
         raise IrmasError(f"the demo needs {error.name}: pip install 'irmas-dist[demo]'") from error
-    return _show_results(run_demo(out, trials), json)
+    from irmas_dist.config.tracking import TrackingSettings
+    from irmas_dist.tracking.outcome import uploads_awaited
+
+    with uploads_awaited(TrackingSettings().wait_s):
+        return _show_results(run_demo(out, trials), json)
 
 
 def _show_results(summary: Mapping[str, Any], machine: bool) -> None:

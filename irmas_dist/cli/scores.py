@@ -131,6 +131,14 @@ def evaluate(
                 directory = work or Path(scratch)
                 found = evaluate.evaluate_tree(model, tree, out or model, part, directory, address)
     evaluated(found, json)
+    if model is not None:
+        from irmas_dist.reports.wandb_evaluation import log_evaluation
+        from irmas_dist.tracking.outcome import uploads_awaited
+        from irmas_dist.training.model_directory import read_description
+
+        description = read_description(model)
+        with uploads_awaited(description.tracking.wait_s):
+            log_evaluation(description, found, Path(model).name)
 
 
 def _evaluate_file(

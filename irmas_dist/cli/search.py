@@ -112,6 +112,7 @@ def sweep(
         return show_recipe(recipe, json)
     from irmas_dist.reports.wandb_summary import log_summary
     from irmas_dist.search.sweep import sweep as search
+    from irmas_dist.tracking.outcome import uploads_awaited
     from irmas_dist.training.data import open_training_data
     from irmas_dist.training.train import read_start
 
@@ -120,21 +121,28 @@ def sweep(
         say(escape(line))
     data = open_training_data(features, recipe, further, start)
     try:
-        summary = search(data, recipe, searched, out, settings, resume, address)
-        log_summary(summary)
+        with uploads_awaited(recipe.tracking.wait_s):
+            summary = search(data, recipe, searched, out, settings, resume, address)
+            log_summary(summary)
+            swept(summary, json)
     except KeyboardInterrupt:
         beside = "".join(f" --also {each}" for each in also or ())
         beside += f" --init {init}" if init else ""
         say(escape(f"resume it: irmas sweep {features} {out}{beside} --resume"))
         raise
-    return swept(summary, json)
 
 
 @command
 def review(
-    path: Annotated[Path, typer.Argument(help="Sweep directory.")],
+    path: Annotated[
+        Path,
+        typer.Argument(
+            help="Sweep directory; with --sync also a model directory, or one with runs in wandb "
+            "below it."
+        ),
+    ],
     sync: Annotated[
-        bool, typer.Option("--sync", help="Only upload its offline runs to W&B.")
+        bool, typer.Option("--sync", help="Only upload its runs to W&B that are not there yet.")
     ] = False,
     port: Annotated[
         int, typer.Option(min=0, max=65_535, help="Port of the pages, on this machine only.")
@@ -145,8 +153,10 @@ def review(
     from irmas_dist.search import review as reviewing
 
     if sync:
-        runs = reviewing.sync(path)
-        return as_json({"synced": runs}) if json else show(f"{len(runs)} runs uploaded")
+        sent, earlier = reviewing.sync(path)
+        if json:
+            return as_json({"synced": sent, "earlier": earlier})
+        return show(f"{len(sent)} runs uploaded, {earlier} were uploaded before")
     with reviewing.dashboard(path, port) as server:
         say(f"http://127.0.0.1:{server.server_port} shows the sweep in {path}; Ctrl-C ends it")
         server.serve_forever()

@@ -92,18 +92,24 @@ def train(
     recipe = read_recipe(config, overrides)
     if dry_run:
         return show_recipe(recipe, json)
+    from irmas_dist.tracking.outcome import uploads_awaited
+
     try:
-        if seeds > 1:
-            from irmas_dist.training.ensemble import train_seeds
+        with uploads_awaited(recipe.tracking.wait_s):
+            if seeds > 1:
+                from irmas_dist.training.ensemble import train_seeds
 
-            ensemble = train_seeds(recipe, seeds, features, out, settings, address, further, init)
-            return joined(ensemble, out, json)
-        from irmas_dist.training.train import train
+                ensemble = train_seeds(
+                    recipe, seeds, features, out, settings, address, further, init
+                )
+                joined(ensemble, out, json)
+            else:
+                from irmas_dist.training.train import train
 
-        description = train(recipe, features, out, settings, address, further, init)
+                description = train(recipe, features, out, settings, address, further, init)
+                trained(description, out, json)
     except (KeyboardInterrupt, SystemExit) as error:
         raise KeyboardInterrupt("the same command resumes") from error
-    return trained(description, out, json)
 
 
 def trained(description: "ModelDescription", path: str, machine: bool) -> None:

@@ -24,7 +24,7 @@ from rich.markup import escape
 from irmas_dist.cluster.job_client import Client, connect, one_line_errors
 from irmas_dist.cluster.packaging import EXCLUDES, checkout, left_behind
 from irmas_dist.cluster.resources import require_job_capacity
-from irmas_dist.errors import IrmasError
+from irmas_dist.errors import PASSWORD, IrmasError
 from irmas_dist.terminal import say
 
 LOG_TIMEOUT_S = 60.0
@@ -32,9 +32,6 @@ LOG_TIMEOUT_S = 60.0
 
 PENDING_NOTICE_S = 10.0
 """If a job has not started after this long, Ray's reason is shown."""
-
-PASSWORD = re.compile(r"://[^/\s:@]*:[^/\s@]+@")
-"""A password in a URL, such as a database's."""
 
 
 @dataclass(frozen=True)

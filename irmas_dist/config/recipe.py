@@ -1,6 +1,6 @@
 """The recipe: all settings of a run, read from YAML, overridden by name and validated."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +61,22 @@ def build_recipe(content: dict[str, Any], values: dict[str, Any], origin: str | 
     Raises:
         IrmasError: A key or value is unknown.
     """
+    try:
+        return Recipe.model_validate(with_values(content, values, origin))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = origin.where(*first["loc"]) if isinstance(origin, YamlFile) else origin
+        raise IrmasError(f"{where}: {_explain(first)}") from error
+
+
+def with_values(
+    content: dict[str, Any], values: Mapping[str, Any], origin: str | YamlFile
+) -> dict[str, Any]:
+    """Return a copy of nested settings with some values replaced by dotted name.
+
+    Raises:
+        IrmasError: A name goes through a value.
+    """
     merged = _nested(content)
     for name, value in values.items():
         *path, last = name.split(".")
@@ -71,12 +87,7 @@ def build_recipe(content: dict[str, Any], values: dict[str, Any], origin: str | 
                 raise IrmasError(f"{origin}: {name}: {key} is a value, not a group of settings")
             place = inner
         place[last] = value
-    try:
-        return Recipe.model_validate(merged)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = origin.where(*first["loc"]) if isinstance(origin, YamlFile) else origin
-        raise IrmasError(f"{where}: {_explain(first)}") from error
+    return merged
 
 
 def _nested(content: dict[str, Any]) -> dict[str, Any]:

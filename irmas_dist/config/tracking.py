@@ -15,11 +15,18 @@ class TrackingSettings(Settings):
 
     mode: Literal["auto", "online", "offline", "disabled"] = "auto"
     """auto is online with a key (WANDB_API_KEY or ``wandb login``), else offline."""
+    group: str | None = None
+    """Group of the runs; a sweep's runs, and those of its best recipe, are in the sweep's."""
     project: str = "irmas-dist"
     """W&B project."""
     entity: str | None = None
     """W&B user or team; None takes that of the key."""
     directory: str = "runs"
-    """Local directory; runs are written to ``wandb`` below it."""
+    """Local directory; runs are written to ``wandb`` below it, and uploaded from there."""
+    metadata: Literal["basic", "full"] = "basic"
+    """What runs tell of the machine: basic is the command line without passwords; full adds what
+    W&B collects: host, user, git remote and changes, hardware, and installed packages."""
     timeout_s: float = Field(30.0, gt=0.0)
-    """How long to wait for a response of W&B, at the start and at the end of a run."""
+    """How long to wait for wandb on this machine, at the start and at the end of a run."""
+    wait_s: float = Field(60.0, ge=0.0)
+    """How long a command waits at its end for uploads; what is left stays on disk."""

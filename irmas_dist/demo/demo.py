@@ -23,12 +23,13 @@ from irmas_dist.evaluation.baselines import most_frequent
 from irmas_dist.evaluation.metrics import overall_metrics
 from irmas_dist.evaluation.scores import Scores
 from irmas_dist.features.extract import extract
-from irmas_dist.inference.evaluate import evaluate, log_evaluation
+from irmas_dist.inference.evaluate import evaluate
 from irmas_dist.inference.predictor import Predictor
 from irmas_dist.inference.thresholds import search_decisions
 from irmas_dist.instruments import Vocabulary
 from irmas_dist.rendering.render import RenderSettings, render
 from irmas_dist.reports.model_page import write_model_page
+from irmas_dist.reports.wandb_evaluation import log_evaluation
 from irmas_dist.reports.wandb_summary import log_summary
 from irmas_dist.search.space import load_space
 from irmas_dist.search.sweep import SweepSettings, sweep
@@ -102,7 +103,7 @@ def _demo(out: Path, trials: int) -> dict[str, Any]:
     with stage("evaluate", "Fitting the thresholds, scoring the test excerpts"):
         search_decisions(model, best.thresholds)
         evaluation = evaluate(model, features, model)
-        log_evaluation(best, evaluation, "test excerpts")
+        log_evaluation(read_description(model), evaluation, "model")
     with stage("baselines", "Measuring the baselines on the same excerpts"):
         baselines = _baselines(table, evaluation.scores, vocabulary, best)
     write_model_page(page, evaluation, "model", read_description(model), baselines)

@@ -4,9 +4,8 @@ from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
-from irmas_dist import storage, tracking
+from irmas_dist import storage
 from irmas_dist.config.decisions import ThresholdSettings
-from irmas_dist.config.recipe import Recipe
 from irmas_dist.corpus.index import index_tree
 from irmas_dist.corpus.manifest import TESTING, write_manifest
 from irmas_dist.errors import IrmasError
@@ -136,20 +135,6 @@ def _evaluate_with(
             "these figures do not measure how well it does on other music"
         )
     return evaluation
-
-
-def log_evaluation(recipe: Recipe, evaluation: Evaluation, name: str) -> None:
-    """Log the metrics, overall and by instrument, as a W&B run named after the protocol."""
-    run = tracking.start_run(
-        recipe.tracking,
-        name=f"{name} ({evaluation.headline.protocol})",
-        job_type="evaluate",
-        config=recipe.model_dump(mode="json"),
-    )
-    run.summarise(evaluation.metrics)
-    rows = [list(row.values()) for row in evaluation.instruments]
-    run.table("instruments", list(evaluation.instruments[0]), rows)
-    run.close()
 
 
 def open_evaluated(

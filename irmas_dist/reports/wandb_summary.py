@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from irmas_dist import tracking
 from irmas_dist.reports.sweep_charts import parallel_coordinates_page
 from irmas_dist.search.study import best_row
 from irmas_dist.search.sweep import SweepSummary
 from irmas_dist.search.sweep_directory import read_record
+from irmas_dist.tracking.run import start_run
 
 
 def log_summary(summary: SweepSummary) -> None:
@@ -16,16 +16,16 @@ def log_summary(summary: SweepSummary) -> None:
     record = read_record(Path(summary.path))
     recipe, space = record.load(summary.path)
     name, data, trials = record.name, record.data, summary.trials
-    run = tracking.start_run(
+    run = start_run(
         recipe.tracking,
         name=name,
         job_type="sweep",
-        group=name,
+        group=record.group,
         run_id=record.identity,
         tags=["sweep", "summary"],
         config=record.recipe,
     )
-    run.uses(f"features-{data['store'][:12] or 'unknown'}", "dataset", data)
+    run.uses_features(data)
     searched = sorted({key for trial in trials for key in trial["params"]})
     facts = ["number", "state", "value", "epochs", "seconds", "parameters", "reason"]
     run.table(
@@ -58,7 +58,7 @@ def log_summary(summary: SweepSummary) -> None:
     run.summarise(values)
     if summary.model is not None and top is not None:
         made = {"macro_f1": top["value"], "trial": top["number"], **data}
-        run.made(f"model-{name}", "model", summary.model, made)
+        run.made_model(name, summary.model, made)
     run.close()
 
 

@@ -1,5 +1,6 @@
 """Tune's events on the driver, passed to W&B and the live table, and failures to the study."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ from irmas_dist.search.sweep_directory import trial_directory
 from irmas_dist.search.trial import EPOCH, FAILED, FINISHED, INSTRUMENTS, SECOND, THIS_EPOCH, TRIAL
 from irmas_dist.search.wandb_runs import SweepRuns
 from irmas_dist.terminal import say
+from irmas_dist.training.checkpoint import FILE_NAME, saved_history
 from irmas_dist.training.learner import SELECTED_BY
+from irmas_dist.training.loop import latest_history
 
 
 class SweepCallback(tune.Callback):
@@ -50,7 +53,11 @@ class SweepCallback(tune.Callback):
         number = _number(trial)
         self._started.add(number)
         values = {key: value for key, value in trial.config.items() if key != TRIAL}
-        self._wandb_runs.start(number, values)
+        history = None
+        if trial.config[TRIAL]["resume"] and not trial.last_result.get(EPOCH):
+            # Its driver died, perhaps with epochs that W&B does not have.
+            history = partial(resumed_history, trial_directory(self._root, number))
+        self._wandb_runs.start(number, values, history)
         if trial.last_result.get("training_iteration", 0) == 0:
             self._live_table.start(number)
 
@@ -112,6 +119,13 @@ class SweepCallback(tune.Callback):
                 storage.remove_directory(directory)
         except IrmasError as error:
             say(f"the checkpoint of trial {obsolete} is not deleted: {error}")
+
+
+def resumed_history(directory: str) -> list[dict[str, float]]:
+    """Return the metrics of the epochs before an interruption of the trial in a directory."""
+    if storage.exists(storage.join(directory, FILE_NAME)):
+        return saved_history(directory)
+    return latest_history(directory)  # of a trial of several workers
 
 
 def _error(trial: Trial) -> tuple[Exception | None, str | None]:

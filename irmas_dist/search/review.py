@@ -1,18 +1,19 @@
-"""Review of a sweep: optuna-dashboard on its study, and upload of its offline runs to W&B."""
+"""Review of a sweep: optuna-dashboard on its study, and upload of its runs to W&B."""
 
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import inf
 from pathlib import Path
 from wsgiref.simple_server import WSGIServer, make_server
-
-import wandb
 
 from irmas_dist.errors import IrmasError
 from irmas_dist.search.storages import open_storage
 from irmas_dist.search.sweep_directory import read_record, study_location
+from irmas_dist.tracking.outcome import not_sent
+from irmas_dist.tracking.run_file import RunFile, run_files, unsent_files
+from irmas_dist.tracking.server import connection
+from irmas_dist.tracking.uploads import uploads
+from irmas_dist.training.model_directory import read_description
 
 
 @contextmanager
@@ -42,33 +43,56 @@ def dashboard(path: Path, port: int) -> Iterator[WSGIServer]:
         yield server
 
 
-def sync(path: Path) -> list[str]:
-    """Upload the offline runs of a sweep to W&B; return their directories.
+def sync(path: Path) -> tuple[list[str], int]:
+    """Upload the runs of a sweep, of a model or of a directory that W&B does not have yet.
 
     Args:
-        path: Sweep directory, or any directory with runs in ``wandb`` below it.
+        path: Sweep directory, with whose trials go the trainings and evaluations of its best
+            recipe; model directory; or any directory with runs in ``wandb`` below it.
+
+    Returns:
+        Names of the runs that were uploaded now, and how many files were before.
 
     Raises:
-        IrmasError: There are none, there is no API key, or W&B refuses them.
+        IrmasError: There are no runs, there is no API key, or not all could be uploaded.
     """
-    patterns = {path: "offline-run-*"}
+    files = _files(path)
+    unsent = unsent_files(files)
+    if unsent and connection() is None:
+        raise IrmasError("W&B needs an API key: set WANDB_API_KEY, or run 'wandb login'")
+    for file in unsent:
+        run = RunFile(file).run
+        name = run.display_name or run.run_id if run else file.parent.name
+        uploads.begin(file, run.run_id if run else file.parent.name, name, live=False)
+    begun = uploads.wait(inf)
+    if left := [upload for upload in begun if not upload.sent]:
+        raise IrmasError(not_sent(left, len(begun)))
+    return list(dict.fromkeys(upload.name for upload in begun)), len(files) - len(unsent)
+
+
+def _files(path: Path) -> list[Path]:
+    """Return the files of the runs that belong to a directory."""
+    found = run_files(path)
+    wanted = [str(path / "wandb")]
     if (path / "sweep.json").exists():
         record = read_record(path)
+        directory = record.recipe["tracking"]["directory"]
+        wanted.append(str(Path(directory, "wandb")))
         # Runs of other sweeps and of trainings may be in the same directory.
-        patterns[Path(record.recipe["tracking"]["directory"])] = f"offline-run-*-{record.identity}*"
-    found = {run.resolve() for path, name in patterns.items() for run in path.glob(f"wandb/{name}")}
-    runs = sorted(str(run) for run in found)
-    if not runs:
-        where = " or ".join(str(path / "wandb") for path in patterns)
-        raise IrmasError(f"no offline runs in {where}")
-    if not wandb.login(prompt=False):
-        raise IrmasError("W&B needs an API key: set WANDB_API_KEY, or run 'wandb login'")
-    environment = {name: v for name, v in os.environ.items() if name != "WANDB_MODE"}
-    done = subprocess.run(
-        [sys.executable, "-m", "wandb", "sync", *runs],
-        env=environment, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    if done.returncode:
-        lines = (done.stderr or done.stdout).strip().splitlines() or ["no reason given"]
-        raise IrmasError(f"W&B refuses the runs: {lines[-1]}")
-    return runs
+        found = [
+            file
+            for file in dict.fromkeys([*found, *run_files(directory)])
+            if record.identity in file.parent.name or _group(file) == record.group
+        ]
+    elif (path / "model.json").exists():
+        description = read_description(path)
+        wanted.append(str(Path(description.tracking.directory, "wandb")))
+        found += run_files(description.tracking.directory, description.run or "none")
+    if not found:
+        raise IrmasError(f"no runs in {' or '.join(dict.fromkeys(wanted))}")
+    return found
+
+
+def _group(file: Path) -> str | None:
+    run = RunFile(file).run
+    return run.run_group if run else None

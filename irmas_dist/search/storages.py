@@ -10,7 +10,7 @@ from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from sqlalchemy.exc import SQLAlchemyError
 
-from irmas_dist.errors import IrmasError
+from irmas_dist.errors import PASSWORD, IrmasError
 
 
 def open_storage(location: str, create: bool = False) -> BaseStorage:
@@ -44,7 +44,10 @@ def open_storage(location: str, create: bool = False) -> BaseStorage:
             package = "'irmas-dist[postgres]'" if cause.name == "psycopg" else cause.name
             raise IrmasError(f"this study needs {cause.name}: pip install {package}") from error
         reason = " ".join(str(cause).split("\n[SQL")[0].split("\n(Background")[0].split())
-        raise IrmasError(f"cannot open the study at {_public(location)}: {reason}") from error
+        advice = "; PGPASSWORD may have it" if "password" in reason else ""
+        raise IrmasError(
+            f"cannot open the study at {public_location(location)}: {reason}{advice}"
+        ) from error
 
 
 def _require_studies(file: Path, location: str) -> None:
@@ -104,11 +107,9 @@ def file_of(location: str) -> Path | None:
     return Path(location.removeprefix("sqlite:///"))
 
 
-def _public(location: str) -> str:
-    """Return a location without its password."""
-    scheme, marker, rest = location.partition("://")
-    user, at, host = rest.rpartition("@")
-    return f"{scheme}{marker}{user.split(':')[0]}{at}{host}" if marker else location
+def public_location(location: str) -> str:
+    """Return a location without its password, which may be in PGPASSWORD."""
+    return PASSWORD.sub(lambda found: "" if found[2] else f"{found[1]}@", location)
 
 
 def open_study(location: str, name: str | None = None) -> optuna.Study:
@@ -127,11 +128,13 @@ def open_study(location: str, name: str | None = None) -> optuna.Study:
     names = optuna.get_all_study_names(storage)
     if name is None and len(names) > 1:
         raise IrmasError(
-            f"{_public(location)} has several studies ({', '.join(names)}); "
-            f"name one: {_public(location)}#{names[0]}"
+            f"{public_location(location)} has several studies ({', '.join(names)}); "
+            f"name one: {public_location(location)}#{names[0]}"
         )
     name = name or next(iter(names), None)
     if name not in names:
         which = f"no study {name}" if name else "no study"
-        raise IrmasError(f"{_public(location)} has {which}; it has: {', '.join(names) or 'none'}")
+        raise IrmasError(
+            f"{public_location(location)} has {which}; it has: {', '.join(names) or 'none'}"
+        )
     return optuna.load_study(study_name=name, storage=storage)

@@ -31,7 +31,7 @@ from irmas_dist.search.samplers import best_points, build_sampler, enqueue
 from irmas_dist.search.schedulers import build_scheduler, most_epochs, replay
 from irmas_dist.search.searcher import StudySearcher
 from irmas_dist.search.space import Space
-from irmas_dist.search.storages import open_storage, open_study
+from irmas_dist.search.storages import open_storage, open_study, public_location
 from irmas_dist.search.study import (
     best_row,
     check_study,
@@ -52,13 +52,19 @@ from irmas_dist.search.sweep_directory import (
     write_record,
 )
 from irmas_dist.search.trial import SECOND, TRIAL, LearnerTrial
-from irmas_dist.search.wandb_runs import SweepRuns
+from irmas_dist.search.wandb_runs import SweepRuns, trial_run_id
 from irmas_dist.storage.locks import lock_directory
 from irmas_dist.terminal import say, watching
 from irmas_dist.training.checkpoint import FILE_NAME, load_checkpoint
 from irmas_dist.training.data import TrainingData
 from irmas_dist.training.learner import Learner
-from irmas_dist.training.model_directory import describe, pack_weights, save_model
+from irmas_dist.training.model_directory import (
+    describe,
+    pack_weights,
+    read_description,
+    save_model,
+    write_description,
+)
 from irmas_dist.training.precision import available_device
 
 DRIVER_BYTES = 256 << 20
@@ -146,7 +152,9 @@ def sweep(
             raise IrmasError(
                 f"no trial of {out} has a result; the last one: {(reasons or ['stopped'])[-1]}"
             )
-        best_recipe = build_recipe(recipe.model_dump(), best["params"], "the best trial")
+        # What is trained with it belongs to the sweep.
+        values = {**best["params"], "tracking.group": record.group}
+        best_recipe = build_recipe(recipe.model_dump(), values, "the best trial")
         with storage.write_atomically(out / "best.yaml") as stream:
             stream.write(dump_yaml(best_recipe.model_dump(mode="json")).encode())
         storage.write_json(out / "trials.json", rows)
@@ -176,9 +184,9 @@ def _open_study(record: SweepRecord, space: Space, recipe: Recipe, out: Path) ->
     seed = recipe.seed + sum(len(one.get_trials(deepcopy=False)) for one in (study, earlier) if one)
     seed += int(record.identity, 16) if shared else 0
     study.sampler = build_sampler(settings.sampler, space, seed % 2**32, len(objectives))
-    if earlier:
+    if earlier and settings.warm_start:
         count = enqueue(study, best_points(earlier, space))
-        say(f"{count} points of the study at {settings.warm_start} run first")
+        say(f"{count} points of the study at {public_location(settings.warm_start)} run first")
     if settings.sampler == "grid":
         enqueue(study, space.grid())
     return study
@@ -212,7 +220,7 @@ def _run(
     numbers = {trial.number for trial in own}
     earlier = [row for row in list_trials(study, space) if row["number"] in numbers]
     live_table = LiveTable(max(total, len(own)), epochs, earlier)
-    wandb_runs = SweepRuns(recipe, record.name, record.identity)
+    wandb_runs = SweepRuns(record)
     completed = ((row["value"], row["number"]) for row in earlier if row["state"] == "completed")
     root = trials_root(out, settings)
     callback = SweepCallback(searcher, wandb_runs, live_table, root, next(completed, None))
@@ -272,15 +280,19 @@ def _write_model(
     """Write the model directory of the best trial, from its own or from its checkpoint."""
     directory = trial_directory(trials_root(out, record.settings), best["number"])
     model = str(out / "model")
+    run = trial_run_id(record.identity, best["number"])
     if storage.exists(storage.join(directory, "model.json")):
         for name in storage.list_files(directory):
             with storage.write_atomically(storage.join(model, name)) as stream:
                 stream.write(storage.read_bytes(storage.join(directory, name)))
+        changed = {"recipe": recipe.model_dump(mode="json"), "run": run}
+        write_description(model, read_description(model).model_copy(update=changed))
         return model
     if not storage.exists(storage.join(directory, FILE_NAME)):
         return None
     learner = Learner(data, recipe, device=available_device())
     load_checkpoint(directory, learner)
     description, validation = describe(learner, recipe.model_dump(mode="json"))
+    description = description.model_copy(update={"run": run})
     save_model(model, pack_weights(learner.network), description, validation)
     return model

@@ -19,6 +19,7 @@ from irmas_dist.config.recipe import Recipe, build_recipe
 from irmas_dist.config.sweep import SweepSettings
 from irmas_dist.errors import IrmasError
 from irmas_dist.search.space import Space, build_space
+from irmas_dist.search.storages import public_location
 
 RECORD = "sweep.json"
 
@@ -29,7 +30,7 @@ class SweepRecord(Settings):
     identity: str
     """Marks the trials of this sweep in the study."""
     name: str
-    """Name of the study, and of the group of runs in W&B."""
+    """Name of the study."""
     recipe: dict[str, Any]
     """The recipe that the space varies."""
     space: dict[str, Any]
@@ -37,6 +38,11 @@ class SweepRecord(Settings):
     settings: SweepSettings
     data: dict[str, Any]
     """Fingerprints of the manifest and the features, and of further stores."""
+
+    @property
+    def group(self) -> str:
+        """Group of its runs in W&B."""
+        return self.recipe["tracking"]["group"] or self.name
 
     def digests(self) -> dict[str, str]:
         """Return digests of what trials must have in common to be compared, by name."""
@@ -103,10 +109,13 @@ def make_record(
     """
     if not resume:
         require_new(out)
+    content = recipe.model_dump(mode="json")
+    # Absolute, so that its runs are found from anywhere.
+    content["tracking"]["directory"] = storage.absolute(content["tracking"]["directory"])
     record = SweepRecord(
         identity=uuid.uuid4().hex[:12],
         name=out.name,
-        recipe=recipe.model_dump(mode="json"),
+        recipe=content,
         space=space.content(),
         settings=settings,
         data=data,
@@ -121,8 +130,12 @@ def make_record(
 
 
 def write_record(out: Path, record: SweepRecord) -> None:
-    """Write ``sweep.json``."""
-    storage.write_json(out / RECORD, record.model_dump(mode="json"))
+    """Write ``sweep.json``, without passwords of databases."""
+    content = record.model_dump(mode="json")
+    for name in ("study", "warm_start"):
+        if content["settings"][name]:
+            content["settings"][name] = public_location(content["settings"][name])
+    storage.write_json(out / RECORD, content)
 
 
 def study_location(path: Path, record: SweepRecord) -> str:

@@ -1,54 +1,79 @@
 """The W&B runs of a sweep's trials, one for each.
 
-Runs are opened and written in a thread of their own, so that a slow network delays no trial.
+Runs are opened and written in a thread of their own, so that no trial waits for that.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-from irmas_dist import tracking
-from irmas_dist.config.recipe import Recipe
+from irmas_dist.config.recipe import with_values
+from irmas_dist.config.tracking import TrackingSettings
+from irmas_dist.search.sweep_directory import SweepRecord
+from irmas_dist.tracking.outcome import show_address
+from irmas_dist.tracking.run import Run, start_run
 
 Facts = Mapping[str, Any]
 """Values by name."""
+
+
+def trial_run_id(identity: str, number: int) -> str:
+    """Return the identity of the run of a sweep's trial."""
+    return f"{identity}-{number:04d}"
 
 
 class SweepRuns:
     """One run per trial, from its start to its end.
 
     Args:
-        recipe: The sweep's recipe, which a trial's values change.
-        name: The sweep's name, the group of its runs.
-        identity: The sweep's identity, by which a trial's run is found again.
+        record: The sweep: its recipe, which a trial's values change, and its identity, by which a
+            trial's run is found again.
     """
 
-    def __init__(self, recipe: Recipe, name: str, identity: str) -> None:
-        self._recipe, self._name, self._identity = recipe, name, identity
-        self._tracking = recipe.tracking
-        self._open: dict[int, tracking.Run] = {}
+    def __init__(self, record: SweepRecord) -> None:
+        self._record = record
+        self._tracking = TrackingSettings.model_validate(record.recipe["tracking"])
+        self._open: dict[int, Run] = {}
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="wandb")
         self._submitted: list[Future[None]] = []
 
-    def start(self, number: int, values: Mapping[str, Any]) -> None:
-        """Open a trial's run, or resume it after a pause or an interruption."""
+    def start(
+        self,
+        number: int,
+        values: Mapping[str, Any],
+        history: Callable[[], Sequence[Mapping[str, float]]] | None = None,
+    ) -> None:
+        """Open a trial's run, or resume it after a pause or an interruption.
+
+        Args:
+            number: The trial.
+            values: Its values by name.
+            history: After an interruption, returns the metrics of the epochs before it.
+        """
 
         def work() -> None:
+            config = with_values(self._record.recipe, values, "the search space")
             if number in self._open:
-                self._open[number].configure(values)
+                self._open[number].configure(config)
             else:
-                self._open[number] = run = tracking.start_run(
+                self._open[number] = run = start_run(
                     self._tracking,
-                    name=f"{self._name}-{number:03d}",
+                    name=f"{self._record.name}-{number:03d}",
                     job_type="trial",
-                    group=self._name,
-                    run_id=f"{self._identity}-{number:04d}",
+                    group=self._record.group,
+                    run_id=trial_run_id(self._record.identity, number),
+                    resumed=history is not None,
                     tags=["sweep"],
-                    config={**tracking.flatten(self._recipe.model_dump(mode="json")), **values},
-                    requirements=False,
+                    config=config,
                 )
-                # Once W&B does not answer, later trials do not wait for it again.
-                self._tracking = self._tracking.model_copy(update={"mode": run.mode})
+                run.uses_features(self._record.data)
+                for metrics in history() if history else ():
+                    run.log(metrics)
+                if self._tracking.mode != run.mode:
+                    # Later trials neither look for a key nor say again that there is none.
+                    self._tracking = self._tracking.model_copy(update={"mode": run.mode})
+                    if run.mode == "online":
+                        show_address(self._tracking, f"groups/{self._record.group}")
 
         self._submit(work)
 

@@ -101,6 +101,19 @@ def newest_checkpoint(location: str, on_damaged: Callable[[str], None]) -> str |
     return None
 
 
+def saved_history(directory: str | os.PathLike[str] | None) -> list[dict[str, float]]:
+    """Return the metrics of the epochs before a checkpoint; none without an undamaged one."""
+    try:
+        content = _verified(storage.join(directory, FILE_NAME)) if directory else b""
+    except IrmasError:
+        content = b""
+    if not content:
+        return []
+    state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    history: list[dict[str, float]] = state["history"]
+    return history
+
+
 def new_attempt(location: str) -> str:
     """Return an unused name of an attempt."""
     return f"attempt-{max((attempt for _, attempt, _ in _epochs(location)), default=0) + 1:03d}"

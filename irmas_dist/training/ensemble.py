@@ -173,6 +173,7 @@ def _describe(
             "best_epoch": 0,
             "scores": metrics,
             "members": tuple(EnsembleMember(**dict(part)) for part in parts),
+            "run": None,
         }
     ), joint
 

@@ -16,6 +16,7 @@ from irmas_dist.training.checkpoint import (
     load_checkpoint,
     newest_checkpoint,
     save_checkpoint,
+    saved_history,
 )
 from irmas_dist.training.learner import Learner
 from irmas_dist.training.model_directory import ModelDescription, describe, pack_weights
@@ -61,6 +62,12 @@ def resume(learner: Learner, progress: str) -> Iterator[str]:
     if newest:
         load_checkpoint(newest, learner)
         yield f"resuming after epoch {learner.epoch}"
+
+
+def latest_history(out: str) -> list[dict[str, float]]:
+    """Return the metrics of the epochs from which the training in ``out`` will resume."""
+    progress = storage.join(storage.absolute(out), RUN_NAME)
+    return saved_history(newest_checkpoint(progress, lambda line: None))
 
 
 def run_epochs(

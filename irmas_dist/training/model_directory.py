@@ -20,6 +20,7 @@ from irmas_dist.config.base import Settings
 from irmas_dist.config.decisions import AggregationRule, ThresholdSettings
 from irmas_dist.config.features import LogMelSettings
 from irmas_dist.config.model import ModelSettings
+from irmas_dist.config.tracking import TrackingSettings
 from irmas_dist.errors import IrmasError
 from irmas_dist.evaluation.scores import Scores, write_scores
 from irmas_dist.evaluation.thresholds import fit_thresholds
@@ -96,6 +97,8 @@ class ModelDescription(Settings):
     """The epoch, from 1, whose weights these are."""
     scores: dict[str, Annotated[float, AllowInfNan()]]
     """Validation metrics of that epoch."""
+    run: str | None = None
+    """Identity of its W&B run, which evaluations are logged to."""
     members: tuple[EnsembleMember, ...] = ()
     """Of an ensemble: its models. Model, normalisation, aggregation and recipe above are those of
     the first, there is no history, and the scores are the ensemble's."""
@@ -119,6 +122,11 @@ class ModelDescription(Settings):
     def vocabulary(self) -> Vocabulary:
         """The instruments, in the order of the outputs."""
         return Vocabulary.of(self.instruments)
+
+    @property
+    def tracking(self) -> TrackingSettings:
+        """How its training was logged."""
+        return TrackingSettings.model_validate(self.recipe.get("tracking", {}))
 
     def threshold_array(self) -> np.ndarray:
         """Thresholds in the order of the outputs, float32, shape (instruments,), above 0.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 
-from irmas_dist import storage, tracking
+from irmas_dist import storage
 from irmas_dist.cluster.without_ray import LOCAL, gpu_count, ray_address, ray_initialised
 from irmas_dist.config.recipe import Recipe
 from irmas_dist.config.training import NOTHING_TO_KEEP, FurtherStore, WorkerSettings
@@ -20,6 +20,8 @@ from irmas_dist.errors import IrmasError
 from irmas_dist.features.store import StoreInfo
 from irmas_dist.storage.locks import lock_directory
 from irmas_dist.terminal import progress, say
+from irmas_dist.tracking.outcome import show_address
+from irmas_dist.tracking.run import start_run
 from irmas_dist.training.data import (
     TrainingData,
     is_resident,
@@ -35,7 +37,9 @@ if TYPE_CHECKING:
 ADVICE = "delete it, or choose another directory"
 
 BEGUN = "begun.json"
-"""Record of an unfinished training in its model directory: recipe, data, and W&B run."""
+"""Record of an unfinished training in its model directory: recipe, data, and W&B run.
+
+The directory of that run is absolute, so that the training can be resumed from anywhere."""
 
 Trainer = Callable[..., "ModelDescription"]
 """`train_here` or `irmas_dist.training.distributed.train_distributed`."""
@@ -95,8 +99,9 @@ def train(
             if workers.gpu is None:
                 enough = gpu_count() >= workers.needed
                 workers = workers.model_copy(update={"gpu": enough})
+            resumed = storage.exists(storage.join(out, BEGUN))
             storage.write_json(storage.join(out, BEGUN), about)
-            return _tracked(trainer, opened, recipe, out, workers, about)
+            return _tracked(trainer, opened, recipe, out, workers, about, resumed)
 
 
 def read_start(init: str | None, recipe: Recipe) -> "tuple[InitialModel | None, str]":
@@ -182,13 +187,14 @@ def _about(out: str, settings: dict[str, Any], data: dict[str, Any]) -> dict[str
     begun = storage.join(out, BEGUN)
     about: dict[str, Any] = {
         "recipe": settings, "data": data, "run_id": secrets.token_hex(4),
+        "runs": storage.absolute(settings["tracking"]["directory"]),
     }  # fmt: skip
     if storage.exists(begun):
         about = storage.read_json(begun)
         holds = f"{out} holds an unfinished training"
         with storage.damage_told(begun, ADVICE):
             _require_same(holds, about["recipe"], about["data"], settings, data)
-            str(about["run_id"])
+            str(about["run_id"]), str(about["runs"])
     return about
 
 
@@ -199,13 +205,27 @@ def _tracked(
     out: str,
     workers: WorkerSettings,
     about: dict[str, Any],
+    resumed: bool,
 ) -> "ModelDescription":
     """Train until the model is finished, show the progress, and log to W&B."""
-    settings = about["recipe"]
+    from irmas_dist.training.loop import latest_history
+    from irmas_dist.training.model_directory import write_description
+
+    settings = recipe.model_dump(mode="json")
     name = out.rstrip("/").rsplit("/", 1)[-1]
-    run = tracking.start_run(
-        recipe.tracking, name=name, job_type="train", config=settings, run_id=about["run_id"]
+    tracking = recipe.tracking.model_copy(update={"directory": about["runs"]})
+    run = start_run(
+        tracking,
+        name=name,
+        job_type="train",
+        group=tracking.group,
+        config=settings,
+        run_id=about["run_id"],
+        resumed=resumed,
     )
+    if run.mode == "online":
+        show_address(tracking, f"runs/{about['run_id']}")
+    run.uses_features(data.store.digests)
     failed = True
     done = 0
     try:
@@ -219,9 +239,17 @@ def _tracked(
                     advance(epoch - done)
                     done = epoch
 
+            if resumed:
+                # A kill may have cost W&B epochs of which a checkpoint tells.
+                for metrics in latest_history(out):
+                    on_epoch(metrics)
             description = trainer(data, recipe, settings, out, workers, on_epoch)
+        if run.mode != "disabled":
+            description = description.model_copy(update={"run": about["run_id"]})
+            write_description(out, description)
         best = {f"best_{key}": value for key, value in description.scores.items()}
         run.summarise({**best, "parameters": description.parameters})
+        run.made_model(name, out, {**description.scores, **description.data})
         storage.remove(storage.join(out, BEGUN))
         failed = False
     finally:
@@ -237,7 +265,8 @@ def _require_same(
     data: dict[str, Any],
 ) -> None:
     """Refuse what was made with another recipe, or from other clips, labels or groups."""
-    if recipe != settings:
+    # How it is logged does not change what is trained.
+    if {**recipe, "tracking": None} != {**settings, "tracking": None}:
         raise IrmasError(f"{holds} of another recipe; {ADVICE}")
     if found["store"] != data["store"]:
         raise IrmasError(

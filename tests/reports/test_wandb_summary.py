@@ -53,7 +53,7 @@ def test_the_run_has_the_identity_and_the_recipe_of_the_sweep(logged: Logged) ->
     summary, run = logged
     assert run["run_id"] == read_record(Path(summary.path)).identity
     assert run["state"] == "finished"
-    assert run["config"]["training.epochs"] == Recipe().training.epochs
+    assert run["config"]["training"]["epochs"] == Recipe().training.epochs
 
 
 def test_its_summary_has_the_best_trial_and_counts_states(logged: Logged) -> None:

@@ -91,11 +91,23 @@ def fill(study: optuna.Study, space: Space, count: int) -> None:
     assert searcher.suggest("interrupted")[TRIAL]["number"] == count + 1  # and never ends
 
 
-def write_sweep(out: Path) -> Path:
+def sweep_record(tracking: dict[str, object]) -> sweep_directory.SweepRecord:
+    """Return the record of a sweep of another identity than any real one."""
+    return sweep_directory.SweepRecord(
+        identity="identity",
+        name="sweep",
+        recipe=Recipe.model_validate({"tracking": tracking}).model_dump(mode="json"),
+        space={},
+        settings=SweepSettings(),
+        data={"manifest": "m", "features": "f", "store": "0123456789abcdef"},
+    )
+
+
+def write_sweep(out: Path, directory: str | None = None) -> Path:
     """Write the directory of a sweep of 26 trials without running it."""
     space = build_space(ENTRIES, Recipe(), "the test")
     out.mkdir()
-    recipe = Recipe.model_validate({"tracking": {"directory": str(out)}})
+    recipe = Recipe.model_validate({"tracking": {"directory": directory or str(out)}})
     record = sweep_directory.make_record(
         out, recipe, space, SweepSettings(), {"manifest": "", "features": ""}
     )

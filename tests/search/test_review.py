@@ -1,15 +1,20 @@
-"""A sweep is reviewed in optuna-dashboard; its offline runs are uploaded to W&B."""
+"""A sweep is reviewed in optuna-dashboard; its runs are uploaded to W&B."""
 
 import threading
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from irmas_dist.config.tracking import TrackingSettings
 from irmas_dist.errors import IrmasError
 from irmas_dist.search import review, sweep_directory
+from irmas_dist.tracking.run import start_run
+from irmas_dist.tracking.run_file import HEADER, run_files
 from tests.browser import dom, needs_chromium
 from tests.search.conftest import write_sweep
+from tests.wandb_server import Fault, WandbServer
 
 
 @pytest.fixture(scope="module")
@@ -39,16 +44,92 @@ def test_the_dashboard_in_a_browser(swept: Path, tmp_path: Path) -> None:
     assert "swept" in shown
 
 
-def test_errors_of_a_review_are_reported_in_one_line(
-    swept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_dashboard_of_no_sweep_is_refused(tmp_path: Path) -> None:
     with pytest.raises(IrmasError, match="is not a sweep"), review.dashboard(tmp_path, 0):
         pass
-    identity = sweep_directory.read_record(swept).identity
-    (swept / "wandb" / "offline-run-1-ofanothersweep").mkdir(parents=True)
-    with pytest.raises(IrmasError, match="no offline runs in"):
-        review.sync(swept)
-    (swept / "wandb" / f"offline-run-1-{identity}-0001").mkdir()
-    monkeypatch.setattr("wandb.login", lambda prompt: False)
+
+
+def test_a_sync_without_runs_or_without_a_key_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(IrmasError, match=r"no runs in .*wandb"):
+        review.sync(tmp_path)
+    logged(tmp_path, "r1")
+    monkeypatch.setattr("irmas_dist.search.review.connection", lambda: None)
     with pytest.raises(IrmasError, match="W&B needs an API key"):
-        review.sync(swept)
+        review.sync(tmp_path)
+
+
+def logged(directory: Path, run_id: str, **options: Any) -> Path:
+    """Write a run to disk, and return its file."""
+    tracking = TrackingSettings(mode="offline", directory=str(directory))
+    run = start_run(
+        tracking, name=f"run {run_id}", job_type="train", config={}, run_id=run_id, **options
+    )
+    run.log({"epoch": 1.0})
+    run.close()
+    return run_files(directory, run_id)[0]
+
+
+def damaged(directory: Path, run_id: str) -> Path:
+    """Write what a driver leaves that is killed at once."""
+    file = directory / "wandb" / f"offline-run-20260101_000000-{run_id}" / f"run-{run_id}.wandb"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(HEADER)
+    return file
+
+
+def test_all_runs_of_a_sweep_are_uploaded_once(
+    wandb_server: WandbServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The final training and its evaluation are too, runs of others are not."""
+    monkeypatch.chdir(tmp_path)
+    out = write_sweep(Path("swept"), directory="runs")
+    identity = sweep_directory.read_record(out).identity
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    logged(tmp_path / "runs", f"{identity}-0001")
+    logged(tmp_path / "runs", "training", group="swept")
+    logged(tmp_path / "runs", "training", group="swept", resumed=True)
+    logged(tmp_path / "runs", "other", group="other")
+    monkeypatch.chdir("elsewhere")  # A directory that was relative stays where it was.
+    sent, earlier = review.sync(tmp_path / out)
+    assert (sorted(sent), earlier) == ([f"run {identity}-0001", "run training"], 0)
+    assert set(wandb_server.runs) == {f"{identity}-0001", "training"}
+    assert review.sync(tmp_path / out) == ([], 3)
+    assert wandb_server.runs["training"].steps() == [1]
+
+
+def test_a_damaged_run_is_named_and_stops_no_other(
+    wandb_server: WandbServer, tmp_path: Path
+) -> None:
+    logged(tmp_path, "r1")
+    bad = damaged(tmp_path, "r2")
+    logged(tmp_path, "r3")
+    with pytest.raises(IrmasError) as raised:
+        review.sync(tmp_path)
+    assert "1 of 3 runs are not uploaded (its file is damaged)" in str(raised.value)
+    assert bad.parent.name in str(raised.value)
+    assert set(wandb_server.runs) == {"r1", "r3"}
+
+
+@pytest.mark.parametrize("status", [401, 500])
+def test_a_sync_that_fails_says_so_and_can_be_repeated(
+    status: int, wandb_server: WandbServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logged(tmp_path, "r1")
+    wandb_server.faults = [Fault(status=status)]
+    monkeypatch.setattr("irmas_dist.tracking.uploads.FAILING_S", 0.5)
+    with pytest.raises(IrmasError, match=rf"1 of 1 runs are not uploaded \(.*{status}\)\): run r1"):
+        review.sync(tmp_path)
+
+
+def test_a_run_that_went_online_and_did_not_finish_is_uploaded(
+    wandb_server: WandbServer, tmp_path: Path
+) -> None:
+    """Such runs are W&B's own, of other programs or of earlier versions."""
+    offline = logged(tmp_path, "r1")
+    online = offline.parent.with_name(offline.parent.name.removeprefix("offline-"))
+    offline.parent.rename(online)
+    assert review.sync(tmp_path) == (["run r1"], 0)
+    assert wandb_server.runs["r1"].steps() == [1]

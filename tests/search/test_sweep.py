@@ -7,7 +7,7 @@ from pathlib import Path
 import optuna
 import pytest
 
-from irmas_dist.config.recipe import Recipe, build_recipe, load_recipe
+from irmas_dist.config.recipe import Recipe, build_recipe, load_recipe, with_values
 from irmas_dist.config.sweep import SweepSettings
 from irmas_dist.errors import IrmasError
 from irmas_dist.inference.predictor import Predictor
@@ -99,7 +99,8 @@ def test_the_best_recipe_loads_and_has_the_best_values(
 ) -> None:
     summary, recipe = swept
     best = load_recipe(Path(summary.path) / "best.yaml")
-    assert best == build_recipe(recipe.model_dump(), summary.trials[0]["params"], "best")
+    values = {**summary.trials[0]["params"], "tracking.group": Path(summary.path).name}
+    assert best == build_recipe(recipe.model_dump(), values, "best")
 
 
 def test_the_model_has_the_score_of_the_best_trial(
@@ -170,13 +171,14 @@ def test_wandb_has_a_run_per_trial(swept: tuple[SweepSummary, Recipe]) -> None:
         trial = trials[number]
         assert run["state"] == "finished"
         assert run["summary"]["state"] == trial["state"]
-        assert {name: run["config"][name] for name in trial["params"]} == {
+        params = {
             name: list(value) if isinstance(value, tuple) else value
             for name, value in trial["params"].items()
         }
-        assert run["config"]["features.bands"] == 32
+        assert with_values(run["config"], params, "the test") == run["config"]
+        assert run["config"]["features"]["bands"] == 32
         assert run["summary"]["epoch"] == trial["epochs"]
-        assert run["summary"][SELECTED_BY]["max"] == pytest.approx(trial["value"])
+        assert run["summary"][SELECTED_BY] == pytest.approx(trial["value"])
         assert run["summary"]["parameters"] == trial["parameters"]
         assert run["summary"]["instruments"]["nrows"] == 11
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from irmas_dist import tracking
 from irmas_dist.config.recipe import Recipe
 from irmas_dist.search.wandb_runs import SweepRuns
+from irmas_dist.tracking.run import Run
 from irmas_dist.training.learner import SELECTED_BY
-from tests.ray_cluster import free_port
+from tests.search.conftest import sweep_record
 from tests.wandb_log import inspect
 
 INSTRUMENTS = [{"code": "cel", "f1": 0.5}, {"code": "voi", "f1": 0.75}]
@@ -19,7 +19,7 @@ INSTRUMENTS = [{"code": "cel", "f1": 0.5}, {"code": "voi", "f1": 0.75}]
 
 def sweep_runs(directory: Path, **changes: object) -> SweepRuns:
     asked = {"mode": "offline", "directory": str(directory), "timeout_s": 3, **changes}
-    return SweepRuns(Recipe.model_validate({"tracking": asked}), "sweep", "identity")
+    return SweepRuns(sweep_record(asked))
 
 
 @pytest.fixture(scope="module")
@@ -59,39 +59,22 @@ def test_a_run_has_the_recipe_with_the_last_values_of_its_trial(
     written: list[dict[str, Any]],
 ) -> None:
     configurations = {state: run["config"] for state, run in by_state(written).items()}
-    assert configurations["completed"]["training.lr"] == 0.5
-    assert configurations["failed"]["training.lr"] == 0.2
+    assert configurations["completed"]["training"]["lr"] == 0.5
+    assert configurations["failed"]["training"]["lr"] == 0.2
     for configuration in configurations.values():
-        assert configuration["training.epochs"] == Recipe().training.epochs
+        assert configuration["training"]["epochs"] == Recipe().training.epochs
 
 
 def test_a_run_has_its_epochs_and_the_facts_of_its_end(written: list[dict[str, Any]]) -> None:
     summary = by_state(written)["completed"]["summary"]
     assert summary["epoch"] == 2
-    assert summary[SELECTED_BY]["max"] == 0.75
+    assert summary[SELECTED_BY] == 0.75
     assert summary["parameters"] == 9
     assert summary["instruments"]["nrows"] == len(INSTRUMENTS)
     assert "instruments" not in by_state(written)["failed"]["summary"]
 
 
-def test_only_the_first_trial_of_a_sweep_waits_for_a_server_that_does_not_answer(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
-    monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{free_port()}")
-    runs = sweep_runs(tmp_path, mode="online")
-    for number in range(3):
-        runs.start(number, {"training.lr": 0.1})
-        runs.log(number, {"epoch": 1.0, "val_loss": 0.5})
-    for number in range(2):
-        runs.end(number, ("completed", "failed")[number], {}, [])
-    runs.close()
-    assert capsys.readouterr().err.count("W&B cannot be used online") == 1
-    logs = sorted((tmp_path / "wandb").glob("offline-run-*/*.wandb"))
-    assert [inspect(log)["exit_code"] for log in logs] == [0, 1, 1]  # the third was interrupted
-
-
-class Recorded(tracking.Run):
+class Recorded(Run):
     """A run that keeps what it is told, in order."""
 
     def __init__(self, **opened: Any) -> None:
@@ -124,7 +107,7 @@ class Opened:
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> Iterator[Opened]:
     opener = Opened()
-    monkeypatch.setattr(tracking, "start_run", opener)
+    monkeypatch.setattr("irmas_dist.search.wandb_runs.start_run", opener)
     yield opener
     opener.network.set()
 

@@ -1,0 +1,83 @@
+"""What the terminal shows of W&B: where runs are, and what was not uploaded."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Thread
+
+from rich.markup import escape
+
+from irmas_dist.config.tracking import TrackingSettings
+from irmas_dist.terminal import say
+from irmas_dist.tracking.server import address, kept
+from irmas_dist.tracking.uploads import Upload, uploads
+
+INTERRUPTED_WAIT_S = 5.0
+"""How long an interrupted command waits for uploads."""
+
+NAMED = 5
+"""Runs that are named in a message."""
+
+addresses: list[str] = []
+"""What `show_address` has shown, to be shown at the end again."""
+
+
+def show_address(settings: TrackingSettings, place: str) -> None:
+    """Show the address of a page of the project on the terminal, as soon as it is known.
+
+    Args:
+        settings: Names the project.
+        place: The page, such as ``runs/0123abcd`` or ``groups/sweep``.
+    """
+
+    def show() -> None:
+        try:
+            url = address(settings, place)
+        except Exception:  # noqa: BLE001 - the uploads tell the reason
+            return
+        addresses.append(url)
+        say(f"W&B: {escape(url)}")
+
+    Thread(target=show, daemon=True).start()
+
+
+@contextmanager
+def uploads_awaited(seconds: float) -> Iterator[None]:
+    """After the block, wait for uploads, and tell what was not uploaded.
+
+    Args:
+        seconds: How long to wait at most; after an interruption it is less.
+    """
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        _finish_uploads(min(seconds, INTERRUPTED_WAIT_S))
+        raise
+    except BaseException:
+        _finish_uploads(seconds)
+        raise
+    _finish_uploads(seconds)
+
+
+def _finish_uploads(seconds: float) -> None:
+    begun = uploads.wait(seconds)
+    left = [upload for upload in begun if not upload.sent]
+    told = uploads.refused if uploads.told else ""
+    if untold := [upload for upload in left if upload.problem != told]:
+        say(escape(not_sent(untold, len(begun))))
+    elif begun and not left:
+        runs = len({upload.name for upload in begun})
+        uploaded = f"{runs} {'run' if runs == 1 else 'runs'} uploaded"
+        say(escape(": ".join(["W&B", uploaded, *addresses])))
+    addresses.clear()
+
+
+def not_sent(left: list[Upload], total: int) -> str:
+    """Return the line that says which runs were not uploaded, why, and what to do."""
+    problems = dict.fromkeys(upload.problem or "the time was too short" for upload in left)
+    names = list(dict.fromkeys(upload.name for upload in left))
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    listed = ", ".join(names[:NAMED]) + more
+    return (
+        f"W&B: {len(left)} of {total} runs are not uploaded ({'; '.join(problems)}): {listed}; "
+        + kept(left[0].directory)
+    )

@@ -1,0 +1,142 @@
+"""The file that wandb writes of a run: what is in it, and a copy without what was sent already.
+
+It is a log in LevelDB's format: blocks of 32 KiB with chunks of records, each a protobuf
+``Record``. A process that is killed leaves it without its end; what stands before is whole.
+"""
+
+import json
+import struct
+import zlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+HEADER = struct.pack("<4sHB", b":W&B", 0xBEE1, 0)
+"""The beginning of every file."""
+
+BLOCK = 32_768
+CHUNK = struct.Struct("<IHB")
+"""Checksum of kind and content, length of the content, and kind."""
+
+REST = "-rest.wandb"
+"""End of the name of a copy that has only what was not sent yet."""
+
+FULL, FIRST, MIDDLE, LAST = 1, 2, 3, 4
+"""Kinds of chunks: a whole record, or a part of one."""
+
+
+class RunFile:
+    """A run's file.
+
+    Attributes:
+        path: Where it is.
+        run: The record that describes the run; None in a file that ends before it.
+        last_step: The last step that was logged; -1 without one.
+        config: The run's configuration at its end, without what wandb adds.
+        summary: The run's summary at its end, without what wandb adds.
+        whole: Whether it ends as wandb ends it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.run: Any = None
+        self.last_step = -1
+        self.config: dict[str, Any] = {}
+        self.summary: dict[str, Any] = {}
+        self.whole = False
+        for record in read_records(path):
+            match record.WhichOneof("record_type"):
+                case "run":
+                    self.run = self.run or record.run
+                    _update(self.config, record.run.config.update)
+                case "config":
+                    _update(self.config, record.config.update)
+                case "summary":
+                    _update(self.summary, record.summary.update)
+                case "history":
+                    self.last_step = max(self.last_step, record.history.step.num)
+                case "exit":
+                    self.whole = True
+
+    def write_rest(self, path: Path, after: int) -> None:
+        """Write a copy without the steps up to ``after``, and without an unfinished record."""
+        write_records(
+            path,
+            (
+                record
+                for record in read_records(self.path)
+                if not (record.HasField("history") and record.history.step.num <= after)
+            ),
+        )
+
+
+def _update(values: dict[str, Any], changes: Iterable[Any]) -> None:
+    """Change values as a record says, whose names are nested or not."""
+    for change in changes:
+        *outer, name = change.nested_key or [change.key]
+        if (outer or [name])[0].startswith("_"):
+            continue
+        inner = values
+        for key in outer:
+            inner = inner.setdefault(key, {})
+        inner[name] = json.loads(change.value_json)
+
+
+def run_files(directory: str | Path, run_id: str = "*") -> list[Path]:
+    """Return the files of runs below a directory's ``wandb``, those begun first first."""
+    found = Path(directory).glob(f"wandb/*run-*/run-{run_id}.wandb")
+    # A run's directory is named by the time of its start.
+    files = [path.absolute() for path in found if not path.name.endswith(REST)]
+    return sorted(files, key=lambda file: file.parent.name.removeprefix("offline-"))
+
+
+def unsent_files(files: Iterable[Path]) -> list[Path]:
+    """Return the files that have not been uploaded as a whole."""
+    return [file for file in files if not file.with_suffix(".wandb.synced").exists()]
+
+
+def read_records(path: Path) -> Iterator[Any]:
+    """Yield the records of a file, up to the first one that is not whole."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    content = path.read_bytes()
+    if content[: len(HEADER)] != HEADER:
+        return
+    at, parts = len(HEADER), b""
+    while True:
+        if BLOCK - at % BLOCK < CHUNK.size:  # Too little for a chunk is filled with zeros.
+            at += BLOCK - at % BLOCK
+        if at + CHUNK.size > len(content):
+            return
+        checksum, length, kind = CHUNK.unpack_from(content, at)
+        at += CHUNK.size
+        part = content[at : at + length]
+        at += length
+        if len(part) < length or _checksum(kind, part) != checksum:
+            return
+        parts = part if kind in (FULL, FIRST) else parts + part
+        if kind in (FULL, LAST):
+            yield Record.FromString(parts)
+
+
+def write_records(path: Path, records: Iterable[Any]) -> None:
+    """Write a file of records."""
+    content = bytearray(HEADER)
+    for record in records:
+        rest, kind = record.SerializeToString(), FULL
+        while True:
+            room = BLOCK - len(content) % BLOCK
+            if room < CHUNK.size:
+                content += bytes(room)
+                continue
+            part, rest = rest[: room - CHUNK.size], rest[room - CHUNK.size :]
+            begins = kind == FULL
+            kind = (FIRST if rest else FULL) if begins else (MIDDLE if rest else LAST)
+            content += CHUNK.pack(_checksum(kind, part), len(part), kind) + part
+            if not rest:
+                break
+    path.write_bytes(content)
+
+
+def _checksum(kind: int, part: bytes) -> int:
+    return zlib.crc32(part, zlib.crc32(bytes([kind])))

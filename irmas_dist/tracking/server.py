@@ -1,0 +1,112 @@
+"""W&B's server: whether there is a key for it, and what it says of runs.
+
+Nothing here is called where work would wait for it.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from rich.markup import escape
+
+from irmas_dist.config.tracking import Mode, TrackingSettings
+from irmas_dist.terminal import say
+
+PROGRAM = "irmas"
+"""The program that made a run."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """What was logged to a run before.
+
+    Attributes:
+        last_step: The last step; -1 without one.
+        config: Its configuration.
+        summary: Its summary.
+    """
+
+    last_step: int = -1
+    config: Mapping[str, Any] = field(default_factory=dict)
+    summary: Mapping[str, Any] = field(default_factory=dict)
+
+
+def resolve_mode(settings: TrackingSettings) -> Mode:
+    """Return the mode that is set; auto takes that of WANDB_MODE, else online with a key."""
+    match os.environ.get("WANDB_MODE") if settings.mode == "auto" else settings.mode:
+        case "offline" | "disabled" as mode:
+            return mode
+        case asked:
+            try:
+                if connection() is not None:
+                    return "online"
+                missing = "there is no API key"
+            except Exception as error:  # noqa: BLE001 - W&B raises many types, some of them private
+                asked, missing = "online", escape(str(error).splitlines()[0])
+            if asked == "online":
+                say(f"W&B cannot be used online ({missing}); {kept(settings.directory)}")
+            return "offline"
+
+
+def kept(directory: str | Path) -> str:
+    """Return where runs are that are not uploaded, and how they are."""
+    return f"kept in {Path(directory, 'wandb')}; upload later: irmas review {directory} --sync"
+
+
+def connection() -> Any:
+    """Return wandb's settings for requests to its server; None without a key.
+
+    WANDB_MODE does not count: whoever asks for a connection wants one. No request is made.
+
+    Raises:
+        AuthenticationError: There is a key that cannot be one.
+    """
+    from wandb.sdk import wandb_setup
+    from wandb.sdk.lib import wbauth
+
+    settings = wandb_setup.singleton().settings
+    found = wbauth.authenticate_session(host=settings.base_url, source="irmas", prompt=False)
+    if found is None:
+        return None
+    settings = settings.model_copy()
+    settings.mode, settings.host, settings.program = "online", "", PROGRAM
+    wbauth.set_auth_settings(settings, found)
+    return settings
+
+
+def address(tracking: TrackingSettings, place: str) -> str:
+    """Return the address of a page of the project.
+
+    Args:
+        tracking: Names the project.
+        place: The page in the project, such as ``runs/0123abcd``.
+
+    Raises:
+        Exception: The server does not answer in time; W&B raises many types.
+    """
+    import wandb
+
+    settings = connection()
+    entity = tracking.entity or settings.entity
+    entity = entity or wandb.Api(timeout=int(tracking.timeout_s)).default_entity
+    return f"{settings.app_url}/{quote(entity)}/{quote(tracking.project)}/{quote(place)}"
+
+
+def known_run(entity: str | None, project: str, run_id: str, timeout_s: float) -> Known:
+    """Return what the server has of a run.
+
+    Raises:
+        Exception: The server does not answer in time; W&B raises many types.
+    """
+    import wandb
+
+    api = wandb.Api(timeout=int(timeout_s))
+    try:
+        run = api.run(f"{entity or api.default_entity}/{project}/{run_id}")
+    except ValueError:  # There is no such run.
+        return Known()
+    summary = {name: value for name, value in dict(run.summary).items() if name[0] != "_"}
+    return Known(int(run.lastHistoryStep), dict(run.config), summary)

@@ -1,0 +1,105 @@
+"""What wandb writes of a run is read, cut and written again."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from irmas_dist.config.tracking import TrackingSettings
+from irmas_dist.tracking.run import start_run
+from irmas_dist.tracking.run_file import (
+    BLOCK,
+    HEADER,
+    REST,
+    RunFile,
+    read_records,
+    run_files,
+    unsent_files,
+    write_records,
+)
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of three epochs, with a configuration of more than a block."""
+    directory = tmp_path_factory.mktemp("runs")
+    tracking = TrackingSettings(mode="offline", directory=str(directory))
+    config = {"a": {"b": 1}, "long": "x" * 3 * BLOCK}
+    run = start_run(tracking, name="n", job_type="train", group="g", config=config, run_id="r1")
+    for epoch in (1.0, 2.0, 3.0):
+        run.log({"epoch": epoch, "val_loss": 1 / epoch})
+    run.configure({"a": {"b": 2}})
+    run.summarise({"nested": {"x": 1}})
+    run.close()
+    (file,) = run_files(directory)
+    return file
+
+
+def test_a_file_describes_its_run(written: Path) -> None:
+    found = RunFile(written)
+    described = (found.run.run_id, found.run.display_name, found.run.run_group)
+    assert described == ("r1", "n", "g")
+    assert found.last_step == 3
+    assert found.whole
+    assert found.config["a"] == {"b": 2}
+    assert found.summary["nested"] == {"x": 1}
+    assert found.summary["val_loss"] == pytest.approx(1 / 3)
+    assert not [name for name in (*found.config, *found.summary) if name.startswith("_")]
+
+
+def test_a_copy_has_the_steps_that_were_not_sent(written: Path, tmp_path: Path) -> None:
+    rest = tmp_path / "rest.wandb"
+    RunFile(written).write_rest(rest, after=2)
+    steps = [r.history.step.num for r in read_records(rest) if r.HasField("history")]
+    assert steps == [3]
+    assert RunFile(rest).summary == RunFile(written).summary
+
+
+@settings(max_examples=40)
+@given(share=st.floats(0, 1))
+def test_a_file_that_a_kill_has_cut_is_read_up_to_its_last_record(
+    share: float, written: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    content = written.read_bytes()
+    cut = tmp_path_factory.mktemp("cut") / "run-r1.wandb"
+    cut.write_bytes(content[: int(share * len(content))])
+    whole, read = list(read_records(written)), list(read_records(cut))
+    assert read == whole[: len(read)]
+    write_records(cut, read)
+    assert list(read_records(cut)) == read
+
+
+@pytest.mark.parametrize("content", [b"", HEADER[:5], HEADER, b"something else that is no run"])
+def test_a_file_without_a_run_is_recognised(content: bytes, tmp_path: Path) -> None:
+    file = tmp_path / "run-x.wandb"
+    file.write_bytes(content)
+    found = RunFile(file)
+    assert (found.run, found.last_step, found.whole) == (None, -1, False)
+
+
+@settings(max_examples=30)
+@given(sizes=st.lists(st.integers(0, 2 * BLOCK) | st.integers(BLOCK - 40, BLOCK), max_size=6))
+def test_records_of_all_sizes_are_read_as_written(
+    sizes: list[int], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    records = [Record(uuid="x" * size) for size in sizes]
+    file = tmp_path_factory.mktemp("made") / "run.wandb"
+    write_records(file, records)
+    assert list(read_records(file)) == records
+
+
+def test_files_are_found_by_run_and_in_the_order_of_their_start(tmp_path: Path) -> None:
+    names = ("run-20260102_000000-a", "offline-run-20260101_000000-a", "run-20260103_000000-b")
+    for name in names:
+        file = tmp_path / "wandb" / name / f"run-{name[-1]}.wandb"
+        file.parent.mkdir(parents=True)
+        file.touch()
+        file.with_name(file.stem + REST).touch()
+    found = run_files(tmp_path, "a")
+    assert [file.parent.name for file in found] == [names[1], names[0]]
+    assert len(run_files(tmp_path)) == 3
+    found[0].with_suffix(".wandb.synced").touch()
+    assert unsent_files(found) == [found[1]]

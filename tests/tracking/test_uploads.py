@@ -1,0 +1,293 @@
+"""Runs are uploaded while they grow; a server that misbehaves costs nothing but the upload."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from irmas_dist.config.tracking import TrackingSettings
+from irmas_dist.tracking import uploads as module
+from irmas_dist.tracking.outcome import uploads_awaited
+from irmas_dist.tracking.run import Run, start_run
+from irmas_dist.tracking.run_file import REST, RunFile, run_files, unsent_files
+from irmas_dist.tracking.uploads import Upload, reason, uploads
+from tests.conftest import WANDB_KEY
+from tests.wandb_server import Fault, WandbServer
+
+DATA = {"store": "0123456789abcdef", "manifest": "m"}
+
+
+def opened(directory: Path, **options: Any) -> Run:
+    tracking = TrackingSettings(directory=str(directory), timeout_s=5)
+    given = {"name": "the run", "job_type": "train", "config": {"a": {"b": 1}}, "run_id": "r1"}
+    return start_run(tracking, **(given | options))
+
+
+def logged(directory: Path, **options: Any) -> None:
+    """Log a run with everything that a run can have."""
+    (directory / "model").mkdir()
+    (directory / "model" / "model.json").write_text("{}")
+    (directory / "model" / "model.safetensors").write_bytes(bytes(range(256)))
+    run = opened(directory, group="g", tags=["t"], **options)
+    run.uses_features(DATA)
+    for epoch in (1.0, 2.0, 3.0):
+        run.log({"epoch": epoch, "val_macro_f1": 1 / epoch, "train_loss": 1 / epoch})
+    run.table("instruments", ["code", "f1"], [["cel", 0.5]])
+    run.page("report", "<b>page</b>")
+    run.summarise({"parameters": 9})
+    run.made_model("m", str(directory / "model"), {"macro_f1": 1.0})
+    run.tag("completed")
+    run.close()
+
+
+def told(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    """Return what is on the terminal, wandb's own messages left out."""
+    lines = capsys.readouterr().err.splitlines()
+    return [line for line in lines if not line.startswith(("wandb:", "\x1b"))]
+
+
+def test_a_run_arrives_whole(
+    wandb_server: WandbServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with uploads_awaited(30):
+        logged(tmp_path)
+    run = wandb_server.runs["r1"]
+    assert (run.display_name, run.group, run.job_type) == ("the run", "g", "train")
+    assert run.state == "finished"
+    assert run.tags == ["t", "completed"]
+    assert run.values["a"] == {"b": 1}
+    assert run.steps() == [1, 2, 3]
+    assert (run.summary["val_macro_f1"], run.summary["train_loss"]) == (1, pytest.approx(1 / 3))
+    assert (run.summary["epoch"], run.summary["parameters"]) == (3, 9)
+    assert [artifact.collection for artifact in run.used] == ["features-0123456789ab"]
+    model = next(one for one in wandb_server.artifacts if one.kind == "model")
+    assert (model.collection, model.by, model.metadata) == ("model-m", "r1", {"macro_f1": 1.0})
+    assert sorted(model.aliases) == ["best", "latest"]
+    assert model.files["model.safetensors"] == bytes(range(256))
+    page = next(content for name, content in run.files.items() if name.endswith(".html"))
+    assert page == b"<b>page</b>"
+    assert not wandb_server.unknown
+    assert told(capsys) == ["W&B: 1 run uploaded"]
+
+
+def test_nothing_is_sent_that_was_not_asked_for(wandb_server: WandbServer, tmp_path: Path) -> None:
+    with uploads_awaited(30):
+        logged(tmp_path)
+    run = wandb_server.runs["r1"]
+    assert set(run.files) >= {"config.yaml", "wandb-summary.json"}
+    ours = {name for name in run.files if not name.startswith("media/")}
+    assert ours == {"config.yaml", "wandb-summary.json"}
+    assert (run.host, run.repo, run.commit, run.program) == (None, None, None, "irmas")
+    sent = "\n".join(request.text for request in wandb_server.requests)
+    for secret in (WANDB_KEY, f'"{socket.gethostname()}"', sys.executable, "tester@example.org"):
+        assert secret not in sent
+    assert not wandb_server.calls("telemetry")
+
+
+def test_a_run_is_seen_while_it_grows(
+    wandb_server: WandbServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_X_FILE_STREAM_TRANSMIT_INTERVAL", "0.2")
+    run = opened(tmp_path)
+    run.log({"epoch": 1.0})
+    run.log({"epoch": 2.0})
+    wait_for(lambda: "r1" in wandb_server.runs)
+    assert wandb_server.runs["r1"].state == "running"
+    with uploads_awaited(30):
+        run.close()
+    assert wandb_server.runs["r1"].steps() == [1, 2]
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 20) -> None:
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+MISBEHAVIOUR = {
+    "dead": (None, "its server cannot be reached"),
+    "hanging": (Fault(hang=True), "the time was too short"),
+    "failing": (Fault(status=500), "its server fails (500)"),
+    "refusing the key": (Fault(status=401), "it refuses the key (401)"),
+    "refusing access": (Fault(status=403), "it refuses access (403)"),
+}
+
+
+@pytest.mark.parametrize("case", MISBEHAVIOUR)
+def test_a_server_that_misbehaves_delays_nothing_and_loses_nothing(
+    case: str,
+    wandb_server: WandbServer,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    fault, why = MISBEHAVIOUR[case]
+    if fault is None:
+        wandb_server.stop()
+    else:
+        wandb_server.faults = [fault]
+    began = time.monotonic()
+    with uploads_awaited(1.8):
+        logged(tmp_path)
+        assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 4
+    (line,) = told(capsys)
+    assert why in line
+    assert f"kept in {tmp_path / 'wandb'}; upload later: irmas review {tmp_path} --sync" in line
+    if "refusing" not in case:
+        assert "1 of 1 runs are not uploaded" in line
+        assert "the run" in line
+    (file,) = unsent_files(run_files(tmp_path))
+    assert RunFile(file).last_step == 5
+
+
+def test_after_a_refusal_nothing_is_tried(wandb_server: WandbServer, tmp_path: Path) -> None:
+    wandb_server.faults = [Fault(status=401)]
+    with uploads_awaited(10):
+        opened(tmp_path).close()
+    asked = wandb_server.calls()
+    with uploads_awaited(10):
+        opened(tmp_path, run_id="r2").close()
+    assert wandb_server.calls() == asked
+
+
+def test_a_server_that_fails_for_a_while_gets_everything(
+    wandb_server: WandbServer, tmp_path: Path
+) -> None:
+    wandb_server.faults = [Fault(status=500, for_s=0.5)]
+    with uploads_awaited(30):
+        logged(tmp_path)
+    assert wandb_server.runs["r1"].steps() == [1, 2, 3]
+    assert not unsent_files(run_files(tmp_path))
+
+
+@pytest.mark.parametrize("call", ["UseArtifact", "CreateArtifact", "CreateArtifactManifest"])
+def test_a_call_that_is_refused_costs_what_it_was_for_and_nothing_else(
+    call: str, wandb_server: WandbServer, tmp_path: Path
+) -> None:
+    wandb_server.faults = [Fault(status=403, only={call})]
+    with uploads_awaited(10):
+        logged(tmp_path)
+    run = wandb_server.runs["r1"]
+    assert run.steps() == [1, 2, 3]
+    assert run.summary["instruments"]["nrows"] == 1
+    assert any(name.endswith(".html") for name in run.files)
+
+
+def test_runs_are_uploaded_side_by_side(wandb_server: WandbServer, tmp_path: Path) -> None:
+    wandb_server.faults = [Fault(delay_s=0.2)]
+    began = time.monotonic()
+    with uploads_awaited(60):
+        for number in range(8):
+            run = opened(tmp_path, run_id=f"r{number}", name=f"run {number}")
+            run.log({"epoch": 1.0})
+            run.close()
+    # One after the other they take eight times as long as one.
+    assert time.monotonic() - began < 0.2 * wandb_server.calls() / 2
+    assert {run.state for run in wandb_server.runs.values()} == {"finished"}
+
+
+KILLED = """
+import os, sys, time
+from irmas_dist.config.tracking import TrackingSettings
+from irmas_dist.tracking.run import start_run
+
+tracking = TrackingSettings(directory=sys.argv[1])
+run = start_run(tracking, name="the run", job_type="train", config={}, run_id="r1")
+for epoch in (1.0, 2.0, 3.0):
+    run.log({"epoch": epoch, "val_macro_f1": 1 / epoch})
+time.sleep(float(sys.argv[2]))
+os.kill(os.getpid(), 9)
+"""
+
+
+def killed(directory: Path, pause: float, **environment: str) -> None:
+    """Log three epochs, and die."""
+    variables = {name: v for name, v in os.environ.items() if name != "WANDB_SERVICE"}
+    subprocess.run(
+        [sys.executable, "-c", KILLED, str(directory), str(pause)],
+        env=variables | environment, check=False, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("mode", ["online", "offline"])
+def test_after_a_kill_each_epoch_is_there_once(
+    mode: str, wandb_server: WandbServer, tmp_path: Path
+) -> None:
+    killed(tmp_path, 1.3, WANDB_MODE=mode, WANDB_X_FILE_STREAM_TRANSMIT_INTERVAL="0.1")
+    before = wandb_server.runs["r1"].steps() if mode == "online" else []
+    assert before == [1.0, 2.0, 3.0][: len(before)]
+    run = opened(tmp_path, resumed=True)
+    for epoch in (1.0, 2.0, 3.0, 4.0):  # The checkpoint has them all.
+        run.log({"epoch": epoch, "val_macro_f1": 1 / epoch})
+    with uploads_awaited(30):
+        run.close()
+    stored = wandb_server.runs["r1"]
+    assert stored.steps() == [1, 2, 3, 4]
+    assert stored.summary["val_macro_f1"] == 1
+    assert stored.state == "finished"
+    assert not unsent_files(run_files(tmp_path))
+    assert not list(tmp_path.rglob(f"*{REST}*"))
+
+
+def test_a_run_that_was_begun_on_another_machine_is_continued(
+    wandb_server: WandbServer, tmp_path: Path
+) -> None:
+    with uploads_awaited(30):
+        run = opened(tmp_path / "here")
+        run.log({"epoch": 1.0, "val_macro_f1": 0.9})
+        run.close()
+    run = opened(tmp_path / "there", resumed=True)
+    for epoch in (1.0, 2.0):
+        run.log({"epoch": epoch, "val_macro_f1": 0.1})
+    with uploads_awaited(30):
+        run.close()
+    assert wandb_server.runs["r1"].steps() == [1, 2]
+    assert wandb_server.runs["r1"].summary["val_macro_f1"] == 0.9
+
+
+def upload(problem: str | None = None, failing_for: float | None = None) -> Upload:
+    since = None if failing_for is None else time.monotonic() - failing_for
+    return Upload(Path("runs/wandb/offline-run-1-a/run-a.wandb"), "a", problem, since)
+
+
+def test_nobody_waits_for_what_has_failed_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    for one, other, waits in ((60, 60, False), (60, None, True), (1, 60, True)):
+        monkeypatch.setattr(uploads, "_begun", [upload("x", one), upload("x", other)])
+        began = time.monotonic()
+        uploads.wait(0.3)
+        assert (time.monotonic() - began >= 0.3) == waits
+
+
+@pytest.mark.parametrize(
+    ("problem", "words"),
+    [
+        ('returned error 401: {"errors":[]}', "it refuses the key (401)"),
+        ("retrying: Post: dial tcp: connection refused", "its server cannot be reached"),
+        ("retrying: HTTP 502 Bad Gateway", "its server fails (502)"),
+        ("context deadline exceeded", "its server does not answer"),
+        ('Failed to read "x": error getting next record: EOF', "its file is damaged"),
+        ("something else\nand more", "something else"),
+    ],
+)
+def test_a_problem_is_told_in_few_words(problem: str, words: str) -> None:
+    assert reason(problem) == words
+
+
+def test_only_so_many_uploads_run_at_a_time(
+    wandb_server: WandbServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SIDE_BY_SIDE", 2)
+    monkeypatch.setattr(uploads, "_slots", None)
+    wandb_server.faults = [Fault(hang=True)]
+    for number in range(4):
+        opened(tmp_path, run_id=f"r{number}").close()
+    wait_for(lambda: wandb_server.calls() >= 2)
+    time.sleep(0.3)
+    assert wandb_server.calls() == 2
