@@ -153,10 +153,14 @@ def review(
     from irmas_dist.search import review as reviewing
 
     if sync:
+        from irmas_dist.reports.wandb_view import try_to_save
+
         sent, earlier = reviewing.sync(path)
+        view = try_to_save(path) if (path / "sweep.json").exists() else None
         if json:
-            return as_json({"synced": sent, "earlier": earlier})
-        return show(f"{len(sent)} runs uploaded, {earlier} were uploaded before")
+            return as_json({"synced": sent, "earlier": earlier, "view": view})
+        done = f"{len(sent)} runs uploaded" if sent else "nothing was left to upload"
+        return show(escape(f"{done}, {earlier} were before" + (f": {view}" if view else "")))
     with reviewing.dashboard(path, port) as server:
         say(f"http://127.0.0.1:{server.server_port} shows the sweep in {path}; Ctrl-C ends it")
         server.serve_forever()

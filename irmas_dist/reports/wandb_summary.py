@@ -1,13 +1,16 @@
 """The summary run of a sweep in Weights & Biases."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from irmas_dist.reports.sweep_charts import parallel_coordinates_page
+from irmas_dist.reports.wandb_view import try_to_save
 from irmas_dist.search.study import best_row
 from irmas_dist.search.sweep import SweepSummary
 from irmas_dist.search.sweep_directory import read_record
+from irmas_dist.tracking.outcome import afterwards
 from irmas_dist.tracking.run import start_run
 
 
@@ -60,6 +63,8 @@ def log_summary(summary: SweepSummary) -> None:
         made = {"macro_f1": top["value"], "trial": top["number"], **data}
         run.made_model(name, summary.model, made)
     run.close()
+    if run.mode == "online":
+        afterwards.append(partial(try_to_save, Path(summary.path)))
 
 
 def _cell(column: Sequence[Any], value: Any) -> Any:

@@ -76,7 +76,7 @@ def _files(path: Path) -> list[Path]:
     wanted = [str(path / "wandb")]
     if (path / "sweep.json").exists():
         record = read_record(path)
-        directory = record.recipe["tracking"]["directory"]
+        directory = record.tracking.directory
         wanted.append(str(Path(directory, "wandb")))
         # Runs of other sweeps and of trainings may be in the same directory.
         found = [

@@ -17,6 +17,7 @@ from irmas_dist import storage
 from irmas_dist.config.base import Settings, describe_error
 from irmas_dist.config.recipe import Recipe, build_recipe
 from irmas_dist.config.sweep import SweepSettings
+from irmas_dist.config.tracking import TrackingSettings
 from irmas_dist.errors import IrmasError
 from irmas_dist.search.space import Space, build_space
 from irmas_dist.search.storages import public_location
@@ -40,9 +41,14 @@ class SweepRecord(Settings):
     """Fingerprints of the manifest and the features, and of further stores."""
 
     @property
+    def tracking(self) -> TrackingSettings:
+        """How it is logged to W&B."""
+        return TrackingSettings.model_validate(self.recipe["tracking"])
+
+    @property
     def group(self) -> str:
         """Group of its runs in W&B."""
-        return self.recipe["tracking"]["group"] or self.name
+        return self.tracking.group or self.name
 
     def digests(self) -> dict[str, str]:
         """Return digests of what trials must have in common to be compared, by name."""

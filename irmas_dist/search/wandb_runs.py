@@ -8,7 +8,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from irmas_dist.config.recipe import with_values
-from irmas_dist.config.tracking import TrackingSettings
 from irmas_dist.search.sweep_directory import SweepRecord
 from irmas_dist.tracking.outcome import show_address
 from irmas_dist.tracking.run import Run, start_run
@@ -32,7 +31,7 @@ class SweepRuns:
 
     def __init__(self, record: SweepRecord) -> None:
         self._record = record
-        self._tracking = TrackingSettings.model_validate(record.recipe["tracking"])
+        self._tracking = record.tracking
         self._open: dict[int, Run] = {}
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="wandb")
         self._submitted: list[Future[None]] = []

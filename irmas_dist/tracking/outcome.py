@@ -1,6 +1,6 @@
 """What the terminal shows of W&B: where runs are, and what was not uploaded."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Thread
 
@@ -17,8 +17,14 @@ INTERRUPTED_WAIT_S = 5.0
 NAMED = 5
 """Runs that are named in a message."""
 
+LAST_S = 10.0
+"""How long to wait for what is done after the uploads."""
+
 addresses: list[str] = []
 """What `show_address` has shown, to be shown at the end again."""
+
+afterwards: list[Callable[[], str | None]] = []
+"""What to do once everything is uploaded; what is returned is shown as an address."""
 
 
 def show_address(settings: TrackingSettings, place: str) -> None:
@@ -65,10 +71,15 @@ def _finish_uploads(seconds: float) -> None:
     if untold := [upload for upload in left if upload.problem != told]:
         say(escape(not_sent(untold, len(begun))))
     elif begun and not left:
+        for work in afterwards:
+            thread = Thread(target=lambda do=work: addresses.append(do() or ""), daemon=True)
+            thread.start()
+            thread.join(LAST_S)
         runs = len({upload.name for upload in begun})
         uploaded = f"{runs} {'run' if runs == 1 else 'runs'} uploaded"
-        say(escape(": ".join(["W&B", uploaded, *addresses])))
+        say(escape(" ".join([f"W&B: {uploaded}", *filter(None, addresses)])))
     addresses.clear()
+    afterwards.clear()
 
 
 def not_sent(left: list[Upload], total: int) -> str:

@@ -77,6 +77,18 @@ def connection() -> Any:
     return settings
 
 
+def default_entity(timeout_s: float) -> str:
+    """Return the user or team that the server takes where none is named.
+
+    Raises:
+        Exception: It does not answer in time; W&B raises many types.
+    """
+    import wandb
+
+    entity: str | None = connection().entity or wandb.Api(timeout=int(timeout_s)).default_entity
+    return entity or ""
+
+
 def address(tracking: TrackingSettings, place: str) -> str:
     """Return the address of a page of the project.
 
@@ -87,12 +99,8 @@ def address(tracking: TrackingSettings, place: str) -> str:
     Raises:
         Exception: The server does not answer in time; W&B raises many types.
     """
-    import wandb
-
-    settings = connection()
-    entity = tracking.entity or settings.entity
-    entity = entity or wandb.Api(timeout=int(tracking.timeout_s)).default_entity
-    return f"{settings.app_url}/{quote(entity)}/{quote(tracking.project)}/{quote(place)}"
+    entity = tracking.entity or default_entity(tracking.timeout_s)
+    return f"{connection().app_url}/{quote(entity)}/{quote(tracking.project)}/{quote(place)}"
 
 
 def known_run(entity: str | None, project: str, run_id: str, timeout_s: float) -> Known:
@@ -105,7 +113,7 @@ def known_run(entity: str | None, project: str, run_id: str, timeout_s: float) -
 
     api = wandb.Api(timeout=int(timeout_s))
     try:
-        run = api.run(f"{entity or api.default_entity}/{project}/{run_id}")
+        run = api.run(f"{entity or default_entity(timeout_s)}/{project}/{run_id}")
     except ValueError:  # There is no such run.
         return Known()
     summary = {name: value for name, value in dict(run.summary).items() if name[0] != "_"}

@@ -95,6 +95,12 @@ class Operations:
         last = max((row["_step"] for row in run.history), default=-1)
         return {"project": {"run": {"historyKeys": {"lastStep": last}}}}
 
+    def _on_UpsertView2(self, asked: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+        view = {**asked, "spec": json.loads(asked["spec"]), "id": f"view-{len(self.views)}"}
+        self.views.append(view)
+        saved = {"id": view["id"], "name": view["name"]}
+        return {"upsertView": {"view": saved, "inserted": True}}
+
     def _on_RunResumeStatus(self, asked: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
         run = self.runs.get(asked["name"])
         model = {
