@@ -95,7 +95,7 @@ def train_with(mode: str, epochs: int, clips: int, folder: str) -> Measured:
 
     from irmas_dist.config.recipe import build_recipe
     from irmas_dist.tracking.outcome import uploads_awaited
-    from irmas_dist.tracking.run import start_run
+    from irmas_dist.tracking.start import start_run
     from irmas_dist.training.learner import Learner
     from irmas_dist.training.local import computing_on
 

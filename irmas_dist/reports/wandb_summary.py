@@ -11,7 +11,7 @@ from irmas_dist.search.study import best_row
 from irmas_dist.search.sweep import SweepSummary
 from irmas_dist.search.sweep_directory import read_record
 from irmas_dist.tracking.outcome import afterwards
-from irmas_dist.tracking.run import start_run
+from irmas_dist.tracking.start import start_run
 
 
 def log_summary(summary: SweepSummary) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 from irmas_dist.config.recipe import with_values
 from irmas_dist.search.sweep_directory import SweepRecord
 from irmas_dist.tracking.outcome import show_address
-from irmas_dist.tracking.run import Run, start_run
+from irmas_dist.tracking.run import Run
+from irmas_dist.tracking.start import start_run
 
 Facts = Mapping[str, Any]
 """Values by name."""

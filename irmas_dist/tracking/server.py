@@ -114,7 +114,9 @@ def known_run(entity: str | None, project: str, run_id: str, timeout_s: float) -
     api = wandb.Api(timeout=int(timeout_s))
     try:
         run = api.run(f"{entity or default_entity(timeout_s)}/{project}/{run_id}")
-    except ValueError:  # There is no such run.
+    except wandb.errors.CommError as error:
+        if "Could not find run" not in str(error):
+            raise
         return Known()
     summary = {name: value for name, value in dict(run.summary).items() if name[0] != "_"}
     return Known(int(run.lastHistoryStep), dict(run.config), summary)

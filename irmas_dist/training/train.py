@@ -21,7 +21,7 @@ from irmas_dist.features.store import StoreInfo
 from irmas_dist.storage.locks import lock_directory
 from irmas_dist.terminal import progress, say
 from irmas_dist.tracking.outcome import show_address
-from irmas_dist.tracking.run import start_run
+from irmas_dist.tracking.start import start_run
 from irmas_dist.training.data import (
     TrainingData,
     is_resident,

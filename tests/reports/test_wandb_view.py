@@ -10,7 +10,7 @@ from irmas_dist.config.tracking import TrackingSettings
 from irmas_dist.reports.wandb_view import try_to_save
 from irmas_dist.search.sweep_directory import read_record
 from irmas_dist.tracking.outcome import afterwards, uploads_awaited
-from irmas_dist.tracking.run import start_run
+from irmas_dist.tracking.start import start_run
 from tests.search.conftest import ENTRIES, write_sweep
 from tests.wandb_server import Fault, WandbServer
 

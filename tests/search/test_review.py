@@ -10,8 +10,8 @@ import pytest
 from irmas_dist.config.tracking import TrackingSettings
 from irmas_dist.errors import IrmasError
 from irmas_dist.search import review, sweep_directory
-from irmas_dist.tracking.run import start_run
 from irmas_dist.tracking.run_file import HEADER, run_files
+from irmas_dist.tracking.start import start_run
 from tests.browser import dom, needs_chromium
 from tests.search.conftest import write_sweep
 from tests.wandb_server import Fault, WandbServer

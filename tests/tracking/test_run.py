@@ -1,7 +1,6 @@
 """Logging never ends or delays the work that is logged."""
 
 import re
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from irmas_dist.config.tracking import TrackingSettings
-from irmas_dist.tracking.run import Run, artifact_name, start_run
-from irmas_dist.tracking.run_file import RunFile, run_files
-from tests.wandb_log import inspect
+from irmas_dist.tracking.run import Run, artifact_name
+from irmas_dist.tracking.start import start_run
 
 
 def settings(directory: Path, **changes: object) -> TrackingSettings:
@@ -24,61 +22,6 @@ def settings(directory: Path, **changes: object) -> TrackingSettings:
 def opened(directory: Path, **options: Any) -> Run:
     given = {"name": "x", "job_type": "train", "config": {}, "run_id": "0123abcd"}
     return start_run(settings(directory), **(given | options))
-
-
-def test_nothing_is_logged_when_the_directory_cannot_be_made(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "file").touch()
-    run = opened(tmp_path / "file")
-    run.log({"epoch": 1.0})
-    run.close()
-    assert run.mode == "disabled"
-    assert re.search("W&B cannot be used .*; continuing without it", capsys.readouterr().err)
-
-
-def test_a_resumed_run_has_each_epoch_once_and_what_it_had_before(tmp_path: Path) -> None:
-    first = opened(tmp_path, config={"training": {"lr": 0.5}}, tags=["a"])
-    first.log({"epoch": 1.0, "val_loss": 0.2})
-    first.log({"epoch": 2.0, "val_loss": 0.3})
-    first.summarise({"parameters": 9})
-    first.close(failed=True)
-    second = opened(tmp_path, name=None, job_type="evaluate", resumed=True)
-    for epoch in (1.0, 2.0, 3.0):  # the whole history, from a checkpoint
-        second.log({"epoch": epoch, "val_loss": 0.4})
-    second.table("instruments", ["code"], [["cel"]])
-    second.close()
-    files = [RunFile(file) for file in run_files(tmp_path, "0123abcd")]
-    assert [found.last_step for found in files] == [2, 4]
-    assert files[1].config["training"] == {"lr": 0.5}
-    assert files[1].config["command"].keys() == {"train", "evaluate"}
-    summary = files[1].summary
-    assert (summary["val_loss"], summary["parameters"], summary["epoch"]) == (0.2, 9, 3)
-    assert summary["instruments"]["nrows"] == 1
-
-
-def test_a_run_tells_the_command_without_passwords_and_nothing_of_the_machine(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    command = ["/home/ada/bin/irmas", "sweep", "--study", "postgresql://ada:geheim@db/x"]
-    monkeypatch.setattr(sys, "argv", command)
-    opened(tmp_path, job_type="trial").close()
-    (file,) = run_files(tmp_path)
-    told = inspect(file)
-    assert told["config"]["command"]["trial"] == "irmas sweep --study postgresql://ada:***@db/x"
-    content = file.read_bytes()
-    for secret in (b"geheim", b"/home/ada", sys.executable.encode(), b"requirements.txt"):
-        assert secret not in content
-    assert not [*file.parent.glob("files/*.txt"), *file.parent.glob("files/*.patch")]
-
-
-def test_full_metadata_is_w_b_s_own(tmp_path: Path) -> None:
-    run = start_run(
-        settings(tmp_path, metadata="full"), name="x", job_type="train", config={}, run_id="a"
-    )
-    run.close()
-    (file,) = run_files(tmp_path)
-    assert sys.executable.encode() in file.read_bytes()
 
 
 class Broken:

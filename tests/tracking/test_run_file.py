@@ -7,7 +7,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from irmas_dist.config.tracking import TrackingSettings
-from irmas_dist.tracking.run import start_run
 from irmas_dist.tracking.run_file import (
     BLOCK,
     HEADER,
@@ -18,6 +17,7 @@ from irmas_dist.tracking.run_file import (
     unsent_files,
     write_records,
 )
+from irmas_dist.tracking.start import start_run
 
 
 @pytest.fixture(scope="module")

@@ -14,8 +14,9 @@ import pytest
 from irmas_dist.config.tracking import TrackingSettings
 from irmas_dist.tracking import uploads as module
 from irmas_dist.tracking.outcome import uploads_awaited
-from irmas_dist.tracking.run import Run, start_run
+from irmas_dist.tracking.run import Run
 from irmas_dist.tracking.run_file import REST, RunFile, run_files, unsent_files
+from irmas_dist.tracking.start import start_run
 from irmas_dist.tracking.uploads import Upload, reason, uploads
 from tests.conftest import WANDB_KEY
 from tests.wandb_server import Fault, WandbServer
@@ -196,7 +197,7 @@ def test_runs_are_uploaded_side_by_side(wandb_server: WandbServer, tmp_path: Pat
 KILLED = """
 import os, sys, time
 from irmas_dist.config.tracking import TrackingSettings
-from irmas_dist.tracking.run import start_run
+from irmas_dist.tracking.start import start_run
 
 tracking = TrackingSettings(directory=sys.argv[1])
 run = start_run(tracking, name="the run", job_type="train", config={}, run_id="r1")

@@ -8,6 +8,8 @@ from irmas_dist.config.recipe import Recipe, build_recipe
 from irmas_dist.config.training import WorkerSettings
 from irmas_dist.errors import IrmasError
 from irmas_dist.storage.locks import lock_directory
+from irmas_dist.tracking.run_file import RunFile, read_records, run_files, write_records
+from irmas_dist.training.learner import Learner
 from irmas_dist.training.model_directory import ModelDescription
 from irmas_dist.training.train import train
 from tests.training.conftest import WORKERS
@@ -65,3 +67,48 @@ def test_what_cannot_be_trained_is_refused_before_ray_starts(
     with pytest.raises(IrmasError, match="cannot be written"):
         train(recipe, features, "/proc/model", WORKERS)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.usefixtures("no_ray")
+def test_a_resumed_training_has_every_epoch_once_in_wandb(
+    features: str, recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = {"training.epochs": 3, "training.patience": 99, "tracking.directory": str(tmp_path)}
+    longer = build_recipe(recipe.model_dump(), changes, "the test")
+    out = str(tmp_path / "m")
+    run_epoch = Learner.run_epoch
+
+    def interrupted(learner: Learner) -> dict[str, float]:
+        if learner.epoch == 2:
+            raise KeyboardInterrupt
+        return run_epoch(learner)
+
+    monkeypatch.setattr(Learner, "run_epoch", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train(longer, features, out, WorkerSettings())
+    monkeypatch.setattr(Learner, "run_epoch", run_epoch)
+    (first,) = run_files(tmp_path)
+    # A kill would have cost the last second of the run.
+    write_records(first, [one for one in read_records(first) if one.history.step.num < 2])
+    monkeypatch.chdir(tmp_path)  # It is resumed from anywhere, and logged as the user likes.
+    described = train(
+        build_recipe(longer.model_dump(), {"tracking.timeout_s": 20.0}, "the test"),
+        features, out, WorkerSettings(),
+    )  # fmt: skip
+    files = run_files(tmp_path)
+    steps = [
+        record.history.step.num
+        for file in files
+        for record in read_records(file)
+        if record.HasField("history")
+    ]
+    assert steps == [1, 2, 3]
+    last = RunFile(files[1])
+    assert last.run.run_id == described.run
+    best = max(epoch["val_macro_f1"] for epoch in described.history)
+    assert last.summary["val_macro_f1"] == pytest.approx(best)
+    made = [one.artifact for one in read_records(files[1]) if one.HasField("artifact")]
+    assert {(one.type, one.use_after_commit) for one in made} == {
+        ("dataset", True),
+        ("model", False),
+    }

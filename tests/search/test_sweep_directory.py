@@ -1,0 +1,51 @@
+"""The record of a sweep keeps what it takes to resume it, and no password."""
+
+from pathlib import Path
+
+import pytest
+
+from irmas_dist.config.recipe import Recipe, build_recipe
+from irmas_dist.config.sweep import SweepSettings
+from irmas_dist.search.space import Space
+from irmas_dist.search.sweep_directory import (
+    make_record,
+    read_record,
+    study_location,
+    write_record,
+)
+
+
+def test_passwords_of_databases_are_used_and_not_written(space: Space, tmp_path: Path) -> None:
+    with_password = "postgresql://ada:geheim@db/x"
+    settings = SweepSettings(study=with_password, warm_start=f"{with_password}#first")
+    record = make_record(tmp_path, Recipe(), space, settings, {})
+    assert study_location(tmp_path, record) == with_password
+    write_record(tmp_path, record)
+    assert "geheim" not in (tmp_path / "sweep.json").read_text()
+    read = read_record(tmp_path).settings
+    assert (read.study, read.warm_start) == (
+        "postgresql://ada@db/x",
+        "postgresql://ada@db/x#first",
+    )
+
+
+def test_the_directory_of_runs_is_found_from_anywhere(
+    space: Space, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    record = make_record(tmp_path, Recipe(), space, SweepSettings(), {})
+    assert record.tracking.directory == str(tmp_path / "runs")
+    write_record(tmp_path, record)
+    monkeypatch.chdir("/")
+    recipe, _ = read_record(tmp_path).load("the test")
+    again = make_record(tmp_path, recipe, space, SweepSettings(), {}, resume=True)
+    assert again.tracking.directory == str(tmp_path / "runs")
+
+
+@pytest.mark.parametrize(("given", "group"), [(None, "swept"), ("mine", "mine")])
+def test_runs_are_grouped_by_the_sweep_s_name_unless_told(
+    given: str | None, group: str, space: Space, tmp_path: Path
+) -> None:
+    recipe = build_recipe(Recipe().model_dump(), {"tracking.group": given}, "the test")
+    record = make_record(tmp_path / "swept", recipe, space, SweepSettings(), {})
+    assert record.group == group

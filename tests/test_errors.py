@@ -1,0 +1,33 @@
+"""Messages have no passwords."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from irmas_dist.errors import without_password
+
+WORD = st.text("abcXYZ019-_.%+!$", min_size=1)
+
+
+@pytest.mark.parametrize(
+    ("text", "without"),
+    [
+        ("postgresql://ada:geheim@db/x", "postgresql://ada:***@db/x"),
+        ("postgresql://:geheim@db/x", "postgresql://:***@db/x"),
+        ("postgresql://ada:ge/heim@db/x", "postgresql://ada:***@db/x"),
+        ("postgresql://db/x?user=ada&password=geheim", "postgresql://db/x?user=ada&password=***"),
+        ("--study=postgresql://ada:geheim@db/x#a 2", "--study=postgresql://ada:***@db/x#a 2"),
+        ("two: a://b:c@d and e://f:g@h", "two: a://b:***@d and e://f:***@h"),
+        ("postgresql://ada@db:5432/x", "postgresql://ada@db:5432/x"),
+        ("http://127.0.0.1:8080/a?b=c", "http://127.0.0.1:8080/a?b=c"),
+        ("s3://bucket/key --set a.b=c", "s3://bucket/key --set a.b=c"),
+    ],
+)
+def test_passwords_of_urls_are_masked_and_nothing_else(text: str, without: str) -> None:
+    assert without_password(text) == without
+
+
+@given(WORD, WORD, WORD, WORD)
+def test_no_password_stays(scheme: str, user: str, password: str, host: str) -> None:
+    secret = f"<{password}>"
+    assert secret not in without_password(f"x {scheme}://{user}:{secret}@{host}/db y")

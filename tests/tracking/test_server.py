@@ -1,0 +1,107 @@
+"""The mode follows the settings, the environment and the key; the server is asked in time."""
+
+from pathlib import Path
+
+import pytest
+from wandb.errors import AuthenticationError
+
+from irmas_dist.config.tracking import TrackingSettings
+from irmas_dist.tracking import server
+from irmas_dist.tracking.outcome import uploads_awaited
+from irmas_dist.tracking.server import (
+    Known,
+    address,
+    connection,
+    default_entity,
+    known_run,
+    resolve_mode,
+)
+from irmas_dist.tracking.start import start_run
+from tests.wandb_server import Fault, WandbServer
+
+
+@pytest.mark.parametrize(
+    ("setting", "environment", "key", "mode"),
+    [
+        ("auto", None, True, "online"),
+        ("auto", None, False, "offline"),
+        ("auto", "offline", True, "offline"),
+        ("auto", "disabled", True, "disabled"),
+        ("auto", "online", True, "online"),
+        ("auto", "online", False, "offline"),
+        ("online", "offline", True, "online"),
+        ("online", None, False, "offline"),
+        ("offline", "online", True, "offline"),
+        ("disabled", "online", True, "disabled"),
+    ],
+)
+def test_the_mode_is_the_setting_s_then_the_environment_s_then_that_of_a_key(
+    setting: str,
+    environment: str | None,
+    key: bool,
+    mode: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.delenv("WANDB_MODE")
+    if environment:
+        monkeypatch.setenv("WANDB_MODE", environment)
+    monkeypatch.setattr(server, "connection", lambda: object() if key else None)
+    assert resolve_mode(TrackingSettings.model_validate({"mode": setting})) == mode
+    asked = setting == "online" or (setting, environment) == ("auto", "online")
+    told = "W&B cannot be used online (there is no API key); kept in runs/wandb"
+    assert (told in capsys.readouterr().err) == (asked and mode == "offline")
+
+
+def test_a_key_that_cannot_be_one_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse() -> None:
+        raise AuthenticationError("API key must have 40+ characters, has 3.\nAnd more.")
+
+    monkeypatch.delenv("WANDB_MODE")
+    monkeypatch.setattr(server, "connection", refuse)
+    assert resolve_mode(TrackingSettings()) == "offline"
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "(API key must have 40+ characters, has 3.)" in line
+    assert "irmas review runs --sync" in line
+
+
+def test_a_connection_asks_nothing_and_ignores_the_mode(
+    wandb_server: WandbServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    found = connection()
+    assert (found.mode, found.base_url) == ("online", wandb_server.url)
+    assert not wandb_server.requests
+
+
+def test_an_address_names_the_page(wandb_server: WandbServer) -> None:
+    tracking = TrackingSettings(project="a project")
+    expected = f"{wandb_server.url}/tester/a%20project/groups/a%20sweep"
+    assert address(tracking, "groups/a sweep") == expected
+    named = address(tracking.model_copy(update={"entity": "team"}), "runs/1")
+    assert named == f"{wandb_server.url}/team/a%20project/runs/1"
+    assert default_entity(5) == "tester"
+
+
+def test_what_is_known_of_a_run_is_its_last_step_configuration_and_summary(
+    wandb_server: WandbServer, tmp_path: Path
+) -> None:
+    assert known_run(None, "irmas-dist", "r1", 5) == Known()
+    with uploads_awaited(30):
+        run = start_run(
+            TrackingSettings(directory=str(tmp_path)), name="x", job_type="train",
+            config={"a": {"b": 1}}, run_id="r1",
+        )  # fmt: skip
+        run.log({"epoch": 7.0, "val_loss": 0.5})
+        run.close()
+    found = known_run(None, "irmas-dist", "r1", 5)
+    assert (found.last_step, found.config["a"]) == (7, {"b": 1})
+    assert found.summary == {"epoch": 7, "val_loss": 0.5}
+
+
+def test_a_server_that_refuses_raises(wandb_server: WandbServer) -> None:
+    wandb_server.faults = [Fault(status=403)]
+    with pytest.raises(Exception, match="403"):
+        known_run("tester", "irmas-dist", "r1", 5)
