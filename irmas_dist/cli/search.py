@@ -63,6 +63,14 @@ def sweep(
     ] = None,
     also: Also = None,
     init: Init = None,
+    validate_on: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="STORE",
+            help="Judge trials by the clips of this feature store, not by mixtures of held-out "
+            "clips of FEATURES; of several, which repeated options name, by the mean.",
+        ),
+    ] = None,
     config: Config = None,
     overrides: Overrides = None,
     resume: Annotated[
@@ -119,7 +127,7 @@ def sweep(
     start, line = read_start(init, recipe)
     if line:
         say(escape(line))
-    data = open_training_data(features, recipe, further, start)
+    data = open_training_data(features, recipe, further, start, validate_on or ())
     try:
         with uploads_awaited(recipe.tracking.wait_s):
             summary = search(data, recipe, searched, out, settings, resume, address)
@@ -128,6 +136,7 @@ def sweep(
     except KeyboardInterrupt:
         beside = "".join(f" --also {each}" for each in also or ())
         beside += f" --init {init}" if init else ""
+        beside += "".join(f" --validate-on {each}" for each in validate_on or ())
         say(escape(f"resume it: irmas sweep {features} {out}{beside} --resume"))
         raise
 

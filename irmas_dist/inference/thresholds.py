@@ -33,9 +33,9 @@ from irmas_dist.training.model_directory import (
     ScoringWindows,
     load_network,
     read_description,
-    threshold_origin,
     write_description,
 )
+from irmas_dist.training.provenance import threshold_origin
 from irmas_dist.training.validation import folds_of
 
 
@@ -90,6 +90,9 @@ def _search(
     if description.members and not storage.exists(path):
         raise IrmasError(f"{model} has no validation scores: its members were validated on other "
                          "clips each, and no clip is new to all of them")  # fmt: skip
+    if description.parts[0].data.get("validated_on") and features is not None:
+        raise IrmasError(f"{model} was validated on clips of a store of their own, not of the one "
+                         "it was trained on: leave --features out")  # fmt: skip
     if description.members and features is not None:
         raise IrmasError(f"{model} is an ensemble, whose aggregation and hop are its members' own: "
                          "leave --features out")  # fmt: skip
@@ -106,7 +109,10 @@ def _search(
             "windows": best.windows,
             "thresholds": dict(zip(description.instruments, best.thresholds.tolist(), strict=True)),
             "thresholds_from": threshold_origin(
-                settings, len(best.scores.clip_ids), description.recipe
+                settings,
+                len(best.scores.clip_ids),
+                description.recipe,
+                description.parts[0].data,
             ),
             "scores": description.scores
             | {SELECTED_BY: results["macro_f1"], "val_micro_f1": results["micro_f1"]},

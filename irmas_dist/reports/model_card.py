@@ -17,6 +17,7 @@ from irmas_dist.inference.evaluate import evaluate_model_scores
 from irmas_dist.inference.export import ExportSummary, tolerance
 from irmas_dist.reports.templates import render_template
 from irmas_dist.training.model_directory import ModelDescription, read_description
+from irmas_dist.training.provenance import validated_on
 
 CARD = "README.md"
 """File name of the model card, which model hubs show."""
@@ -49,6 +50,7 @@ def model_card(
         # The mean of relative scores is not: it is 1 only where all members agree.
         relative=not description.members and description.windows.aggregation in RELATIVE_RULES,
         facts=dict(_facts(description)),
+        validated_on=validated_on(description.recipe, description.parts[0].data),
         evaluation=evaluation,
         meaning=MEANING,
         weakest=sorted(weak, key=lambda row: row["f1"]),

@@ -109,7 +109,7 @@ def sweep(
     resume: bool = False,
     address: str | None = None,
 ) -> SweepSummary:
-    """Search a space for the recipe with the best macro F1 on the validation mixtures.
+    """Search a space for the recipe with the best macro F1 on the validation clips.
 
     Args:
         data: The training data; put into the object store once.

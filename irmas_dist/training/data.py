@@ -29,7 +29,15 @@ from irmas_dist.features.clips import (
 from irmas_dist.features.store import SHARD_SCHEMA, StoreInfo, read_info, settings_fingerprint
 from irmas_dist.instruments import PRESENT
 from irmas_dist.training.sampling import StoreWeights
-from irmas_dist.training.stores import FurtherData, HeldOut, read_further, read_further_infos
+from irmas_dist.training.stores import (
+    FurtherData,
+    HeldOut,
+    ValidationStore,
+    new_clips,
+    read_further,
+    read_other_infos,
+    read_validation,
+)
 
 if TYPE_CHECKING:  # It imports torch, which takes seconds.
     from irmas_dist.training.initial_model import InitialModel
@@ -46,6 +54,8 @@ class TrainingData:
         store: The content of the first store's ``features.json``.
         further: What is taken from further stores.
         start: The model to start from.
+        validated_on: The stores of the validation clips, one after the other, if they come from
+            stores of their own.
     """
 
     training: Clips | StreamedClips
@@ -53,6 +63,7 @@ class TrainingData:
     store: StoreInfo
     further: tuple[FurtherData, ...] = ()
     start: "InitialModel | None" = None
+    validated_on: tuple[ValidationStore, ...] = ()
 
     @property
     def stores(self) -> StoreWeights:
@@ -66,7 +77,13 @@ class TrainingData:
         """What is recorded in everything that is made from the data."""
         also = [one.record for one in self.further]
         init = {"init": self.start.record} if self.start else {}
-        return self.store.digests | ({"also": also} if also else {}) | init
+        judges = [one.record for one in self.validated_on]
+        return (
+            self.store.digests
+            | ({"also": also} if also else {})
+            | init
+            | ({"validated_on": judges} if judges else {})
+        )
 
     @property
     def normalisation(self) -> tuple[list[float], list[float]]:
@@ -89,17 +106,23 @@ def open_training_data(
     recipe: Recipe,
     further: Sequence[FurtherStore] = (),
     start: "InitialModel | None" = None,
+    validate_on: Sequence[str] = (),
 ) -> TrainingData:
     """Load the training data of a recipe from feature stores of the same settings.
 
-    ``start`` is the model to start from.
+    Args:
+        features: The first store, a path or URL.
+        recipe: The recipe.
+        further: Stores to learn beside it.
+        start: The model to start from.
+        validate_on: Stores whose clips are validated on, instead of clips of the first.
 
     Raises:
         IrmasError: A store is unfinished, too small to be split, or was made with other
-            settings, or has other instruments, see `read_further_infos`.
+            settings, or has other instruments, see `read_other_infos`.
     """
     read_matching_info(features, recipe)
-    data = load_training_data(features, recipe.validation, recipe.ingest, further)
+    data = load_training_data(features, recipe.validation, recipe.ingest, further, validate_on)
     return replace(data, start=start)
 
 
@@ -123,10 +146,12 @@ def load_training_data(
     settings: ValidationSettings,
     ingest: IngestSettings,
     further: Sequence[FurtherStore] = (),
+    validate_on: Sequence[str] = (),
 ) -> TrainingData:
     """Read a feature store, a path or URL: its validation clips, or else split the training ones.
 
-    Of ``further`` stores all training clips are read that validation does not share.
+    With stores to ``validate_on`` it is not split. Of it, then, and of ``further`` stores always,
+    all training clips are read that share nothing with validation.
 
     Raises:
         IrmasError: As for `open_training_data`, but for the recipe's settings.
@@ -135,12 +160,16 @@ def load_training_data(
     from irmas_dist.training.validation import mixed_clips, mixture_clips
 
     info = read_info(location)
-    infos = read_further_infos(info, location, further)
+    infos = read_other_infos(info, location, [one.location for one in further], "--also")
+    judges = read_other_infos(info, location, validate_on, "--validate-on")
     resident = is_resident(ingest, info, *infos)
     clips = read_clips(location, TRAINING, with_frames=resident)
     of_its_own = VALIDATION in info.clips
-    own = clips
-    if of_its_own:
+    own, validated_on = clips, tuple[ValidationStore, ...]()
+    if judges:
+        aside, new, validated_on = read_validation(validate_on, judges, info.vocabulary)
+        own = new_clips(clips, location, info, new)
+    elif of_its_own:
         aside = read_clips(location, VALIDATION)
     else:
         try:
@@ -149,11 +178,11 @@ def load_training_data(
             raise IrmasError(f"{location} cannot be split for validation: {error}") from error
         own = clips.select(np.flatnonzero(~out))
         aside = clips.select(np.flatnonzero(out))
-    new = HeldOut.of(aside, location, info) if further else None
+    if further and not judges:
+        new = HeldOut.of(aside, location, info)
     taken = [
         read_further(store, one, info.vocabulary, new, resident=resident)
         for store, one in zip(further, infos, strict=True)
-        if new
     ]
     training: Clips | StreamedClips = joined([own, *(clips for clips, _, _ in taken)])
     mixing = (settings.mixtures, settings.mix, info.settings, settings.seed)
@@ -164,12 +193,18 @@ def load_training_data(
             labels=training.labels,
             pool_clips=ingest.pool_clips,
         )
-        if not of_its_own:
+        if not (of_its_own or judges):
             every = np.arange(len(aside))
             used = mixed_clips(aside, *mixing) if settings.mixed else every
             aside = _with_frames(aside, used, location, info)
-    validation = mixture_clips(aside, *mixing) if settings.mixed else aside
-    return TrainingData(training, validation, info, tuple(data for _, _, data in taken))
+    mixed = settings.mixed and not judges
+    return TrainingData(
+        training,
+        mixture_clips(aside, *mixing) if mixed else aside,
+        info,
+        tuple(data for _, _, data in taken),
+        validated_on=validated_on,
+    )
 
 
 def is_resident(ingest: IngestSettings, *infos: StoreInfo) -> bool:

@@ -31,10 +31,9 @@ from irmas_dist.training.model_directory import (
     load_network,
     pack_weights,
     read_description,
-    threshold_origin,
     write_description,
 )
-from irmas_dist.training.provenance import commit, versions
+from irmas_dist.training.provenance import commit, threshold_origin, versions
 from irmas_dist.training.train import ADVICE, BEGUN, train
 
 
@@ -159,7 +158,7 @@ def _describe(
     else:
         thresholds = fit_thresholds(joint.labels, joint.scores, rule)
         metrics = validation_metrics(joint.labels, joint.scores, rule, joint.vocabulary)
-        origin = threshold_origin(rule, len(joint.clip_ids), first.recipe)
+        origin = threshold_origin(rule, len(joint.clip_ids), first.recipe, first.data)
     return ModelDescription(
         **dict(first)
         | {

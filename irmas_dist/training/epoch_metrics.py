@@ -1,5 +1,8 @@
 """Metrics of an epoch: of the training examples as they pass, and of the validation clips."""
 
+import itertools
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -53,6 +56,7 @@ def validation_metrics(
     scores: npt.NDArray[np.float32],
     thresholds: ThresholdSettings,
     vocabulary: Vocabulary,
+    stores: Sequence[int] = (),
 ) -> dict[str, float]:
     """Return the metrics of validation clips, see `irmas_dist.evaluation.metrics`.
 
@@ -61,15 +65,33 @@ def validation_metrics(
         scores: From 0 to 1, of the same shape.
         thresholds: How thresholds are fitted to these clips.
         vocabulary: The instruments, in the order of the columns.
+        stores: Number of clips of each store, where they come from several.
 
     Returns:
         At fitted thresholds, ``val_micro_f1`` and ``val_macro_f1``. At a threshold of 0.5,
         ``val_micro_precision``, ``val_micro_recall``, ``val_macro_precision``,
         ``val_macro_recall``, ``val_subset_accuracy``, ``val_label_accuracy``, and
         ``val_label_accuracy_<code>`` of each instrument. Without thresholds, ``val_lrap`` and
-        ``val_map``.
+        ``val_map``. Of several stores all are means over the stores, at the same thresholds, and
+        ``val_macro_f1_store_<number>`` is that of each.
     """
-    fitted = decision_metrics(labels, decide(scores, fit_thresholds(labels, scores, thresholds)))
+    fitted = fit_thresholds(labels, scores, thresholds)
+    if len(stores) < 2:
+        return _metrics(labels, scores, fitted, vocabulary)
+    bounds = itertools.pairwise([0, *np.cumsum(stores)])
+    each = [_metrics(labels[a:b], scores[a:b], fitted, vocabulary) for a, b in bounds]
+    means = {name: float(np.mean([one[name] for one in each])) for name in each[0]}
+    own = {f"val_macro_f1_store_{n}": one["val_macro_f1"] for n, one in enumerate(each, start=1)}
+    return means | own
+
+
+def _metrics(
+    labels: Labels,
+    scores: npt.NDArray[np.float32],
+    thresholds: npt.NDArray[np.float32],
+    vocabulary: Vocabulary,
+) -> dict[str, float]:
+    fitted = decision_metrics(labels, decide(scores, thresholds))
     halfway = overall_metrics(labels, scores, HALFWAY)
     names = ("micro_precision", "micro_recall", "macro_precision", "macro_recall",
              "subset_accuracy", "label_accuracy", "lrap", "map")  # fmt: skip

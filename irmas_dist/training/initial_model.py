@@ -90,7 +90,8 @@ def start_network(
         return []
     new = transfer(start.network, start.vocabulary, network, vocabulary)
     if len(whole_layers(new)) == len(named_layers(network)):
-        differ = differences(start.network.settings, settings.model)
+        alike = {"dropout": settings.model.dropout}  # It has no weights.
+        differ = differences(start.network.settings.model_copy(update=alike), settings.model)
         raise IrmasError(f"--init {start.name}: none of its layers fits this recipe: {differ}")
     frozen = tuple(f"block {number} " for number in range(1, freeze.blocks + 1))
     if random := [name for name in new if name.startswith(frozen)] if frozen else []:

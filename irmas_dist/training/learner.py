@@ -230,8 +230,9 @@ class Learner:
         scores, loss = self.score_validation()
         labels = hard_labels(self.data.validation.labels)
         vocabulary = self.data.store.vocabulary
+        stores = [one.clips for one in self.data.validated_on]
         return {"val_loss": loss} | epoch_metrics.validation_metrics(
-            labels, scores, self.settings.thresholds, vocabulary
+            labels, scores, self.settings.thresholds, vocabulary, stores
         )
 
     def score_validation(self) -> tuple[np.ndarray, float]:

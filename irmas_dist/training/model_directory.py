@@ -7,7 +7,6 @@ complete once it has a ``model.json``, which is therefore written last.
 
 import hashlib
 import os
-from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -17,7 +16,7 @@ from torch import nn
 
 from irmas_dist import storage
 from irmas_dist.config.base import Settings
-from irmas_dist.config.decisions import AggregationRule, ThresholdSettings
+from irmas_dist.config.decisions import AggregationRule
 from irmas_dist.config.features import LogMelSettings
 from irmas_dist.config.model import ModelSettings
 from irmas_dist.config.tracking import TrackingSettings
@@ -29,7 +28,7 @@ from irmas_dist.models.cnn import CNN, parameter_count
 from irmas_dist.models.ensemble import Ensemble
 from irmas_dist.training.initial_model import InitialModel
 from irmas_dist.training.learner import Learner
-from irmas_dist.training.provenance import commit, versions
+from irmas_dist.training.provenance import commit, threshold_origin, versions
 
 
 class Normalisation(Settings):
@@ -87,7 +86,9 @@ class ModelDescription(Settings):
     data: dict[str, Any]
     """Digests of the manifest, the features and their content, and numbers of clips. Under
     ``also`` those of each further store, with its weight and the number of clips left out; under
-    ``init`` the digest of the weights that training started from, and what they were made from."""
+    ``init`` the digest of the weights that training started from, and what they were made from;
+    under ``validated_on`` those of each store of validation clips, if they have stores of their
+    own."""
     versions: dict[str, str]
     commit: str | None = None
     """Git commit of the code that trained it, if that was a checkout."""
@@ -167,7 +168,7 @@ def describe(learner: Learner, recipe: dict[str, Any]) -> tuple[ModelDescription
             aggregation=learner.settings.window.aggregation,
         ),
         thresholds=dict(zip(vocabulary.codes, thresholds.tolist(), strict=True)),
-        thresholds_from=threshold_origin(rule, len(data.validation), recipe),
+        thresholds_from=threshold_origin(rule, len(data.validation), recipe, data.provenance),
         recipe=recipe,
         data={
             **data.provenance,
@@ -189,15 +190,6 @@ def describe(learner: Learner, recipe: dict[str, Any]) -> tuple[ModelDescription
         vocabulary=vocabulary,
     )
     return description, scores
-
-
-def threshold_origin(settings: ThresholdSettings, clips: int, recipe: Mapping[str, Any]) -> str:
-    """Describe the clips, the rule and the objective of fitted thresholds."""
-    mixed = recipe.get("validation", {}).get("mixed", True)
-    held_out = "mixtures of held-out training clips" if mixed else "held-out clips"
-    rule = settings.rule.replace("_", " ")
-    objective = settings.objective.replace("_f1", " F1")
-    return f"{clips} {held_out} ({rule}, for {objective})"
 
 
 def pack_weights(network: nn.Module) -> bytes:

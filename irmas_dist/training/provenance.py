@@ -1,10 +1,13 @@
-"""What made a model: versions of packages, and the commit of the code."""
+"""What made a model: versions of packages, the commit of the code, and what it was judged by."""
 
 import importlib.metadata
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import irmas_dist
+from irmas_dist.config.decisions import ThresholdSettings
 
 RECORDED_VERSIONS = ("irmas-dist", "torch", "ray", "numpy", "scipy", "soundfile", "soxr")
 """Packages whose version may change a result."""
@@ -41,3 +44,30 @@ def commit() -> str | None:
     except OSError:
         return None
     return result.stdout.strip() or None
+
+
+def threshold_origin(
+    settings: ThresholdSettings,
+    clips: int,
+    recipe: Mapping[str, Any],
+    data: Mapping[str, Any],
+) -> str:
+    """Describe the clips, the rule and the objective of fitted thresholds.
+
+    Args:
+        settings: Rule and objective.
+        clips: Number of validation clips.
+        recipe: As in ``model.json``.
+        data: As in ``model.json``.
+    """
+    rule = settings.rule.replace("_", " ")
+    objective = settings.objective.replace("_f1", " F1")
+    return f"{clips} {validated_on(recipe, data)} ({rule}, for {objective})"
+
+
+def validated_on(recipe: Mapping[str, Any], data: Mapping[str, Any]) -> str:
+    """Describe the validation clips of a model."""
+    if stores := len(data.get("validated_on", ())):
+        return f"clips of {'a store' if stores == 1 else f'{stores} stores'} to validate on"
+    mixed = recipe.get("validation", {}).get("mixed", True)
+    return "mixtures of held-out training clips" if mixed else "held-out clips"

@@ -1,8 +1,8 @@
-"""Further feature stores, whose clips are learnt beside those of the first.
+"""Feature stores beside the first: further ones to learn, and those to validate on.
 
-Validation, normalisation and thresholds come from the first store alone. Clips of a further store
-that share a group or the audio with its validation clips are left out, as what a model is judged
-by must be new to it.
+Validation, normalisation and thresholds come from the first store alone, unless there are stores to
+validate on. Training clips that share a group or the audio with clips of another store that a model
+is validated on are left out, as what a model is judged by must be new to it.
 """
 
 from collections.abc import Sequence
@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+from rich.markup import escape
 
 from irmas_dist.config.base import differences
 from irmas_dist.config.training import FurtherStore
-from irmas_dist.corpus.manifest import TRAINING
+from irmas_dist.corpus.manifest import TESTING, TRAINING, VALIDATION
 from irmas_dist.errors import IrmasError
-from irmas_dist.features.clips import Clips, StreamedStore, read_clips
+from irmas_dist.features.clips import Clips, StreamedStore, joined, read_clips
 from irmas_dist.features.store import StoreInfo, read_info, read_shards
 from irmas_dist.instruments import Vocabulary
 from irmas_dist.terminal import say
@@ -50,10 +51,30 @@ class FurtherData:
         }
 
 
-def read_further_infos(
-    first: StoreInfo, name: str, further: Sequence[FurtherStore]
+@dataclass(frozen=True)
+class ValidationStore:
+    """A store that is validated on.
+
+    Attributes:
+        info: The content of its ``features.json``.
+        part: The part of its clips.
+        clips: Their number.
+    """
+
+    info: StoreInfo
+    part: str
+    clips: int
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What is recorded in a model that was validated on it."""
+        return {**self.info.digests, "part": self.part, "clips": self.clips}
+
+
+def read_other_infos(
+    first: StoreInfo, name: str, locations: Sequence[str], option: str
 ) -> list[StoreInfo]:
-    """Read the ``features.json`` of further stores; ``name`` is the first store's.
+    """Read the ``features.json`` of stores beside the first, whose name is ``name``.
 
     Raises:
         IrmasError: One is unfinished, has other feature settings than the first, or instruments
@@ -61,17 +82,17 @@ def read_further_infos(
     """
     names = {first.identity: name}
     infos = []
-    for one in further:
-        info = read_info(one.location)
+    for location in locations:
+        info = read_info(location)
         if given := names.get(info.identity):
-            raise IrmasError(f"--also {one.location} has the same content as {given}")
-        names[info.identity] = one.location
+            raise IrmasError(f"{option} {location} has the same content as {given}")
+        names[info.identity] = location
         if differ := differences(info.settings, first.settings):
             raise IrmasError(
-                f"--also {one.location} was made with other feature settings than {name}: "
+                f"{option} {location} was made with other feature settings than {name}: "
                 f"{differ}; extract it again with the same --config"
             )
-        label_columns(info.vocabulary, first.vocabulary, f"--also {one.location}")
+        label_columns(info.vocabulary, first.vocabulary, f"{option} {location}")
         infos.append(info)
     return infos
 
@@ -113,21 +134,52 @@ def read_further(
     """
     columns = label_columns(info.vocabulary, first, f"--also {store.location}")
     clips = read_clips(store.location, TRAINING, with_frames=resident)
-    shared = aside.shares(clips, store.location, info)
-    kept = clips.select(np.flatnonzero(~shared)).with_columns(columns)
-    left_out = int(shared.sum())
-    if left_out:
+    kept = new_clips(clips, store.location, info, aside).with_columns(columns)
+    streamed = StreamedStore(store.location, frozenset(kept.clip_ids), columns)
+    return kept, streamed, FurtherData(info, store.weight, len(kept), len(clips) - len(kept))
+
+
+def read_validation(
+    locations: Sequence[str], infos: Sequence[StoreInfo], first: Vocabulary
+) -> tuple[Clips, "HeldOut", tuple[ValidationStore, ...]]:
+    """Read the clips of stores to validate on, at least one store.
+
+    Of each store, those are its validation clips, or else its testing clips, or else all it has.
+
+    Returns:
+        The clips, what they keep from being learnt, and the stores.
+    """
+    read: list[Clips] = []
+    stores: list[ValidationStore] = []
+    aside = HeldOut(frozenset(), frozenset())
+    for location, info in zip(locations, infos, strict=True):
+        part = next(one for one in (VALIDATION, TESTING, TRAINING) if one in info.clips)
+        clips = read_clips(location, part)
+        aside |= HeldOut.of(clips, location, info)
+        columns = label_columns(info.vocabulary, first, f"--validate-on {location}")
+        read.append(clips.with_columns(columns))
+        stores.append(ValidationStore(info, part, len(clips)))
+    return joined(read), aside, tuple(stores)
+
+
+def new_clips(clips: Clips, location: str, info: StoreInfo, aside: "HeldOut") -> Clips:
+    """Return the clips of a store that share nothing with validation; say how many do.
+
+    Raises:
+        IrmasError: All do.
+    """
+    shared = aside.shares(clips, location, info)
+    if shared.all():
+        raise IrmasError(
+            f"{location}: every training clip shares a group or the audio with validation clips; "
+            "there is nothing to learn"
+        )
+    if count := int(shared.sum()):
         say(
-            f"{left_out:,} of {len(clips):,} training clips of {store.location} share a group or "
+            f"{count:,} of {len(clips):,} training clips of {escape(location)} share a group or "
             "the audio with validation clips: left out"
         )
-    if not len(kept):
-        raise IrmasError(
-            f"--also {store.location}: every training clip shares a group or the audio with the "
-            "validation clips; it has nothing to add"
-        )
-    streamed = StreamedStore(store.location, frozenset(kept.clip_ids), columns)
-    return kept, streamed, FurtherData(info, store.weight, len(kept), left_out)
+    return clips.select(np.flatnonzero(~shared))
 
 
 @dataclass(frozen=True)
@@ -148,6 +200,9 @@ class HeldOut:
         digests = audio_digests(location, info)
         audio = {digests[clip_id] for clip_id in clips.clip_ids} - {None}
         return cls(frozenset(clips.groups), frozenset(audio))
+
+    def __or__(self, other: "HeldOut") -> "HeldOut":
+        return HeldOut(self.groups | other.groups, self.audio | other.audio)
 
     def shares(self, clips: Clips, location: str, info: StoreInfo) -> npt.NDArray[np.bool_]:
         """Return which clips of a store have such a group or audio, shape (clips,)."""

@@ -28,7 +28,7 @@ from irmas_dist.training.data import (
     open_training_data,
     read_matching_info,
 )
-from irmas_dist.training.stores import read_further_infos
+from irmas_dist.training.stores import read_other_infos
 
 if TYPE_CHECKING:
     from irmas_dist.training.initial_model import InitialModel
@@ -74,7 +74,7 @@ def train(
     """
     settings = recipe.model_dump(mode="json")
     info = read_matching_info(features, recipe)
-    infos = read_further_infos(info, features, further)
+    infos = read_other_infos(info, features, [one.location for one in further], "--also")
     data: dict[str, Any] = {"store": info.identity}
     if further:
         data["also"] = [

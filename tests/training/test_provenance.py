@@ -3,11 +3,13 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import irmas_dist
-from irmas_dist.training.provenance import commit, versions
+from irmas_dist.config.decisions import ThresholdSettings
+from irmas_dist.training.provenance import commit, threshold_origin, versions
 
 
 def git(directory: Path, *arguments: str) -> str:
@@ -60,3 +62,19 @@ def test_a_package_that_is_not_installed_has_an_unknown_version(
 
 def test_versions_name_what_may_change_a_result() -> None:
     assert {"torch", "numpy", "soxr"} <= versions().keys()
+
+
+@pytest.mark.parametrize(
+    ("recipe", "data", "expected"),
+    [
+        ({}, {}, "9 mixtures of held-out training clips"),
+        ({"validation": {"mixed": False}}, {}, "9 held-out clips"),
+        ({}, {"validated_on": [{}]}, "9 clips of a store to validate on"),
+        ({}, {"validated_on": [{}, {}]}, "9 clips of 2 stores to validate on"),
+    ],
+)
+def test_thresholds_say_what_they_were_fitted_to(
+    recipe: dict[str, Any], data: dict[str, Any], expected: str
+) -> None:
+    origin = threshold_origin(ThresholdSettings(rule="global"), 9, recipe, data)
+    assert origin == f"{expected} (global, for macro F1)"

@@ -12,11 +12,15 @@ from irmas_dist import storage
 from irmas_dist.config.recipe import Recipe, build_recipe
 from irmas_dist.config.training import FurtherStore, IngestSettings, WorkerSettings
 from irmas_dist.errors import IrmasError
+from irmas_dist.evaluation.metrics import decision_metrics
+from irmas_dist.evaluation.operating_points import decide
+from irmas_dist.evaluation.thresholds import fit_thresholds
 from irmas_dist.features.clips import Clips, StreamedClips
 from irmas_dist.features.store import read_info
-from irmas_dist.instruments import Vocabulary
+from irmas_dist.instruments import Vocabulary, hard_labels
 from irmas_dist.training.data import TrainingData, open_training_data
 from irmas_dist.training.learner import Learner
+from irmas_dist.training.model_directory import describe
 from irmas_dist.training.train import BEGUN, train
 from tests.training.conftest import VOCABULARY, synthetic_clips, write_store
 
@@ -127,7 +131,7 @@ def test_stores_that_do_not_go_together_are_refused_by_name(
     with pytest.raises(IrmasError, match="has the same content as"):
         train(settings, first, "never", WorkerSettings(), None, twice)
     subset = write_store(tmp_path / "held out", held_out_of(first, settings), "first")
-    with pytest.raises(IrmasError, match="it has nothing to add"):
+    with pytest.raises(IrmasError, match="there is nothing to learn"):
         open_both(first, subset, settings)
     assert not Path("never").exists()
 
@@ -202,3 +206,85 @@ def test_an_epoch_takes_as_many_steps_as_the_weights_say(
     learner.train_epoch()
     assert learner._step.totals[1] == 3 * (clips + round(clips / 2))
     assert learner._optimisation._steps == -(-(clips + round(clips / 2)) // 8)
+
+
+def in_part(place: Path, name: str, parts: list[str], seed: int) -> str:
+    """A store whose clips are of several parts, in turn."""
+    clips = synthetic_clips(12, seed)
+    return write_store(place / name, replace(clips, parts=(parts * 12)[:12]), name)
+
+
+@pytest.mark.parametrize(
+    ("parts", "chosen"),
+    [
+        (["training"], "training"),
+        (["testing", "training"], "testing"),
+        (["testing", "validation", "training"], "validation"),
+    ],
+)
+@pytest.mark.parametrize("mode", ["resident", "streaming"])
+def test_clips_of_a_store_of_their_own_are_validated_on_as_they_are(
+    first: str, settings: Recipe, tmp_path: Path, parts: list[str], chosen: str, mode: str
+) -> None:
+    dev = in_part(tmp_path, "dev", parts, seed=7)
+    recipe = settings.model_copy(update={"ingest": IngestSettings.model_validate({"mode": mode})})
+    data = open_training_data(first, recipe, validate_on=[dev])
+    assert set(data.validation.parts) == {chosen}
+    assert len(data.validation) == 12 // len(parts)
+    assert len(data.training) == 48  # Nothing is held out.
+    assert data.provenance["validated_on"] == [
+        {**read_info(dev).digests, "part": chosen, "clips": 12 // len(parts)}
+    ]
+    ours, theirs = data.validation, synthetic_clips(12, seed=7)
+    at = theirs.clip_ids.index(ours.clip_ids[0])
+    np.testing.assert_array_equal(
+        ours.frames[ours.starts[0] :][: ours.lengths[0]],
+        theirs.frames[theirs.starts[at] :][: theirs.lengths[at]],
+    )
+
+
+def test_several_stores_are_judged_by_the_mean_at_common_thresholds(
+    first: str, second: str, settings: Recipe, tmp_path: Path
+) -> None:
+    stores = [in_part(tmp_path, "easy", ["testing"], 7), in_part(tmp_path, "more", ["testing"], 8)]
+    data = open_training_data(first, settings, validate_on=stores)
+    assert [one.clips for one in data.validated_on] == [12, 12]
+    learner = Learner(data, settings)
+    metrics = learner.run_epoch()
+    scores, _ = learner.score_validation()
+    labels = hard_labels(data.validation.labels)
+    decided = decide(scores, fit_thresholds(labels, scores, settings.thresholds))
+    each = [
+        decision_metrics(labels[some], decided[some])["macro_f1"]
+        for some in (slice(0, 12), slice(12, 24))
+    ]
+    assert metrics["val_macro_f1"] == pytest.approx(np.mean(each))
+    assert [metrics[f"val_macro_f1_store_{n}"] for n in (1, 2)] == pytest.approx(each)
+    description, validation = describe(learner, settings.model_dump(mode="json"))
+    assert description.thresholds_from.startswith("24 clips of 2 stores to validate on (")
+    assert len(validation.clip_ids) == 24
+
+
+def test_what_is_validated_on_is_learnt_from_no_store(
+    first: str, second: str, settings: Recipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    some = list(range(9))
+    shared = [
+        write_store(tmp_path / "a", synthetic_clips(48, seed=0).select(some), "first", audio="x"),
+        write_store(tmp_path / "b", synthetic_clips(30, seed=1).select(some), "y", audio="second"),
+    ]
+    further = [FurtherStore(location=second)]
+    data = open_training_data(first, settings, further, validate_on=shared)
+    assert data.stores.counts == (48 - 9, 30 - 9)
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"9 of 48 training clips of {first} share a group or the audio" in said
+    assert f"9 of 30 training clips of {second} share a group or the audio" in said
+    copy = write_store(tmp_path / "c", synthetic_clips(48, seed=0), "first", audio="x")
+    with pytest.raises(IrmasError, match="there is nothing to learn"):
+        open_training_data(first, settings, validate_on=[copy])
+    with pytest.raises(IrmasError, match=r"--validate-on .* has the same content as"):
+        open_training_data(first, settings, validate_on=[first])
+    other = Vocabulary.of({"low": "low", "mid": "mid", "sax": "saxophone"})
+    place = write_store(tmp_path / "d", synthetic_clips(30, seed=1), "d", other)
+    with pytest.raises(IrmasError, match=r"--validate-on .* other instruments: it lacks top"):
+        open_training_data(first, settings, validate_on=[place])
