@@ -158,6 +158,7 @@ def wandb_server(
 ) -> Iterator[WandbServer]:
     """A W&B server without runs, and W&B online."""
     import wandb
+
     from irmas_dist.tracking.uploads import Uploads, uploads
 
     monkeypatch.setenv("WANDB_MODE", "online")
