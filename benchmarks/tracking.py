@@ -185,6 +185,8 @@ def main() -> None:
             for mode in (*MODES[turn % len(MODES) :], *MODES[: turn % len(MODES)]):
                 result = in_process(work, mode, arguments)
                 found.setdefault(work, {}).setdefault(mode, []).append(result)
+                rate = result.get("trials_per_hour") or result["windows_per_s"]
+                print(f"round {turn + 1}: {work} {mode:9s} {rate:8.1f}", flush=True)
     report(found, arguments.trials, time.time() - began)
 
 
