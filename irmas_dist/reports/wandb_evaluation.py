@@ -20,8 +20,6 @@ def log_evaluation(description: ModelDescription, evaluation: Evaluation, name: 
         name: Name of the model.
     """
     tracking = description.tracking
-    if tracking.mode == "disabled":
-        return
     run_id = description.run or secrets.token_hex(4)
     run = start_run(
         tracking,
@@ -32,6 +30,8 @@ def log_evaluation(description: ModelDescription, evaluation: Evaluation, name: 
         run_id=run_id,
         resumed=description.run is not None,
     )
+    if run.mode == "disabled":
+        return
     if run.mode == "online":
         show_address(tracking, f"runs/{run_id}")
     figures = {f"evaluation/{metric}": value for metric, value in evaluation.metrics.items()}

@@ -3,6 +3,7 @@
 Nothing here is called where work would wait for it.
 """
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -85,7 +86,9 @@ def default_entity(timeout_s: float) -> str:
     """
     import wandb
 
-    entity: str | None = connection().entity or wandb.Api(timeout=int(timeout_s)).default_entity
+    entity: str | None = (
+        connection().entity or wandb.Api(timeout=math.ceil(timeout_s)).default_entity
+    )
     return entity or ""
 
 
@@ -111,7 +114,7 @@ def known_run(entity: str | None, project: str, run_id: str, timeout_s: float) -
     """
     import wandb
 
-    api = wandb.Api(timeout=int(timeout_s))
+    api = wandb.Api(timeout=math.ceil(timeout_s))
     try:
         run = api.run(f"{entity or default_entity(timeout_s)}/{project}/{run_id}")
     except wandb.errors.CommError as error:

@@ -21,8 +21,11 @@ from optuna.trial import TrialState
 from irmas_dist import storage
 from irmas_dist.search.storages import open_study
 from irmas_dist.search.study import VALUES
+from irmas_dist.search.sweep_directory import read_record
+from irmas_dist.search.wandb_runs import trial_run_id
 from tests.conftest import CONFIGS, TINY
 from tests.ray_cluster import end_family
+from tests.wandb_server import WandbServer
 
 # isort: split
 import psutil
@@ -39,7 +42,7 @@ class Driver:
         self.features, self.out = features, folder / "swept"
         self.started: list[subprocess.Popen[str]] = []
         self.environment = {
-            **os.environ,
+            **{name: value for name, value in os.environ.items() if name != "WANDB_SERVICE"},
             "RAY_ADDRESS": ray.get_runtime_context().gcs_address,
             "PYTHONPATH": str(Path(__file__).parents[2]),
             "IRMAS_LOG_DIR": str(folder / "logs"),
@@ -116,7 +119,9 @@ def results(directory: Path) -> dict[int, list[dict]]:
 
 @pytest.mark.drill
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT], ids=["killed", "interrupted"])
-def test_a_sweep_is_resumed_after_its_driver_was(driver: Driver, end: signal.Signals) -> None:
+def test_a_sweep_is_resumed_after_its_driver_was(
+    wandb_server: WandbServer, driver: Driver, end: signal.Signals
+) -> None:
     process = driver.start(*driver.first)
     driver.wait_until(process, driver.mid_trial)
     os.killpg(process.pid, end)
@@ -155,6 +160,14 @@ def test_a_sweep_is_resumed_after_its_driver_was(driver: Driver, end: signal.Sig
     assert {t["number"]: t["value"] for t in json.loads(printed)["trials"]} == {
         number: trial.value for number, trial in after.items()
     }
+    identity = read_record(driver.out).identity
+    assert wandb_server.runs.keys() == {identity, *(trial_run_id(identity, n) for n in after)}
+    for number in after:
+        run = wandb_server.runs[trial_run_id(identity, number)]
+        assert (run.state, run.group) == ("finished", driver.out.name)
+        assert run.steps() == list(range(1, EPOCHS + 1))
+    assert f"W&B: {wandb_server.url}/tester/irmas-dist/groups/{driver.out.name}" in errors
+    assert len(wandb_server.views) == 1
 
 
 @pytest.mark.drill

@@ -9,10 +9,13 @@ import pytest
 
 from irmas_dist.config.recipe import Recipe
 from irmas_dist.search.wandb_runs import SweepRuns
+from irmas_dist.tracking.outcome import uploads_awaited
 from irmas_dist.tracking.run import Run
+from irmas_dist.tracking.run_file import run_files
 from irmas_dist.training.learner import SELECTED_BY
 from tests.search.conftest import sweep_record
 from tests.wandb_log import inspect
+from tests.wandb_server import Fault, WandbServer
 
 INSTRUMENTS = [{"code": "cel", "f1": 0.5}, {"code": "voi", "f1": 0.75}]
 
@@ -72,6 +75,51 @@ def test_a_run_has_its_epochs_and_the_facts_of_its_end(written: list[dict[str, A
     assert summary["parameters"] == 9
     assert summary["instruments"]["nrows"] == len(INSTRUMENTS)
     assert "instruments" not in by_state(written)["failed"]["summary"]
+
+
+def test_a_sweep_s_runs_are_uploaded_while_it_goes_on(
+    wandb_server: WandbServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with uploads_awaited(30):
+        runs = sweep_runs(tmp_path, mode="auto")
+        for number in range(3):
+            runs.start(number, {"training.lr": 0.1})
+            runs.log(number, {"epoch": 1.0, SELECTED_BY: 0.5})
+        runs.end(0, "completed", {"parameters": 9}, INSTRUMENTS)
+        runs.end(1, "failed", {}, [])
+        runs.close()
+    stored = [wandb_server.runs[f"identity-{number:04d}"] for number in range(3)]
+    assert [run.state for run in stored] == ["finished", "failed", "failed"]
+    assert {(run.group, run.job_type) for run in stored} == {("sweep", "trial")}
+    assert {run.steps() == [1] for run in stored} == {True}
+    used = {artifact.identity for run in stored for artifact in run.used}
+    assert len(used) == 1  # by all three
+    assert stored[0].tags == ["sweep", "completed"]
+    address = f"{wandb_server.url}/tester/irmas-dist/groups/sweep"
+    assert f"W&B: 3 runs uploaded {address}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("fault", [Fault(status=401), None], ids=["refusing", "dead"])
+def test_a_server_that_takes_nothing_costs_a_sweep_one_line(
+    fault: Fault | None,
+    wandb_server: WandbServer,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    if fault is None:
+        wandb_server.stop()
+    else:
+        wandb_server.faults = [fault]
+    with uploads_awaited(1):
+        runs = sweep_runs(tmp_path, mode="auto")
+        for number in range(3):
+            runs.start(number, {"training.lr": 0.1})
+            runs.end(number, "completed", {}, INSTRUMENTS)
+        runs.close()
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("W&B")]
+    assert len(lines) == 1
+    assert f"irmas review {tmp_path} --sync" in lines[0]
+    assert len(run_files(tmp_path)) == 3
 
 
 class Recorded(Run):

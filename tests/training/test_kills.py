@@ -22,6 +22,7 @@ import psutil
 from irmas_dist.config.recipe import Recipe, build_recipe
 from irmas_dist.config.training import WorkerSettings
 from irmas_dist.errors import IrmasError
+from irmas_dist.tracking.run_file import RunFile, read_records, run_files
 from irmas_dist.training.checkpoint import FILE_NAME
 from irmas_dist.training.data import open_training_data
 from irmas_dist.training.learner import Learner
@@ -170,10 +171,17 @@ def test_a_killed_command_resumes_past_a_damaged_checkpoint(
     assert f"{newest} is damaged" in again.stderr
     history = json.loads((out / "model.json").read_text())["history"]
     assert history == undisturbed
-    # Both halves are one W&B run.
-    runs = {path.name.rsplit("-", 1)[1] for path in (out / "wandb").glob("offline-run-*")}
-    assert len(runs) == 1
-    assert len(list((out / "wandb").glob("offline-run-*"))) == 2
+    # Both halves are one W&B run, which has each epoch once.
+    halves = [RunFile(file) for file in run_files(out)]
+    assert len(halves) == 2
+    assert halves[0].run.run_id == halves[1].run.run_id
+    logged = [
+        record.history.step.num
+        for half in halves
+        for record in read_records(half.path)
+        if record.HasField("history")
+    ]
+    assert logged == list(range(1, len(history) + 1))
 
 
 @pytest.mark.parametrize(
