@@ -173,7 +173,9 @@ def describe(learner: Learner, recipe: dict[str, Any]) -> tuple[ModelDescription
         data={
             **data.provenance,
             "training_clips": len(data.training),
-            "validation_mixtures": len(data.validation),
+            "validation_clips" if data.validated_on else "validation_mixtures": len(
+                data.validation
+            ),
         },
         versions=versions(),
         commit=commit(),

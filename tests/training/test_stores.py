@@ -263,6 +263,7 @@ def test_several_stores_are_judged_by_the_mean_at_common_thresholds(
     description, validation = describe(learner, settings.model_dump(mode="json"))
     assert description.thresholds_from.startswith("24 clips of 2 stores to validate on (")
     assert len(validation.clip_ids) == 24
+    assert description.data["validation_clips"] == 24
 
 
 def test_what_is_validated_on_is_learnt_from_no_store(
