@@ -7,7 +7,7 @@ It is a log in LevelDB's format: blocks of 32 KiB with chunks of records, each a
 import json
 import struct
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -90,9 +90,18 @@ def run_files(directory: str | Path, run_id: str = "*") -> list[Path]:
     return sorted(files, key=lambda file: file.parent.name.removeprefix("offline-"))
 
 
-def unsent_files(files: Iterable[Path]) -> list[Path]:
-    """Return the files that have not been uploaded as a whole."""
-    return [file for file in files if not file.with_suffix(".wandb.synced").exists()]
+def unsent_files(files: Sequence[Path]) -> list[Path]:
+    """Return the files that have not been uploaded as a whole.
+
+    One without a run, of a process that was killed at once, counts only if it is its run's last.
+    """
+    later = {file.name: file for file in files}  # of the same run, which has the same name
+    return [
+        file
+        for file in files
+        if not file.with_suffix(".wandb.synced").exists()
+        and (later[file.name] == file or RunFile(file).run is not None)
+    ]
 
 
 def read_records(path: Path) -> Iterator[Any]:

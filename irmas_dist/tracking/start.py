@@ -77,7 +77,7 @@ def start_run(
         say(f"W&B cannot be used ({one_line(error)}); continuing without it")
         return Run(None)
     if mode == "online":
-        for before in unsent_files(earlier):
+        for before in unsent_files([*earlier, file])[:-1]:
             uploads.begin(before, run_id, name or run_id, live=False)
         uploads.begin(file, run_id, name or run_id, live=True)
     return opened

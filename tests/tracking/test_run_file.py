@@ -1,5 +1,6 @@
 """What wandb writes of a run is read, cut and written again."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -101,5 +102,19 @@ def test_files_are_found_by_run_and_in_the_order_of_their_start(tmp_path: Path) 
     found = run_files(tmp_path, "a")
     assert [file.parent.name for file in found] == [names[1], names[0]]
     assert len(run_files(tmp_path)) == 3
-    found[0].with_suffix(".wandb.synced").touch()
-    assert unsent_files(found) == [found[1]]
+    assert unsent_files(found) == [found[1]]  # The first is empty, and not the last of its run.
+    found[1].with_suffix(".wandb.synced").touch()
+    assert not unsent_files(found)
+
+
+def test_an_empty_file_counts_unless_another_of_its_run_follows(
+    written: Path, tmp_path: Path
+) -> None:
+    empty, whole = (tmp_path / "wandb" / f"offline-run-{n}-r1" / "run-r1.wandb" for n in (1, 2))
+    for file in (empty, whole):
+        file.parent.mkdir(parents=True)
+    empty.touch()
+    shutil.copy(written, whole)
+    assert unsent_files([empty]) == [empty]
+    assert unsent_files([empty, whole]) == [whole]
+    assert unsent_files([whole, empty]) == [whole, empty]

@@ -9,7 +9,7 @@ import pytest
 
 from irmas_dist.config.tracking import TrackingSettings
 from irmas_dist.tracking.run import Run
-from irmas_dist.tracking.run_file import RunFile, run_files
+from irmas_dist.tracking.run_file import RunFile, read_records, run_files
 from irmas_dist.tracking.start import start_run
 from tests.wandb_log import inspect
 
@@ -48,7 +48,15 @@ def test_a_resumed_run_has_each_epoch_once_and_what_it_had_before(tmp_path: Path
     second.table("instruments", ["code"], [["cel"]])
     second.close()
     files = [RunFile(file) for file in run_files(tmp_path, "0123abcd")]
-    assert [found.last_step for found in files] == [2, 4]
+    steps = [
+        [
+            record.history.step.num
+            for record in read_records(found.path)
+            if record.HasField("history")
+        ]
+        for found in files
+    ]
+    assert steps == [[1, 2], [3, 4]]
     assert files[1].config["training"] == {"lr": 0.5}
     assert files[1].config["command"].keys() == {"train", "evaluate"}
     summary = files[1].summary

@@ -164,8 +164,10 @@ def test_a_server_that_fails_for_a_while_gets_everything(
     wandb_server.faults = [Fault(status=500, for_s=0.5)]
     with uploads_awaited(30):
         logged(tmp_path)
+    assert list(wandb_server.runs) == ["r1"]
     assert wandb_server.runs["r1"].steps() == [1, 2, 3]
-    assert not unsent_files(run_files(tmp_path))
+    (file,) = run_files(tmp_path)
+    assert not unsent_files([file])
 
 
 @pytest.mark.parametrize("call", ["UseArtifact", "CreateArtifact", "CreateArtifactManifest"])

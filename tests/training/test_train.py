@@ -8,11 +8,13 @@ from irmas_dist.config.recipe import Recipe, build_recipe
 from irmas_dist.config.training import WorkerSettings
 from irmas_dist.errors import IrmasError
 from irmas_dist.storage.locks import lock_directory
+from irmas_dist.tracking.outcome import uploads_awaited
 from irmas_dist.tracking.run_file import RunFile, read_records, run_files, write_records
 from irmas_dist.training.learner import Learner
 from irmas_dist.training.model_directory import ModelDescription
 from irmas_dist.training.train import train
 from tests.training.conftest import WORKERS
+from tests.wandb_server import WandbServer
 
 
 def test_a_finished_model_is_not_trained_again_and_another_recipe_is_refused(
@@ -112,3 +114,35 @@ def test_a_resumed_training_has_every_epoch_once_in_wandb(
         ("dataset", True),
         ("model", False),
     }
+
+
+@pytest.mark.usefixtures("no_ray")
+def test_a_training_is_in_wandb_with_its_sweep_its_features_and_its_model(
+    features: str,
+    recipe: Recipe,
+    tmp_path: Path,
+    wandb_server: WandbServer,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    changes = {"training.epochs": 1, "tracking.directory": str(tmp_path), "tracking.group": "sweep"}
+    out = tmp_path / "m"
+    with uploads_awaited(30):
+        described = train(
+            build_recipe(recipe.model_dump(), changes, "the test"), features, str(out),
+            WorkerSettings(),
+        )  # fmt: skip
+    (run,) = wandb_server.runs.values()
+    assert (run.name, run.display_name) == (described.run, "m")
+    assert (run.group, run.job_type, run.state) == ("sweep", "train", "finished")
+    (used,) = run.used
+    assert used.metadata["store"] == described.data["store"]
+    model = next(one for one in wandb_server.artifacts if one.kind == "model")
+    assert (model.collection, sorted(model.aliases)) == ("model-m", ["best", "latest"])
+    assert model.metadata["val_macro_f1"] == described.scores["val_macro_f1"]
+    for name, content in model.files.items():
+        assert content == (out / name).read_bytes()
+    assert set(model.files) == {"model.json", "model.safetensors", "validation.parquet"}
+    address = f"{wandb_server.url}/tester/irmas-dist/runs/{run.name}"
+    shown = capsys.readouterr().err
+    assert f"W&B: {address}\n" in shown
+    assert f"W&B: 1 run uploaded {address}\n" in shown
