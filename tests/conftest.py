@@ -159,14 +159,17 @@ def wandb_server(
     """A W&B server without runs, and W&B online."""
     import wandb
 
+    from irmas_dist.tracking.outcome import addresses
     from irmas_dist.tracking.uploads import Uploads, uploads
 
     monkeypatch.setenv("WANDB_MODE", "online")
     wandb_running.reset()
     yield wandb_running
-    if any(not upload.ended.is_set() for upload in uploads.wait(0)) or wandb_running.faults:
+    left = any(not upload.ended.is_set() for upload in uploads.wait(0))
+    if left or wandb_running.faults or not wandb_running.listening:
         wandb.teardown()  # What has not ended would go on in the next test.
     vars(uploads).update(vars(Uploads()))
+    addresses.clear()
     wandb_running.start()
 
 

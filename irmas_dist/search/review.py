@@ -60,10 +60,7 @@ def sync(path: Path) -> tuple[list[str], int]:
     unsent = unsent_files(files)
     if unsent and connection() is None:
         raise IrmasError("W&B needs an API key: set WANDB_API_KEY, or run 'wandb login'")
-    for file in unsent:
-        run = RunFile(file).run
-        name = run.display_name or run.run_id if run else file.parent.name
-        uploads.begin(file, run.run_id if run else file.parent.name, name, live=False)
+    uploads.begin_all(unsent)
     begun = uploads.wait(inf)
     if left := [upload for upload in begun if not upload.sent]:
         raise IrmasError(not_sent(left, len(begun)))

@@ -11,7 +11,9 @@ from irmas_dist.config.recipe import with_values
 from irmas_dist.search.sweep_directory import SweepRecord
 from irmas_dist.tracking.outcome import show_address
 from irmas_dist.tracking.run import Run
+from irmas_dist.tracking.run_file import run_files, unsent_files
 from irmas_dist.tracking.start import start_run
+from irmas_dist.tracking.uploads import uploads
 
 Facts = Mapping[str, Any]
 """Values by name."""
@@ -73,9 +75,17 @@ class SweepRuns:
                     # Later trials neither look for a key nor say again that there is none.
                     self._tracking = self._tracking.model_copy(update={"mode": run.mode})
                     if run.mode == "online":
+                        self._upload_earlier(number)
                         show_address(self._tracking, f"groups/{self._record.group}")
 
         self._submit(work)
+
+    def _upload_earlier(self, first: int) -> None:
+        """Upload what an earlier driver had no time to, but of the first trial, which has begun."""
+        identity = self._record.identity
+        files = unsent_files(run_files(self._tracking.directory, f"{identity}*"))
+        own = f"run-{trial_run_id(identity, first)}.wandb"
+        uploads.begin_all(file for file in files if file.name != own)
 
     def log(self, number: int, metrics: Mapping[str, float]) -> None:
         """Log an epoch of a trial."""

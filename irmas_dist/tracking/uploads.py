@@ -7,7 +7,7 @@ import asyncio
 import re
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event, Lock
@@ -125,6 +125,9 @@ class Uploads:
             return
         file = upload.file
         if not live:
+            if file.with_suffix(".wandb.synced").exists():  # by an upload that was begun before
+                upload.sent = True
+                return
             file = await asyncio.to_thread(unsent, file)
         if await self._sync(service, upload, file, live):
             upload.fail(None)
@@ -168,6 +171,15 @@ class Uploads:
                     self.told = True
                     say(escape(f"W&B: {self.refused}; {kept(upload.directory)}"))
         return not errors and file.with_suffix(".wandb.synced").exists()
+
+    def begin_all(self, files: Iterable[Path]) -> None:
+        """Upload files of runs that have ended."""
+        for file in files:
+            run = RunFile(file).run
+            if run is None:
+                self.begin(file, file.parent.name, file.parent.name, live=False)
+            else:
+                self.begin(file, run.run_id, run.display_name or run.run_id, live=False)
 
     def wait(self, seconds: float) -> list[Upload]:
         """Wait until all that was begun has ended, or cannot be expected to end.

@@ -11,7 +11,7 @@ from irmas_dist.config.recipe import Recipe
 from irmas_dist.search.wandb_runs import SweepRuns
 from irmas_dist.tracking.outcome import uploads_awaited
 from irmas_dist.tracking.run import Run
-from irmas_dist.tracking.run_file import run_files
+from irmas_dist.tracking.run_file import run_files, unsent_files
 from irmas_dist.training.learner import SELECTED_BY
 from tests.search.conftest import sweep_record
 from tests.wandb_log import inspect
@@ -97,6 +97,27 @@ def test_a_sweep_s_runs_are_uploaded_while_it_goes_on(
     assert stored[0].tags == ["sweep", "completed"]
     address = f"{wandb_server.url}/tester/irmas-dist/groups/sweep"
     assert f"W&B: 3 runs uploaded {address}" in capsys.readouterr().err
+
+
+def test_what_an_earlier_driver_had_no_time_to_upload_is_uploaded(
+    wandb_server: WandbServer, tmp_path: Path
+) -> None:
+    earlier = sweep_runs(tmp_path)
+    for number in range(3):
+        earlier.start(number, {"training.lr": 0.1})
+        earlier.log(number, {"epoch": 1.0})
+        earlier.end(number, "completed", {}, [])
+    earlier.close()
+    with uploads_awaited(30):
+        runs = sweep_runs(tmp_path, mode="auto")
+        for number in (1, 3, 2):  # Of these, some go on.
+            runs.start(number, {"training.lr": 0.1}, lambda: [{"epoch": 1.0}])
+            runs.log(number, {"epoch": 2.0})
+            runs.end(number, "completed", {}, [])
+        runs.close()
+    steps = [wandb_server.runs[f"identity-{number:04d}"].steps() for number in range(4)]
+    assert steps == [[1], [1, 2], [1, 2], [1, 2]]
+    assert not unsent_files(run_files(tmp_path))
 
 
 @pytest.mark.parametrize("fault", [Fault(status=401), None], ids=["refusing", "dead"])

@@ -61,6 +61,11 @@ class WandbServer:
         self.operations = Operations(self.url)
 
     @property
+    def listening(self) -> bool:
+        """Whether it can be reached."""
+        return self._loop is not None
+
+    @property
     def runs(self) -> dict[str, StoredRun]:
         """Runs by identity."""
         return self.operations.runs
