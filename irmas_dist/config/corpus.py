@@ -52,6 +52,10 @@ class SplitSettings(Settings):
     """Share of each instrument's clips that is held out for validation."""
     seed: int = Field(0, ge=0, lt=2**32)
     """Seed of the split: the same seed holds out the same groups."""
+    by: Literal["group", "source"] = "group"
+    """What is held out whole: groups, or all clips that an instrument has of a source, where it has
+    several sources. Scores on sources that were heard in training promise more than other music
+    will give; but what is held out is not learnt, and sources are few."""
 
 
 class ValidationSettings(SplitSettings):

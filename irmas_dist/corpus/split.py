@@ -28,6 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 from irmas_dist.config.corpus import SplitSettings
+from irmas_dist.corpus.groups import source_of
 from irmas_dist.errors import IrmasError
 from irmas_dist.instruments import Vocabulary
 
@@ -41,12 +42,12 @@ def held_out(
     settings: SplitSettings,
     vocabulary: Vocabulary | None = None,
 ) -> npt.NDArray[np.bool_]:
-    """Return which clips are held out: whole groups, stratified over instruments.
+    """Return which clips are held out: whole groups or sources, stratified over instruments.
 
     Args:
         groups: Group of each clip.
         labels: Which instruments play, as far as known, shape (clips, instruments).
-        settings: The share to hold out, and the seed.
+        settings: The share to hold out, of what, and the seed.
         vocabulary: The instruments, named in errors.
 
     Returns:
@@ -57,7 +58,29 @@ def held_out(
             or another instrument needs each of its groups where it is.
     """
     shares = np.array([settings.validation, 1 - settings.validation])
+    if settings.by == "source":
+        groups = _by_source(groups, labels)
     return _sides(groups, labels, shares, settings.seed, vocabulary) == 0
+
+
+def _by_source(groups: Sequence[str], labels: npt.NDArray[np.bool_]) -> list[str]:
+    """Return larger groups: the clips of one source with the same instruments.
+
+    Where an instrument of theirs has no other source, the clips keep their groups.
+    """
+    instruments: dict[str, frozenset[int]] = {}
+    for group, row in zip(groups, labels, strict=True):
+        instruments[group] = instruments.get(group, frozenset()) | set(np.flatnonzero(row).tolist())
+    sources: dict[int, set[str]] = {}
+    for group, played in instruments.items():
+        for instrument in played:
+            sources.setdefault(instrument, set()).add(source_of(group))
+    return [
+        f"{source_of(group)}: {sorted(played)}"
+        if (played := instruments[group]) and all(len(sources[one]) > 1 for one in played)
+        else group
+        for group in groups
+    ]
 
 
 def k_folds(

@@ -10,6 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from irmas_dist.config.corpus import SplitSettings
+from irmas_dist.corpus.groups import source_of
 from irmas_dist.corpus.split import held_out, k_folds
 from irmas_dist.errors import IrmasError
 from irmas_dist.instruments import IRMAS
@@ -202,6 +203,33 @@ def test_the_split_depends_on_the_seed(seed: int) -> None:
     assert corpus.held_out(seed=seed) != corpus.held_out(seed=seed + 1)
     assert corpus.folds(5, seed) == corpus.folds(5, seed)
     assert corpus.folds(5, seed) != corpus.folds(5, seed + 1)
+
+
+@given(st.data())
+def test_by_source_what_is_heard_of_an_instrument_is_all_of_another_source(
+    data: st.DataObject,
+) -> None:
+    sources = {0: ["a", "b", "c"], 1: ["a", "b"], 2: ["d"]}
+    names, codes = [], []
+    for instrument, its in sources.items():
+        for source in its:
+            for group in range(data.draw(st.integers(2, 4))):
+                clips = data.draw(st.integers(1, 3))
+                names += [f"{source} / group {instrument}{group}"] * clips
+                codes += [instrument] * clips
+    labels = np.eye(3, dtype=np.bool_)[codes]
+    out = held_out(names, labels, SplitSettings(by="source", validation=0.3, seed=0))
+    for group in set(names):
+        assert len({out[row] for row, name in enumerate(names) if name == group}) == 1
+    for instrument in (0, 1):
+        sides = [
+            {source_of(names[row]) for row in np.flatnonzero((out == side) & labels[:, instrument])}
+            for side in (True, False)
+        ]
+        assert sides[0]
+        assert sides[1]
+        assert not sides[0] & sides[1]
+    assert {out[row] for row in np.flatnonzero(labels[:, 2])} == {True, False}
 
 
 def test_an_instrument_of_too_few_groups_is_named() -> None:
