@@ -84,6 +84,15 @@ Address = Annotated[
 ]
 
 
+AdaptTo = Annotated[
+    str | None,
+    typer.Option(
+        help="Adapt the model to this audio or feature store first, without its labels, as "
+        "'irmas adapt' does."
+    ),
+]
+
+
 def command(function: Callable[P, R]) -> Callable[P, R]:
     """Send the output of libraries to a log file, and turn errors into one line.
 

@@ -38,7 +38,7 @@ def compare(
 ) -> None:
     """Compare models on the same clips, and test which differences are significant."""
     from irmas_dist.evaluation.compare import compare
-    from irmas_dist.inference.evaluate import open_evaluated
+    from irmas_dist.inference.evaluate import is_adapted, open_evaluated
 
     if len(models) < 2:
         raise typer.BadParameter("two or more are needed to compare")
@@ -46,6 +46,8 @@ def compare(
         raise IrmasError(f"{max(models, key=models.count)} is named twice")
     vocabulary = read_recipe(config, overrides, used=("corpus",)).corpus.vocabulary
     opened = {model: open_evaluated(model, labels, vocabulary) for model in models}
+    if protocol is None and any(map(is_adapted, models)):
+        protocol = "adapted"
     compared(compare(opened, protocol), json)
 
 

@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 from rich.table import Column, Table
 
-from irmas_dist.cli.command import MOST, Json, command
+from irmas_dist.cli.command import MOST, AdaptTo, Json, command
 from irmas_dist.cli.tables import as_json, show_notes
 from irmas_dist.terminal import say, show, write
 
@@ -47,6 +47,7 @@ def predict(
             "gac=guitar,gel=guitar, or a YAML file of them.",
         ),
     ] = None,
+    adapt_to: AdaptTo = None,
     timeline: Annotated[
         str | None,
         typer.Option(help="Folder for scores over time: a CSV file and a heat map per file."),
@@ -82,6 +83,7 @@ def predict(
     predictions = predict.predict(
         model, inputs, out=out, form=chosen, timeline=timeline, workers=workers, address=address,
         each=printer, mapping=None if mapping is None else read_mapping(mapping),
+        adapt_to=adapt_to,
     )  # fmt: skip
     good = [prediction for prediction in predictions if prediction.error is None]
     bad = [prediction for prediction in predictions if prediction.error is not None]

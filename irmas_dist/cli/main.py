@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import typer
 
+from irmas_dist.cli.adapt import adapt
 from irmas_dist.cli.compare import compare
 from irmas_dist.cli.corpus import download, index
 from irmas_dist.cli.demo import demo
@@ -29,7 +30,7 @@ app = typer.Typer(
 
 for command in (
     *(render, download, index, extract, train, sweep, review, thresholds, ensemble),
-    *(evaluate, compare, report, predict, export, demo),
+    *(adapt, evaluate, compare, report, predict, export, demo),
 ):
     app.command()(command)
 app.command(context_settings={"allow_interspersed_args": False})(submit)

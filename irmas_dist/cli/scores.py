@@ -2,25 +2,19 @@
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from rich.markup import escape
-from rich.table import Column, Table
 
-from irmas_dist.cli.command import Address, Config, Json, Overrides, command, read_recipe
+from irmas_dist.cli.command import AdaptTo, Address, Config, Json, Overrides, command, read_recipe
 from irmas_dist.cli.corpus import Part
-from irmas_dist.cli.tables import as_json, figure, instrument_table, show_path, with_interval
+from irmas_dist.cli.evaluated import evaluated
+from irmas_dist.cli.tables import show_path
 from irmas_dist.errors import IrmasError
-from irmas_dist.terminal import show
 
 if TYPE_CHECKING:
     from irmas_dist.evaluation.evaluate import Evaluation
-
-HEADINGS = {"micro_f1": "micro F1", "macro_f1": "macro F1", "lrap": "LRAP", "map": "mAP"}
-"""Metrics that published works report, and their headings."""
 
 LabelFile = Annotated[
     str | None,
@@ -88,6 +82,7 @@ def evaluate(
         Level, typer.Option(help="Count each instrument, or each family of the recipe, as one.")
     ] = "instrument",
     mapping: Mapped = None,
+    adapt_to: AdaptTo = None,
     address: Address = None,
     config: Config = None,
     overrides: Overrides = None,
@@ -97,6 +92,8 @@ def evaluate(
     given = [option for option in (features, tree, scores) if option is not None]
     if len(given) != 1 or (model is None) != (scores is not None):
         raise typer.BadParameter("give MODEL with --features or --tree, or --scores without MODEL")
+    if scores is not None and adapt_to is not None:
+        raise typer.BadParameter("scores cannot be adapted, only a model: see --adapt-to")
     if scores is None and (labels or threshold is not None or fit_on or fit_labels):
         raise typer.BadParameter("a model has thresholds and its clips have labels: see --scores")
     if scores is None and (config or overrides):
@@ -123,8 +120,14 @@ def evaluate(
                 raise typer.BadParameter("--at family and --map need a store: see --features")
             corpus = read_description(model).recipe.get("corpus", {})
             codes = new_codes(mapping, corpus.get("families", {}))
+        if adapt_to is not None and out is None:
+            raise typer.BadParameter(
+                "these scores are of an adapted model: name their place with --out"
+            )
+        if adapt_to is not None and features is None:
+            raise typer.BadParameter("--adapt-to needs a store: see --features")
         if features is not None:
-            found = evaluate.evaluate(model, features, out or model, part, codes)
+            found = evaluate.evaluate(model, features, out or model, part, codes, adapt_to)
         else:
             assert tree is not None
             with tempfile.TemporaryDirectory(prefix="irmas-") as scratch:
@@ -249,64 +252,3 @@ def report(
             evaluation = evaluate_model_scores(description, read, path)
             write_model_page(page, evaluation, Path(model).name, description, tree=tree)
     show_path(page, json)
-
-
-def evaluated(evaluation: "Evaluation", machine: bool) -> None:
-    """Show figures by instrument and by protocol, beside baselines and published results."""
-    from irmas_dist.evaluation.baselines import protocol_of
-    from irmas_dist.evaluation.protocols import MEANING
-    from irmas_dist.evaluation.published import benchmark_of
-
-    benchmark = benchmark_of(evaluation.scores.vocabulary)
-    works = benchmark.works if benchmark else ()
-
-    if machine:
-        headline = evaluation.headline
-        as_json({
-            "protocol": headline.protocol,
-            "metrics": headline.metrics,
-            "intervals": headline.intervals,
-            "protocols": {
-                protocol: {"metrics": result.metrics, "intervals": result.intervals}
-                for protocol, result in evaluation.results.items()
-            },
-            "per_instrument": evaluation.instruments,
-            "thresholds_from": evaluation.thresholds_from,
-            "baselines": {
-                name: {"protocol": protocol_of(name), **values}
-                for name, values in evaluation.baselines.items()
-            },
-            "published": [asdict(work) for work in works],
-            "clips": len(evaluation.scores.clip_ids),
-            "songs": len(set(evaluation.scores.groups)),
-            "notes": evaluation.notes,
-            "path": evaluation.path,
-        })  # fmt: skip
-        return
-    protocol = evaluation.headline.protocol
-    show(instrument_table(evaluation.instruments, protocol, evaluation.partly_known))
-    metrics = benchmark.metrics if benchmark else ("micro_f1", "macro_f1", "map")
-    headings = (HEADINGS[metric] for metric in metrics)
-    grid = Table(Column("", no_wrap=True), Column("protocol", no_wrap=True), *headings)
-    for protocol, result in evaluation.results.items():
-        grid.add_row("[bold]these scores", protocol, *(with_interval(result, m) for m in metrics))
-    grid.add_section()
-    for name, values in evaluation.baselines.items():
-        grid.add_row(name, protocol_of(name), *(figure(values.get(metric)) for metric in metrics))
-    grid.add_section()
-    for work in works:
-        figures = (figure(getattr(work, metric)) for metric in metrics)
-        grid.add_row(work.work, work.decided, *figures)
-    show(grid)
-    for protocol in evaluation.results:
-        chosen = f": {evaluation.thresholds_from}" if protocol == "validation" else ""
-        show(escape(f"{protocol}: {MEANING[protocol]}{chosen}"))
-    if benchmark:
-        clips = f"{benchmark.name}'s {benchmark.clips:,} test clips"
-        show(f"published: on {clips}; not comparable on others; sources with --json")
-    for note in evaluation.notes:
-        show(escape(note))
-    groups = benchmark.groups if benchmark else "songs"
-    number = len(set(evaluation.scores.groups))
-    clips = f"{len(evaluation.scores.clip_ids):,} clips of {number:,} {groups}"
-    show(escape(f"{clips}; below figures 95 % intervals over {groups}; scores: {evaluation.path}"))

@@ -16,7 +16,7 @@ AggregationRule = Annotated[str, StringConstraints(pattern=f"^({_ANY_RULE})$")]
 RELATIVE_RULES = ("s2", "han2017")
 """The rules by which the surest instrument of every clip scores 1."""
 
-Protocol = Literal["validation", "fixed", "cross-validated", "oracle"]
+Protocol = Literal["validation", "adapted", "fixed", "cross-validated", "oracle"]
 """How the thresholds of an evaluation are chosen, see `evaluation.protocols`."""
 
 ThresholdRule = Literal["global", "per_instrument"]

@@ -8,7 +8,7 @@ from irmas_dist.config.decisions import Protocol, ThresholdSettings
 from irmas_dist.errors import IrmasError
 from irmas_dist.evaluation.arrays import Thresholds
 from irmas_dist.evaluation.bootstrap import Interval, draw_songs, holm, interval, p_value
-from irmas_dist.evaluation.protocols import Result, apply_protocols, decide_by
+from irmas_dist.evaluation.protocols import CHOSEN_BEFORE, Result, apply_protocols, decide_by
 from irmas_dist.evaluation.scores import Scores
 
 COMPARED = ("micro_f1", "macro_f1", "lrap", "map")
@@ -75,7 +75,7 @@ def compare(
     }
     without = [name for name, (_, own) in aligned.items() if own is None]
     chosen: Protocol = protocol or ("cross-validated" if without else "validation")
-    if chosen == "validation" and without:
+    if chosen in CHOSEN_BEFORE and without:
         raise IrmasError(f"{without[0]} has no thresholds of its own; compare by another protocol")
     draws, settings = draw_songs(first.groups), ThresholdSettings()
     results = {}

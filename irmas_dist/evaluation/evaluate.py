@@ -28,7 +28,8 @@ class Evaluation:
         scores: Scores and labels of the clips.
         results: By protocol, the headline first.
         instruments: As from `protocols.Result.rows_by_instrument`, of the headline.
-        thresholds: Those of ``validation``, shape (instruments,); None where there are none.
+        thresholds: Those of ``validation`` or ``adapted``, shape (instruments,); None where there
+            are none.
         thresholds_from: What these were chosen on.
         baselines: Micro and macro F1 of answers that use no audio.
         notes: What could not be computed, and why.
@@ -66,6 +67,7 @@ def evaluate_scores(
     thresholds: Thresholds | None = None,
     thresholds_from: str = "",
     settings: ThresholdSettings | None = None,
+    chosen: Protocol = "validation",
 ) -> Evaluation:
     """Evaluate scores by every protocol that is possible.
 
@@ -75,6 +77,7 @@ def evaluate_scores(
         thresholds: Chosen without these clips; None leaves out the protocol ``validation``.
         thresholds_from: What they were chosen on.
         settings: How thresholds are fitted for the other protocols.
+        chosen: The protocol of ``thresholds``: ``validation`` or ``adapted``.
 
     Raises:
         IrmasError: There are no clips.
@@ -85,7 +88,7 @@ def evaluate_scores(
     decisions: dict[Protocol, Decisions] = {}
     notes = []
     if thresholds is not None:
-        decisions["validation"] = decide_by("validation", scores, thresholds, settings)
+        decisions[chosen] = decide_by(chosen, scores, thresholds, settings)
     benchmark = benchmark_of(scores.vocabulary)
     if benchmark and benchmark.fixed:
         decisions["fixed"] = decide_by("fixed", scores, None, settings)

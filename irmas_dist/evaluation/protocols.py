@@ -36,6 +36,7 @@ from irmas_dist.instruments import Vocabulary
 
 MEANING: dict[Protocol, str] = {
     "validation": "thresholds chosen without any test data",
+    "adapted": "the same, by a model that has listened to audio without labels",
     "fixed": "0.5 for every instrument, whatever the data",
     "cross-validated": "thresholds fitted to the test's other songs",
     "oracle": "thresholds fitted to the test itself",
@@ -44,6 +45,9 @@ MEANING: dict[Protocol, str] = {
 
 FIXED_THRESHOLD = 0.5
 """That of the ``fixed`` protocol."""
+
+CHOSEN_BEFORE: tuple[Protocol, ...] = ("validation", "adapted")
+"""The protocols whose thresholds are the model's own."""
 
 FOLDS = 5
 """Folds of the ``cross-validated`` protocol."""
@@ -128,7 +132,7 @@ def decide_by(
         IrmasError: There are too few songs for cross-validation, or none has an instrument.
     """
     match protocol:
-        case "validation":
+        case "validation" | "adapted":
             assert thresholds is not None
             return decide(scores.scores, thresholds)
         case "fixed":

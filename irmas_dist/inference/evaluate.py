@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from irmas_dist import storage
+from irmas_dist.config.adaptation import AdaptationSettings
 from irmas_dist.config.decisions import ThresholdSettings
 from irmas_dist.corpus.index import index_tree
 from irmas_dist.corpus.manifest import TESTING, write_manifest
@@ -13,6 +14,7 @@ from irmas_dist.evaluation.csv_scores import has_labels, open_scores
 from irmas_dist.evaluation.evaluate import Evaluation, Thresholds, evaluate_scores
 from irmas_dist.evaluation.scores import Scores, read_scores, write_scores
 from irmas_dist.features.extract import extract
+from irmas_dist.inference.adapt_model import adapted_predictor
 from irmas_dist.inference.merged import merged_thresholds, score_merged
 from irmas_dist.inference.predictor import Predictor
 from irmas_dist.instruments import IRMAS, Vocabulary
@@ -29,6 +31,7 @@ def evaluate(
     out: str,
     part: str = TESTING,
     mapping: Mapping[str, str] | None = None,
+    adapt_to: str | None = None,
 ) -> Evaluation:
     """Score one part of a feature store and evaluate the scores with the model's own thresholds.
 
@@ -41,21 +44,27 @@ def evaluate(
         part: The part of the store.
         mapping: New codes of instruments of the model and of the store, see `merged`; those that
             have none keep theirs. None leaves all as they are.
+        adapt_to: What the model is adapted to first, as `adapt` takes it; None leaves it as it is.
 
     Raises:
         IrmasError: The model or the features cannot be used, or do not go together.
     """
+    notes: list[str] = []
     predictor = Predictor.load(model)
+    if adapt_to is not None:
+        predictor, notes = adapted_predictor(model, adapt_to, AdaptationSettings(), part)
     path = storage.join(out, SCORES)
     with lock_file(path):
         if mapping is None:
-            return _evaluate(predictor, features, out, part)
+            evaluation = _evaluate(predictor, features, out, part)
+            evaluation.notes.extend(notes)
+            return evaluation
         found = score_merged(predictor, features, part, mapping)
         description = predictor.description
         thresholds, origin = merged_thresholds(model, description, found.merge)
         write_scores(path, found.scores)
         evaluation = _evaluate_with(description, found.scores, path, thresholds, origin)
-    evaluation.notes.extend(found.notes)
+    evaluation.notes.extend([*notes, *found.notes])
     return evaluation
 
 
@@ -123,6 +132,7 @@ def _evaluate_with(
     evaluation = evaluate_scores(
         scores, path, thresholds, description.thresholds_from + merged,
         ThresholdSettings.model_validate(description.recipe.get("thresholds", {})),
+        "validation" if description.adapted is None else "adapted",
     )  # fmt: skip
     if silent := int((~scores.scores.any(axis=1)).sum()):
         evaluation.notes.append(
@@ -157,6 +167,13 @@ def open_evaluated(
     if storage.exists(path):
         return read_scores(path), None
     return open_scores(name, None if has_labels(name) else labels, vocabulary), None
+
+
+def is_adapted(name: str) -> bool:
+    """Return whether this is the directory of a model that was adapted to audio."""
+    if not storage.exists(storage.join(name, "model.json")):
+        return False
+    return read_description(name).adapted is not None
 
 
 def _require_same_instruments(description: ModelDescription, scores: Scores, path: str) -> None:

@@ -14,9 +14,7 @@ from irmas_dist.evaluation.thresholds import fit_thresholds
 from irmas_dist.features.clips import read_clips
 from irmas_dist.inference.predictor import Predictor
 from irmas_dist.instruments import hard_labels
-from irmas_dist.training.model_directory import ModelDescription
-
-VALIDATION_SCORES = "validation.parquet"
+from irmas_dist.training.model_directory import VALIDATION_SCORES, ModelDescription
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,9 @@ from dataclasses import replace
 from rich.markup import escape
 
 from irmas_dist import storage
+from irmas_dist.config.adaptation import AdaptationSettings
 from irmas_dist.errors import IrmasError
+from irmas_dist.inference.adapt_model import adapted_predictor
 from irmas_dist.inference.audio_inputs import STDIN, Prediction, find_audio, predict_file
 from irmas_dist.inference.mirex import MirexLabels, write_mirex
 from irmas_dist.inference.predictor import Predictor
@@ -29,6 +31,7 @@ def predict(
     address: str | None = None,
     each: Callable[[Prediction], None] | None = None,
     mapping: Mapping[str, str] | None = None,
+    adapt_to: str | None = None,
 ) -> list[Prediction]:
     """Predict audio files, in this process or with Ray.
 
@@ -44,6 +47,7 @@ def predict(
         address: The Ray to use, as `ray_running` takes it.
         each: Called with every prediction as it is made.
         mapping: For ``mirex``: its labels of the model's instruments, see `mirex`.
+        adapt_to: What the model is adapted to first, as `adapt` takes it; None leaves it as it is.
 
     Returns:
         The predictions, in the order of the inputs.
@@ -54,10 +58,15 @@ def predict(
     """
     files = find_audio(inputs)
     use_ray = workers is not None or address is not None
-    predictor = Predictor.load(model, "cpu" if use_ray else "auto")
+    if adapt_to is not None:
+        if use_ray:
+            raise IrmasError("--adapt-to is not for actors: adapt the model first, 'irmas adapt'")
+        predictor, notes = adapted_predictor(model, adapt_to, AdaptationSettings())
+    else:
+        predictor, notes = Predictor.load(model, "cpu" if use_ray else "auto"), []
     vocabulary = predictor.description.vocabulary
     labels = MirexLabels.of(vocabulary, mapping or {}) if form == "mirex" else None
-    for note in labels.notes if labels else ():
+    for note in [*notes, *(labels.notes if labels else ())]:
         say(escape(note))
     if timeline is not None:
         require_distinct(files)

@@ -29,6 +29,7 @@ from irmas_dist.storage.locks import lock_directory
 from irmas_dist.training.data import load_training_data
 from irmas_dist.training.learner import SELECTED_BY
 from irmas_dist.training.model_directory import (
+    VALIDATION_SCORES,
     ModelDescription,
     ScoringWindows,
     load_network,
@@ -86,7 +87,12 @@ def _search(
     model: str, settings: ThresholdSettings, features: str | None
 ) -> tuple[ModelDescription, list[Candidate]]:
     description = read_description(model)
-    path = storage.join(model, "validation.parquet")
+    if description.adapted is not None:
+        raise IrmasError(
+            f"{model} is adapted, and its validation scores are the original's: fit that one's "
+            "thresholds, and adapt it again"
+        )
+    path = storage.join(model, VALIDATION_SCORES)
     if description.members and not storage.exists(path):
         raise IrmasError(f"{model} has no validation scores: its members were validated on other "
                          "clips each, and no clip is new to all of them")  # fmt: skip

@@ -20,7 +20,7 @@ from irmas_dist.evaluation.calibration import reliability
 from irmas_dist.evaluation.confusion import confusion
 from irmas_dist.evaluation.evaluate import Evaluation
 from irmas_dist.evaluation.metrics import decision_metrics
-from irmas_dist.evaluation.protocols import MEANING
+from irmas_dist.evaluation.protocols import CHOSEN_BEFORE, MEANING
 from irmas_dist.evaluation.published import benchmark_of
 from irmas_dist.evaluation.scores import Scores
 from irmas_dist.reports import figures
@@ -78,7 +78,7 @@ def write_model_page(
     """
     scores, headline = evaluation.scores, evaluation.headline
     labels, decisions = scores.labels, headline.decisions
-    thresholds = evaluation.thresholds if headline.protocol == "validation" else None
+    thresholds = evaluation.thresholds if headline.protocol in CHOSEN_BEFORE else None
     parts = sorted(set(scores.parts))
     missed, instead, usual = confusion(labels, decisions)
     audio = {} if tree is None else {s.clip_id: s.path for s in find_files(tree) if s.path}
@@ -91,6 +91,7 @@ def write_model_page(
         groups=len(set(scores.groups)),
         parts=parts,
         per_clip=float((labels == 1).sum(axis=1).mean()),
+        own_thresholds=thresholds is not None,
         one_threshold=thresholds is not None and len(np.unique(thresholds)) == 1,
         thresholds_from=evaluation.thresholds_from if thresholds is not None else "",
         meaning=MEANING,

@@ -29,7 +29,11 @@ from irmas_dist.search.trial import (
 from irmas_dist.training.data import TrainingData
 from irmas_dist.training.distributed import train_distributed
 from irmas_dist.training.learner import SELECTED_BY
-from irmas_dist.training.model_directory import ModelDescription, read_description
+from irmas_dist.training.model_directory import (
+    VALIDATION_SCORES,
+    ModelDescription,
+    read_description,
+)
 
 POLL_S = 0.2
 
@@ -83,7 +87,7 @@ def distributed_trial(
     except IrmasError as error:
         tune.report(failure(str(error)))
         return
-    validation = read_scores(storage.join(directory, "validation.parquet"))
+    validation = read_scores(storage.join(directory, VALIDATION_SCORES))
     instruments = instrument_results(
         validation.labels, validation.scores, model.threshold_array(), model.vocabulary
     )

@@ -57,9 +57,9 @@ from irmas_dist.storage.locks import lock_directory
 from irmas_dist.terminal import say, watching
 from irmas_dist.training.checkpoint import FILE_NAME, load_checkpoint
 from irmas_dist.training.data import TrainingData
+from irmas_dist.training.describe import describe
 from irmas_dist.training.learner import Learner
 from irmas_dist.training.model_directory import (
-    describe,
     pack_weights,
     read_description,
     save_model,

@@ -25,6 +25,7 @@ from irmas_dist.models.ensemble import Ensemble
 from irmas_dist.storage.locks import lock_directory
 from irmas_dist.training.epoch_metrics import validation_metrics
 from irmas_dist.training.model_directory import (
+    VALIDATION_SCORES,
     Calibration,
     EnsembleMember,
     ModelDescription,
@@ -100,7 +101,7 @@ def join_models(models: Sequence[str], out: str) -> ModelDescription:
         with storage.write_atomically(storage.join(out, "model.safetensors")) as stream:
             stream.write(pack_weights(Ensemble(members)))
         if joint is not None:
-            write_scores(storage.join(out, "validation.parquet"), joint)
+            write_scores(storage.join(out, VALIDATION_SCORES), joint)
         write_description(out, description)
     return description
 
@@ -127,7 +128,7 @@ def _require_alike(models: Sequence[str], descriptions: Sequence[ModelDescriptio
 
 def _validation(model: str) -> Scores:
     """Read a model's validation scores."""
-    path = storage.join(model, "validation.parquet")
+    path = storage.join(model, VALIDATION_SCORES)
     scores = read_scores(path) if storage.exists(path) else None
     if scores is None or not scores.clip_ids:
         raise IrmasError(f"{model} has no validation scores, by which it would be calibrated")

@@ -18,8 +18,9 @@ from irmas_dist.training.checkpoint import (
     save_checkpoint,
     saved_history,
 )
+from irmas_dist.training.describe import describe
 from irmas_dist.training.learner import Learner
-from irmas_dist.training.model_directory import ModelDescription, describe, pack_weights
+from irmas_dist.training.model_directory import ModelDescription, pack_weights
 
 RUN_NAME = "progress"
 """Directory of the checkpoints, inside the model directory until the model is finished."""

@@ -22,13 +22,13 @@ from irmas_dist.config.model import ModelSettings
 from irmas_dist.config.tracking import TrackingSettings
 from irmas_dist.errors import IrmasError
 from irmas_dist.evaluation.scores import Scores, write_scores
-from irmas_dist.evaluation.thresholds import fit_thresholds
-from irmas_dist.instruments import Vocabulary, hard_labels
-from irmas_dist.models.cnn import CNN, parameter_count
+from irmas_dist.instruments import Vocabulary
+from irmas_dist.models.cnn import CNN
 from irmas_dist.models.ensemble import Ensemble
 from irmas_dist.training.initial_model import InitialModel
-from irmas_dist.training.learner import Learner
-from irmas_dist.training.provenance import commit, threshold_origin, versions
+
+VALIDATION_SCORES = "validation.parquet"
+"""The scores of the validation clips, in a model directory."""
 
 
 class Normalisation(Settings):
@@ -103,6 +103,8 @@ class ModelDescription(Settings):
     members: tuple[EnsembleMember, ...] = ()
     """Of an ensemble: its models. Model, normalisation, aggregation and recipe above are those of
     the first, there is no history, and the scores are the ensemble's."""
+    adapted: dict[str, Any] | None = None
+    """What was done to adapt it to audio without labels, see `inference.adapt`; None if nothing."""
 
     @property
     def parts(self) -> tuple[EnsembleMember, ...]:
@@ -139,61 +141,6 @@ class ModelDescription(Settings):
         return np.maximum(thresholds, np.finfo(np.float32).tiny)
 
 
-def describe(learner: Learner, recipe: dict[str, Any]) -> tuple[ModelDescription, Scores]:
-    """Load the best epoch's weights into the network and describe it.
-
-    Thresholds are fitted to the scores of the validation mixtures. Every worker must call this,
-    as each scores its share. ``recipe``, all settings of the run, is recorded.
-
-    Returns:
-        The description, and the scores of the validation mixtures.
-    """
-    learner.restore_best()
-    data = learner.data
-    values, _ = learner.score_validation()
-    vocabulary = data.store.vocabulary
-    rule = learner.settings.thresholds
-    thresholds = fit_thresholds(hard_labels(data.validation.labels), values, rule)
-    network = learner.network
-    mean, std = data.normalisation
-    description = ModelDescription(
-        instruments=dict(zip(vocabulary.codes, vocabulary.names, strict=True)),
-        features=data.store.settings,
-        normalisation=Normalisation(mean=tuple(mean), std=tuple(std)),
-        model=network.settings,
-        parameters=parameter_count(network),
-        windows=ScoringWindows(
-            frames=learner.frames,
-            hop_frames=learner.settings.window.hop_frames(data.store.settings),
-            aggregation=learner.settings.window.aggregation,
-        ),
-        thresholds=dict(zip(vocabulary.codes, thresholds.tolist(), strict=True)),
-        thresholds_from=threshold_origin(rule, len(data.validation), recipe, data.provenance),
-        recipe=recipe,
-        data={
-            **data.provenance,
-            "training_clips": len(data.training),
-            "validation_clips" if data.validated_on else "validation_mixtures": len(
-                data.validation
-            ),
-        },
-        versions=versions(),
-        commit=commit(),
-        history=learner.history,
-        best_epoch=learner.best_epoch,
-        scores=learner.history[learner.best_epoch - 1],
-    )
-    scores = Scores(
-        clip_ids=data.validation.clip_ids,
-        parts=data.validation.parts,
-        groups=data.validation.groups,
-        labels=hard_labels(data.validation.labels),
-        scores=values,
-        vocabulary=vocabulary,
-    )
-    return description, scores
-
-
 def pack_weights(network: nn.Module) -> bytes:
     """Return a network's weights in the safetensors format."""
     weights = network.state_dict()
@@ -209,7 +156,7 @@ def save_model(
     """Write a model directory, a path or URL, which can be loaded only once this has returned."""
     with storage.write_atomically(storage.join(directory, "model.safetensors")) as stream:
         stream.write(weights)
-    write_scores(storage.join(directory, "validation.parquet"), validation)
+    write_scores(storage.join(directory, VALIDATION_SCORES), validation)
     write_description(directory, description)
 
 

@@ -121,3 +121,12 @@ def test_a_tree_without_clips_of_the_part_is_refused(
     with pytest.raises(IrmasError, match="has no usable clips for testing"):
         evaluate_tree(str(model), training, str(tmp_path), TESTING, tmp_path / "work", None)
     assert not (tmp_path / "work").exists()
+
+
+def test_figures_of_an_adapted_model_have_a_protocol_of_their_own(
+    predictor: Predictor, scores: Scores
+) -> None:
+    adapted = predictor.description.model_copy(update={"adapted": {"to": "there"}})
+    evaluation = evaluate_model_scores(adapted, scores, "scores.parquet")
+    assert evaluation.headline.protocol == "adapted"
+    assert "validation" not in evaluation.results

@@ -24,8 +24,9 @@ from irmas_dist.features.logmel import log_mel
 from irmas_dist.inference.predictor import Predictor, read_spectrogram
 from irmas_dist.instruments import IRMAS
 from irmas_dist.training.data import TrainingData
+from irmas_dist.training.describe import describe
 from irmas_dist.training.learner import SELECTED_BY, Learner
-from irmas_dist.training.model_directory import describe, pack_weights, save_model
+from irmas_dist.training.model_directory import pack_weights, save_model
 from irmas_dist.training.precision import available_device
 from tests.inference.conftest import MakeModel
 from tests.training.conftest import data, settings

@@ -15,8 +15,9 @@ from irmas_dist.evaluation.thresholds import fit_thresholds
 from irmas_dist.inference.predictor import Predictor
 from irmas_dist.inference.thresholds import search_decisions
 from irmas_dist.training.data import open_training_data
+from irmas_dist.training.describe import describe
 from irmas_dist.training.learner import Learner
-from irmas_dist.training.model_directory import describe, pack_weights, save_model
+from irmas_dist.training.model_directory import pack_weights, save_model
 
 
 @pytest.fixture

@@ -19,8 +19,8 @@ from irmas_dist.features.clips import Clips, StreamedClips
 from irmas_dist.features.store import read_info
 from irmas_dist.instruments import Vocabulary, hard_labels
 from irmas_dist.training.data import TrainingData, open_training_data
+from irmas_dist.training.describe import describe
 from irmas_dist.training.learner import Learner
-from irmas_dist.training.model_directory import describe
 from irmas_dist.training.train import BEGUN, train
 from tests.training.conftest import VOCABULARY, synthetic_clips, write_store
 
@@ -142,6 +142,7 @@ def held_out_of(first: str, settings: Recipe) -> Clips:
     return clips.select([i for i, clip in enumerate(clips.clip_ids) if clip not in learnt])
 
 
+@pytest.mark.usefixtures("no_ray")
 def test_a_model_says_what_it_has_learnt_from_and_only_the_same_data_resume_it(
     first: str, second: str, settings: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

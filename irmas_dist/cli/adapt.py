@@ -1,0 +1,80 @@
+"""The command that adapts a model to audio without labels."""
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from irmas_dist.cli.command import Json, command
+from irmas_dist.cli.corpus import Part
+from irmas_dist.cli.tables import as_json
+from irmas_dist.config.adaptation import AdaptationSettings
+from irmas_dist.config.base import from_options
+from irmas_dist.errors import IrmasError
+from irmas_dist.terminal import show
+
+DEFAULTS = AdaptationSettings()
+
+Prevalence = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="CODE=SHARE",
+        help="Share of the clips in which an instrument plays, where it is known: pia=0.9, vio=0. "
+        "May be repeated; others are as frequent as in the validation clips.",
+    ),
+]
+
+
+@command
+def adapt(
+    model: Annotated[str, typer.Argument(help="Model directory, a path or URL.")],
+    to: Annotated[
+        str,
+        typer.Argument(
+            metavar="AUDIO|STORE",
+            help="What the model listens to, some 50 clips or more: a folder of audio, or a "
+            "feature store, whose labels are not read.",
+        ),
+    ],
+    out: Annotated[str, typer.Argument(help="Directory for the adapted model, a path or URL.")],
+    share: Annotated[
+        float, typer.Option(help="Share of the audio in the statistics of batch normalisation.")
+    ] = DEFAULTS.share,
+    match: Annotated[
+        float,
+        typer.Option(help="How far logits go to the mean and deviation of the validation clips."),
+    ] = DEFAULTS.match,
+    prevalence: Prevalence = None,
+    part: Annotated[Part, typer.Option(help="Part of the store.")] = Part.TESTING,
+    json: Json = False,
+) -> None:
+    """Adapt a model to audio of yours, without labels."""
+    settings = adaptation(share, match, prevalence)
+    from irmas_dist.inference.adapt_model import adapt as adapt_model
+
+    summary = adapt_model(model, to, out, settings, part)
+    if json:
+        as_json(asdict(summary))
+        return
+    for note in summary.notes:
+        show(escape(note))
+    show(escape(f"adapted to {summary.clips:,} clips: {summary.path}"))
+
+
+def adaptation(
+    share: float = DEFAULTS.share,
+    match: float = DEFAULTS.match,
+    prevalence: list[str] | None = None,
+) -> AdaptationSettings:
+    """Return the settings that options ask for."""
+    shares: dict[str, float] = {}
+    for given in prevalence or ():
+        code, _, text = given.partition("=")
+        try:
+            shares[code] = float(text)
+        except ValueError as error:
+            raise IrmasError(
+                f"--prevalence {given}: expected code=share, such as pia=0.9"
+            ) from error
+    return from_options(AdaptationSettings, {}, share=share, match=match, prevalence=shares)

@@ -1,0 +1,77 @@
+"""How the figures of an evaluation are shown."""
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from rich.markup import escape
+from rich.table import Column, Table
+
+from irmas_dist.cli.tables import as_json, figure, instrument_table, with_interval
+from irmas_dist.terminal import show
+
+if TYPE_CHECKING:
+    from irmas_dist.evaluation.evaluate import Evaluation
+
+HEADINGS = {"micro_f1": "micro F1", "macro_f1": "macro F1", "lrap": "LRAP", "map": "mAP"}
+"""Metrics that published works report, and their headings."""
+
+
+def evaluated(evaluation: "Evaluation", machine: bool) -> None:
+    """Show figures by instrument and by protocol, beside baselines and published results."""
+    from irmas_dist.evaluation.baselines import protocol_of
+    from irmas_dist.evaluation.protocols import CHOSEN_BEFORE, MEANING
+    from irmas_dist.evaluation.published import benchmark_of
+
+    benchmark = benchmark_of(evaluation.scores.vocabulary)
+    works = benchmark.works if benchmark else ()
+
+    if machine:
+        headline = evaluation.headline
+        as_json({
+            "protocol": headline.protocol,
+            "metrics": headline.metrics,
+            "intervals": headline.intervals,
+            "protocols": {
+                protocol: {"metrics": result.metrics, "intervals": result.intervals}
+                for protocol, result in evaluation.results.items()
+            },
+            "per_instrument": evaluation.instruments,
+            "thresholds_from": evaluation.thresholds_from,
+            "baselines": {
+                name: {"protocol": protocol_of(name), **values}
+                for name, values in evaluation.baselines.items()
+            },
+            "published": [asdict(work) for work in works],
+            "clips": len(evaluation.scores.clip_ids),
+            "songs": len(set(evaluation.scores.groups)),
+            "notes": evaluation.notes,
+            "path": evaluation.path,
+        })  # fmt: skip
+        return
+    protocol = evaluation.headline.protocol
+    show(instrument_table(evaluation.instruments, protocol, evaluation.partly_known))
+    metrics = benchmark.metrics if benchmark else ("micro_f1", "macro_f1", "map")
+    headings = (HEADINGS[metric] for metric in metrics)
+    grid = Table(Column("", no_wrap=True), Column("protocol", no_wrap=True), *headings)
+    for protocol, result in evaluation.results.items():
+        grid.add_row("[bold]these scores", protocol, *(with_interval(result, m) for m in metrics))
+    grid.add_section()
+    for name, values in evaluation.baselines.items():
+        grid.add_row(name, protocol_of(name), *(figure(values.get(metric)) for metric in metrics))
+    grid.add_section()
+    for work in works:
+        figures = (figure(getattr(work, metric)) for metric in metrics)
+        grid.add_row(work.work, work.decided, *figures)
+    show(grid)
+    for protocol in evaluation.results:
+        chosen = f": {evaluation.thresholds_from}" if protocol in CHOSEN_BEFORE else ""
+        show(escape(f"{protocol}: {MEANING[protocol]}{chosen}"))
+    if benchmark:
+        clips = f"{benchmark.name}'s {benchmark.clips:,} test clips"
+        show(f"published: on {clips}; not comparable on others; sources with --json")
+    for note in evaluation.notes:
+        show(escape(note))
+    groups = benchmark.groups if benchmark else "songs"
+    number = len(set(evaluation.scores.groups))
+    clips = f"{len(evaluation.scores.clip_ids):,} clips of {number:,} {groups}"
+    show(escape(f"{clips}; below figures 95 % intervals over {groups}; scores: {evaluation.path}"))

@@ -1,0 +1,270 @@
+"""A model that has listened to audio of its user, without labels.
+
+Audio of rooms, microphones and players that were not heard in training moves the maps of a network
+and the logits of its instruments, of each by another amount: thresholds that were right on
+validation clips are off. Two corrections need no label of the audio:
+
+* The statistics of batch normalisation become a mean of those of training and of those of the
+  audio (Li et al., "Adaptive batch normalization for practical domain adaptation", Pattern
+  Recognition 80, 2018; a share as by Schneider et al., "Improving robustness against common
+  corruptions by covariate shift adaptation", NeurIPS 2020).
+* The logits of each instrument are brought nearer to the mean and deviation that they have on the
+  validation clips, by a scale and an offset in the last layer.
+
+The second assumes that each instrument plays about as often as in validation. Where only few do, it
+would invent the others. So it is left out where the likeliest instruments of the clips are too few,
+and prevalences that are known can be given. Both have limits: see `CONCENTRATED`.
+"""
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from irmas_dist.config.adaptation import AdaptationSettings
+from irmas_dist.config.decisions import RELATIVE_RULES, ThresholdSettings
+from irmas_dist.errors import IrmasError
+from irmas_dist.evaluation.aggregate import aggregate
+from irmas_dist.evaluation.operating_points import NEVER
+from irmas_dist.evaluation.scores import Scores
+from irmas_dist.evaluation.thresholds import fit_thresholds
+from irmas_dist.features.clips import Clips
+from irmas_dist.inference.logit_matching import (
+    Float64,
+    effective_instruments,
+    logits_of,
+    match_moments,
+    moments,
+    prevalence_weights,
+)
+from irmas_dist.models.cnn import CNN
+from irmas_dist.models.standardise import Standardise
+from irmas_dist.training.model_directory import ModelDescription
+from irmas_dist.training.windows import (
+    ClipWindows,
+    DeviceClips,
+    WindowOutputs,
+    covering_windows,
+    score_windows,
+)
+
+FEW = 50
+"""Clips below which statistics are too uncertain to go by."""
+
+CONCENTRATED = 0.7
+"""Logits are not matched where the likeliest instruments of the clips are effectively fewer than
+this share of those of the validation clips. Effectively many are they as the exponential of the
+entropy of how often each is the likeliest. Clips of one or two instruments have a tenth to a third,
+clips of all of them two thirds or more; where half of the instruments never play it is a matter of
+chance, and their prevalence should be given."""
+
+BATCH_WINDOWS = 256
+"""Windows whose statistics are taken together."""
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """An adapted model, not written yet.
+
+    Attributes:
+        description: With ``adapted``, what was done, and thresholds that suit it.
+        network: With changed statistics and last layer, in evaluation mode, on the CPU.
+        notes: What the user should know, a line each.
+    """
+
+    description: ModelDescription
+    network: CNN
+    notes: list[str] = field(default_factory=list)
+
+
+def adapt_network(
+    description: ModelDescription,
+    network: CNN,
+    validation: Scores,
+    clips: Clips,
+    to: str,
+    settings: AdaptationSettings,
+) -> Adapted:
+    """Adapt a network to clips, whose labels are not looked at.
+
+    Args:
+        description: Of the model.
+        network: Its network, in evaluation mode, on the CPU; not changed.
+        validation: Its scores of the validation clips.
+        clips: What it listens to.
+        to: Where these are from.
+        settings: How far it follows them.
+
+    Raises:
+        IrmasError: The model is an adapted one, a prevalence is of no instrument or not from 0 to
+            1, or nothing is audible.
+    """
+    if description.adapted is not None:
+        raise IrmasError(
+            f"the model is already adapted, to {description.adapted['to']}: adapt the original"
+        )
+    _check_prevalence(settings.prevalence, description)
+    network, notes = copy.deepcopy(network), []
+    if len(clips) < FEW:
+        notes.append(f"{len(clips)} clips are few to adapt to; from about {FEW} on it is reliable")
+    windows = _audible_windows(description, clips)
+    if settings.share and not _mix_statistics(description, network, clips, windows, settings.share):
+        notes.append("the network has no batch normalisation: its statistics are left as they are")
+    outputs = _outputs(description, network, clips)
+    weights = prevalence_weights(validation, settings.prevalence)
+    matched, reason = settings.match, ""
+    if description.windows.aggregation in RELATIVE_RULES:
+        matched = 0.0
+        reason = f"scores aggregated by {description.windows.aggregation} are relative"
+    elif not settings.prevalence:
+        ours = effective_instruments(_scores(description, outputs, clips), np.ones(len(clips)))
+        theirs = effective_instruments(validation.scores, weights)
+        if ours < CONCENTRATED * theirs:
+            matched = 0.0
+            reason = (
+                f"the likeliest instruments of the clips are effectively {ours:.1f}, those of "
+                f"validation {theirs:.1f}; if all play, say how often: --prevalence"
+            )
+    if reason:
+        notes.append(f"logits are not matched: {reason}")
+    present = np.array([settings.prevalence.get(code, 1.0) > 0 for code in description.instruments])
+    scale, offset = np.ones(len(present)), np.zeros(len(present))
+    if matched:
+        goal = moments(logits_of(validation.scores), weights)
+        scale, offset = match_moments(
+            outputs.logits.numpy().astype(np.float64),
+            lambda logits: _scores(
+                description, outputs._replace(logits=torch.from_numpy(logits).float()), clips
+            ),
+            goal,
+            matched,
+        )
+        scale, offset = np.where(present, scale, 1.0), np.where(present, offset, 0.0)
+        _scale_logits(network, scale, offset)
+    thresholds = dict(description.thresholds)
+    if settings.prevalence:
+        thresholds = _thresholds(description, validation, weights, present)
+    record = {
+        "to": to,
+        "clips": len(clips),
+        "share": settings.share,
+        "match": matched,
+        "prevalence": settings.prevalence,
+        "scale": dict(zip(description.instruments, scale.tolist(), strict=True)),
+        "offset": dict(zip(description.instruments, offset.tolist(), strict=True)),
+        "notes": notes,
+    }
+    changed = {"adapted": record, "thresholds": thresholds}
+    return Adapted(description.model_copy(update=changed), network, notes)
+
+
+def _check_prevalence(prevalence: Mapping[str, float], description: ModelDescription) -> None:
+    for code, share in prevalence.items():
+        if code not in description.instruments:
+            known = ", ".join(description.instruments)
+            raise IrmasError(f"--prevalence {code}={share:g}: {code} is none of {known}")
+        if not 0 <= share <= 1:
+            raise IrmasError(f"--prevalence {code}={share:g}: must be from 0 to 1")
+    if prevalence and not any(prevalence.get(code, 1.0) for code in description.instruments):
+        raise IrmasError("--prevalence: by these no instrument plays")
+
+
+def _audible_windows(description: ModelDescription, clips: Clips) -> ClipWindows:
+    """Return the windows of clips in which there is sound, in a random order."""
+    shape, floor = description.windows, description.features.silence
+    windows = covering_windows(clips.lengths, shape.frames, shape.hop_frames)
+    order = np.random.default_rng(0).permutation(len(windows.clips))
+    starts = clips.starts[windows.clips[order]] + windows.offsets[order]
+    lengths = np.minimum(shape.frames, clips.lengths[windows.clips[order]] - windows.offsets[order])
+    audible = [
+        bool((clips.frames[start : start + length] > floor).any())
+        for start, length in zip(starts, lengths, strict=True)
+    ]
+    if not any(audible):
+        raise IrmasError("nothing is audible in the clips to adapt to")
+    kept = order[audible]
+    return ClipWindows(windows.clips[kept], windows.offsets[kept], windows.bounds)
+
+
+@torch.no_grad()
+def _mix_statistics(
+    description: ModelDescription, network: CNN, clips: Clips, windows: ClipWindows, share: float
+) -> bool:
+    """Give the windows a share in the statistics of batch normalisation, if there is any."""
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    trained = [copy.deepcopy(norm.state_dict()) for norm in norms]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # The mean over all batches.
+        norm.train()
+    resident = DeviceClips(clips, torch.device("cpu"))
+    standardise = _standardise(description)
+    for low in range(0, len(windows.clips) if norms else 0, BATCH_WINDOWS):
+        part = slice(low, low + BATCH_WINDOWS)
+        mel, inside = resident.windows(
+            torch.from_numpy(windows.clips[part]),
+            torch.from_numpy(windows.offsets[part]),
+            description.windows.frames,
+        )
+        network(standardise(mel.masked_fill(~inside[:, :, None], description.features.log_floor)))
+    for norm, momentum, before in zip(norms, momenta, trained, strict=True):
+        for name, value in norm.state_dict().items():
+            if value.is_floating_point() and name.startswith("running"):
+                value.lerp_(before[name], 1 - share)
+        norm.momentum = momentum
+    network.eval()
+    return bool(norms)
+
+
+def _standardise(description: ModelDescription) -> Standardise:
+    normalisation = description.normalisation
+    return Standardise(list(normalisation.mean), list(normalisation.std))
+
+
+def _outputs(description: ModelDescription, network: CNN, clips: Clips) -> WindowOutputs:
+    shape = description.windows
+    windows = covering_windows(clips.lengths, shape.frames, shape.hop_frames)
+    return score_windows(
+        network, _standardise(description), DeviceClips(clips, torch.device("cpu")), windows,
+        shape.frames, description.features,
+    )  # fmt: skip
+
+
+def _scores(
+    description: ModelDescription, outputs: WindowOutputs, clips: Clips
+) -> npt.NDArray[np.float32]:
+    """Return the scores of the clips, shape (clips, instruments)."""
+    shape = description.windows
+    bounds = covering_windows(clips.lengths, shape.frames, shape.hop_frames).bounds
+    return aggregate(outputs.scores(), bounds, shape.aggregation)
+
+
+@torch.no_grad()
+def _scale_logits(network: CNN, scale: Float64, offset: Float64) -> None:
+    """Change the last layer so that its logits are scaled, and then moved."""
+    last = network.layers[-1]
+    assert isinstance(last, nn.Linear)
+    factor = torch.from_numpy(scale).to(last.weight.dtype)
+    last.weight.mul_(factor[:, None])
+    last.bias.mul_(factor).add_(torch.from_numpy(offset).to(last.bias.dtype))
+
+
+def _thresholds(
+    description: ModelDescription,
+    validation: Scores,
+    weights: Float64,
+    present: npt.NDArray[np.bool_],
+) -> dict[str, float]:
+    """Fit thresholds to validation clips in which instruments are as frequent as they are known."""
+    settings = ThresholdSettings.model_validate(description.recipe.get("thresholds", {}))
+    rng = np.random.default_rng(0)
+    drawn = rng.choice(len(weights), 10 * len(weights), p=weights / weights.sum())
+    fitted = fit_thresholds(validation.labels[drawn], validation.scores[drawn], settings)
+    values: Any = np.where(present, fitted, NEVER)
+    return dict(zip(description.instruments, values.tolist(), strict=True))

@@ -1,0 +1,131 @@
+"""The stage `adapt`: a model directory that has listened to audio without labels."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from irmas_dist import storage
+from irmas_dist.config.adaptation import AdaptationSettings
+from irmas_dist.corpus.manifest import TESTING
+from irmas_dist.errors import AudioError, IrmasError
+from irmas_dist.evaluation.scores import read_scores
+from irmas_dist.features.clips import Clips, read_clips
+from irmas_dist.features.logmel import log_mel
+from irmas_dist.features.store import INFO, read_info
+from irmas_dist.inference.adapt import Adapted, adapt_network
+from irmas_dist.inference.audio_inputs import find_audio
+from irmas_dist.inference.predictor import Predictor
+from irmas_dist.models.cnn import CNN
+from irmas_dist.storage.locks import lock_directory
+from irmas_dist.terminal import progress
+from irmas_dist.training.model_directory import (
+    VALIDATION_SCORES,
+    ModelDescription,
+    load_network,
+    pack_weights,
+    read_description,
+    save_model,
+)
+
+
+@dataclass(frozen=True)
+class AdaptSummary:
+    """An adapted model.
+
+    Attributes:
+        path: Its directory.
+        clips: Number of clips that it has listened to.
+        notes: What the user should know, a line each.
+    """
+
+    path: str
+    clips: int
+    notes: list[str]
+
+
+def adapt(
+    model: str, to: str, out: str, settings: AdaptationSettings, part: str = TESTING
+) -> AdaptSummary:
+    """Adapt a model and write it as a model directory of its own.
+
+    Args:
+        model: Model directory.
+        to: A feature store, whose labels are not read, or audio: a file, or a folder of files.
+        out: Directory for the adapted model, another than the model's.
+        settings: How far it follows the audio.
+        part: The part of the store.
+
+    Raises:
+        IrmasError: The model or the audio cannot be used, or the directory is the model's.
+    """
+    if storage.absolute(out) == storage.absolute(model):
+        raise IrmasError(f"{out} is the model itself: name another directory")
+    with lock_directory(out):
+        adapted = load_adapted(model, to, settings, part)
+        validation = read_scores(storage.join(model, VALIDATION_SCORES))
+        save_model(out, pack_weights(adapted.network), adapted.description, validation)
+    record = adapted.description.adapted or {}
+    return AdaptSummary(out, record["clips"], adapted.notes)
+
+
+def adapted_predictor(
+    model: str, to: str, settings: AdaptationSettings, part: str = TESTING
+) -> tuple[Predictor, list[str]]:
+    """Return an adapted model that is not written, and its notes; the arguments are `adapt`'s."""
+    adapted = load_adapted(model, to, settings, part)
+    return Predictor(adapted.description, adapted.network), adapted.notes
+
+
+def load_adapted(model: str, to: str, settings: AdaptationSettings, part: str) -> Adapted:
+    """Load a model and adapt it; the arguments are `adapt`'s."""
+    description = read_description(model)
+    if description.members:
+        raise IrmasError(f"{model} is an ensemble: adapt its members, and join what comes of it")
+    network = load_network(model, description)
+    assert isinstance(network, CNN)
+    validation = read_scores(storage.join(model, VALIDATION_SCORES))
+    clips, notes = _listen(description, to, part)
+    adapted = adapt_network(description, network, validation, clips, to, settings)
+    return replace(adapted, notes=[*notes, *adapted.notes])
+
+
+def _listen(description: ModelDescription, to: str, part: str) -> tuple[Clips, list[str]]:
+    """Return the spectrograms of what a model is adapted to, and what could not be used."""
+    if not storage.exists(storage.join(to, INFO)):
+        return _from_audio(description, list(find_audio([to])))
+    if read_info(to).settings != description.features:
+        raise IrmasError(
+            f"{to} was made with other feature settings than the model was trained with; "
+            "extract the audio again with the model's recipe"
+        )
+    return read_clips(to, part), []
+
+
+def _from_audio(description: ModelDescription, files: Sequence[str]) -> tuple[Clips, list[str]]:
+    features = description.features
+    mels, names, notes = [], [], []
+    with progress("listen", len(files), "files") as advance:
+        for path in files:
+            try:
+                mels.append(log_mel(path, features).T)
+                names.append(path)
+            except AudioError as error:
+                notes.append(f"left out: {path}: {error}")
+            advance(1)
+    if not mels:
+        raise IrmasError(f"none of the {len(files)} files to adapt to can be used; {notes[0]}")
+    lengths = np.array([len(mel) for mel in mels], np.int64)
+    unlabelled = np.full((len(mels), len(description.vocabulary)), np.nan, np.float32)
+    frames: Any = np.concatenate(mels)
+    clips = Clips(
+        frames=frames,
+        starts=np.cumsum(lengths) - lengths,
+        lengths=lengths,
+        labels=unlabelled,
+        clip_ids=names,
+        parts=[TESTING] * len(mels),
+        groups=names,
+    )
+    return clips, notes

@@ -1,0 +1,66 @@
+"""The description of a finished training: its best epoch, with thresholds."""
+
+from typing import Any
+
+from irmas_dist.evaluation.scores import Scores
+from irmas_dist.evaluation.thresholds import fit_thresholds
+from irmas_dist.instruments import hard_labels
+from irmas_dist.models.cnn import parameter_count
+from irmas_dist.training.learner import Learner
+from irmas_dist.training.model_directory import ModelDescription, Normalisation, ScoringWindows
+from irmas_dist.training.provenance import commit, threshold_origin, versions
+
+
+def describe(learner: Learner, recipe: dict[str, Any]) -> tuple[ModelDescription, Scores]:
+    """Load the best epoch's weights into the network and describe it.
+
+    Thresholds are fitted to the scores of the validation mixtures. Every worker must call this,
+    as each scores its share. ``recipe``, all settings of the run, is recorded.
+
+    Returns:
+        The description, and the scores of the validation mixtures.
+    """
+    learner.restore_best()
+    data = learner.data
+    values, _ = learner.score_validation()
+    vocabulary = data.store.vocabulary
+    rule = learner.settings.thresholds
+    thresholds = fit_thresholds(hard_labels(data.validation.labels), values, rule)
+    network = learner.network
+    mean, std = data.normalisation
+    description = ModelDescription(
+        instruments=dict(zip(vocabulary.codes, vocabulary.names, strict=True)),
+        features=data.store.settings,
+        normalisation=Normalisation(mean=tuple(mean), std=tuple(std)),
+        model=network.settings,
+        parameters=parameter_count(network),
+        windows=ScoringWindows(
+            frames=learner.frames,
+            hop_frames=learner.settings.window.hop_frames(data.store.settings),
+            aggregation=learner.settings.window.aggregation,
+        ),
+        thresholds=dict(zip(vocabulary.codes, thresholds.tolist(), strict=True)),
+        thresholds_from=threshold_origin(rule, len(data.validation), recipe, data.provenance),
+        recipe=recipe,
+        data={
+            **data.provenance,
+            "training_clips": len(data.training),
+            "validation_clips" if data.validated_on else "validation_mixtures": len(
+                data.validation
+            ),
+        },
+        versions=versions(),
+        commit=commit(),
+        history=learner.history,
+        best_epoch=learner.best_epoch,
+        scores=learner.history[learner.best_epoch - 1],
+    )
+    scores = Scores(
+        clip_ids=data.validation.clip_ids,
+        parts=data.validation.parts,
+        groups=data.validation.groups,
+        labels=hard_labels(data.validation.labels),
+        scores=values,
+        vocabulary=vocabulary,
+    )
+    return description, scores

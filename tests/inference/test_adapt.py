@@ -1,0 +1,230 @@
+"""A model follows audio without labels: what it is adapted by, what it leaves, and its limits."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from irmas_dist.config.adaptation import AdaptationSettings
+from irmas_dist.errors import IrmasError
+from irmas_dist.evaluation.operating_points import NEVER
+from irmas_dist.evaluation.scores import Scores, write_scores
+from irmas_dist.features.clips import Clips
+from irmas_dist.inference.adapt import FEW, adapt_network
+from irmas_dist.inference.logit_matching import logits_of
+from irmas_dist.inference.predictor import Predictor
+from irmas_dist.instruments import IRMAS
+from irmas_dist.models.cnn import CNN
+from irmas_dist.training.model_directory import ModelDescription, load_network, read_description
+from tests.inference.conftest import Irmas, MakeModel
+
+BANDS = 32
+
+
+@pytest.fixture(scope="module")
+def description(make_model: MakeModel) -> ModelDescription:
+    return read_description(make_model(normalisation="batch"))
+
+
+@pytest.fixture(scope="module")
+def network(make_model: MakeModel, description: ModelDescription) -> CNN:
+    network = CNN(description.model, BANDS, description.windows.frames, len(IRMAS))
+    torch.manual_seed(0)
+    for module in network.modules():
+        if isinstance(module, torch.nn.Conv2d | torch.nn.Linear):
+            torch.nn.init.normal_(module.weight, 0, 0.3)
+    # So that each instrument is the likeliest of some clips.
+    logits = logits_of(Predictor(description, network.eval(), "cpu").score_clips(sounds(120)))
+    last = network.layers[-1]
+    scale = torch.from_numpy(1 / logits.std(axis=0)).float()
+    with torch.no_grad():
+        last.weight.mul_(scale[:, None])
+        last.bias.sub_(torch.from_numpy(logits.mean(axis=0)).float()).mul_(scale).sub_(1.5)
+    return network
+
+
+def sounds(clips: int, loudness: float = 0.0, seed: int = 0) -> Clips:
+    """Clips of random spectra, whose labels are unknown."""
+    rng = np.random.default_rng(seed)
+    lengths = rng.integers(50, 120, clips)
+    spectra = np.repeat(rng.normal(loudness - 4, 3, (clips, BANDS)), lengths, axis=0)
+    frames = (spectra + rng.normal(0, 1, spectra.shape)).astype(np.float16)
+    names = [f"clip {clip}" for clip in range(clips)]
+    return Clips(
+        frames=frames,
+        starts=np.cumsum(lengths) - lengths,
+        lengths=lengths,
+        labels=np.full((clips, len(IRMAS)), np.nan, np.float32),
+        clip_ids=names,
+        parts=["testing"] * clips,
+        groups=names,
+    )
+
+
+def validation_of(description: ModelDescription, network: CNN, clips: Clips) -> Scores:
+    """Scores of clips in which each instrument plays in a sixth."""
+    scores = Predictor(description, network, "cpu").score_clips(clips)
+    order = np.argsort(np.argsort(-scores, axis=0), axis=0)
+    labels = (order < len(clips) // 6).astype(np.int8)
+    return Scores(clips.clip_ids, clips.parts, clips.groups, labels, scores, IRMAS)
+
+
+def test_at_home_little_changes(description: ModelDescription, network: CNN) -> None:
+    clips = sounds(120)
+    validation = validation_of(description, network, clips)
+    adapted = adapt_network(
+        description, network, validation, clips, "home",
+        AdaptationSettings(share=0, match=1, prevalence=dict.fromkeys(IRMAS.codes, 1 / 6)),
+    )  # fmt: skip
+    scores = Predictor(adapted.description, adapted.network, "cpu").score_clips(clips)
+    np.testing.assert_allclose(logits_of(scores), logits_of(validation.scores), atol=0.02)
+
+
+def test_logits_of_other_music_are_brought_nearer_to_those_of_validation(
+    description: ModelDescription, network: CNN
+) -> None:
+    validation = validation_of(description, network, sounds(120))
+    clips = sounds(80, loudness=2.0, seed=1)
+    gaps = []
+    for match in (0.0, 0.5, 1.0):
+        settings = AdaptationSettings(
+            share=0, match=match, prevalence=dict.fromkeys(IRMAS.codes, 1 / 6)
+        )
+        adapted = adapt_network(description, network, validation, clips, "there", settings)
+        scores = Predictor(adapted.description, adapted.network, "cpu").score_clips(clips)
+        gap = logits_of(scores).mean(axis=0) - logits_of(validation.scores).mean(axis=0)
+        gaps.append(np.abs(gap).mean())
+    assert gaps[0] > 2 * gaps[2]
+    assert gaps[1] == pytest.approx((gaps[0] + gaps[2]) / 2, rel=0.2)
+
+
+def test_statistics_are_a_mean_of_both(description: ModelDescription, network: CNN) -> None:
+    validation = validation_of(description, network, sounds(120))
+    clips = sounds(80, loudness=2.0, seed=1)
+
+    def statistics(share: float) -> torch.Tensor:
+        settings = AdaptationSettings(share=share, match=0)
+        adapted = adapt_network(description, network, validation, clips, "there", settings)
+        assert not adapted.network.training
+        state = adapted.network.state_dict()
+        return torch.cat([v.flatten() for k, v in state.items() if "running" in k])
+
+    none, half, all_ = (statistics(share) for share in (0.0, 0.5, 1.0))
+    torch.testing.assert_close(half, (none + all_) / 2)
+    assert not torch.equal(none, all_)
+    torch.testing.assert_close(
+        none, torch.cat([v.flatten() for k, v in network.state_dict().items() if "running" in k])
+    )
+
+
+def test_labels_are_not_looked_at(description: ModelDescription, network: CNN) -> None:
+    validation = validation_of(description, network, sounds(120))
+    clips = sounds(60, seed=2)
+    labelled = replace(clips, labels=np.ones_like(clips.labels))
+    one, other = (
+        adapt_network(description, network, validation, each, "x", AdaptationSettings())
+        for each in (clips, labelled)
+    )
+    for name, value in one.network.state_dict().items():
+        torch.testing.assert_close(value, other.network.state_dict()[name], rtol=0, atol=0)
+
+
+def test_music_of_one_instrument_invents_no_others(
+    description: ModelDescription, network: CNN
+) -> None:
+    mixed = sounds(120)
+    validation = validation_of(description, network, mixed)
+    likeliest = validation.scores.argmax(axis=1)
+    alike = np.flatnonzero(likeliest == np.bincount(likeliest).argmax())
+    clips = mixed.select(np.resize(alike, 60))
+    plain = Predictor(description, network, "cpu").score_clips(clips)
+    adapted = adapt_network(
+        description, network, validation, clips, "solo", AdaptationSettings(share=0)
+    )
+    scores = Predictor(adapted.description, adapted.network, "cpu").score_clips(clips)
+    np.testing.assert_array_equal(scores, plain)
+    assert adapted.description.adapted is not None
+    assert adapted.description.adapted["match"] == 0
+    assert "logits are not matched: the likeliest instruments of the clips" in adapted.notes[0]
+
+
+def test_what_is_known_not_to_play_is_never_predicted(
+    description: ModelDescription, network: CNN
+) -> None:
+    validation = validation_of(description, network, sounds(120))
+    settings = AdaptationSettings(prevalence={"voi": 0.0, "pia": 0.5})
+    adapted = adapt_network(description, network, validation, sounds(60), "x", settings)
+    assert adapted.description.thresholds["voi"] == pytest.approx(float(NEVER))
+    record = adapted.description.adapted
+    assert record is not None
+    assert (record["scale"]["voi"], record["offset"]["voi"]) == (1.0, 0.0)
+    assert record["scale"]["pia"] != 1.0
+
+
+def test_few_clips_and_no_normalisation_are_said(
+    description: ModelDescription, make_model: MakeModel
+) -> None:
+    model = make_model(normalisation="none")
+    plain = read_description(model)
+    network = load_network(model, plain)
+    assert isinstance(network, CNN)
+    validation = validation_of(plain, network, sounds(120))
+    adapted = adapt_network(plain, network, validation, sounds(FEW - 1), "x", AdaptationSettings())
+    assert "49 clips are few to adapt to" in adapted.notes[0]
+    assert "no batch normalisation" in adapted.notes[1]
+
+
+def test_what_cannot_be_adapted_is_refused(description: ModelDescription, network: CNN) -> None:
+    validation = validation_of(description, network, sounds(120))
+    silent = replace(sounds(5), frames=np.full((600, BANDS), -80, np.float16))
+    once = description.model_copy(update={"adapted": {"to": "there"}})
+    for told, clips, prevalence, message in [
+        (description, silent, {}, "nothing is audible"),
+        (once, sounds(60), {}, "already adapted, to there: adapt the original"),
+        (description, sounds(60), {"xyz": 0.5}, "xyz is none of cel"),
+        (description, sounds(60), {"pia": 1.5}, "pia=1.5: must be from 0 to 1"),
+        (description, sounds(60), dict.fromkeys(IRMAS.codes, 0.0), "no instrument plays"),
+    ]:
+        with pytest.raises(IrmasError, match=message):
+            adapt_network(
+                told, network, validation, clips, "x", AdaptationSettings(prevalence=prevalence)
+            )
+
+
+def test_the_command_writes_a_model_that_says_so(
+    irmas: Irmas, make_model: MakeModel, excerpts: list[Path], tmp_path: Path
+) -> None:
+    model = make_model(normalisation="batch")
+    description = read_description(model)
+    network = load_network(model, description)
+    assert isinstance(network, CNN)
+    write_scores(model / "validation.parquet", validation_of(description, network, sounds(120)))
+    audio, out = excerpts[0].parent, tmp_path / "adapted"
+    code, _, err = irmas("adapt", model, audio, model)
+    assert (code, "name another directory" in err) == (1, True)
+    code, told, _ = irmas("adapt", model, audio, out, "--share", "0.25", "--prevalence", "pia=0.5",
+                          "--json")  # fmt: skip
+    assert code == 0
+    summary = json.loads(told)
+    assert summary["clips"] == len(list(audio.glob("*.wav")))
+    record = read_description(out).adapted
+    assert record is not None
+    assert (record["share"], record["prevalence"]) == (0.25, {"pia": 0.5})
+    assert record["to"] == str(audio)
+    assert Predictor.load(out).file(excerpts[0]) != Predictor.load(model).file(excerpts[0])
+    for arguments, message in [
+        (("--prevalence", "pia"), "expected code=share, such as pia=0.9"),
+        (("--share", "2"), "--share 2"),
+    ]:
+        code, _, err = irmas("adapt", model, audio, tmp_path / "no", *arguments)
+        assert (code, message in err) == (1, True)
+    code, _, err = irmas("adapt", out, audio, tmp_path / "twice")
+    assert (code, "already adapted" in err) == (1, True)
+    code, _, err = irmas("thresholds", out)
+    assert (code, "fit that one's" in err) == (1, True)
+    code, _, err = irmas("predict", model, excerpts[0], "--adapt-to", audio)
+    assert code == 0
+    assert "clips are few" in err
