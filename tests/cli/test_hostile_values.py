@@ -47,6 +47,9 @@ validation: {mixtures: 4, validation: 0.5}
 training: {epochs: 1}
 tracking: {mode: disabled}
 """
+SOME = 3
+"""One in so many values of each parameter is tried in every run; all of them in the drills."""
+
 SECONDS = 20
 """A value that is not refused or done by then hangs."""
 
@@ -114,6 +117,7 @@ BASES: dict[tuple[str, ...], tuple[dict[str, str], list[str]]] = {
     ("review",): ({"path": "{made}/sweep"}, ["--port", "0"]),
     ("thresholds",): ({"model": "{made}/model"}, []),
     ("ensemble",): ({"models": "{made}/model", "out": "new"}, []),
+    ("adapt",): ({"model": "{made}/model", "to": "{made}/tree", "out": "new"}, []),
     ("evaluate",): ({"model": "{made}/model"}, ["--features", "{made}/features", "--out", "new"]),
     ("compare",): ({"models": "{made}/scores.parquet"}, ["{made}/scores.csv"]),
     ("report",): ({}, ["--scores", "{made}/scores.parquet", "--out", "page.html"]),
@@ -211,7 +215,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         windows=ScoringWindows(frames=32, hop_frames=32, aggregation="mean"),
         thresholds=dict.fromkeys(VOCABULARY.codes, 0.5),
         thresholds_from="4 mixtures",
-        recipe={"thresholds": {}},
+        recipe={"thresholds": {}, "tracking": {"mode": "disabled"}},
         data=info.digests,
         versions={"torch": torch.__version__},
         history=[{"epoch": 1.0, "val_loss": 0.5}],
@@ -361,9 +365,13 @@ def within(seconds: int) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
+@pytest.mark.parametrize(
+    "every", [SOME, pytest.param(1, marks=pytest.mark.drill)], ids=["some", "all"]
+)
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 def test_hostile_values_are_refused_in_one_line(
     command: tuple[str, ...],
+    every: int,
     made: Path,
     hostile: Path,
     begun: list[str],
@@ -379,9 +387,10 @@ def test_hostile_values_are_refused_in_one_line(
     monkeypatch.setenv("COLUMNS", "1000")
     monkeypatch.setattr("irmas_dist.corpus.download.BACKOFF_S", 0.0)
     wrong: list[str] = []
-    for parameter in COMMANDS[command].params:
+    for number, parameter in enumerate(COMMANDS[command].params):
         option = parameter.opts[-1] if parameter.param_type_name == "option" else ""
-        for kind, value in values_of(parameter, hostile).items():
+        # Other ones of each parameter, so that all kinds are tried with every command.
+        for kind, value in list(values_of(parameter, hostile).items())[number % every :: every]:
             before = snapshot(work, hostile, made)
             begun.clear()
             words = line(command, made, str(parameter.name), option, value)
