@@ -32,7 +32,7 @@ $(VENV)/ready: pyproject.toml constraints.txt
 	@$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check \
 		--constraint constraints.txt uv
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python \
-		--constraint constraints.txt --editable '.[demo,dev,export,postgres,review]'
+		--constraint constraints.txt --editable '.[demo,dev,export,postgres,review,serve]'
 	@touch $@
 
 clean:

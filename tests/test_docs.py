@@ -49,6 +49,7 @@ NEEDS = {
     "the IRMAS archives",
     "the OpenMIC archive",
     "a W&B account",
+    "a free port",
     "20 GB and hours",
     "a minute of rendering",
 }

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 ROOMS = (
-    *("cli", "demo", "reports", "search", "inference", "training", "evaluation", "rendering"),
-    *("features", "corpus", "models", "cluster", "tracking", "config", "storage", "instruments"),
-    *("terminal", "errors"),
+    *("cli", "demo", "reports", "search", "serving", "inference", "training", "evaluation"),
+    *("rendering", "features", "corpus", "models", "cluster", "tracking", "config", "storage"),
+    *("instruments", "terminal", "errors"),
 )
 """Folders and single modules of the package; each may import those to its right."""
 

@@ -25,6 +25,7 @@ from rich.markup import escape
 from irmas_dist.config.shipped import shipped_names
 from irmas_dist.config.training import split_weight
 from irmas_dist.errors import IrmasError
+from irmas_dist.serving.settings import STORES
 from irmas_dist.terminal import chatter_to, results_to_stderr, say
 
 if TYPE_CHECKING:
@@ -38,9 +39,6 @@ STREAMS = {"index": "out", "extract": "preview_out", "report": "out", "predict":
 
 STDOUT_NAMES = ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 """While a command runs, these are its log."""
-
-STORES = ("s3", "gs", "gcs", "abfs", "abfss", "hdfs")
-"""Schemes of object stores."""
 
 HEARD = ("inputs", "preview", "check_on")
 """Arguments that name audio, whose name need not be UTF-8."""

@@ -17,6 +17,7 @@ from irmas_dist.cli.jobs import jobs_app, submit
 from irmas_dist.cli.render import render
 from irmas_dist.cli.scores import evaluate, report
 from irmas_dist.cli.search import review, sweep, thresholds
+from irmas_dist.cli.serve import serve
 from irmas_dist.cli.train import train
 
 app = typer.Typer(
@@ -30,7 +31,7 @@ app = typer.Typer(
 
 for command in (
     *(render, download, index, extract, train, sweep, review, thresholds, ensemble),
-    *(adapt, evaluate, compare, report, predict, export, demo),
+    *(adapt, evaluate, compare, report, predict, serve, export, demo),
 ):
     app.command()(command)
 app.command(context_settings={"allow_interspersed_args": False})(submit)

@@ -11,6 +11,7 @@ import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import inf
 from pathlib import Path
 from typing import Any, Self
 
@@ -53,7 +54,7 @@ np.empty(2**25 - 2**13, np.uint8)
 
 
 class AudioFile:
-    """An audio file, or a span of one, open for decoding.
+    """An audio file, or a span of one, open for decoding; longer ones are refused.
 
     Attributes:
         sample_rate: In Hz.
@@ -61,7 +62,7 @@ class AudioFile:
         samples: Samples of each channel that the last `blocks` has decoded.
     """
 
-    def __init__(self, path: str, span: Span = WHOLE) -> None:
+    def __init__(self, path: str, span: Span = WHOLE, longest_s: float = inf) -> None:
         self._readable = checked(path)
         self._sound = soundfile.SoundFile(self._readable.source)
         self.samples = 0
@@ -76,6 +77,9 @@ class AudioFile:
         start, stop = span
         self._start = round(start * self.sample_rate)
         self._stop = None if stop is None else round(stop * self.sample_rate)
+        self._longest_s = longest_s
+        if self._readable.frames_known:
+            self._require_shorter(self._sound.frames)
 
     def blocks(self) -> Iterator[Samples]:
         """Decode the span from its beginning in blocks of `BLOCK_SAMPLES`, the last of the rest.
@@ -98,6 +102,7 @@ class AudioFile:
         wanted = float("inf") if self._stop is None else self._stop - self._start
         while len(block := self._read(wanted - self.samples, dtype)):
             self.samples += len(block)
+            self._require_shorter(self.samples)
             yield block
         ends = self._start + self.samples
         announced = self._announced() if self._stop is None else self._stop
@@ -111,6 +116,12 @@ class AudioFile:
             raise AudioError(f"{why} ends after {ends / self.sample_rate:.2f} s")
         if not self.samples:
             raise AudioError("holds no samples" if not self._start else "its span has no samples")
+
+    def _require_shorter(self, samples: int) -> None:
+        """Refuse more audio than is allowed, before the rest of it is decoded."""
+        if samples > self._longest_s * self.sample_rate:
+            self.__exit__()
+            raise AudioError(f"is longer than {self._longest_s:g} s, the longest audio allowed")
 
     def _skip_to_start(self) -> None:
         """Leave out what lies before the span, by its number of samples where that is known."""
@@ -149,16 +160,19 @@ class AudioFile:
 
 
 @contextmanager
-def open_audio(location: Location, span: Span = WHOLE) -> Iterator[AudioFile]:
+def open_audio(
+    location: Location, span: Span = WHOLE, longest_s: float = inf
+) -> Iterator[AudioFile]:
     """Open the audio file at a path or URL, or a span of it, for decoding.
 
     Any format of `FORMATS`, sample rate, number of channels and sample width is fine.
 
     Raises:
         AudioError: Now or while reading: the file does not exist, cannot be read or decoded, is
-            truncated, empty, several files in one, or ends before the span.
+            truncated, empty, several files in one, longer than ``longest_s`` seconds, or ends
+            before the span.
     """
-    with decoding(), local_file(location) as path, AudioFile(path, span) as file:
+    with decoding(), local_file(location) as path, AudioFile(path, span, longest_s) as file:
         yield file
 
 

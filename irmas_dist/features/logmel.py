@@ -11,6 +11,7 @@ result grows with their length.
 
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, islice
+from math import inf
 
 import numpy as np
 import numpy.typing as npt
@@ -98,7 +99,10 @@ def log_mel(
 
 
 def log_mel_blocks(
-    location: Location, settings: LogMelSettings, note: Callable[[str], None] = _unsaid
+    location: Location,
+    settings: LogMelSettings,
+    note: Callable[[str], None] = _unsaid,
+    longest_s: float = inf,
 ) -> Iterator[LogMel]:
     """Yield the log-mel spectrogram of a file of any length in consecutive pieces.
 
@@ -109,6 +113,7 @@ def log_mel_blocks(
         location: Path or URL of an audio file.
         settings: What to compute; long files always use the fast backend.
         note: As in `log_mel`.
+        longest_s: Length of the longest audio that is not refused, in seconds.
 
     Yields:
         Arrays of shape (bands, frames), with at least one frame each.
@@ -116,7 +121,7 @@ def log_mel_blocks(
     Raises:
         AudioError: As in `log_mel`, before the first piece.
     """
-    with open_audio(location) as file:
+    with open_audio(location, WHOLE, longest_s) as file:
         blocks = file.blocks()
         samples = next(blocks)
         rest = list(islice(blocks, 1))

@@ -21,44 +21,15 @@ from irmas_dist.training.model_directory import ModelDescription
 Float32 = npt.NDArray[np.float32]
 
 
-class Members:
-    """The networks of a model, each with its normalisation, aggregation and calibration.
+class Combination:
+    """How the scores of a model's networks become those of clips.
 
     Args:
         description: The content of ``model.json``.
-        network: On the device, in evaluation mode.
-        device: The device.
-
-    Attributes:
-        networks: Each network, and the normalisation of its windows.
     """
 
-    def __init__(
-        self, description: ModelDescription, network: CNN | Ensemble, device: torch.device
-    ) -> None:
+    def __init__(self, description: ModelDescription) -> None:
         self._parts = description.parts
-        self.networks = [
-            (
-                member,
-                Standardise(list(part.normalisation.mean), list(part.normalisation.std)).to(device),
-            )
-            for member, part in zip(members_of(network), self._parts, strict=True)
-        ]
-
-    def __len__(self) -> int:
-        return len(self.networks)
-
-    def scores(self, mel: Tensor) -> Float32:
-        """Score windows, shape (windows, bands, frames), on the device.
-
-        Returns:
-            Scores from 0 to 1, shape (windows, members, instruments).
-        """
-        logits = [
-            network(standardise(mel.transpose(1, 2))) for network, standardise in self.networks
-        ]
-        scores: Float32 = torch.stack(logits, dim=1).float().sigmoid().cpu().numpy()
-        return scores
 
     def aggregated(self, scores: Float32, bounds: npt.NDArray[np.int64]) -> Float32:
         """Return the scores of clips, shape (clips, instruments), from those of their windows.
@@ -84,3 +55,43 @@ class Members:
             return calibrated[0]
         mean: Float32 = np.mean(calibrated, axis=0, dtype=np.float32)
         return mean
+
+
+class Members(Combination):
+    """The networks of a model, each with its normalisation, aggregation and calibration.
+
+    Args:
+        description: The content of ``model.json``.
+        network: On the device, in evaluation mode.
+        device: The device.
+
+    Attributes:
+        networks: Each network, and the normalisation of its windows.
+    """
+
+    def __init__(
+        self, description: ModelDescription, network: CNN | Ensemble, device: torch.device
+    ) -> None:
+        super().__init__(description)
+        self.networks = [
+            (
+                member,
+                Standardise(list(part.normalisation.mean), list(part.normalisation.std)).to(device),
+            )
+            for member, part in zip(members_of(network), self._parts, strict=True)
+        ]
+
+    def __len__(self) -> int:
+        return len(self.networks)
+
+    def scores(self, mel: Tensor) -> Float32:
+        """Score windows, shape (windows, bands, frames), on the device.
+
+        Returns:
+            Scores from 0 to 1, shape (windows, members, instruments).
+        """
+        logits = [
+            network(standardise(mel.transpose(1, 2))) for network, standardise in self.networks
+        ]
+        scores: Float32 = torch.stack(logits, dim=1).float().sigmoid().cpu().numpy()
+        return scores

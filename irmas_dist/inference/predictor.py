@@ -1,7 +1,7 @@
 """Scores of a trained model for samples, files, and clips of a feature store."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -17,14 +17,15 @@ from irmas_dist.evaluation.scores import Scores
 from irmas_dist.features.clips import Clips, read_clips
 from irmas_dist.features.logmel import LogMel, log_mel, log_mel_blocks
 from irmas_dist.features.store import StoreInfo, read_info
+from irmas_dist.features.window_stream import windows_of
 from irmas_dist.inference.fuse import fused
-from irmas_dist.inference.members import Members
+from irmas_dist.inference.members import Combination, Members
 from irmas_dist.instruments import hard_labels
 from irmas_dist.models.cnn import CNN
 from irmas_dist.models.ensemble import Ensemble
 from irmas_dist.training.model_directory import ModelDescription, load_network, read_description
 from irmas_dist.training.precision import available_device
-from irmas_dist.training.windows import DeviceClips, covering_windows, score_windows, windows_of
+from irmas_dist.training.windows import DeviceClips, covering_windows, score_windows
 
 NOTHING_AUDIBLE = "silent: nothing in its spectrogram exceeds the model's floor"
 
@@ -79,6 +80,42 @@ class Timeline:
     windows: npt.NDArray[np.float32]
     scores: dict[str, float]
     note: str | None = None
+
+
+def timeline_of(
+    description: ModelDescription,
+    offsets: Sequence[int],
+    of_windows: npt.NDArray[np.float32],
+    notes: Sequence[str],
+) -> Timeline:
+    """Aggregate the scores of a file's windows.
+
+    Args:
+        description: The model.
+        offsets: The first frame of each window.
+        of_windows: Their scores by each member, shape (windows, members, instruments).
+        notes: What is unusual of the audio.
+    """
+    windows, features = description.windows, description.features
+    combination = Combination(description)
+    starts = np.array(offsets)
+    whole = combination.aggregated(of_windows, np.array([0, len(of_windows)]))[0]
+    averaged = combination.averaged(np.moveaxis(of_windows, 1, 0))
+    codes = description.vocabulary.codes
+    return Timeline(
+        codes=codes,
+        starts=starts / features.frames_per_second,
+        ends=(starts + windows.frames) / features.frames_per_second,
+        windows=averaged,
+        scores=dict(zip(codes, whole.tolist(), strict=True)),
+        note=next(iter(notes), None if averaged.any() else NOTHING_AUDIBLE),
+    )
+
+
+def instruments_of(description: ModelDescription, scores: dict[str, float]) -> list[str]:
+    """Return the codes of the instruments whose score reaches their threshold."""
+    thresholds = dict(zip(description.instruments, description.threshold_array(), strict=True))
+    return [code for code, score in scores.items() if np.float32(score) >= thresholds[code]]
 
 
 class Predictor:
@@ -170,16 +207,13 @@ class Predictor:
         ])  # fmt: skip
         of_files = np.split(scores, np.cumsum([len(each) for each in cut])[:-1]) if cut else []
         return [
-            self._as_timeline([offset for offset, _ in each], of_windows, one.notes)
+            timeline_of(self.description, [offset for offset, _ in each], of_windows, one.notes)
             for each, of_windows, one in zip(cut, of_files, read, strict=True)
         ]
 
     def decide(self, scores: dict[str, float]) -> list[str]:
         """Return the codes of the instruments whose score reaches their threshold."""
-        thresholds = dict(
-            zip(self.description.instruments, self.description.threshold_array(), strict=True)
-        )
-        return [code for code, score in scores.items() if np.float32(score) >= thresholds[code]]
+        return instruments_of(self.description, scores)
 
     def score_store(self, location: str, part: str) -> Scores:
         """Score all clips of one part of a feature store.
@@ -241,35 +275,23 @@ class Predictor:
             scores += self._scores([window for _, window in batch]).tobytes()
         shape = (len(offsets), len(self._members), len(self.description.vocabulary))
         of_windows = np.frombuffer(scores, np.float32).reshape(shape)
-        return self._as_timeline(offsets, of_windows, notes)
+        return timeline_of(self.description, offsets, of_windows, notes)
 
     def _windows(self, pieces: Iterable[LogMel]) -> Iterator[tuple[int, npt.NDArray[Any]]]:
         windows, features = self.description.windows, self.description.features
         return windows_of(pieces, windows.frames, windows.hop_frames, features.log_floor)
 
-    def _as_timeline(
-        self, offsets: list[int], of_windows: npt.NDArray[np.float32], notes: list[str]
-    ) -> Timeline:
-        """Aggregate the scores of a file's windows, which begin at frames ``offsets``.
+    def score_batches(self, windows: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        """Score windows, shape (windows, bands, frames), as many at once as the device likes.
 
-        ``of_windows`` has those of each member, shape (windows, members, instruments).
+        Returns:
+            The scores of each member, shape (windows, members, instruments); 0 of silent windows.
         """
-        windows, features = self.description.windows, self.description.features
-        starts = np.array(offsets)
-        whole = self._members.aggregated(of_windows, np.array([0, len(of_windows)]))[0]
-        of_windows = self._members.averaged(np.moveaxis(of_windows, 1, 0))
-        codes = self.description.vocabulary.codes
-        return Timeline(
-            codes=codes,
-            starts=starts / features.frames_per_second,
-            ends=(starts + windows.frames) / features.frames_per_second,
-            windows=of_windows,
-            scores=dict(zip(codes, whole.tolist(), strict=True)),
-            note=next(iter(notes), None if of_windows.any() else NOTHING_AUDIBLE),
-        )
+        firsts = range(0, len(windows), self._batch)
+        return np.concatenate([self._scores(windows[low : low + self._batch]) for low in firsts])
 
     @torch.inference_mode()
-    def _scores(self, windows: list[npt.NDArray[Any]]) -> npt.NDArray[np.float32]:
+    def _scores(self, windows: Any) -> npt.NDArray[np.float32]:
         """Score windows, each of shape (bands, frames); those of silent ones are 0.
 
         Returns:

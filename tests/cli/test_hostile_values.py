@@ -122,6 +122,7 @@ BASES: dict[tuple[str, ...], tuple[dict[str, str], list[str]]] = {
     ("compare",): ({"models": "{made}/scores.parquet"}, ["{made}/scores.csv"]),
     ("report",): ({}, ["--scores", "{made}/scores.parquet", "--out", "page.html"]),
     ("predict",): ({"model": "{made}/model", "inputs": "{made}/tree/pia/0.wav"}, []),
+    ("serve",): ({"models": "{made}/model"}, ["--port", "1023"]),
     ("export",): ({"model": "{made}/model"}, ["--out", "new"]),
     ("demo",): ({}, ["--out", "new"]),
     ("submit",): ({"command": "thresholds"}, ["--address", "http://127.0.0.1:9"]),

@@ -99,6 +99,8 @@ def test_standard_streams_may_be_closed(
         ("train features model --epochs 3", "No such option: --epochs"),
         ("review sweep --port 99999", "Invalid value for '--port'"),
         ("review sweep --port -1", "Invalid value for '--port'"),
+        ("serve model --port 0", "Invalid value for '--port'"),
+        ("serve model --replicas 0", "Invalid value for '--replicas'"),
         ("train features model --workers 2 --min-workers 3", "--min-workers 3 is more than"),
         ("jobs", "Usage: irmas jobs"),
     ],

@@ -1,0 +1,242 @@
+"""The web application: what is answered to which request. It needs no Ray."""
+
+import asyncio
+import hashlib
+import hmac
+import json
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from importlib.resources import files
+from typing import Any
+
+from fastapi import Depends, FastAPI, Request
+from fastapi.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from irmas_dist.inference.audio_inputs import Prediction
+from irmas_dist.inference.predictor import Timeline
+from irmas_dist.inference.results import as_object
+from irmas_dist.serving.api_page import api_page
+from irmas_dist.serving.listener import Listener, ScoredWindows
+from irmas_dist.serving.uploads import RefusedRequestError, Upload, read_upload
+
+DIGITS = 6
+"""Decimals of the scores of windows."""
+
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
+    "img-src 'self' data:; connect-src 'self'; media-src 'self' blob:; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+"""Of every answer: no page loads anything from elsewhere, or is framed; nothing is kept."""
+
+BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["file"],
+                    "properties": {
+                        "file": {"type": "string", "format": "binary"},
+                        "model": {"type": "string"},
+                    },
+                }
+            },
+            "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "required": ["url"],
+                    "properties": {"url": {"type": "string"}, "model": {"type": "string"}},
+                }
+            },
+        },
+    },
+    "parameters": [
+        {"name": "model", "in": "query", "schema": {"type": "string"}},
+        {"name": "name", "in": "query", "schema": {"type": "string"}},
+    ],
+}
+"""What OpenAPI says of the requests with audio."""
+
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    400: {"description": "The request cannot be read."},
+    401: {"description": "The token is missing or wrong."},
+    403: {"description": "The URL is not one that the server reads."},
+    413: {"description": "The upload is too large."},
+    422: {"description": "The audio cannot be used, or is too long."},
+    429: {"description": "Too many requests at a time; see Retry-After."},
+    503: {"description": "A replica has gone; see Retry-After."},
+    504: {"description": "The time is over."},
+}
+
+
+def create_app(listener: Listener, token_digest: str | None = None) -> FastAPI:
+    """Return the application.
+
+    Args:
+        listener: Predicts uploads; runs while the application does.
+        token_digest: SHA-256 of the token that clients must send, in hexadecimal; None for none.
+    """
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        async with listener.running():
+            yield
+
+    app = FastAPI(
+        title="irmas",
+        description="The instruments that play in a piece of music.",
+        docs_url=None,
+        redoc_url=None,
+        lifespan=lifespan,
+    )
+
+    def authorised(request: Request) -> None:
+        given = request.headers.get("authorization", "").encode("latin-1")
+        sent = given[7:].strip() if given[:7].lower() == b"bearer " else b""
+        if token_digest and not hmac.compare_digest(hashlib.sha256(sent).hexdigest(), token_digest):
+            raise RefusedRequestError(401, "send the server's token: Authorization: Bearer …")
+
+    @app.exception_handler(RefusedRequestError)
+    async def refused(_: Request, error: RefusedRequestError) -> Response:
+        extra = {"WWW-Authenticate": "Bearer"} if error.status == 401 else {}
+        return JSONResponse({"error": error.line}, error.status, {**error.headers, **extra})
+
+    app.add_middleware(_WithHeaders)
+    guarded: dict[str, Any] = {
+        "dependencies": [Depends(authorised)],
+        "responses": REFUSALS,
+        "openapi_extra": BODY,
+    }
+
+    @app.post("/v1/predict", summary="The instruments of an audio file", **guarded)
+    async def predict(request: Request) -> Response:
+        """Answer with the JSON of ``irmas predict --json``."""
+        with listener.admitted():
+            async with _in_time(listener):
+                upload = await read_upload(request, listener.limits)
+                found = await listener.predict(upload, listener.model(upload.model))
+        return JSONResponse({"predictions": [as_object(found)]})
+
+    @app.post("/v1/timeline", summary="The scores of every window of an audio file", **guarded)
+    async def timeline(request: Request) -> Response:
+        """Answer as predict does, with a ``timeline``: starts and ends in seconds, and scores.
+
+        With ``Accept: text/event-stream`` windows are sent as they are scored: events ``start``,
+        ``windows`` (any number), and ``end`` or ``error``.
+        """
+        if "text/event-stream" in request.headers.get("accept", ""):
+            # Read before the answer begins, so that what is refused has its status.
+            admission = listener.admitted()
+            admission.__enter__()
+            try:
+                async with _in_time(listener):
+                    upload = await read_upload(request, listener.limits)
+                    listener.model(upload.model)
+            except BaseException:
+                admission.__exit__(None, None, None)
+                raise
+            return StreamingResponse(
+                _events(listener, upload, admission), media_type="text/event-stream"
+            )
+        with listener.admitted():
+            async with _in_time(listener):
+                upload = await read_upload(request, listener.limits)
+                found = await listener.predict(upload, listener.model(upload.model))
+        assert found.timeline is not None
+        windows = {"timeline": _as_json(found.timeline)}
+        return JSONResponse({"predictions": [as_object(found) | windows]})
+
+    @app.get(
+        "/v1/models",
+        summary="The models",
+        dependencies=[Depends(authorised)],
+        responses={401: REFUSALS[401]},
+    )
+    async def models() -> Response:
+        """Answer with each model's instruments, thresholds and validation figures, and limits."""
+        limits = listener.limits.model_dump(exclude={"allow_url_prefix"})
+        return JSONResponse({"models": [each.facts() for each in listener.models]} | limits)
+
+    @app.get("/healthz", summary="Whether models are loaded")
+    async def healthz() -> Response:
+        """Answer 200 once requests can be answered."""
+        ready = bool(listener.models)
+        return JSONResponse({"status": "ok" if ready else "starting"}, 200 if ready else 503)
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> Response:
+        return HTMLResponse(api_page(app.openapi()))
+
+    style = files("irmas_dist.reports").joinpath("page.css").read_text(encoding="utf-8")
+
+    @app.get("/page.css", include_in_schema=False)
+    async def page_css() -> Response:
+        return Response(style, media_type="text/css")
+
+    return app
+
+
+class _WithHeaders:
+    """Adds `HEADERS` to every answer."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(HEADERS)
+            await send(message)
+
+        await self._app(scope, receive, send_with_headers)
+
+
+@asynccontextmanager
+async def _in_time(listener: Listener) -> AsyncIterator[None]:
+    """Refuse what takes longer than is allowed."""
+    seconds = listener.limits.timeout_s
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError as error:
+        raise RefusedRequestError(
+            504, f"not done within the {seconds:g} s that are allowed: send less audio"
+        ) from error
+
+
+async def _events(listener: Listener, upload: Upload, admission: Any) -> AsyncIterator[str]:
+    """Yield the events of a timeline; the last one is ``end`` or ``error``."""
+    try:
+        model = listener.model(upload.model)
+        yield _event("start", path=upload.name, model=model.facts())
+        async with _in_time(listener), aclosing(listener.listen(upload, model)) as results:
+            async for result in results:
+                if isinstance(result, Prediction):
+                    yield _event("end", **as_object(result))
+                else:
+                    yield _event("windows", **_as_json(result))
+    except RefusedRequestError as error:
+        yield _event("error", error=error.line, status=error.status)
+    finally:
+        admission.__exit__(None, None, None)
+
+
+def _event(kind: str, **facts: Any) -> str:
+    return f"event: {kind}\ndata: {json.dumps(facts)}\n\n"
+
+
+def _as_json(windows: ScoredWindows | Timeline) -> dict[str, Any]:
+    scores = windows.scores if isinstance(windows, ScoredWindows) else windows.windows
+    return {
+        "starts": windows.starts.round(DIGITS).tolist(),
+        "ends": windows.ends.round(DIGITS).tolist(),
+        "windows": scores.astype("float64").round(DIGITS).tolist(),
+    }

@@ -1,0 +1,89 @@
+"""Models that are served, each of one version, which a digest names."""
+
+import hashlib
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from irmas_dist import storage
+from irmas_dist.inference.predictor import Predictor
+from irmas_dist.training.model_directory import ModelDescription, read_description
+
+FIGURES = ("val_micro_f1", "val_macro_f1", "val_lrap")
+"""What clients are told of the model's validation."""
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """One version of a model.
+
+    Attributes:
+        name: Its name for clients.
+        directory: The model directory.
+        digest: Of its files.
+        description: The content of ``model.json``, without its history.
+    """
+
+    name: str
+    directory: str
+    digest: str
+    description: ModelDescription
+
+    @classmethod
+    def read(cls, name: str, directory: str | os.PathLike[str]) -> "ServedModel":
+        """Read a model, and check that it can be loaded.
+
+        Raises:
+            IrmasError: There is no finished model, or it is damaged.
+        """
+        description = read_description(directory)
+        Predictor.load(directory, "cpu")
+        short = description.model_copy(update={"history": []})
+        return cls(name, storage.absolute(directory), model_digest(directory), short)
+
+    def as_config(self) -> dict[str, Any]:
+        """Return it as JSON, for the configuration of a deployment."""
+        return {
+            "name": self.name,
+            "directory": self.directory,
+            "digest": self.digest,
+            "description": self.description.model_dump(),
+        }
+
+    @classmethod
+    def of_config(cls, config: Mapping[str, Any]) -> "ServedModel":
+        """Return what `as_config` has described."""
+        description = ModelDescription.model_validate(config["description"])
+        return cls(config["name"], config["directory"], config["digest"], description)
+
+    def facts(self) -> dict[str, Any]:
+        """Return what clients are told of it."""
+        description = self.description
+        return {
+            "name": self.name,
+            "digest": self.digest,
+            "instruments": description.instruments,
+            "thresholds": description.thresholds,
+            "thresholds_from": description.thresholds_from,
+            "validation": {
+                key.removeprefix("val_"): description.scores[key]
+                for key in FIGURES
+                if math.isfinite(description.scores.get(key, math.nan))
+            },
+            "window_s": description.windows.frames / description.features.frames_per_second,
+            "hop_s": description.windows.hop_frames / description.features.frames_per_second,
+            "parameters": description.parameters,
+            "members": len(description.parts),
+            "training_clips": description.data.get("training_clips"),
+            "validation_mixtures": description.data.get("validation_mixtures"),
+        }
+
+
+def model_digest(directory: str | os.PathLike[str]) -> str:
+    """Return a digest of the files that make a model what it is."""
+    found = hashlib.sha256()
+    for name in ("model.json", "model.safetensors"):
+        found.update(hashlib.sha256(storage.read_bytes(storage.join(directory, name))).digest())
+    return found.hexdigest()[:16]

@@ -1,0 +1,157 @@
+"""The stage `serve`: models behind an address, on this machine or a cluster."""
+
+import errno
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from irmas_dist import storage
+from irmas_dist.cluster.without_ray import LOCAL, gpu_count, ray_address
+from irmas_dist.errors import IrmasError
+from irmas_dist.serving.models import ServedModel
+from irmas_dist.serving.settings import TOKEN, ServingSettings, is_loopback, require_token
+
+APPLICATION = "irmas"
+"""Name of the application on Ray Serve: another one of this name takes its place."""
+
+
+def serve(
+    settings: ServingSettings,
+    started: Callable[[str, bool], None],
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    address: str | None = None,
+) -> None:
+    """Serve models: on this machine until interrupted, on a cluster from now on.
+
+    Args:
+        settings: The models, replicas and limits.
+        started: Called once requests are answered, with the URL, and whether the application
+            stays when this returns.
+        host: Where to listen.
+        port: Likewise.
+        address: The Ray to use, as `ray_running` takes it.
+
+    Raises:
+        IrmasError: A model cannot be used, others could come in without a token, the port is
+            taken, the cluster is too small or has other options.
+    """
+    _require_installed()
+    require_token(host, os.environ.get(TOKEN))
+    for name, directory in settings.models.items():
+        ServedModel.read(name, directory)
+    here = ray_address(address) == LOCAL
+    if here:
+        _require_free(host, port)
+    with deployed(settings, host, port, address) as url:
+        started(url, not here)
+        while here:
+            time.sleep(3600)
+
+
+@contextmanager
+def deployed(
+    settings: ServingSettings, host: str, port: int, address: str | None = None
+) -> Iterator[str]:
+    """Deploy models on a Ray that is running, or on one that runs as long as the block does.
+
+    Yields:
+        The URL at which requests are answered.
+    """
+    # They take seconds to import.
+    import ray
+    from ray import serve as ray_serve
+    from ray.serve.config import HTTPOptions
+
+    from irmas_dist.cluster.runtime import ray_running, require_shared
+    from irmas_dist.serving.deployments import application
+
+    own = not ray.is_initialized() and ray_address(address) == LOCAL
+    with ray_running(address):
+        local = [each for each in settings.models.values() if not storage.is_url(each)]
+        require_shared(None, *local)
+        if settings.gpus is None:
+            settings = settings.model_copy(update={"gpus": float(gpu_count() >= 1)})
+        _require_capacity(settings, ray.nodes())
+        ray_serve.start(http_options=HTTPOptions(host=host, port=port))
+        host, port = _listening(host, port)
+        try:
+            ray_serve.run(application(settings), name=APPLICATION)
+        except RuntimeError as error:
+            raise IrmasError(_reason(ray_serve.status(), str(error))) from error
+        shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host
+        try:
+            yield f"http://{f'[{shown}]' if ':' in shown else shown}:{port}"
+        finally:
+            if own:
+                ray_serve.shutdown()
+
+
+def _require_installed() -> None:
+    try:
+        import fastapi
+        import python_multipart
+        import ray.serve  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise IrmasError(f"serving needs {error.name}: pip install 'irmas-dist[serve]'") from error
+    del fastapi, python_multipart
+
+
+def _require_free(host: str, port: int) -> None:
+    """Refuse a port that is taken, and a host that is not of this machine."""
+    try:
+        family, kind, protocol, _, place = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(place)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise IrmasError(
+                f"port {port} is in use: name another with --port, or change what a running "
+                "'irmas serve' serves with --address auto"
+            ) from error
+        raise IrmasError(f"--host {host}, --port {port}: {error.strerror}") from error
+
+
+def _require_capacity(settings: ServingSettings, nodes: list[dict[str, object]]) -> None:
+    """Refuse what the nodes do not have at all; an autoscaler's nodes are up to it."""
+    total: dict[str, float] = {}
+    for node in nodes:
+        resources = node["Resources"]
+        assert isinstance(resources, dict)
+        for kind in ("CPU", "GPU") if node["Alive"] else ():
+            total[kind] = total.get(kind, 0) + resources.get(kind, 0)
+    cpus = settings.replicas * (settings.cpus + settings.listening_cpus)
+    gpus = settings.replicas * (settings.gpus or 0)
+    if cpus > total.get("CPU", 0) or gpus > total.get("GPU", 0):
+        raise IrmasError(
+            f"{settings.replicas} replicas need {cpus:g} CPUs and {gpus:g} GPUs, and there are "
+            f"{total.get('CPU', 0):g} and {total.get('GPU', 0):g}: ask for fewer --replicas, "
+            "--cpus or --gpus"
+        )
+
+
+def _listening(host: str, port: int) -> tuple[str, int]:
+    """Return where Serve listens, which was chosen when it was first started on the cluster."""
+    from ray.serve.context import _get_global_client
+
+    options = _get_global_client().http_config
+    found = options.host or "127.0.0.1"
+    if not is_loopback(found) and is_loopback(host):
+        require_token(found, os.environ.get(TOKEN))
+    return found, options.port
+
+
+def _reason(status: object, error: str) -> str:
+    """Say in one line why the application does not run."""
+    applications = getattr(status, "applications", {})
+    found = applications.get(APPLICATION)
+    messages = [error] if found is None else [
+        each.message for each in found.deployments.values() if each.message
+    ] or [found.message]  # fmt: skip
+    lines = [line.strip() for line in "\n".join(messages).splitlines() if line.strip()]
+    return f"the models cannot be served: {lines[-1] if lines else error}"

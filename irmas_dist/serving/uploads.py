@@ -1,0 +1,167 @@
+"""The audio of a request: multipart, raw bytes, or the URL of an object that may be read.
+
+It is held in memory alone.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import ClientDisconnect, Request
+
+from irmas_dist import storage
+from irmas_dist.errors import IrmasError
+from irmas_dist.serving.settings import Limits
+
+MEGABYTE = 1_000_000
+
+ENVELOPE = 64_000
+"""Bytes that multipart may have around a file."""
+
+
+class RefusedRequestError(Exception):
+    """A request that is answered with a status and one line.
+
+    Args:
+        status: Of HTTP.
+        line: What was wrong, and what to do.
+        retry_after_s: After how long to try again.
+    """
+
+    def __init__(self, status: int, line: str, retry_after_s: int | None = None) -> None:
+        super().__init__(line)
+        self.status = status
+        self.line = " ".join(line.split())
+        self.headers = {} if retry_after_s is None else {"Retry-After": str(retry_after_s)}
+
+
+@dataclass(frozen=True)
+class Upload:
+    """What a request wants to have heard.
+
+    Attributes:
+        name: Of the file, as the client says.
+        content: An audio file, as it seems.
+        model: Name of the model; None for the first.
+    """
+
+    name: str
+    content: bytes
+    model: str | None = None
+
+
+async def read_upload(request: Request, limits: Limits) -> Upload:
+    """Read a request's audio.
+
+    Raises:
+        RefusedRequestError: It has none, or too much, or names a URL that may not be read.
+    """
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    model = request.query_params.get("model")
+    if kind == "multipart/form-data":
+        found = await _multipart(request, limits, model)
+    elif kind == "application/json":
+        found = await _by_url(request, limits, model)
+    else:
+        name = request.query_params.get("name") or "audio"
+        found = Upload(name, await _body(request, limits.max_megabytes), model)
+    if not found.content:
+        raise RefusedRequestError(
+            422, "no audio: send a file, as the part 'file' of multipart/form-data or as the body"
+        )
+    return found
+
+
+async def _body(request: Request, megabytes: float) -> bytes:
+    return b"".join([chunk async for chunk in _chunks(request, int(megabytes * MEGABYTE))])
+
+
+async def _chunks(request: Request, most: int) -> AsyncIterator[bytes]:
+    """Yield a body, and refuse it as soon as it is known to be too large."""
+    too_large = RefusedRequestError(
+        413, f"the upload is larger than the {most / MEGABYTE:g} MB that are allowed"
+    )
+    with suppress(ValueError):
+        if int(request.headers.get("content-length", 0)) > most:
+            raise too_large
+    size = 0
+    try:
+        async for chunk in request.stream():
+            size += len(chunk)
+            if size > most:
+                raise too_large
+            yield chunk
+    except ClientDisconnect as error:
+        raise RefusedRequestError(400, "the upload was interrupted") from error
+
+
+class _InMemoryParser(MultiPartParser):
+    """Multipart whose files never go to disk; `_chunks` limits them."""
+
+    spool_max_size = 2**62
+
+
+async def _multipart(request: Request, limits: Limits, model: str | None) -> Upload:
+    most = int(limits.max_megabytes * MEGABYTE)
+    stream = _chunks(request, most + ENVELOPE)
+    parser = _InMemoryParser(request.headers, stream, max_files=1, max_fields=8)  # type: ignore[arg-type]
+    try:
+        form = await parser.parse()
+    except (MultiPartException, KeyError, UnicodeError) as error:
+        reason = str(getattr(error, "message", error)).rstrip(".")
+        if "Too many files" in reason:
+            reason = "several files: send one per request"
+        raise RefusedRequestError(400, f"not multipart/form-data: {reason}") from error
+    files = [value for value in form.values() if isinstance(value, UploadFile)]
+    named = form.get("model")
+    if not files:
+        return Upload("", b"")
+    content = await files[0].read()
+    await files[0].close()
+    if len(content) > most:
+        raise RefusedRequestError(
+            413, f"the upload is larger than the {limits.max_megabytes:g} MB that are allowed"
+        )
+    return Upload(files[0].filename or "audio", content, named if isinstance(named, str) else model)
+
+
+async def _by_url(request: Request, limits: Limits, model: str | None) -> Upload:
+    try:
+        given = json.loads(await _body(request, ENVELOPE / MEGABYTE))
+        url, model = given["url"], given.get("model", model)
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise RefusedRequestError(422, 'JSON should be {"url": "s3://…"}') from error
+    if not isinstance(url, str) or not isinstance(model, str | None):
+        raise RefusedRequestError(422, 'JSON should be {"url": "s3://…"}')
+    if not is_allowed(url, limits.allow_url_prefix):
+        raise RefusedRequestError(
+            403, "the server does not read this URL: it reads those of its --allow-url-prefix only"
+        )
+    content = await asyncio.to_thread(_object, url, limits)
+    return Upload(url, content, model)
+
+
+def is_allowed(url: str, prefixes: tuple[str, ...]) -> bool:
+    """Return whether an object is in one of the folders, whatever its URL tries."""
+    segments = PurePosixPath(url.partition("://")[2]).parts
+    return (
+        ".." not in segments
+        and not set(url) & set("?#\\%\0")
+        and any(url.startswith(prefix) and url != prefix for prefix in prefixes)
+    )
+
+
+def _object(url: str, limits: Limits) -> bytes:
+    try:
+        if storage.size(url) > limits.max_megabytes * MEGABYTE:
+            raise RefusedRequestError(
+                413, f"the object is larger than the {limits.max_megabytes:g} MB that are allowed"
+            )
+        return storage.read_bytes(url)
+    except IrmasError as error:
+        raise RefusedRequestError(422, str(error)) from error

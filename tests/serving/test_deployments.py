@@ -1,0 +1,85 @@
+"""The application on Ray Serve: the command's own way, with a real client."""
+
+import asyncio
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from irmas_dist.errors import IrmasError
+from irmas_dist.inference.predictor import Predictor
+from irmas_dist.serving.deployments import application
+from irmas_dist.serving.serve import deployed
+from irmas_dist.serving.settings import ServingSettings
+from tests.inference.conftest import MakeModel
+from tests.ray_cluster import free_port
+
+pytestmark = pytest.mark.ray
+
+
+@pytest.fixture(scope="module")
+def port() -> int:
+    return free_port()
+
+
+@pytest.fixture(scope="module")
+def url(model: Path, port: int, ray_cluster: None) -> Iterator[str]:
+    from ray import serve
+
+    with deployed(settings(model), "127.0.0.1", port) as found:
+        yield found
+    serve.shutdown()
+
+
+def settings(model: Path) -> ServingSettings:
+    return ServingSettings(models={"a": str(model)}, cpus=0.5, gpus=0)
+
+
+def test_concurrent_requests_have_the_scores_of_predict(
+    url: str, excerpts: list[Path], predictor: Predictor
+) -> None:
+    async def ask() -> list[httpx.Response]:
+        async with httpx.AsyncClient(base_url=url, timeout=60) as client:
+            files = [excerpt.read_bytes() for excerpt in excerpts[:4]]
+            return await asyncio.gather(
+                *(client.post("/v1/predict", content=each) for each in files * 2)
+            )
+
+    answers = asyncio.run(ask())
+    for answer, excerpt in zip(answers, excerpts[:4] * 2, strict=True):
+        (found,) = answer.json()["predictions"]
+        assert found["scores"] == pytest.approx(predictor.file(excerpt), abs=1e-5)
+
+
+def test_another_version_takes_over_without_a_refused_request(
+    url: str, port: int, excerpts: list[Path], make_model: MakeModel
+) -> None:
+    content = excerpts[0].read_bytes()
+    other = make_model(width=12)
+
+    async def ask() -> tuple[list[int], dict[str, float]]:
+        async with httpx.AsyncClient(base_url=url, timeout=60) as client:
+            update = asyncio.create_task(asyncio.to_thread(deploy))
+            statuses, scores = [], {}
+            while not update.done() or len(statuses) < 5:
+                answer = await client.post("/v1/predict", content=content)
+                statuses.append(answer.status_code)
+                scores = answer.json().get("predictions", [{}])[0].get("scores", {})
+            await update
+            return statuses, scores
+
+    def deploy() -> None:
+        with deployed(settings(other), "127.0.0.1", port):
+            time.sleep(1)
+
+    statuses, scores = asyncio.run(ask())
+    assert set(statuses) == {200}
+    assert scores == pytest.approx(Predictor.load(other).file(excerpts[0]), abs=1e-5)
+
+
+def test_a_file_for_a_cluster_wants_a_token(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("IRMAS_SERVE_TOKEN", raising=False)
+    with pytest.raises(IrmasError, match="IRMAS_SERVE_TOKEN"):
+        application({"models": {"a": str(model)}})

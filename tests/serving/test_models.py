@@ -1,0 +1,28 @@
+"""A version of a model: what names it, and what is told of it."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from irmas_dist.errors import IrmasError
+from irmas_dist.serving.models import ServedModel, model_digest
+from tests.inference.conftest import MakeModel
+
+
+def test_a_model_is_described_in_json_without_loss(model: Path) -> None:
+    read = ServedModel.read("a", model)
+    again = ServedModel.of_config(json.loads(json.dumps(read.as_config())))
+    assert again == read
+    assert json.dumps(again.facts(), allow_nan=False)
+
+
+def test_other_weights_or_thresholds_are_another_version(make_model: MakeModel) -> None:
+    path = make_model()
+    first = model_digest(path)
+    text = (path / "model.json").read_text()
+    (path / "model.json").write_text(text.replace("0.5", "0.25"))
+    assert model_digest(path) != first
+    (path / "model.safetensors").write_bytes(b"damaged")
+    with pytest.raises(IrmasError, match="damaged"):
+        ServedModel.read("a", path)
