@@ -19,7 +19,7 @@ from irmas_dist.inference.predictor import Timeline
 from irmas_dist.inference.results import as_object
 from irmas_dist.serving.api_page import api_page
 from irmas_dist.serving.listener import Listener, ScoredWindows
-from irmas_dist.serving.uploads import RefusedRequestError, Upload, read_upload
+from irmas_dist.serving.received import ReceivedAudio, RefusedRequestError, read_upload
 
 DIGITS = 6
 """Decimals of the scores of windows."""
@@ -212,7 +212,7 @@ async def _in_time(listener: Listener) -> AsyncIterator[None]:
         ) from error
 
 
-async def _events(listener: Listener, upload: Upload, admission: Any) -> AsyncIterator[str]:
+async def _events(listener: Listener, upload: ReceivedAudio, admission: Any) -> AsyncIterator[str]:
     """Yield the events of a timeline; the last one is ``end`` or ``error``."""
     try:
         model = listener.model(upload.model)

@@ -23,8 +23,8 @@ from irmas_dist.inference.predictor import BATCH_WINDOWS, Predictor
 from irmas_dist.serving.application import create_app
 from irmas_dist.serving.listener import Listener
 from irmas_dist.serving.models import ServedModel, model_digest
+from irmas_dist.serving.received import RefusedRequestError
 from irmas_dist.serving.settings import TOKEN, Limits, ServingSettings, require_token
-from irmas_dist.serving.uploads import RefusedRequestError
 
 READERS = 2
 """Processes that read uploads in each listening replica: while one decodes, one may be replaced."""

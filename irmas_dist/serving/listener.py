@@ -19,8 +19,8 @@ from irmas_dist.inference.members import Combination
 from irmas_dist.inference.predictor import instruments_of, timeline_of
 from irmas_dist.serving.models import ServedModel
 from irmas_dist.serving.readers import Readers
+from irmas_dist.serving.received import ReceivedAudio, RefusedRequestError
 from irmas_dist.serving.settings import Limits
-from irmas_dist.serving.uploads import RefusedRequestError, Upload
 
 Score = Callable[[ServedModel, npt.NDArray[Any]], Awaitable[npt.NDArray[np.float32]]]
 """Scores windows, shape (windows, bands, frames), with a model: shape (windows, members,
@@ -111,7 +111,7 @@ class Listener:
             self._active -= 1
 
     async def listen(
-        self, upload: Upload, model: ServedModel
+        self, upload: ReceivedAudio, model: ServedModel
     ) -> AsyncGenerator[ScoredWindows | Prediction]:
         """Hear an upload: yield its windows as they are scored, and then its prediction.
 
@@ -162,7 +162,7 @@ class Listener:
             timeline=timeline,
         )
 
-    async def predict(self, upload: Upload, model: ServedModel) -> Prediction:
+    async def predict(self, upload: ReceivedAudio, model: ServedModel) -> Prediction:
         """Return the prediction of an upload, with its timeline.
 
         Raises:

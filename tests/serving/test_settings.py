@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from irmas_dist.errors import IrmasError
+from irmas_dist.serving.received import is_allowed
 from irmas_dist.serving.settings import (
     Limits,
     ServingSettings,
@@ -13,7 +14,6 @@ from irmas_dist.serving.settings import (
     parse_models,
     require_token,
 )
-from irmas_dist.serving.uploads import is_allowed
 
 PREFIX = "s3://bucket/in/"
 

@@ -41,7 +41,7 @@ class RefusedRequestError(Exception):
 
 
 @dataclass(frozen=True)
-class Upload:
+class ReceivedAudio:
     """What a request wants to have heard.
 
     Attributes:
@@ -55,7 +55,7 @@ class Upload:
     model: str | None = None
 
 
-async def read_upload(request: Request, limits: Limits) -> Upload:
+async def read_upload(request: Request, limits: Limits) -> ReceivedAudio:
     """Read a request's audio.
 
     Raises:
@@ -69,7 +69,7 @@ async def read_upload(request: Request, limits: Limits) -> Upload:
         found = await _by_url(request, limits, model)
     else:
         name = request.query_params.get("name") or "audio"
-        found = Upload(name, await _body(request, limits.max_megabytes), model)
+        found = ReceivedAudio(name, await _body(request, limits.max_megabytes), model)
     if not found.content:
         raise RefusedRequestError(
             422, "no audio: send a file, as the part 'file' of multipart/form-data or as the body"
@@ -106,7 +106,7 @@ class _InMemoryParser(MultiPartParser):
     spool_max_size = 2**62
 
 
-async def _multipart(request: Request, limits: Limits, model: str | None) -> Upload:
+async def _multipart(request: Request, limits: Limits, model: str | None) -> ReceivedAudio:
     most = int(limits.max_megabytes * MEGABYTE)
     stream = _chunks(request, most + ENVELOPE)
     parser = _InMemoryParser(request.headers, stream, max_files=1, max_fields=8)  # type: ignore[arg-type]
@@ -120,17 +120,19 @@ async def _multipart(request: Request, limits: Limits, model: str | None) -> Upl
     files = [value for value in form.values() if isinstance(value, UploadFile)]
     named = form.get("model")
     if not files:
-        return Upload("", b"")
+        return ReceivedAudio("", b"")
     content = await files[0].read()
     await files[0].close()
     if len(content) > most:
         raise RefusedRequestError(
             413, f"the upload is larger than the {limits.max_megabytes:g} MB that are allowed"
         )
-    return Upload(files[0].filename or "audio", content, named if isinstance(named, str) else model)
+    return ReceivedAudio(
+        files[0].filename or "audio", content, named if isinstance(named, str) else model
+    )
 
 
-async def _by_url(request: Request, limits: Limits, model: str | None) -> Upload:
+async def _by_url(request: Request, limits: Limits, model: str | None) -> ReceivedAudio:
     try:
         given = json.loads(await _body(request, ENVELOPE / MEGABYTE))
         url, model = given["url"], given.get("model", model)
@@ -143,7 +145,7 @@ async def _by_url(request: Request, limits: Limits, model: str | None) -> Upload
             403, "the server does not read this URL: it reads those of its --allow-url-prefix only"
         )
     content = await asyncio.to_thread(_object, url, limits)
-    return Upload(url, content, model)
+    return ReceivedAudio(url, content, model)
 
 
 def is_allowed(url: str, prefixes: tuple[str, ...]) -> bool:
