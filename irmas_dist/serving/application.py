@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import hmac
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import aclosing, asynccontextmanager
 from importlib.resources import files
 from typing import Any
@@ -175,12 +175,8 @@ def create_app(listener: Listener, token_digest: str | None = None) -> FastAPI:
     async def docs() -> Response:
         return HTMLResponse(api_page(app.openapi()))
 
-    style = files("irmas_dist.reports").joinpath("page.css").read_text(encoding="utf-8")
-
-    @app.get("/page.css", include_in_schema=False)
-    async def page_css() -> Response:
-        return Response(style, media_type="text/css")
-
+    for path, content, kind in _page_files():
+        app.get(path, include_in_schema=False)(_sending(content, kind))
     return app
 
 
@@ -240,3 +236,21 @@ def _as_json(windows: ScoredWindows | Timeline) -> dict[str, Any]:
         "ends": windows.ends.round(DIGITS).tolist(),
         "windows": scores.astype("float64").round(DIGITS).tolist(),
     }
+
+
+def _page_files() -> Iterator[tuple[str, str, str]]:
+    """Yield path, content and media type of each file of the page."""
+    own = files("irmas_dist.serving")
+    for name in ("page.js", "map.js", "sound.js"):
+        yield f"/{name}", own.joinpath(name).read_text(encoding="utf-8"), "text/javascript"
+    yield "/", own.joinpath("page.html").read_text(encoding="utf-8"), "text/html"
+    shared = files("irmas_dist.reports").joinpath("page.css").read_text(encoding="utf-8")
+    style = own.joinpath("page.css").read_text(encoding="utf-8")
+    yield "/page.css", f"{shared}\n{style}", "text/css"
+
+
+def _sending(content: str, kind: str) -> Callable[[], Awaitable[Response]]:
+    async def send() -> Response:
+        return Response(content, media_type=kind)
+
+    return send

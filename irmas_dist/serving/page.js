@@ -1,0 +1,178 @@
+// The page: a file goes to /v1/timeline, and what comes back is shown as it comes.
+
+import {HeatMap} from "/map.js";
+import {asWav, record} from "/sound.js";
+
+const $ = id => document.getElementById(id);
+const map = new HeatMap();
+let models = [], latest = null, running = null, recording = null;
+
+const element = (name, text, more = {}) =>
+  Object.assign(document.createElement(name), {textContent: text, ...more});
+const headers = () => $("token").value ? {Authorization: `Bearer ${$("token").value}`} : {};
+
+function say(text, error = false) {
+  $("status").textContent = text;
+  $("status").classList.toggle("error", error);
+}
+
+async function reason(response) {
+  try { return (await response.json()).error ?? response.statusText; }
+  catch { return response.statusText || `status ${response.status}`; }
+}
+
+async function begin() {
+  const response = await fetch("/v1/models", {headers: headers()});
+  $("access").hidden = response.status !== 401 && !$("token").value;
+  if (response.status === 401) return say($("token").value ? "This token is wrong." : "A token is needed.", true);
+  if (!response.ok) return say(await reason(response), true);
+  say("");
+  models = (await response.json()).models;
+  $("model").replaceChildren(...models.map(model => element("option", model.name)));
+  $("choice").hidden = models.length < 2;
+  about();
+}
+
+function about() {
+  const model = models[$("model").selectedIndex] ?? models[0];
+  const names = {micro_f1: "micro F1", macro_f1: "macro F1", lrap: "LRAP"};
+  const figures = Object.entries(model.validation)
+    .map(([key, value]) => `${names[key]} ${value.toFixed(3)}`).join(", ");
+  $("about").textContent = `Model ${model.name}, version ${model.digest}: `
+    + `${Object.keys(model.instruments).length} instruments, `
+    + (model.members > 1 ? `${model.members} members. ` : `${model.parameters.toLocaleString("en")} parameters. `)
+    + (figures ? `On validation clips, which its thresholds were fitted to (${model.thresholds_from}): ${figures}. ` : "")
+    + "On other music it may be wrong more often.";
+}
+
+async function* events(response) {
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  let held = "";
+  for (let part; !(part = await reader.read()).done;) {
+    const blocks = (held + part.value).split("\n\n");
+    held = blocks.pop();
+    for (const block of blocks) {
+      const [kind, data] = block.split("\n");
+      yield [kind.slice("event: ".length), JSON.parse(data.slice("data: ".length))];
+    }
+  }
+}
+
+async function send(content, name, signal) {
+  const query = new URLSearchParams({name});
+  if (models.length > 1) query.set("model", $("model").value);
+  return fetch(`/v1/timeline?${query}`, {
+    method: "POST", body: content, signal,
+    headers: {...headers(), Accept: "text/event-stream", "Content-Type": "application/octet-stream"},
+  });
+}
+
+async function hear(file) {
+  running?.abort();
+  const {signal} = running = new AbortController();
+  try {
+    latest = null;
+    $("result").hidden = true;
+    $("progress").hidden = false;
+    $("progress").removeAttribute("value");
+    say(`Sending ${file.name} …`);
+    URL.revokeObjectURL($("player").src);
+    $("player").src = URL.createObjectURL(file);
+    await show(file, file, signal);
+  } catch (error) {
+    if (signal.aborted) return;
+    say(error.message, true);
+  }
+  if (running.signal === signal) $("progress").hidden = true;
+}
+
+async function show(content, file, signal) {
+  const response = await send(content, file.name, signal);
+  if (response.status === 401) { await begin(); return; }
+  if (!response.ok) throw new Error(await reason(response));
+  const windows = {starts: [], ends: [], windows: []};
+  for await (const [kind, data] of events(response)) {
+    if (kind === "start") {
+      map.begin(data.model);
+      $("name").textContent = data.path;
+      say("Reading …");
+    } else if (kind === "windows") {
+      for (const key in windows) windows[key].push(...data[key]);
+      $("result").hidden = false;
+      map.add(data);
+      $("progress").value = Math.min(data.ends.at(-1) / map.length, 1);
+      say(`${Math.round(100 * $("progress").value)} % heard`);
+    } else if (kind === "error") {
+      // What the server cannot decode, the browser may.
+      if (content === file && /cannot be decoded/.test(data.error)) {
+        let wav = null;
+        try { wav = await asWav(file); } catch { throw new Error(data.error); }
+        return show(wav, file, signal);
+      }
+      $("result").hidden = true;
+      throw new Error(data.error);
+    } else {
+      finish({...data, path: file.name, timeline: windows}, map.model);
+      return;
+    }
+  }
+  throw new Error("The connection was lost: try again.");
+}
+
+function finish(prediction, model) {
+  latest = prediction;
+  const codes = Object.keys(prediction.scores).sort((a, b) => prediction.scores[b] - prediction.scores[a]);
+  const plays = codes.filter(code => prediction.instruments.includes(code));
+  const names = plays.map(code => model.instruments[code]);
+  $("plays").replaceChildren(...names.map(name => element("li", name)));
+  $("note").textContent = prediction.note ?? (plays.length ? "" : "No instrument reaches its threshold.");
+  $("scores").replaceChildren(...codes.map(code => {
+    const row = element("tr", "", {className: plays.includes(code) ? "plays" : ""});
+    const threshold = model.thresholds[code];
+    row.append(
+      element("th", model.instruments[code], {scope: "row"}),
+      element("td", prediction.scores[code].toFixed(3)),
+      element("td", threshold > 1 ? "never" : threshold.toFixed(3)),
+      element("td", plays.includes(code) ? "yes" : ""),
+    );
+    return row;
+  }));
+  say(names.length ? `Done: ${names.join(", ")}.` : "Done: no instrument.");
+}
+
+export function csv({scores, timeline: {starts, ends, windows}}) {
+  const rows = windows.map((row, i) => [starts[i].toFixed(3), ends[i].toFixed(3), ...row]);
+  return [["start_s", "end_s", ...Object.keys(scores)], ...rows].map(row => row.join(",") + "\n").join("");
+}
+
+function save(content, kind, ending) {
+  const url = URL.createObjectURL(new Blob([content], {type: kind}));
+  element("a", "", {href: url, download: latest.path.replace(/\.[^.]*$/, "") + ending}).click();
+  setTimeout(() => URL.revokeObjectURL(url), 10_000);
+}
+
+$("file").addEventListener("change", () => $("file").files[0] && hear($("file").files[0]));
+$("model").addEventListener("change", about);
+$("form").addEventListener("submit", event => { event.preventDefault(); begin(); });
+$("csv").addEventListener("click", () => latest && save(csv(latest), "text/csv", ".csv"));
+$("json").addEventListener("click", () =>
+  latest && save(JSON.stringify({predictions: [latest]}, null, 2), "application/json", ".json"));
+$("record").addEventListener("click", async () => {
+  try {
+    if (recording) { recording.stop(); return; }
+    recording = await record();
+    $("record").textContent = "Stop";
+    const file = await recording.done;
+    recording = null;
+    $("record").textContent = "Record";
+    hear(file);
+  } catch (error) { say(`The microphone cannot be used: ${error.message}`, true); }
+});
+for (const kind of ["dragover", "dragleave", "drop"]) {
+  addEventListener(kind, event => {
+    event.preventDefault();
+    $("drop").classList.toggle("over", kind === "dragover");
+    if (kind === "drop" && event.dataTransfer.files[0]) hear(event.dataTransfer.files[0]);
+  });
+}
+begin().catch(error => say(error.message, true));

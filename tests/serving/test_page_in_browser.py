@@ -1,0 +1,129 @@
+"""The page in a real browser: a file is chosen, its instruments are seen, heard and saved."""
+
+import asyncio
+import contextlib
+import shutil
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import uvicorn
+
+from irmas_dist.inference.predictor import Predictor
+from irmas_dist.serving.application import create_app
+from irmas_dist.serving.listener import Listener
+from irmas_dist.serving.models import ServedModel
+from irmas_dist.serving.settings import Limits
+from tests.browser import needs_chromium
+from tests.devtools import Tab, tab
+from tests.ray_cluster import free_port
+
+pytestmark = needs_chromium
+
+BACKGROUNDS = {"light": "rgb(255, 255, 255)", "dark": "rgb(20, 23, 26)"}
+ALL_FETCHED = """performance.getEntriesByType("resource").map(e => e.name)
+  .filter(name => !name.startsWith(location.origin) && !/^(data|blob):/.test(name))"""
+CSV = """import("/page.js").then(() => new Promise(resolve => {
+  const make = URL.createObjectURL;
+  URL.createObjectURL = blob => (blob.text().then(resolve), make(blob));
+  document.getElementById("csv").click();
+}))"""
+DROP_WEBM = """new Promise(resolve => {
+  const context = new AudioContext(), tone = new OscillatorNode(context);
+  const target = context.createMediaStreamDestination(), parts = [];
+  tone.connect(target);
+  tone.start();
+  const recorder = new MediaRecorder(target.stream);
+  recorder.ondataavailable = event => parts.push(event.data);
+  recorder.onstop = () => {
+    const data = new DataTransfer();
+    data.items.add(new File(parts, "tone.webm"));
+    dispatchEvent(new DragEvent("drop", {dataTransfer: data}));
+    resolve();
+  };
+  recorder.start();
+  setTimeout(() => recorder.stop(), 1500);
+})"""
+"""WebM, which the server does not read, recorded of a tone and dropped on the page."""
+
+
+@contextlib.asynccontextmanager
+async def page(model: Path) -> AsyncIterator[str]:
+    predictor = Predictor.load(model)
+
+    async def score(_: ServedModel, windows: np.ndarray) -> np.ndarray:
+        return await asyncio.to_thread(predictor.score_batches, windows)
+
+    listener = Listener(score, Limits(), readers=1)
+    listener.use({"model": ServedModel.read("model", model)})
+    port = free_port()
+    server = uvicorn.Server(
+        uvicorn.Config(create_app(listener), port=port, log_level="warning", lifespan="on")
+    )
+    serving = asyncio.create_task(server.serve())
+    while not server.started:
+        await asyncio.sleep(0.05)
+    yield f"http://127.0.0.1:{port}/"
+    server.should_exit = True
+    await serving
+
+
+async def heard(browser: Tab, file: Path) -> None:
+    await browser.until("document.getElementById('about').textContent !== ''")
+    await browser.choose("#file", file)
+    await browser.until("/^Done/.test(document.getElementById('status').textContent)")
+
+
+def test_a_file_is_heard_seen_and_saved(
+    model: Path, excerpts: list[Path], predictor: Predictor, tmp_path: Path
+) -> None:
+    timeline = predictor.timeline(excerpts[0])
+    plays = predictor.decide(timeline.scores)
+    names = [predictor.description.instruments[code] for code in plays]
+    song = shutil.copy(excerpts[0], tmp_path / "song.wav")
+    (tmp_path / "profile").mkdir()
+
+    async def scenario() -> None:
+        async with page(model) as url, tab(tmp_path / "profile", url) as browser:
+            await browser.look(375, "light")
+            await heard(browser, Path(song))
+            shown = "[...document.querySelectorAll('#plays li')].map(e => e.textContent)"
+            assert sorted(await browser.value(shown)) == sorted(names)
+            await browser.value("document.getElementById('plot').scrollIntoView()")
+            box = await browser.value(
+                "(({left, top, width}) => [left, top, width])"
+                "(document.getElementById('plot').getBoundingClientRect())"
+            )
+            at = {"x": box[0] + box[2] / 2, "y": box[1] + 5, "button": "left", "clickCount": 1}
+            for kind in ("mousePressed", "mouseReleased"):
+                await browser.do("Input.dispatchMouseEvent", type=kind, **at)
+            middle = await browser.value("document.getElementById('player').currentTime")
+            assert middle == pytest.approx(timeline.ends[-1] / 2, abs=0.2)
+            await browser.value("document.getElementById('plot').focus()")
+            key = {"key": "ArrowRight", "code": "ArrowRight", "windowsVirtualKeyCode": 39}
+            await browser.do("Input.dispatchKeyEvent", type="keyDown", **key)
+            later = await browser.value("document.getElementById('player').currentTime")
+            assert later == pytest.approx(middle + 1, abs=0.2)
+            rows = (await browser.value(CSV)).splitlines()
+            assert rows[0] == ",".join(["start_s", "end_s", *timeline.codes])
+            values = np.array([row.split(",") for row in rows[1:]], float)
+            np.testing.assert_allclose(values[:, 2:], timeline.windows, atol=1e-5)
+            assert await browser.value(ALL_FETCHED) == []
+            for width, scheme in ((375, "light"), (375, "dark"), (1280, "light"), (1280, "dark")):
+                await browser.look(width, scheme)
+                wide = "document.documentElement.scrollWidth - innerWidth"
+                assert await browser.value(wide) <= 0
+                background = await browser.value("getComputedStyle(document.body).backgroundColor")
+                assert (
+                    background == {"light": "rgb(255, 255, 255)", "dark": "rgb(20, 23, 26)"}[scheme]
+                )
+                await browser.picture(tmp_path / f"{width}-{scheme}.png")
+            await browser.value(DROP_WEBM)
+            told = "document.getElementById('status').textContent"
+            name = "document.getElementById('name').textContent"
+            await browser.until(f"{name} === 'tone.webm' && /^Done/.test({told})")
+            await browser.choose("#file", Path(__file__))
+            await browser.until(f"/cannot be decoded/.test({told})")
+
+    asyncio.run(scenario())
