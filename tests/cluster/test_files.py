@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import importlib
 import json
 import lzma
 import re
@@ -18,7 +19,9 @@ import jsonschema
 import pytest
 import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
+from ray.serve.schema import ServeDeploySchema
 
+from irmas_dist.serving.settings import ServingSettings
 from tests.documents import parse
 
 ROOT = Path(__file__).parents[2]
@@ -54,7 +57,11 @@ def kubernetes_objects(path: Path) -> list[dict[str, Any]]:
 
 def check(found: dict[str, Any]) -> None:
     """Check a KubeRay object; other kinds have no schema here."""
-    name = {"RayCluster": "rayclusters.v1", "RayJob": "rayjobs.v1"}.get(found["kind"])
+    name = {
+        "RayCluster": "rayclusters.v1",
+        "RayJob": "rayjobs.v1",
+        "RayService": "rayservices.v1",
+    }.get(found["kind"])
     if name is not None:
         validator(name).validate(found)
 
@@ -68,11 +75,32 @@ def validator(name: str) -> jsonschema.Validator:
 
 
 @pytest.mark.parametrize(
-    "path", sorted(KUBERAY.glob("base/*.yaml")) + sorted(KUBERAY.glob("jobs/*.yaml")), ids=str
+    "path",
+    [*KUBERAY.glob("base/*.yaml"), *KUBERAY.glob("jobs/*.yaml"), KUBERAY / "service.yaml"],
+    ids=str,
 )
 def test_kuberay_objects_are_valid(path: Path) -> None:
     for found in kubernetes_objects(path):
         check(found)
+
+
+def test_the_service_is_one_that_ray_serve_and_irmas_take() -> None:
+    (found,) = kubernetes_objects(KUBERAY / "service.yaml")
+    spec = found["spec"]
+    (deployed,) = ServeDeploySchema.model_validate(
+        yaml.safe_load(spec["serveConfigV2"])
+    ).applications
+    module, _, function = deployed.import_path.partition(":")
+    assert callable(getattr(importlib.import_module(module), function))
+    ServingSettings.model_validate(deployed.args)
+    cluster = spec["rayClusterConfig"]
+    assert cluster["rayVersion"] == version("ray")
+    assert cluster["authOptions"]["mode"] == "token"
+    for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
+        (container,) = group["template"]["spec"]["containers"]
+        assert group["template"]["spec"]["securityContext"]["runAsNonRoot"]
+        assert {each["name"] for each in container["env"]} == {"IRMAS_SERVE_TOKEN"}
+        assert {"cpu", "memory"} <= container["resources"]["limits"].keys()
 
 
 def test_a_typo_in_a_kuberay_object_is_found() -> None:
