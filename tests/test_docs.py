@@ -42,6 +42,9 @@ from tests.documents import (
     snippets,
 )
 
+LONG = ("training.md", "searching.md")
+"""Pages whose commands train and search for minutes; every run only parses these."""
+
 PAGES = [README, *DOCS]
 ALL = [*PAGES, *CLUSTER_GUIDES]
 NEEDS = {
@@ -160,7 +163,11 @@ def write_scores(location: Path, part: str) -> None:
 
 
 @pytest.mark.ray
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param(page, marks=pytest.mark.drill if page.name in LONG else []) for page in PAGES],
+    ids=lambda page: page.name,
+)
 def test_the_commands_of_a_page_run(workspace: Workspace, page: Path) -> None:
     workspace.run(page)
 

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from tests.ray_cluster import RunningCluster, end_family, running_cluster, wait_for_nodes
 from tests.servers import need
 
@@ -55,6 +57,7 @@ def second_node(cluster: RunningCluster, hidden: Path) -> Iterator[None]:
         end_family(node)
 
 
+@pytest.mark.drill
 def test_a_path_that_one_node_sees_differently_is_refused(tmp_path: Path) -> None:
     need("unshare", "mount", root=True)
     shared, hidden = tmp_path / "shared", tmp_path / "hidden"

@@ -96,7 +96,7 @@ def test_a_read_only_target_is_refused_before_anything_is_computed(
 def test_manifest_audio_and_store_may_all_be_in_an_object_store(
     corpus: Path, bucket: str, recipe: Recipe
 ) -> None:
-    rows = [{name: row[name] for name in SCHEMA.names} for row in index_tree(corpus / "tree")]
+    rows = [{name: row.get(name) for name in SCHEMA.names} for row in index_tree(corpus / "tree")]
     local = {row["clip_id"]: row["path"] for row in rows}
     for path in local.values():
         with storage.write_atomically(f"{bucket}/audio/pia/{Path(path).name}") as stream:

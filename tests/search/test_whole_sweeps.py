@@ -98,6 +98,7 @@ def test_pbt_takes_over_good_trials_and_stays_in_the_space(sweeper: Sweeper) -> 
     assert len({(row["params"]["model.width"], row["parameters"]) for row in summary.trials}) <= 2
 
 
+@pytest.mark.drill
 @pytest.mark.parametrize("against", ["parameters", pytest.param("latency", marks=DRILL)])
 def test_two_objectives_are_searched_together(sweeper: Sweeper, against: str) -> None:
     summary = sweeper(SPACE, against, sampler="nsga2", against=against, trials=4)
@@ -138,6 +139,7 @@ def test_a_warm_start_runs_the_best_of_an_earlier_sweep_first(sweeper: Sweeper) 
     assert later[3] not in earlier
 
 
+@pytest.mark.drill
 def test_sweeps_of_one_study_draw_differently_and_keep_their_own_models(
     sweeper: Sweeper,
 ) -> None:

@@ -53,6 +53,7 @@ def test_concurrent_requests_have_the_scores_of_predict(
         assert found["scores"] == pytest.approx(predictor.file(excerpt), abs=1e-5)
 
 
+@pytest.mark.drill
 def test_another_version_takes_over_without_a_refused_request(
     url: str, port: int, excerpts: list[Path], make_model: MakeModel
 ) -> None:

@@ -47,6 +47,7 @@ def model(store: str, short: Recipe, tmp_path: Path) -> Any:
     return make
 
 
+@pytest.mark.drill
 def test_several_seeds_are_trained_and_joined(store: str, short: Recipe, tmp_path: Path) -> None:
     out = str(tmp_path / "all")
     made = train_seeds(short, 3, store, out, WORKERS)
@@ -84,6 +85,7 @@ def test_several_seeds_are_trained_and_joined(store: str, short: Recipe, tmp_pat
         read_initial_model(out)
 
 
+@pytest.mark.drill
 def test_thresholds_of_an_ensemble_are_fitted_again(model: Any, tmp_path: Path) -> None:
     out = str(tmp_path / "both")
     made = join_models([model("a"), model("b", **{"model.width": 4, "seed": 5})], out)
@@ -95,6 +97,7 @@ def test_thresholds_of_an_ensemble_are_fitted_again(model: Any, tmp_path: Path) 
         search_decisions(out, Recipe().thresholds, "features")
 
 
+@pytest.mark.drill
 def test_members_validated_on_other_clips_have_no_joint_validation(
     model: Any, tmp_path: Path
 ) -> None:
@@ -115,6 +118,7 @@ def test_members_validated_on_other_clips_have_no_joint_validation(
         search_decisions(out, Recipe().thresholds)
 
 
+@pytest.mark.drill
 def test_models_that_do_not_go_together_are_refused_by_name(
     model: Any, short: Recipe, tmp_path: Path
 ) -> None:
