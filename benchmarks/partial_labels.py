@@ -125,7 +125,6 @@ def main() -> None:
         clips = openmic_clips(given.fraction)
         render_twin(work / "twin", TwinSettings(dataset="openmic", fraction=given.fraction))
         results: dict[str, Any] = {"clips": len(clips), "known": KNOWN, "macro_ap": []}
-        recipe = load_recipe("openmic")
         # A tenth of the clips needs more epochs than all of them; to the end, for equal steps.
         length = [f"training.epochs={given.epochs}", f"training.patience={given.epochs}"]
         for seed in range(given.seeds):

@@ -1,1 +1,1 @@
-"""Models that listen: the application behind ``irmas serve``, on Ray Serve."""
+"""The application behind ``irmas serve``, on Ray Serve."""

@@ -1,4 +1,4 @@
-"""The page that describes the API, from its OpenAPI description and without anything from afar."""
+"""The page that describes the API, from its OpenAPI description, without external resources."""
 
 from html import escape
 from typing import Any

@@ -1,4 +1,4 @@
-"""The web application: what is answered to which request. It needs no Ray."""
+"""The web application: routes, authorisation and responses. It needs no Ray."""
 
 import asyncio
 import hashlib

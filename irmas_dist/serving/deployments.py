@@ -1,4 +1,4 @@
-"""The deployments of Ray Serve: `ListenerDeployment` talks to clients, `ScorerDeployment` scores.
+"""Ray Serve deployments: `ListenerDeployment` answers HTTP requests, `ScorerDeployment` scores.
 
 `application` builds them, also for the file of a RayService:
 ``import_path: irmas_dist.serving.deployments:application``.
@@ -34,7 +34,7 @@ VERSIONS_KEPT = 2
 
 
 class ListenerDeployment:
-    """Listens for requests; has no model in memory."""
+    """Handles HTTP requests; holds no model in memory."""
 
     def __init__(
         self, scorer: DeploymentHandle, limits: Mapping[str, Any], token_digest: str | None
@@ -59,7 +59,7 @@ class ListenerDeployment:
             )
         except (RayError, RayServeException) as error:
             raise RefusedRequestError(
-                503, "a replica has gone while it was at work: try again", retry_after_s=1
+                503, "a replica failed during the request: try again", retry_after_s=1
             ) from error
         return scores
 
@@ -93,8 +93,8 @@ class ScorerDeployment:
         Returns:
             The scores of each member, shape (windows, members, instruments).
         """
-        # A listening replica may know a version first. To wait for `reconfigure` would be for
-        # ever: Serve calls it once no request is at work.
+        # A listener replica may know a version first. Waiting for `reconfigure` would deadlock:
+        # Serve calls it only when no request is in progress.
         await self._load(digest, directory)
         scores: npt.NDArray[np.float32] = await self._score_together((digest, windows))
         return scores
@@ -129,8 +129,8 @@ def application(args: Mapping[str, Any] | ServingSettings) -> serve.Application:
     """Build the application of Ray Serve.
 
     Args:
-        args: The settings, or what they are made from. As a mapping, it is for whom the file of a
-            RayService lets in: it wants a token in the environment.
+        args: The settings, or a mapping of them from a RayService's file, whose application is
+            reachable from outside: it needs a token in the environment.
 
     Raises:
         IrmasError: A model cannot be used, or there is no token.

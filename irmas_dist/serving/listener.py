@@ -1,4 +1,4 @@
-"""What listens: uploads to timelines, with readers here and scorers elsewhere.
+"""From uploads to timelines: reader subprocesses here, scoring in another deployment.
 
 Windows are sent to be scored while later ones are still being read.
 """
@@ -113,7 +113,7 @@ class Listener:
     async def listen(
         self, upload: ReceivedAudio, model: ServedModel
     ) -> AsyncGenerator[ScoredWindows | Prediction]:
-        """Hear an upload: yield its windows as they are scored, and then its prediction.
+        """Score an upload: yield its windows as they are scored, and then its prediction.
 
         Raises:
             RefusedRequestError: It cannot be used, or not in time.

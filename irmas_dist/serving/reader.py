@@ -1,7 +1,7 @@
-"""A process that decodes audio of strangers, and nothing else: it can be killed at any time.
+"""A subprocess that decodes untrusted uploads and can be killed at any time.
 
 It reads requests from standard input and answers on standard output. A message is a line of JSON
-and as many bytes as its ``size`` says, so that nothing that comes from here is unpickled.
+and as many bytes as its ``size`` states, so that its output is never unpickled.
 """
 
 import json

@@ -46,7 +46,7 @@ class ServingSettings(Settings):
     models: dict[str, str]
     """Directories of the models, paths or URLs, by name; the first answers where none is named."""
     replicas: Annotated[int, Field(ge=1, le=1_000)] = 1
-    """Replicas, each of a process that listens and one that scores; of autoscaling, the fewest."""
+    """Replicas, each a listener and a scorer process; with autoscaling, the minimum."""
     max_replicas: Annotated[int | None, Field(ge=1, le=1_000)] = None
     """Most replicas; more than the fewest: as many run as there are requests for."""
     cpus: Annotated[float, Field(gt=0, le=1_000)] = 1.0
