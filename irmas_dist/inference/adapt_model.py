@@ -13,10 +13,10 @@ from irmas_dist.errors import AudioError, IrmasError
 from irmas_dist.evaluation.scores import read_scores
 from irmas_dist.features.clips import Clips, read_clips
 from irmas_dist.features.logmel import log_mel
-from irmas_dist.features.store import INFO, read_info
+from irmas_dist.features.store import INFO
 from irmas_dist.inference.adapt import Adapted, adapt_network
 from irmas_dist.inference.audio_inputs import find_audio
-from irmas_dist.inference.predictor import Predictor
+from irmas_dist.inference.predictor import Predictor, matching_store
 from irmas_dist.models.cnn import CNN
 from irmas_dist.storage.locks import lock_directory
 from irmas_dist.terminal import progress
@@ -95,11 +95,7 @@ def _listen(description: ModelDescription, to: str, part: str) -> tuple[Clips, l
     """Return the spectrograms of what a model is adapted to, and what could not be used."""
     if not storage.exists(storage.join(to, INFO)):
         return _from_audio(description, list(find_audio([to])))
-    if read_info(to).settings != description.features:
-        raise IrmasError(
-            f"{to} was made with other feature settings than the model was trained with; "
-            "extract the audio again with the model's recipe"
-        )
+    matching_store(description, to)
     return read_clips(to, part), []
 
 

@@ -12,7 +12,7 @@ from irmas_dist.evaluation.merging import Merge, require_known, shared
 from irmas_dist.evaluation.scores import Scores, read_scores
 from irmas_dist.evaluation.thresholds import fit_thresholds
 from irmas_dist.features.clips import read_clips
-from irmas_dist.inference.predictor import Predictor
+from irmas_dist.inference.predictor import Predictor, matching_store
 from irmas_dist.instruments import hard_labels
 from irmas_dist.training.model_directory import VALIDATION_SCORES, ModelDescription
 
@@ -47,7 +47,7 @@ def score_merged(
         IrmasError: The store has other feature settings than the model, the mapping names an
             instrument of neither, or they have none in common.
     """
-    info, description = predictor.store_info(location), predictor.description
+    info, description = matching_store(predictor.description, location), predictor.description
     require_known(mapping, description.vocabulary, info.vocabulary)
     ours, theirs, notes = shared(
         Merge.of(description.vocabulary, mapping), Merge.of(info.vocabulary, mapping), location

@@ -118,6 +118,21 @@ def instruments_of(description: ModelDescription, scores: dict[str, float]) -> l
     return [code for code, score in scores.items() if np.float32(score) >= thresholds[code]]
 
 
+def matching_store(description: ModelDescription, location: str) -> StoreInfo:
+    """Return what is known of a feature store that a model can score.
+
+    Raises:
+        IrmasError: Its spectrograms are not like those that the model was trained with.
+    """
+    info = read_info(location)
+    if info.settings != description.features:
+        raise IrmasError(
+            f"{location} was made with other feature settings than the model was trained with; "
+            "extract the audio again with the model's recipe"
+        )
+    return info
+
+
 class Predictor:
     """A trained model, loaded for inference; of an ensemble, scores are means over its members.
 
@@ -221,7 +236,7 @@ class Predictor:
         Raises:
             IrmasError: The store has other feature settings or instruments than the model.
         """
-        info, vocabulary = self.store_info(location), self.description.vocabulary
+        info, vocabulary = matching_store(self.description, location), self.description.vocabulary
         if info.vocabulary.codes != vocabulary.codes:
             theirs = ", ".join(info.vocabulary.codes)
             raise IrmasError(
@@ -233,20 +248,6 @@ class Predictor:
             clips.clip_ids, clips.parts, clips.groups, hard_labels(clips.labels),
             scores=self.score_clips(clips), vocabulary=vocabulary,
         )  # fmt: skip
-
-    def store_info(self, location: str) -> StoreInfo:
-        """Return what is known of a feature store that the model can score.
-
-        Raises:
-            IrmasError: Its spectrograms are not like those that the model was trained with.
-        """
-        info = read_info(location)
-        if info.settings != self.description.features:
-            raise IrmasError(
-                f"{location} was made with other feature settings than the model was trained with; "
-                "extract the audio again with the model's recipe"
-            )
-        return info
 
     def score_clips(self, clips: Clips) -> np.ndarray:
         """Score clips in memory: float32, shape (clips, instruments)."""
