@@ -11,6 +11,7 @@ from irmas_dist import storage
 from irmas_dist.cluster.without_ray import LOCAL, gpu_count, ray_address
 from irmas_dist.errors import IrmasError
 from irmas_dist.serving.models import ServedModel
+from irmas_dist.serving.proxy import VARIABLES
 from irmas_dist.serving.settings import TOKEN, ServingSettings, is_loopback, require_token
 
 APPLICATION = "irmas"
@@ -75,7 +76,10 @@ def deployed(
         if settings.gpus is None:
             settings = settings.model_copy(update={"gpus": float(gpu_count() >= 1)})
         _require_capacity(settings, ray.nodes())
-        ray_serve.start(http_options=HTTPOptions(host=host, port=port))
+        ray_serve.start(
+            http_options=HTTPOptions(host=host, port=port),
+            controller_options={"runtime_env": {"env_vars": VARIABLES}},
+        )
         host, port = _listening(host, port)
         try:
             ray_serve.run(application(settings), name=APPLICATION)
