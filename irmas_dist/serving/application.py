@@ -4,14 +4,15 @@ import asyncio
 import hashlib
 import hmac
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import ExitStack, aclosing, asynccontextmanager
 from importlib.resources import files
 from typing import Any
 
 from fastapi import Depends, FastAPI, Request
 from fastapi.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
 from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from irmas_dist.inference.audio_inputs import Prediction
@@ -19,6 +20,7 @@ from irmas_dist.inference.predictor import Timeline
 from irmas_dist.inference.results import as_object
 from irmas_dist.serving.api_page import api_page
 from irmas_dist.serving.listener import Listener, ScoredWindows
+from irmas_dist.serving.models import ServedModel
 from irmas_dist.serving.received import ReceivedAudio, RefusedRequestError, read_upload
 
 DIGITS = 6
@@ -109,6 +111,10 @@ def create_app(listener: Listener, token_digest: str | None = None) -> FastAPI:
         extra = {"WWW-Authenticate": "Bearer"} if error.status == 401 else {}
         return JSONResponse({"error": error.line}, error.status, {**error.headers, **extra})
 
+    @app.exception_handler(HTTPException)  # no such path, or another method
+    async def unknown(_: Request, error: HTTPException) -> Response:
+        return JSONResponse({"error": error.detail}, error.status_code, error.headers)
+
     app.add_middleware(_WithHeaders)
     guarded: dict[str, Any] = {
         "dependencies": [Depends(authorised)],
@@ -133,19 +139,13 @@ def create_app(listener: Listener, token_digest: str | None = None) -> FastAPI:
         ``windows`` (any number), and ``end`` or ``error``.
         """
         if "text/event-stream" in request.headers.get("accept", ""):
-            # Read before the answer begins, so that what is refused has its status.
-            admission = listener.admitted()
-            admission.__enter__()
-            try:
+            with ExitStack() as admission:
+                admission.enter_context(listener.admitted())
+                # Read before the answer begins, so that what is refused has its status.
                 async with _in_time(listener):
                     upload = await read_upload(request, listener.limits)
-                    listener.model(upload.model)
-            except BaseException:
-                admission.__exit__(None, None, None)
-                raise
-            return StreamingResponse(
-                _events(listener, upload, admission), media_type="text/event-stream"
-            )
+                model = listener.model(upload.model)
+                return _AdmittedStream(_events(listener, upload, model), admission.pop_all())
         with listener.admitted():
             async with _in_time(listener):
                 upload = await read_upload(request, listener.limits)
@@ -180,6 +180,20 @@ def create_app(listener: Listener, token_digest: str | None = None) -> FastAPI:
     return app
 
 
+class _AdmittedStream(StreamingResponse):
+    """Server-sent events, which count as a request until they end."""
+
+    def __init__(self, events: AsyncGenerator[str], admission: ExitStack) -> None:
+        super().__init__(events, media_type="text/event-stream")
+        self._events, self._admission = events, admission
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the events, and end what computes them also where the client has gone."""
+        with self._admission:
+            async with aclosing(self._events):
+                await super().__call__(scope, receive, send)
+
+
 class _WithHeaders:
     """Adds `HEADERS` to every answer."""
 
@@ -208,10 +222,11 @@ async def _in_time(listener: Listener) -> AsyncIterator[None]:
         ) from error
 
 
-async def _events(listener: Listener, upload: ReceivedAudio, admission: Any) -> AsyncIterator[str]:
+async def _events(
+    listener: Listener, upload: ReceivedAudio, model: ServedModel
+) -> AsyncGenerator[str]:
     """Yield the events of a timeline; the last one is ``end`` or ``error``."""
     try:
-        model = listener.model(upload.model)
         yield _event("start", path=upload.name, model=model.facts())
         async with _in_time(listener), aclosing(listener.listen(upload, model)) as results:
             async for result in results:
@@ -221,8 +236,6 @@ async def _events(listener: Listener, upload: ReceivedAudio, admission: Any) -> 
                     yield _event("windows", **_as_json(result))
     except RefusedRequestError as error:
         yield _event("error", error=error.line, status=error.status)
-    finally:
-        admission.__exit__(None, None, None)
 
 
 def _event(kind: str, **facts: Any) -> str:

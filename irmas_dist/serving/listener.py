@@ -153,6 +153,8 @@ class Listener:
         finally:
             for _, task in pending:
                 task.cancel()
+            # Those that have failed as well are not reported as forgotten.
+            await asyncio.gather(*(task for _, task in pending), return_exceptions=True)
         timeline = timeline_of(description, offsets, np.concatenate(scored), notes)
         yield Prediction(
             upload.name,

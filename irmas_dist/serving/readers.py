@@ -87,7 +87,7 @@ class Readers:
         except AudioError:
             self._idle.put_nowait(task)
             raise
-        except (OSError, EOFError) as error:
+        except (OSError, EOFError, ValueError, LookupError, TypeError) as error:
             await self._replace(task, process)
             raise AudioError("cannot be decoded: its decoder has crashed") from error
         except BaseException:  # GeneratorExit and timeouts, too

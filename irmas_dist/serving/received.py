@@ -136,7 +136,7 @@ async def _by_url(request: Request, limits: Limits, model: str | None) -> Receiv
     try:
         given = json.loads(await _body(request, ENVELOPE / MEGABYTE))
         url, model = given["url"], given.get("model", model)
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise RefusedRequestError(422, 'JSON should be {"url": "s3://…"}') from error
     if not isinstance(url, str) or not isinstance(model, str | None):
         raise RefusedRequestError(422, 'JSON should be {"url": "s3://…"}')

@@ -19,6 +19,7 @@ from irmas_dist.inference.results import as_object
 from tests.serving.conftest import Serve
 
 TOKEN = "a token of some length"
+JSON = {"Content-Type": "application/json"}
 
 
 def silence(minutes: float, form: str) -> bytes:
@@ -118,15 +119,18 @@ def test_each_limit_has_its_status_and_one_line(asking: Serve, excerpts: list[Pa
             await client.post("/v1/predict?model=other", content=b"a"),
             await client.post("/v1/predict", json={"url": "file:///etc/passwd"}),
             await client.post("/v1/predict", json=["url"]),
+            await client.post("/v1/predict", content="[" * 60_000, headers=JSON),
             await client.post(
                 "/v1/predict", content=b"x", headers={"Content-Type": "multipart/form-data"}
             ),
             await client.post("/v1/predict", files=[("file", ("a", b"1")), ("file", ("b", b"2"))]),
+            await client.get("/v1/predict"),
+            await client.get("/etc/passwd"),
         ]
 
     answers = asking(ask, limits)
     assert [each.status_code for each in answers] == [
-        *(413, 413, 413, 422, 422, 422, 422, 403, 422, 400, 400),
+        *(413, 413, 413, 422, 422, 422, 422, 403, 422, 422, 400, 400, 405, 404),
     ]
     for answer in answers:
         assert list(answer.json()) == ["error"]
@@ -189,6 +193,33 @@ def test_what_takes_too_long_is_given_up_and_the_next_is_answered(
     assert late.status_code == 504
     assert "not done within the 2 s that are allowed" in late.json()["error"]
     assert fine.status_code == 200
+
+
+def test_a_client_that_goes_away_makes_room_for_the_next(
+    asking: Serve, excerpts: list[Path]
+) -> None:
+    content = excerpts[0].read_bytes()
+    streamed = {"Accept": "text/event-stream"}
+
+    async def ask(client: httpx.AsyncClient) -> list[int]:
+        going = asyncio.create_task(client.post("/v1/timeline", content=content, headers=streamed))
+        while not scoring:
+            await asyncio.sleep(0.01)
+        busy = await client.post("/v1/predict", content=content)
+        going.cancel()
+        await asyncio.wait([going])
+        return [
+            each.status_code for each in (busy, await client.post("/v1/predict", content=content))
+        ]
+
+    scoring: list[object] = []
+
+    async def score(model: object, windows: np.ndarray) -> np.ndarray:
+        scoring.append(model)
+        await asyncio.sleep(100 if len(scoring) == 1 else 0)
+        return np.zeros((len(windows), 1, 11), np.float32)
+
+    assert asking(ask, {"max_requests": 1}, score=score) == [429, 200]
 
 
 def test_a_token_is_wanted_of_everyone_who_asks_a_model(asking: Serve) -> None:
