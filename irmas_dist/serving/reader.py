@@ -9,15 +9,16 @@ import os
 import resource
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, BinaryIO
 
 import numpy as np
 
 from irmas_dist.config.features import LogMelSettings
+from irmas_dist.corpus.audio import open_audio
 from irmas_dist.errors import AudioError
-from irmas_dist.features.logmel import log_mel, log_mel_blocks
+from irmas_dist.features.logmel import LogMel, log_mel, log_mel_blocks
 from irmas_dist.features.window_stream import windows_of
 
 CHUNK = 32
@@ -55,10 +56,14 @@ def _chunks(
     """Yield the first frames of up to `CHUNK` windows, and the windows."""
     settings, longest_s = LogMelSettings(**request["settings"]), request["longest_s"]
     with _file_in_memory(content) as path:
-        pieces = log_mel_blocks(path, settings, notes.append, longest_s)
+        pieces: Iterable[LogMel]
         if settings.backend == "librosa":
-            # It computes whole files, once the length of this one is known to be allowed.
-            pieces = (log_mel(path, settings, note=notes.append) for _ in [next(pieces)])
+            with open_audio(path, longest_s=longest_s) as file:
+                for _ in file.blocks():  # until it is too long: librosa's holds a file as a whole
+                    pass
+            pieces = [log_mel(path, settings, note=notes.append)]
+        else:
+            pieces = log_mel_blocks(path, settings, notes.append, longest_s)
         cut = windows_of(pieces, request["frames"], request["hop_frames"], settings.log_floor)
         offsets: list[int] = []
         windows: list[np.ndarray] = []
