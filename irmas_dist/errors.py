@@ -2,8 +2,13 @@
 
 import re
 
-PASSWORD = re.compile(r"(?<=://)([^/\s:@]*):[^\s@]+@|(?<=[?&])((?:ssl)?password)=[^&\s]+")
-"""A password in a URL, such as a database's."""
+PASSWORD = re.compile(
+    r"(?<=://)([^/\s:@]*):\S+@"
+    r"|(?<=[?&])([\w-]*(?:password|secret|token|signature|(?:access|account|api)_?key)\w*|sig)"
+    r"=[^&\s]+",
+    re.IGNORECASE,
+)
+"""A secret in a URL, such as a database's password or an object store's key."""
 
 
 class IrmasError(Exception):
