@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from irmas_dist.config.base import Settings
 
@@ -30,3 +30,10 @@ class TrackingSettings(Settings):
     """How long to wait for wandb on this machine, at the start and at the end of a run."""
     wait_s: float = Field(60.0, ge=0.0)
     """How long a command waits at its end for uploads; what is left stays on disk."""
+
+    @field_validator("directory")
+    @classmethod
+    def _is_local(cls, directory: str) -> str:
+        if "://" in directory:
+            raise ValueError("should be a local directory: wandb writes no others")
+        return directory

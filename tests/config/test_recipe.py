@@ -95,6 +95,10 @@ def test_what_applies_without_a_recipe_is_the_irmas_recipe() -> None:
         ("augment.mix.counts=2", "augment.mix.counts=2: should be a list"),
         ("augment.mix.counts=[1, x]", "augment.mix.counts.1='x': should be a valid number"),
         ("features.fmax=20000", "features: fmin 0 Hz and fmax 20000 Hz must be in order"),
+        (
+            "tracking.directory=s3://b/r",
+            "tracking.directory='s3://b/r': should be a local directory",
+        ),
     ],
 )
 def test_a_setting_that_a_recipe_does_not_take(setting: str, told: str) -> None:
