@@ -140,6 +140,9 @@ def evaluate(
         from irmas_dist.training.model_directory import read_description
 
         description = read_description(model)
+        if at == "family" or mapping is not None or adapt_to is not None:
+            # These figures are not to replace those of the model as it is.
+            description = description.model_copy(update={"run": None})
         with uploads_awaited(description.tracking.wait_s):
             log_evaluation(description, found, Path(model).name)
 

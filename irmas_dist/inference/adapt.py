@@ -159,7 +159,8 @@ def adapt_network(
         "offset": dict(zip(description.instruments, offset.tolist(), strict=True)),
         "notes": notes,
     }
-    changed = {"adapted": record, "thresholds": thresholds}
+    # What is logged of it is not to replace what the run has of the model as it was.
+    changed = {"adapted": record, "thresholds": thresholds, "run": None}
     return Adapted(description.model_copy(update=changed), network, notes)
 
 

@@ -18,7 +18,12 @@ from irmas_dist.inference.logit_matching import logits_of
 from irmas_dist.inference.predictor import Predictor
 from irmas_dist.instruments import IRMAS
 from irmas_dist.models.cnn import CNN
-from irmas_dist.training.model_directory import ModelDescription, load_network, read_description
+from irmas_dist.training.model_directory import (
+    ModelDescription,
+    load_network,
+    read_description,
+    write_description,
+)
 from tests.inference.conftest import Irmas, MakeModel
 
 BANDS = 32
@@ -199,6 +204,7 @@ def test_the_command_writes_a_model_that_says_so(
 ) -> None:
     model = make_model(normalisation="batch")
     description = read_description(model)
+    write_description(model, description.model_copy(update={"run": "0123abcd"}))
     network = load_network(model, description)
     assert isinstance(network, CNN)
     write_scores(model / "validation.parquet", validation_of(description, network, sounds(120)))
@@ -214,6 +220,7 @@ def test_the_command_writes_a_model_that_says_so(
     assert record is not None
     assert (record["share"], record["prevalence"]) == (0.25, {"pia": 0.5})
     assert record["to"] == str(audio)
+    assert read_description(out).run is None  # which has trained another model
     assert Predictor.load(out).file(excerpts[0]) != Predictor.load(model).file(excerpts[0])
     for arguments, message in [
         (("--prevalence", "pia"), "expected code=share, such as pia=0.9"),

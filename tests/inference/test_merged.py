@@ -18,6 +18,8 @@ from irmas_dist.inference.evaluate import evaluate
 from irmas_dist.inference.merged import merged_thresholds, score_merged
 from irmas_dist.inference.predictor import Predictor
 from irmas_dist.instruments import UNKNOWN, Vocabulary
+from irmas_dist.tracking.run_file import run_files
+from irmas_dist.training.model_directory import read_description, write_description
 from tests.inference.conftest import Irmas, MakeModel, scores_of_songs
 
 THEIRS = Vocabulary.of({"guitar": "guitar", "drums": "drums", "voice": "voice"})
@@ -94,6 +96,21 @@ def test_what_cannot_be_judged_is_refused(
     predictor.description = predictor.description.model_copy(update={"features": other})
     with pytest.raises(IrmasError, match="other feature settings"):
         score_merged(predictor, features, "testing", MAPPING)
+
+
+def test_figures_of_other_codes_do_not_replace_those_of_the_model_in_wandb(
+    irmas: Irmas, make_model: MakeModel, features: str, tmp_path: Path
+) -> None:
+    model = make_model()
+    write_scores(model / "validation.parquet", scores_of_songs())
+    write_description(model, read_description(model).model_copy(update={"run": "0123abcd"}))
+    codes = ",".join(f"{old}={new}" for old, new in MAPPING.items())
+    ended, _, err = irmas(
+        "evaluate", model, "--features", features, "--map", codes, "--out", tmp_path / "out"
+    )
+    assert ended == 0, err
+    (file,) = run_files(tmp_path / "runs")
+    assert file.name != "run-0123abcd.wandb"
 
 
 def test_scores_of_any_model_are_judged_at_the_level_of_families(
