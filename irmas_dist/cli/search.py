@@ -131,8 +131,8 @@ def sweep(
     try:
         with uploads_awaited(recipe.tracking.wait_s):
             summary = search(data, recipe, searched, out, settings, resume, address)
-            log_summary(summary)
             swept(summary, json)
+            log_summary(summary)
     except KeyboardInterrupt:
         beside = "".join(f" --also {each}" for each in also or ())
         beside += f" --init {init}" if init else ""
@@ -168,7 +168,8 @@ def review(
         view = try_to_save(path) if (path / "sweep.json").exists() else None
         if json:
             return as_json({"synced": sent, "earlier": earlier, "view": view})
-        done = f"{len(sent)} runs uploaded" if sent else "nothing was left to upload"
+        runs = "1 run" if len(sent) == 1 else f"{len(sent)} runs"
+        done = f"{runs} uploaded" if sent else "nothing was left to upload"
         return show(escape(f"{done}, {earlier} were before" + (f": {view}" if view else "")))
     with reviewing.dashboard(path, port) as server:
         say(f"http://127.0.0.1:{server.server_port} shows the sweep in {path}; Ctrl-C ends it")

@@ -3,14 +3,16 @@
 Runs are opened and written in a thread of their own, so that no trial waits for that.
 """
 
+import traceback
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from irmas_dist.config.recipe import with_values
 from irmas_dist.search.sweep_directory import SweepRecord
+from irmas_dist.terminal import say
 from irmas_dist.tracking.outcome import show_address
-from irmas_dist.tracking.run import Run
+from irmas_dist.tracking.run import Run, one_line
 from irmas_dist.tracking.run_file import run_files, unsent_files
 from irmas_dist.tracking.start import start_run
 from irmas_dist.tracking.uploads import uploads
@@ -37,7 +39,8 @@ class SweepRuns:
         self._tracking = record.tracking
         self._open: dict[int, Run] = {}
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="wandb")
-        self._submitted: list[Future[None]] = []
+        self._uploading = False
+        self._failed = False
 
     def start(
         self,
@@ -57,26 +60,26 @@ class SweepRuns:
             config = with_values(self._record.recipe, values, "the search space")
             if number in self._open:
                 self._open[number].configure(config)
-            else:
-                self._open[number] = run = start_run(
-                    self._tracking,
-                    name=f"{self._record.name}-{number:03d}",
-                    job_type="trial",
-                    group=self._record.group,
-                    run_id=trial_run_id(self._record.identity, number),
-                    resumed=history is not None,
-                    tags=["sweep"],
-                    config=config,
-                )
-                run.uses_features(self._record.data)
-                for metrics in history() if history else ():
-                    run.log(metrics)
-                if self._tracking.mode != run.mode:
-                    # Later trials neither look for a key nor say again that there is none.
-                    self._tracking = self._tracking.model_copy(update={"mode": run.mode})
-                    if run.mode == "online":
-                        self._upload_earlier(number)
-                        show_address(self._tracking, f"groups/{self._record.group}")
+                return
+            self._open[number] = run = start_run(
+                self._tracking,
+                name=f"{self._record.name}-{number:03d}",
+                job_type="trial",
+                group=self._record.group,
+                run_id=trial_run_id(self._record.identity, number),
+                resumed=history is not None,
+                tags=["sweep"],
+                config=config,
+            )
+            # Later trials neither look for a key nor say again that there is none.
+            self._tracking = self._tracking.model_copy(update={"mode": run.mode})
+            if run.mode == "online" and not self._uploading:
+                self._uploading = True
+                self._upload_earlier(number)
+                show_address(self._tracking, f"groups/{self._record.group}")
+            run.uses_features(self._record.data)
+            for metrics in history() if history else ():
+                run.log(metrics)
 
         self._submit(work)
 
@@ -105,8 +108,6 @@ class SweepRuns:
 
         self._submit(work)
         self._thread.shutdown()
-        for future in self._submitted:
-            future.result()
 
     def _end(self, number: int, state: str, facts: Facts, instruments: Sequence[Facts]) -> None:
         run = self._open.pop(number)
@@ -118,4 +119,15 @@ class SweepRuns:
         run.close(failed=state in ("failed", "interrupted"))
 
     def _submit(self, work: Callable[[], None]) -> None:
-        self._submitted.append(self._thread.submit(work))
+        """Do work in the thread; no error of it ends the sweep."""
+
+        def do() -> None:
+            try:
+                work()
+            except Exception as error:  # noqa: BLE001 - the trials are worth more than their runs
+                traceback.print_exc()
+                if not self._failed:
+                    say(f"W&B failed to log a trial ({one_line(error)})")
+                self._failed = True
+
+        self._thread.submit(do)

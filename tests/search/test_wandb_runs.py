@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from irmas_dist.config.recipe import Recipe
+from irmas_dist.errors import IrmasError
 from irmas_dist.search.wandb_runs import SweepRuns
 from irmas_dist.tracking.outcome import uploads_awaited
 from irmas_dist.tracking.run import Run
@@ -81,7 +82,7 @@ def test_a_sweep_s_runs_are_uploaded_while_it_goes_on(
     wandb_server: WandbServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with uploads_awaited(30):
-        runs = sweep_runs(tmp_path, mode="auto")
+        runs = sweep_runs(tmp_path, mode="online")
         for number in range(3):
             runs.start(number, {"training.lr": 0.1})
             runs.log(number, {"epoch": 1.0, SELECTED_BY: 0.5})
@@ -205,13 +206,18 @@ def test_runs_of_a_sweep_are_a_group_named_by_trial(opened: Opened, tmp_path: Pa
     assert described == expected
 
 
-def test_an_error_in_the_thread_is_raised_when_all_is_closed(
-    opened: Opened, tmp_path: Path
+def test_an_error_in_the_thread_is_one_line_and_ends_no_sweep(
+    opened: Opened, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    def lost() -> list[dict[str, float]]:
+        raise IrmasError("the checkpoint is damaged")
+
     opened.network.set()
     runs = sweep_runs(tmp_path)
-    runs.log(3, {"epoch": 1.0})  # a trial that has not started
-    runs.start(4, {})
-    with pytest.raises(KeyError, match="3"):
-        runs.close()
-    assert opened.runs[0].told == [("interrupted",), "failed"]
+    for number in (3, 4):
+        runs.start(number, {}, lost)
+        runs.log(number, {"epoch": 1.0})
+    runs.close()
+    assert [run.told for run in opened.runs] == [[1.0, ("interrupted",), "failed"]] * 2
+    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("W&B")]
+    assert told == ["W&B failed to log a trial (the checkpoint is damaged)"]
