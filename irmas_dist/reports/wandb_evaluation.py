@@ -15,7 +15,7 @@ def log_evaluation(description: ModelDescription, evaluation: Evaluation, name: 
     """Log the figures, overall and by instrument, and the report.
 
     Args:
-        description: The model; one that was trained without W&B gets a run of its own.
+        description: The model; one without a run gets a run of its own.
         evaluation: Its evaluation.
         name: Name of the model.
     """
@@ -38,8 +38,12 @@ def log_evaluation(description: ModelDescription, evaluation: Evaluation, name: 
     run.summarise({**figures, "evaluation/protocol": evaluation.headline.protocol})
     rows = [list(row.values()) for row in evaluation.instruments]
     run.table("evaluation/instruments", list(evaluation.instruments[0]), rows)
-    with tempfile.TemporaryDirectory(prefix="irmas-") as scratch:
-        page = Path(scratch, "report.html")
-        write_model_page(str(page), evaluation, name, description)
-        run.page("evaluation/report", page.read_text())
+
+    def report() -> str:
+        with tempfile.TemporaryDirectory(prefix="irmas-") as scratch:
+            page = Path(scratch, "report.html")
+            write_model_page(page, evaluation, name, description)
+            return page.read_text()
+
+    run.page("evaluation/report", report)
     run.close()

@@ -50,8 +50,10 @@ def log_summary(summary: SweepSummary) -> None:
             best = max(best or 0.0, trial["value"])
             history.append([trial["number"], trial["value"], best])
     run.table("history", ["number", "macro_f1", "best_macro_f1"], history)
-    page = parallel_coordinates_page(trials, space, summary.importances)
-    run.page("parallel coordinates", page)
+    run.page(
+        "parallel coordinates",
+        partial(parallel_coordinates_page, trials, space, summary.importances),
+    )
     states = [trial["state"] for trial in trials]
     top = best_row(trials)
     values = {f"trials_{state}": states.count(state) for state in sorted(set(states))}

@@ -6,10 +6,11 @@ from math import inf
 from pathlib import Path
 from wsgiref.simple_server import WSGIServer, make_server
 
+from irmas_dist import storage
 from irmas_dist.errors import IrmasError
 from irmas_dist.search.storages import open_storage
 from irmas_dist.search.sweep_directory import read_record, study_location
-from irmas_dist.tracking.outcome import not_sent
+from irmas_dist.tracking.outcome import count_runs, not_sent
 from irmas_dist.tracking.run_file import RunFile, run_files, unsent_files
 from irmas_dist.tracking.server import connection
 from irmas_dist.tracking.uploads import uploads
@@ -51,20 +52,31 @@ def sync(path: Path) -> tuple[list[str], int]:
             recipe; model directory; or any directory with runs in ``wandb`` below it.
 
     Returns:
-        Names of the runs that were uploaded now, and how many files were before.
+        Names of the runs that were uploaded now, and how many were before.
 
     Raises:
         IrmasError: There are no runs, there is no API key, or not all could be uploaded.
     """
     files = _files(path)
     unsent = unsent_files(files)
-    if unsent and connection() is None:
-        raise IrmasError("W&B needs an API key: set WANDB_API_KEY, or run 'wandb login'")
+    if unsent:
+        _require_key()
     uploads.begin_all(unsent)
     begun = uploads.wait(inf)
     if left := [upload for upload in begun if not upload.sent]:
-        raise IrmasError(not_sent(left, len(begun)))
-    return list(dict.fromkeys(upload.name for upload in begun)), len(files) - len(unsent)
+        raise IrmasError(not_sent(left, count_runs(begun)))
+    names = {upload.file.name: upload.name for upload in begun}
+    return list(names.values()), len({file.name for file in files} - names.keys())
+
+
+def _require_key() -> None:
+    """Refuse to upload without an API key, or with one that cannot be one."""
+    try:
+        found = connection()
+    except Exception as error:
+        raise IrmasError(f"W&B's API key cannot be used: {str(error).splitlines()[0]}") from error
+    if found is None:
+        raise IrmasError("W&B needs an API key: set WANDB_API_KEY, or run 'wandb login'")
 
 
 def _files(path: Path) -> list[Path]:
@@ -83,8 +95,9 @@ def _files(path: Path) -> list[Path]:
         ]
     elif (path / "model.json").exists():
         description = read_description(path)
-        wanted.append(str(Path(description.tracking.directory, "wandb")))
-        found += run_files(description.tracking.directory, description.run or "none")
+        directory = storage.absolute(description.tracking.directory)
+        wanted.append(str(Path(directory, "wandb")))
+        found += run_files(directory, description.run or "none")
     if not found:
         raise IrmasError(f"no runs in {' or '.join(dict.fromkeys(wanted))}")
     return found

@@ -1,6 +1,6 @@
 """What the terminal shows of W&B: where runs are, and what was not uploaded."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from threading import Thread
 
@@ -69,26 +69,36 @@ def _finish_uploads(seconds: float) -> None:
     left = [upload for upload in begun if not upload.sent]
     told = uploads.refused if uploads.told else ""
     if untold := [upload for upload in left if upload.problem != told]:
-        say(escape(not_sent(untold, len(begun))))
+        say(escape(not_sent(untold, count_runs(begun))))
     elif begun and not left:
         for work in afterwards:
             thread = Thread(target=lambda do=work: addresses.append(do() or ""), daemon=True)
             thread.start()
             thread.join(LAST_S)
-        runs = len({upload.name for upload in begun})
-        uploaded = f"{runs} {'run' if runs == 1 else 'runs'} uploaded"
-        say(escape(" ".join([f"W&B: {uploaded}", *filter(None, addresses)])))
+        count = count_runs(begun)
+        done = f"{count} {'run' if count == 1 else 'runs'} uploaded"
+        say(escape(" ".join([f"W&B: {done}", *filter(None, addresses)])))
     addresses.clear()
     afterwards.clear()
 
 
-def not_sent(left: list[Upload], total: int) -> str:
-    """Return the line that says which runs were not uploaded, why, and what to do."""
+def count_runs(begun: Iterable[Upload]) -> int:
+    """Return the number of runs that uploads are of; a resumed run has several files."""
+    return len({upload.file.name for upload in begun})
+
+
+def not_sent(left: Sequence[Upload], total: int) -> str:
+    """Return the line that says which runs were not uploaded, why, and what to do.
+
+    Args:
+        left: Their uploads.
+        total: The number of all runs.
+    """
     problems = dict.fromkeys(upload.problem or "the time was too short" for upload in left)
     names = list(dict.fromkeys(upload.name for upload in left))
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
     listed = ", ".join(names[:NAMED]) + more
     return (
-        f"W&B: {len(left)} of {total} runs are not uploaded ({'; '.join(problems)}): {listed}; "
+        f"W&B: {count_runs(left)} of {total} runs not uploaded ({'; '.join(problems)}): {listed}; "
         + kept(left[0].directory)
     )

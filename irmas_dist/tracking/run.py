@@ -2,9 +2,11 @@
 
 import hashlib
 import json
+import os
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec
@@ -13,9 +15,10 @@ from rich.markup import escape
 
 from irmas_dist import storage
 from irmas_dist.config.tracking import Mode
+from irmas_dist.errors import without_password
 from irmas_dist.terminal import say
 from irmas_dist.tracking.run_file import RunFile
-from irmas_dist.tracking.server import Known
+from irmas_dist.tracking.server import Known, reason
 
 BEST: dict[str, Callable[[Iterable[float]], float]] = {
     "val_loss": min, "val_macro_f1": max, "val_micro_f1": max, "val_lrap": max, "val_map": max,
@@ -32,21 +35,29 @@ FLUSH_S = 1.0
 """How often what is logged goes to disk: what a kill may cost."""
 
 P = ParamSpec("P")
+Method = Callable[Concatenate["Run", P], None]
 
 
-def guarded(method: Callable[Concatenate["Run", P], None]) -> Callable[Concatenate["Run", P], None]:
-    """Make a method do nothing without an open W&B run, and say so if it fails."""
+def guarded(what: str) -> Callable[[Method[P]], Method[P]]:
+    """Make a method do nothing without an open W&B run, and say so if it fails.
 
-    @wraps(method)
-    def call(self: "Run", *args: P.args, **kwargs: P.kwargs) -> None:
-        if self._run is None:
-            return
-        try:
-            method(self, *args, **kwargs)
-        except Exception as error:  # noqa: BLE001 - W&B raises many types, some of them private
-            self.say_once(f"W&B failed to {method.__name__.strip('_')} ({one_line(error)})")
+    Args:
+        what: What the method does, such as ``log an epoch``.
+    """
 
-    return call
+    def decorate(method: Method[P]) -> Method[P]:
+        @wraps(method)
+        def call(self: "Run", *args: P.args, **kwargs: P.kwargs) -> None:
+            if self._run is None:
+                return
+            try:
+                method(self, *args, **kwargs)
+            except Exception as error:  # noqa: BLE001 - W&B raises many types, some of them private
+                self.say_once(f"W&B failed to {what} ({one_line(error)})")
+
+        return call
+
+    return decorate
 
 
 class Run:
@@ -62,6 +73,7 @@ class Run:
 
     Attributes:
         mode: How it is logged, which may differ from the mode asked for.
+        at_end: What is done once it is finished.
     """
 
     def __init__(
@@ -79,10 +91,11 @@ class Run:
             if metric in BEST and isinstance(value, int | float)
         }
         self.mode: Mode = "disabled" if run is None else mode
+        self.at_end: Callable[[], object] = lambda: None
         self._said: set[str] = set()
         self._define()
 
-    @guarded
+    @guarded("describe the metrics")
     def _define(self) -> None:
         self._run.define_metric("epoch", hidden=True)
         self._run.define_metric("val_*", step_metric="epoch")
@@ -93,7 +106,7 @@ class Run:
             # What is uploaded takes the place of what an earlier process has uploaded.
             self._run.summary.update(dict(self._known.summary))
 
-    @guarded
+    @guarded("log an epoch")
     def log(self, metrics: Mapping[str, float]) -> None:
         """Log the metrics of one epoch; ``epoch`` among them is the step.
 
@@ -114,61 +127,89 @@ class Run:
         # wandb keeps a step open until the next one, unless told.
         self._run.log(values, step=step, commit=True)
 
-    @guarded
-    def configure(self, values: Mapping[str, Any]) -> None:
-        """Change values of the run's configuration."""
-        self._run.config.update(dict(values), allow_val_change=True)
+    @guarded("change the configuration")
+    def configure(self, config: Mapping[str, Any]) -> None:
+        """Change the run's configuration, which is given as in `start_run`."""
+        self._run.config.update(public_config(config), allow_val_change=True)
 
-    @guarded
+    @guarded("set the summary")
     def summarise(self, values: Mapping[str, Any]) -> None:
         """Set values of the run's summary."""
-        self._run.summary.update(dict(values))
+        self._run.summary.update(without_passwords(dict(values)))
 
-    @guarded
+    @guarded("log a table")
     def table(self, name: str, columns: list[str], rows: Iterable[list[Any]]) -> None:
         """Log a table."""
         import wandb
 
-        self._log(self._last_step + 1, {name: wandb.Table(columns=columns, data=list(rows))})
+        content = wandb.Table(columns=columns, data=without_passwords(list(rows)))
+        with self._staging():
+            self._log(self._last_step + 1, {name: content})
 
-    @guarded
-    def page(self, name: str, html: str) -> None:
-        """Log a piece of HTML."""
+    @guarded("log a page")
+    def page(self, name: str, make: Callable[[], str]) -> None:
+        """Log a piece of HTML, which is made here, so that an error of that ends nothing else."""
         import wandb
 
-        content = wandb.Html(html, inject=False, data_is_not_path=True)
+        content = wandb.Html(without_password(make()), inject=False, data_is_not_path=True)
         self._log(self._last_step + 1, {name: content})
 
-    @guarded
-    def uses_features(self, data: Mapping[str, str]) -> None:
+    @guarded("log the features")
+    def uses_features(self, data: Mapping[str, Any]) -> None:
         """Log the features as an input of the run: an artifact that holds fingerprints only."""
-        import wandb
-
         name = f"features-{data['store'][:12] or 'unknown'}"
-        artifact = wandb.Artifact(artifact_name(name), "dataset", metadata=dict(data))
-        with artifact.new_file("fingerprints.json") as stream:
-            json.dump(dict(data), stream, indent=2)
+        files = {"fingerprints.json": json.dumps(dict(data), indent=2).encode()}
+        artifact = self._artifact(name, "dataset", files, data)
         # wandb's own `use_artifact` asks the server, and waits for it.
         self._run._log_artifact(artifact, is_user_created=True, use_after_commit=True)
 
-    @guarded
+    @guarded("log the model")
     def made_model(self, name: str, directory: str, metadata: Mapping[str, Any]) -> None:
         """Log an output of the run, the best so far: an artifact with a model directory."""
-        import wandb
-
-        name = artifact_name(f"model-{name}")
-        artifact = wandb.Artifact(name, "model", metadata=dict(metadata))
-        for part in set(storage.list_files(directory)) & set(MODEL_FILES):
-            with artifact.new_file(part, mode="wb") as stream:
-                stream.write(storage.read_bytes(storage.join(directory, part)))
+        files = {
+            part: storage.read_bytes(storage.join(directory, part))
+            for part in storage.list_files(directory)
+            if part in MODEL_FILES
+        }
+        artifact = self._artifact(f"model-{name}", "model", files, metadata)
         self._run.log_artifact(artifact, aliases=["latest", "best"])
 
-    @guarded
+    def _artifact(
+        self, name: str, kind: str, files: Mapping[str, bytes], metadata: Mapping[str, Any]
+    ) -> Any:
+        """Return an artifact that holds some files."""
+        import wandb
+
+        artifact = wandb.Artifact(artifact_name(name), kind, metadata=dict(metadata))
+        with self._staging():
+            for part, content in files.items():
+                with artifact.new_file(part, mode="wb") as stream:
+                    stream.write(content)
+        return artifact
+
+    @contextmanager
+    def _staging(self) -> Iterator[None]:
+        """Let wandb keep what it uploads later beside the run's file, for the block.
+
+        Else that is in the home directory, which a machine that uploads it later need not have.
+        """
+        assert self._file is not None
+        before = os.environ.get("WANDB_DATA_DIR")
+        os.environ["WANDB_DATA_DIR"] = str(self._file.parent)
+        try:
+            yield
+        finally:
+            if before is None:
+                del os.environ["WANDB_DATA_DIR"]
+            else:
+                os.environ["WANDB_DATA_DIR"] = before
+
+    @guarded("add tags")
     def tag(self, *tags: str) -> None:
         """Add tags."""
         self._run.tags = (*(self._run.tags or ()), *tags)
 
-    @guarded
+    @guarded("finish the run")
     def close(self, *, failed: bool = False) -> None:
         """Finish the run, as failed when the work failed."""
         self._run.finish(exit_code=1 if failed else 0)
@@ -176,12 +217,32 @@ class Run:
         until = time.monotonic() + FLUSH_S
         while self._file and not RunFile(self._file).whole and time.monotonic() < until:
             time.sleep(0.005)
+        self.at_end()
 
     def say_once(self, message: str) -> None:
         """Print a message, unless this run has printed the same."""
         if message not in self._said:
             self._said.add(message)
             say(message)
+
+
+def public_config(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a recipe that W&B is told: not those of the logging itself.
+
+    These name directories of this machine, and the project and group, which the run has anyway.
+    """
+    return dict(without_passwords({key: recipe[key] for key in recipe if key != "tracking"}))
+
+
+def without_passwords(values: Any) -> Any:
+    """Return a value, which may be nested, with ``***`` for the passwords of the URLs in it."""
+    if isinstance(values, str):
+        return without_password(values)
+    if isinstance(values, Mapping):
+        return {name: without_passwords(value) for name, value in values.items()}
+    if isinstance(values, list | tuple):
+        return [without_passwords(value) for value in values]
+    return values
 
 
 def artifact_name(name: str) -> str:
@@ -197,5 +258,5 @@ def artifact_name(name: str) -> str:
 
 
 def one_line(error: Exception) -> str:
-    """Return the message of an error of W&B's for the terminal."""
-    return escape((str(error).strip() or type(error).__name__).splitlines()[0])
+    """Return why W&B failed, for the terminal."""
+    return escape(reason(str(error).strip() or type(error).__name__))

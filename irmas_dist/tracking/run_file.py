@@ -11,6 +11,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from irmas_dist import storage
+
 HEADER = struct.pack("<4sHB", b":W&B", 0xBEE1, 0)
 """The beginning of every file."""
 
@@ -20,6 +22,10 @@ CHUNK = struct.Struct("<IHB")
 
 REST = "-rest.wandb"
 """End of the name of a copy that has only what was not sent yet."""
+
+SENT = ".wandb.synced"
+"""Suffix of the file that says that a run's file was uploaded: wandb's own is empty, and ours has
+the number of bytes that the run's file had, to which its process may add."""
 
 FULL, FIRST, MIDDLE, LAST = 1, 2, 3, 4
 """Kinds of chunks: a whole record, or a part of one."""
@@ -58,17 +64,6 @@ class RunFile:
                 case "exit":
                     self.whole = True
 
-    def write_rest(self, path: Path, after: int) -> None:
-        """Write a copy without the steps up to ``after``, and without an unfinished record."""
-        write_records(
-            path,
-            (
-                record
-                for record in read_records(self.path)
-                if not (record.HasField("history") and record.history.step.num <= after)
-            ),
-        )
-
 
 def _update(values: dict[str, Any], changes: Iterable[Any]) -> None:
     """Change values as a record says, whose names are nested or not."""
@@ -78,7 +73,9 @@ def _update(values: dict[str, Any], changes: Iterable[Any]) -> None:
             continue
         inner = values
         for key in outer:
-            inner = inner.setdefault(key, {})
+            if not isinstance(inner.get(key), dict):
+                inner[key] = {}
+            inner = inner[key]
         inner[name] = json.loads(change.value_json)
 
 
@@ -99,16 +96,33 @@ def unsent_files(files: Sequence[Path]) -> list[Path]:
     return [
         file
         for file in files
-        if not file.with_suffix(".wandb.synced").exists()
-        and (later[file.name] == file or RunFile(file).run is not None)
+        if not is_sent(file) and (later[file.name] == file or RunFile(file).run is not None)
     ]
+
+
+def is_sent(file: Path) -> bool:
+    """Return whether all that a run's file has was uploaded."""
+    try:
+        size = file.with_suffix(SENT).read_text()
+    except FileNotFoundError:
+        return False
+    return not size.isdigit() or file.stat().st_size <= int(size)
+
+
+def mark_sent(file: Path, size: int) -> None:
+    """Note that the first bytes of a run's file were uploaded; its process may write more."""
+    with storage.write_atomically(file.with_suffix(SENT)) as stream:
+        stream.write(str(size).encode())
 
 
 def read_records(path: Path) -> Iterator[Any]:
     """Yield the records of a file, up to the first one that is not whole."""
     from wandb.proto.wandb_internal_pb2 import Record
 
-    content = path.read_bytes()
+    try:
+        content = path.read_bytes()
+    except OSError:  # It counts as damaged, and the upload says why.
+        return
     if content[: len(HEADER)] != HEADER:
         return
     at, parts = len(HEADER), b""

@@ -5,6 +5,7 @@ Nothing here is called where work would wait for it.
 
 import math
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,9 @@ from irmas_dist.terminal import say
 
 PROGRAM = "irmas"
 """The program that made a run."""
+
+REFUSALS = {"401": "it refuses the key (401)", "403": "it refuses access (403)"}
+"""Answers after which nothing else is sent, by HTTP status."""
 
 
 @dataclass(frozen=True)
@@ -123,3 +127,19 @@ def known_run(entity: str | None, project: str, run_id: str, timeout_s: float) -
         return Known()
     summary = {name: value for name, value in dict(run.summary).items() if name[0] != "_"}
     return Known(int(run.lastHistoryStep), dict(run.config), summary)
+
+
+def reason(problem: str) -> str:
+    """Return what W&B says of a failure in few words."""
+    # No port, such as that of 35.186.228.49:443, nor a part of a name.
+    if status := re.search(r"(?<![\w:./-])([45]\d\d)(?![\w./-])", problem):
+        return REFUSALS.get(status[1], f"its server fails ({status[1]})")
+    if re.search("connection refused|no such host|unreachable|connection reset", problem):
+        return "its server cannot be reached"
+    if re.search("[Tt]imeout|[Tt]imed out|deadline", problem):
+        return "its server does not answer"
+    if re.search("Failed to read|error getting next record", problem):
+        return "its file is damaged"
+    if re.search("MailboxClosed|HandleAbandoned|Connection lost", problem):
+        return "its service on this machine has ended"
+    return problem.splitlines()[0]

@@ -7,12 +7,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from irmas_dist.config.tracking import Mode, TrackingSettings
+from irmas_dist import storage
+from irmas_dist.config.tracking import TrackingSettings
 from irmas_dist.errors import without_password
 from irmas_dist.terminal import say
-from irmas_dist.tracking.run import FLUSH_S, LONGEST_NAME, Run, one_line
+from irmas_dist.tracking.run import FLUSH_S, LONGEST_NAME, Run, one_line, public_config
 from irmas_dist.tracking.run_file import RunFile, run_files, unsent_files
-from irmas_dist.tracking.server import PROGRAM, Known, known_run, resolve_mode
+from irmas_dist.tracking.server import PROGRAM, Known, resolve_mode
 from irmas_dist.tracking.uploads import uploads
 
 
@@ -33,8 +34,8 @@ def start_run(
         settings: Where and whether to log.
         name: Display name; None keeps that of a resumed run.
         job_type: Kind of run: ``train``, ``trial``, ``evaluate``.
-        config: Settings of the run, nested: W&B names them by dots itself, and finds none that
-            have dots in their own names.
+        config: The recipe, nested: W&B names settings by dots itself, and finds none that have
+            dots in their own names.
         run_id: Its identity.
         resumed: Whether an earlier process has logged to it, perhaps on another machine.
         group: Name shared by runs that belong together, such as the trials of a sweep.
@@ -46,40 +47,44 @@ def start_run(
     mode = resolve_mode(settings)
     if mode == "disabled":
         return Run(None)
-    earlier = run_files(settings.directory, run_id)
-    known = _known(settings, run_id, earlier, mode) if resumed or earlier else Known()
-    command = dict(known.config.get("command", {}))
-    if settings.metadata == "basic":
-        command[job_type] = command_line()
     try:
         import wandb
 
-        Path(settings.directory).mkdir(parents=True, exist_ok=True)
+        directory = storage.absolute(settings.directory)
+        earlier = run_files(directory, run_id)
+        known = _known(earlier)
+        command = dict(known.config.get("command", {}))
+        if settings.metadata == "basic":
+            command[job_type] = command_line()
+        Path(directory).mkdir(parents=True, exist_ok=True)
         with _arguments_without_passwords():
             run = wandb.init(
                 project=settings.project,
                 entity=settings.entity,
-                dir=settings.directory,
+                dir=directory,
                 mode="offline",
-                name=name and name[:LONGEST_NAME],
+                name=name and without_password(name)[:LONGEST_NAME],
                 group=group and group[:LONGEST_NAME],
                 job_type=None if resumed else job_type,
                 id=run_id,
                 resume="allow",
                 tags=list(tags),
-                config={**known.config, **config, "command": command},
+                config={**known.config, **public_config(config), "command": command},
                 reinit="create_new",
                 settings=wandb.Settings(**_local_settings(settings, job_type)),
             )
         file = Path(run.settings.sync_file)
         opened = Run(run, mode, known, file)
+        if mode == "online":
+            for before in unsent_files([*earlier, file])[:-1]:
+                uploads.begin(before, run_id, name or run_id, live=False)
+            if resumed and not earlier:  # The server has more of it than this machine.
+                opened.at_end = lambda: uploads.begin(file, run_id, name or run_id, live=False)
+            else:
+                uploads.begin(file, run_id, name or run_id, live=True)
     except Exception as error:  # noqa: BLE001 - W&B raises many types, some of them private
         say(f"W&B cannot be used ({one_line(error)}); continuing without it")
         return Run(None)
-    if mode == "online":
-        for before in unsent_files([*earlier, file])[:-1]:
-            uploads.begin(before, run_id, name or run_id, live=False)
-        uploads.begin(file, run_id, name or run_id, live=True)
     return opened
 
 
@@ -113,13 +118,8 @@ def _local_settings(settings: TrackingSettings, job_type: str) -> dict[str, Any]
     }  # fmt: skip
 
 
-def _known(settings: TrackingSettings, run_id: str, files: Sequence[Path], mode: Mode) -> Known:
-    """Return what earlier processes have logged to a run, by its files, or else by the server."""
-    if not files and mode == "online":
-        try:
-            return known_run(settings.entity, settings.project, run_id, settings.timeout_s)
-        except Exception:  # noqa: BLE001 - the upload will tell the reason
-            return Known()
+def _known(files: Sequence[Path]) -> Known:
+    """Return what earlier processes have logged to a run, by its files."""
     last_step = -1
     values: dict[str, Any] = {}
     summary: dict[str, Any] = {}

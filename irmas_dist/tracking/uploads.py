@@ -4,10 +4,11 @@ Nothing waits for the network but `Uploads.wait`. A run whose upload fails stays
 """
 
 import asyncio
-import re
+import fcntl
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event, Lock
@@ -15,9 +16,11 @@ from typing import Any
 
 from rich.markup import escape
 
+from irmas_dist.storage.locks import NONE_THERE
 from irmas_dist.terminal import progress, say
-from irmas_dist.tracking.run_file import REST, RunFile
-from irmas_dist.tracking.server import connection, kept, known_run
+from irmas_dist.tracking.rest import remove_rest, unsent
+from irmas_dist.tracking.run_file import RunFile, is_sent, mark_sent
+from irmas_dist.tracking.server import REFUSALS, connection, kept, reason
 
 SIDE_BY_SIDE = 32
 """Uploads at a time."""
@@ -31,8 +34,8 @@ QUIET_S = 2.0
 STATUS_S = 0.5
 """How often wandb's service is asked how an upload fares."""
 
-ANSWER_S = 10.0
-"""How long to wait for wandb's service on this machine, and for a question to the server."""
+SERVICE_S = 10.0
+"""How long to wait for wandb's service on this machine."""
 
 
 @dataclass
@@ -67,6 +70,11 @@ class Upload:
         elif self.failing_since is None:
             self.failing_since = time.monotonic()
 
+    def give_up(self, error: Exception) -> None:
+        """Record that it has ended because of an error."""
+        self.fail(reason(str(error).strip() or type(error).__name__))
+        self.ended.set()
+
 
 class Uploads:
     """The uploads of this process, each in wandb's own event loop.
@@ -83,6 +91,7 @@ class Uploads:
         self._begun: list[Upload] = []
         self._slots: asyncio.Semaphore | None = None
         self._turns: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._incomplete: set[str] = set()
 
     def begin(self, file: Path, run_id: str, name: str, *, live: bool) -> Upload:
         """Upload a file; of files of one run, each after those that were begun before.
@@ -93,29 +102,33 @@ class Uploads:
             name: Display name of its run.
             live: Whether it is still being written.
         """
-        from wandb.sdk import wandb_setup
-
         upload = Upload(file, name)
         with self._lock:
             self._begun.append(upload)
-        if self.refused is not None:
-            upload.fail(self.refused)
-            upload.ended.set()
-            return upload
-        singleton = wandb_setup.singleton()
-        service = singleton.ensure_service()
 
         async def work() -> None:
             self._slots = self._slots or asyncio.Semaphore(SIDE_BY_SIDE)
             try:
                 async with self._turns[run_id], self._slots:
-                    await self._send(service, upload, live)
-            except Exception as error:  # noqa: BLE001 - W&B raises many types, some of them private
-                upload.fail(reason(str(error).strip() or type(error).__name__))
-            finally:
+                    if run_id in self._incomplete:
+                        raise RuntimeError("an earlier part of it is not uploaded")
+                    with _held(file):
+                        await self._send(service, upload, live)
+                    if not upload.sent:
+                        self._incomplete.add(run_id)
                 upload.ended.set()
+            except Exception as error:  # noqa: BLE001 - W&B raises many types, some of them private
+                self._incomplete.add(run_id)
+                upload.give_up(error)
 
-        singleton.asyncer.run_soon(work, daemon=True)
+        try:
+            from wandb.sdk import wandb_setup
+
+            singleton = wandb_setup.singleton()
+            service = singleton.ensure_service()
+            singleton.asyncer.run_soon(work, daemon=True)
+        except Exception as error:  # noqa: BLE001 - likewise
+            upload.give_up(error)
         return upload
 
     async def _send(self, service: Any, upload: Upload, live: bool) -> None:
@@ -125,18 +138,18 @@ class Uploads:
             return
         file = upload.file
         if not live:
-            if file.with_suffix(".wandb.synced").exists():  # by an upload that was begun before
+            if is_sent(file):  # by an upload that was begun before
                 upload.sent = True
                 return
+            size = file.stat().st_size  # Another process may be writing it still.
             file = await asyncio.to_thread(unsent, file)
         if await self._sync(service, upload, file, live):
             upload.fail(None)
             upload.sent = True
             if file != upload.file:
-                upload.file.with_suffix(".wandb.synced").touch()
+                mark_sent(upload.file, size)
         if file != upload.file:
-            for made in file.parent.glob(f"{file.name}*"):
-                made.unlink()
+            remove_rest(file)
 
     async def _sync(self, service: Any, upload: Upload, file: Path, live: bool) -> bool:
         """Let wandb's service send a file; return whether all was sent."""
@@ -146,11 +159,11 @@ class Uploads:
             {file}, connection(), cwd=None, live=live,
             entity="", project="", run_id="", job_type="", tag_replacements={},
         )  # fmt: skip
-        begun = await handle.wait_async(timeout=ANSWER_S)
+        begun = await handle.wait_async(timeout=SERVICE_S)
         handle = await service.sync(begun.id, parallelism=1)
         syncing = asyncio.ensure_future(handle.wait_async(timeout=None))
         while not (await asyncio.wait([syncing], timeout=STATUS_S))[0]:
-            status = await (await service.sync_status(begun.id)).wait_async(timeout=ANSWER_S)
+            status = await (await service.sync_status(begun.id)).wait_async(timeout=SERVICE_S)
             retried = [
                 operation.error_status
                 for stats in status.stats
@@ -165,12 +178,12 @@ class Uploads:
         ]
         if errors:
             upload.fail(reason(errors[0]))
-            if self.refused is None and re.search(r"\b40[13]\b", errors[0]):
+            if self.refused is None and upload.problem in REFUSALS.values():
                 self.refused = upload.problem
                 if live:
                     self.told = True
                     say(escape(f"W&B: {self.refused}; {kept(upload.directory)}"))
-        return not errors and file.with_suffix(".wandb.synced").exists()
+        return not errors and is_sent(file)
 
     def begin_all(self, files: Iterable[Path]) -> None:
         """Upload files of runs that have ended."""
@@ -184,6 +197,8 @@ class Uploads:
     def wait(self, seconds: float) -> list[Upload]:
         """Wait until all that was begun has ended, or cannot be expected to end.
 
+        An interruption ends the waiting only: the work is done by then.
+
         Args:
             seconds: How long to wait at most.
 
@@ -193,12 +208,18 @@ class Uploads:
         with self._lock:
             begun, self._begun = self._begun, []
         ends = self._ends(begun, time.monotonic() + seconds)
-        if not _exhausted(ends, QUIET_S):
-            with progress("uploading to W&B", len(begun), "runs") as advance:
-                done = 0
-                for now_done in ends:
-                    advance(now_done - done)
-                    done = now_done
+        try:
+            if not _exhausted(ends, QUIET_S):
+                with progress("uploading to W&B", len(begun), "runs") as advance:
+                    done = 0
+                    for now_done in ends:
+                        advance(now_done - done)
+                        done = now_done
+        except (KeyboardInterrupt, SystemExit):  # Ray answers signals by the latter.
+            for upload in begun:
+                if not upload.ended.is_set():
+                    upload.fail("interrupted")
+        self._incomplete.clear()
         return begun
 
     @staticmethod
@@ -220,37 +241,20 @@ def _exhausted(values: Iterator[int], seconds: float) -> bool:
     return all(time.monotonic() <= until for _ in values)
 
 
-def reason(problem: str) -> str:
-    """Return what W&B says of a failure in few words."""
-    if status := re.search(r"\b(4\d\d|5\d\d)\b", problem):
-        refused = {"401": "it refuses the key", "403": "it refuses access"}
-        return f"{refused.get(status[1], 'its server fails')} ({status[1]})"
-    if re.search("connection refused|no such host|unreachable|connection reset", problem):
-        return "its server cannot be reached"
-    if re.search("[Tt]imeout|[Tt]imed out|deadline", problem):
-        return "its server does not answer"
-    if re.search("Failed to read|error getting next record", problem):
-        return "its file is damaged"
-    return problem.splitlines()[0]
-
-
-def unsent(file: Path) -> Path:
-    """Return a file with what the server does not have of a run's file: itself, or a part.
+@contextmanager
+def _held(file: Path) -> Iterator[None]:
+    """Keep other processes from uploading a file, which would double its steps.
 
     Raises:
-        Exception: The file is damaged, or the server does not say what it has.
+        RuntimeError: One uploads it.
     """
-    begun = file.with_suffix(".wandb.syncstate").exists()
-    found = RunFile(file)
-    if found.run is None or (found.whole and not begun):
-        return file
-    known = -1
-    if begun:
-        run = found.run
-        known = known_run(run.entity, run.project, run.run_id, ANSWER_S).last_step
-    rest = file.with_name(file.stem + REST)
-    found.write_rest(rest, known)
-    return rest
+    with file.open("rb+") as held:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in NONE_THERE:
+                raise RuntimeError("another process uploads it") from error
+        yield
 
 
 uploads = Uploads()

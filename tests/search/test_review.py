@@ -1,16 +1,18 @@
 """A sweep is reviewed in optuna-dashboard; its runs are uploaded to W&B."""
 
 import threading
+import time
 import urllib.request
 from pathlib import Path
 from typing import Any
 
 import pytest
+from wandb.errors import AuthenticationError
 
 from irmas_dist.config.tracking import TrackingSettings
 from irmas_dist.errors import IrmasError
 from irmas_dist.search import review, sweep_directory
-from irmas_dist.tracking.run_file import HEADER, run_files
+from irmas_dist.tracking.run_file import HEADER, RunFile, run_files
 from irmas_dist.tracking.start import start_run
 from tests.browser import dom, needs_chromium
 from tests.search.conftest import write_sweep
@@ -96,7 +98,7 @@ def test_all_runs_of_a_sweep_are_uploaded_once(
     sent, earlier = review.sync(tmp_path / out)
     assert (sorted(sent), earlier) == ([f"run {identity}-0001", "run training"], 0)
     assert set(wandb_server.runs) == {f"{identity}-0001", "training"}
-    assert review.sync(tmp_path / out) == ([], 3)
+    assert review.sync(tmp_path / out) == ([], 2)
     assert wandb_server.runs["training"].steps() == [1]
 
 
@@ -108,7 +110,7 @@ def test_a_damaged_run_is_named_and_stops_no_other(
     logged(tmp_path, "r3")
     with pytest.raises(IrmasError) as raised:
         review.sync(tmp_path)
-    assert "1 of 3 runs are not uploaded (its file is damaged)" in str(raised.value)
+    assert "1 of 3 runs not uploaded (its file is damaged)" in str(raised.value)
     assert bad.parent.name in str(raised.value)
     assert set(wandb_server.runs) == {"r1", "r3"}
 
@@ -120,7 +122,7 @@ def test_a_sync_that_fails_says_so_and_can_be_repeated(
     logged(tmp_path, "r1")
     wandb_server.faults = [Fault(status=status)]
     monkeypatch.setattr("irmas_dist.tracking.uploads.FAILING_S", 0.5)
-    with pytest.raises(IrmasError, match=rf"1 of 1 runs are not uploaded \(.*{status}\)\): run r1"):
+    with pytest.raises(IrmasError, match=rf"1 of 1 runs not uploaded \(.*{status}\)\): run r1"):
         review.sync(tmp_path)
 
 
@@ -133,3 +135,36 @@ def test_a_run_that_went_online_and_did_not_finish_is_uploaded(
     offline.parent.rename(online)
     assert review.sync(tmp_path) == (["run r1"], 0)
     assert wandb_server.runs["r1"].steps() == [1]
+
+
+def test_of_a_run_that_is_still_written_the_rest_is_uploaded_later(
+    wandb_server: WandbServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("irmas_dist.tracking.start.FLUSH_S", 0.02)
+    tracking = TrackingSettings(mode="offline", directory=str(tmp_path))
+    run = start_run(tracking, name="run r1", job_type="train", config={}, run_id="r1")
+    (file,) = run_files(tmp_path)
+    for epoch in (1, 2):
+        run.log({"epoch": float(epoch)})
+        while RunFile(file).last_step < epoch:
+            time.sleep(0.01)
+        assert review.sync(tmp_path) == (["run r1"], 0)
+        assert wandb_server.runs["r1"].steps() == [1, 2][:epoch]
+    run.summarise({"parameters": 9})
+    run.close()
+    assert review.sync(tmp_path) == (["run r1"], 0)
+    stored = wandb_server.runs["r1"]
+    assert (stored.steps(), stored.state, stored.summary["parameters"]) == ([1, 2], "finished", 9)
+    assert review.sync(tmp_path) == ([], 1)
+
+
+def test_a_key_that_cannot_be_one_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse() -> None:
+        raise AuthenticationError("API key must have 40+ characters, has 3.\nAnd more.")
+
+    logged(tmp_path, "r1")
+    monkeypatch.setattr("irmas_dist.search.review.connection", refuse)
+    with pytest.raises(IrmasError, match=r"key cannot be used: .* has 3\.$"):
+        review.sync(tmp_path)

@@ -11,6 +11,7 @@ from irmas_dist.tracking import outcome
 from irmas_dist.tracking.outcome import (
     addresses,
     afterwards,
+    count_runs,
     not_sent,
     show_address,
     uploads_awaited,
@@ -20,7 +21,7 @@ from tests.wandb_server import Fault, WandbServer
 
 
 def upload(name: str, problem: str | None = None, *, sent: bool = False) -> Upload:
-    made = Upload(Path("runs/wandb/offline-run-1-a/run-a.wandb"), name, problem, sent=sent)
+    made = Upload(Path(f"runs/wandb/offline-run-1/run-{name}.wandb"), name, problem, sent=sent)
     made.ended.set()
     return made
 
@@ -38,9 +39,36 @@ def begun(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Upload]]:
 def test_runs_that_are_left_are_named_with_the_reason_and_the_remedy() -> None:
     line = not_sent([upload("a", "it fails"), upload("b")], 5)
     assert line == (
-        "W&B: 2 of 5 runs are not uploaded (it fails; the time was too short): a, b; "
+        "W&B: 2 of 5 runs not uploaded (it fails; the time was too short): a, b; "
         "kept in runs/wandb; upload later: irmas review runs --sync"
     )
+
+
+def test_a_run_of_several_files_is_counted_once() -> None:
+    parts = [upload("a", "it fails"), upload("a", "an earlier part of it is not uploaded")]
+    assert not_sent(parts, count_runs(parts)).startswith("W&B: 1 of 1 runs not uploaded (it fails;")
+
+
+@pytest.mark.parametrize("signal", [KeyboardInterrupt, SystemExit])
+def test_an_interruption_ends_the_waiting_and_tells_what_is_left(
+    signal: type[BaseException],
+    begun: list[Upload],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The work is done by then, and its result shown."""
+
+    def interrupt(seconds: float) -> None:
+        raise signal
+
+    endless = upload("a")
+    endless.ended.clear()
+    with uploads_awaited(60):
+        begun += [endless, upload("b", sent=True)]
+        monkeypatch.setattr("irmas_dist.tracking.uploads.time.sleep", interrupt)
+    monkeypatch.undo()
+    line = capsys.readouterr().err
+    assert line.startswith("W&B: 1 of 2 runs not uploaded (interrupted): a; kept in runs/wandb")
 
 
 def test_only_some_of_many_runs_are_named() -> None:

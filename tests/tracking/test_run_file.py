@@ -49,14 +49,6 @@ def test_a_file_describes_its_run(written: Path) -> None:
     assert not [name for name in (*found.config, *found.summary) if name.startswith("_")]
 
 
-def test_a_copy_has_the_steps_that_were_not_sent(written: Path, tmp_path: Path) -> None:
-    rest = tmp_path / "rest.wandb"
-    RunFile(written).write_rest(rest, after=2)
-    steps = [r.history.step.num for r in read_records(rest) if r.HasField("history")]
-    assert steps == [3]
-    assert RunFile(rest).summary == RunFile(written).summary
-
-
 @settings(max_examples=40)
 @given(share=st.floats(0, 1))
 def test_a_file_that_a_kill_has_cut_is_read_up_to_its_last_record(

@@ -14,6 +14,7 @@ from irmas_dist.tracking.server import (
     connection,
     default_entity,
     known_run,
+    reason,
     resolve_mode,
 )
 from irmas_dist.tracking.start import start_run
@@ -105,3 +106,21 @@ def test_a_server_that_refuses_raises(wandb_server: WandbServer) -> None:
     wandb_server.faults = [Fault(status=403)]
     with pytest.raises(Exception, match="403"):
         known_run("tester", "irmas-dist", "r1", 5)
+
+
+@pytest.mark.parametrize(
+    ("problem", "words"),
+    [
+        ('returned error 401: {"errors":[]}', "it refuses the key (401)"),
+        ("retrying: Post: dial tcp: connection refused", "its server cannot be reached"),
+        ("retrying: HTTP 502 Bad Gateway", "its server fails (502)"),
+        ("Post: dial tcp 1.2.3.4:443: i/o timeout", "its server does not answer"),
+        ("open /runs/403/x: no", "open /runs/403/x: no"),
+        ("context deadline exceeded", "its server does not answer"),
+        ('Failed to read "x": error getting next record: EOF', "its file is damaged"),
+        ("MailboxClosedError", "its service on this machine has ended"),
+        ("something else\nand more", "something else"),
+    ],
+)
+def test_a_problem_is_told_in_few_words(problem: str, words: str) -> None:
+    assert reason(problem) == words

@@ -93,3 +93,11 @@ def test_full_metadata_is_w_b_s_own_without_passwords(
     assert b"postgresql://ada:***@db/x" in file.read_bytes()
     assert b"geheim" not in file.read_bytes()
     assert sys.argv is arguments
+
+
+def test_earlier_files_that_cannot_be_read_cost_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "wandb" / "offline-run-1-0123abcd" / "run-0123abcd.wandb").mkdir(parents=True)
+    run = opened(tmp_path, resumed=True)
+    run.log({"epoch": 1.0})
+    run.close()
+    assert RunFile(run_files(tmp_path)[-1]).last_step == 1

@@ -1,5 +1,6 @@
 """Runs are uploaded while they grow; a server that misbehaves costs nothing but the upload."""
 
+import fcntl
 import os
 import socket
 import subprocess
@@ -17,7 +18,7 @@ from irmas_dist.tracking.outcome import uploads_awaited
 from irmas_dist.tracking.run import Run
 from irmas_dist.tracking.run_file import REST, RunFile, run_files, unsent_files
 from irmas_dist.tracking.start import start_run
-from irmas_dist.tracking.uploads import Upload, reason, uploads
+from irmas_dist.tracking.uploads import Upload, uploads
 from tests.conftest import WANDB_KEY
 from tests.wandb_server import Fault, WandbServer
 
@@ -40,7 +41,7 @@ def logged(directory: Path, **options: Any) -> None:
     for epoch in (1.0, 2.0, 3.0):
         run.log({"epoch": epoch, "val_macro_f1": 1 / epoch, "train_loss": 1 / epoch})
     run.table("instruments", ["code", "f1"], [["cel", 0.5]])
-    run.page("report", "<b>page</b>")
+    run.page("report", lambda: "<b>page</b>")
     run.summarise({"parameters": 9})
     run.made_model("m", str(directory / "model"), {"macro_f1": 1.0})
     run.tag("completed")
@@ -142,7 +143,7 @@ def test_a_server_that_misbehaves_delays_nothing_and_loses_nothing(
     assert why in line
     assert f"kept in {tmp_path / 'wandb'}; upload later: irmas review {tmp_path} --sync" in line
     if "refusing" not in case:
-        assert "1 of 1 runs are not uploaded" in line
+        assert "1 of 1 runs not uploaded" in line
         assert "the run" in line
     (file,) = unsent_files(run_files(tmp_path))
     assert RunFile(file).last_step == 5
@@ -239,22 +240,6 @@ def test_after_a_kill_each_epoch_is_there_once(
     assert not list(tmp_path.rglob(f"*{REST}*"))
 
 
-def test_a_run_that_was_begun_on_another_machine_is_continued(
-    wandb_server: WandbServer, tmp_path: Path
-) -> None:
-    with uploads_awaited(30):
-        run = opened(tmp_path / "here")
-        run.log({"epoch": 1.0, "val_macro_f1": 0.9})
-        run.close()
-    run = opened(tmp_path / "there", resumed=True)
-    for epoch in (1.0, 2.0):
-        run.log({"epoch": epoch, "val_macro_f1": 0.1})
-    with uploads_awaited(30):
-        run.close()
-    assert wandb_server.runs["r1"].steps() == [1, 2]
-    assert wandb_server.runs["r1"].summary["val_macro_f1"] == 0.9
-
-
 def upload(problem: str | None = None, failing_for: float | None = None) -> Upload:
     since = None if failing_for is None else time.monotonic() - failing_for
     return Upload(Path("runs/wandb/offline-run-1-a/run-a.wandb"), "a", problem, since)
@@ -268,21 +253,6 @@ def test_nobody_waits_for_what_has_failed_for_long(monkeypatch: pytest.MonkeyPat
         assert (time.monotonic() - began >= 0.3) == waits
 
 
-@pytest.mark.parametrize(
-    ("problem", "words"),
-    [
-        ('returned error 401: {"errors":[]}', "it refuses the key (401)"),
-        ("retrying: Post: dial tcp: connection refused", "its server cannot be reached"),
-        ("retrying: HTTP 502 Bad Gateway", "its server fails (502)"),
-        ("context deadline exceeded", "its server does not answer"),
-        ('Failed to read "x": error getting next record: EOF', "its file is damaged"),
-        ("something else\nand more", "something else"),
-    ],
-)
-def test_a_problem_is_told_in_few_words(problem: str, words: str) -> None:
-    assert reason(problem) == words
-
-
 def test_only_so_many_uploads_run_at_a_time(
     wandb_server: WandbServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -294,3 +264,36 @@ def test_only_so_many_uploads_run_at_a_time(
     wait_for(lambda: wandb_server.calls() >= 2)
     time.sleep(0.3)
     assert wandb_server.calls() == 2
+
+
+def test_what_another_process_uploads_is_left_to_it_and_no_later_part_precedes_it(
+    wandb_server: WandbServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    for epoch in (1.0, 2.0):
+        run = opened(tmp_path)
+        run.log({"epoch": epoch})
+        run.close()
+    first, second = run_files(tmp_path)
+    with first.open("rb+") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        uploads.begin_all([first, second])
+        problems = [upload.problem for upload in uploads.wait(10)]
+    assert problems == ["another process uploads it", "an earlier part of it is not uploaded"]
+    assert not wandb_server.runs
+    uploads.begin_all([first, second])
+    assert all(upload.sent for upload in uploads.wait(10))
+    assert wandb_server.runs["r1"].steps() == [1, 2]
+
+
+def test_what_cannot_be_begun_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse() -> None:
+        raise OSError("wandb's service does not start")
+
+    monkeypatch.setattr("wandb.sdk.wandb_setup.singleton", refuse)
+    with uploads_awaited(10):
+        uploads.begin(tmp_path / "wandb" / "run-1-r1" / "run-r1.wandb", "r1", "the run", live=True)
+    (line,) = told(capsys)
+    assert "1 of 1 runs not uploaded (wandb's service does not start): the run; kept in" in line

@@ -1,0 +1,124 @@
+"""What the server lacks of a run is sent, and takes the place of nothing that it has."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from irmas_dist.config.tracking import TrackingSettings
+from irmas_dist.tracking.outcome import uploads_awaited
+from irmas_dist.tracking.rest import unsent
+from irmas_dist.tracking.run import Run
+from irmas_dist.tracking.run_file import SENT, read_records, run_files, write_records
+from irmas_dist.tracking.start import start_run
+from irmas_dist.tracking.uploads import uploads
+from tests.wandb_server import WandbServer
+
+
+def opened(directory: Path, mode: str = "auto", **options: Any) -> Run:
+    asked = {"mode": mode, "directory": str(directory), "timeout_s": 5}
+    tracking = TrackingSettings.model_validate(asked)
+    given = {"name": "the run", "job_type": "train", "config": {"a": {"b": 1}}, "run_id": "r1"}
+    return start_run(tracking, **(given | options))
+
+
+def sent(directory: Path) -> None:
+    """Upload all runs of a directory."""
+    uploads.begin_all(run_files(directory))
+    assert all(upload.sent for upload in uploads.wait(30))
+
+
+def test_a_run_of_this_machine_is_sent_as_it_is(tmp_path: Path) -> None:
+    opened(tmp_path, "offline").close()
+    (file,) = run_files(tmp_path)
+    assert unsent(file) == file
+
+
+def test_of_a_file_that_was_sent_in_part_the_rest_is_sent(
+    wandb_server: WandbServer, tmp_path: Path
+) -> None:
+    run = opened(tmp_path, "offline")
+    for epoch in (1.0, 2.0, 3.0):
+        run.log({"epoch": epoch})
+    run.close()
+    (file,) = run_files(tmp_path)
+    whole = list(read_records(file))
+    write_records(file, [one for one in whole if one.history.step.num < 3])
+    sent(tmp_path)
+    file.with_suffix(SENT).write_text("1")
+    write_records(file, whole)
+    rest = unsent(file)
+    steps = [one.history.step.num for one in read_records(rest) if one.HasField("history")]
+    assert steps == [3]
+    assert len(list(read_records(rest))) == len(whole) - 2
+
+
+def begun_elsewhere(directory: Path) -> None:
+    """Log and upload two epochs of a run, and delete its files."""
+    with uploads_awaited(30):
+        run = opened(directory)
+        run.log({"epoch": 1.0, "val_macro_f1": 0.9})
+        run.log({"epoch": 2.0, "val_macro_f1": 0.8})
+        run.summarise({"parameters": 9})
+        run.close()
+    shutil.rmtree(directory)
+
+
+@pytest.mark.parametrize("mode", ["offline", "online"])
+def test_an_evaluation_elsewhere_adds_to_what_the_run_has(
+    mode: str, wandb_server: WandbServer, tmp_path: Path
+) -> None:
+    begun_elsewhere(tmp_path)
+    asked = wandb_server.calls()
+    run = opened(tmp_path, mode, name=None, job_type="evaluate", resumed=True, config={"c": 2})
+    run.summarise({"evaluation/macro_f1": 0.7})
+    run.table("instruments", ["code"], [["cel"]])
+    assert wandb_server.calls() == asked  # Nothing waits for the server.
+    run.close()
+    sent(tmp_path)
+    run = wandb_server.runs["r1"]
+    assert run.values["a"] == {"b": 1}
+    assert run.values["c"] == 2
+    assert run.values["command"].keys() == {"train", "evaluate"}
+    names = ("val_macro_f1", "parameters", "evaluation/macro_f1")
+    assert [run.summary[name] for name in names] == [0.9, 9, 0.7]
+    assert [row["_step"] for row in run.history] == [1, 2, 3]
+    assert "instruments" in run.history[-1]
+
+
+def test_a_training_elsewhere_goes_on_after_the_epochs_that_the_run_has(
+    wandb_server: WandbServer, tmp_path: Path
+) -> None:
+    begun_elsewhere(tmp_path)
+    run = opened(tmp_path, resumed=True)
+    for epoch, value in ((1.0, 0.9), (2.0, 0.8), (3.0, 0.7)):  # The checkpoint has them all.
+        run.log({"epoch": epoch, "val_macro_f1": value})
+    with uploads_awaited(30):
+        run.close()
+    run = wandb_server.runs["r1"]
+    assert run.steps() == [1, 2, 3]
+    assert run.summary["val_macro_f1"] == 0.9
+    assert run.state == "finished"
+
+
+def test_files_of_artifacts_are_found_where_a_run_was_moved_and_else_named(
+    wandb_server: WandbServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = opened(tmp_path / "a", "offline")
+    run.uses_features({"store": "0123456789abcdef"})
+    run.table("instruments", ["code"], [["cel"]])
+    run.close()
+    (tmp_path / "a").rename(tmp_path / "b")
+    sent(tmp_path / "b")
+    collections = {one.collection for one in wandb_server.artifacts}
+    assert collections == {"features-0123456789ab", "run-r1-instruments"}
+    (file,) = run_files(tmp_path / "b")
+    wandb_server.reset()
+    file.with_suffix(SENT).unlink()
+    shutil.rmtree(file.parent / "artifacts")
+    sent(tmp_path / "b")
+    assert not wandb_server.artifacts
+    assert "instruments" in wandb_server.runs["r1"].summary
+    told = capsys.readouterr().err
+    assert "W&B: artifact features-0123456789ab is not uploaded: " in told
