@@ -10,7 +10,7 @@ from irmas_dist import storage
 from irmas_dist.errors import IrmasError
 from irmas_dist.search.storages import open_storage
 from irmas_dist.search.sweep_directory import read_record, study_location
-from irmas_dist.tracking.outcome import count_runs, not_sent
+from irmas_dist.tracking.outcome import not_sent, run_names
 from irmas_dist.tracking.run_file import RunFile, run_files, unsent_files
 from irmas_dist.tracking.server import connection
 from irmas_dist.tracking.uploads import uploads
@@ -64,9 +64,9 @@ def sync(path: Path) -> tuple[list[str], int]:
     uploads.begin_all(unsent)
     begun = uploads.wait(inf)
     if left := [upload for upload in begun if not upload.sent]:
-        raise IrmasError(not_sent(left, count_runs(begun)))
-    names = {upload.file.name: upload.name for upload in begun}
-    return list(names.values()), len({file.name for file in files} - names.keys())
+        raise IrmasError(not_sent(left, begun))
+    earlier = {file.name for file in files} - {file.name for file in unsent}
+    return run_names(begun), len(earlier)
 
 
 def _require_key() -> None:

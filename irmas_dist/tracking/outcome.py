@@ -69,36 +69,39 @@ def _finish_uploads(seconds: float) -> None:
     left = [upload for upload in begun if not upload.sent]
     told = uploads.refused if uploads.told else ""
     if untold := [upload for upload in left if upload.problem != told]:
-        say(escape(not_sent(untold, count_runs(begun))))
+        say(escape(not_sent(untold, begun)))
     elif begun and not left:
         for work in afterwards:
             thread = Thread(target=lambda do=work: addresses.append(do() or ""), daemon=True)
             thread.start()
             thread.join(LAST_S)
-        count = count_runs(begun)
+        count = len(run_names(begun))
         done = f"{count} {'run' if count == 1 else 'runs'} uploaded"
         say(escape(" ".join([f"W&B: {done}", *filter(None, addresses)])))
     addresses.clear()
     afterwards.clear()
 
 
-def count_runs(begun: Iterable[Upload]) -> int:
-    """Return the number of runs that uploads are of; a resumed run has several files."""
-    return len({upload.file.name for upload in begun})
+def run_names(begun: Iterable[Upload]) -> list[str]:
+    """Return the name of each run that uploads are of; a resumed run has several."""
+    names: dict[str, str] = {}
+    for upload in begun:
+        names.setdefault(upload.file.name, upload.name)
+    return list(names.values())
 
 
-def not_sent(left: Sequence[Upload], total: int) -> str:
+def not_sent(left: Sequence[Upload], begun: Sequence[Upload]) -> str:
     """Return the line that says which runs were not uploaded, why, and what to do.
 
     Args:
-        left: Their uploads.
-        total: The number of all runs.
+        left: The uploads that were not sent.
+        begun: All uploads.
     """
-    problems = dict.fromkeys(upload.problem or "the time was too short" for upload in left)
-    names = list(dict.fromkeys(upload.name for upload in left))
+    problems = list(dict.fromkeys(upload.problem for upload in left if upload.problem))
+    names = run_names(left)
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    listed = ", ".join(names[:NAMED]) + more
     return (
-        f"W&B: {count_runs(left)} of {total} runs not uploaded ({'; '.join(problems)}): {listed}; "
+        f"W&B: {len(names)} of {len(run_names(begun))} runs not uploaded "
+        f"({'; '.join(problems) or 'the time was too short'}): {', '.join(names[:NAMED])}{more}; "
         + kept(left[0].directory)
     )

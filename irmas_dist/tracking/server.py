@@ -32,11 +32,13 @@ class Known:
         last_step: The last step; -1 without one.
         config: Its configuration.
         summary: Its summary.
+        name: Its display name, if that is known.
     """
 
     last_step: int = -1
     config: Mapping[str, Any] = field(default_factory=dict)
     summary: Mapping[str, Any] = field(default_factory=dict)
+    name: str = ""
 
 
 def resolve_mode(settings: TrackingSettings) -> Mode:

@@ -73,15 +73,15 @@ def start_run(
                 reinit="create_new",
                 settings=wandb.Settings(**_local_settings(settings, job_type)),
             )
-        file = Path(run.settings.sync_file)
+        file, shown = Path(run.settings.sync_file), name or known.name or run_id
         opened = Run(run, mode, known, file)
         if mode == "online":
             for before in unsent_files([*earlier, file])[:-1]:
-                uploads.begin(before, run_id, name or run_id, live=False)
+                uploads.begin(before, run_id, shown, live=False)
             if resumed and not earlier:  # The server has more of it than this machine.
-                opened.at_end = lambda: uploads.begin(file, run_id, name or run_id, live=False)
+                opened.at_end = lambda: uploads.begin(file, run_id, shown, live=False)
             else:
-                uploads.begin(file, run_id, name or run_id, live=True)
+                uploads.begin(file, run_id, shown, live=True)
     except Exception as error:  # noqa: BLE001 - W&B raises many types, some of them private
         say(f"W&B cannot be used ({one_line(error)}); continuing without it")
         return Run(None)
@@ -120,14 +120,15 @@ def _local_settings(settings: TrackingSettings, job_type: str) -> dict[str, Any]
 
 def _known(files: Sequence[Path]) -> Known:
     """Return what earlier processes have logged to a run, by its files."""
-    last_step = -1
+    last_step, name = -1, ""
     values: dict[str, Any] = {}
     summary: dict[str, Any] = {}
     for found in map(RunFile, files):
         last_step = max(last_step, found.last_step)
+        name = name or (found.run.display_name if found.run else "")
         values |= found.config
         summary |= found.summary
-    return Known(last_step, values, summary)
+    return Known(last_step, values, summary, name)
 
 
 def command_line() -> str:

@@ -47,6 +47,7 @@ class Upload:
         name: Display name of its run.
         problem: Why it fails, or has failed; None while all is well.
         failing_since: Since when, on the monotonic clock.
+        sending: Whether its turn has come.
         sent: Whether it is complete on the server.
     """
 
@@ -54,6 +55,7 @@ class Upload:
     name: str
     problem: str | None = None
     failing_since: float | None = None
+    sending: bool = False
     sent: bool = False
     ended: Event = field(default_factory=Event)
 
@@ -70,10 +72,9 @@ class Upload:
         elif self.failing_since is None:
             self.failing_since = time.monotonic()
 
-    def give_up(self, error: Exception) -> None:
-        """Record that it has ended because of an error."""
+    def fail_by(self, error: Exception) -> None:
+        """Record that it fails because of an error."""
         self.fail(reason(str(error).strip() or type(error).__name__))
-        self.ended.set()
 
 
 class Uploads:
@@ -91,7 +92,7 @@ class Uploads:
         self._begun: list[Upload] = []
         self._slots: asyncio.Semaphore | None = None
         self._turns: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
-        self._incomplete: set[str] = set()
+        self._incomplete: dict[str, str | None] = {}
 
     def begin(self, file: Path, run_id: str, name: str, *, live: bool) -> Upload:
         """Upload a file; of files of one run, each after those that were begun before.
@@ -110,16 +111,18 @@ class Uploads:
             self._slots = self._slots or asyncio.Semaphore(SIDE_BY_SIDE)
             try:
                 async with self._turns[run_id], self._slots:
-                    if run_id in self._incomplete:
-                        raise RuntimeError("an earlier part of it is not uploaded")
-                    with _held(file):
-                        await self._send(service, upload, live)
-                    if not upload.sent:
-                        self._incomplete.add(run_id)
-                upload.ended.set()
+                    upload.sending = True
+                    if run_id in self._incomplete:  # Else this part would come first.
+                        upload.fail(self._incomplete[run_id])
+                    else:
+                        with _held(file):
+                            await self._send(service, upload, live)
             except Exception as error:  # noqa: BLE001 - W&B raises many types, some of them private
-                self._incomplete.add(run_id)
-                upload.give_up(error)
+                upload.fail_by(error)
+            finally:
+                if not upload.sent:
+                    self._incomplete[run_id] = upload.problem
+                upload.ended.set()
 
         try:
             from wandb.sdk import wandb_setup
@@ -128,7 +131,8 @@ class Uploads:
             service = singleton.ensure_service()
             singleton.asyncer.run_soon(work, daemon=True)
         except Exception as error:  # noqa: BLE001 - likewise
-            upload.give_up(error)
+            upload.fail_by(error)
+            upload.ended.set()
         return upload
 
     async def _send(self, service: Any, upload: Upload, live: bool) -> None:
@@ -210,7 +214,7 @@ class Uploads:
         ends = self._ends(begun, time.monotonic() + seconds)
         try:
             if not _exhausted(ends, QUIET_S):
-                with progress("uploading to W&B", len(begun), "runs") as advance:
+                with progress("uploading to W&B", len(begun), "files") as advance:
                     done = 0
                     for now_done in ends:
                         advance(now_done - done)
@@ -229,8 +233,9 @@ class Uploads:
             running = [upload for upload in begun if not upload.ended.is_set()]
             yield len(begun) - len(running)
             now = time.monotonic()
-            failing = [now - (upload.failing_since or now) for upload in running]
-            if not running or now > deadline or min(failing) > FAILING_S:
+            # The others wait for their turn.
+            failing = [now - (one.failing_since or now) for one in running if one.sending]
+            if not running or now > deadline or min(failing, default=0.0) > FAILING_S:
                 return
             time.sleep(0.05)
 
