@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -29,7 +28,6 @@ pytestmark = [pytest.mark.ray, pytest.mark.drill]
 
 assert ray
 CLIENTS = 8
-START_S = 180.0
 MIB = 1 << 20
 SERVE = (sys.executable, "-m", "irmas_dist", "serve")
 
@@ -68,27 +66,14 @@ def serving(*options: str, **variables: str) -> Iterator[Serving]:
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
     found = Serving(process, f"http://127.0.0.1:{port}")
+    assert process.stdout is not None
     try:
-        until(lambda: answers(found.url), process)
+        found.said = process.stdout.readline()  # once requests are answered
+        assert "Ctrl-C ends it" in found.said, found.said
         yield found
     finally:
         process.send_signal(signal.SIGINT)
-        found.said = process.communicate(timeout=60)[0]
-
-
-def answers(url: str) -> bool:
-    try:
-        return httpx.get(f"{url}/healthz").status_code == 200
-    except httpx.HTTPError:
-        return False
-
-
-def until(holds: Callable[[], bool], process: subprocess.Popen[str] | None = None) -> None:
-    deadline = time.monotonic() + START_S
-    while not holds():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        assert process is None or process.poll() is None, process and process.communicate()[0]
-        time.sleep(0.2)
+        found.said += process.communicate(timeout=60)[0]
 
 
 async def under_load(
@@ -183,10 +168,13 @@ def test_memory_is_flat_over_two_thousand_requests(two_models: Serving, content:
 def test_ctrl_c_ends_it_and_everything_that_it_started(model: Path) -> None:
     with serving(str(model)) as found:
         family = found.family("")
+        assert httpx.get(f"{found.url}/healthz").status_code == 200
         began = time.monotonic()
+    seconds = time.monotonic() - began
+    print(f"seconds from Ctrl-C to the end: {seconds:.1f}")
     assert found.process.returncode == 130
-    assert time.monotonic() - began < 30
-    assert re.search(f"{found.url} serves model; Ctrl-C ends it", found.said)
+    assert seconds < 30
+    assert f"{found.url} serves model; Ctrl-C ends it" in found.said
     assert "Traceback" not in found.said
     psutil.wait_procs(family, timeout=10)
     assert [each for each in family if each.is_running() and each.status() != "zombie"] == []
@@ -199,13 +187,14 @@ def test_a_cluster_serves_scales_and_changes_its_model(
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     with running_cluster(num_cpus=4) as cluster:
+        gcs_port = cluster.gcs_address.rpartition("127.0.0.1")[2]
 
         def deploy(directory: Path) -> None:
             command = [*SERVE, f"m={directory}", "--address", cluster.gcs_address]
             command += ["--port", str(port), "--cpus", "0.5", "--max-replicas", "2"]
             done = subprocess.run(
-                command, env=environment(**cluster.environment), text=True, check=False,
-                capture_output=True,
+                command, env=environment(RAY_AUTH_MODE="token", **cluster.environment),
+                text=True, check=False, capture_output=True,
             )  # fmt: skip
             assert done.returncode == 0, done.stderr
             assert "until 'serve shutdown'" in done.stdout + done.stderr
@@ -215,12 +204,13 @@ def test_a_cluster_serves_scales_and_changes_its_model(
                 each.pid
                 for each in psutil.process_iter(["cmdline"])
                 if "ray::ServeReplica:irmas:listener" in " ".join(each.info["cmdline"] or ())
-                and cluster.gcs_address in " ".join(each.parent().cmdline())
+                and gcs_port in " ".join(each.parent().cmdline())
             ]
 
         deploy(model)
         assert len(replicas()) == 1
         found = asyncio.run(under_load(url, content, 30, lambda: deploy(other)))
+        print("requests while the model is changed:", len(found))
         assert {answer.status_code for answer in found} == {200}
         scores = json.loads(found[-1].content)["predictions"][0]["scores"]
         assert scores == pytest.approx(Predictor.load(other).file(excerpts[0]), abs=1e-5)
@@ -229,4 +219,6 @@ def test_a_cluster_serves_scales_and_changes_its_model(
         found = asyncio.run(
             under_load(url, content, 10, lambda: os.kill(replicas()[0], signal.SIGKILL))
         )
-        assert {answer.status_code for answer in found} <= {200, 503}
+        counted = Counter(answer.status_code for answer in found)
+        print("one of two listeners killed:", dict(counted))
+        assert counted.keys() <= {200, 503}
