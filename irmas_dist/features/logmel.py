@@ -41,6 +41,7 @@ def log_mel(
     sample_rate: int | None = None,
     note: Callable[[str], None] = _unsaid,
     span: Span = WHOLE,
+    longest_s: float = inf,
 ) -> LogMel:
     """Return the log-mel spectrogram of a file, of a span of one, or of an array.
 
@@ -52,6 +53,7 @@ def log_mel(
         sample_rate: Sample rate in Hz; required for arrays, unused otherwise.
         note: Called with one line if the audio is silent, or its channels cancel each other.
         span: What to decode of a file; unused for arrays.
+        longest_s: Length of the longest file that is not refused, in seconds.
 
     Returns:
         Natural logarithm of mel power, shape (bands, frames), where ``frames`` is
@@ -61,13 +63,13 @@ def log_mel(
         and as much as the result takes as float32.
 
     Raises:
-        AudioError: The audio cannot be decoded, is empty or truncated, or has NaN or infinite
-            samples.
+        AudioError: The audio cannot be decoded, is too long, empty or truncated, or has NaN or
+            infinite samples.
     """
     if isinstance(audio, np.ndarray):
         samples, rate = audio, sample_rate
     else:
-        with open_audio(audio, span) as file:
+        with open_audio(audio, span, longest_s) as file:
             blocks = file.blocks()
             samples, rate = next(blocks), file.sample_rate
             if rest := list(islice(blocks, 1)):
@@ -103,17 +105,19 @@ def log_mel_blocks(
     settings: LogMelSettings,
     note: Callable[[str], None] = _unsaid,
     longest_s: float = inf,
+    held_s: float = 0.0,
 ) -> Iterator[LogMel]:
     """Yield the log-mel spectrogram of a file of any length in consecutive pieces.
 
-    Needs about 60 MB of memory, whatever the length. A long file is read twice, first for its
-    peak and its verdict.
+    Needs about 60 MB of memory, whatever the length, beside what is held. A long file is decoded
+    twice, first for its peak and its verdict, unless it is held in between.
 
     Args:
         location: Path or URL of an audio file.
         settings: What to compute; long files always use the fast backend.
         note: As in `log_mel`.
-        longest_s: Length of the longest audio that is not refused, in seconds.
+        longest_s: Likewise.
+        held_s: Length in seconds up to which a file is held in memory, to decode it once.
 
     Yields:
         Arrays of shape (bands, frames), with at least one frame each.
@@ -131,14 +135,15 @@ def log_mel_blocks(
         blocks = chain([samples], rest, blocks)
         del samples, rest
         mixdown = Mixdown(settings.downmix)
-        peak = _peak_of_file(blocks, file, settings, mixdown)
+        peak, mono = _first_pass(blocks, file, settings, mixdown, held_s)
         if mixdown.louder is not None:
             mixdown = Mixdown(settings.downmix, mixdown.louder)
-            peak = _peak_of_file(file.blocks(), file, settings, mixdown)
+            peak, mono = _first_pass(file.blocks(), file, settings, mixdown, held_s)
         if mixdown.note:
             note(mixdown.note)
         silent = mixdown.silent
-        for mel, _ in _mel_blocks(file.blocks(), file, settings, mixdown, peak):
+        again = mono or _mono_blocks(file.blocks(), file, settings.sample_rate, mixdown)
+        for mel, _ in _mel_blocks(again, settings, peak):
             yield _logarithm(np.zeros_like(mel) if silent else mel, settings)
 
 
@@ -150,10 +155,11 @@ def _log_mel_of_long_file(
 ) -> LogMel:
     """Return what `log_mel` does, decoding the file once and in blocks."""
     mixdown = Mixdown(settings.downmix)
-    parts = list(_mel_blocks(blocks, file, settings, mixdown))
+    rate = settings.sample_rate
+    parts = list(_mel_blocks(_mono_blocks(blocks, file, rate, mixdown), settings))
     if mixdown.louder is not None:
         mixdown = Mixdown(settings.downmix, mixdown.louder)
-        parts = list(_mel_blocks(file.blocks(), file, settings, mixdown))
+        parts = list(_mel_blocks(_mono_blocks(file.blocks(), file, rate, mixdown), settings))
     if mixdown.note:
         note(mixdown.note)
     peak_of_file = parts[-1][1]
@@ -167,22 +173,32 @@ def _log_mel_of_long_file(
     return result
 
 
-def _peak_of_file(
-    blocks: Iterable[Samples], file: AudioFile, settings: LogMelSettings, mixdown: Mixdown
-) -> float:
-    """Return the peak that samples are divided by, 0 without normalisation."""
-    # Resampling changes peaks.
-    rate = settings.sample_rate if settings.peak_normalise else file.sample_rate
-    peak = max(map(peak_of, _mono_blocks(blocks, file, rate, mixdown)))
-    return peak if settings.peak_normalise else 0.0
-
-
-def _mel_blocks(
+def _first_pass(
     blocks: Iterable[Samples],
     file: AudioFile,
     settings: LogMelSettings,
     mixdown: Mixdown,
-    peak: float = 0.0,
+    held_s: float,
+) -> tuple[float, list[Float32]]:
+    """Return the peak that samples are divided by, 0 without normalisation, and what is held.
+
+    That is all of the file as one channel at the settings' rate, or nothing.
+    """
+    # Resampling changes peaks.
+    rate = settings.sample_rate if settings.peak_normalise or held_s else file.sample_rate
+    peak, held, samples = 0.0, list[Float32](), 0
+    for block in _mono_blocks(blocks, file, rate, mixdown):
+        peak = max(peak, peak_of(block))
+        samples += len(block)
+        if samples <= held_s * rate:
+            held.append(block)
+        else:
+            held.clear()
+    return peak if settings.peak_normalise else 0.0, held
+
+
+def _mel_blocks(
+    mono: Iterable[Float32], settings: LogMelSettings, peak: float = 0.0
 ) -> Iterator[tuple[Float32, float]]:
     """Yield mel power, shape (bands, frames), and the peak that its samples were divided by.
 
@@ -190,7 +206,7 @@ def _mel_blocks(
     """
     window, filters = kernels(settings)
     held = margin = np.zeros(settings.n_fft // 2, np.float32)
-    for block in chain(_mono_blocks(blocks, file, settings.sample_rate, mixdown), [margin]):
+    for block in chain(mono, [margin]):
         if settings.peak_normalise:
             peak = max(peak, peak_of(block))
         held = np.concatenate([held, block])

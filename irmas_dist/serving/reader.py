@@ -16,13 +16,15 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from irmas_dist.config.features import LogMelSettings
-from irmas_dist.corpus.audio import open_audio
 from irmas_dist.errors import AudioError
 from irmas_dist.features.logmel import LogMel, log_mel, log_mel_blocks
 from irmas_dist.features.window_stream import windows_of
 
 CHUNK = 32
 """Windows in a message."""
+
+HELD_S = 1200.0
+"""Length of the longest audio that is decoded once and held in memory, some 100 MB, in seconds."""
 
 MEMORY = 4 << 30
 """Bytes of address space: enough for an hour of any audio, and an end for what asks for more."""
@@ -58,12 +60,9 @@ def _chunks(
     with _file_in_memory(content) as path:
         pieces: Iterable[LogMel]
         if settings.backend == "librosa":
-            with open_audio(path, longest_s=longest_s) as file:
-                for _ in file.blocks():  # until it is too long: librosa's holds a file as a whole
-                    pass
-            pieces = [log_mel(path, settings, note=notes.append)]
+            pieces = [log_mel(path, settings, note=notes.append, longest_s=longest_s)]
         else:
-            pieces = log_mel_blocks(path, settings, notes.append, longest_s)
+            pieces = log_mel_blocks(path, settings, notes.append, longest_s, HELD_S)
         cut = windows_of(pieces, request["frames"], request["hop_frames"], settings.log_floor)
         offsets: list[int] = []
         windows: list[np.ndarray] = []

@@ -8,8 +8,9 @@ import pytest
 import soundfile
 
 from irmas_dist.config.features import LogMelSettings
-from irmas_dist.corpus.audio import read_audio
+from irmas_dist.corpus.audio import AudioFile, read_audio
 from irmas_dist.corpus.mixdown import SILENCE, SILENT
+from irmas_dist.errors import AudioError
 from irmas_dist.features.logmel import LogMel, log_mel, log_mel_blocks
 
 SETTINGS = LogMelSettings(n_fft=1_024, hop_length=512, bands=128)
@@ -202,6 +203,28 @@ def test_pieces_join_to_the_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert_agree(np.hstack(pieces), log_mel(tmp_path / "a.wav", level_kept), level_kept)
     whole = log_mel(tmp_path / "a.wav", EXACT)
     assert_agree(np.hstack(list(log_mel_blocks(tmp_path / "a.wav", EXACT))), whole, EXACT)
+
+
+@pytest.mark.parametrize("peak_normalise", [True, False])
+def test_a_file_that_is_held_in_memory_is_decoded_once_to_the_same_pieces(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, peak_normalise: bool
+) -> None:
+    audio = noise(3, 44_100)
+    audio[:44_100] /= 10
+    soundfile.write(tmp_path / "a.wav", audio, 44_100)
+    monkeypatch.setattr("irmas_dist.corpus.audio.BLOCK_SAMPLES", 10_000)
+    settings = EXACT.model_copy(update={"peak_normalise": peak_normalise})
+    passes: list[object] = []
+    blocks = AudioFile.blocks
+    monkeypatch.setattr(AudioFile, "blocks", lambda file: passes.append(file) or blocks(file))
+    pieces = list(log_mel_blocks(tmp_path / "a.wav", settings))
+    for held_s, decoded in ((10.0, 1), (2.0, 2)):
+        passes.clear()
+        held = list(log_mel_blocks(tmp_path / "a.wav", settings, held_s=held_s))
+        assert len(passes) == decoded
+        np.testing.assert_array_equal(np.hstack(held), np.hstack(pieces))
+    with pytest.raises(AudioError, match="is longer than 1 s"):
+        list(log_mel_blocks(tmp_path / "a.wav", settings, longest_s=1))
 
 
 @pytest.mark.parametrize("name", OTHERS)
