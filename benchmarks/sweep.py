@@ -73,6 +73,7 @@ def make_data(clips: int, frames: int = 130) -> Any:
     from irmas_dist.features.clips import Clips
     from irmas_dist.features.store import StoreInfo
     from irmas_dist.training.data import TrainingData
+    from irmas_dist.training.sampling import mixing_alone
     from irmas_dist.training.validation import mixture_clips
 
     recipe = Recipe.model_validate({"features": FEATURES})
@@ -102,7 +103,8 @@ def make_data(clips: int, frames: int = 130) -> Any:
         mean=[-9.0] * 64, std=[1.0] * 64,
     )  # fmt: skip
     validation = recipe.validation
-    mixed = mixture_clips(draw(clips, 130), clips, validation.mix, info.settings, validation.seed)
+    mixing = mixing_alone(validation.mix)
+    mixed = mixture_clips(draw(clips, 130), clips, mixing, info.settings, validation.seed)
     return TrainingData(training=training, validation=mixed, store=info)
 
 

@@ -30,6 +30,7 @@ TINY = (
     "model.width=8",
     "model.dense=32",
     "validation.mixtures=40",
+    "validation.threshold_mixtures=60",
     "validation.validation=0.3",
     "training.epochs=2",
     "training.windows_per_clip=1",

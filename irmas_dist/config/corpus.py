@@ -68,8 +68,15 @@ class ValidationSettings(SplitSettings):
     """Whether the held-out clips are mixed. As they are, clips of several instruments may resemble
     those to be scored more."""
     mixtures: int = Field(500, ge=1)
-    """Multilabel clips mixed from the held-out ones, on which checkpoints are selected and
-    thresholds fitted."""
+    """Multilabel clips mixed from the held-out ones, on which epochs and trials are compared."""
+    threshold_mixtures: int = Field(4_000, ge=2)
+    """Multilabel clips mixed from the same, in which instruments are equally frequent. Thresholds
+    are fitted to them once, after the last epoch."""
+    equalise_db: float = Field(6.0, ge=0.0, le=30.0)
+    """Equalisation of the clips of every second of these, as of `augment.equalise_db`: thresholds
+    fitted to known microphones and rooms alone suit others less."""
+    pitch_semitones: float = Field(1.0, ge=0.0, le=12.0)
+    """Their shift in pitch, as of `augment.pitch_semitones`."""
     mix: MixSettings = MixSettings()
     """How they are mixed; separate from the mixing of training examples, so that all trials of a
     search are evaluated on the same clips."""

@@ -9,10 +9,20 @@ For F1 the optimum is exact (`exact_thresholds`); for other objectives it is sea
 in the clips, gets `NEVER`, which is above every possible score.
 """
 
+import numpy as np
+import numpy.typing as npt
+
 from irmas_dist.config.decisions import ThresholdSettings
 from irmas_dist.evaluation.arrays import Labels, ScoreArray, Thresholds
 from irmas_dist.evaluation.exact_thresholds import best_thresholds_for_f1
 from irmas_dist.evaluation.objectives import Average, objective_of
+from irmas_dist.evaluation.operating_points import NEVER
+
+DRAWS = 30
+"""Bootstrap samples over which thresholds are averaged."""
+
+EXTREME = 1e-4
+"""How near to 0 and 1 the threshold of a sample may be to be averaged."""
 
 
 def fit_thresholds(labels: Labels, scores: ScoreArray, settings: ThresholdSettings) -> Thresholds:
@@ -20,7 +30,7 @@ def fit_thresholds(labels: Labels, scores: ScoreArray, settings: ThresholdSettin
 
     For F1, and for one threshold for all instruments, the optimum is exact. Fit to clips that
     resemble those to be scored (with as many instruments each), and never to the clips that a
-    result is reported for.
+    result is reported for. For other clips, `averaged_thresholds` are better.
     """
     if settings.objective in ("macro_f1", "micro_f1"):
         average: Average = "micro" if settings.objective == "micro_f1" else "macro"
@@ -31,3 +41,43 @@ def fit_thresholds(labels: Labels, scores: ScoreArray, settings: ThresholdSettin
     if settings.rule == "global":
         return threshold_search.best_global_threshold(labels, scores, objective_of(settings))
     return threshold_search.search_thresholds(labels, scores, objective_of(settings))
+
+
+def averaged_thresholds(
+    labels: Labels,
+    scores: ScoreArray,
+    settings: ThresholdSettings,
+    weights: npt.NDArray[np.float64] | None = None,
+) -> Thresholds:
+    """Return thresholds for other clips than these: means, as logits, over bootstrap samples.
+
+    The best thresholds of a sample follow its accidents; their mean does so less (bagging,
+    Breiman, "Bagging predictors", Machine Learning 24, 1996). For objectives other than F1, whose
+    thresholds are searched for, they are those that are best on the clips. `NEVER` is what most
+    samples say; where only some do, these do not count.
+
+    Args:
+        labels: Of the clips.
+        scores: Of the clips.
+        settings: Rule and objective.
+        weights: How often each clip is drawn, relative to others; None for all alike.
+
+    Returns:
+        The thresholds. The same clips give the same ones.
+    """
+    rng = np.random.default_rng(0)
+    shares = None if weights is None else weights / weights.sum()
+    if settings.objective in ("macro_f1", "micro_f1"):
+        draws = [rng.choice(len(labels), len(labels), p=shares) for _ in range(DRAWS)]
+    elif shares is not None:
+        draws = [rng.choice(len(labels), 10 * len(labels), p=shares)]
+    else:
+        return fit_thresholds(labels, scores, settings)
+    fitted = np.array(
+        [fit_thresholds(labels[drawn], scores[drawn], settings) for drawn in draws], np.float64
+    )
+    never = fitted >= NEVER
+    inside = np.clip(fitted, EXTREME, 1 - EXTREME)
+    logits = np.log(inside / (1 - inside)).sum(axis=0, where=~never)
+    means = 1 / (1 + np.exp(-logits / np.maximum((~never).sum(axis=0), 1)))
+    return np.where(never.mean(axis=0) > 0.5, NEVER, means).astype(np.float32)

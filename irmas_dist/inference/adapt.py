@@ -32,7 +32,7 @@ from irmas_dist.errors import IrmasError
 from irmas_dist.evaluation.aggregate import aggregate
 from irmas_dist.evaluation.operating_points import NEVER
 from irmas_dist.evaluation.scores import Scores
-from irmas_dist.evaluation.thresholds import fit_thresholds
+from irmas_dist.evaluation.thresholds import averaged_thresholds
 from irmas_dist.features.clips import Clips
 from irmas_dist.inference.logit_matching import (
     Float64,
@@ -56,12 +56,12 @@ from irmas_dist.training.windows import (
 FEW = 50
 """Clips below which statistics are too uncertain to go by."""
 
-CONCENTRATED = 0.7
+CONCENTRATED = 0.65
 """Logits are not matched where the likeliest instruments of the clips are effectively fewer than
 this share of those of the validation clips. Effectively many are they as the exponential of the
 entropy of how often each is the likeliest. Clips of one or two instruments have a tenth to a third,
-clips of all of them two thirds or more; where half of the instruments never play it is a matter of
-chance, and their prevalence should be given."""
+of half of them .45 to .63, of all .67 and more; where a third never plays it is a matter of chance,
+and their prevalence should be given."""
 
 BATCH_WINDOWS = 256
 """Windows whose statistics are taken together."""
@@ -264,8 +264,6 @@ def _thresholds(
 ) -> dict[str, float]:
     """Fit thresholds to validation clips in which instruments are as frequent as they are known."""
     settings = ThresholdSettings.model_validate(description.recipe.get("thresholds", {}))
-    rng = np.random.default_rng(0)
-    drawn = rng.choice(len(weights), 10 * len(weights), p=weights / weights.sum())
-    fitted = fit_thresholds(validation.labels[drawn], validation.scores[drawn], settings)
+    fitted = averaged_thresholds(validation.labels, validation.scores, settings, weights)
     values: Any = np.where(present, fitted, NEVER)
     return dict(zip(description.instruments, values.tolist(), strict=True))

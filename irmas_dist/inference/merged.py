@@ -10,7 +10,7 @@ from irmas_dist.config.decisions import ThresholdSettings
 from irmas_dist.evaluation.arrays import Thresholds
 from irmas_dist.evaluation.merging import Merge, require_known, shared
 from irmas_dist.evaluation.scores import Scores, read_scores
-from irmas_dist.evaluation.thresholds import fit_thresholds
+from irmas_dist.evaluation.thresholds import averaged_thresholds
 from irmas_dist.features.clips import read_clips
 from irmas_dist.inference.predictor import Predictor, matching_store
 from irmas_dist.instruments import hard_labels
@@ -79,6 +79,6 @@ def merged_thresholds(
         return np.array(kept, np.float32), ""
     settings = ThresholdSettings.model_validate(description.recipe.get("thresholds", {}))
     validation = merge(read_scores(storage.join(model, VALIDATION_SCORES)))
-    fitted = fit_thresholds(validation.labels, validation.scores, settings)
+    fitted = averaged_thresholds(validation.labels, validation.scores, settings)
     origin = f"; of {', '.join(several)}: fitted to the model's scores of its validation clips"
     return np.where(np.isnan(kept), fitted, kept).astype(np.float32), origin

@@ -21,7 +21,7 @@ from irmas_dist.evaluation.objectives import objective_of
 from irmas_dist.evaluation.operating_points import decide
 from irmas_dist.evaluation.protocols import cross_validated
 from irmas_dist.evaluation.scores import Scores, read_scores, write_scores
-from irmas_dist.evaluation.thresholds import fit_thresholds
+from irmas_dist.evaluation.thresholds import averaged_thresholds
 from irmas_dist.features import store
 from irmas_dist.inference.predictor import Predictor
 from irmas_dist.instruments import UNKNOWN
@@ -141,7 +141,7 @@ def _score_again(
             "clips, labels, groups or settings differ"
         )
     recipe = Recipe.model_validate(description.recipe)
-    clips = load_training_data(features, recipe.validation, recipe.ingest).validation
+    clips = load_training_data(features, recipe.validation, recipe.ingest).threshold_clips()
     network = load_network(model, description)
     hop = description.windows.hop_frames
     found: dict[ScoringWindows, Scores] = {}
@@ -163,7 +163,7 @@ def _fit(windows: ScoringWindows, scores: Scores, settings: ThresholdSettings) -
         decided = (decisions == 1) & (labels != UNKNOWN)
         return float(objective_of(settings)(labels == 1, decided[None])[0])
 
-    thresholds = fit_thresholds(labels, values, settings)
+    thresholds = averaged_thresholds(labels, values, settings)
     folds = folds_of(scores.groups)
     held_out = math.nan
     if folds is not None and len(np.unique(folds)) > 1:

@@ -1,7 +1,7 @@
 """Training data: training clips and validation mixtures out of feature stores."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +11,9 @@ import pyarrow.compute as pc
 
 from irmas_dist import storage
 from irmas_dist.cluster.without_ray import fits_in_memory
+from irmas_dist.config.augment import AugmentSettings
 from irmas_dist.config.corpus import ValidationSettings
+from irmas_dist.config.features import LogMelSettings
 from irmas_dist.config.recipe import Recipe
 from irmas_dist.config.training import FurtherStore, IngestSettings
 from irmas_dist.corpus.manifest import TRAINING, VALIDATION
@@ -28,7 +30,7 @@ from irmas_dist.features.clips import (
 )
 from irmas_dist.features.store import SHARD_SCHEMA, StoreInfo, read_info, settings_fingerprint
 from irmas_dist.instruments import PRESENT
-from irmas_dist.training.sampling import StoreWeights
+from irmas_dist.training.sampling import StoreWeights, mixing_alone
 from irmas_dist.training.stores import (
     FurtherData,
     HeldOut,
@@ -56,6 +58,9 @@ class TrainingData:
         start: The model to start from.
         validated_on: The stores of the validation clips, one after the other, if they come from
             stores of their own.
+        to_mix: The held-out clips, repeated so that instruments are equally frequent, of which
+            the clips for thresholds are mixed; None if validation clips are not mixed.
+        settings: How they are mixed.
     """
 
     training: Clips | StreamedClips
@@ -64,6 +69,8 @@ class TrainingData:
     further: tuple[FurtherData, ...] = ()
     start: "InitialModel | None" = None
     validated_on: tuple[ValidationStore, ...] = ()
+    to_mix: Clips | None = None
+    settings: ValidationSettings = field(default_factory=ValidationSettings)
 
     @property
     def stores(self) -> StoreWeights:
@@ -84,6 +91,14 @@ class TrainingData:
             | init
             | ({"validated_on": judges} if judges else {})
         )
+
+    def threshold_clips(self) -> Clips:
+        """Return the clips that thresholds are fitted to; to mix them takes seconds."""
+        from irmas_dist.training.validation import mixture_clips
+
+        if self.to_mix is None:
+            return self.validation
+        return mixture_clips(self.to_mix, *_fitting(self.settings, self.store))
 
     @property
     def normalisation(self) -> tuple[list[float], list[float]]:
@@ -157,7 +172,7 @@ def load_training_data(
         IrmasError: As for `open_training_data`, but for the recipe's settings.
     """
     # Imported here: torch takes seconds, which a refusal need not.
-    from irmas_dist.training.validation import mixed_clips, mixture_clips
+    from irmas_dist.training.validation import equally_frequent, mixed_clips, mixture_clips
 
     info = read_info(location)
     infos = read_other_infos(info, location, [one.location for one in further], "--also")
@@ -185,7 +200,8 @@ def load_training_data(
         for store, one in zip(further, infos, strict=True)
     ]
     training: Clips | StreamedClips = joined([own, *(clips for clips, _, _ in taken)])
-    mixing = (settings.mixtures, settings.mix, info.settings, settings.seed)
+    selecting = (settings.mixtures, mixing_alone(settings.mix), info.settings, settings.seed)
+    balanced = equally_frequent(aside.labels)
     if not resident:
         stores = (StreamedStore(location, frozenset(own.clip_ids)), *(one for _, one, _ in taken))
         training = StreamedClips(
@@ -194,17 +210,29 @@ def load_training_data(
             pool_clips=ingest.pool_clips,
         )
         if not (of_its_own or judges):
-            every = np.arange(len(aside))
-            used = mixed_clips(aside, *mixing) if settings.mixed else every
+            used = np.arange(len(aside))
+            if settings.mixed:
+                fitted = mixed_clips(aside.select(balanced), *_fitting(settings, info))
+                used = np.union1d(mixed_clips(aside, *selecting), balanced[fitted])
             aside = _with_frames(aside, used, location, info)
     mixed = settings.mixed and not judges
     return TrainingData(
         training,
-        mixture_clips(aside, *mixing) if mixed else aside,
+        mixture_clips(aside, *selecting) if mixed else aside,
         info,
         tuple(data for _, _, data in taken),
         validated_on=validated_on,
+        to_mix=aside.select(balanced) if mixed else None,
+        settings=settings,
     )
+
+
+def _fitting(
+    settings: ValidationSettings, info: StoreInfo
+) -> tuple[int, AugmentSettings, LogMelSettings, int]:
+    """Return how clips are mixed that thresholds are fitted to, as `mixture_clips` takes it."""
+    augment = mixing_alone(settings.mix, settings.equalise_db, settings.pitch_semitones)
+    return settings.threshold_mixtures, augment, info.settings, settings.seed
 
 
 def is_resident(ingest: IngestSettings, *infos: StoreInfo) -> bool:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from irmas_dist.evaluation.scores import Scores
-from irmas_dist.evaluation.thresholds import fit_thresholds
+from irmas_dist.evaluation.thresholds import averaged_thresholds
 from irmas_dist.instruments import hard_labels
 from irmas_dist.models.cnn import parameter_count
 from irmas_dist.training.learner import Learner
@@ -14,18 +14,19 @@ from irmas_dist.training.provenance import commit, threshold_origin, versions
 def describe(learner: Learner, recipe: dict[str, Any]) -> tuple[ModelDescription, Scores]:
     """Load the best epoch's weights into the network and describe it.
 
-    Thresholds are fitted to the scores of the validation mixtures. Every worker must call this,
-    as each scores its share. ``recipe``, all settings of the run, is recorded.
+    Thresholds are fitted to the scores of `TrainingData.threshold_clips`. Every worker must call
+    this, as each scores its share. ``recipe``, all settings of the run, is recorded.
 
     Returns:
-        The description, and the scores of the validation mixtures.
+        The description, and these scores.
     """
     learner.restore_best()
     data = learner.data
-    values, _ = learner.score_validation()
+    clips = data.threshold_clips()
+    values = learner.score(clips)
     vocabulary = data.store.vocabulary
     rule = learner.settings.thresholds
-    thresholds = fit_thresholds(hard_labels(data.validation.labels), values, rule)
+    thresholds = averaged_thresholds(hard_labels(clips.labels), values, rule)
     network = learner.network
     mean, std = data.normalisation
     description = ModelDescription(
@@ -40,7 +41,7 @@ def describe(learner: Learner, recipe: dict[str, Any]) -> tuple[ModelDescription
             aggregation=learner.settings.window.aggregation,
         ),
         thresholds=dict(zip(vocabulary.codes, thresholds.tolist(), strict=True)),
-        thresholds_from=threshold_origin(rule, len(data.validation), recipe, data.provenance),
+        thresholds_from=threshold_origin(rule, len(clips), recipe, data.provenance),
         recipe=recipe,
         data={
             **data.provenance,
@@ -56,10 +57,10 @@ def describe(learner: Learner, recipe: dict[str, Any]) -> tuple[ModelDescription
         scores=learner.history[learner.best_epoch - 1],
     )
     scores = Scores(
-        clip_ids=data.validation.clip_ids,
-        parts=data.validation.parts,
-        groups=data.validation.groups,
-        labels=hard_labels(data.validation.labels),
+        clip_ids=clips.clip_ids,
+        parts=clips.parts,
+        groups=clips.groups,
+        labels=hard_labels(clips.labels),
         scores=values,
         vocabulary=vocabulary,
     )

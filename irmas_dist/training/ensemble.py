@@ -19,7 +19,7 @@ from irmas_dist.config.training import FurtherStore, WorkerSettings
 from irmas_dist.errors import IrmasError
 from irmas_dist.evaluation.platt import Platt, fit_platt
 from irmas_dist.evaluation.scores import Scores, read_scores, write_scores
-from irmas_dist.evaluation.thresholds import fit_thresholds
+from irmas_dist.evaluation.thresholds import averaged_thresholds
 from irmas_dist.models.cnn import CNN
 from irmas_dist.models.ensemble import Ensemble
 from irmas_dist.storage.locks import lock_directory
@@ -157,7 +157,7 @@ def _describe(
         thresholds = np.mean(each, axis=0)
         origin = f"means of the calibrated thresholds of {len(parts)} models, each on its own clips"
     else:
-        thresholds = fit_thresholds(joint.labels, joint.scores, rule)
+        thresholds = averaged_thresholds(joint.labels, joint.scores, rule)
         metrics = validation_metrics(joint.labels, joint.scores, rule, joint.vocabulary)
         origin = threshold_origin(rule, len(joint.clip_ids), first.recipe, first.data)
     return ModelDescription(

@@ -10,6 +10,7 @@ from copy import copy
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -33,7 +34,12 @@ from irmas_dist.training.precision import Autocast, compile_network
 from irmas_dist.training.sampling import StoreWeights, plan_epoch
 from irmas_dist.training.step import TrainingStep
 from irmas_dist.training.steps import Changes, PlannedSteps, pack_steps
-from irmas_dist.training.windows import DeviceClips, covering_windows, score_windows
+from irmas_dist.training.windows import (
+    ClipWindows,
+    DeviceClips,
+    covering_windows,
+    score_windows,
+)
 
 SELECTED_BY = "val_macro_f1"
 """The metric by which epochs and trials are compared: larger is better."""
@@ -103,11 +109,7 @@ class Learner:
             data.training, settings.seed, self.plan_steps, self.device, stores
         )
         self._validation = DeviceClips(data.validation, self.device)
-        share = np.array_split(np.arange(len(data.validation)), workers)[rank]
-        self._windows = covering_windows(
-            data.validation.lengths[share], self.frames, settings.window.hop_frames(features)
-        )
-        self._windows.clips[:] = share[self._windows.clips]
+        self._windows = self._windows_of(data.validation)
         labels = torch.from_numpy(data.validation.labels[self._windows.clips])
         self._window_labels = labels.to(self.device)
         self._known = int(labels.isfinite().sum())
@@ -241,24 +243,48 @@ class Learner:
         Returns:
             Scores, float32, shape (clips, instruments), and the mean loss over all windows.
         """
-        windows = self._windows
+        scores, logits = self._score(self._validation, self._windows)
+        loss = float(self._loss(logits, self._window_labels))
+        shares = self._gathered((scores, loss, self._known))
+        total = sum(share[1] for share in shares) / max(sum(share[2] for share in shares), 1)
+        return np.concatenate([share[0] for share in shares]), total
+
+    def score(self, clips: Clips) -> npt.NDArray[np.float32]:
+        """Score clips once, each worker a share of them; shape (clips, instruments)."""
+        scores, _ = self._score(DeviceClips(clips, self.device), self._windows_of(clips))
+        return np.concatenate(self._gathered(scores))
+
+    def _windows_of(self, clips: Clips) -> ClipWindows:
+        """Return the windows of this worker's share of some clips."""
+        share = np.array_split(np.arange(len(clips)), self.workers)[self.rank]
+        hop = self.settings.window.hop_frames(self.data.store.settings)
+        windows = covering_windows(clips.lengths[share], self.frames, hop)
+        windows.clips[:] = share[windows.clips]
+        return windows
+
+    def _score(
+        self, clips: DeviceClips, windows: ClipWindows
+    ) -> tuple[npt.NDArray[np.float32], Tensor]:
+        """Return the scores of the clips, and the logits of their windows."""
         with self._autocast():
             outputs = score_windows(
                 self._optimisation.validated,
                 self._standardise,
-                self._validation,
+                clips,
                 windows,
                 self.frames,
                 self.data.store.settings,
             )
-        loss = float(self._loss(outputs.logits, self._window_labels))
-        scores = aggregate(outputs.scores(), windows.bounds, self.settings.window.aggregation)
-        shares: list[Any] = [(scores, loss, self._known)]
+        rule = self.settings.window.aggregation
+        return aggregate(outputs.scores(), windows.bounds, rule), outputs.logits
+
+    def _gathered(self, share: Any) -> list[Any]:
+        """Return the share of each worker."""
+        shares: list[Any] = [share]
         if self.workers > 1:
             shares = [None] * self.workers
-            dist.all_gather_object(shares, (scores, loss, self._known))
-        total = sum(share[1] for share in shares) / max(sum(share[2] for share in shares), 1)
-        return np.concatenate([share[0] for share in shares]), total
+            dist.all_gather_object(shares, share)
+        return shares
 
     def restore_best(self) -> None:
         """Load the best epoch's weights into the network."""

@@ -240,6 +240,10 @@ def _spans(examples: int, masks: int, size: int, widest: int, rng: np.random.Gen
     return np.stack([low, low + width], axis=2)
 
 
-def mixing_alone(mix: MixSettings) -> AugmentSettings:
-    """Return the settings that mix clips and change nothing else."""
-    return AugmentSettings(mix=mix, gain_db=0.0, equalise_db=0.0, pitch_semitones=0.0)
+def mixing_alone(
+    mix: MixSettings, equalise_db: float = 0.0, pitch_semitones: float = 0.0
+) -> AugmentSettings:
+    """Return the settings that mix clips and change nothing else than what is given."""
+    return AugmentSettings(
+        mix=mix, gain_db=0.0, equalise_db=equalise_db, pitch_semitones=pitch_semitones
+    )

@@ -8,14 +8,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from irmas_dist.config.augment import MixSettings
+from irmas_dist.config.augment import AugmentSettings
 from irmas_dist.config.features import LogMelSettings
 from irmas_dist.corpus.split import k_folds
 from irmas_dist.errors import IrmasError
 from irmas_dist.features.clips import Clips
 from irmas_dist.instruments import PRESENT
 from irmas_dist.training.augment import Mixer
-from irmas_dist.training.sampling import Mixtures, mixing_alone, plan_mixtures
+from irmas_dist.training.sampling import Mixtures, plan_mixtures
 from irmas_dist.training.steps import Changes, on_device
 from irmas_dist.training.windows import DeviceClips
 
@@ -24,7 +24,7 @@ FOLDS = 5
 
 
 def mixture_clips(
-    clips: Clips, examples: int, settings: MixSettings, features: LogMelSettings, seed: int
+    clips: Clips, examples: int, settings: AugmentSettings, features: LogMelSettings, seed: int
 ) -> Clips:
     """Mix whole single-label clips to multilabel clips, for validation.
 
@@ -35,7 +35,8 @@ def mixture_clips(
     Args:
         clips: Held-out clips; each is the first source of equally many mixtures.
         examples: Number of mixtures.
-        settings: How many clips form one, and at which levels.
+        settings: How clips are mixed; equalised and shifted in pitch are those of every second
+            mixture.
         features: Settings of the log-mels.
         seed: The same seed gives the same mixtures.
 
@@ -69,8 +70,20 @@ def mixture_clips(
     )
 
 
+def equally_frequent(labels: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
+    """Return indices of clips, repeated so that instruments occur about equally often.
+
+    Args:
+        labels: Of the clips, from 0 to 1, NaN where unknown, shape (clips, instruments).
+    """
+    plays = labels >= PRESENT
+    most = int(plays.sum(axis=0).max(initial=0))
+    repeated = [np.resize(np.flatnonzero(of_one), most) for of_one in plays.T if of_one.any()]
+    return np.concatenate([np.flatnonzero(~plays.any(axis=1)), *repeated])
+
+
 def mixed_clips(
-    clips: Clips, examples: int, settings: MixSettings, features: LogMelSettings, seed: int
+    clips: Clips, examples: int, settings: AugmentSettings, features: LogMelSettings, seed: int
 ) -> npt.NDArray[np.int64]:
     """Return the sorted indices of the clips that `mixture_clips` uses.
 
@@ -89,7 +102,7 @@ def folds_of(groups: Sequence[str]) -> npt.NDArray[np.int64] | None:
 
 
 def _plan_validation(
-    clips: Clips, examples: int, settings: MixSettings, features: LogMelSettings, seed: int
+    clips: Clips, examples: int, settings: AugmentSettings, features: LogMelSettings, seed: int
 ) -> Iterator[tuple[int, npt.NDArray[np.int64], Mixtures]]:
     """Yield each fold from 1, or 0 without folds, the first sources and plan of its mixtures."""
     rng = np.random.default_rng(seed)
@@ -105,6 +118,16 @@ def _plan_validation(
         first = lead[folds[lead] == fold]
         plan = plan_mixtures(
             clips.select(members), np.searchsorted(members, first), features.bands, longest,
-            mixing_alone(settings), rng,
+            settings, rng,
         )  # fmt: skip
-        yield int(fold), first, dataclasses.replace(plan, clips=members[plan.clips])
+        plain = np.repeat(np.arange(len(first)) % 2 == 0, np.diff(plan.first))
+        yield (
+            int(fold),
+            first,
+            dataclasses.replace(
+                plan,
+                clips=members[plan.clips],
+                curves=np.where(plain[:, None], np.float32(0), plan.curves),
+                pitches=np.where(plain, np.float32(1), plan.pitches),
+            ),
+        )

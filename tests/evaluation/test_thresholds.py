@@ -5,8 +5,10 @@ import pytest
 from pydantic import ValidationError
 
 from irmas_dist.config.decisions import ThresholdSettings
+from irmas_dist.evaluation.metrics import overall_metrics
 from irmas_dist.evaluation.objectives import objective_of
-from irmas_dist.evaluation.thresholds import fit_thresholds
+from irmas_dist.evaluation.operating_points import NEVER
+from irmas_dist.evaluation.thresholds import averaged_thresholds, fit_thresholds
 from tests.evaluation.test_threshold_search import value
 
 
@@ -25,3 +27,47 @@ def test_settings_name_what_is_searched_for(forest):
 def test_unknown_rules_are_refused():
     with pytest.raises(ValidationError, match="rule"):
         ThresholdSettings(rule="guess")
+
+
+def test_averaged_thresholds_do_better_than_the_best_ones_on_other_clips() -> None:
+    rng = np.random.default_rng(0)
+    gains = []
+    for _ in range(20):
+        labels = (rng.random((2, 60, 11)) < 0.2).astype(np.int8)
+        logits = rng.normal(2 * labels - 1, 1)
+        scores = (1 / (1 + np.exp(-logits))).astype(np.float32)
+        macro = [
+            overall_metrics(labels[1], scores[1], fit(labels[0], scores[0], ThresholdSettings()))
+            for fit in (averaged_thresholds, fit_thresholds)
+        ]
+        gains.append(macro[0]["macro_f1"] - macro[1]["macro_f1"])
+    assert np.mean(gains) > 0.005
+
+
+def test_an_instrument_that_never_occurs_is_never_predicted_by_averaged_thresholds() -> None:
+    rng = np.random.default_rng(0)
+    labels = (rng.random((200, 3)) < 0.3).astype(np.int8)
+    labels[:, 1] = 0
+    labels[:, 2] = 0
+    labels[0, 2] = 1  # In two thirds of the samples.
+    scores = rng.random((200, 3)).astype(np.float32)
+    scores[0, 2] = 1.0
+    found = averaged_thresholds(labels, scores, ThresholdSettings())
+    assert found.dtype == np.float32
+    assert found[1] == NEVER
+    assert found[2] <= 1
+    for rule in ("macro_f1", "cost"):
+        settings = ThresholdSettings(rule="global", objective=rule)
+        assert len(set(averaged_thresholds(labels, scores, settings).tolist())) == 1
+
+
+def test_weights_say_how_often_a_clip_is_drawn() -> None:
+    rng = np.random.default_rng(0)
+    labels = (rng.random((300, 2)) < 0.5).astype(np.int8)
+    scores = rng.random((300, 2)).astype(np.float32)
+    first = np.arange(300) < 100
+    weighted = averaged_thresholds(labels, scores, ThresholdSettings(), first.astype(float))
+    alone = averaged_thresholds(labels[first], scores[first], ThresholdSettings())
+    np.testing.assert_allclose(weighted, alone, atol=0.2)
+    searched = ThresholdSettings(objective="cost")
+    assert averaged_thresholds(labels, scores, searched, first.astype(float)).shape == (2,)

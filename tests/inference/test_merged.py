@@ -11,7 +11,7 @@ from irmas_dist.config.decisions import ThresholdSettings
 from irmas_dist.errors import IrmasError
 from irmas_dist.evaluation.merging import Merge
 from irmas_dist.evaluation.scores import read_scores, write_scores
-from irmas_dist.evaluation.thresholds import fit_thresholds
+from irmas_dist.evaluation.thresholds import averaged_thresholds
 from irmas_dist.features import store
 from irmas_dist.features.logmel import log_mel
 from irmas_dist.inference.evaluate import evaluate
@@ -69,7 +69,7 @@ def test_only_merged_instruments_get_new_thresholds(make_model: MakeModel) -> No
     merge = Merge.of(description.vocabulary, {"gac": "guitar", "gel": "guitar"})
     thresholds, origin = merged_thresholds(str(model), description, merge)
     validation = merge(scores_of_songs())
-    fitted = fit_thresholds(validation.labels, validation.scores, ThresholdSettings())
+    fitted = averaged_thresholds(validation.labels, validation.scores, ThresholdSettings())
     guitar = merge.vocabulary.codes.index("guitar")
     assert thresholds[guitar] == fitted[guitar]
     np.testing.assert_array_equal(np.delete(thresholds, guitar), np.float32(0.5))

@@ -11,7 +11,7 @@ from irmas_dist.config.decisions import AGGREGATION_RULES, ThresholdSettings
 from irmas_dist.config.recipe import Recipe
 from irmas_dist.errors import IrmasError
 from irmas_dist.evaluation.scores import read_scores, write_scores
-from irmas_dist.evaluation.thresholds import fit_thresholds
+from irmas_dist.evaluation.thresholds import averaged_thresholds, fit_thresholds
 from irmas_dist.inference.predictor import Predictor
 from irmas_dist.inference.thresholds import search_decisions
 from irmas_dist.training.data import open_training_data
@@ -43,7 +43,7 @@ def test_the_best_candidate_is_chosen_and_written_to_the_model(
     assert predictor.description == changed
     assert predictor.description.windows == best.windows
     validation = read_scores(f"{model}/validation.parquet")
-    clips = open_training_data(features, recipe).validation
+    clips = open_training_data(features, recipe).threshold_clips()
     np.testing.assert_allclose(validation.scores, predictor.score_clips(clips), atol=1e-5)
     assert changed.scores["val_macro_f1"] == pytest.approx(best.fitted)
 
@@ -53,7 +53,7 @@ def test_without_features_only_the_thresholds_change(model: str) -> None:
     settings = ThresholdSettings(objective="micro_f1")
     changed, (only,) = search_decisions(model, settings)
     scores = read_scores(f"{model}/validation.parquet")
-    fitted = fit_thresholds(scores.labels, scores.scores, settings)
+    fitted = averaged_thresholds(scores.labels, scores.scores, settings)
     np.testing.assert_array_equal(only.thresholds, fitted)
     assert changed.windows == before.windows
     assert "micro F1" in changed.thresholds_from

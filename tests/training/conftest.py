@@ -17,7 +17,7 @@ from irmas_dist.instruments import Vocabulary
 from irmas_dist.training.data import TrainingData, load_training_data
 from irmas_dist.training.local import computing_on
 from irmas_dist.training.model_directory import ModelDescription
-from irmas_dist.training.sampling import Mixtures, plan_epoch
+from irmas_dist.training.sampling import Mixtures, mixing_alone, plan_epoch
 from irmas_dist.training.validation import mixture_clips
 
 VOCABULARY = Vocabulary.of({"low": "low noise", "mid": "middle noise", "top": "high noise"})
@@ -97,7 +97,9 @@ def data() -> TrainingData:
     flat = training.frames.astype(float)
     return TrainingData(
         training=training,
-        validation=mixture_clips(synthetic_clips(24, seed=1), 36, MixSettings(), features, seed=0),
+        validation=mixture_clips(
+            synthetic_clips(24, seed=1), 36, mixing_alone(MixSettings()), features, seed=0
+        ),
         store=StoreInfo(
             settings=features,
             vocabulary=VOCABULARY,
@@ -137,7 +139,7 @@ def settings() -> Recipe:
             "augment": {"equalise_db": 0.0, "frequency_mask": 2, "time_mask": 4},
             "corpus": {"instruments": dict(zip(VOCABULARY.codes, VOCABULARY.names, strict=True))},
             "features": FEATURES.model_dump(),
-            "validation": {"validation": 0.3, "mixtures": 20},
+            "validation": {"validation": 0.3, "mixtures": 20, "threshold_mixtures": 30},
             "tracking": {"mode": "disabled"},
             "training": {"epochs": 4, "batch_size": 8, "lr": 5e-3}
             # Not bfloat16 where a CPU has it: what is the same up to rounding would not be.

@@ -79,6 +79,23 @@ def test_validation_clips_of_its_own_take_the_place_of_held_out_ones(
     assert len(mixed.training) == 24
 
 
+def test_thresholds_are_fitted_to_the_same_clips_resident_and_streaming(
+    features: str, recipe: Recipe
+) -> None:
+    resident, streaming = (
+        load_training_data(
+            features, recipe.validation, IngestSettings.model_validate({"mode": mode})
+        )
+        for mode in ("resident", "streaming")
+    )
+    clips = resident.threshold_clips()
+    assert len(clips) == recipe.validation.threshold_mixtures != recipe.validation.mixtures
+    np.testing.assert_array_equal(clips.frames, streaming.threshold_clips().frames)
+    as_they_are = recipe.validation.model_copy(update={"mixed": False})
+    data = load_training_data(features, as_they_are, IngestSettings())
+    assert data.threshold_clips() is data.validation
+
+
 @pytest.mark.parametrize("mode", ["resident", "streaming"])
 def test_held_out_clips_may_stay_as_they_are(features: str, recipe: Recipe, mode: str) -> None:
     settings = recipe.validation.model_copy(update={"mixed": False})

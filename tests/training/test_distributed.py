@@ -22,7 +22,8 @@ def test_validation_scores_are_those_of_the_saved_weights(
 ) -> None:
     path, _, recipe = trained
     saved = read_scores(Path(path) / "validation.parquet")
-    again = Predictor.load(path).score_clips(open_training_data(features, recipe).validation)
+    clips = open_training_data(features, recipe).threshold_clips()
+    again = Predictor.load(path).score_clips(clips)
     np.testing.assert_allclose(saved.scores, again, atol=1e-5)
 
 

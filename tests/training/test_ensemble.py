@@ -12,7 +12,7 @@ from irmas_dist.config.training import WorkerSettings
 from irmas_dist.errors import IrmasError
 from irmas_dist.evaluation.platt import fit_platt
 from irmas_dist.evaluation.scores import read_scores
-from irmas_dist.evaluation.thresholds import fit_thresholds
+from irmas_dist.evaluation.thresholds import averaged_thresholds
 from irmas_dist.inference.predictor import Predictor
 from irmas_dist.inference.thresholds import search_decisions
 from irmas_dist.training.data import open_training_data
@@ -62,12 +62,12 @@ def test_several_seeds_are_trained_and_joined(store: str, short: Recipe, tmp_pat
         calibrated.append(platt(own.scores))
     joint = read_scores(Path(out) / "validation.parquet")
     np.testing.assert_allclose(joint.scores, np.mean(calibrated, axis=0), atol=1e-6)
-    expected = fit_thresholds(joint.labels, joint.scores, short.thresholds)
+    expected = averaged_thresholds(joint.labels, joint.scores, short.thresholds)
     assert list(made.thresholds.values()) == expected.tolist()
-    assert made.thresholds_from.startswith("20 mixtures of held-out training clips")
+    assert made.thresholds_from.startswith("30 mixtures of held-out training clips")
     assert made.parameters == 3 * read_description(singles[0]).parameters
     # The network gives these scores again, from the clips.
-    clips = open_training_data(store, short).validation
+    clips = open_training_data(store, short).threshold_clips()
     np.testing.assert_allclose(Predictor.load(out).score_clips(clips), joint.scores, atol=1e-5)
     weights = (Path(out) / "model.safetensors").stat().st_mtime_ns
     assert train_seeds(short, 3, store, out, WORKERS) == made

@@ -15,6 +15,7 @@ from irmas_dist.features.clips import Clips
 from irmas_dist.training.data import TrainingData
 from irmas_dist.training.initial_model import frozen_blocks
 from irmas_dist.training.learner import Learner
+from irmas_dist.training.sampling import mixing_alone
 from irmas_dist.training.steps import PlannedSteps
 from irmas_dist.training.validation import mixture_clips
 
@@ -69,7 +70,7 @@ def learner(recipe: Recipe, like: TrainingData) -> Learner:
     )
     data = TrainingData(
         training=clips,
-        validation=mixture_clips(clips, 6, MixSettings(), features, seed=0),
+        validation=mixture_clips(clips, 6, mixing_alone(MixSettings()), features, seed=0),
         store=replace(
             like.store, settings=features, vocabulary=codes,
             mean=[-4.0] * features.bands, std=[1.0] * features.bands,

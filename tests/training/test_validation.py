@@ -4,16 +4,27 @@ import dataclasses
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from irmas_dist.config.augment import MixSettings
 from irmas_dist.config.features import LogMelSettings
 from irmas_dist.corpus.split import k_folds
-from irmas_dist.training.validation import FOLDS, folds_of, mixed_clips, mixture_clips
+from irmas_dist.training.sampling import mixing_alone
+from irmas_dist.training.validation import (
+    FOLDS,
+    equally_frequent,
+    folds_of,
+    mixed_clips,
+    mixture_clips,
+)
 from tests.training.conftest import BANDS, CLIPS
 
 FEATURES = LogMelSettings(bands=BANDS)
 FLOOR = FEATURES.log_floor
-ALONE = MixSettings(counts=(1,))
+ALONE = mixing_alone(MixSettings(counts=(1,)))
+MIXED = mixing_alone(MixSettings())
 
 
 def stored(clip: int) -> np.ndarray:
@@ -21,9 +32,7 @@ def stored(clip: int) -> np.ndarray:
 
 
 def test_validation_mixtures_are_whole_clips_and_the_same_for_the_same_seed() -> None:
-    first, same, other = (
-        mixture_clips(CLIPS, 50, MixSettings(), FEATURES, seed) for seed in (0, 0, 1)
-    )
+    first, same, other = (mixture_clips(CLIPS, 50, MIXED, FEATURES, seed) for seed in (0, 0, 1))
     np.testing.assert_array_equal(first.frames, same.frames)
     assert first.labels.shape == (50, 3)
     assert set(first.lengths) <= set(CLIPS.lengths)
@@ -36,9 +45,7 @@ def test_the_clips_of_a_validation_mixture_are_of_one_fold() -> None:
     loud = np.full((len(CLIPS.frames), BANDS), FLOOR, np.float16)
     for start, length, fold in zip(CLIPS.starts, CLIPS.lengths, folds, strict=True):
         loud[start : start + length, fold] = 0.0
-    made = mixture_clips(
-        dataclasses.replace(CLIPS, frames=loud), 200, MixSettings(), FEATURES, seed=0
-    )
+    made = mixture_clips(dataclasses.replace(CLIPS, frames=loud), 200, MIXED, FEATURES, seed=0)
     dealt = folds_of(made.groups)
     assert dealt is not None
     assert set(dealt) == set(range(1, FOLDS + 1))
@@ -50,7 +57,7 @@ def test_the_clips_of_a_validation_mixture_are_of_one_fold() -> None:
 
 def test_clips_of_few_recordings_are_mixed_without_folds() -> None:
     few = dataclasses.replace(CLIPS, groups=[f"group {i % 6}" for i in range(len(CLIPS))])
-    made = mixture_clips(few, 50, MixSettings(), FEATURES, seed=0)
+    made = mixture_clips(few, 50, MIXED, FEATURES, seed=0)
     assert set(made.groups) <= set(few.groups)
     assert folds_of(made.groups) is None
 
@@ -66,11 +73,46 @@ def test_a_validation_mixture_of_one_clip_is_that_clip_unchanged() -> None:
 
 @pytest.mark.parametrize("examples", [3, 50])
 def test_only_mixed_clips_need_frames(examples: int) -> None:
-    mixed = mixed_clips(CLIPS, examples, MixSettings(), FEATURES, seed=0)
+    mixed = mixed_clips(CLIPS, examples, MIXED, FEATURES, seed=0)
     starts = np.zeros_like(CLIPS.starts)
     starts[mixed] = CLIPS.starts[mixed]
     few = dataclasses.replace(CLIPS, starts=starts)
-    made = (
-        mixture_clips(clips, examples, MixSettings(), FEATURES, seed=0) for clips in (few, CLIPS)
-    )
+    made = (mixture_clips(clips, examples, MIXED, FEATURES, seed=0) for clips in (few, CLIPS))
     np.testing.assert_array_equal(*(clips.frames for clips in made))
+
+
+@given(
+    arrays(np.float32, st.tuples(st.integers(1, 30), st.just(3)), elements=st.sampled_from([0, 1]))
+)
+def test_repeated_clips_have_every_instrument_about_as_often(labels: np.ndarray) -> None:
+    labels *= labels.cumsum(axis=1) == 1  # Of one instrument at most.
+    repeated = equally_frequent(labels)
+    assert set(repeated) == set(range(len(labels)))
+    counts = labels[repeated].sum(axis=0)
+    assert set(counts) <= {0, labels.sum(axis=0).max()}
+    none = np.flatnonzero(labels.sum(axis=1) == 0)
+    np.testing.assert_array_equal(np.sort(repeated[np.isin(repeated, none)]), none)
+
+
+def test_every_second_mixture_is_equalised_and_shifted() -> None:
+    changed = mixing_alone(MixSettings(counts=(1,)), equalise_db=6.0, pitch_semitones=1.0)
+    once, again = (mixture_clips(CLIPS, 30, settings, FEATURES, 0) for settings in (ALONE, changed))
+    same = [
+        np.allclose(a, b, atol=0.01)
+        for a, b in zip(
+            *(np.split(made.frames, made.starts[1:]) for made in (once, again)), strict=True
+        )
+    ]
+    groups = np.array([folds_of(once.groups)]).ravel()
+    for fold in np.unique(groups):
+        assert np.array(same)[groups == fold].tolist() == [
+            n % 2 == 0 for n in range(np.count_nonzero(groups == fold))
+        ]
+
+
+def test_mixtures_of_repeated_clips_have_rare_instruments_as_often() -> None:
+    rare = CLIPS.select(np.flatnonzero((CLIPS.labels[:, 0] == 0) | (np.arange(len(CLIPS)) < 6)))
+    assert rare.labels[:, 0].mean() < 0.2
+    repeated = rare.select(equally_frequent(rare.labels))
+    made = mixture_clips(repeated, 300, ALONE, FEATURES, seed=0)
+    np.testing.assert_allclose(made.labels.mean(axis=0), 1 / 3, atol=0.06)
