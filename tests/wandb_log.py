@@ -1,18 +1,19 @@
-"""Runs of W&B that were written to disk, read back with its own tool."""
+"""Runs of W&B that were written to disk, read back."""
 
-import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
+
+from irmas_dist.tracking.run_file import RunFile, read_records
 
 
 def inspect(log: Path) -> dict[str, Any]:
     """Return what a run's file holds: id, state, configuration, summary."""
-    wandb = Path(sys.executable).parent / "wandb"
-    printed = subprocess.run(
-        [wandb, "leet", "inspect", "--summary", "--json", log],
-        check=True, capture_output=True, text=True,
-    )  # fmt: skip
-    found: dict[str, Any] = json.loads(printed.stdout)
-    return found
+    found = RunFile(log)
+    codes = [one.exit.exit_code for one in read_records(log) if one.HasField("exit")]
+    return {
+        "run_id": found.run.run_id,
+        "state": "finished" if codes == [0] else "failed",
+        "exit_code": codes[0] if codes else None,
+        "config": found.config,
+        "summary": found.summary,
+    }
