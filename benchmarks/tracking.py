@@ -1,6 +1,6 @@
 """What logging to W&B costs: trials per hour and training throughput, and the end of a sweep.
 
-One command, some 15 minutes: the same sweep, and the same training, with W&B
+One command, some 25 minutes: the same sweep, and the same training, with W&B
 
 * ``disabled``;
 * ``offline``: runs are written to disk;
@@ -8,9 +8,11 @@ One command, some 15 minutes: the same sweep, and the same training, with W&B
 * ``slow``: the same, and each request takes a second;
 * ``dead``: nothing listens where the server should be.
 
-Each has its own process, and they take turns. Stated are trials per hour from the end of the first
-ones, windows of training per second, the seconds from the last trial to the prompt (the summary run
-and the uploads), and what a trial costs in requests, bytes sent, and files on disk.
+Each has its own process, and they take turns: trainings after every epoch, sweeps as a whole.
+Stated are trials per hour from the end of the first ones and windows of training per second,
+relative to those of the same turn without W&B, with quartiles; the seconds from the last trial to
+the prompt (the summary run and the uploads); and what a trial costs in requests, bytes sent, and
+files on disk.
 Writes ``benchmarks/results/tracking.json``.
 """
 
@@ -21,6 +23,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +40,7 @@ TRIALS = 16
 CLIPS = 1_000
 """Of a trial, which takes some seconds."""
 
-EPOCHS = 12
+EPOCHS = 40
 """Of the training; the first one does not count."""
 
 Measured = dict[str, Any]
@@ -88,8 +92,11 @@ def sweep_with(mode: str, trials: int, clips: int, folder: str) -> Measured:
     }
 
 
-def train_with(mode: str, epochs: int, clips: int, folder: str) -> Measured:
-    """Train in this process as the command does; return windows per second after one epoch."""
+def train_with(mode: str, clips: int, folder: str) -> None:
+    """Train in this process as the command does, an epoch for each line that is read.
+
+    Writes the windows per second of each, and at the end what the run's end took.
+    """
     import torch
     from sweep import make_data, make_recipe
 
@@ -99,7 +106,7 @@ def train_with(mode: str, epochs: int, clips: int, folder: str) -> Measured:
     from irmas_dist.training.learner import Learner
     from irmas_dist.training.local import computing_on
 
-    changes = {"tracking.mode": mode, "training.epochs": epochs}
+    changes = {"tracking.mode": mode, "training.epochs": 1_000, "training.patience": 1_000}
     recipe = build_recipe(make_recipe(folder, 16).model_dump(), changes, "the benchmark")
     device = "cuda" if torch.cuda.is_available() else "cpu"
     with uploads_awaited(recipe.tracking.wait_s), computing_on(1):
@@ -108,25 +115,60 @@ def train_with(mode: str, epochs: int, clips: int, folder: str) -> Measured:
             recipe.tracking, name="train", job_type="train", config=recipe.model_dump(mode="json"),
             run_id="train",
         )  # fmt: skip
-        seconds, logging = [], []
-        while not learner.finished:
+        logging = []
+        for _ in sys.stdin:
             began = time.perf_counter()
             metrics = learner.run_epoch()
             trained = time.perf_counter()
             run.log(metrics)
-            seconds.append(time.perf_counter() - began)
-            logging.append(time.perf_counter() - trained)
+            ended = time.perf_counter()
+            logging.append(ended - trained)
+            windows = clips * recipe.training.windows_per_clip
+            print(windows / (ended - began), flush=True)
         run.close()
-        ended = time.time()
-    return {
-        "windows_per_s": clips * recipe.training.windows_per_clip / float(np.median(seconds[1:])),
-        "log_ms": 1_000 * float(np.median(logging)),
-        "end_s": time.time() - ended,
-    }
+        ended = time.perf_counter()
+    last = {"log_ms": 1_000 * float(np.median(logging)), "end_s": time.perf_counter() - ended}
+    print(json.dumps(last), flush=True)
 
 
-def in_process(work: str, mode: str, arguments: argparse.Namespace) -> Measured:
-    """Run one contestant in a process of its own, with the server that its mode asks for."""
+def trained(clips: int, epochs: int) -> dict[str, list[Measured]]:
+    """Train with every mode side by side, each in a process that waits for its turn."""
+    with ExitStack() as stack:
+        servers = {mode: stack.enter_context(served(mode)) for mode in MODES}
+        processes = {
+            mode: stack.enter_context(
+                subprocess.Popen(
+                    command("train", mode, clips=clips),
+                    env=environment(servers[mode]),
+                    text=True,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                )
+            )
+            for mode in MODES
+        }
+        rates: dict[str, list[float]] = {mode: [] for mode in MODES}
+        for turn in range(epochs + 1):
+            for mode in (*MODES[turn % len(MODES) :], *MODES[: turn % len(MODES)]):
+                process = processes[mode]
+                assert process.stdin is not None
+                assert process.stdout is not None
+                print("another epoch", file=process.stdin, flush=True)
+                if not (rate := process.stdout.readline()):
+                    raise SystemExit(f"train, {mode} failed:\n{process.communicate()[1][-3000:]}")
+                rates[mode] += [float(rate)] if turn else []  # The first one warms up.
+        found: dict[str, list[Measured]] = {}
+        for mode, process in processes.items():
+            said, errors = process.communicate()
+            last = json.loads(said.splitlines()[-1]) | sent(servers[mode], errors)
+            found[mode] = [last | {"windows_per_s": rate} for rate in rates[mode]]
+        return found
+
+
+@contextmanager
+def served(mode: str) -> Iterator[Any]:
+    """Run the server that a mode asks for, if it asks for one that is there."""
     sys.path.insert(0, str(ROOT))
     from tests.ray_cluster import free_port
     from tests.wandb_server import Fault, WandbServer
@@ -135,28 +177,50 @@ def in_process(work: str, mode: str, arguments: argparse.Namespace) -> Measured:
     server.faults = [Fault(delay_s=SLOW_S)] if mode == "slow" else []
     if mode in ("online", "slow"):
         server.start()
-    command = [sys.executable, __file__, "--only", work, "--mode", mode]
-    command += ["--trials", str(arguments.trials), "--clips", str(arguments.clips)]
-    command += ["--epochs", str(arguments.epochs)]
-    environment = os.environ | {
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+def command(work: str, mode: str, **sizes: int) -> list[str]:
+    """Return the command of one contestant."""
+    options = [option for name, size in sizes.items() for option in (f"--{name}", str(size))]
+    return [sys.executable, __file__, "--only", work, "--mode", mode, *options]
+
+
+def environment(server: Any) -> dict[str, str]:
+    """Return its environment."""
+    found = os.environ | {
         "WANDB_BASE_URL": server.url, "WANDB_API_KEY": "0" * 40, "WANDB_SILENT": "true",
         "RAY_ADDRESS": "local", "RAY_DEDUP_LOGS": "0", "PYTHONPATH": str(ROOT),
     }  # fmt: skip
-    environment.pop("WANDB_MODE", None)
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-    finally:
-        server.stop()
-    if done.returncode:
-        raise SystemExit(f"{work}, {mode} failed:\n{done.stderr[-3000:]}")
-    result: Measured = json.loads(done.stdout.splitlines()[-1])
+    found.pop("WANDB_MODE", None)
+    return found
+
+
+def sent(server: Any, errors: str) -> Measured:
+    """Return what a server has received, and what was said of it."""
     requests = [request for request in server.requests if request.call != "telemetry"]
-    return result | {
+    return {
         "requests": len(requests),
         "bytes_sent": sum(request.body for request in requests),
         "complete": sum(run.state == "finished" for run in server.runs.values()),
-        "told": [line for line in done.stderr.splitlines() if line.startswith("W&B")],
+        "told": [line for line in errors.splitlines() if line.startswith("W&B")],
     }
+
+
+def swept(mode: str, trials: int, clips: int) -> Measured:
+    """Sweep in a process of its own, with the server that its mode asks for."""
+    with served(mode) as server:
+        done = subprocess.run(
+            command("sweep", mode, trials=trials, clips=clips),
+            capture_output=True, text=True, check=False, env=environment(server),
+        )  # fmt: skip
+    if done.returncode:
+        raise SystemExit(f"sweep, {mode} failed:\n{done.stderr[-3000:]}")
+    result: Measured = json.loads(done.stdout.splitlines()[-1])
+    return result | sent(server, done.stderr)
 
 
 def main() -> None:
@@ -172,21 +236,18 @@ def main() -> None:
         mode = arguments.mode if arguments.mode in ("disabled", "offline") else "online"
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
             if arguments.only == "sweep":
-                result = sweep_with(mode, arguments.trials, arguments.clips, folder)
+                print(json.dumps(sweep_with(mode, arguments.trials, arguments.clips, folder)))
             else:
-                result = train_with(mode, arguments.epochs, arguments.clips, folder)
-        print(json.dumps(result))
+                train_with(mode, arguments.clips, folder)
         return
     began = time.time()
-    found: dict[str, dict[str, list[Measured]]] = {}
+    found = {"train": trained(arguments.clips, arguments.epochs)}
     for turn in range(arguments.rounds):
-        for work in ("sweep", "train"):
-            # Another order in each round: what comes first may find a cooler machine.
-            for mode in (*MODES[turn % len(MODES) :], *MODES[: turn % len(MODES)]):
-                result = in_process(work, mode, arguments)
-                found.setdefault(work, {}).setdefault(mode, []).append(result)
-                rate = result.get("trials_per_hour") or result["windows_per_s"]
-                print(f"round {turn + 1}: {work} {mode:9s} {rate:8.1f}", flush=True)
+        # Another order in each round: what comes first may find a cooler machine.
+        for mode in (*MODES[turn % len(MODES) :], *MODES[: turn % len(MODES)]):
+            result = swept(mode, arguments.trials, arguments.clips)
+            found.setdefault("sweep", {}).setdefault(mode, []).append(result)
+            print(f"round {turn + 1}: {mode:9s} {result['trials_per_hour']:8.1f}", flush=True)
     report(found, arguments.trials, time.time() - began)
 
 
@@ -194,9 +255,10 @@ def report(found: dict[str, dict[str, list[Measured]]], trials: int, seconds: fl
     """Print the tables and write them down."""
     summary: Measured = {"machine": machine(), "seconds": seconds}
     print(summary["machine"])
-    for work, rate in (("sweep", "trials_per_hour"), ("train", "windows_per_s")):
-        plain = np.array([run[rate] for run in found[work]["disabled"]])
-        for mode, runs in found[work].items():
+    for work, by_mode in found.items():
+        rate = {"sweep": "trials_per_hour", "train": "windows_per_s"}[work]
+        plain = np.array([run[rate] for run in by_mode["disabled"]])
+        for mode, runs in by_mode.items():
             rates = np.array([run[rate] for run in runs])
             ends = [run["end_s"] for run in runs]
             row: Measured = {
@@ -212,9 +274,8 @@ def report(found: dict[str, dict[str, list[Measured]]], trials: int, seconds: fl
             row |= {name: runs[-1][name] for name in runs[-1] if "_per_trial" in name}
             row |= {"log_ms": runs[-1]["log_ms"]} if work == "train" else {}
             summary[f"{work}, {mode}"] = row
-            share = (
-                f"{row['of_disabled']:.3f} ({min(rates / plain):.3f} to {max(rates / plain):.3f})"
-            )
+            low, high = np.quantile(rates / plain, [0.25, 0.75])
+            share = f"{row['of_disabled']:.3f} ({low:.3f} to {high:.3f})"
             print(
                 f"{work} {mode:9s} {row[rate]:8.1f} {rate.replace('_', ' ')}, {share} of disabled; "
                 f"{row['end_s']:.1f} s to the prompt; {row['requests']:.0f} requests, "
