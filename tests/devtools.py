@@ -82,7 +82,8 @@ async def tab(profile: Path, url: str) -> AsyncIterator[Tab]:
     options = [each for each in QUIET if "virtual-time" not in each and "dump-dom" not in each]
     browser = subprocess.Popen(
         [CHROMIUM, *options, f"--user-data-dir={profile}", "--remote-debugging-port=0",
-         "--autoplay-policy=no-user-gesture-required", "about:blank"],
+         "--autoplay-policy=no-user-gesture-required", "--use-fake-device-for-media-stream",
+         "--use-fake-ui-for-media-stream", "about:blank"],
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
     )  # fmt: skip
     try:

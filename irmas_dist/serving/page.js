@@ -157,6 +157,7 @@ $("form").addEventListener("submit", event => { event.preventDefault(); begin();
 $("csv").addEventListener("click", () => latest && save(csv(latest), "text/csv", ".csv"));
 $("json").addEventListener("click", () =>
   latest && save(JSON.stringify({predictions: [latest]}, null, 2), "application/json", ".json"));
+$("record").hidden = !navigator.mediaDevices;  // without TLS, browsers have it on their own machine only
 $("record").addEventListener("click", async () => {
   try {
     if (recording) { recording.stop(); return; }

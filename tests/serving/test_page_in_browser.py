@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import re
 import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -21,7 +22,6 @@ from tests.ray_cluster import free_port
 
 pytestmark = needs_chromium
 
-BACKGROUNDS = {"light": "rgb(255, 255, 255)", "dark": "rgb(20, 23, 26)"}
 ALL_FETCHED = """performance.getEntriesByType("resource").map(e => e.name)
   .filter(name => !name.startsWith(location.origin) && !/^(data|blob):/.test(name))"""
 CSV = """import("/page.js").then(() => new Promise(resolve => {
@@ -29,23 +29,23 @@ CSV = """import("/page.js").then(() => new Promise(resolve => {
   URL.createObjectURL = blob => (blob.text().then(resolve), make(blob));
   document.getElementById("csv").click();
 }))"""
-DROP_WEBM = """new Promise(resolve => {
-  const context = new AudioContext(), tone = new OscillatorNode(context);
-  const target = context.createMediaStreamDestination(), parts = [];
-  tone.connect(target);
-  tone.start();
-  const recorder = new MediaRecorder(target.stream);
-  recorder.ondataavailable = event => parts.push(event.data);
-  recorder.onstop = () => {
-    const data = new DataTransfer();
-    data.items.add(new File(parts, "tone.webm"));
-    dispatchEvent(new DragEvent("drop", {dataTransfer: data}));
-    resolve();
-  };
-  recorder.start();
-  setTimeout(() => recorder.stop(), 1500);
+RECORD = """new Promise(resolve => {
+  const button = document.getElementById("record");
+  button.click();
+  setTimeout(() => (resolve(button.textContent), button.click()), 1500);
 })"""
-"""WebM, which the server does not read, recorded of a tone and dropped on the page."""
+"""Records from the browser's fake microphone, as WebM, which the server does not read."""
+DROP_TEXT = """(() => {
+  const data = new DataTransfer();
+  data.items.add(new File(["no audio"], "notes.txt"));
+  dispatchEvent(new DragEvent("drop", {dataTransfer: data}));
+})()"""
+ELEMENTS = {
+    ("heading", "Which instruments play?"), ("button", "Record"), ("status", ""),
+    ("slider", "Position in the music"), ("columnheader", "Threshold"), ("rowheader", "cello"),
+    ("button", "Save CSV"), ("button", "Save JSON"), ("link", "API"),
+}  # fmt: skip
+"""Roles and names by which a screen reader presents the page."""
 
 
 @contextlib.asynccontextmanager
@@ -73,6 +73,25 @@ async def heard(browser: Tab, file: Path) -> None:
     await browser.until("document.getElementById('about').textContent !== ''")
     await browser.choose("#file", file)
     await browser.until("/^Done/.test(document.getElementById('status').textContent)")
+
+
+async def require_accessible(browser: Tab) -> None:
+    """Require names and roles in what screen readers are given."""
+    nodes = (await browser.do("Accessibility.getFullAXTree"))["nodes"]
+    found = {
+        (node["role"]["value"], node.get("name", {}).get("value", "")): {
+            each["name"]: each["value"].get("value") for each in node.get("properties", ())
+        }
+        for node in nodes
+        if not node["ignored"]
+    }
+    assert found.keys() >= ELEMENTS, found.keys()
+    assert any("Drop a file here, or choose one" in name for _, name in found)
+    assert found["slider", "Position in the music"]["valuemax"] > 5
+    # Chromium leaves this out of the tree that it tells developers.
+    text = await browser.value("document.getElementById('plot').getAttribute('aria-valuetext')")
+    assert re.fullmatch(r"\d:\d\d: .+", text)
+    assert found["status", ""]["live"] == "polite"
 
 
 def test_a_file_is_heard_seen_and_saved(
@@ -109,6 +128,7 @@ def test_a_file_is_heard_seen_and_saved(
             assert rows[0] == ",".join(["start_s", "end_s", *timeline.codes])
             values = np.array([row.split(",") for row in rows[1:]], float)
             np.testing.assert_allclose(values[:, 2:], timeline.windows, atol=1e-5)
+            await require_accessible(browser)
             assert await browser.value(ALL_FETCHED) == []
             for width, scheme in ((375, "light"), (375, "dark"), (1280, "light"), (1280, "dark")):
                 await browser.look(width, scheme)
@@ -119,11 +139,11 @@ def test_a_file_is_heard_seen_and_saved(
                     background == {"light": "rgb(255, 255, 255)", "dark": "rgb(20, 23, 26)"}[scheme]
                 )
                 await browser.picture(tmp_path / f"{width}-{scheme}.png")
-            await browser.value(DROP_WEBM)
+            assert await browser.value(RECORD) == "Stop"
             told = "document.getElementById('status').textContent"
             name = "document.getElementById('name').textContent"
-            await browser.until(f"{name} === 'tone.webm' && /^Done/.test({told})")
-            await browser.choose("#file", Path(__file__))
+            await browser.until(f"{name} === 'recording' && /^Done/.test({told})")
+            await browser.value(DROP_TEXT)
             await browser.until(f"/cannot be decoded/.test({told})")
 
     asyncio.run(scenario())
