@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from irmas_dist import storage
 from irmas_dist.errors import IrmasError
 from irmas_dist.serving.models import ServedModel, model_digest
 from tests.inference.conftest import MakeModel
@@ -26,3 +27,15 @@ def test_other_weights_or_thresholds_are_another_version(make_model: MakeModel) 
     (path / "model.safetensors").write_bytes(b"damaged")
     with pytest.raises(IrmasError, match="damaged"):
         ServedModel.read("a", path)
+
+
+def test_a_model_is_read_from_an_object_store(model: Path, bucket: str) -> None:
+    directory = f"{bucket}/models/a"
+    for file in model.iterdir():
+        with storage.write_atomically(f"{directory}/{file.name}") as stream:
+            stream.write(file.read_bytes())
+    read = ServedModel.read("a", directory)
+    assert read.directory == directory
+    assert read.digest == ServedModel.read("a", model).digest
+    with pytest.raises(IrmasError, match="models/b"):
+        ServedModel.read("b", f"{bucket}/models/b")
