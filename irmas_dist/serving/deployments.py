@@ -45,9 +45,9 @@ class ListenerDeployment:
     def __serve_build_asgi_app__(self) -> FastAPI:
         return create_app(self._listener, self._token_digest)
 
-    def reconfigure(self, config: list[dict[str, Any]]) -> None:
+    def reconfigure(self, config: Mapping[str, Any]) -> None:
         """Answer with these models from now on, as `ServedModel.as_config` describes them."""
-        models = [ServedModel.of_config(each) for each in config]
+        models = [ServedModel.of_config(each) for each in config["models"]]
         self._listener.use({model.name: model for model in models})
 
     async def _score(
@@ -71,9 +71,9 @@ class ScorerDeployment:
         self._predictors: dict[str, Predictor] = {}
         self._loading = asyncio.Lock()
 
-    async def reconfigure(self, config: list[dict[str, Any]]) -> None:
+    async def reconfigure(self, config: Mapping[str, Any]) -> None:
         """Load what is new of these models, and forget the versions before the last ones."""
-        models = {each["digest"]: each["directory"] for each in config}
+        models = {each["digest"]: each["directory"] for each in config["models"]}
         for digest, directory in models.items():
             await self._load(digest, directory)
         older = [digest for digest in self._predictors if digest not in models]
@@ -142,7 +142,8 @@ def application(args: Mapping[str, Any] | ServingSettings) -> serve.Application:
         require_token("0.0.0.0", token)
         settings = ServingSettings.model_validate(dict(args))
     models = [ServedModel.read(name, where) for name, where in settings.models.items()]
-    config = [model.as_config() for model in models]
+    # Serve's status, command line and dashboard fail with a list.
+    config = {"models": [model.as_config() for model in models]}
     limits = settings.limits
     scorer = serve.deployment(
         ScorerDeployment,

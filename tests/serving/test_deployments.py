@@ -53,6 +53,13 @@ def test_concurrent_requests_have_the_scores_of_predict(
         assert found["scores"] == pytest.approx(predictor.file(excerpt), abs=1e-5)
 
 
+def test_serve_can_describe_the_application(url: str) -> None:
+    from ray.serve.context import _get_global_client
+
+    details = _get_global_client().get_serve_details()  # of `serve status` and `serve shutdown`
+    assert details["applications"]["irmas"]["status"] == "RUNNING"
+
+
 @pytest.mark.drill
 def test_another_version_takes_over_without_a_refused_request(
     url: str, port: int, excerpts: list[Path], make_model: MakeModel

@@ -222,3 +222,12 @@ def test_a_cluster_serves_scales_and_changes_its_model(
         counted = Counter(answer.status_code for answer in found)
         print("one of two listeners killed:", dict(counted))
         assert counted.keys() <= {200, 503}
+        subprocess.run(
+            [Path(sys.executable).with_name("serve"), "shutdown", "--yes", "--address",
+             cluster.dashboard_url],
+            env=environment(RAY_AUTH_MODE="token", **cluster.environment), check=True,
+        )  # fmt: skip
+        deadline = time.monotonic() + 60
+        while replicas():
+            assert time.monotonic() < deadline
+            time.sleep(0.5)
