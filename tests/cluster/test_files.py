@@ -215,10 +215,17 @@ def test_compose_publishes_on_loopback_only_and_wants_a_token() -> None:
     services = content["services"]
     assert services["worker"]["environment"]["RAY_AUTH_MODE"] == "token"
     published = [port for service in services.values() for port in service.get("ports", [])]
-    assert len(published) == 2
+    assert len(published) == 3
     assert all(port.startswith("127.0.0.1:") for port in published)
     pinned = [service["image"] for service in services.values()]
     assert all(re.search(r":(\$|.*\d)", image) for image in pinned)
+
+
+def test_compose_serves_with_a_token_and_only_when_it_is_asked_to() -> None:
+    service = yaml.safe_load((DOCKER / "compose.yaml").read_text())["services"]["serve"]
+    assert service["profiles"] == ["serve"]
+    assert service["ports"] == ["127.0.0.1:8000:8000"]
+    assert "IRMAS_SERVE_TOKEN" in service["environment"]
 
 
 def test_the_image_passes_hadolint() -> None:
@@ -257,6 +264,9 @@ def submitted() -> Iterator[tuple[str, list[str]]]:
     for path in sorted(KUBERAY.glob("jobs/*.yaml")):
         (job,) = kubernetes_objects(path)
         yield path.name, shlex.split(job["spec"]["entrypoint"])[1:]
+    service = yaml.safe_load((DOCKER / "compose.yaml").read_text())["services"]["serve"]
+    command = re.sub(r"\$\{\w+:-([^}]+)\}", r"\1", service["command"])
+    yield "compose.yaml", shlex.split(command)[1:]
     script = (CLUSTER / "slurm/sweep.sh").read_text().replace("\\\n", " ")
     for line in re.findall(r"^\w+=\$\(after \S+ (.*)\)$", script, re.M):
         filled = re.sub(r"\$\{\w+:-(\w+)\}", r"\1", line.replace('"${tracked[@]}"', "--set a=b"))
@@ -265,7 +275,12 @@ def submitted() -> Iterator[tuple[str, list[str]]]:
 
 def test_every_command_in_a_cluster_file_exists() -> None:
     commands = list(submitted())
-    assert {where for where, _ in commands} == {"train.yaml", "sweep.yaml", "sweep.sh"}
+    assert {where for where, _ in commands} == {
+        "train.yaml",
+        "sweep.yaml",
+        "compose.yaml",
+        "sweep.sh",
+    }
     for where, command in commands:
         try:
             parse(command)
