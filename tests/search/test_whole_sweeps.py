@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from irmas_dist.config.recipe import Recipe, build_recipe
+from irmas_dist.config.recipe import Recipe, build_recipe, with_values
 from irmas_dist.config.sweep import SweepSettings
 from irmas_dist.errors import IrmasError
 from irmas_dist.search.space import build_space
@@ -92,7 +92,7 @@ def test_pbt_takes_over_good_trials_and_stays_in_the_space(sweeper: Sweeper) -> 
     logged = {run["run_id"][-4:]: run for run in map(inspect, sweeper.folder.glob(LOGS))}
     for row in changed:
         config = logged[f"{row['number']:04d}"]["config"]
-        assert {name: config[name] for name in row["params"]} == row["params"]
+        assert with_values(config, row["params"], "the test") == config
     assert summary.model is not None
     # A trial that took over weights has the network of their trial.
     assert len({(row["params"]["model.width"], row["parameters"]) for row in summary.trials}) <= 2
