@@ -164,8 +164,13 @@ def test_a_sweep_is_resumed_after_its_driver_was(
     assert wandb_server.runs.keys() == {identity, *(trial_run_id(identity, n) for n in after)}
     for number in after:
         run = wandb_server.runs[trial_run_id(identity, number)]
-        assert (run.state, run.group) == ("finished", driver.out.name)
-        assert run.steps() == list(range(1, EPOCHS + 1))
+        assert run.group == driver.out.name
+        epochs = list(range(1, EPOCHS + 1))
+        if end == signal.SIGKILL and number in ended:
+            # It may have ended in the last second, which a kill costs, and is not resumed.
+            assert run.steps() == epochs[: len(run.steps())]
+        else:
+            assert (run.steps(), run.state) == (epochs, "finished")
     assert f"W&B: {wandb_server.url}/tester/irmas-dist/groups/{driver.out.name}" in errors
     assert len(wandb_server.views) == 1
 
