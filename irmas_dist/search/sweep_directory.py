@@ -42,8 +42,13 @@ class SweepRecord(Settings):
 
     @property
     def tracking(self) -> TrackingSettings:
-        """How it is logged to W&B."""
-        return TrackingSettings.model_validate(self.recipe["tracking"])
+        """How it is logged to W&B.
+
+        Raises:
+            IrmasError: Its settings do not fit this version.
+        """
+        logged = {"tracking": self.recipe["tracking"]}
+        return build_recipe(logged, {}, f"the recipe of sweep {self.name}").tracking
 
     @property
     def group(self) -> str:

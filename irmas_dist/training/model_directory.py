@@ -19,6 +19,7 @@ from irmas_dist.config.base import Settings
 from irmas_dist.config.decisions import AggregationRule
 from irmas_dist.config.features import LogMelSettings
 from irmas_dist.config.model import ModelSettings
+from irmas_dist.config.recipe import build_recipe
 from irmas_dist.config.tracking import TrackingSettings
 from irmas_dist.errors import IrmasError
 from irmas_dist.evaluation.scores import Scores, write_scores
@@ -128,8 +129,13 @@ class ModelDescription(Settings):
 
     @property
     def tracking(self) -> TrackingSettings:
-        """How its training was logged."""
-        return TrackingSettings.model_validate(self.recipe.get("tracking", {}))
+        """How its training was logged.
+
+        Raises:
+            IrmasError: Its settings do not fit this version.
+        """
+        logged = {"tracking": self.recipe.get("tracking", {})}
+        return build_recipe(logged, {}, "the model's recipe").tracking
 
     def threshold_array(self) -> np.ndarray:
         """Thresholds in the order of the outputs, float32, shape (instruments,), above 0.

@@ -3,8 +3,10 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from irmas_dist.config.tracking import TrackingSettings
+from irmas_dist.errors import IrmasError
 from irmas_dist.evaluation.evaluate import Evaluation, evaluate_scores
 from irmas_dist.reports.wandb_evaluation import log_evaluation
 from irmas_dist.tracking.run_file import RunFile, run_files
@@ -52,3 +54,8 @@ def test_a_model_without_a_run_gets_one(tmp_path: Path) -> None:
 def test_nothing_is_logged_where_tracking_is_off(tmp_path: Path) -> None:
     log_evaluation(model(tmp_path, "r1", "disabled"), evaluated(), "m")
     assert not run_files(tmp_path)
+
+
+def test_settings_of_another_version_are_refused_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(IrmasError, match=r"recipe: tracking\.mode='never': should be"):
+        log_evaluation(model(tmp_path, "r1", "never"), evaluated(), "m")

@@ -168,3 +168,16 @@ def test_a_key_that_cannot_be_one_is_refused(
     monkeypatch.setattr("irmas_dist.search.review.connection", refuse)
     with pytest.raises(IrmasError, match=r"key cannot be used: .* has 3\.$"):
         review.sync(tmp_path)
+
+
+def test_a_sweep_logged_with_settings_of_another_version_is_refused_in_one_line(
+    tmp_path: Path,
+) -> None:
+    out = write_sweep(tmp_path / "swept")
+    record = sweep_directory.read_record(out)
+    recipe = record.recipe | {"tracking": {"colour": "blue"}}
+    sweep_directory.write_record(out, record.model_copy(update={"recipe": recipe}))
+    with pytest.raises(
+        IrmasError, match=r"recipe of sweep swept: unknown setting tracking\.colour"
+    ):
+        review.sync(out)
