@@ -212,12 +212,14 @@ class Run:
     @guarded("finish the run")
     def close(self, *, failed: bool = False) -> None:
         """Finish the run, as failed when the work failed."""
-        self._run.finish(exit_code=1 if failed else 0)
-        # wandb's service writes the last of it after that.
-        until = time.monotonic() + FLUSH_S
-        while self._file and not RunFile(self._file).whole and time.monotonic() < until:
-            time.sleep(0.005)
-        self.at_end()
+        try:
+            self._run.finish(exit_code=1 if failed else 0)
+            # wandb's service writes the last of it after that.
+            until = time.monotonic() + FLUSH_S
+            while self._file and not RunFile(self._file).whole and time.monotonic() < until:
+                time.sleep(0.005)
+        finally:
+            self.at_end()
 
     def say_once(self, message: str) -> None:
         """Print a message, unless this run has printed the same."""

@@ -28,7 +28,7 @@ def opened(directory: Path, **options: Any) -> Run:
 class Broken:
     """A W&B run whose service is gone."""
 
-    ended = False
+    ended = 0
     summary: dict[str, Any]
 
     def __init__(self) -> None:
@@ -41,7 +41,8 @@ class Broken:
         raise RuntimeError("mailbox closed\nand more")
 
     def finish(self, exit_code: int) -> None:
-        self.ended = True
+        self.ended += 1
+        raise RuntimeError("mailbox closed")
 
 
 def test_a_call_that_fails_is_reported_once_and_the_others_are_made(
@@ -52,11 +53,14 @@ def test_a_call_that_fails_is_reported_once_and_the_others_are_made(
     for epoch in (1.0, 2.0):
         run.log({"epoch": epoch})
     run.summarise({"value": 1})
+    uploaded: list[int] = []
+    run.at_end = lambda: uploaded.append(1)
     run.close()
     messages = capsys.readouterr().err
-    assert messages == "W&B failed to log an epoch (mailbox closed)\n"
+    failures = ("log an epoch", "finish the run")
+    assert messages == "".join(f"W&B failed to {what} (mailbox closed)\n" for what in failures)
     assert broken.summary == {"value": 1}
-    assert broken.ended
+    assert (broken.ended, uploaded) == (1, [1])
 
 
 ODD = "my sweep (2), für “Trio”/日本"
