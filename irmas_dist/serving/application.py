@@ -74,7 +74,7 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
     413: {"description": "The upload is too large."},
     422: {"description": "The audio cannot be used, or is too long."},
     429: {"description": "Too many requests at a time; see Retry-After."},
-    503: {"description": "A replica has gone; see Retry-After."},
+    503: {"description": "A replica failed, or there is none; see Retry-After."},
     504: {"description": "The time is over."},
 }
 
@@ -165,7 +165,11 @@ def create_app(listener: Listener, token_digest: str | None = None) -> FastAPI:
         limits = listener.limits.model_dump(exclude={"allow_url_prefix"})
         return JSONResponse({"models": [each.facts() for each in listener.models]} | limits)
 
-    @app.get("/healthz", summary="Whether models are loaded")
+    @app.get(
+        "/healthz",
+        summary="Whether models are loaded",
+        responses={503: {"description": "Models are being loaded."}},
+    )
     async def healthz() -> Response:
         """Answer 200 once requests can be answered."""
         ready = bool(listener.models)

@@ -37,7 +37,7 @@ def serve(
 
     Raises:
         IrmasError: A model cannot be used, others could come in without a token, the port is
-            taken, the cluster is too small or has other options.
+            taken, or the cluster is too small.
     """
     _require_installed()
     require_token(host, os.environ.get(TOKEN))
@@ -122,7 +122,7 @@ def _require_free(host: str, port: int) -> None:
 
 
 def _require_capacity(settings: ServingSettings, nodes: list[dict[str, object]]) -> None:
-    """Refuse what the nodes do not have at all; an autoscaler's nodes are up to it."""
+    """Refuse more than the nodes have that are there, also if an autoscaler could add some."""
     total: dict[str, float] = {}
     for node in nodes:
         resources = node["Resources"]

@@ -70,7 +70,7 @@ async def page(model: Path) -> AsyncIterator[str]:
 
 
 async def heard(browser: Tab, file: Path) -> None:
-    await browser.until("document.getElementById('about').textContent !== ''")
+    await browser.until("document.getElementById('about')?.textContent")
     await browser.choose("#file", file)
     await browser.until("/^Done/.test(document.getElementById('status').textContent)")
 
