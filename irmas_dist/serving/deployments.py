@@ -29,6 +29,10 @@ from irmas_dist.serving.settings import TOKEN, Limits, ServingSettings, require_
 READERS = 2
 """Processes that read uploads in each listening replica: while one decodes, one may be replaced."""
 
+QUIET = {"enable_access_log": False}
+"""Lines for each request would come to the command, whose log is never rotated; proxies write some
+to theirs, which is."""
+
 VERSIONS_KEPT = 2
 """Versions of each model in memory: that of requests which had begun before the last change."""
 
@@ -152,6 +156,7 @@ def application(args: Mapping[str, Any] | ServingSettings) -> serve.Application:
         ray_actor_options={"num_cpus": settings.cpus, "num_gpus": settings.gpus or 0},
         max_ongoing_requests=256,
         health_check_period_s=2,
+        logging_config=QUIET,
         **settings.scaling(),
     )
     # Above the limit a listener answers by itself, at once.
@@ -163,6 +168,7 @@ def application(args: Mapping[str, Any] | ServingSettings) -> serve.Application:
         max_ongoing_requests=2 * limits.max_requests + 64,
         graceful_shutdown_timeout_s=limits.timeout_s + 5,
         health_check_period_s=2,
+        logging_config=QUIET,
         **settings.scaling(),
     )
     digest = hashlib.sha256(token.encode()).hexdigest() if token else None

@@ -141,7 +141,12 @@ def test_a_killed_replica_costs_no_request_but_those_in_flight(
     assert all(answer.status_code == 200 for answer in found[-CLIENTS:])
 
 
-def test_memory_is_flat_over_two_thousand_requests(two_models: Serving, content: bytes) -> None:
+def test_memory_and_log_are_flat_over_two_thousand_requests(
+    two_models: Serving, content: bytes
+) -> None:
+    opened = psutil.Process(two_models.process.pid).open_files()
+    (log,) = {Path(each.path) for each in opened if "/serve-" in each.path}
+
     def used() -> dict[int, float]:
         processes = [
             each
@@ -157,12 +162,13 @@ def test_memory_is_flat_over_two_thousand_requests(two_models: Serving, content:
                 assert all(answer.status_code == 200 for answer in await asyncio.gather(*batch))
 
     asyncio.run(ask(400))
-    before = used()
+    before, logged = used(), log.stat().st_size
     asyncio.run(ask(2_000))
     after = used()
-    print("MiB before:", before, "after:", after)
+    print("MiB before:", before, "after:", after, "bytes logged:", log.stat().st_size - logged)
     assert after.keys() == before.keys()
     assert sum(after.values()) - sum(before.values()) < 0.03 * sum(before.values())
+    assert log.stat().st_size - logged < 50_000
 
 
 def test_ctrl_c_ends_it_and_everything_that_it_started(model: Path) -> None:
