@@ -10,9 +10,9 @@ One command, some 25 minutes: the same sweep, and the same training, with W&B
 
 Each has its own process, and they take turns: trainings after every epoch, sweeps as a whole.
 Stated are trials per hour from the end of the first ones and windows of training per second,
-relative to those of the same turn without W&B, with quartiles; the seconds from the last trial to
-the prompt (the summary run and the uploads); and what a trial costs in requests, bytes sent, and
-files on disk.
+relative to those of the same turn without W&B, with quartiles; CPU time of a sweep, which varies
+less; the seconds from the last trial to the prompt (the summary run and the uploads); and what a
+trial costs in requests, bytes sent, and files on disk.
 Writes ``benchmarks/results/tracking.json``.
 """
 
@@ -24,8 +24,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
 import numpy as np
@@ -78,7 +79,8 @@ def sweep_with(mode: str, trials: int, clips: int, folder: str) -> Measured:
     )
     out = Path(folder, "sweep")
     with uploads_awaited(recipe.tracking.wait_s):
-        summary = sweep(make_data(clips), recipe, space, out, settings)
+        with cpu_seconds() as spent:
+            summary = sweep(make_data(clips), recipe, space, out, settings)
         log_summary(summary)
     prompt = time.time()
     recorded = open_study(str(out / "study.db")).get_trials(deepcopy=False)
@@ -87,9 +89,41 @@ def sweep_with(mode: str, trials: int, clips: int, folder: str) -> Measured:
     return {
         "trials_per_hour": steady(ends, CPUS),
         "end_s": prompt - max(ends),
+        "cpu_s": sum(spent.values()),
         "files_per_trial": len(files) / trials,
         "disk_bytes_per_trial": sum(path.stat().st_size for path in files) / trials,
     }
+
+
+@contextmanager
+def cpu_seconds() -> Iterator[dict[int, float]]:
+    """Watch this process and its descendants; yield the CPU seconds of each in the block."""
+    import ray  # puts the psutil that it brings along on the import path
+
+    assert ray
+    import psutil
+
+    spent: dict[int, float] = {}
+    before: dict[int, float] = {}
+    over = Event()
+
+    def look() -> None:
+        this = psutil.Process()
+        for process in (this, *this.children(recursive=True)):
+            with suppress(psutil.Error):
+                used = sum(process.cpu_times()[:2])
+                spent[process.pid] = used - before.get(process.pid, 0)
+
+    look()
+    before |= spent
+    watching = Thread(target=lambda: [look() for _ in iter(lambda: over.wait(0.5), True)])
+    watching.start()
+    try:
+        yield spent
+    finally:
+        over.set()
+        watching.join()
+        look()
 
 
 def train_with(mode: str, clips: int, folder: str) -> None:
@@ -258,6 +292,7 @@ def report(found: dict[str, dict[str, list[Measured]]], trials: int, seconds: fl
     for work, by_mode in found.items():
         rate = {"sweep": "trials_per_hour", "train": "windows_per_s"}[work]
         plain = np.array([run[rate] for run in by_mode["disabled"]])
+        spent_plain = np.array([run.get("cpu_s", np.nan) for run in by_mode["disabled"]])
         for mode, runs in by_mode.items():
             rates = np.array([run[rate] for run in runs])
             ends = [run["end_s"] for run in runs]
@@ -272,7 +307,11 @@ def report(found: dict[str, dict[str, list[Measured]]], trials: int, seconds: fl
                 "told": runs[-1]["told"],
             }
             row |= {name: runs[-1][name] for name in runs[-1] if "_per_trial" in name}
-            row |= {"log_ms": runs[-1]["log_ms"]} if work == "train" else {}
+            if work == "train":
+                row["log_ms"] = runs[-1]["log_ms"]
+            else:
+                spent = np.array([run["cpu_s"] for run in runs])
+                row["cpu_of_disabled"] = float(np.median(spent / spent_plain))
             summary[f"{work}, {mode}"] = row
             low, high = np.quantile(rates / plain, [0.25, 0.75])
             share = f"{row['of_disabled']:.3f} ({low:.3f} to {high:.3f})"
@@ -286,7 +325,8 @@ def report(found: dict[str, dict[str, list[Measured]]], trials: int, seconds: fl
                     f"      per trial: {row['requests'] / trials:.1f} requests, "
                     f"{row['bytes_sent'] / trials / 1e3:.1f} kB sent, "
                     f"{row['files_per_trial']:.1f} files of "
-                    f"{row['disk_bytes_per_trial'] / 1e3:.1f} kB on disk"
+                    f"{row['disk_bytes_per_trial'] / 1e3:.1f} kB on disk; "
+                    f"CPU time until the last trial, {row['cpu_of_disabled']:.3f} of disabled"
                 )
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "tracking.json").write_text(json.dumps(summary, indent=2) + "\n")
