@@ -69,7 +69,7 @@ def test_a_timeline_has_every_window_at_once_or_as_events(
 ) -> None:
     samples, rate = soundfile.read(excerpts[0])
     file = io.BytesIO()
-    soundfile.write(file, np.tile(samples, (4, 1)), rate, format="WAV")
+    soundfile.write(file, np.tile(samples, (8, 1)), rate, format="WAV")
     long = file.getvalue()
 
     async def ask(client: httpx.AsyncClient) -> tuple[httpx.Response, httpx.Response]:
