@@ -15,7 +15,6 @@ from irmas_dist import storage
 from irmas_dist.config.decisions import AGGREGATION_RULES, ThresholdSettings
 from irmas_dist.config.recipe import Recipe
 from irmas_dist.errors import IrmasError
-from irmas_dist.evaluation import metrics
 from irmas_dist.evaluation.arrays import Decisions
 from irmas_dist.evaluation.objectives import objective_of
 from irmas_dist.evaluation.operating_points import decide
@@ -27,7 +26,7 @@ from irmas_dist.inference.predictor import Predictor
 from irmas_dist.instruments import UNKNOWN
 from irmas_dist.storage.locks import lock_directory
 from irmas_dist.training.data import load_training_data
-from irmas_dist.training.learner import SELECTED_BY
+from irmas_dist.training.epoch_metrics import f1_at
 from irmas_dist.training.model_directory import (
     VALIDATION_SCORES,
     ModelDescription,
@@ -109,7 +108,6 @@ def _search(
     # The sort is stable: the model's present aggregation and hop win ties.
     candidates.sort(key=lambda c: np.nan_to_num(c.cross_validated, nan=c.fitted), reverse=True)
     best = candidates[0]
-    results = metrics.overall_metrics(best.scores.labels, best.scores.scores, best.thresholds)
     changed = description.model_copy(
         update={
             "windows": best.windows,
@@ -121,7 +119,7 @@ def _search(
                 description.parts[0].data,
             ),
             "scores": description.scores
-            | {SELECTED_BY: results["macro_f1"], "val_micro_f1": results["micro_f1"]},
+            | f1_at(best.scores.labels, best.scores.scores, best.thresholds),
         }
     )
     if best.windows != description.windows:

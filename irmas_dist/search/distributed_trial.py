@@ -92,4 +92,5 @@ def distributed_trial(
         validation.labels, validation.scores, model.threshold_array(), model.vocabulary
     )
     ends = {FINISHED: True, "done": True, "parameters": model.parameters, INSTRUMENTS: instruments}
-    tune.report(epoch_result(model.history[-1], model.scores[SELECTED_BY], **ends))
+    best = model.history[model.best_epoch - 1][SELECTED_BY]
+    tune.report(epoch_result(model.history[-1], best, **ends))

@@ -6,6 +6,7 @@ from irmas_dist.evaluation.scores import Scores
 from irmas_dist.evaluation.thresholds import averaged_thresholds
 from irmas_dist.instruments import hard_labels
 from irmas_dist.models.cnn import parameter_count
+from irmas_dist.training.epoch_metrics import f1_at
 from irmas_dist.training.learner import Learner
 from irmas_dist.training.model_directory import ModelDescription, Normalisation, ScoringWindows
 from irmas_dist.training.provenance import commit, threshold_origin, versions
@@ -14,8 +15,9 @@ from irmas_dist.training.provenance import commit, threshold_origin, versions
 def describe(learner: Learner, recipe: dict[str, Any]) -> tuple[ModelDescription, Scores]:
     """Load the best epoch's weights into the network and describe it.
 
-    Thresholds are fitted to the scores of `TrainingData.threshold_clips`. Every worker must call
-    this, as each scores its share. ``recipe``, all settings of the run, is recorded.
+    Thresholds are fitted to the scores of `TrainingData.threshold_clips`, of which micro and macro
+    F1 are then stated. Every worker must call this, as each scores its share. ``recipe``, all
+    settings of the run, is recorded.
 
     Returns:
         The description, and these scores.
@@ -23,10 +25,10 @@ def describe(learner: Learner, recipe: dict[str, Any]) -> tuple[ModelDescription
     learner.restore_best()
     data = learner.data
     clips = data.threshold_clips()
-    values = learner.score(clips)
+    labels, values = hard_labels(clips.labels), learner.score(clips)
     vocabulary = data.store.vocabulary
     rule = learner.settings.thresholds
-    thresholds = averaged_thresholds(hard_labels(clips.labels), values, rule)
+    thresholds = averaged_thresholds(labels, values, rule)
     network = learner.network
     mean, std = data.normalisation
     description = ModelDescription(
@@ -54,13 +56,13 @@ def describe(learner: Learner, recipe: dict[str, Any]) -> tuple[ModelDescription
         commit=commit(),
         history=learner.history,
         best_epoch=learner.best_epoch,
-        scores=learner.history[learner.best_epoch - 1],
+        scores=learner.history[learner.best_epoch - 1] | f1_at(labels, values, thresholds),
     )
     scores = Scores(
         clip_ids=clips.clip_ids,
         parts=clips.parts,
         groups=clips.groups,
-        labels=hard_labels(clips.labels),
+        labels=labels,
         scores=values,
         vocabulary=vocabulary,
     )

@@ -23,7 +23,7 @@ from irmas_dist.evaluation.thresholds import averaged_thresholds
 from irmas_dist.models.cnn import CNN
 from irmas_dist.models.ensemble import Ensemble
 from irmas_dist.storage.locks import lock_directory
-from irmas_dist.training.epoch_metrics import validation_metrics
+from irmas_dist.training.epoch_metrics import f1_at, validation_metrics
 from irmas_dist.training.model_directory import (
     VALIDATION_SCORES,
     Calibration,
@@ -159,6 +159,7 @@ def _describe(
     else:
         thresholds = averaged_thresholds(joint.labels, joint.scores, rule)
         metrics = validation_metrics(joint.labels, joint.scores, rule, joint.vocabulary)
+        metrics |= f1_at(joint.labels, joint.scores, thresholds)
         origin = threshold_origin(rule, len(joint.clip_ids), first.recipe, first.data)
     return ModelDescription(
         **dict(first)

@@ -85,6 +85,14 @@ def validation_metrics(
     return means | own
 
 
+def f1_at(
+    labels: Labels, scores: npt.NDArray[np.float32], thresholds: npt.NDArray[np.float32]
+) -> dict[str, float]:
+    """Return ``val_micro_f1`` and ``val_macro_f1`` at a model's own thresholds."""
+    found = overall_metrics(labels, scores, thresholds)
+    return {f"val_{name}": found[name] for name in ("micro_f1", "macro_f1")}
+
+
 def _metrics(
     labels: Labels,
     scores: npt.NDArray[np.float32],

@@ -208,7 +208,7 @@ def test_the_key_of_an_object_may_be_percent_encoded(
         (["report", "--scores", "s.csv", "--labels", "l.csv", "--out"], b"<!DOCTYPE html>"),
     ],
 )
-@pytest.mark.parametrize("name", ["-", "/dev/stdout"])
+@pytest.mark.parametrize("name", ["-", pytest.param("/dev/stdout", marks=pytest.mark.drill)])
 def test_a_file_may_be_written_to_standard_output(
     option: list[str], file: bytes, name: str, tmp_path: Path
 ) -> None:

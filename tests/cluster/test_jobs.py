@@ -136,6 +136,7 @@ def test_a_job_that_no_node_can_hold_is_refused(url: str) -> None:
     assert "large" not in [job.submission_id for job in jobs.list_jobs(url)]
 
 
+@pytest.mark.drill
 def test_a_job_that_waits_for_resources_is_reported_as_pending(
     url: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

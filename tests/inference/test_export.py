@@ -61,7 +61,13 @@ OTHER_RATES = {"max": 44_100, "flatten": 48_000, "attention": 16_000, "average":
 """A sample rate besides the model's own for each."""
 
 
-@pytest.fixture(scope="module", params=KINDS)
+@pytest.fixture(
+    scope="module",
+    params=[
+        *("attention", "average"),
+        *(pytest.param(kind, marks=pytest.mark.drill) for kind in ("max", "flatten")),
+    ],
+)
 def exported(
     request: pytest.FixtureRequest, make_model: MakeModel, tmp_path_factory: pytest.TempPathFactory
 ) -> Exported:

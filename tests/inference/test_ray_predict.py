@@ -9,7 +9,7 @@ from tests.inference.conftest import Irmas, predictions, table
 
 @pytest.mark.ray
 @pytest.mark.usefixtures("ray_cluster")
-@pytest.mark.parametrize("gpus", [0, 1])
+@pytest.mark.parametrize("gpus", [pytest.param(0, marks=pytest.mark.drill), 1])
 def test_actors_predict_what_one_process_predicts(
     irmas: Irmas, model: Path, folder: Path, gpus: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

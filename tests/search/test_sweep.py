@@ -110,7 +110,7 @@ def test_the_model_has_the_score_of_the_best_trial(
     assert summary.model is not None
     description = Predictor.load(summary.model).description
     best = next(trial for trial in summary.trials if trial["state"] == "completed")
-    assert description.scores[SELECTED_BY] == best["value"]
+    assert description.history[description.best_epoch - 1][SELECTED_BY] == best["value"]
 
 
 def test_a_directory_with_a_sweep_is_not_swept_again(

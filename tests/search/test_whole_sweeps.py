@@ -66,7 +66,9 @@ def check_study(summary: SweepSummary) -> None:
         assert values in (row["curve"], [])  # Optuna has none with two objectives.
 
 
-@pytest.mark.parametrize("scheduler", ["hyperband", pytest.param("median", marks=DRILL)])
+@pytest.mark.parametrize(
+    "scheduler", [pytest.param(name, marks=DRILL) for name in ("hyperband", "median")]
+)
 def test_paused_and_stopped_trials_all_end(sweeper: Sweeper, scheduler: str) -> None:
     summary = sweeper(SPACE, scheduler, scheduler=scheduler, reduction=2)
     check_study(summary)
