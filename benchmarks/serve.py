@@ -13,7 +13,6 @@ import argparse
 import asyncio
 import json
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -89,7 +88,7 @@ def running(command: list[str], url: str, sent: Sent) -> Iterator[float]:
                     time.sleep(0.1)
             yield time.perf_counter() - began
         finally:
-            process.send_signal(signal.SIGINT)
+            process.terminate()
             process.wait()
 
 
