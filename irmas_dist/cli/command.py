@@ -22,10 +22,10 @@ from urllib.parse import unquote, urlsplit
 import typer
 from rich.markup import escape
 
+from irmas_dist.config.base import OBJECT_STORES
 from irmas_dist.config.shipped import shipped_names
 from irmas_dist.config.training import split_weight
 from irmas_dist.errors import IrmasError
-from irmas_dist.serving.settings import STORES
 from irmas_dist.terminal import chatter_to, results_to_stderr, say
 
 if TYPE_CHECKING:
@@ -184,7 +184,7 @@ def _located(name: str, value: Any) -> Any:
         return type(value)(unquote(urlsplit(str(value)).path))
     if url and isinstance(value, Path):
         raise IrmasError(f"{value.as_posix().replace(':/', '://', 1)}: must be a local path here")
-    if url and url[1] in STORES and unquote(str(value)) != str(value):
+    if url and url[1] in OBJECT_STORES and unquote(str(value)) != str(value):
         return _as_stored(str(value))
     if str(value).startswith("~"):
         try:

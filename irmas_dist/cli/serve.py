@@ -77,7 +77,7 @@ def serve(
     """Serve models to browsers and programs: a page, an API, on this machine or a Ray cluster."""
     # After the options have been parsed: pydantic alone.
     from irmas_dist.config.base import from_options
-    from irmas_dist.serving.settings import Limits, ServingSettings, parse_models
+    from irmas_dist.config.serving import Limits, ServingSettings, parse_models
 
     limits = from_options(
         Limits, {"timeout_s": "--timeout"}, max_megabytes=max_megabytes, max_minutes=max_minutes,

@@ -8,6 +8,9 @@ from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
 from irmas_dist.errors import IrmasError
 
+OBJECT_STORES = ("s3", "gs", "gcs", "abfs", "abfss", "hdfs")
+"""Schemes of the URLs of object stores."""
+
 Loc = tuple[int | str, ...]
 """Place of a value in nested settings."""
 

@@ -18,13 +18,13 @@ from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 
+from irmas_dist.config.serving import TOKEN, Limits, ServingSettings, require_token
 from irmas_dist.errors import IrmasError
 from irmas_dist.inference.predictor import BATCH_WINDOWS, Predictor
 from irmas_dist.serving.application import create_app
 from irmas_dist.serving.listener import Listener
 from irmas_dist.serving.models import ServedModel, model_digest
 from irmas_dist.serving.received import RefusedRequestError
-from irmas_dist.serving.settings import TOKEN, Limits, ServingSettings, require_token
 
 READERS = 2
 """Processes that read uploads in each listening replica: while one decodes, one may be replaced."""

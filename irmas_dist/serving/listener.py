@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from irmas_dist.config.serving import Limits
 from irmas_dist.errors import AudioError
 from irmas_dist.inference.audio_inputs import Prediction
 from irmas_dist.inference.members import Combination
@@ -20,7 +21,6 @@ from irmas_dist.inference.predictor import instruments_of, timeline_of
 from irmas_dist.serving.models import ServedModel
 from irmas_dist.serving.readers import Readers
 from irmas_dist.serving.received import ReceivedAudio, RefusedRequestError
-from irmas_dist.serving.settings import Limits
 
 Score = Callable[[ServedModel, npt.NDArray[Any]], Awaitable[npt.NDArray[np.float32]]]
 """Scores windows, shape (windows, bands, frames), with a model: shape (windows, members,

@@ -15,8 +15,8 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
 from irmas_dist import storage
+from irmas_dist.config.serving import Limits
 from irmas_dist.errors import IrmasError
-from irmas_dist.serving.settings import Limits
 
 MEGABYTE = 1_000_000
 

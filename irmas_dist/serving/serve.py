@@ -9,10 +9,10 @@ from contextlib import contextmanager
 
 from irmas_dist import storage
 from irmas_dist.cluster.without_ray import LOCAL, gpu_count, ray_address
+from irmas_dist.config.serving import TOKEN, ServingSettings, is_loopback, require_token
 from irmas_dist.errors import IrmasError
 from irmas_dist.serving.models import ServedModel
 from irmas_dist.serving.proxy import VARIABLES
-from irmas_dist.serving.settings import TOKEN, ServingSettings, is_loopback, require_token
 
 APPLICATION = "irmas"
 """Name of the application on Ray Serve: another one of this name takes its place."""

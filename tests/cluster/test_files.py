@@ -21,7 +21,7 @@ import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 from ray.serve.schema import ServeDeploySchema
 
-from irmas_dist.serving.settings import ServingSettings
+from irmas_dist.config.serving import ServingSettings
 from tests.documents import parse
 
 ROOT = Path(__file__).parents[2]

@@ -10,11 +10,11 @@ import httpx
 import numpy as np
 import pytest
 
+from irmas_dist.config.serving import Limits
 from irmas_dist.inference.predictor import Predictor
 from irmas_dist.serving.application import create_app
 from irmas_dist.serving.listener import Listener
 from irmas_dist.serving.models import ServedModel
-from irmas_dist.serving.settings import Limits
 from tests.inference.conftest import excerpts, make_model, model, predictor  # noqa: F401
 
 Ask = Callable[[httpx.AsyncClient], Awaitable[Any]]

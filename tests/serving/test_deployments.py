@@ -8,11 +8,11 @@ from pathlib import Path
 import httpx
 import pytest
 
+from irmas_dist.config.serving import ServingSettings
 from irmas_dist.errors import IrmasError
 from irmas_dist.inference.predictor import Predictor
 from irmas_dist.serving.deployments import application
 from irmas_dist.serving.serve import deployed
-from irmas_dist.serving.settings import ServingSettings
 from tests.inference.conftest import MakeModel
 from tests.ray_cluster import free_port
 

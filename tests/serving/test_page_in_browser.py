@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import uvicorn
 
+from irmas_dist.config.serving import Limits
 from irmas_dist.inference.predictor import Predictor
 from irmas_dist.serving.application import create_app
 from irmas_dist.serving.listener import Listener
 from irmas_dist.serving.models import ServedModel
-from irmas_dist.serving.settings import Limits
 from tests.browser import needs_chromium
 from tests.devtools import Tab, tab
 from tests.ray_cluster import free_port

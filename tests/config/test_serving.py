@@ -5,15 +5,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from irmas_dist.errors import IrmasError
-from irmas_dist.serving.received import is_allowed
-from irmas_dist.serving.settings import (
+from irmas_dist.config.serving import (
     Limits,
     ServingSettings,
     is_loopback,
     parse_models,
     require_token,
 )
+from irmas_dist.errors import IrmasError
+from irmas_dist.serving.received import is_allowed
 
 PREFIX = "s3://bucket/in/"
 

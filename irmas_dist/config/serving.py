@@ -5,14 +5,11 @@ from typing import Annotated, Any
 
 from pydantic import Field, field_validator, model_validator
 
-from irmas_dist.config.base import Settings
+from irmas_dist.config.base import OBJECT_STORES, Settings
 from irmas_dist.errors import IrmasError
 
 TOKEN = "IRMAS_SERVE_TOKEN"
 """The environment variable with the token that clients must send."""
-
-STORES = ("s3", "gs", "gcs", "abfs", "abfss", "hdfs")
-"""Schemes of object stores."""
 
 
 class Limits(Settings):
@@ -34,7 +31,7 @@ class Limits(Settings):
     def _are_folders_of_stores(cls, prefixes: tuple[str, ...]) -> tuple[str, ...]:
         for prefix in prefixes:
             scheme, _, rest = prefix.partition("://")
-            if not rest.strip("/") or scheme not in STORES:
+            if not rest.strip("/") or scheme not in OBJECT_STORES:
                 raise ValueError("should be a bucket or folder of an object store: s3://bucket/in/")
         # Else s3://music would allow s3://music-of-others.
         return tuple(f"{prefix.rstrip('/')}/" for prefix in prefixes)
