@@ -54,6 +54,15 @@ class Clips:
             groups=[self.groups[i] for i in indices],
         )
 
+    def compact(self) -> "Clips":
+        """Return the clips with frames of their own, without those of others."""
+        spans = zip(self.starts, self.lengths, strict=True)
+        return replace(
+            self,
+            frames=np.concatenate([self.frames[start : start + length] for start, length in spans]),
+            starts=np.cumsum(self.lengths) - self.lengths,
+        )
+
     def with_columns(self, columns: Sequence[int] | None) -> "Clips":
         """Return the clips with other columns of labels.
 

@@ -216,6 +216,8 @@ def load_training_data(
                 used = np.union1d(mixed_clips(aside, *selecting), balanced[fitted])
             aside = _with_frames(aside, used, location, info)
     mixed = settings.mixed and not judges
+    if mixed and resident and further:
+        aside = aside.compact()  # `joined` has copied the others' frames.
     return TrainingData(
         training,
         mixture_clips(aside, *selecting) if mixed else aside,

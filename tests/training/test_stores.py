@@ -53,6 +53,9 @@ def test_validation_and_normalisation_are_those_of_the_first_store(
     alone, both = open_training_data(first, settings), open_both(first, second, settings)
     assert both.store == alone.store
     np.testing.assert_array_equal(both.validation.frames, alone.validation.frames)
+    assert both.to_mix is not None
+    assert len(both.to_mix.frames) < len(resident(alone).frames) / 2
+    np.testing.assert_array_equal(both.threshold_clips().frames, alone.threshold_clips().frames)
     ours, whole = resident(alone), resident(both)
     assert both.stores.counts == (len(ours), 30)
     assert both.stores.weights == (1.0, 0.5)
