@@ -217,7 +217,7 @@ class Run:
             # wandb's service writes the last of it after that.
             until = time.monotonic() + FLUSH_S
             while self._file and not RunFile(self._file).whole and time.monotonic() < until:
-                time.sleep(0.005)
+                time.sleep(0.05)
         finally:
             self.at_end()
 
