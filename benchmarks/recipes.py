@@ -110,14 +110,17 @@ def line(name: str, found: list[dict[str, Any]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("real")
-    parser.add_argument("twin")
-    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("real", nargs="?")
+    parser.add_argument("twin", nargs="?")
+    parser.add_argument("--work", type=Path)
     parser.add_argument("--recipes", nargs="+", default=RECIPES)
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS)
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="of each recipe")
     given = parser.parse_args()
+    if not (given.real and given.twin and given.work):
+        print("recipes are compared on recordings of yours: name REAL, TWIN and --work")
+        return
     given.work.mkdir(parents=True, exist_ok=True)
     path = given.work / "recipes.json"
     results = json.loads(path.read_text()) if path.exists() else {}
