@@ -29,7 +29,6 @@ from torch import nn
 from irmas_dist.config.adaptation import AdaptationSettings
 from irmas_dist.config.decisions import RELATIVE_RULES, ThresholdSettings
 from irmas_dist.errors import IrmasError
-from irmas_dist.evaluation.aggregate import aggregate
 from irmas_dist.evaluation.operating_points import NEVER
 from irmas_dist.evaluation.scores import Scores
 from irmas_dist.evaluation.thresholds import averaged_thresholds
@@ -63,6 +62,7 @@ entropy of how often each is the likeliest. Clips of one or two instruments have
 of half of them .45 to .63, of all .67 and more; where a third never plays it is a matter of chance,
 and their prevalence should be given."""
 
+CPU = torch.device("cpu")
 BATCH_WINDOWS = 256
 """Windows whose statistics are taken together."""
 
@@ -204,7 +204,7 @@ def _mix_statistics(
         norm.reset_running_stats()
         norm.momentum = None  # The mean over all batches.
         norm.train()
-    resident = DeviceClips(clips, torch.device("cpu"))
+    resident = DeviceClips(clips, CPU)
     standardise = _standardise(description)
     for low in range(0, len(windows.clips) if norms else 0, BATCH_WINDOWS):
         part = slice(low, low + BATCH_WINDOWS)
@@ -232,7 +232,7 @@ def _outputs(description: ModelDescription, network: CNN, clips: Clips) -> Windo
     shape = description.windows
     windows = covering_windows(clips.lengths, shape.frames, shape.hop_frames)
     return score_windows(
-        network, _standardise(description), DeviceClips(clips, torch.device("cpu")), windows,
+        network, _standardise(description), DeviceClips(clips, CPU), windows.to_device(CPU),
         shape.frames, description.features,
     )  # fmt: skip
 
@@ -242,8 +242,8 @@ def _scores(
 ) -> npt.NDArray[np.float32]:
     """Return the scores of the clips, shape (clips, instruments)."""
     shape = description.windows
-    bounds = covering_windows(clips.lengths, shape.frames, shape.hop_frames).bounds
-    return aggregate(outputs.scores(), bounds, shape.aggregation)
+    covering = covering_windows(clips.lengths, shape.frames, shape.hop_frames)
+    return outputs.of_clips(covering, shape.aggregation)
 
 
 @torch.no_grad()

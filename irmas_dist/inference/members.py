@@ -17,6 +17,7 @@ from irmas_dist.models.cnn import CNN
 from irmas_dist.models.ensemble import Ensemble, members_of
 from irmas_dist.models.standardise import Standardise
 from irmas_dist.training.model_directory import ModelDescription
+from irmas_dist.training.precision import without_tf32
 
 Float32 = npt.NDArray[np.float32]
 
@@ -90,8 +91,9 @@ class Members(Combination):
         Returns:
             Scores from 0 to 1, shape (windows, members, instruments).
         """
-        logits = [
-            network(standardise(mel.transpose(1, 2))) for network, standardise in self.networks
-        ]
+        with without_tf32():
+            logits = [
+                network(standardise(mel.transpose(1, 2))) for network, standardise in self.networks
+            ]
         scores: Float32 = torch.stack(logits, dim=1).float().sigmoid().cpu().numpy()
         return scores

@@ -24,7 +24,7 @@ from irmas_dist.instruments import hard_labels
 from irmas_dist.models.cnn import CNN
 from irmas_dist.models.ensemble import Ensemble
 from irmas_dist.training.model_directory import ModelDescription, load_network, read_description
-from irmas_dist.training.precision import available_device
+from irmas_dist.training.precision import available_device, without_tf32
 from irmas_dist.training.windows import DeviceClips, covering_windows, score_windows
 
 NOTHING_AUDIBLE = "silent: nothing in its spectrogram exceeds the model's floor"
@@ -253,13 +253,15 @@ class Predictor:
         """Score clips in memory: float32, shape (clips, instruments)."""
         windows = self.description.windows
         covering = covering_windows(clips.lengths, windows.frames, windows.hop_frames)
-        resident = DeviceClips(clips, self._device)
-        scored = [
-            score_windows(
-                network, standardise, resident, covering, windows.frames, self.description.features
-            ).scores()
-            for network, standardise in self._members.networks
-        ]
+        resident, places = DeviceClips(clips, self._device), covering.to_device(self._device)
+        with without_tf32():
+            scored = [
+                score_windows(
+                    network, standardise, resident, places, windows.frames,
+                    self.description.features,
+                ).scores()
+                for network, standardise in self._members.networks
+            ]  # fmt: skip
         return self._members.aggregated(np.stack(scored, axis=1), covering.bounds)
 
     def _timeline(self, pieces: Iterable[LogMel], notes: list[str]) -> Timeline:

@@ -4,8 +4,9 @@ At a batch of 64 windows a step has some 260 small kernels, which Python launche
 a GPU computes them. Captured, they are replayed by one call.
 """
 
-from collections import Counter
 from collections.abc import Callable
+from functools import partial
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -17,8 +18,10 @@ from irmas_dist.training.steps import PlannedSteps, StepSize
 from irmas_dist.training.windows import DeviceClips
 
 WARM_UP = 3
-"""Steps of a size that are taken on the capturing stream before one is captured, as PyTorch's
-documentation of CUDA graphs asks for: they initialise libraries and the optimiser's state."""
+"""How often work is done on the capturing stream before it is captured, as PyTorch's documentation
+of CUDA graphs asks for: this initialises libraries and the optimiser's state."""
+
+Result = TypeVar("Result")
 
 
 def capture(
@@ -52,6 +55,47 @@ def capture(
     return GraphSteps(step, pool)
 
 
+class Repeated(Generic[Result]):
+    """Work on a GPU that is always the same: done a few times, then captured and replayed.
+
+    Args:
+        work: Reads and writes the same tensors every time, and asks the device nothing. What it
+            returns is overwritten by the next replay.
+        stream: On which it is done until it is captured.
+        prepare: Called before it is captured.
+    """
+
+    def __init__(
+        self,
+        work: Callable[[], Result],
+        stream: torch.cuda.Stream,
+        prepare: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._work, self._stream, self._prepare = work, stream, prepare
+        self._done = 0
+        self._captured: tuple[torch.cuda.CUDAGraph, Result] | None = None
+
+    def __call__(self) -> Result:
+        """Do the work, and return what it returns."""
+        if self._captured:
+            graph, result = self._captured
+            graph.replay()
+            return result
+        current = torch.cuda.current_stream(self._stream.device)
+        self._stream.wait_stream(current)
+        with torch.cuda.stream(self._stream):
+            result = self._work()
+        current.wait_stream(self._stream)
+        self._done += 1
+        if self._done == WARM_UP:
+            self._prepare()
+            graph = torch.cuda.CUDAGraph()
+            # Meanwhile another thread may pin the memory of the next epoch's plan.
+            with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
+                self._captured = graph, self._work()
+        return result
+
+
 class GraphSteps:
     """Takes the steps of epochs by replaying graphs, one for each size of a step.
 
@@ -71,11 +115,14 @@ class GraphSteps:
         self.reset()
 
     def reset(self) -> None:
-        """Forget the graphs, as tensors that they read or write were replaced."""
-        self._graphs: dict[StepSize, torch.cuda.CUDAGraph] = {}
-        self._warm: Counter[StepSize] = Counter()
+        """Forget the graphs of steps, as tensors that they read or write were replaced."""
+        self._steps: dict[StepSize, Repeated[None]] = {}
         self._captured_for: tuple[object, ...] = ()
         self._rows = self._rates = torch.empty(0)
+
+    def repeated(self, work: Callable[[], Result]) -> Callable[[], Result]:
+        """Return further work, by a graph of its own."""
+        return Repeated(work, self._stream)
 
     def run(self, pool: DeviceClips, plan: PlannedSteps, rates: Tensor) -> None:
         """Take all planned steps; the arguments are those of `TrainingStep.run`."""
@@ -86,39 +133,20 @@ class GraphSteps:
             self._captured_for = key
             self._rows = torch.empty(plan.rows.shape, dtype=torch.int32, device=self._device)
             self._rates = torch.empty_like(rates, device=self._device)
-        self._rows.copy_(torch.from_numpy(plan.rows).pin_memory(), non_blocking=True)
+        self._rows.copy_(plan.rows, non_blocking=True)
         self._rates.copy_(rates.pin_memory(), non_blocking=True)
         self._number.zero_()
         for size in plan.sizes:
-            if graph := self._graphs.get(size):
-                graph.replay()
-            else:
-                self._warm_up(plan, size)
+            if size not in self._steps:
+                take = partial(self._take, plan, size)
+                # Gradients must be allocated inside the graph.
+                self._steps[size] = Repeated(take, self._stream, self._step.optimisation.begin)
+            self._steps[size]()
 
-    def _warm_up(self, plan: PlannedSteps, size: StepSize) -> None:
-        """Take a step eagerly, and capture the next one of its size if enough were taken."""
-
-        def take() -> None:
-            rows = self._rows.index_select(0, self._number)[0]
-            lr = self._rates.index_select(0, self._number)[0]
-            sources = (plan.layout.sources,) * len(size.parts)
-            self._step(self._pool, rows, lr, plan, size, sources)
-            self._number.add_(1)
-
-        self._on_own_stream(take)
-        self._warm[size] += 1
-        if self._warm[size] < WARM_UP:
-            return
-        # Gradients must be allocated inside the graph.
-        self._step.optimisation.begin()
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, stream=self._stream):
-            take()
-        self._graphs[size] = graph
-
-    def _on_own_stream(self, work: Callable[[], None]) -> None:
-        current = torch.cuda.current_stream(self._device)
-        self._stream.wait_stream(current)
-        with torch.cuda.stream(self._stream):
-            work()
-        current.wait_stream(self._stream)
+    def _take(self, plan: PlannedSteps, size: StepSize) -> None:
+        """Take the next step, of this size, with all the sources for which rows have space."""
+        rows = self._rows.index_select(0, self._number)[0]
+        lr = self._rates.index_select(0, self._number)[0]
+        sources = (plan.layout.sources,) * len(size.parts)
+        self._step(self._pool, rows, lr, plan, size, sources)
+        self._number.add_(1)

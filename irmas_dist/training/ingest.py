@@ -61,10 +61,16 @@ class ClipLoader:
     def epoch(self, number: int, *, plan_ahead: bool) -> Iterator[tuple[DeviceClips, PlannedSteps]]:
         """Yield the pools of an epoch and their steps; each clip is in one of the pools.
 
-        With ``plan_ahead`` the steps of the next epoch are planned while those of this one run.
+        With ``plan_ahead`` the steps of the next epoch are planned in a thread once the caller
+        has launched those of this one: on a GPU they still run then, and need no Python.
         """
         if self.resident is not None:
-            yield self.resident, self._planned_epoch(self.resident.clips, number, plan_ahead)
+            clips = self.resident.clips
+            yield self.resident, self._planned_epoch(clips, number)
+            if plan_ahead:
+                self._planned[number + 1] = self._planner.submit(
+                    self._plan, clips, number + 1, 0, self._capacity
+                )
             return
         # Imported here: resident clips need no Ray.
         from irmas_dist.training.streaming import stream
@@ -83,16 +89,12 @@ class ClipLoader:
         for clips, plan in _prefetch(planned):
             yield DeviceClips(clips, self._device), plan
 
-    def _planned_epoch(self, clips: Clips, number: int, plan_ahead: bool) -> PlannedSteps:
+    def _planned_epoch(self, clips: Clips, number: int) -> PlannedSteps:
         ahead = self._planned.pop(number, None)
         plan = ahead.result() if ahead else self._plan(clips, number, 0, self._capacity)
         # Rows of the same width in all epochs, where possible: graphs are captured for it.
         self._capacity = max(self._capacity, plan.layout.sources)
         self._planned.clear()
-        if plan_ahead:
-            self._planned[number + 1] = self._planner.submit(
-                self._plan, clips, number + 1, 0, self._capacity
-            )
         return plan
 
 

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from irmas_dist.config.training import LearnerSettings
 from irmas_dist.errors import IrmasError
-from irmas_dist.evaluation.aggregate import aggregate
 from irmas_dist.features.clips import Clips
 from irmas_dist.instruments import hard_labels
 from irmas_dist.models.cnn import CNN, initialise
@@ -37,9 +36,11 @@ from irmas_dist.training.steps import Changes, PlannedSteps, pack_steps
 from irmas_dist.training.windows import (
     ClipWindows,
     DeviceClips,
+    DeviceWindows,
+    WindowOutputs,
     covering_windows,
     score_windows,
-)
+)  # fmt: skip
 
 SELECTED_BY = "val_macro_f1"
 """The metric by which epochs and trials are compared: larger is better."""
@@ -72,7 +73,6 @@ class Learner:
         history: Metrics of every completed epoch.
         best_epoch: The epoch, from 1, with the best validation macro F1 so far.
         best_weights: The validated network's weights after it, on the CPU.
-        finished: Whether all epochs are completed, or patience has run out.
     """
 
     def __init__(
@@ -110,9 +110,9 @@ class Learner:
         )
         self._validation = DeviceClips(data.validation, self.device)
         self._windows = self._windows_of(data.validation)
-        labels = torch.from_numpy(data.validation.labels[self._windows.clips])
-        self._window_labels = labels.to(self.device)
-        self._known = int(labels.isfinite().sum())
+        self._places = self._windows.to_device(self.device)
+        self._window_labels = self._validation.labels[self._places.clips]
+        self._known = int(self._window_labels.isfinite().sum())
         self._steps = sum(map(self._steps_in, self._loader.pools))
         head = self.network.parts()[-1].parameters()
         self._optimisation = Optimisation(self.network, training, self._steps, head)
@@ -123,6 +123,9 @@ class Learner:
             self._autocast, self.frames, workers,
         )  # fmt: skip
         self._graphs = capture(self._step, training, self._loader.resident, self.device)
+        self._validated = self._validate_windows
+        if self._graphs and self._validation.is_on_device:
+            self._validated = self._graphs.repeated(self._validate_windows)
         self.epoch = 0
         self.history: list[dict[str, float]] = []
         self.best_epoch = 0
@@ -178,7 +181,7 @@ class Learner:
         totals = self._step.totals.clone()
         if self.workers > 1:
             dist.all_reduce(totals)
-            self._average_buffers()
+            self._optimisation.average_buffers(self.workers)
         self.epoch += 1
         self._optimisation.end_steps(self._steps)
         loss, decisions = totals[:2].tolist()
@@ -217,24 +220,16 @@ class Learner:
             workers=self.workers,
             parts=training.accumulate,
             capacity=capacity,
+            pinned=self.device.type == "cuda",
         )
-
-    def _average_buffers(self) -> None:
-        """Average the running statistics of batch normalisation over workers."""
-        for network in self._optimisation.networks:
-            for buffer in network.buffers():
-                if buffer.is_floating_point():
-                    dist.all_reduce(buffer)
-                    buffer /= self.workers
 
     def validate(self) -> dict[str, float]:
         """Return ``val_loss``, over windows, and the `validation_metrics` of the clips."""
         scores, loss = self.score_validation()
         labels = hard_labels(self.data.validation.labels)
-        vocabulary = self.data.store.vocabulary
         stores = [one.clips for one in self.data.validated_on]
         return {"val_loss": loss} | epoch_metrics.validation_metrics(
-            labels, scores, self.settings.thresholds, vocabulary, stores
+            labels, scores, self.settings.thresholds, self.data.store.vocabulary, stores
         )
 
     def score_validation(self) -> tuple[np.ndarray, float]:
@@ -243,15 +238,17 @@ class Learner:
         Returns:
             Scores, float32, shape (clips, instruments), and the mean loss over all windows.
         """
-        scores, logits = self._score(self._validation, self._windows)
-        loss = float(self._loss(logits, self._window_labels))
-        shares = self._gathered((scores, loss, self._known))
+        outputs, loss = self._validated()
+        scores = outputs.of_clips(self._windows, self.settings.window.aggregation)
+        shares = self._gathered((scores, float(loss), self._known))
         total = sum(share[1] for share in shares) / max(sum(share[2] for share in shares), 1)
         return np.concatenate([share[0] for share in shares]), total
 
     def score(self, clips: Clips) -> npt.NDArray[np.float32]:
         """Score clips once, each worker a share of them; shape (clips, instruments)."""
-        scores, _ = self._score(DeviceClips(clips, self.device), self._windows_of(clips))
+        windows = self._windows_of(clips)
+        outputs = self._outputs(DeviceClips(clips, self.device), windows.to_device(self.device))
+        scores = outputs.of_clips(windows, self.settings.window.aggregation)
         return np.concatenate(self._gathered(scores))
 
     def _windows_of(self, clips: Clips) -> ClipWindows:
@@ -262,21 +259,16 @@ class Learner:
         windows.clips[:] = share[windows.clips]
         return windows
 
-    def _score(
-        self, clips: DeviceClips, windows: ClipWindows
-    ) -> tuple[npt.NDArray[np.float32], Tensor]:
-        """Return the scores of the clips, and the logits of their windows."""
+    def _validate_windows(self) -> tuple[WindowOutputs, Tensor]:
+        outputs = self._outputs(self._validation, self._places)
+        return outputs, self._loss(outputs.logits, self._window_labels)
+
+    def _outputs(self, clips: DeviceClips, windows: DeviceWindows) -> WindowOutputs:
         with self._autocast():
-            outputs = score_windows(
-                self._optimisation.validated,
-                self._standardise,
-                clips,
-                windows,
-                self.frames,
+            return score_windows(
+                self._optimisation.validated, self._standardise, clips, windows, self.frames,
                 self.data.store.settings,
-            )
-        rule = self.settings.window.aggregation
-        return aggregate(outputs.scores(), windows.bounds, rule), outputs.logits
+            )  # fmt: skip
 
     def _gathered(self, share: Any) -> list[Any]:
         """Return the share of each worker."""

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from irmas_dist.config.training import TrainingSettings
@@ -143,6 +144,14 @@ class Optimisation:
         if self._average is not None:
             self._update_average(self._average, taken.float())
         return taken
+
+    def average_buffers(self, workers: int) -> None:
+        """Average the running statistics of batch normalisation over workers."""
+        for network in self.networks:
+            for buffer in network.buffers():
+                if buffer.is_floating_point():
+                    dist.all_reduce(buffer)
+                    buffer /= workers
 
     def end_steps(self, steps: int) -> None:
         """Count the steps of an epoch that were taken or skipped.

@@ -2,6 +2,8 @@
 
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import nn
@@ -26,6 +28,21 @@ class Autocast:
     def __call__(self) -> torch.autocast:
         """Return the context, to be entered once."""
         return torch.autocast(self._device, torch.bfloat16, enabled=self._enabled)
+
+
+@contextmanager
+def without_tf32() -> Iterator[None]:
+    """Run the block with convolutions in float32 proper, so that a GPU gives a CPU's results.
+
+    By default a GPU rounds their inputs to TF32, which has 10 bits of 23.
+    """
+    convolutions = torch.backends.cudnn.conv  # type: ignore[attr-defined]
+    before = convolutions.fp32_precision
+    convolutions.fp32_precision = "ieee"
+    try:
+        yield
+    finally:
+        convolutions.fp32_precision = before
 
 
 def available_device() -> torch.device:

@@ -146,25 +146,22 @@ class PlannedSteps:
     """Steps of one worker, packed on the host.
 
     Attributes:
-        rows: 32-bit words, shape (steps, parts, width).
+        rows: 32-bit words on the host, shape (steps, parts, width).
         sizes: Of each step.
         sources: Number of sources in each part of each step.
         layout: Of the rows.
         changes: Which changes occur in any step.
     """
 
-    rows: npt.NDArray[np.int32]
+    rows: Tensor
     sizes: list[StepSize]
     sources: list[tuple[int, ...]]
     layout: Layout
     changes: Changes
 
     def to_device(self, device: torch.device) -> Tensor:
-        """Send the rows, without waiting for them to arrive."""
-        rows = torch.from_numpy(self.rows)
-        if device.type == "cuda":
-            rows = rows.pin_memory()
-        return rows.to(device, non_blocking=True)
+        """Send the rows; from pinned memory without waiting for them to arrive."""
+        return self.rows.to(device, non_blocking=True)
 
 
 def pack_steps(
@@ -176,6 +173,7 @@ def pack_steps(
     workers: int = 1,
     parts: int = 1,
     capacity: int = 0,
+    pinned: bool = False,
 ) -> PlannedSteps:
     """Divide a plan into steps, and pack this worker's share of each.
 
@@ -187,6 +185,7 @@ def pack_steps(
         workers: Number of workers, each of which has an equal share of every step.
         parts: Into how many parts each share is divided, if it has as many examples.
         capacity: Smallest number of sources for which rows have space.
+        pinned: Whether to pack them into memory from which a GPU copies by itself.
     """
     sizes: list[StepSize] = []
     bounds: list[list[int]] = []
@@ -204,10 +203,12 @@ def pack_steps(
         max(-(-most // CAPACITY_STEP) * CAPACITY_STEP, capacity),
         max(max(size.parts) for size in sizes),
     )
-    rows = np.zeros((steps, max(map(len, sources)), layout.width), np.int32)
+    shape = (steps, max(map(len, sources)), layout.width)
+    rows = torch.zeros(shape, dtype=torch.int32, pin_memory=pinned)
+    written = rows.numpy()
     for step, cuts in enumerate(bounds):
         for part, (low, high) in enumerate(itertools.pairwise(cuts)):
-            _fill(rows[step, part], layout, plan, low, high)
+            _fill(written[step, part], layout, plan, low, high)
     return PlannedSteps(rows, sizes, sources, layout, changes)
 
 

@@ -9,7 +9,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from irmas_dist.config.decisions import AggregationRule
 from irmas_dist.config.features import LogMelSettings
+from irmas_dist.evaluation.aggregate import aggregate
 from irmas_dist.features.clips import Clips
 from irmas_dist.models.standardise import Standardise
 
@@ -93,6 +95,24 @@ class ClipWindows:
     offsets: npt.NDArray[np.int64]
     bounds: npt.NDArray[np.int64]
 
+    def to_device(self, device: torch.device) -> "DeviceWindows":
+        """Send the places of the windows."""
+        return DeviceWindows(
+            *(torch.from_numpy(each).to(device) for each in (self.clips, self.offsets))
+        )
+
+
+class DeviceWindows(NamedTuple):
+    """Places of windows on a device.
+
+    Attributes:
+        clips: Index of each window's clip, shape (windows,).
+        offsets: First frame of each window within its clip, shape (windows,).
+    """
+
+    clips: Tensor
+    offsets: Tensor
+
 
 def covering_windows(lengths: npt.NDArray[np.int64], frames: int, hop: int) -> ClipWindows:
     """Lay windows over clips: every ``hop`` frames, the last one ending where the clip ends.
@@ -125,18 +145,24 @@ class WindowOutputs(NamedTuple):
         found: npt.NDArray[np.float32] = scores.cpu().numpy()
         return found
 
+    def of_clips(self, windows: ClipWindows, rule: AggregationRule) -> npt.NDArray[np.float32]:
+        """Scores of the clips that the windows cover, shape (clips, instruments)."""
+        return aggregate(self.scores(), windows.bounds, rule)
+
 
 @torch.no_grad()
 def score_windows(
     network: nn.Module,
     standardise: Standardise,
     resident: DeviceClips,
-    windows: ClipWindows,
+    windows: DeviceWindows,
     frames: int,
     features: LogMelSettings,
     batch: int = 256,
 ) -> WindowOutputs:
     """Apply a network, in evaluation mode, to windows of clips with these features.
+
+    It copies nothing between host and device and asks the device nothing, if the clips are on it.
 
     Returns:
         Its outputs, on the device.
@@ -144,10 +170,7 @@ def score_windows(
     network.eval()
     parts: list[Tensor] = []
     silent: list[Tensor] = []
-    clips, offsets = (
-        torch.from_numpy(values).to(resident.device, non_blocking=True)
-        for values in (windows.clips, windows.offsets)
-    )
+    clips, offsets = windows
     for low in range(0, len(clips), batch):
         mel, inside = resident.windows(clips[low : low + batch], offsets[low : low + batch], frames)
         mel = mel.masked_fill(~inside[:, :, None], features.log_floor)

@@ -45,7 +45,7 @@ def test_the_loss_curve_is_that_of_steps_taken_one_by_one(
         curves.append(losses(learner, 6))
         if graph == "on":
             assert learner._graphs is not None
-            assert learner._graphs._graphs
+            assert learner._graphs._steps
     assert curves[0] == pytest.approx(curves[1], rel=1e-3)
 
 

@@ -60,7 +60,7 @@ def test_clips_from_a_fifth_of_a_second_to_an_hour_are_scored_by_windows() -> No
         network,
         Standardise([0.0] * bands, [1.0] * bands),
         DeviceClips(clips, torch.device("cpu")),
-        covering,
+        covering.to_device(torch.device("cpu")),
         frames,
         features,
     )
