@@ -109,6 +109,6 @@ def _count(
     counted: npt.NDArray[np.generic] | int = 1,
 ) -> Float64:
     """Count the clips of each song at each rank, shape (songs, ranks)."""
-    counts = np.zeros((draws.songs, ranks))
-    np.add.at(counts, (draws.song, rank), counted)
-    return counts
+    weights = np.broadcast_to(counted, rank.shape)
+    cells = np.bincount(draws.song * ranks + rank, weights, draws.songs * ranks)
+    return cells.reshape(draws.songs, ranks).astype(np.float64, copy=False)

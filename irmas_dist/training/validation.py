@@ -1,6 +1,7 @@
 """Validation mixtures: multilabel clips mixed from held-out single-label clips."""
 
 import dataclasses
+import itertools
 import re
 from collections.abc import Iterator, Sequence
 
@@ -21,6 +22,9 @@ from irmas_dist.training.windows import DeviceClips
 
 FOLDS = 5
 """Number of folds into which clips are dealt before they are mixed."""
+
+BATCH = 32
+"""Most mixtures that are made at a time."""
 
 
 def mixture_clips(
@@ -49,25 +53,35 @@ def mixture_clips(
     mels: list[npt.NDArray[np.float16]] = []
     labels: list[npt.NDArray[np.float32]] = []
     groups: list[str] = []
+    frames_of_each: list[int] = []
     for fold, lead, plan in _plan_validation(clips, examples, settings, features, seed):
-        for index, first in enumerate(lead):
-            frames = int(clips.lengths[first])
-            part = plan.part(index, index + 1)
+        for low, high, frames in _batches(clips.lengths[lead]):
+            part = plan.part(low, high)
             changes = Changes.of(part, clips.lengths, frames)
             mel, label = mixer(resident, on_device(part, changes, resident.device), frames)
-            mels.append(mel[0].to(torch.float16).numpy())
-            labels.append(label[0].numpy())
-            groups.append(f"fold {fold}: {clips.groups[first]}" if fold else clips.groups[first])
-    lengths = np.array([len(mel) for mel in mels], np.int64)
+            mels.append(mel.to(torch.float16).flatten(0, 1).numpy())
+            labels.append(label.numpy())
+            frames_of_each += [frames] * (high - low)
+        prefix = f"fold {fold}: " if fold else ""
+        groups += [prefix + clips.groups[first] for first in lead]
+    lengths = np.array(frames_of_each, np.int64)
     return Clips(
         frames=np.concatenate(mels),
         starts=np.cumsum(lengths) - lengths,
         lengths=lengths,
-        labels=np.stack(labels),
+        labels=np.concatenate(labels),
         clip_ids=[f"mixture {index + 1}" for index in range(examples)],
         parts=["validation"] * examples,
         groups=groups,
     )
+
+
+def _batches(lengths: npt.NDArray[np.int64]) -> Iterator[tuple[int, int, int]]:
+    """Yield bounds and length of consecutive mixtures of one length, at most `BATCH` at a time."""
+    ends = [*np.flatnonzero(np.diff(lengths)) + 1, len(lengths)]
+    for first, last in itertools.pairwise([0, *ends]):
+        for low in range(first, last, BATCH):
+            yield low, min(low + BATCH, last), int(lengths[low])
 
 
 def equally_frequent(labels: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
