@@ -9,6 +9,7 @@ import os
 import pickle
 from collections.abc import Generator, Iterable, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -26,8 +27,14 @@ from irmas_dist.inference.audio_inputs import (
 from irmas_dist.inference.predictor import Predictor, Spectrogram, read_spectrogram
 from irmas_dist.training.model_directory import read_description
 
+if TYPE_CHECKING:
+    from ray.data import Dataset
+
 SCORER_GPUS = 1.0
 """GPUs of an actor that scores."""
+
+SCORED_FILES = 128
+"""Files that are scored at a time; what was read of them waits in memory."""
 
 FILES_PER_BLOCK = 16
 """Maximum number of files in a block, which is repeated when a node dies."""
@@ -68,34 +75,40 @@ def predict_with_actors(
         require_shared(None, model, *filter(os.path.exists, local))
         ray.data.DataContext.get_current().enable_progress_bars = False
         dataset = ray.data.from_blocks(_blocks(paths, size := _size(paths, actors)))
-        options = {"batch_size": None, "batch_format": "pyarrow"}
-        made_by = {"model": storage.absolute(model), "timeline": timeline}
-        if gpus := int(gpu_count()):
-            read = dataset.map_batches(
-                _read,
-                **options,
-                num_cpus=1,
-                compute=ray.data.TaskPoolStrategy(size=size),
-                fn_kwargs={"settings": read_description(model).features},
-            )
-            rows = read.map_batches(
-                _Scorer,
-                **options,
-                num_cpus=0,
-                num_gpus=SCORER_GPUS,
-                compute=ray.data.ActorPoolStrategy(size=gpus),
-                fn_constructor_kwargs=made_by,
-            )
-        else:
-            rows = dataset.map_batches(
-                _PredictionActor,
-                **options,
-                num_cpus=1,
-                compute=ray.data.ActorPoolStrategy(size=size),
-                fn_constructor_kwargs=made_by,
-            )
+        rows = _predicted(dataset, model, timeline, size, int(gpu_count()))
         for row in rows.iter_rows():
             yield pickle.loads(row["prediction"])
+
+
+def _predicted(dataset: "Dataset", model: str, timeline: bool, size: int, gpus: int) -> "Dataset":
+    """Return the dataset of the predictions, made on ``size`` cores and all of the GPUs."""
+    from ray.data import ActorPoolStrategy, TaskPoolStrategy
+
+    made_by = {"model": storage.absolute(model), "timeline": timeline}
+    options = {"batch_size": None, "batch_format": "pyarrow"}
+    if not gpus:
+        return dataset.map_batches(
+            _PredictionActor,
+            **options,
+            num_cpus=1,
+            compute=ActorPoolStrategy(size=size),
+            fn_constructor_kwargs=made_by,
+        )
+    read = dataset.map_batches(
+        _read,
+        **options,
+        num_cpus=1,
+        compute=TaskPoolStrategy(size=size),
+        fn_kwargs={"settings": read_description(model).features},
+    )
+    return read.map_batches(
+        _Scorer,
+        **options | {"batch_size": SCORED_FILES},
+        num_cpus=0,
+        num_gpus=SCORER_GPUS,
+        compute=ActorPoolStrategy(size=gpus),
+        fn_constructor_kwargs=made_by,
+    )
 
 
 def _size(paths: Sequence[str], actors: int | None) -> int:

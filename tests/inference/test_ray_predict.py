@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from irmas_dist.inference.ray_predict import _predicted
 from tests.inference.conftest import Irmas, predictions, table
 
 
@@ -32,3 +33,14 @@ def test_actors_predict_what_one_process_predicts(
             assert {k: float(v) for k, v in line.items()} == pytest.approx(
                 {k: float(v) for k, v in other.items()}, abs=1e-5
             )
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_cluster")
+def test_ray_accepts_what_is_asked_of_a_gpu(model: Path) -> None:
+    """It checks options when a dataset is described, not when it is computed."""
+    import ray.data
+
+    files = ray.data.from_items([{"path": b"a.wav", "named": b"a.wav"}])
+    scored = _predicted(files, str(model), timeline=False, size=2, gpus=1)
+    assert "_Scorer" in str(scored)
