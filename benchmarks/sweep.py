@@ -1,7 +1,8 @@
 """A sweep's trials per hour, and what a trial costs beside its training: ours against others.
 
 One command, some 12 minutes: the same trials (the same values, seeds and epochs, each of as many
-clips as this machine trains on in about 5 s) on two cores, or on a GPU and the cores beside it, by
+clips as this machine trains on in about 5 s, or 2 s with a GPU) on two cores, or on a GPU and the
+cores beside it, by
 
 * ``ours``: `LearnerTrial` under Tune, actors reused, features in the object store;
 * ``plain``: ``study.optimize(n_jobs=1)`` in one process, once with one thread and once with
@@ -51,7 +52,7 @@ if GPU:
 """Trials of each contestant in each round."""
 
 ROUNDS = 2
-TRIAL_S = 5.0
+TRIAL_S = 2.0 if GPU else 5.0
 """CPU time that a trial's training is to take."""
 
 LONG = 6_000

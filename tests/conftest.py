@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from tests.ray_cluster import free_port
@@ -19,6 +20,10 @@ os.environ["WANDB_BASE_URL"] = f"http://127.0.0.1:{free_port()}"  # of the tests
 os.environ["WANDB_API_KEY"] = WANDB_KEY
 os.environ["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"] = "0.2"
 os.environ["RAY_DATA_DISABLE_PROGRESS_BARS"] = "1"
+
+# First examples import libraries, and machines are shared.
+hypothesis.settings.register_profile("patient", deadline=None)
+hypothesis.settings.load_profile("patient")
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 
@@ -88,7 +93,8 @@ def ray_cluster() -> Iterator[None]:
     import ray
 
     # Not one of another that happens to run on this machine.
-    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+    # Results are compared bit for bit, as GPUs do not give them.
+    ray.init(address="local", num_cpus=2, num_gpus=0, include_dashboard=False, log_to_driver=False)
     yield
     ray.shutdown()
 

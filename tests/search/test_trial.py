@@ -40,8 +40,11 @@ def configuration(number: int = 7, resume: bool = False, **values: object) -> di
 
 
 @pytest.fixture
-def start(data: TrainingData, settings: Recipe, tmp_path: Path) -> Start:
-    """Start a trial with the arguments of `configuration`."""
+def start(
+    data: TrainingData, settings: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Start:
+    """Start a trial with the arguments of `configuration`, on a CPU: bit for bit the same."""
+    monkeypatch.setattr("irmas_dist.search.trial.available_device", lambda: torch.device("cpu"))
 
     def begin(latency: bool = False, **config: Any) -> LearnerTrial:
         trial = LearnerTrial.__new__(LearnerTrial)  # Tune's part of it needs Ray

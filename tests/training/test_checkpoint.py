@@ -1,6 +1,5 @@
 """Checkpoints: the newest of all attempts is found, damaged files are refused by name."""
 
-import time
 from pathlib import Path
 
 import pytest
@@ -22,13 +21,19 @@ from irmas_dist.training.data import TrainingData
 from irmas_dist.training.learner import Learner
 
 
-def test_saving_waits_until_it_has_only_its_share_of_the_time() -> None:
+def test_saving_waits_until_it_has_only_its_share_of_the_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 10.0
+    monkeypatch.setattr("irmas_dist.training.checkpoint.time.monotonic", lambda: now)
     pace = Pace(share=0.25)
     assert pace.due
     with pace.spending():
-        time.sleep(0.05)
+        now += 1
     assert not pace.due
-    time.sleep(0.21)  # 0.05 s of 0.2 s
+    now += 3.9
+    assert not pace.due
+    now += 0.1  # 1 s of 4 s
     assert pace.due
 
 
