@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import expit
 
 from irmas_dist.evaluation.arrays import Labels, ScoreArray
 from irmas_dist.instruments import UNKNOWN
@@ -56,7 +57,7 @@ def fit_platt(labels: Labels, scores: ScoreArray) -> Platt:
     inputs = np.stack([logits, np.ones_like(logits)])
     weights = np.array([1.0, 0.0])
     for _ in range(STEPS):
-        found = 1 / (1 + np.exp(-weights @ inputs))
+        found = expit(weights @ inputs)
         gradient = inputs @ (found - wanted)
         curvature = (inputs * (found * (1 - found))) @ inputs.T + 1e-6 * np.eye(2)
         step = np.linalg.solve(curvature, gradient)

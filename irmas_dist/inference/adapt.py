@@ -2,7 +2,7 @@
 
 Audio of rooms, microphones and players that were not heard in training moves the maps of a network
 and the logits of its instruments, of each by another amount: thresholds that were right on
-validation clips are off. Two corrections need no label of the audio:
+validation clips are off. Three corrections need no label of the audio:
 
 * The statistics of batch normalisation become a mean of those of training and of those of the
   audio (Li et al., "Adaptive batch normalization for practical domain adaptation", Pattern
@@ -10,16 +10,18 @@ validation clips are off. Two corrections need no label of the audio:
   corruptions by covariate shift adaptation", NeurIPS 2020).
 * The logits of each instrument are brought nearer to the mean and deviation that they have on the
   validation clips, by a scale and an offset in the last layer.
+* Scores then mean what they mean in validation, and thresholds are fitted to what they promise of
+  the audio, see `expected_thresholds`.
 
-The second assumes that each instrument plays about as often as in validation. Where only few do, it
-would invent the others. So it is left out where the likeliest instruments of the clips are too few,
-and prevalences that are known can be given. Both have limits: see `CONCENTRATED`.
+The second and third assume that each instrument plays about as often as in validation. Where only
+few do, they would invent the others. So they are left out where the likeliest instruments of the
+clips are too few, and prevalences that are known can be given. Both have limits: see
+`CONCENTRATED`.
 """
 
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +35,7 @@ from irmas_dist.evaluation.operating_points import NEVER
 from irmas_dist.evaluation.scores import Scores
 from irmas_dist.evaluation.thresholds import averaged_thresholds
 from irmas_dist.features.clips import Clips
+from irmas_dist.inference.expected_thresholds import expected_thresholds
 from irmas_dist.inference.logit_matching import (
     Float64,
     effective_instruments,
@@ -146,9 +149,15 @@ def adapt_network(
         )
         scale, offset = np.where(present, scale, 1.0), np.where(present, offset, 0.0)
         _scale_logits(network, scale, offset)
-    thresholds = dict(description.thresholds)
+    thresholds = description.threshold_array()
+    rule = ThresholdSettings.model_validate(description.recipe.get("thresholds", {}))
     if settings.prevalence:
-        thresholds = _thresholds(description, validation, weights, present)
+        fitted = averaged_thresholds(validation.labels, validation.scores, rule, weights)
+        thresholds = np.where(present, fitted, NEVER)
+    if matched:
+        scores = _scores(description, _outputs(description, network, clips), clips)
+        heard = scores[scores.any(axis=1)]
+        thresholds = expected_thresholds(validation, weights, heard, rule, thresholds)
     record = {
         "to": to,
         "clips": len(clips),
@@ -160,7 +169,10 @@ def adapt_network(
         "notes": notes,
     }
     # What is logged of it is not to replace what the run has of the model as it was.
-    changed = {"adapted": record, "thresholds": thresholds, "run": None}
+    changed = {
+        "adapted": record, "run": None,
+        "thresholds": dict(zip(description.instruments, thresholds.tolist(), strict=True)),
+    }  # fmt: skip
     return Adapted(description.model_copy(update=changed), network, notes)
 
 
@@ -254,16 +266,3 @@ def _scale_logits(network: CNN, scale: Float64, offset: Float64) -> None:
     factor = torch.from_numpy(scale).to(last.weight.dtype)
     last.weight.mul_(factor[:, None])
     last.bias.mul_(factor).add_(torch.from_numpy(offset).to(last.bias.dtype))
-
-
-def _thresholds(
-    description: ModelDescription,
-    validation: Scores,
-    weights: Float64,
-    present: npt.NDArray[np.bool_],
-) -> dict[str, float]:
-    """Fit thresholds to validation clips in which instruments are as frequent as they are known."""
-    settings = ThresholdSettings.model_validate(description.recipe.get("thresholds", {}))
-    fitted = averaged_thresholds(validation.labels, validation.scores, settings, weights)
-    values: Any = np.where(present, fitted, NEVER)
-    return dict(zip(description.instruments, values.tolist(), strict=True))

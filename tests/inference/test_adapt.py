@@ -106,6 +106,25 @@ def test_logits_of_other_music_are_brought_nearer_to_those_of_validation(
     assert gaps[1] == pytest.approx((gaps[0] + gaps[2]) / 2, rel=0.2)
 
 
+def test_thresholds_are_those_that_matched_scores_promise_to_be_best(
+    description: ModelDescription, network: CNN
+) -> None:
+    """Where validation is easy and the audio is not, a lower one than where both are."""
+    mixed = sounds(120)
+    scores = Predictor(description, network, "cpu").score_clips(mixed)
+    surer = 1 / (1 + np.exp(-3 * logits_of(scores)))
+    easy = replace(validation_of(description, network, mixed), scores=surer.astype(np.float32))
+    everywhere = dict.fromkeys(IRMAS.codes, 1 / 6)
+    thresholds = [
+        np.array(list(adapt_network(
+            description, network, easy, mixed, "x",
+            AdaptationSettings(share=0, match=match, prevalence=everywhere),
+        ).description.thresholds.values()))
+        for match in (0.0, 0.05)
+    ]  # fmt: skip
+    assert np.mean(thresholds[1] < thresholds[0]) > 0.5
+
+
 def test_statistics_are_a_mean_of_both(description: ModelDescription, network: CNN) -> None:
     validation = validation_of(description, network, sounds(120))
     clips = sounds(80, loudness=2.0, seed=1)
@@ -153,6 +172,7 @@ def test_music_of_one_instrument_invents_no_others(
     np.testing.assert_array_equal(scores, plain)
     assert adapted.description.adapted is not None
     assert adapted.description.adapted["match"] == 0
+    assert adapted.description.thresholds == pytest.approx(description.thresholds)
     assert "logits are not matched: the likeliest instruments of the clips" in adapted.notes[0]
 
 

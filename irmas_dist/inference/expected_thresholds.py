@@ -1,0 +1,64 @@
+"""Thresholds for clips without labels: the best ones in expectation, by calibrated scores.
+
+The threshold that is best for F1 depends on how sure a model is of the clips at hand, not only on
+how good it is (Ye et al., "Optimizing F-measures: a tale of two approaches", ICML 2012; Lipton,
+Elkan and Naryanaswamy, "Optimal thresholding of classifiers to maximize F1 measure", ECML 2014).
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+from irmas_dist.config.decisions import ThresholdSettings
+from irmas_dist.evaluation.arrays import Thresholds
+from irmas_dist.evaluation.operating_points import NEVER
+from irmas_dist.evaluation.platt import fit_platt
+from irmas_dist.evaluation.scores import Scores
+from irmas_dist.evaluation.thresholds import EXTREME, fit_thresholds
+
+DRAWN = 5_000
+"""Clips with drawn labels to which thresholds are fitted: of fewer clips, each is drawn anew."""
+
+PRIOR_CLIPS = 25
+"""The number of clips for which thresholds of validation count as much as those of the clips."""
+
+
+def expected_thresholds(
+    validation: Scores,
+    weights: npt.NDArray[np.float64],
+    scores: npt.NDArray[np.float32],
+    settings: ThresholdSettings,
+    known: Thresholds,
+) -> Thresholds:
+    """Return thresholds for clips whose scores mean what they mean in validation.
+
+    Labels are drawn by the scores, calibrated for each instrument on the validation clips, and
+    thresholds fitted to them. Of few clips they say little: the result is a mean, as logits, of
+    these and of thresholds that are known.
+
+    Args:
+        validation: Labelled clips.
+        weights: How often each of them counts.
+        scores: Of the audible clips, shape (clips, instruments).
+        settings: Rule and objective.
+        known: Thresholds that are right for the validation clips; `NEVER` is kept.
+    """
+    rng = np.random.default_rng(0)
+    taken = rng.choice(len(weights), len(weights), p=weights / weights.sum())
+    labels, theirs = validation.labels[taken], validation.scores[taken]
+    calibrated = [
+        fit_platt(labels[:, [column]], theirs[:, [column]])(scores[:, column])
+        for column in range(scores.shape[1])
+    ]
+    draws = -(-DRAWN // len(scores))
+    plays = rng.random((draws, *scores.shape)) < np.stack(calibrated, axis=1)
+    drawn = plays.reshape(-1, scores.shape[1]).astype(np.int8)
+    fitted = fit_thresholds(drawn, np.tile(scores, (draws, 1)), settings)
+    share = len(scores) / (len(scores) + PRIOR_CLIPS)
+    logits = share * _logits(fitted) + (1 - share) * _logits(known)
+    between = (1 / (1 + np.exp(-logits))).astype(np.float32)
+    return np.where((fitted >= NEVER) | (known >= NEVER), known, between)
+
+
+def _logits(thresholds: Thresholds) -> npt.NDArray[np.float64]:
+    inside = np.clip(thresholds.astype(np.float64), EXTREME, 1 - EXTREME)
+    return np.asarray(np.log(inside / (1 - inside)))

@@ -1,0 +1,75 @@
+"""Thresholds for clips without labels are those that calibrated scores promise to be best."""
+
+import numpy as np
+import pytest
+
+from irmas_dist.config.decisions import ThresholdSettings
+from irmas_dist.evaluation.metrics import f_measure
+from irmas_dist.evaluation.operating_points import NEVER
+from irmas_dist.evaluation.scores import Scores
+from irmas_dist.inference.expected_thresholds import PRIOR_CLIPS, expected_thresholds
+from irmas_dist.instruments import Vocabulary
+
+VOCABULARY = Vocabulary(("pia", "vio"), ("piano", "violin"))
+CLIPS = 4_000
+
+
+def calibrated(clips: int, concentration: float, seed: int = 0) -> np.ndarray:
+    """Scores that are probabilities; the more concentrated, the less sure."""
+    rng = np.random.default_rng(seed)
+    return rng.beta(concentration, 2 * concentration, (clips, 2)).astype(np.float32)
+
+
+def validation(scores: np.ndarray) -> Scores:
+    labels = (np.random.default_rng(1).random(scores.shape) < scores).astype(np.int8)
+    names = [f"clip {clip}" for clip in range(len(scores))]
+    return Scores(names, ["validation"] * len(names), names, labels, scores, VOCABULARY)
+
+
+def expected(
+    scores: np.ndarray, known: float = 0.5, objective: str = "macro_f1", seen: float = 0.5
+) -> np.ndarray:
+    labelled = validation(calibrated(CLIPS, seen))
+    settings = ThresholdSettings.model_validate({"objective": objective})
+    everything = np.ones(CLIPS)
+    return expected_thresholds(
+        labelled, everything, scores, settings, np.full(2, known, np.float32)
+    )
+
+
+@pytest.mark.parametrize("concentration", [0.3, 1.0, 4.0])
+def test_the_best_threshold_is_half_of_the_f1_that_it_reaches(concentration: float) -> None:
+    """Theorem 1 of Lipton et al. (2014)."""
+    scores = calibrated(CLIPS, concentration)
+    for threshold, column in zip(expected(scores), scores.T, strict=True):
+        predicted = column >= threshold
+        reached = f_measure(column[predicted].sum(), predicted.sum(), column.sum())
+        assert threshold == pytest.approx(reached / 2, abs=0.06)
+
+
+def test_of_a_model_that_is_less_sure_less_is_asked() -> None:
+    sure, unsure = (expected(calibrated(CLIPS, c)) for c in (0.3, 4.0))
+    assert (unsure < sure - 0.05).all()
+
+
+def test_thresholds_that_are_known_count_the_more_the_fewer_clips_there_are() -> None:
+    scores = calibrated(CLIPS, 0.5)
+    alone = expected(scores)
+    logit = lambda value: np.log(value / (1 - value))  # noqa: E731
+    for clips in (1, PRIOR_CLIPS, CLIPS):
+        few = np.resize(scores, (clips, 2))
+        low, high = (expected(few, known) for known in (0.2, 0.8))
+        share = (logit(high) - logit(low)) / (logit(0.8) - logit(0.2))
+        np.testing.assert_allclose(share, PRIOR_CLIPS / (clips + PRIOR_CLIPS), atol=1e-4)
+    assert (np.abs(alone - 0.3) < 0.1).all()
+
+
+def test_what_is_never_to_be_predicted_stays_so() -> None:
+    assert (expected(calibrated(100, 0.5), float(NEVER)) == NEVER).all()
+    silent = np.zeros((100, 2), np.float32)
+    np.testing.assert_allclose(expected(silent, 0.5), 0.5)
+
+
+def test_other_objectives_are_kept() -> None:
+    scores = calibrated(100, 0.5)
+    assert (expected(scores, objective="macro_f2") < expected(scores)).all()
