@@ -1,6 +1,6 @@
 """What logging to W&B costs: trials per hour and training throughput, and the end of a sweep.
 
-One command, some 25 minutes: the same sweep, and the same training, with W&B
+One command, some 40 minutes: the same sweep, and the same training, with W&B
 
 * ``disabled``;
 * ``offline``: runs are written to disk;
@@ -8,11 +8,12 @@ One command, some 25 minutes: the same sweep, and the same training, with W&B
 * ``slow``: the same, and each request takes a second;
 * ``dead``: nothing listens where the server should be.
 
-Each has its own process, and they take turns: trainings after every epoch, sweeps as a whole.
-Stated are trials per hour from the end of the first ones and windows of training per second,
-relative to those of the same turn without W&B, with quartiles; CPU time of a sweep, which varies
-less; the seconds from the last trial to the prompt (the summary run and the uploads); and what a
-trial costs in requests, bytes sent, and files on disk.
+Each has its own process, and they take turns: trainings after every epoch, sweeps as a whole. One
+process computes some per cent faster than another that does the same, so all are started anew
+several times. Stated are trials per hour from the end of the first ones and windows of training per
+second, relative to those beside them without W&B: the mean over the starts and its standard error;
+CPU time of a sweep; the seconds from the last trial to the prompt (the summary run and the
+uploads); and what a trial costs in requests, bytes sent, and files on disk.
 Writes ``benchmarks/results/tracking.json``.
 """
 
@@ -37,12 +38,13 @@ RESULTS = Path(__file__).parent / "results"
 MODES = ("disabled", "offline", "online", "slow", "dead")
 SLOW_S = 1.0
 ROUNDS = 3
-TRIALS = 16
-CLIPS = 1_000
+TRIALS = 12
+CLIPS = 1_500
 """Of a trial, which takes some seconds."""
 
-EPOCHS = 40
-"""Of the training; the first one does not count."""
+STARTS = 8
+EPOCHS = 8
+"""Of a training; the first one does not count."""
 
 Measured = dict[str, Any]
 
@@ -165,7 +167,7 @@ def train_with(mode: str, clips: int, folder: str) -> None:
     print(json.dumps(last), flush=True)
 
 
-def trained(clips: int, epochs: int) -> dict[str, list[Measured]]:
+def trained(clips: int, epochs: int) -> dict[str, Measured]:
     """Train with every mode side by side, each in a process that waits for its turn."""
     with ExitStack() as stack:
         servers = {mode: stack.enter_context(served(mode)) for mode in MODES}
@@ -192,11 +194,11 @@ def trained(clips: int, epochs: int) -> dict[str, list[Measured]]:
                 if not (rate := process.stdout.readline()):
                     raise SystemExit(f"train, {mode} failed:\n{process.communicate()[1][-3000:]}")
                 rates[mode] += [float(rate)] if turn else []  # The first one warms up.
-        found: dict[str, list[Measured]] = {}
+        found: dict[str, Measured] = {}
         for mode, process in processes.items():
             said, errors = process.communicate()
             last = json.loads(said.splitlines()[-1]) | sent(servers[mode], errors)
-            found[mode] = [last | {"windows_per_s": rate} for rate in rates[mode]]
+            found[mode] = last | {"windows_per_s": float(np.median(rates[mode]))}
         return found
 
 
@@ -264,6 +266,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--trials", type=int, default=TRIALS)
     parser.add_argument("--clips", type=int, default=CLIPS)
+    parser.add_argument("--starts", type=int, default=STARTS)
     parser.add_argument("--epochs", type=int, default=EPOCHS)
     arguments = parser.parse_args()
     if arguments.only:
@@ -275,7 +278,12 @@ def main() -> None:
                 train_with(mode, arguments.clips, folder)
         return
     began = time.time()
-    found = {"train": trained(arguments.clips, arguments.epochs)}
+    found: dict[str, dict[str, list[Measured]]] = {"train": {mode: [] for mode in MODES}}
+    for start in range(arguments.starts):
+        for mode, result in trained(arguments.clips, arguments.epochs).items():
+            found["train"][mode].append(result)
+            of_disabled = result["windows_per_s"] / found["train"]["disabled"][-1]["windows_per_s"]
+            print(f"start {start + 1}: {mode:9s} {of_disabled:.3f} of disabled", flush=True)
     for turn in range(arguments.rounds):
         # Another order in each round: what comes first may find a cooler machine.
         for mode in (*MODES[turn % len(MODES) :], *MODES[: turn % len(MODES)]):
@@ -298,7 +306,8 @@ def report(found: dict[str, dict[str, list[Measured]]], trials: int, seconds: fl
             ends = [run["end_s"] for run in runs]
             row: Measured = {
                 rate: float(np.median(rates)),
-                "of_disabled": float(np.median(rates / plain)),
+                "of_disabled": float(np.mean(rates / plain)),
+                "standard_error": float(np.std(rates / plain, ddof=1) / len(rates) ** 0.5),
                 "of_disabled_by_round": (rates / plain).tolist(),
                 "end_s": float(np.median(ends)),
                 "requests": float(np.median([run["requests"] for run in runs])),
@@ -313,8 +322,7 @@ def report(found: dict[str, dict[str, list[Measured]]], trials: int, seconds: fl
                 spent = np.array([run["cpu_s"] for run in runs])
                 row["cpu_of_disabled"] = float(np.median(spent / spent_plain))
             summary[f"{work}, {mode}"] = row
-            low, high = np.quantile(rates / plain, [0.25, 0.75])
-            share = f"{row['of_disabled']:.3f} ({low:.3f} to {high:.3f})"
+            share = f"{row['of_disabled']:.3f} (standard error {row['standard_error']:.3f})"
             print(
                 f"{work} {mode:9s} {row[rate]:8.1f} {rate.replace('_', ' ')}, {share} of disabled; "
                 f"{row['end_s']:.1f} s to the prompt; {row['requests']:.0f} requests, "
