@@ -137,27 +137,27 @@ def adapt_network(
         notes.append(f"logits are not matched: {reason}")
     present = np.array([settings.prevalence.get(code, 1.0) > 0 for code in description.instruments])
     scale, offset = np.ones(len(present)), np.zeros(len(present))
-    if matched:
-        goal = moments(logits_of(validation.scores), weights)
-        scale, offset = match_moments(
-            outputs.logits.numpy().astype(np.float64),
-            lambda logits: _scores(
-                description, outputs._replace(logits=torch.from_numpy(logits).float()), clips
-            ),
-            goal,
-            matched,
-        )
-        scale, offset = np.where(present, scale, 1.0), np.where(present, offset, 0.0)
-        _scale_logits(network, scale, offset)
-    thresholds = description.threshold_array()
+    thresholds, origin = description.threshold_array(), description.thresholds_from
     rule = ThresholdSettings.model_validate(description.recipe.get("thresholds", {}))
     if settings.prevalence:
         fitted = averaged_thresholds(validation.labels, validation.scores, rule, weights)
         thresholds = np.where(present, fitted, NEVER)
+        origin += ", with the prevalence that is known"
     if matched:
-        scores = _scores(description, _outputs(description, network, clips), clips)
+
+        def scored(logits: Float64) -> npt.NDArray[np.float32]:
+            changed = outputs._replace(logits=torch.from_numpy(logits).float())
+            return _scores(description, changed, clips)
+
+        logits = outputs.logits.numpy().astype(np.float64)
+        goal = moments(logits_of(validation.scores), weights)
+        scale, offset = match_moments(logits, scored, goal, matched)
+        scale, offset = np.where(present, scale, 1.0), np.where(present, offset, 0.0)
+        _scale_logits(network, scale, offset)
+        scores = scored(logits * scale + offset)
         heard = scores[scores.any(axis=1)]
         thresholds = expected_thresholds(validation, weights, heard, rule, thresholds)
+        origin += f", moved to suit {len(heard)} clips of {to}"
     record = {
         "to": to,
         "clips": len(clips),
@@ -170,7 +170,7 @@ def adapt_network(
     }
     # What is logged of it is not to replace what the run has of the model as it was.
     changed = {
-        "adapted": record, "run": None,
+        "adapted": record, "run": None, "thresholds_from": origin,
         "thresholds": dict(zip(description.instruments, thresholds.tolist(), strict=True)),
     }  # fmt: skip
     return Adapted(description.model_copy(update=changed), network, notes)

@@ -7,6 +7,7 @@ Elkan and Naryanaswamy, "Optimal thresholding of classifiers to maximize F1 meas
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import expit, logit
 
 from irmas_dist.config.decisions import ThresholdSettings
 from irmas_dist.evaluation.arrays import Thresholds
@@ -44,9 +45,9 @@ def expected_thresholds(
     """
     rng = np.random.default_rng(0)
     taken = rng.choice(len(weights), len(weights), p=weights / weights.sum())
-    labels, theirs = validation.labels[taken], validation.scores[taken]
+    labels, labelled = validation.labels[taken], validation.scores[taken]
     calibrated = [
-        fit_platt(labels[:, [column]], theirs[:, [column]])(scores[:, column])
+        fit_platt(labels[:, [column]], labelled[:, [column]])(scores[:, column])
         for column in range(scores.shape[1])
     ]
     draws = -(-DRAWN // len(scores))
@@ -54,11 +55,6 @@ def expected_thresholds(
     drawn = plays.reshape(-1, scores.shape[1]).astype(np.int8)
     fitted = fit_thresholds(drawn, np.tile(scores, (draws, 1)), settings)
     share = len(scores) / (len(scores) + PRIOR_CLIPS)
-    logits = share * _logits(fitted) + (1 - share) * _logits(known)
-    between = (1 / (1 + np.exp(-logits))).astype(np.float32)
+    ours, theirs = (logit(np.clip(each, EXTREME, 1 - EXTREME)) for each in (fitted, known))
+    between = expit(share * ours + (1 - share) * theirs).astype(np.float32)
     return np.where((fitted >= NEVER) | (known >= NEVER), known, between)
-
-
-def _logits(thresholds: Thresholds) -> npt.NDArray[np.float64]:
-    inside = np.clip(thresholds.astype(np.float64), EXTREME, 1 - EXTREME)
-    return np.asarray(np.log(inside / (1 - inside)))

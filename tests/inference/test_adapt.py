@@ -115,14 +115,15 @@ def test_thresholds_are_those_that_matched_scores_promise_to_be_best(
     surer = 1 / (1 + np.exp(-3 * logits_of(scores)))
     easy = replace(validation_of(description, network, mixed), scores=surer.astype(np.float32))
     everywhere = dict.fromkeys(IRMAS.codes, 1 / 6)
-    thresholds = [
-        np.array(list(adapt_network(
-            description, network, easy, mixed, "x",
+    before, after = (
+        adapt_network(
+            description, network, easy, mixed, "there",
             AdaptationSettings(share=0, match=match, prevalence=everywhere),
-        ).description.thresholds.values()))
+        ).description
         for match in (0.0, 0.05)
-    ]  # fmt: skip
-    assert np.mean(thresholds[1] < thresholds[0]) > 0.5
+    )  # fmt: skip
+    assert np.mean(after.threshold_array() < before.threshold_array()) > 0.5
+    assert after.thresholds_from == f"{before.thresholds_from}, moved to suit 120 clips of there"
 
 
 def test_statistics_are_a_mean_of_both(description: ModelDescription, network: CNN) -> None:
@@ -173,6 +174,7 @@ def test_music_of_one_instrument_invents_no_others(
     assert adapted.description.adapted is not None
     assert adapted.description.adapted["match"] == 0
     assert adapted.description.thresholds == pytest.approx(description.thresholds)
+    assert adapted.description.thresholds_from == description.thresholds_from
     assert "logits are not matched: the likeliest instruments of the clips" in adapted.notes[0]
 
 

@@ -1,7 +1,10 @@
 """Thresholds for clips without labels are those that calibrated scores promise to be best."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from scipy.special import expit, logit
 
 from irmas_dist.config.decisions import ThresholdSettings
 from irmas_dist.evaluation.metrics import f_measure
@@ -47,6 +50,41 @@ def test_the_best_threshold_is_half_of_the_f1_that_it_reaches(concentration: flo
         assert threshold == pytest.approx(reached / 2, abs=0.06)
 
 
+def test_scores_need_not_be_probabilities() -> None:
+    """A threshold moves as the scores do where those of validation moved alike."""
+
+    def distorted(scores: np.ndarray) -> np.ndarray:
+        return expit(2 * logit(np.clip(scores, 0.01, 0.99)) + 1).astype(np.float32)
+
+    plain = validation(calibrated(CLIPS, 0.5))
+    other = replace(plain, scores=distorted(plain.scores))
+    found = [
+        expected_thresholds(
+            labelled, np.ones(CLIPS), scores, ThresholdSettings(), known.astype(np.float32)
+        )
+        for labelled, scores, known in (
+            (plain, calibrated(CLIPS, 0.5, seed=2), np.full(2, 0.3)),
+            (other, distorted(calibrated(CLIPS, 0.5, seed=2)), distorted(np.full(2, 0.3))),
+        )
+    ]
+    np.testing.assert_allclose(distorted(found[0]), found[1], atol=0.06)
+
+
+def test_clips_of_validation_count_as_often_as_they_are_to() -> None:
+    scores = calibrated(CLIPS, 0.5)
+    right = validation(scores)
+    labels = np.concatenate([right.labels, 1 - right.labels])
+    twice = replace(right, labels=labels, scores=np.concatenate([scores, scores]))
+    weights = np.repeat([1.0, 0.0], CLIPS)
+    known = np.full(2, 0.3, np.float32)
+    mixed, clean = (
+        expected_thresholds(twice, each, scores, ThresholdSettings(), known)
+        for each in (np.ones(2 * CLIPS), weights)
+    )
+    np.testing.assert_allclose(clean, expected(scores, known=0.3), atol=0.06)
+    assert (np.abs(mixed - clean) > 0.1).any()
+
+
 def test_of_a_model_that_is_less_sure_less_is_asked() -> None:
     sure, unsure = (expected(calibrated(CLIPS, c)) for c in (0.3, 4.0))
     assert (unsure < sure - 0.05).all()
@@ -55,7 +93,6 @@ def test_of_a_model_that_is_less_sure_less_is_asked() -> None:
 def test_thresholds_that_are_known_count_the_more_the_fewer_clips_there_are() -> None:
     scores = calibrated(CLIPS, 0.5)
     alone = expected(scores)
-    logit = lambda value: np.log(value / (1 - value))  # noqa: E731
     for clips in (1, PRIOR_CLIPS, CLIPS):
         few = np.resize(scores, (clips, 2))
         low, high = (expected(few, known) for known in (0.2, 0.8))

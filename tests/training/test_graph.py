@@ -10,6 +10,7 @@ from irmas_dist.config.training import LearnerSettings
 from irmas_dist.errors import IrmasError
 from irmas_dist.training.checkpoint import load_checkpoint, save_checkpoint
 from irmas_dist.training.data import TrainingData
+from irmas_dist.training.graph import Repeated
 from irmas_dist.training.learner import Learner
 from tests.training.test_learner import changed, with_everything, without_dropout
 
@@ -45,7 +46,9 @@ def test_the_loss_curve_is_that_of_steps_taken_one_by_one(
         curves.append(losses(learner, 6))
         if graph == "on":
             assert learner._graphs is not None
-            assert learner._graphs._steps
+            assert any(step._captured for step in learner._graphs._steps.values())
+            assert isinstance(learner._validated, Repeated)
+            assert learner._validated._captured
     assert curves[0] == pytest.approx(curves[1], rel=1e-3)
 
 

@@ -110,6 +110,22 @@ def test_every_second_mixture_is_equalised_and_shifted() -> None:
         ]
 
 
+def test_mixtures_made_in_batches_are_those_made_one_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of clips of two lengths, that follow each other in any order."""
+    lengths = np.where(np.arange(len(CLIPS)) % 3 == 0, CLIPS.lengths.min(), CLIPS.lengths.min() - 5)
+    clips = dataclasses.replace(CLIPS, lengths=lengths)
+    changed = mixing_alone(MixSettings(), equalise_db=6.0, pitch_semitones=1.0)
+    together = mixture_clips(clips, 90, changed, FEATURES, 0)
+    monkeypatch.setattr("irmas_dist.training.validation.BATCH", 1)
+    single = mixture_clips(clips, 90, changed, FEATURES, 0)
+    np.testing.assert_allclose(together.frames, single.frames, atol=0.02)
+    for name in ("starts", "lengths", "labels"):
+        np.testing.assert_array_equal(getattr(together, name), getattr(single, name))
+    assert together.groups == single.groups
+
+
 def test_mixtures_of_repeated_clips_have_rare_instruments_as_often() -> None:
     rare = CLIPS.select(np.flatnonzero((CLIPS.labels[:, 0] == 0) | (np.arange(len(CLIPS)) < 6)))
     assert rare.labels[:, 0].mean() < 0.2
