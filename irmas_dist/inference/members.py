@@ -91,7 +91,7 @@ class Members(Combination):
         Returns:
             Scores from 0 to 1, shape (windows, members, instruments).
         """
-        with without_tf32():
+        with without_tf32:
             logits = [
                 network(standardise(mel.transpose(1, 2))) for network, standardise in self.networks
             ]

@@ -254,7 +254,7 @@ class Predictor:
         windows = self.description.windows
         covering = covering_windows(clips.lengths, windows.frames, windows.hop_frames)
         resident, places = DeviceClips(clips, self._device), covering.to_device(self._device)
-        with without_tf32():
+        with without_tf32:
             scored = [
                 score_windows(
                     network, standardise, resident, places, windows.frames,

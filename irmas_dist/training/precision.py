@@ -2,8 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from threading import Lock
 
 import torch
 from torch import nn
@@ -30,19 +29,33 @@ class Autocast:
         return torch.autocast(self._device, torch.bfloat16, enabled=self._enabled)
 
 
-@contextmanager
-def without_tf32() -> Iterator[None]:
-    """Run the block with convolutions in float32 proper, so that a GPU gives a CPU's results.
+class WithoutTF32:
+    """A context with convolutions in float32 proper, so that a GPU gives a CPU's results.
 
-    By default a GPU rounds their inputs to TF32, which has 10 bits of 23.
+    By default a GPU rounds their inputs to TF32, which has 10 bits of 23. The setting is the
+    process's: threads may be in the context at once, and the last to leave it restores it.
     """
-    convolutions = torch.backends.cudnn.conv  # type: ignore[attr-defined]
-    before = convolutions.fp32_precision
-    convolutions.fp32_precision = "ieee"
-    try:
-        yield
-    finally:
-        convolutions.fp32_precision = before
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._inside = 0
+        self._before = True
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._inside:
+                self._before = torch.backends.cudnn.allow_tf32
+                torch.backends.cudnn.allow_tf32 = False
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                torch.backends.cudnn.allow_tf32 = self._before
+
+
+without_tf32 = WithoutTF32()
 
 
 def available_device() -> torch.device:

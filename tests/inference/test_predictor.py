@@ -66,17 +66,15 @@ def test_scores_are_those_of_the_best_epoch(learner: Learner, predictor: Predict
 def test_networks_score_without_tf32_and_leave_it_as_it_was(
     learner: Learner, predictor: Predictor
 ) -> None:
-    convolutions = torch.backends.cudnn.conv
-    before = convolutions.fp32_precision
-    seen: list[str] = []
+    seen: list[bool] = []
     with predictor.network.register_forward_pre_hook(
-        lambda module, inputs: seen.append(convolutions.fp32_precision)
+        lambda module, inputs: seen.append(torch.backends.cudnn.allow_tf32)
     ):
         predictor(noise(3.0), 22_050)
         predictor.score_clips(learner.data.validation)
     assert len(seen) >= 2
-    assert set(seen) == {"ieee"}
-    assert convolutions.fp32_precision == before != "ieee"
+    assert not any(seen)
+    assert torch.backends.cudnn.allow_tf32
 
 
 def test_a_gpu_is_used_if_there_is_one(

@@ -1,6 +1,7 @@
 """How a device computes: bfloat16 where it supports it, compiled on request."""
 
 import shutil
+from contextlib import ExitStack
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from irmas_dist.config.training import LearnerSettings
 from irmas_dist.errors import IrmasError
 from irmas_dist.training.data import TrainingData
 from irmas_dist.training.learner import Learner
-from irmas_dist.training.precision import computes_in_bfloat16
+from irmas_dist.training.precision import computes_in_bfloat16, without_tf32
 from tests.training.test_learner import changed, without_dropout
 
 
@@ -17,6 +18,16 @@ def test_bfloat16_is_chosen_only_where_the_device_supports_it() -> None:
     capabilities = torch.cpu.get_capabilities()
     native = bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
     assert computes_in_bfloat16(torch.device("cpu")) == native
+
+
+def test_tf32_is_restored_by_the_last_of_the_threads_that_do_without() -> None:
+    assert torch.backends.cudnn.allow_tf32
+    with ExitStack() as first, ExitStack() as second:
+        first.enter_context(without_tf32)
+        second.enter_context(without_tf32)
+        first.close()
+        assert not torch.backends.cudnn.allow_tf32
+    assert torch.backends.cudnn.allow_tf32
 
 
 @pytest.mark.drill
