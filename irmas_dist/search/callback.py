@@ -1,12 +1,12 @@
 """Tune's events on the driver, passed to W&B and the live table, and failures to the study."""
 
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ray import cloudpickle, tune
 from ray.exceptions import ActorUnavailableError, OutOfMemoryError, RayActorError, RayTaskError
 from ray.tune.experiment import Trial
+from ray.tune.utils import flatten_dict
 
 from irmas_dist import storage
 from irmas_dist.errors import IrmasError
@@ -25,7 +25,7 @@ class SweepCallback(tune.Callback):
     """Handles the events of Tune.
 
     Args:
-        searcher: Receives trials that raised.
+        searcher: Receives trials that ended.
         wandb_runs: The runs of the trials.
         live_table: Shows the trials.
         root: Path or URL below which trials save checkpoints.
@@ -56,10 +56,21 @@ class SweepCallback(tune.Callback):
         history = None
         if trial.config[TRIAL]["resume"] and not trial.last_result.get(EPOCH):
             # Its driver died, perhaps with epochs that W&B does not have.
-            history = partial(resumed_history, trial_directory(self._root, number))
+            history = self._resumed_history(number)
         self._wandb_runs.start(number, values, history)
         if trial.last_result.get("training_iteration", 0) == 0:
             self._live_table.start(number)
+
+    def _resumed_history(self, number: int) -> list[dict[str, float]]:
+        """Return the metrics of a trial's epochs before an interruption."""
+        directory = trial_directory(self._root, number)
+        try:
+            if storage.exists(storage.join(directory, FILE_NAME)):
+                return saved_history(directory)
+            return latest_history(directory)  # of a trial of several workers
+        except IrmasError as error:
+            say(f"W&B may lack epochs of trial {number} before the interruption: {error}")
+            return []
 
     def on_trial_result(self, *, trial: Trial, result: dict[str, Any], **info: Any) -> None:
         """Log an epoch."""
@@ -80,7 +91,9 @@ class SweepCallback(tune.Callback):
         last = trial.last_result
         reason = last.get(FAILED)
         state = "failed" if reason else "completed" if last.get(FINISHED) else "pruned"
-        self._end(trial, state, reason)
+        self._close_run(trial, state, reason)
+        self._searcher.end(trial.trial_id, flatten_dict(last))
+        self._keep_best_checkpoint(_number(trial), state, last.get(SELECTED_BY))
 
     def on_trial_error(self, *, trial: Trial, **info: Any) -> None:
         """Record why a trial failed, or queue it again if its node was lost."""
@@ -90,17 +103,18 @@ class SweepCallback(tune.Callback):
         if _number(trial) not in self._started:  # Its worker ended before it started the trial.
             self.on_trial_start(trial=trial)
         reason = failure_reason(error, text)
+        self._close_run(trial, "failed", reason)
         self._searcher.fail(trial.trial_id, reason)
-        self._end(trial, "failed", reason)
+        self._keep_best_checkpoint(_number(trial), "failed", None)
 
-    def _end(self, trial: Trial, state: str, reason: str | None) -> None:
+    def _close_run(self, trial: Trial, state: str, reason: str | None) -> None:
+        """Write the end of a trial for W&B; before the study has it, as a kill may follow."""
         number, last = _number(trial), trial.last_result
         self._live_table.end(number, state, reason)
         facts = {"reason": reason} | {name: last.get(name) for name in SECOND.values()}
         facts["seconds"] = last.get("time_total_s")
         known = {name: value for name, value in facts.items() if value is not None}
         self._wandb_runs.end(number, state, known, last.get(INSTRUMENTS) or [])
-        self._keep_best_checkpoint(number, state, last.get(SELECTED_BY))
 
     def _keep_best_checkpoint(self, number: int, state: str, value: float | None) -> None:
         """Delete the checkpoints of ended trials except those of the best completed one."""
@@ -119,13 +133,6 @@ class SweepCallback(tune.Callback):
                 storage.remove_directory(directory)
         except IrmasError as error:
             say(f"the checkpoint of trial {obsolete} is not deleted: {error}")
-
-
-def resumed_history(directory: str) -> list[dict[str, float]]:
-    """Return the metrics of the epochs before an interruption of the trial in a directory."""
-    if storage.exists(storage.join(directory, FILE_NAME)):
-        return saved_history(directory)
-    return latest_history(directory)  # of a trial of several workers
 
 
 def _error(trial: Trial) -> tuple[Exception | None, str | None]:

@@ -108,9 +108,15 @@ class StudySearcher(Searcher):
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """Record how a trial ended; for one that raised, `fail` or `postpone` is called."""
-        if error or trial_id not in self._live:
-            return
+        """Do nothing: `SweepCallback` calls `end`, `fail` or `postpone`."""
+
+    def end(self, trial_id: str, result: dict[str, Any] | None = None) -> None:
+        """Record how a trial that did not raise ended.
+
+        Args:
+            trial_id: Tune's name of the trial.
+            result: Its last result, if there is one.
+        """
         if result:
             self.on_trial_result(trial_id, result)
         last = self._live[trial_id].last

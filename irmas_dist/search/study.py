@@ -114,15 +114,24 @@ def interrupted_trials(study: optuna.Study, sweep: str) -> list[FrozenTrial]:
     return [trial for trial in own_trials(study, sweep) if trial.state == TrialState.RUNNING]
 
 
-def fail_unmarked_trials(study: optuna.Study) -> None:
-    """Mark trials as failed whose driver died before it marked them as its own.
+def settle_unmarked_trials(study: optuna.Study, sweep: str, shared: bool) -> None:
+    """Mark, or fail, trials whose driver died before it marked them as its own.
 
     A driver marks a trial as soon as it has started it, so unmarked trials of live drivers are
     young.
+
+    Args:
+        study: The study.
+        sweep: Identity of the sweep; it has no live driver but this one.
+        shared: Whether other sweeps share the study, which may have started them.
     """
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         started = trial.datetime_start or datetime.min
-        if SWEEP not in trial.user_attrs and datetime.now() - started > UNMARKED:
+        if SWEEP in trial.user_attrs:
+            continue
+        if not shared:
+            optuna.trial.Trial(study, trial._trial_id).set_user_attr(SWEEP, sweep)
+        elif datetime.now() - started > UNMARKED:
             study.tell(trial.number, state=TrialState.FAIL)
 
 

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,12 +37,12 @@ from irmas_dist.search.study import (
     best_row,
     check_study,
     directions,
-    fail_unmarked_trials,
     importances,
     interrupted_trials,
     join_study,
     list_trials,
     own_trials,
+    settle_unmarked_trials,
 )
 from irmas_dist.search.sweep_directory import (
     SweepRecord,
@@ -142,7 +143,8 @@ def sweep(
             check_cluster(settings)
             study = _open_study(record, space, recipe, out)
             write_record(out, record)
-            left = _run(data, recipe, space, out, record, study)
+            with closing(SweepRuns(record, out)) as wandb_runs:
+                left = _run(data, recipe, space, out, record, study, wandb_runs)
         if left or interrupted_trials(study, record.identity):
             raise KeyboardInterrupt  # Tune has caught it.
         rows = list_trials(study, space)
@@ -179,7 +181,7 @@ def _open_study(record: SweepRecord, space: Space, recipe: Recipe, out: Path) ->
         load_if_exists=True,
     )
     shared = join_study(study, record.identity, record.digests())
-    fail_unmarked_trials(study)
+    settle_unmarked_trials(study, record.identity, shared)
     # A sampler of a resumed sweep, or beside another one, must not start with the same draws.
     seed = recipe.seed + sum(len(one.get_trials(deepcopy=False)) for one in (study, earlier) if one)
     seed += int(record.identity, 16) if shared else 0
@@ -199,11 +201,13 @@ def _run(
     out: Path,
     record: SweepRecord,
     study: optuna.Study,
+    wandb_runs: SweepRuns,
 ) -> int:
     """Run trials up to the number of the settings; return how many were not started."""
     settings = record.settings
     own = own_trials(study, record.identity)
     interrupted = interrupted_trials(study, record.identity)
+    wandb_runs.complete({trial.number for trial in interrupted})
     total = settings.trials
     if settings.sampler == "grid":
         waiting = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
@@ -220,7 +224,6 @@ def _run(
     numbers = {trial.number for trial in own}
     earlier = [row for row in list_trials(study, space) if row["number"] in numbers]
     live_table = LiveTable(max(total, len(own)), epochs, earlier)
-    wandb_runs = SweepRuns(record)
     completed = ((row["value"], row["number"]) for row in earlier if row["state"] == "completed")
     root = trials_root(out, settings)
     callback = SweepCallback(searcher, wandb_runs, live_table, root, next(completed, None))
@@ -247,12 +250,9 @@ def _run(
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
         ),
     )
-    try:
-        with default_variables(QUIET_TUNE), watching(live_table.render) as live:
-            live_table.lines = not live
-            tuner.fit()
-    finally:
-        wandb_runs.close()
+    with default_variables(QUIET_TUNE), watching(live_table.render) as live:
+        live_table.lines = not live
+        tuner.fit()
     return searcher.left
 
 

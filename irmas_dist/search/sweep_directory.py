@@ -1,8 +1,8 @@
 """The sweep directory: the record of what is searched, and where trials are kept.
 
 ``sweep.json`` is the record, ``study.db`` the Optuna study unless that is stored elsewhere;
-``trials`` holds checkpoints of unfinished trials. A finished sweep adds ``best.yaml``,
-``trials.json`` and ``model``.
+``trials`` holds checkpoints of unfinished trials, ``ends`` what W&B may lack of ended ones. A
+finished sweep adds ``best.yaml``, ``trials.json`` and ``model``.
 """
 
 import json

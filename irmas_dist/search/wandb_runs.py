@@ -4,21 +4,43 @@ Runs are opened and written in a thread of their own, so that no trial waits for
 """
 
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+from irmas_dist import storage
 from irmas_dist.config.recipe import with_values
+from irmas_dist.errors import IrmasError
 from irmas_dist.search.sweep_directory import SweepRecord
 from irmas_dist.terminal import say
 from irmas_dist.tracking.outcome import show_address
 from irmas_dist.tracking.run import Run, one_line
-from irmas_dist.tracking.run_file import run_files, unsent_files
+from irmas_dist.tracking.run_file import RunFile, run_files, unsent_files
+from irmas_dist.tracking.server import resolve_mode
 from irmas_dist.tracking.start import start_run
 from irmas_dist.tracking.uploads import uploads
 
 Facts = Mapping[str, Any]
 """Values by name."""
+
+Metrics = Mapping[str, float]
+"""Metrics of an epoch by name; ``epoch`` is its number."""
+
+ENDS = "ends"
+"""Folder of a sweep's directory: ends of trials that W&B's files may lack, a file for each."""
+
+
+@dataclass
+class _LiveTrial:
+    """What W&B is told of a running trial: its values, and its metrics by epoch."""
+
+    values: Facts = field(default_factory=dict)
+    epochs: dict[float, Metrics] = field(default_factory=dict)
+
+    def log(self, metrics: Metrics) -> None:
+        self.epochs[metrics["epoch"]] = metrics
 
 
 def trial_run_id(identity: str, number: int) -> str:
@@ -29,32 +51,67 @@ def trial_run_id(identity: str, number: int) -> str:
 class SweepRuns:
     """One run per trial, from its start to its end.
 
+    What is logged reaches the run's file a second later, while the study has a trial's end at once.
+    So the end is kept in the sweep's directory until the run is closed: if the driver is killed
+    before, the next one completes the run.
+
     Args:
         record: The sweep: its recipe, which a trial's values change, and its identity, by which a
             trial's run is found again.
+        out: The sweep's directory.
     """
 
-    def __init__(self, record: SweepRecord) -> None:
+    def __init__(self, record: SweepRecord, out: Path) -> None:
         self._record = record
         self._tracking = record.tracking
+        self._ends = out / ENDS
+        self._live: dict[int, _LiveTrial] = {}
         self._open: dict[int, Run] = {}
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="wandb")
         self._uploading = False
         self._failed = False
 
+    def complete(self, running: Collection[int]) -> None:
+        """Close the runs of trials that ended just before an earlier driver was killed.
+
+        Args:
+            running: Trials that are resumed: the study has no end of them.
+        """
+        for file in sorted(self._ends.glob("*.json")):
+            number = int(file.stem)
+            if number in running or self._is_closed(number):
+                file.unlink()
+                continue
+            try:
+                end = storage.read_json(file)
+            except IrmasError as error:
+                say(f"W&B may lack the end of trial {number}: {error}")
+                continue
+            self.start(number, end["values"], end["epochs"])
+            self.end(number, end["state"], end["facts"], end["instruments"])
+
+    def _is_closed(self, number: int) -> bool:
+        identity = trial_run_id(self._record.identity, number)
+        files = run_files(self._tracking.directory, identity)
+        return bool(files) and RunFile(files[-1]).whole
+
     def start(
         self,
         number: int,
         values: Mapping[str, Any],
-        history: Callable[[], Sequence[Mapping[str, float]]] | None = None,
+        history: Sequence[Metrics] | None = None,
     ) -> None:
         """Open a trial's run, or resume it after a pause or an interruption.
 
         Args:
             number: The trial.
             values: Its values by name.
-            history: After an interruption, returns the metrics of the epochs before it.
+            history: After an interruption, the metrics of the epochs before it.
         """
+        trial = self._live.setdefault(number, _LiveTrial())
+        trial.values = values
+        for metrics in history or ():
+            trial.log(metrics)
 
         def work() -> None:
             config = with_values(self._record.recipe, values, "the search space")
@@ -74,29 +131,45 @@ class SweepRuns:
             # Later trials neither look for a key nor say again that there is none.
             self._tracking = self._tracking.model_copy(update={"mode": run.mode})
             if run.mode == "online" and not self._uploading:
-                self._uploading = True
                 self._upload_earlier(number)
                 show_address(self._tracking, f"groups/{self._record.group}")
             run.uses_features(self._record.data)
-            for metrics in history() if history else ():
+            for metrics in history or ():
                 run.log(metrics)
 
         self._submit(work)
 
-    def _upload_earlier(self, first: int) -> None:
+    def _upload_earlier(self, first: int = -1) -> None:
         """Upload what an earlier driver had no time to, but of the first trial, which has begun."""
+        self._uploading = True
         identity = self._record.identity
         files = unsent_files(run_files(self._tracking.directory, f"{identity}*"))
         own = f"run-{trial_run_id(identity, first)}.wandb"
-        uploads.begin_all(file for file in files if file.name != own)
+        # A file that ends before its run is of a trial that runs again.
+        uploads.begin_all(file for file in files if file.name != own and RunFile(file).run)
 
-    def log(self, number: int, metrics: Mapping[str, float]) -> None:
+    def log(self, number: int, metrics: Metrics) -> None:
         """Log an epoch of a trial."""
+        self._live[number].log(metrics)
         self._submit(lambda: self._open[number].log(metrics))
 
     def end(self, number: int, state: str, facts: Facts, instruments: Sequence[Facts]) -> None:
         """Close a completed, pruned or failed trial's run, with its summary and instruments."""
-        self._submit(lambda: self._end(number, state, facts, instruments))
+        trial = self._live.pop(number)
+        kept = self._ends / f"{number:04d}.json"
+        if self._tracking.mode != "disabled":
+            end = {"state": state, "facts": facts, "instruments": instruments}
+            end |= {"values": trial.values, "epochs": list(trial.epochs.values())}
+            try:
+                storage.write_json(kept, end)
+            except IrmasError as error:
+                say(f"a kill now may cost W&B the end of trial {number}: {error}")
+
+        def work() -> None:
+            self._end(number, state, facts, instruments)
+            kept.unlink(missing_ok=True)
+
+        self._submit(work)
 
     def close(self) -> None:
         """Write what is left, and close open runs as failed: their trials were interrupted."""
@@ -105,6 +178,10 @@ class SweepRuns:
             # In the thread, where all submitted ends have been written.
             for number in list(self._open):
                 self._end(number, "interrupted", {}, [])
+            if not self._uploading and resolve_mode(self._tracking) == "online":
+                self._upload_earlier()
+            if self._ends.exists() and not any(self._ends.glob("*.json")):
+                storage.remove_directory(self._ends)
 
         self._submit(work)
         self._thread.shutdown()

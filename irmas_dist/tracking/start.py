@@ -52,6 +52,8 @@ def start_run(
 
         directory = storage.absolute(settings.directory)
         earlier = run_files(directory, run_id)
+        if earlier and not any(RunFile(file).run for file in earlier):
+            resumed = False  # The earlier process was killed before it had begun the run.
         known = _known(earlier)
         command = dict(known.config.get("command", {}))
         if settings.metadata == "basic":

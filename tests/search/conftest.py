@@ -67,7 +67,7 @@ def finish(study: optuna.Study, space: Space, values: list[float]) -> None:
     searcher = make_searcher(study, space, budget=len(values))
     for value in values:
         searcher.suggest("t")
-        searcher.on_trial_complete("t", result(value, 1, **{FINISHED: True}))
+        searcher.end("t", result(value, 1, **{FINISHED: True}))
 
 
 def fill(study: optuna.Study, space: Space, count: int) -> None:
@@ -83,11 +83,11 @@ def fill(study: optuna.Study, space: Space, count: int) -> None:
             result = {SELECTED_BY: max(value * epoch / 3, 0.01), EPOCH: epoch, "time_total_s": 2.0}
             stopped = number % 4 == 3 and epoch == 2
             if stopped or epoch == 3:
-                searcher.on_trial_complete("t", result | {FINISHED: not stopped})
+                searcher.end("t", result | {FINISHED: not stopped})
                 break
             searcher.on_trial_result("t", result)
     searcher.suggest("bad")
-    searcher.on_trial_complete("bad", {FAILED: "the loss became <nan>", SELECTED_BY: float("nan")})
+    searcher.end("bad", {FAILED: "the loss became <nan>", SELECTED_BY: float("nan")})
     assert searcher.suggest("interrupted")[TRIAL]["number"] == count + 1  # and never ends
 
 

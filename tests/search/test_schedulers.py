@@ -38,7 +38,7 @@ def test_a_scheduler_recalls_the_reports_of_earlier_trials(
     for value in (0.5, 0.6, 0.7, 0.8):
         before.suggest("t")
         before.on_trial_result("t", result(value, 1))
-        before.on_trial_complete("t", result(value, 2, **{FINISHED: False}))
+        before.end("t", result(value, 2, **{FINISHED: False}))
     scheduler = build_scheduler(SweepSettings(scheduler=name, grace_epochs=1), space, epochs=9)
     replay(scheduler, study)
 
@@ -61,7 +61,7 @@ def test_earlier_epochs_of_a_resumed_trial_count_once(
         before.suggest("t")
         for epoch in (1, 2, 3):
             before.on_trial_result("t", result(value if epoch < 3 else 0.2, epoch))
-        before.on_trial_complete("t", result(0.2, 3, **{FINISHED: True}))
+        before.end("t", result(0.2, 3, **{FINISHED: True}))
     after = make_searcher(study, space)
     config = after.suggest("again")
     assert config[TRIAL] == {"number": 0, "resume": True}

@@ -11,10 +11,10 @@ from irmas_dist.search.samplers import build_sampler
 from irmas_dist.search.searcher import MAX_NODES_LOST, StudySearcher
 from irmas_dist.search.space import Space
 from irmas_dist.search.study import (
-    fail_unmarked_trials,
     interrupted_trials,
     list_trials,
     own_trials,
+    settle_unmarked_trials,
 )
 from irmas_dist.search.trial import FAILED, FINISHED, TRIAL
 from tests.search.conftest import make_searcher, result
@@ -35,7 +35,7 @@ def test_optuna_records_how_a_trial_ended(
     searcher = make_searcher(study, space)
     searcher.suggest("t")
     searcher.on_trial_result("t", result(0.4, 1))
-    searcher.on_trial_complete("t", last)
+    searcher.end("t", last)
     (trial,) = study.trials
     assert trial.state.name == state
     (row,) = list_trials(study, space)
@@ -52,7 +52,7 @@ def test_a_trial_stopped_while_paused_is_pruned_with_its_last_value(
     searcher = make_searcher(study, space)
     searcher.suggest("t")
     searcher.on_trial_result("t", result(0.4, 1))
-    searcher.on_trial_complete("t")
+    searcher.end("t")
     assert study.trials[0].state == TrialState.PRUNED
     assert study.trials[0].value == 0.4
 
@@ -60,7 +60,6 @@ def test_a_trial_stopped_while_paused_is_pruned_with_its_last_value(
 def test_a_trial_that_raised_fails_with_its_reason(study: optuna.Study, space: Space) -> None:
     searcher = make_searcher(study, space)
     searcher.suggest("t")
-    searcher.on_trial_complete("t", error=True)
     searcher.fail("t", "out of memory")
     assert study.trials[0].state == TrialState.FAIL
     assert list_trials(study, space)[0]["reason"] == "out of memory"
@@ -71,12 +70,11 @@ def test_a_trial_whose_node_died_is_suggested_again(study: optuna.Study, space: 
     first = searcher.suggest("t")
     searcher.on_trial_result("t", result(0.4, 1))
     assert searcher.suggest("wait") is None
-    searcher.on_trial_complete("t", error=True)
     assert searcher.postpone("t")
     again = searcher.suggest("u")
     assert again == {**first, TRIAL: {"number": 0, "resume": True}}
     searcher.on_trial_result("u", result(0.4, 1))
-    searcher.on_trial_complete("u", result(0.6, 2, **{FINISHED: True}))
+    searcher.end("u", result(0.6, 2, **{FINISHED: True}))
     assert searcher.suggest("v") == Searcher.FINISHED
     (trial,) = study.trials
     assert (trial.value, trial.intermediate_values) == (0.6, {1: 0.4, 2: 0.6})
@@ -99,7 +97,7 @@ def test_an_interrupted_trial_is_resumed_once_with_its_values(
     killed = make_searcher(study, space, budget=3)
     drawn = {name: killed.suggest(name) for name in "abc"}
     killed.on_trial_result("b", result(0.3, 1))
-    killed.on_trial_complete("a", result(0.5, 2, **{FINISHED: True}))
+    killed.end("a", result(0.5, 2, **{FINISHED: True}))
     # No result of b and c arrives: their driver is dead.
     next_driver = make_searcher(study, space, budget=0)
     again = [next_driver.suggest(name) for name in "xy"]
@@ -108,7 +106,7 @@ def test_an_interrupted_trial_is_resumed_once_with_its_values(
         for number, name in ((1, "b"), (2, "c"))
     ]
     for name in "xy":
-        next_driver.on_trial_complete(name, result(0.6, 2, **{FINISHED: True}))
+        next_driver.end(name, result(0.6, 2, **{FINISHED: True}))
     assert next_driver.suggest("z") == Searcher.FINISHED
     assert [trial.state.name for trial in study.trials] == ["COMPLETE"] * 3
 
@@ -119,7 +117,7 @@ def test_drivers_of_one_study_resume_their_own_trials_only(
     one, other = make_searcher(study, space, "one", 2), make_searcher(study, space, "other", 1)
     one.suggest("t")
     other.suggest("t")
-    fail_unmarked_trials(study)
+    settle_unmarked_trials(study, "one", shared=True)
     assert [trial.state.name for trial in study.trials] == ["RUNNING", "RUNNING"]
     assert [trial.number for trial in interrupted_trials(study, "one")] == [0]
     assert [trial.number for trial in own_trials(study, "other")] == [1]
@@ -138,7 +136,7 @@ def test_two_objectives_are_recorded_together(space: Space, tmp_path: Path) -> N
     searcher = StudySearcher(study, space, "a", 1, [], "parameters")
     searcher.suggest("t")
     searcher.on_trial_result("t", result(0.4, 1, parameters=10))
-    searcher.on_trial_complete("t", result(0.5, 2, parameters=10, **{FINISHED: True}))
+    searcher.end("t", result(0.5, 2, parameters=10, **{FINISHED: True}))
     assert study.trials[0].values == [0.5, 10]
     (row,) = list_trials(study, space)
     assert (row["value"], row["second"], row["curve"]) == (0.5, 10, [0.4, 0.5])
@@ -172,7 +170,7 @@ def test_a_trial_that_takes_over_weights_has_a_value_for_every_epoch(
     before = [0.3, 0.3, 0.3, 0.6, 0.7]
     (trial,) = study.get_trials()
     assert [trial.intermediate_values[step] for step in range(1, 7)] == [*before, 0.9]
-    searcher.on_trial_complete("t", result(0.9, 6, **{FINISHED: True}))
+    searcher.end("t", result(0.9, 6, **{FINISHED: True}))
     (row,) = list_trials(study, space)
     assert (row["epochs"], row["curve"]) == (6, [*before, 0.9])
 

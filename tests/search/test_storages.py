@@ -47,7 +47,7 @@ def check_storage(location: str, space: Space) -> None:
         make_study(space, open_storage(location, create=True), "s"), space, "b", 0
     )
     assert next_driver.suggest("t")[TRIAL] == {"number": 2, "resume": True}
-    next_driver.on_trial_complete("t", result(0.7, 1, **{FINISHED: True}))
+    next_driver.end("t", result(0.7, 1, **{FINISHED: True}))
     assert best_row(list_trials(open_study(location), space))["value"] == 0.7
 
 

@@ -9,20 +9,36 @@ from optuna.trial import TrialState
 from irmas_dist.config.recipe import Recipe
 from irmas_dist.errors import IrmasError
 from irmas_dist.search.samplers import build_sampler
+from irmas_dist.search.searcher import StudySearcher
 from irmas_dist.search.space import Space, build_space
-from irmas_dist.search.study import fail_unmarked_trials, importances, join_study
+from irmas_dist.search.study import (
+    importances,
+    interrupted_trials,
+    join_study,
+    settle_unmarked_trials,
+)
 from tests.search.conftest import finish
 
 
-def test_an_unmarked_trial_fails_after_a_while(
-    study: optuna.Study, space: Space, monkeypatch: pytest.MonkeyPatch
+def test_an_unmarked_trial_of_a_shared_study_fails_after_a_while(
+    study: optuna.Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study.ask()
-    fail_unmarked_trials(study)
+    settle_unmarked_trials(study, "a", shared=True)
     assert study.trials[0].state == TrialState.RUNNING
     monkeypatch.setattr("irmas_dist.search.study.UNMARKED", timedelta(0))
-    fail_unmarked_trials(study)
+    settle_unmarked_trials(study, "a", shared=True)
     assert study.trials[0].state == TrialState.FAIL
+
+
+def test_an_unmarked_trial_of_the_only_sweep_is_resumed(study: optuna.Study, space: Space) -> None:
+    study.enqueue_trial({"training.lr": 0.002})  # as of a grid
+    study.ask()
+    settle_unmarked_trials(study, "a", shared=False)
+    interrupted = interrupted_trials(study, "a")
+    assert [trial.number for trial in interrupted] == [0]
+    searcher = StudySearcher(study, space, "a", 0, interrupted)
+    assert searcher.suggest("t")["training.lr"] == 0.002
 
 
 def test_sweeps_share_a_study_only_when_they_search_the_same(

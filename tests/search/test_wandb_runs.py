@@ -1,5 +1,8 @@
 """Each trial has a W&B run, which is closed as the trial ends."""
 
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,11 +11,10 @@ from typing import Any
 import pytest
 
 from irmas_dist.config.recipe import Recipe
-from irmas_dist.errors import IrmasError
 from irmas_dist.search.wandb_runs import SweepRuns
 from irmas_dist.tracking.outcome import uploads_awaited
 from irmas_dist.tracking.run import Run
-from irmas_dist.tracking.run_file import run_files, unsent_files
+from irmas_dist.tracking.run_file import HEADER, run_files, unsent_files
 from irmas_dist.training.learner import SELECTED_BY
 from tests.search.conftest import sweep_record
 from tests.wandb_log import inspect
@@ -23,7 +25,7 @@ INSTRUMENTS = [{"code": "cel", "f1": 0.5}, {"code": "voi", "f1": 0.75}]
 
 def sweep_runs(directory: Path, **changes: object) -> SweepRuns:
     asked = {"mode": "offline", "directory": str(directory), "timeout_s": 3, **changes}
-    return SweepRuns(sweep_record(asked))
+    return SweepRuns(sweep_record(asked), directory)
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +103,7 @@ def test_a_sweep_s_runs_are_uploaded_while_it_goes_on(
 
 
 def test_what_an_earlier_driver_had_no_time_to_upload_is_uploaded(
-    wandb_server: WandbServer, tmp_path: Path
+    wandb_server: WandbServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     earlier = sweep_runs(tmp_path)
     for number in range(3):
@@ -109,16 +111,22 @@ def test_what_an_earlier_driver_had_no_time_to_upload_is_uploaded(
         earlier.log(number, {"epoch": 1.0})
         earlier.end(number, "completed", {}, [])
     earlier.close()
+    # Trial 3 was being started when that driver was killed.
+    unbegun = tmp_path / "wandb" / "offline-run-20260101_000000-identity-0003"
+    unbegun.mkdir()
+    (unbegun / "run-identity-0003.wandb").write_bytes(HEADER)
     with uploads_awaited(30):
         runs = sweep_runs(tmp_path, mode="auto")
-        for number in (1, 3, 2):  # Of these, some go on.
-            runs.start(number, {"training.lr": 0.1}, lambda: [{"epoch": 1.0}])
+        for number in (1, 2, 3):  # Of these, some go on.
+            runs.start(number, {"training.lr": 0.1}, [{"epoch": 1.0}])
             runs.log(number, {"epoch": 2.0})
             runs.end(number, "completed", {}, [])
         runs.close()
     steps = [wandb_server.runs[f"identity-{number:04d}"].steps() for number in range(4)]
     assert steps == [[1], [1, 2], [1, 2], [1, 2]]
+    assert {run.job_type for run in wandb_server.runs.values()} == {"trial"}
     assert not unsent_files(run_files(tmp_path))
+    assert "not uploaded" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("fault", [Fault(status=401), None], ids=["refusing", "dead"])
@@ -153,6 +161,9 @@ class Recorded(Run):
 
     def log(self, metrics: Any) -> None:
         self.told.append(metrics["epoch"])
+
+    def configure(self, config: Any) -> None:
+        raise OSError("the disk is full")
 
     def tag(self, *tags: str) -> None:
         self.told.append(tags)
@@ -209,15 +220,73 @@ def test_runs_of_a_sweep_are_a_group_named_by_trial(opened: Opened, tmp_path: Pa
 def test_an_error_in_the_thread_is_one_line_and_ends_no_sweep(
     opened: Opened, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def lost() -> list[dict[str, float]]:
-        raise IrmasError("the checkpoint is damaged")
-
     opened.network.set()
     runs = sweep_runs(tmp_path)
     for number in (3, 4):
-        runs.start(number, {}, lost)
+        runs.start(number, {})
         runs.log(number, {"epoch": 1.0})
+        runs.start(number, {})  # after a pause
     runs.close()
     assert [run.told for run in opened.runs] == [[1.0, ("interrupted",), "failed"]] * 2
     told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("W&B")]
-    assert told == ["W&B failed to log a trial (the checkpoint is damaged)"]
+    assert told == ["W&B failed to log a trial (the disk is full)"]
+
+
+KILLED = """
+import os, sys, threading, time
+from pathlib import Path
+from tests.search.test_wandb_runs import EPOCHS, INSTRUMENTS, sweep_runs
+
+runs = sweep_runs(Path(sys.argv[1]))
+runs.start(0, {"training.lr": 0.5})
+runs.log(0, EPOCHS[0])
+runs._thread.submit(int).result()
+time.sleep(1.3)
+runs._thread.submit(threading.Event().wait)
+for metrics in EPOCHS[1:]:
+    runs.log(0, metrics)
+runs.end(0, "completed", {"parameters": 9}, INSTRUMENTS)
+runs.start(1, {})
+runs.end(1, "pruned", {}, [])
+os.kill(os.getpid(), 9)
+"""
+"""A driver that is killed just after two trials have ended; W&B has an epoch of the first."""
+
+EPOCHS = [{"epoch": float(epoch), SELECTED_BY: 0.1 * epoch} for epoch in (1, 2, 3)]
+
+
+def test_a_run_whose_driver_was_killed_after_its_trial_ended_is_completed_by_the_next(
+    tmp_path: Path,
+) -> None:
+    environment = {name: v for name, v in os.environ.items() if name != "WANDB_SERVICE"}
+    command = [sys.executable, "-c", KILLED, str(tmp_path)]
+    subprocess.run(command, check=False, env=environment, stderr=subprocess.DEVNULL)
+    following = sweep_runs(tmp_path)
+    following.complete({1})  # It runs again.
+    following.close()
+    first, second = [inspect(file) for file in run_files(tmp_path)]
+    assert (first["epochs"], first["exit_code"]) == ([1], None)
+    assert (second["epochs"], second["exit_code"]) == ([2, 3], 0)
+    assert second["run_id"] == first["run_id"] == "identity-0000"
+    assert second["config"]["training"]["lr"] == 0.5
+    told = {name: second["summary"][name] for name in ("state", "parameters", SELECTED_BY)}
+    assert told == {"state": "completed", "parameters": 9, SELECTED_BY: EPOCHS[2][SELECTED_BY]}
+    assert not (tmp_path / "ends").exists()
+
+
+def test_a_run_that_was_closed_before_a_kill_is_not_opened_again(tmp_path: Path) -> None:
+    runs, free = sweep_runs(tmp_path), threading.Event()
+    runs._thread.submit(free.wait)
+    runs.start(0, {})
+    runs.end(0, "completed", {}, [])
+    kept = tmp_path / "ends" / "0000.json"
+    content = kept.read_bytes()
+    free.set()
+    runs.close()
+    kept.parent.mkdir()
+    kept.write_bytes(content)
+    again = sweep_runs(tmp_path)
+    again.complete(set())
+    again.close()
+    assert not kept.exists()
+    assert len(run_files(tmp_path)) == 1
