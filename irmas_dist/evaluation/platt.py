@@ -40,7 +40,9 @@ class Platt(NamedTuple):
         return calibrated.astype(np.float32)
 
 
-def fit_platt(labels: Labels, scores: ScoreArray) -> Platt:
+def fit_platt(
+    labels: Labels, scores: ScoreArray, weights: npt.NDArray[np.float64] | None = None
+) -> Platt:
     """Fit a calibration to labelled clips by maximum likelihood.
 
     As in the paper, clips with and without an instrument count as almost certain rather than
@@ -49,23 +51,26 @@ def fit_platt(labels: Labels, scores: ScoreArray) -> Platt:
     Args:
         labels: Shape (clips, instruments); unknown ones do not count.
         scores: From 0 to 1, of the same shape.
+        weights: How often each clip counts; None: once.
     """
     known = labels != UNKNOWN
     logits, plays = _logit(scores)[known], labels[known] == 1
-    positives, negatives = plays.sum(), (~plays).sum()
+    counts = np.ones(len(labels)) if weights is None else weights
+    count = np.broadcast_to(counts[:, np.newaxis], labels.shape)[known]
+    positives, negatives = count[plays].sum(), count[~plays].sum()
     wanted = np.where(plays, (positives + 1) / (positives + 2), 1 / (negatives + 2))
     inputs = np.stack([logits, np.ones_like(logits)])
-    weights = np.array([1.0, 0.0])
+    found = np.array([1.0, 0.0])
     for _ in range(STEPS):
-        found = expit(weights @ inputs)
-        gradient = inputs @ (found - wanted)
-        curvature = (inputs * (found * (1 - found))) @ inputs.T + 1e-6 * np.eye(2)
+        probable = expit(found @ inputs)
+        gradient = inputs @ (count * (probable - wanted))
+        curvature = (inputs * (count * probable * (1 - probable))) @ inputs.T + 1e-6 * np.eye(2)
         step = np.linalg.solve(curvature, gradient)
-        weights = weights - step
-        weights[0] = np.clip(weights[0], LEAST_SCALE, 1 / LEAST_SCALE)
+        found = found - step
+        found[0] = np.clip(found[0], LEAST_SCALE, 1 / LEAST_SCALE)
         if np.abs(step).max() < 1e-9:
             break
-    return Platt(*weights.tolist())
+    return Platt(*found.tolist())
 
 
 def _logit(scores: ScoreArray) -> npt.NDArray[np.float64]:

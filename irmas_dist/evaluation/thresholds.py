@@ -18,6 +18,9 @@ from irmas_dist.evaluation.exact_thresholds import best_thresholds_for_f1
 from irmas_dist.evaluation.objectives import Average, objective_of
 from irmas_dist.evaluation.operating_points import NEVER
 
+EXACT = ("macro_f1", "micro_f1")
+"""Objectives whose best thresholds are found exactly, and fast."""
+
 DRAWS = 30
 """Bootstrap samples over which thresholds are averaged."""
 
@@ -32,7 +35,7 @@ def fit_thresholds(labels: Labels, scores: ScoreArray, settings: ThresholdSettin
     resemble those to be scored (with as many instruments each), and never to the clips that a
     result is reported for. For other clips, `averaged_thresholds` are better.
     """
-    if settings.objective in ("macro_f1", "micro_f1"):
+    if settings.objective in EXACT:
         average: Average = "micro" if settings.objective == "micro_f1" else "macro"
         return best_thresholds_for_f1(labels, scores, average, settings.rule)
     # Imported here because Optuna takes a second to import, and few need it.
@@ -67,7 +70,7 @@ def averaged_thresholds(
     """
     rng = np.random.default_rng(0)
     shares = None if weights is None else weights / weights.sum()
-    if settings.objective in ("macro_f1", "micro_f1"):
+    if settings.objective in EXACT:
         draws = [rng.choice(len(labels), len(labels), p=shares) for _ in range(DRAWS)]
     elif shares is not None:
         draws = [rng.choice(len(labels), 10 * len(labels), p=shares)]

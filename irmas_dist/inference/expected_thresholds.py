@@ -14,10 +14,16 @@ from irmas_dist.evaluation.arrays import Thresholds
 from irmas_dist.evaluation.operating_points import NEVER
 from irmas_dist.evaluation.platt import fit_platt
 from irmas_dist.evaluation.scores import Scores
-from irmas_dist.evaluation.thresholds import EXTREME, fit_thresholds
+from irmas_dist.evaluation.thresholds import EXACT, EXTREME, fit_thresholds
 
-DRAWN = 5_000
-"""Clips with drawn labels to which thresholds are fitted: of fewer clips, each is drawn anew."""
+DRAWN = 400_000
+"""Clips with drawn labels to which thresholds are fitted: of fewer clips, each is drawn anew.
+
+Of 5,000, macro F1 of 200 clips depended by .005 on the draw; of so many, by .002.
+"""
+
+SEARCHED = 5_000
+"""The same where thresholds are searched for, which takes longer."""
 
 PRIOR_CLIPS = 25
 """The number of clips for which thresholds of validation count as much as those of the clips."""
@@ -43,15 +49,13 @@ def expected_thresholds(
         settings: Rule and objective.
         known: Thresholds that are right for the validation clips; `NEVER` is kept.
     """
-    rng = np.random.default_rng(0)
-    taken = rng.choice(len(weights), len(weights), p=weights / weights.sum())
-    labels, labelled = validation.labels[taken], validation.scores[taken]
+    labels, labelled = validation.labels, validation.scores
     calibrated = [
-        fit_platt(labels[:, [column]], labelled[:, [column]])(scores[:, column])
+        fit_platt(labels[:, [column]], labelled[:, [column]], weights)(scores[:, column])
         for column in range(scores.shape[1])
     ]
-    draws = -(-DRAWN // len(scores))
-    plays = rng.random((draws, *scores.shape)) < np.stack(calibrated, axis=1)
+    draws = -(-(DRAWN if settings.objective in EXACT else SEARCHED) // len(scores))
+    plays = np.random.default_rng(0).random((draws, *scores.shape)) < np.stack(calibrated, axis=1)
     drawn = plays.reshape(-1, scores.shape[1]).astype(np.int8)
     fitted = fit_thresholds(drawn, np.tile(scores, (draws, 1)), settings)
     share = len(scores) / (len(scores) + PRIOR_CLIPS)

@@ -30,6 +30,15 @@ def test_unknown_labels_do_not_count() -> None:
     assert fit_platt(hidden, scores) == fit_platt(labels[1::2], scores[1::2])
 
 
+def test_a_clip_counts_as_often_as_its_weight_says() -> None:
+    labels, scores = drawn(Platt(0.5, -1.0), clips=300)
+    counts = np.arange(300) % 4
+    repeated = (np.repeat(each, counts, axis=0) for each in (labels, scores))
+    expected = fit_platt(*repeated)
+    assert fit_platt(labels, scores, counts.astype(float)) == pytest.approx(expected, rel=1e-9)
+    assert fit_platt(labels, scores) != pytest.approx(expected, rel=1e-3)
+
+
 @given(
     scale=st.floats(0.05, 20), offset=st.floats(-5, 5),
     scores=st.lists(st.floats(0, 1, width=32), min_size=2, max_size=20),
