@@ -124,7 +124,7 @@ class SweepRuns:
                 job_type="trial",
                 group=self._record.group,
                 run_id=trial_run_id(self._record.identity, number),
-                resumed=history is not None,
+                resumed=bool(history),
                 tags=["sweep"],
                 config=config,
             )

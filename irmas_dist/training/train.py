@@ -214,6 +214,8 @@ def _tracked(
     settings = recipe.model_dump(mode="json")
     name = out.rstrip("/").rsplit("/", 1)[-1]
     tracking = recipe.tracking.model_copy(update={"directory": about["runs"]})
+    # A checkpoint is saved before its epochs are logged.
+    history = latest_history(out) if resumed else []
     run = start_run(
         tracking,
         name=name,
@@ -221,7 +223,7 @@ def _tracked(
         group=tracking.group,
         config=settings,
         run_id=about["run_id"],
-        resumed=resumed,
+        resumed=bool(history),
     )
     if run.mode == "online":
         show_address(tracking, f"runs/{about['run_id']}")
@@ -239,10 +241,8 @@ def _tracked(
                     advance(epoch - done)
                     done = epoch
 
-            if resumed:
-                # A kill may have cost W&B epochs of which a checkpoint tells.
-                for metrics in latest_history(out):
-                    on_epoch(metrics)
+            for metrics in history:  # A kill may have cost W&B some of them.
+                on_epoch(metrics)
             description = trainer(data, recipe, settings, out, workers, on_epoch)
         if run.mode != "disabled":
             description = description.model_copy(update={"run": about["run_id"]})

@@ -206,6 +206,17 @@ def test_a_slow_network_delays_no_trial(opened: Opened, tmp_path: Path) -> None:
     assert run.told == [1.0, 2.0, ("pruned",), "done"]
 
 
+def test_a_trial_of_which_nothing_was_logged_is_new_to_wandb(
+    opened: Opened, tmp_path: Path
+) -> None:
+    opened.network.set()
+    runs = sweep_runs(tmp_path)
+    for number, history in enumerate((None, [], [{"epoch": 1.0}])):
+        runs.start(number, {}, history)
+    runs.close()
+    assert [run.opened["resumed"] for run in opened.runs] == [False, False, True]
+
+
 def test_runs_of_a_sweep_are_a_group_named_by_trial(opened: Opened, tmp_path: Path) -> None:
     opened.network.set()
     runs = sweep_runs(tmp_path)

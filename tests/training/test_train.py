@@ -122,10 +122,21 @@ def test_a_training_is_in_wandb_with_its_sweep_its_features_and_its_model(
     recipe: Recipe,
     tmp_path: Path,
     wandb_server: WandbServer,
+    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     changes = {"training.epochs": 1, "tracking.directory": str(tmp_path), "tracking.group": "sweep"}
     out = tmp_path / "m"
+
+    def interrupted(learner: Learner) -> dict[str, float]:
+        raise KeyboardInterrupt
+
+    # It is resumed after an interruption before anything was logged.
+    unlogged = build_recipe(recipe.model_dump(), {**changes, "tracking.mode": "disabled"}, "it")
+    with monkeypatch.context() as patched:
+        patched.setattr(Learner, "run_epoch", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train(unlogged, features, str(out), WorkerSettings())
     with uploads_awaited(30):
         described = train(
             build_recipe(recipe.model_dump(), changes, "the test"), features, str(out),
