@@ -1,5 +1,6 @@
 """Tune's events on the driver, passed to W&B and the live table, and failures to the study."""
 
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from irmas_dist.terminal import say
 from irmas_dist.training.checkpoint import FILE_NAME, saved_history
 from irmas_dist.training.learner import SELECTED_BY
 from irmas_dist.training.loop import latest_history
+from irmas_dist.training.model_directory import read_description
 
 
 class SweepCallback(tune.Callback):
@@ -54,7 +56,8 @@ class SweepCallback(tune.Callback):
         self._started.add(number)
         values = {key: value for key, value in trial.config.items() if key != TRIAL}
         history = None
-        if trial.config[TRIAL]["resume"] and not trial.last_result.get(EPOCH):
+        resumed = trial.config[TRIAL]["resume"] and not trial.last_result.get(EPOCH)
+        if resumed and self._wandb_runs.are_kept:
             # Its driver died, perhaps with epochs that W&B does not have.
             history = self._resumed_history(number)
         self._wandb_runs.start(number, values, history)
@@ -67,8 +70,11 @@ class SweepCallback(tune.Callback):
         try:
             if storage.exists(storage.join(directory, FILE_NAME)):
                 return saved_history(directory)
-            return latest_history(directory)  # of a trial of several workers
-        except IrmasError as error:
+            # Several workers have other checkpoints, and at last a model.
+            if storage.exists(storage.join(directory, "model.json")):
+                return read_description(directory).history
+            return latest_history(directory)
+        except Exception as error:  # noqa: BLE001 - the trial is worth more than its run
             say(f"W&B may lack epochs of trial {number} before the interruption: {error}")
             return []
 
@@ -91,8 +97,8 @@ class SweepCallback(tune.Callback):
         last = trial.last_result
         reason = last.get(FAILED)
         state = "failed" if reason else "completed" if last.get(FINISHED) else "pruned"
-        self._close_run(trial, state, reason)
-        self._searcher.end(trial.trial_id, flatten_dict(last))
+        with self._ending(trial, state, reason):
+            self._searcher.end(trial.trial_id, flatten_dict(last))
         self._keep_best_checkpoint(_number(trial), state, last.get(SELECTED_BY))
 
     def on_trial_error(self, *, trial: Trial, **info: Any) -> None:
@@ -103,18 +109,18 @@ class SweepCallback(tune.Callback):
         if _number(trial) not in self._started:  # Its worker ended before it started the trial.
             self.on_trial_start(trial=trial)
         reason = failure_reason(error, text)
-        self._close_run(trial, "failed", reason)
-        self._searcher.fail(trial.trial_id, reason)
+        with self._ending(trial, "failed", reason):
+            self._searcher.fail(trial.trial_id, reason)
         self._keep_best_checkpoint(_number(trial), "failed", None)
 
-    def _close_run(self, trial: Trial, state: str, reason: str | None) -> None:
-        """Write the end of a trial for W&B; before the study has it, as a kill may follow."""
+    def _ending(self, trial: Trial, state: str, reason: str | None) -> AbstractContextManager[None]:
+        """Show the end of a trial, which the block records in the study, and close its run."""
         number, last = _number(trial), trial.last_result
         self._live_table.end(number, state, reason)
         facts = {"reason": reason} | {name: last.get(name) for name in SECOND.values()}
         facts["seconds"] = last.get("time_total_s")
         known = {name: value for name, value in facts.items() if value is not None}
-        self._wandb_runs.end(number, state, known, last.get(INSTRUMENTS) or [])
+        return self._wandb_runs.ending(number, state, known, last.get(INSTRUMENTS) or [])
 
     def _keep_best_checkpoint(self, number: int, state: str, value: float | None) -> None:
         """Delete the checkpoints of ended trials except those of the best completed one."""

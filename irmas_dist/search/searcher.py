@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -124,17 +125,16 @@ class StudySearcher(Searcher):
         if FAILED in last or not math.isfinite(value):
             self.fail(trial_id, str(last.get(FAILED, f"{SELECTED_BY} is not a number")))
             return
-        trial = self._record(trial_id)
         if not last.get(FINISHED):
-            self._study.tell(trial, state=TrialState.PRUNED)
+            self._tell(trial_id, state=TrialState.PRUNED)
         elif self._second:
-            self._study.tell(trial, [value, float(last[self._second])])
+            self._tell(trial_id, values=[value, float(last[self._second])])
         else:
-            self._study.tell(trial, value)
+            self._tell(trial_id, values=value)
 
     def fail(self, trial_id: str, reason: str) -> None:
         """Record that a trial failed, and why."""
-        self._study.tell(self._record(trial_id, reason=reason), state=TrialState.FAIL)
+        self._tell(trial_id, {"reason": reason}, state=TrialState.FAIL)
 
     def postpone(self, trial_id: str) -> bool:
         """Queue a trial again whose node was lost.
@@ -150,21 +150,22 @@ class StudySearcher(Searcher):
         self._interrupted.append(self._frozen(trial))
         return True
 
-    def _record(self, trial_id: str, **more: Any) -> optuna.Trial:
-        """Store the outcome of a trial that ended, and return it."""
-        live = self._live.pop(trial_id)
+    def _tell(self, trial_id: str, more: Mapping[str, Any] | None = None, **end: Any) -> None:
+        """Store the outcome of a trial, and end it in the study."""
+        live = self._live[trial_id]
         outcome: dict[str, Any] = {
             "seconds": live.last.get("time_total_s"),
             "parameters": live.last.get("parameters"),
             "curve": live.curve,
             "instruments": live.last.get(INSTRUMENTS),
-            **more,
+            **(more or {}),
         }
         value = live.last.get(SELECTED_BY)
         if value is not None and math.isfinite(value):
             outcome["value"] = value
         live.trial.set_user_attr(OUTCOME, outcome)
-        return live.trial
+        self._study.tell(live.trial, **end)
+        del self._live[trial_id]
 
     def save(self, checkpoint_path: str) -> None:
         """Save an empty file: the study is the state."""

@@ -28,7 +28,8 @@ OUTCOME = "outcome"  # its outcome beyond its value, see `list_trials`
 SEARCHED = "searched"  # digests of recipe, space and features, see `SweepRecord.digests`
 
 UNMARKED = timedelta(minutes=1)
-"""A running trial that no sweep has marked for so long has lost its driver."""
+"""A running trial of a shared study that no sweep has marked for so long has lost its driver; the
+next driver that starts after that fails it."""
 
 STATES = {
     TrialState.COMPLETE: "completed",
@@ -130,7 +131,7 @@ def settle_unmarked_trials(study: optuna.Study, sweep: str, shared: bool) -> Non
         if SWEEP in trial.user_attrs:
             continue
         if not shared:
-            optuna.trial.Trial(study, trial._trial_id).set_user_attr(SWEEP, sweep)
+            study._storage.set_trial_user_attr(trial._trial_id, SWEEP, sweep)
         elif datetime.now() - started > UNMARKED:
             study.tell(trial.number, state=TrialState.FAIL)
 

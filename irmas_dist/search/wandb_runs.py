@@ -4,8 +4,9 @@ Runs are opened and written in a thread of their own, so that no trial waits for
 """
 
 import traceback
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -71,15 +72,23 @@ class SweepRuns:
         self._uploading = False
         self._failed = False
 
+    @property
+    def are_kept(self) -> bool:
+        """Whether anything is logged, as far as that is known."""
+        return self._tracking.mode != "disabled"
+
     def complete(self, running: Collection[int]) -> None:
         """Close the runs of trials that ended just before an earlier driver was killed.
 
         Args:
             running: Trials that are resumed: the study has no end of them.
         """
-        for file in sorted(self._ends.glob("*.json")):
+        ends = sorted(self._ends.glob("*.json"))
+        if not ends or resolve_mode(self._tracking) == "disabled":
+            return
+        for file in ends:
             number = int(file.stem)
-            if number in running or self._is_closed(number):
+            if number in running:
                 file.unlink()
                 continue
             try:
@@ -87,13 +96,19 @@ class SweepRuns:
             except IrmasError as error:
                 say(f"W&B may lack the end of trial {number}: {error}")
                 continue
+            if self._is_closed(number, end["state"]):
+                file.unlink()
+                continue
             self.start(number, end["values"], end["epochs"])
-            self.end(number, end["state"], end["facts"], end["instruments"])
+            with self.ending(number, end["state"], end["facts"], end["instruments"]):
+                pass  # The study has it.
 
-    def _is_closed(self, number: int) -> bool:
+    def _is_closed(self, number: int, state: str) -> bool:
         identity = trial_run_id(self._record.identity, number)
         files = run_files(self._tracking.directory, identity)
-        return bool(files) and RunFile(files[-1]).whole
+        last = RunFile(files[-1]) if files else None
+        # An interruption closes a run, too.
+        return last is not None and last.whole and last.summary.get("state") == state
 
     def start(
         self,
@@ -115,8 +130,9 @@ class SweepRuns:
 
         def work() -> None:
             config = with_values(self._record.recipe, values, "the search space")
-            if number in self._open:
-                self._open[number].configure(config)
+            if run := self._open.get(number):
+                run.configure(config)
+                log_history(run)
                 return
             self._open[number] = run = start_run(
                 self._tracking,
@@ -134,6 +150,9 @@ class SweepRuns:
                 self._upload_earlier(number)
                 show_address(self._tracking, f"groups/{self._record.group}")
             run.uses_features(self._record.data)
+            log_history(run)
+
+        def log_history(run: Run) -> None:
             for metrics in history or ():
                 run.log(metrics)
 
@@ -153,21 +172,36 @@ class SweepRuns:
         self._live[number].log(metrics)
         self._submit(lambda: self._open[number].log(metrics))
 
-    def end(self, number: int, state: str, facts: Facts, instruments: Sequence[Facts]) -> None:
-        """Close a completed, pruned or failed trial's run, with its summary and instruments."""
-        trial = self._live.pop(number)
+    @contextmanager
+    def ending(
+        self, number: int, state: str, facts: Facts, instruments: Sequence[Facts]
+    ) -> Iterator[None]:
+        """Close a completed, pruned or failed trial's run, once the study has the end.
+
+        Args:
+            number: The trial.
+            state: How it ended.
+            facts: Of its summary.
+            instruments: A row for each.
+
+        The block tells the study. A kill before it leaves the trial running; one after it, the end
+        in a file.
+        """
+        trial = self._live[number]
         kept = self._ends / f"{number:04d}.json"
-        if self._tracking.mode != "disabled":
+        if self.are_kept:
             end = {"state": state, "facts": facts, "instruments": instruments}
             end |= {"values": trial.values, "epochs": list(trial.epochs.values())}
             try:
                 storage.write_json(kept, end)
-            except IrmasError as error:
-                say(f"a kill now may cost W&B the end of trial {number}: {error}")
+            except Exception as error:  # noqa: BLE001 - the trials are worth more than their runs
+                say(f"a kill may cost W&B the end of trial {number} ({one_line(error)})")
+        yield
+        del self._live[number]
 
         def work() -> None:
-            self._end(number, state, facts, instruments)
-            kept.unlink(missing_ok=True)
+            if self._end(number, state, facts, instruments):
+                kept.unlink(missing_ok=True)
 
         self._submit(work)
 
@@ -186,7 +220,8 @@ class SweepRuns:
         self._submit(work)
         self._thread.shutdown()
 
-    def _end(self, number: int, state: str, facts: Facts, instruments: Sequence[Facts]) -> None:
+    def _end(self, number: int, state: str, facts: Facts, instruments: Sequence[Facts]) -> bool:
+        """Close a run; return whether its file has all of it."""
         run = self._open.pop(number)
         run.summarise({"state": state, **facts})
         run.tag(state)
@@ -194,6 +229,7 @@ class SweepRuns:
             rows = [list(row.values()) for row in instruments]
             run.table("instruments", list(instruments[0]), rows)
         run.close(failed=state in ("failed", "interrupted"))
+        return run.whole
 
     def _submit(self, work: Callable[[], None]) -> None:
         """Do work in the thread; no error of it ends the sweep."""

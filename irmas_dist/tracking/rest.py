@@ -16,8 +16,8 @@ from irmas_dist.tracking.run_file import (
     REST,
     SENT,
     RunFile,
+    is_begun_elsewhere,
     read_records,
-    run_files,
     write_records,
 )
 from irmas_dist.tracking.server import Known, known_run
@@ -42,8 +42,7 @@ def unsent(file: Path) -> Path:
     run = found.run
     if run is None:
         return file
-    # Only a run's first file names its kind.
-    begun_elsewhere = not run.job_type and run_files(file.parents[2], run.run_id)[:1] == [file]
+    begun_elsewhere = is_begun_elsewhere(file)
     moved = any(not Path(entry.local_path).exists() for entry in _entries(file))
     if found.whole and not (begun or begun_elsewhere or moved):
         return file

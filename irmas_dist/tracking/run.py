@@ -74,6 +74,7 @@ class Run:
     Attributes:
         mode: How it is logged, which may differ from the mode asked for.
         at_end: What is done once it is finished.
+        whole: Whether it is finished, and its file has all of it.
     """
 
     def __init__(
@@ -92,6 +93,7 @@ class Run:
         }
         self.mode: Mode = "disabled" if run is None else mode
         self.at_end: Callable[[], object] = lambda: None
+        self.whole = False
         self._said: set[str] = set()
         self._define()
 
@@ -216,7 +218,10 @@ class Run:
             self._run.finish(exit_code=1 if failed else 0)
             # wandb's service writes the last of it after that.
             until = time.monotonic() + FLUSH_S
-            while self._file and not RunFile(self._file).whole and time.monotonic() < until:
+            while self._file:
+                self.whole = RunFile(self._file).whole
+                if self.whole or time.monotonic() > until:
+                    break
                 time.sleep(0.05)
         finally:
             self.at_end()

@@ -27,6 +27,9 @@ SENT = ".wandb.synced"
 """Suffix of the file that says that a run's file was uploaded: wandb's own is empty, and ours has
 the number of bytes that the run's file had, to which its process may add."""
 
+BEGUN_ELSEWHERE = ".begun-elsewhere"
+"""Suffix of a file that says that another machine may have begun the run."""
+
 FULL, FIRST, MIDDLE, LAST = 1, 2, 3, 4
 """Kinds of chunks: a whole record, or a part of one."""
 
@@ -113,6 +116,16 @@ def mark_sent(file: Path, size: int) -> None:
     """Note that the first bytes of a run's file were uploaded; its process may write more."""
     with storage.write_atomically(file.with_suffix(SENT)) as stream:
         stream.write(str(size).encode())
+
+
+def is_begun_elsewhere(file: Path) -> bool:
+    """Return whether another machine may have begun the run of a file."""
+    return file.with_suffix(BEGUN_ELSEWHERE).exists()
+
+
+def mark_begun_elsewhere(file: Path) -> None:
+    """Note that another machine may have begun the run of a file."""
+    file.with_suffix(BEGUN_ELSEWHERE).touch()
 
 
 def read_records(path: Path) -> Iterator[Any]:

@@ -12,7 +12,13 @@ from irmas_dist.config.tracking import TrackingSettings
 from irmas_dist.errors import without_password
 from irmas_dist.terminal import say
 from irmas_dist.tracking.run import FLUSH_S, LONGEST_NAME, Run, one_line, public_config
-from irmas_dist.tracking.run_file import RunFile, run_files, unsent_files
+from irmas_dist.tracking.run_file import (
+    RunFile,
+    is_begun_elsewhere,
+    mark_begun_elsewhere,
+    run_files,
+    unsent_files,
+)
 from irmas_dist.tracking.server import PROGRAM, Known, resolve_mode
 from irmas_dist.tracking.uploads import uploads
 
@@ -32,7 +38,7 @@ def start_run(
 
     Args:
         settings: Where and whether to log.
-        name: Display name; None keeps that of a resumed run.
+        name: Display name; None keeps name and kind of a resumed run.
         job_type: Kind of run: ``train``, ``trial``, ``evaluate``.
         config: The recipe, nested: W&B names settings by dots itself, and finds none that have
             dots in their own names.
@@ -52,8 +58,6 @@ def start_run(
 
         directory = storage.absolute(settings.directory)
         earlier = run_files(directory, run_id)
-        if earlier and not any(RunFile(file).run for file in earlier):
-            resumed = False  # The earlier process was killed before it had begun the run.
         known = _known(earlier)
         command = dict(known.config.get("command", {}))
         if settings.metadata == "basic":
@@ -67,7 +71,7 @@ def start_run(
                 mode="offline",
                 name=name and without_password(name)[:LONGEST_NAME],
                 group=group and group[:LONGEST_NAME],
-                job_type=None if resumed else job_type,
+                job_type=None if resumed and name is None else job_type,
                 id=run_id,
                 resume="allow",
                 tags=list(tags),
@@ -77,10 +81,12 @@ def start_run(
             )
         file, shown = Path(run.settings.sync_file), name or known.name or run_id
         opened = Run(run, mode, known, file)
+        if resumed and not earlier:  # The server may have more of it than this machine.
+            mark_begun_elsewhere(file)
         if mode == "online":
             for before in unsent_files([*earlier, file])[:-1]:
                 uploads.begin(before, run_id, shown, live=False)
-            if resumed and not earlier:  # The server has more of it than this machine.
+            if is_begun_elsewhere(file):
                 opened.at_end = lambda: uploads.begin(file, run_id, shown, live=False)
             else:
                 uploads.begin(file, run_id, shown, live=True)

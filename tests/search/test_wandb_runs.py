@@ -28,6 +28,12 @@ def sweep_runs(directory: Path, **changes: object) -> SweepRuns:
     return SweepRuns(sweep_record(asked), directory)
 
 
+def end(runs: SweepRuns, number: int, state: str, facts: Any, instruments: Any) -> None:
+    """End a trial, which no study has."""
+    with runs.ending(number, state, facts, instruments):
+        pass
+
+
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """The runs of a completed, a failed and an interrupted trial."""
@@ -38,8 +44,8 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     runs.log(0, {"epoch": 1.0, SELECTED_BY: 0.75})
     runs.start(0, {"training.lr": 0.5})  # after a pause
     runs.log(0, {"epoch": 2.0, SELECTED_BY: 0.5})
-    runs.end(0, "completed", {"parameters": 9}, INSTRUMENTS)
-    runs.end(1, "failed", {"reason": "the loss is not finite"}, [])
+    end(runs, 0, "completed", {"parameters": 9}, INSTRUMENTS)
+    end(runs, 1, "failed", {"reason": "the loss is not finite"}, [])
     runs.close()
     return [inspect(log) for log in sorted((directory / "wandb").glob("offline-run-*/*.wandb"))]
 
@@ -88,8 +94,8 @@ def test_a_sweep_s_runs_are_uploaded_while_it_goes_on(
         for number in range(3):
             runs.start(number, {"training.lr": 0.1})
             runs.log(number, {"epoch": 1.0, SELECTED_BY: 0.5})
-        runs.end(0, "completed", {"parameters": 9}, INSTRUMENTS)
-        runs.end(1, "failed", {}, [])
+        end(runs, 0, "completed", {"parameters": 9}, INSTRUMENTS)
+        end(runs, 1, "failed", {}, [])
         runs.close()
     stored = [wandb_server.runs[f"identity-{number:04d}"] for number in range(3)]
     assert [run.state for run in stored] == ["finished", "failed", "failed"]
@@ -109,7 +115,7 @@ def test_what_an_earlier_driver_had_no_time_to_upload_is_uploaded(
     for number in range(3):
         earlier.start(number, {"training.lr": 0.1})
         earlier.log(number, {"epoch": 1.0})
-        earlier.end(number, "completed", {}, [])
+        end(earlier, number, "completed", {}, [])
     earlier.close()
     # Trial 3 was being started when that driver was killed.
     unbegun = tmp_path / "wandb" / "offline-run-20260101_000000-identity-0003"
@@ -120,7 +126,7 @@ def test_what_an_earlier_driver_had_no_time_to_upload_is_uploaded(
         for number in (1, 2, 3):  # Of these, some go on.
             runs.start(number, {"training.lr": 0.1}, [{"epoch": 1.0}])
             runs.log(number, {"epoch": 2.0})
-            runs.end(number, "completed", {}, [])
+            end(runs, number, "completed", {}, [])
         runs.close()
     steps = [wandb_server.runs[f"identity-{number:04d}"].steps() for number in range(4)]
     assert steps == [[1], [1, 2], [1, 2], [1, 2]]
@@ -144,7 +150,7 @@ def test_a_server_that_takes_nothing_costs_a_sweep_one_line(
         runs = sweep_runs(tmp_path, mode="auto")
         for number in range(3):
             runs.start(number, {"training.lr": 0.1})
-            runs.end(number, "completed", {}, INSTRUMENTS)
+            end(runs, number, "completed", {}, INSTRUMENTS)
         runs.close()
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("W&B")]
     assert len(lines) == 1
@@ -163,7 +169,7 @@ class Recorded(Run):
         self.told.append(metrics["epoch"])
 
     def configure(self, config: Any) -> None:
-        raise OSError("the disk is full")
+        self.told.append("configured")
 
     def tag(self, *tags: str) -> None:
         self.told.append(tags)
@@ -198,12 +204,25 @@ def test_a_slow_network_delays_no_trial(opened: Opened, tmp_path: Path) -> None:
     runs.start(0, {})
     runs.log(0, {"epoch": 1.0})
     runs.log(0, {"epoch": 2.0})
-    runs.end(0, "pruned", {}, [])
+    end(runs, 0, "pruned", {}, [])
     assert not opened.runs
     opened.network.set()
     runs.close()
     (run,) = opened.runs
     assert run.told == [1.0, 2.0, ("pruned",), "done"]
+
+
+def test_a_trial_that_starts_again_after_its_node_was_lost_has_what_its_checkpoint_has(
+    opened: Opened, tmp_path: Path
+) -> None:
+    opened.network.set()
+    runs = sweep_runs(tmp_path)
+    runs.start(0, {})
+    runs.log(0, {"epoch": 1.0})
+    runs.start(0, {}, [{"epoch": 1.0}, {"epoch": 2.0}])
+    runs.close()
+    (run,) = opened.runs
+    assert run.told == [1.0, "configured", 1.0, 2.0, ("interrupted",), "failed"]
 
 
 def test_a_trial_of_which_nothing_was_logged_is_new_to_wandb(
@@ -229,8 +248,15 @@ def test_runs_of_a_sweep_are_a_group_named_by_trial(opened: Opened, tmp_path: Pa
 
 
 def test_an_error_in_the_thread_is_one_line_and_ends_no_sweep(
-    opened: Opened, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    opened: Opened,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    def fail(run: Recorded, config: Any) -> None:
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(Recorded, "configure", fail)
     opened.network.set()
     runs = sweep_runs(tmp_path)
     for number in (3, 4):
@@ -246,7 +272,7 @@ def test_an_error_in_the_thread_is_one_line_and_ends_no_sweep(
 KILLED = """
 import os, sys, threading, time
 from pathlib import Path
-from tests.search.test_wandb_runs import EPOCHS, INSTRUMENTS, sweep_runs
+from tests.search.test_wandb_runs import EPOCHS, INSTRUMENTS, end, sweep_runs
 
 runs = sweep_runs(Path(sys.argv[1]))
 runs.start(0, {"training.lr": 0.5})
@@ -256,9 +282,9 @@ time.sleep(1.3)
 runs._thread.submit(threading.Event().wait)
 for metrics in EPOCHS[1:]:
     runs.log(0, metrics)
-runs.end(0, "completed", {"parameters": 9}, INSTRUMENTS)
+end(runs, 0, "completed", {"parameters": 9}, INSTRUMENTS)
 runs.start(1, {})
-runs.end(1, "pruned", {}, [])
+end(runs, 1, "pruned", {}, [])
 os.kill(os.getpid(), 9)
 """
 """A driver that is killed just after two trials have ended; W&B has an epoch of the first."""
@@ -289,7 +315,7 @@ def test_a_run_that_was_closed_before_a_kill_is_not_opened_again(tmp_path: Path)
     runs, free = sweep_runs(tmp_path), threading.Event()
     runs._thread.submit(free.wait)
     runs.start(0, {})
-    runs.end(0, "completed", {}, [])
+    end(runs, 0, "completed", {}, [])
     kept = tmp_path / "ends" / "0000.json"
     content = kept.read_bytes()
     free.set()
@@ -301,3 +327,24 @@ def test_a_run_that_was_closed_before_a_kill_is_not_opened_again(tmp_path: Path)
     again.close()
     assert not kept.exists()
     assert len(run_files(tmp_path)) == 1
+
+
+def test_an_interruption_before_a_kill_does_not_count_as_an_end(tmp_path: Path) -> None:
+    interrupted = sweep_runs(tmp_path)
+    interrupted.start(0, {})
+    interrupted.log(0, EPOCHS[0])
+    interrupted.close()
+    killed, kill = sweep_runs(tmp_path), threading.Event()
+    killed._thread.submit(kill.wait)
+    killed.start(0, {}, EPOCHS[:1])
+    killed.log(0, EPOCHS[1])
+    end(killed, 0, "completed", {}, INSTRUMENTS)
+    killed._thread.shutdown(wait=False, cancel_futures=True)
+    kill.set()
+    following = sweep_runs(tmp_path)
+    following.complete(set())
+    following.close()
+    first, second = [inspect(file) for file in run_files(tmp_path)]
+    assert (first["epochs"], first["summary"]["state"]) == ([1], "interrupted")
+    assert (second["epochs"], second["summary"]["state"]) == ([2], "completed")
+    assert not (tmp_path / "ends").exists()

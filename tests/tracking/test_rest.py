@@ -102,6 +102,18 @@ def test_a_training_elsewhere_goes_on_after_the_epochs_that_the_run_has(
     assert run.state == "finished"
 
 
+def test_a_resumed_run_that_the_server_has_nothing_of_is_sent_whole(
+    wandb_server: WandbServer, tmp_path: Path
+) -> None:
+    with uploads_awaited(30):
+        run = opened(tmp_path, resumed=True)  # Its process was killed before it had a file.
+        run.log({"epoch": 1.0})
+        run.close()
+    run = wandb_server.runs["r1"]
+    assert (run.display_name, run.job_type) == ("the run", "train")
+    assert (run.steps(), run.state) == ([1], "finished")
+
+
 def test_files_of_artifacts_are_found_where_a_run_was_moved_and_else_named(
     wandb_server: WandbServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
