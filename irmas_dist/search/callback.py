@@ -1,6 +1,7 @@
 """Tune's events on the driver, passed to W&B and the live table, and failures to the study."""
 
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,7 @@ class SweepCallback(tune.Callback):
         self._searcher, self._wandb_runs, self._live_table = searcher, wandb_runs, live_table
         self._root, self._best = root, best
         self._started: set[int] = set()
+        self._study_error: Exception | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """Keep nothing in Tune's own files: the study is the state."""
@@ -57,7 +59,7 @@ class SweepCallback(tune.Callback):
         values = {key: value for key, value in trial.config.items() if key != TRIAL}
         history = None
         resumed = trial.config[TRIAL]["resume"] and not trial.last_result.get(EPOCH)
-        if resumed and self._wandb_runs.are_kept:
+        if resumed and self._wandb_runs.logs:
             # Its driver died, perhaps with epochs that W&B does not have.
             history = self._resumed_history(number)
         self._wandb_runs.start(number, values, history)
@@ -97,21 +99,44 @@ class SweepCallback(tune.Callback):
         last = trial.last_result
         reason = last.get(FAILED)
         state = "failed" if reason else "completed" if last.get(FINISHED) else "pruned"
-        with self._ending(trial, state, reason):
+        with self._study_told(), self._ending(trial, state, reason):
             self._searcher.end(trial.trial_id, flatten_dict(last))
         self._keep_best_checkpoint(_number(trial), state, last.get(SELECTED_BY))
 
     def on_trial_error(self, *, trial: Trial, **info: Any) -> None:
         """Record why a trial failed, or queue it again if its node was lost."""
+        if self._study_error:  # Tune takes it for one of the trial, which is resumed later.
+            return
         error, text = _error(trial)
         if _node_lost(error) and self._searcher.postpone(trial.trial_id):
             return
         if _number(trial) not in self._started:  # Its worker ended before it started the trial.
             self.on_trial_start(trial=trial)
         reason = failure_reason(error, text)
-        with self._ending(trial, "failed", reason):
+        with self._study_told(), self._ending(trial, "failed", reason):
             self._searcher.fail(trial.trial_id, reason)
         self._keep_best_checkpoint(_number(trial), "failed", None)
+
+    def on_step_end(self, **info: Any) -> None:
+        """End the sweep when the study cannot be told of a trial's end.
+
+        Raises:
+            IrmasError: It cannot.
+        """
+        if self._study_error:
+            raise IrmasError(
+                f"the study cannot be written ({_last_line(str(self._study_error))}); "
+                "resume the sweep when it can be"
+            ) from self._study_error
+
+    @contextmanager
+    def _study_told(self) -> Iterator[None]:
+        """Keep an error of the block, from which Tune would go on."""
+        try:
+            yield
+        except Exception as error:
+            self._study_error = error
+            raise
 
     def _ending(self, trial: Trial, state: str, reason: str | None) -> AbstractContextManager[None]:
         """Show the end of a trial, which the block records in the study, and close its run."""

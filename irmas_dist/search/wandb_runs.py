@@ -13,7 +13,6 @@ from typing import Any
 
 from irmas_dist import storage
 from irmas_dist.config.recipe import with_values
-from irmas_dist.errors import IrmasError
 from irmas_dist.search.sweep_directory import SweepRecord
 from irmas_dist.terminal import say
 from irmas_dist.tracking.outcome import show_address
@@ -73,7 +72,7 @@ class SweepRuns:
         self._failed = False
 
     @property
-    def are_kept(self) -> bool:
+    def logs(self) -> bool:
         """Whether anything is logged, as far as that is known."""
         return self._tracking.mode != "disabled"
 
@@ -83,25 +82,31 @@ class SweepRuns:
         Args:
             running: Trials that are resumed: the study has no end of them.
         """
+        for number in running:
+            self._kept(number).unlink(missing_ok=True)
         ends = sorted(self._ends.glob("*.json"))
-        if not ends or resolve_mode(self._tracking) == "disabled":
+        if not ends:
             return
-        for file in ends:
-            number = int(file.stem)
-            if number in running:
-                file.unlink()
-                continue
+        mode = resolve_mode(self._tracking)
+        self._tracking = self._tracking.model_copy(update={"mode": mode})
+        for file in ends if self.logs else []:
             try:
-                end = storage.read_json(file)
-            except IrmasError as error:
-                say(f"W&B may lack the end of trial {number}: {error}")
-                continue
-            if self._is_closed(number, end["state"]):
-                file.unlink()
-                continue
-            self.start(number, end["values"], end["epochs"])
-            with self.ending(number, end["state"], end["facts"], end["instruments"]):
-                pass  # The study has it.
+                self._complete(file)
+            except Exception as error:  # noqa: BLE001 - the trials are worth more than their runs
+                say(f"W&B may lack the end of trial {int(file.stem)} ({one_line(error)})")
+
+    def _complete(self, file: Path) -> None:
+        """Close the run of a trial whose end is in a file."""
+        number, end = int(file.stem), storage.read_json(file)
+        if self._is_closed(number, end["state"]):
+            file.unlink()
+            return
+        self.start(number, end["values"], end["epochs"])
+        with self.ending(number, end["state"], end["facts"], end["instruments"]):
+            pass  # The study has it.
+
+    def _kept(self, number: int) -> Path:
+        return self._ends / f"{number:04d}.json"
 
     def _is_closed(self, number: int, state: str) -> bool:
         identity = trial_run_id(self._record.identity, number)
@@ -188,8 +193,8 @@ class SweepRuns:
         in a file.
         """
         trial = self._live[number]
-        kept = self._ends / f"{number:04d}.json"
-        if self.are_kept:
+        kept = self._kept(number)
+        if self.logs:
             end = {"state": state, "facts": facts, "instruments": instruments}
             end |= {"values": trial.values, "epochs": list(trial.epochs.values())}
             try:

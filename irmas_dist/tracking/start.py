@@ -81,8 +81,9 @@ def start_run(
             )
         file, shown = Path(run.settings.sync_file), name or known.name or run_id
         opened = Run(run, mode, known, file)
-        if resumed and not earlier:  # The server may have more of it than this machine.
-            mark_begun_elsewhere(file)
+        here = [before for before in earlier if RunFile(before).run]
+        if resumed and (not here or any(map(is_begun_elsewhere, here))):
+            mark_begun_elsewhere(file)  # The server may have more of it than this machine.
         if mode == "online":
             for before in unsent_files([*earlier, file])[:-1]:
                 uploads.begin(before, run_id, shown, live=False)

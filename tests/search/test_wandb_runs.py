@@ -348,3 +348,24 @@ def test_an_interruption_before_a_kill_does_not_count_as_an_end(tmp_path: Path) 
     assert (first["epochs"], first["summary"]["state"]) == ([1], "interrupted")
     assert (second["epochs"], second["summary"]["state"]) == ([2], "completed")
     assert not (tmp_path / "ends").exists()
+
+
+def test_an_end_that_the_study_never_had_is_forgotten_also_without_wandb(tmp_path: Path) -> None:
+    (tmp_path / "ends").mkdir()
+    for number in (0, 1):
+        (tmp_path / "ends" / f"{number:04d}.json").write_text("{}")
+    runs = sweep_runs(tmp_path, mode="disabled")
+    runs.complete({0})
+    runs.close()
+    assert [path.name for path in (tmp_path / "ends").iterdir()] == ["0001.json"]
+
+
+def test_an_end_that_cannot_be_read_costs_a_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "ends").mkdir()
+    (tmp_path / "ends" / "0004.json").write_text("{")
+    runs = sweep_runs(tmp_path)
+    runs.complete(set())
+    runs.close()
+    assert "W&B may lack the end of trial 4 (" in capsys.readouterr().err

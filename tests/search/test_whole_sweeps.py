@@ -39,11 +39,13 @@ class Sweeper:
         self.recipe = build_recipe(recipe.model_dump(), changes, "the test")
         self.task = open_training_data(features, self.recipe)
 
-    def __call__(self, entries: dict[str, Any], name: str, **settings: Any) -> SweepSummary:
+    def __call__(
+        self, entries: dict[str, Any], name: str, *, resume: bool = False, **settings: Any
+    ) -> SweepSummary:
         self.out = self.folder / name
         chosen = SweepSettings.model_validate({"trials": 6, "grace_epochs": 1, **settings})
         space = build_space(entries, self.recipe, "the test")
-        return sweep(self.task, self.recipe, space, self.out, chosen)
+        return sweep(self.task, self.recipe, space, self.out, chosen, resume)
 
 
 DRILL = pytest.mark.drill
@@ -64,6 +66,23 @@ def check_study(summary: SweepSummary) -> None:
     for row in summary.trials:
         values = list(recorded[row["number"]].intermediate_values.values())
         assert values in (row["curve"], [])  # Optuna has none with two objectives.
+
+
+def test_a_study_that_cannot_be_written_ends_the_sweep_and_costs_no_trial(
+    sweeper: Sweeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError("the database is away")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("optuna.Study.tell", refuse)
+        with pytest.raises(IrmasError, match=r"study cannot be written \(the database is away\)"):
+            sweeper(SPACE, "refused", trials=2, scheduler="none")
+    states = [trial.state.name for trial in open_study(str(sweeper.out / "study.db")).trials]
+    assert set(states) == {"RUNNING"}
+    summary = sweeper(SPACE, "refused", resume=True, trials=2, scheduler="none")
+    assert [row["state"] for row in summary.trials] == ["completed"] * 2
+    check_study(summary)
 
 
 @pytest.mark.parametrize(

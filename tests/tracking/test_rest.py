@@ -87,6 +87,21 @@ def test_an_evaluation_elsewhere_adds_to_what_the_run_has(
     assert "instruments" in run.history[-1]
 
 
+def test_two_evaluations_elsewhere_add_to_what_the_run_has(
+    wandb_server: WandbServer, tmp_path: Path
+) -> None:
+    begun_elsewhere(tmp_path)
+    for clips in (100, 200):
+        run = opened(tmp_path, "offline", name=None, job_type="evaluate", resumed=True)
+        run.summarise({f"evaluation/{clips}": 0.7})
+        run.close()
+        sent(tmp_path)
+    run = wandb_server.runs["r1"]
+    names = ("val_macro_f1", "parameters", "evaluation/100", "evaluation/200")
+    assert [run.summary[name] for name in names] == [0.9, 9, 0.7, 0.7]
+    assert (run.job_type, run.steps()) == ("train", [1, 2])
+
+
 def test_a_training_elsewhere_goes_on_after_the_epochs_that_the_run_has(
     wandb_server: WandbServer, tmp_path: Path
 ) -> None:
