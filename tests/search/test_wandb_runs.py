@@ -135,6 +135,20 @@ def test_what_an_earlier_driver_had_no_time_to_upload_is_uploaded(
     assert "not uploaded" not in capsys.readouterr().err
 
 
+def test_a_resumed_sweep_without_trials_left_uploads_what_its_earlier_driver_did_not(
+    wandb_server: WandbServer, tmp_path: Path
+) -> None:
+    earlier = sweep_runs(tmp_path)
+    earlier.start(0, {"training.lr": 0.1})
+    end(earlier, 0, "completed", {}, [])
+    earlier.close()
+    with uploads_awaited(30):
+        runs = sweep_runs(tmp_path, mode="auto")
+        runs.complete(set())
+        runs.close()
+    assert wandb_server.runs["identity-0000"].state == "finished"
+
+
 @pytest.mark.parametrize("fault", [Fault(status=401), None], ids=["refusing", "dead"])
 def test_a_server_that_takes_nothing_costs_a_sweep_one_line(
     fault: Fault | None,
