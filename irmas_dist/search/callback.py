@@ -1,4 +1,4 @@
-"""Tune's events on the driver, passed to W&B and the live table, and failures to the study."""
+"""Tune's events, passed to W&B, the live table and, at the end of a trial, the study."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -57,7 +57,7 @@ class SweepCallback(tune.Callback):
         number = _number(trial)
         self._started.add(number)
         values = {key: value for key, value in trial.config.items() if key != TRIAL}
-        history = None
+        history: list[dict[str, float]] = []
         resumed = trial.config[TRIAL]["resume"] and not trial.last_result.get(EPOCH)
         if resumed and self._wandb_runs.logs:
             # Its driver died, perhaps with epochs that W&B does not have.

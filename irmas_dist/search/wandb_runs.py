@@ -119,7 +119,7 @@ class SweepRuns:
         self,
         number: int,
         values: Mapping[str, Any],
-        history: Sequence[Metrics] | None = None,
+        history: Sequence[Metrics] = (),
     ) -> None:
         """Open a trial's run, or resume it after a pause or an interruption.
 
@@ -130,7 +130,7 @@ class SweepRuns:
         """
         trial = self._live.setdefault(number, _LiveTrial())
         trial.values = values
-        for metrics in history or ():
+        for metrics in history:
             trial.log(metrics)
 
         def work() -> None:
@@ -158,7 +158,7 @@ class SweepRuns:
             log_history(run)
 
         def log_history(run: Run) -> None:
-            for metrics in history or ():
+            for metrics in history:
                 run.log(metrics)
 
         self._submit(work)

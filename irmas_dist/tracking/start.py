@@ -58,7 +58,8 @@ def start_run(
 
         directory = storage.absolute(settings.directory)
         earlier = run_files(directory, run_id)
-        known = _known(earlier)
+        parts = [RunFile(file) for file in earlier]
+        known = _known(parts)
         command = dict(known.config.get("command", {}))
         if settings.metadata == "basic":
             command[job_type] = command_line()
@@ -81,8 +82,8 @@ def start_run(
             )
         file, shown = Path(run.settings.sync_file), name or known.name or run_id
         opened = Run(run, mode, known, file)
-        here = [before for before in earlier if RunFile(before).run]
-        if resumed and (not here or any(map(is_begun_elsewhere, here))):
+        begun = [part.path for part in parts if part.run]
+        if resumed and (not begun or any(map(is_begun_elsewhere, begun))):
             mark_begun_elsewhere(file)  # The server may have more of it than this machine.
         if mode == "online":
             for before in unsent_files([*earlier, file])[:-1]:
@@ -127,12 +128,12 @@ def _local_settings(settings: TrackingSettings, job_type: str) -> dict[str, Any]
     }  # fmt: skip
 
 
-def _known(files: Sequence[Path]) -> Known:
+def _known(parts: Sequence[RunFile]) -> Known:
     """Return what earlier processes have logged to a run, by its files."""
     last_step, name = -1, ""
     values: dict[str, Any] = {}
     summary: dict[str, Any] = {}
-    for found in map(RunFile, files):
+    for found in parts:
         last_step = max(last_step, found.last_step)
         name = name or (found.run.display_name if found.run else "")
         values |= found.config

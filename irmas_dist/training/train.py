@@ -214,7 +214,7 @@ def _tracked(
     settings = recipe.model_dump(mode="json")
     name = out.rstrip("/").rsplit("/", 1)[-1]
     tracking = recipe.tracking.model_copy(update={"directory": about["runs"]})
-    # A checkpoint is saved before its epochs are logged.
+    # An epoch is logged after its checkpoint is saved: without one, there is no run yet.
     history = latest_history(out) if resumed else []
     run = start_run(
         tracking,

@@ -244,10 +244,10 @@ def test_a_trial_of_which_nothing_was_logged_is_new_to_wandb(
 ) -> None:
     opened.network.set()
     runs = sweep_runs(tmp_path)
-    for number, history in enumerate((None, [], [{"epoch": 1.0}])):
+    for number, history in enumerate(([], [{"epoch": 1.0}])):
         runs.start(number, {}, history)
     runs.close()
-    assert [run.opened["resumed"] for run in opened.runs] == [False, False, True]
+    assert [run.opened["resumed"] for run in opened.runs] == [False, True]
 
 
 def test_runs_of_a_sweep_are_a_group_named_by_trial(opened: Opened, tmp_path: Path) -> None:
