@@ -13,6 +13,9 @@ from typing import Any, Literal
 import ray
 import torch
 from ray import train
+from ray.data._internal.cluster_autoscaler.default_autoscaling_coordinator import (
+    get_or_create_autoscaling_coordinator,
+)
 from ray.exceptions import RayError
 from ray.train import RunConfig, ScalingConfig
 from ray.train.collective import broadcast_from_rank_zero
@@ -54,6 +57,8 @@ def train_in_ray_train(data: Any, attempt: Attempt, on_epoch: OnEpoch) -> Traine
         WorkerLostError: A worker or its node was lost.
     """
     workers = attempt.workers
+    # The controller waits for this actor: its imports run beside the controller's own.
+    get_or_create_autoscaling_coordinator()
     events = WorkerEvents()
     trainer = TorchTrainer(
         # Not in `train_loop_config`, for which the controller would import all of this.
