@@ -38,7 +38,7 @@ def serve(
         typer.Option(
             min=0.01,
             max=1_000,
-            help="CPUs that score in each replica; as many, one at most, listen beside them.",
+            help="CPUs that score in each replica; as many, one at most, read uploads beside them.",
         ),
     ] = 1.0,
     gpus: Annotated[

@@ -43,11 +43,11 @@ class ServingSettings(Settings):
     models: dict[str, str]
     """Directories of the models, paths or URLs, by name; the first answers where none is named."""
     replicas: Annotated[int, Field(ge=1, le=1_000)] = 1
-    """Replicas, each a listener and a scorer process; with autoscaling, the minimum."""
+    """Replicas, each a process with its readers of uploads; with autoscaling, the minimum."""
     max_replicas: Annotated[int | None, Field(ge=1, le=1_000)] = None
     """Most replicas; more than the fewest: as many run as there are requests for."""
     cpus: Annotated[float, Field(gt=0, le=1_000)] = 1.0
-    """CPUs of a replica's scoring; as many more are held by its listening, one at most."""
+    """CPUs of a replica's scoring; it holds as many more, one at most, to read uploads."""
     gpus: Annotated[float | None, Field(ge=0, le=100)] = None
     """GPUs of a replica's scoring; several share one with a fraction. None: 1 if there is one."""
     limits: Limits = Limits()
@@ -64,12 +64,12 @@ class ServingSettings(Settings):
         return self
 
     @property
-    def listening_cpus(self) -> float:
-        """CPUs that the listening process of a replica holds."""
-        return min(self.cpus, 1.0)
+    def replica_cpus(self) -> float:
+        """CPUs that a replica holds."""
+        return self.cpus + min(self.cpus, 1.0)
 
     def scaling(self) -> dict[str, Any]:
-        """Return the options of a deployment that say how many replicas it has."""
+        """Return the options of the deployment that say how many replicas it has."""
         if self.max_replicas is None or self.max_replicas == self.replicas:
             return {"num_replicas": self.replicas}
         bounds = {"min_replicas": self.replicas, "max_replicas": self.max_replicas}

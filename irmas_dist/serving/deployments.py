@@ -1,4 +1,4 @@
-"""Ray Serve deployments: `ListenerDeployment` answers HTTP requests, `ScorerDeployment` scores.
+"""The Ray Serve deployment, and the application that is made of it.
 
 `application` builds them, also for the file of a RayService:
 ``import_path: irmas_dist.serving.deployments:application``.
@@ -9,14 +9,13 @@ import hashlib
 import os
 from collections.abc import Mapping
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from fastapi import FastAPI
 from ray import serve
-from ray.exceptions import RayError
-from ray.serve.exceptions import RayServeException
-from ray.serve.handle import DeploymentHandle
 
 from irmas_dist.config.serving import TOKEN, Limits, ServingSettings, require_token
 from irmas_dist.errors import IrmasError
@@ -27,81 +26,50 @@ from irmas_dist.serving.models import ServedModel, model_digest
 from irmas_dist.serving.received import RefusedRequestError
 
 READERS = 2
-"""Processes that read uploads in each listening replica: while one decodes, one may be replaced."""
+"""Processes that read uploads beside each replica: while one decodes, one may be replaced."""
 
 QUIET = {"enable_access_log": False}
 """Lines for each request would come to the command, whose log is never rotated; proxies write some
 to theirs, which is."""
 
-VERSIONS_KEPT = 2
-"""Versions of each model in memory: that of requests which had begun before the last change."""
-
 
 class ListenerDeployment:
-    """Handles HTTP requests; holds no model in memory."""
+    """Answers HTTP requests and scores their windows, those of concurrent requests in one batch.
 
-    def __init__(
-        self, scorer: DeploymentHandle, limits: Mapping[str, Any], token_digest: str | None
-    ) -> None:
-        self._scorer, self._token_digest = scorer, token_digest
+    Args:
+        limits: `Limits` as a mapping.
+        token_digest: See `create_app`.
+        threads: With how many threads each batch is scored on a CPU.
+    """
+
+    def __init__(self, limits: Mapping[str, Any], token_digest: str | None, threads: int) -> None:
+        torch.set_num_threads(threads)
+        self._token_digest = token_digest
         self._listener = Listener(self._score, Limits(**limits), READERS)
+        # A version is forgotten with the last request that began with it.
+        self._predictors: WeakKeyDictionary[ServedModel, Predictor] = WeakKeyDictionary()
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         return create_app(self._listener, self._token_digest)
 
-    def reconfigure(self, config: Mapping[str, Any]) -> None:
-        """Answer with these models from now on, as `ServedModel.as_config` describes them."""
-        models = [ServedModel.of_config(each) for each in config["models"]]
-        self._listener.use({model.name: model for model in models})
-
-    async def _score(
-        self, model: ServedModel, windows: npt.NDArray[Any]
-    ) -> npt.NDArray[np.float32]:
-        try:
-            scores: npt.NDArray[np.float32] = await self._scorer.score.remote(
-                model.digest, model.directory, windows
-            )
-        except (RayError, RayServeException) as error:
-            raise RefusedRequestError(
-                503, "a replica failed during the request: try again", retry_after_s=1
-            ) from error
-        return scores
-
-
-class ScorerDeployment:
-    """Scores windows, those of concurrent requests in one batch."""
-
-    def __init__(self) -> None:
-        self._predictors: dict[str, Predictor] = {}
-        self._loading = asyncio.Lock()
-
     async def reconfigure(self, config: Mapping[str, Any]) -> None:
-        """Load what is new of these models, and forget the versions before the last ones."""
-        models = {each["digest"]: each["directory"] for each in config["models"]}
-        for digest, directory in models.items():
-            await self._load(digest, directory)
-        older = [digest for digest in self._predictors if digest not in models]
-        for digest in older[: -(VERSIONS_KEPT - 1) * len(models)]:
-            del self._predictors[digest]
+        """Load what is new of these models, and answer with them from now on.
 
-    async def _load(self, digest: str, directory: str) -> None:
-        async with self._loading:
-            if digest not in self._predictors:
-                self._predictors[digest] = await asyncio.to_thread(_load, digest, directory)
+        Args:
+            config: ``models``, each as `ServedModel.as_config` describes it.
 
-    async def score(
-        self, digest: str, directory: str, windows: npt.NDArray[Any]
-    ) -> npt.NDArray[np.float32]:
-        """Score windows, shape (windows, bands, frames), with one version of a model.
-
-        Returns:
-            The scores of each member, shape (windows, members, instruments).
+        Raises:
+            IrmasError: A directory has changed since it was deployed.
         """
-        # A listener replica may know a version first. Waiting for `reconfigure` would deadlock:
-        # Serve calls it only when no request is in progress.
-        await self._load(digest, directory)
-        scores: npt.NDArray[np.float32] = await self._score_together((digest, windows))
-        return scores
+        known = {(model.name, model.digest): model for model in self._listener.models}
+        models = {}
+        for each in config["models"]:
+            name, digest = each["name"], each["digest"]
+            model = known.get((name, digest)) or ServedModel.of_config(each)
+            if model not in self._predictors:
+                self._predictors[model] = await asyncio.to_thread(_load, model)
+            models[name] = model
+        self._listener.use(models)
 
     @serve.batch(
         max_batch_size=max(BATCH_WINDOWS.values()),
@@ -110,23 +78,34 @@ class ScorerDeployment:
         batch_size_fn=lambda items: sum(len(windows) for _, windows in items),
     )
     async def _score_together(
-        self, items: list[tuple[str, npt.NDArray[Any]]]
+        self, items: list[tuple[ServedModel, npt.NDArray[Any]]]
     ) -> list[npt.NDArray[np.float32]]:
         scores: list[npt.NDArray[np.float32]] = [np.zeros(0, np.float32)] * len(items)
-        for digest in {digest for digest, _ in items}:
-            numbers = [number for number, item in enumerate(items) if item[0] == digest]
+        for model in {model for model, _ in items}:
+            numbers = [number for number, item in enumerate(items) if item[0] is model]
             windows = np.concatenate([items[number][1] for number in numbers])
-            found = await asyncio.to_thread(self._predictors[digest].score_batches, windows)
+            found = await asyncio.to_thread(self._predictors[model].score_batches, windows)
             bounds = np.cumsum([len(items[number][1]) for number in numbers])[:-1]
             for number, part in zip(numbers, np.split(found, bounds), strict=True):
                 scores[number] = part
         return scores
 
+    async def _score(
+        self, model: ServedModel, windows: npt.NDArray[Any]
+    ) -> npt.NDArray[np.float32]:
+        try:
+            scores: npt.NDArray[np.float32] = await self._score_together((model, windows))
+        except torch.OutOfMemoryError as error:
+            raise RefusedRequestError(
+                503, "no memory is left on the device: try again", retry_after_s=1
+            ) from error
+        return scores
 
-def _load(digest: str, directory: str) -> Predictor:
-    if model_digest(directory) != digest:
-        raise IrmasError(f"{directory} has changed since it was deployed: deploy it again")
-    return Predictor.load(directory)
+
+def _load(model: ServedModel) -> Predictor:
+    if model_digest(model.directory) != model.digest:
+        raise IrmasError(f"{model.directory} has changed since it was deployed: deploy it again")
+    return Predictor.load(model.directory)
 
 
 def application(args: Mapping[str, Any] | ServingSettings) -> serve.Application:
@@ -149,22 +128,12 @@ def application(args: Mapping[str, Any] | ServingSettings) -> serve.Application:
     # Serve's status, command line and dashboard fail with a list.
     config = {"models": [model.as_config() for model in models]}
     limits = settings.limits
-    scorer = serve.deployment(
-        ScorerDeployment,
-        name="scorer",
-        user_config=config,
-        ray_actor_options={"num_cpus": settings.cpus, "num_gpus": settings.gpus or 0},
-        max_ongoing_requests=256,
-        health_check_period_s=2,
-        logging_config=QUIET,
-        **settings.scaling(),
-    )
     # Above the limit a listener answers by itself, at once.
     listener = serve.deployment(
         serve.ingress()(ListenerDeployment),
         name="listener",
         user_config=config,
-        ray_actor_options={"num_cpus": settings.listening_cpus},
+        ray_actor_options={"num_cpus": settings.replica_cpus, "num_gpus": settings.gpus or 0},
         max_ongoing_requests=2 * limits.max_requests + 64,
         graceful_shutdown_timeout_s=limits.timeout_s + 5,
         health_check_period_s=2,
@@ -172,4 +141,4 @@ def application(args: Mapping[str, Any] | ServingSettings) -> serve.Application:
         **settings.scaling(),
     )
     digest = hashlib.sha256(token.encode()).hexdigest() if token else None
-    return listener.bind(scorer.bind(), limits.model_dump(), digest)
+    return listener.bind(limits.model_dump(), digest, max(int(settings.cpus), 1))

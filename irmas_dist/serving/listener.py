@@ -1,4 +1,4 @@
-"""From uploads to timelines: reader subprocesses here, scoring in another deployment.
+"""From uploads to timelines: read in subprocesses, scored by a function.
 
 Windows are sent to be scored while later ones are still being read.
 """

@@ -15,9 +15,9 @@ FIGURES = ("val_micro_f1", "val_macro_f1", "val_lrap")
 """What clients are told of the model's validation."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ServedModel:
-    """One version of a model.
+    """One version of a model; compared by identity.
 
     Attributes:
         name: Its name for clients.

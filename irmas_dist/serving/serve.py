@@ -129,7 +129,7 @@ def _require_capacity(settings: ServingSettings, nodes: list[dict[str, object]])
         assert isinstance(resources, dict)
         for kind in ("CPU", "GPU") if node["Alive"] else ():
             total[kind] = total.get(kind, 0) + resources.get(kind, 0)
-    cpus = settings.replicas * (settings.cpus + settings.listening_cpus)
+    cpus = settings.replicas * settings.replica_cpus
     gpus = settings.replicas * (settings.gpus or 0)
     if cpus > total.get("CPU", 0) or gpus > total.get("GPU", 0):
         raise IrmasError(

@@ -6,12 +6,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
+import torch
 
-from irmas_dist.config.serving import ServingSettings
+from irmas_dist.config.serving import Limits, ServingSettings
 from irmas_dist.errors import IrmasError
 from irmas_dist.inference.predictor import Predictor
-from irmas_dist.serving.deployments import application
+from irmas_dist.serving.deployments import ListenerDeployment, application
+from irmas_dist.serving.models import ServedModel
+from irmas_dist.serving.received import RefusedRequestError
 from irmas_dist.serving.serve import deployed
 from tests.inference.conftest import MakeModel
 from tests.ray_cluster import free_port
@@ -91,3 +95,17 @@ def test_a_file_for_a_cluster_wants_a_token(model: Path, monkeypatch: pytest.Mon
     monkeypatch.delenv("IRMAS_SERVE_TOKEN", raising=False)
     with pytest.raises(IrmasError, match="IRMAS_SERVE_TOKEN"):
         application({"models": {"a": str(model)}})
+
+
+def test_clients_are_told_to_come_back_where_a_device_has_no_memory(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def full(_: object) -> np.ndarray:
+        raise torch.OutOfMemoryError("of a test")
+
+    deployment = ListenerDeployment(Limits().model_dump(), None, threads=1)
+    monkeypatch.setattr(deployment, "_score_together", full)
+    score = deployment._score(ServedModel.read("a", model), np.zeros((1, 64, 32), np.float32))
+    with pytest.raises(RefusedRequestError) as refused:
+        asyncio.run(score)
+    assert (refused.value.status, refused.value.headers) == (503, {"Retry-After": "1"})

@@ -14,7 +14,7 @@ from tests.inference.conftest import MakeModel
 def test_a_model_is_described_in_json_without_loss(model: Path) -> None:
     read = ServedModel.read("a", model)
     again = ServedModel.of_config(json.loads(json.dumps(read.as_config())))
-    assert again == read
+    assert again.as_config() == read.as_config()
     assert json.dumps(again.facts(), allow_nan=False)
 
 
