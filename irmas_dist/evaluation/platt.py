@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import expit
+from scipy.special import expit, logit
 
 from irmas_dist.evaluation.arrays import Labels, ScoreArray
 from irmas_dist.instruments import UNKNOWN
@@ -36,7 +36,7 @@ class Platt(NamedTuple):
     def __call__(self, scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Return calibrated scores, of the same shape."""
         logits = np.clip(self.scale * _logit(scores) + self.offset, -MOST_LOGIT, MOST_LOGIT)
-        calibrated = np.where(scores > 0, 1 / (1 + np.exp(-logits)), 0)
+        calibrated = np.where(scores > 0, expit(logits), 0)
         return calibrated.astype(np.float32)
 
 
@@ -74,5 +74,4 @@ def fit_platt(
 
 
 def _logit(scores: ScoreArray) -> npt.NDArray[np.float64]:
-    inside = np.clip(scores.astype(np.float64), MARGIN, 1 - MARGIN)
-    return np.log(inside / (1 - inside))
+    return np.asarray(logit(np.clip(scores.astype(np.float64), MARGIN, 1 - MARGIN)))

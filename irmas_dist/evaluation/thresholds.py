@@ -11,6 +11,7 @@ in the clips, gets `NEVER`, which is above every possible score.
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import expit, logit
 
 from irmas_dist.config.decisions import ThresholdSettings
 from irmas_dist.evaluation.arrays import Labels, ScoreArray, Thresholds
@@ -81,6 +82,6 @@ def averaged_thresholds(
     )
     never = fitted >= NEVER
     inside = np.clip(fitted, EXTREME, 1 - EXTREME)
-    logits = np.log(inside / (1 - inside)).sum(axis=0, where=~never)
-    means = 1 / (1 + np.exp(-logits / np.maximum((~never).sum(axis=0), 1)))
+    logits = logit(inside).sum(axis=0, where=~never)
+    means = expit(logits / np.maximum((~never).sum(axis=0), 1))
     return np.where(never.mean(axis=0) > 0.5, NEVER, means).astype(np.float32)

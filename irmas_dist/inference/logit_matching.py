@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import logit
 
 from irmas_dist.evaluation.scores import Scores
 
@@ -45,8 +46,7 @@ def prevalence_weights(validation: Scores, prevalence: Mapping[str, float]) -> F
 
 def logits_of(scores: Float32) -> Float64:
     """Return the logits of scores, which are finite for 0 and 1 too."""
-    probabilities = np.clip(scores.astype(np.float64), 1e-7, 1 - 1e-7)
-    return np.asarray(np.log(probabilities / (1 - probabilities)))
+    return np.asarray(logit(np.clip(scores.astype(np.float64), 1e-7, 1 - 1e-7)))
 
 
 def moments(logits: Float64, weights: Float64) -> tuple[Float64, Float64]:
