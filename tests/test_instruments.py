@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from irmas_dist.errors import IrmasError
@@ -47,7 +47,6 @@ def test_labels_of_another_length_are_refused(labels: list[int]) -> None:
         TRIO.decode(labels)
 
 
-@settings(deadline=None)
 @given(st.sets(st.sampled_from(IRMAS.codes)))
 def test_decoding_undoes_encoding(instruments: set[str]) -> None:
     assert IRMAS.decode(IRMAS.encode(instruments)) == sorted(instruments, key=IRMAS.codes.index)

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from irmas_dist.config.recipe import load_recipe
@@ -94,7 +94,6 @@ scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False)
 text = st.text(st.characters(codec="utf-8", exclude_categories=["Cc"]))
 
 
-@settings(deadline=None)
 @given(
     st.dictionaries(
         text, st.recursive(scalars | text, lambda inner: st.lists(inner), max_leaves=8), min_size=1

@@ -51,9 +51,7 @@ def test_blocks_join_to_the_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     np.testing.assert_array_equal(np.concatenate(blocks), whole)
 
 
-@settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.sampled_from(sorted(WRITTEN)),
     st.floats(0, 0.45),

@@ -122,9 +122,7 @@ def test_a_wrong_value_is_refused_with_its_line_and_column(
         index_table(table(folder, text), VOCABULARY)
 
 
-@settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.lists(st.sampled_from(["1", "0", "?", ""]), min_size=3, max_size=3), min_size=1,
                 max_size=3))  # fmt: skip
 def test_every_label_is_present_absent_or_unknown(folder: Path, cells: list[list[str]]) -> None:

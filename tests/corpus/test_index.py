@@ -208,7 +208,7 @@ def test_a_label_file_that_may_not_be_read_is_a_problem(root: Path) -> None:
     assert problems(root) == {"a-1": "its label file cannot be read: Permission denied"}
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(data=st.data())
 def test_any_damage_ends_in_a_row(
     data: st.DataObject, tmp_path_factory: pytest.TempPathFactory

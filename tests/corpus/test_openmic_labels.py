@@ -117,7 +117,7 @@ def test_without_the_table_of_artists_each_recording_is_a_group(tmp_path: Path) 
     }
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     st.dictionaries(
         st.tuples(st.integers(0, 999_999), st.sampled_from(OPENMIC.codes)),

@@ -97,7 +97,7 @@ def any_corpus() -> st.SearchStrategy[Corpus]:
     return st.one_of(single_label(), multilabel())
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(any_corpus(), st.floats(0.02, 0.98), st.integers(0, 5))
 def test_no_group_is_divided_and_every_instrument_is_on_both_sides(
     corpus: Corpus, share: float, seed: int
@@ -107,7 +107,7 @@ def test_no_group_is_divided_and_every_instrument_is_on_both_sides(
     assert (corpus.counts(sides, 1) > 0).all()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(any_corpus(), st.integers(2, 5), st.integers(0, 5))
 def test_no_group_is_divided_and_every_instrument_is_in_every_fold(
     corpus: Corpus, folds: int, seed: int
@@ -118,7 +118,7 @@ def test_no_group_is_divided_and_every_instrument_is_in_every_fold(
         assert (corpus.counts(sides, fold) > 0).all()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(single_label(), st.floats(0.02, 0.98), st.integers(2, 5), st.integers(0, 5))
 def test_shares_are_kept_to_within_the_largest_group(
     corpus: Corpus, share: float, folds: int, seed: int
@@ -131,7 +131,7 @@ def test_shares_are_kept_to_within_the_largest_group(
         assert (abs(corpus.counts(sides, fold) - total / folds) <= LARGEST).all()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(multilabel(), st.floats(0.1, 0.5), st.integers(0, 5))
 def test_shares_with_several_instruments_per_clip_are_approximate(
     corpus: Corpus, share: float, seed: int
@@ -141,7 +141,7 @@ def test_shares_with_several_instruments_per_clip_are_approximate(
     assert np.mean(abs(held - share * total)) <= LARGEST
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(any_corpus(), st.randoms(use_true_random=False))
 def test_the_order_of_clips_does_not_matter(corpus: Corpus, random: "object") -> None:
     names, labels = corpus.names, corpus.labels
@@ -154,7 +154,7 @@ def test_the_order_of_clips_does_not_matter(corpus: Corpus, random: "object") ->
     np.testing.assert_array_equal(k_folds(shuffled, labels[order], 3, 0), folds[order])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(any_corpus(), st.floats(0.05, 0.5), st.lists(st.integers(1, LARGEST), min_size=6))
 def test_a_new_instrument_moves_no_group(corpus: Corpus, share: float, sizes: list[int]) -> None:
     larger = Corpus(dict(corpus.groups), corpus.instruments + 1)
@@ -164,7 +164,7 @@ def test_a_new_instrument_moves_no_group(corpus: Corpus, share: float, sizes: li
     assert larger.folds(5).items() >= corpus.folds(5).items()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(single_label(), st.floats(0.05, 0.5), st.integers(1, LARGEST), st.integers(0, 99))
 def test_a_new_group_moves_no_group_of_another_instrument(
     corpus: Corpus, share: float, clips: int, name: int
@@ -176,7 +176,7 @@ def test_a_new_group_moves_no_group_of_another_instrument(
     assert all(before[group] == after[group] for group in before if not group.startswith("0/"))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(single_label(), st.integers(1, LARGEST), st.integers(0, 999), st.data())
 def test_a_new_group_moves_few_groups_of_its_own_instrument(
     corpus: Corpus, clips: int, name: int, data: st.DataObject
@@ -195,7 +195,7 @@ def test_a_new_group_moves_few_groups_of_its_own_instrument(
     assert moved(corpus.folds(folds), larger.folds(folds)) < (folds - 1) * (clips + largest)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.integers(0, 99))
 def test_the_split_depends_on_the_seed(seed: int) -> None:
     corpus = Corpus({str(group): [frozenset({0})] * 2 for group in range(200)}, 1)

@@ -66,7 +66,7 @@ def by_the_formula(windows, rule):
     }[rule]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(clips_of_windows(), st.sampled_from(RULES))
 def test_every_clip_is_aggregated_as_if_it_were_alone(clips, rule):
     windows, offsets = clips
@@ -77,7 +77,7 @@ def test_every_clip_is_aggregated_as_if_it_were_alone(clips, rule):
         np.testing.assert_allclose(together[clip], expected, rtol=1e-6)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(clips_of_windows(), st.sampled_from(WITHOUT_ORDER), st.randoms(use_true_random=False))
 def test_the_order_of_windows_does_not_matter(clips, rule, random):
     windows, offsets = clips
@@ -91,7 +91,7 @@ def test_the_order_of_windows_does_not_matter(clips, rule, random):
     )
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(clips_of_windows(), st.sampled_from(RULES))
 def test_scores_stay_between_0_and_1(clips, rule):
     result = aggregate(*clips, rule)
@@ -99,13 +99,13 @@ def test_scores_stay_between_0_and_1(clips, rule):
     assert (result <= 1).all()
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(clips_of_windows(), st.sampled_from(RELATIVE))
 def test_with_relative_rules_the_surest_instrument_of_every_clip_scores_1(clips, rule):
     np.testing.assert_array_equal(aggregate(*clips, rule).max(axis=1), 1)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(clips_of_windows())
 def test_from_the_mean_to_the_maximum_by_way_of_the_largest(clips):
     mean, attention, largest = (aggregate(*clips, rule) for rule in ("mean", "attention", "max"))
@@ -129,7 +129,7 @@ def test_a_silent_clip_stays_at_zero(rule):
     np.testing.assert_array_equal(aggregate(np.zeros((2, 3)), np.array([0, 2]), rule), 0)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(clips_of_windows(), st.sampled_from(WITHOUT_ORDER), st.integers(1, 5), st.booleans())
 def test_silent_windows_change_nothing(clips, rule, silent, before):
     windows, offsets = clips

@@ -45,7 +45,7 @@ def test_the_same_seed_draws_the_same_songs_whatever_the_order_of_clips():
     assert (forward.times != draw_songs(names, 20, seed=4).times).any()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(labelled_scores(), st.integers(0, 2**32 - 1), st.sampled_from([0.0, 0.3, 0.5, 1.1]))
 def test_the_figures_of_a_draw_are_those_of_its_clips(labelled, seed, threshold):
     labels, scores = labelled

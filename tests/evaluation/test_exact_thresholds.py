@@ -38,7 +38,7 @@ def labelled_scores(draw, max_clips=12, max_instruments=3):
     return labels, (rng.integers(0, levels + 1, shape) / levels).astype(np.float32)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(labelled_scores())
 def test_no_threshold_gives_an_instrument_a_better_f1(labelled):
     labels, scores = labelled
@@ -47,7 +47,7 @@ def test_no_threshold_gives_an_instrument_a_better_f1(labelled):
         assert (fitted >= f1(labels, scores, threshold, None)).all()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(labelled_scores(), st.sampled_from(["micro", "macro"]))
 def test_no_single_threshold_is_better_than_the_global_one(labelled, average):
     labels, scores = labelled
@@ -60,7 +60,7 @@ def test_no_single_threshold_is_better_than_the_global_one(labelled, average):
     assert f1(labels, scores, thresholds, average) == pytest.approx(best, abs=1e-12)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(labelled_scores(max_clips=6))
 def test_no_combination_of_thresholds_has_a_better_micro_f1(labelled):
     labels, scores = labelled

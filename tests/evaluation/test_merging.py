@@ -45,7 +45,7 @@ def test_the_surest_member_decides_and_one_that_plays_is_enough() -> None:
     np.testing.assert_array_equal(merged.scores[:, 1], scores[:, 2])
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.data())
 def test_merging_twice_is_merging_once(data: st.DataObject) -> None:
     codes = [f"i{number}" for number in range(6)]

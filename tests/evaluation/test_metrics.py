@@ -119,7 +119,7 @@ def labelled_scores(draw):
     return labels, scores
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(labelled_scores(), st.sampled_from([0.0, 0.3, 0.5, 1.0, 1.1]))
 def test_anything_against_scikit_learn(labelled, threshold):
     labels, scores = labelled

@@ -12,7 +12,7 @@ from irmas_dist.evaluation.operating_points import decide
 from tests.evaluation.test_exact_thresholds import labelled_scores
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(labelled_scores(), st.sampled_from(["micro", "macro"]), st.sampled_from([0.5, 1, 2]))
 def test_f_beta_is_that_of_scikit_learn(labelled, average, beta):
     labels, scores = labelled

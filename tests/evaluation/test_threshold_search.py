@@ -25,7 +25,7 @@ def value(objective, labels, scores, thresholds):
     return float(objective(labels.astype(bool), decisions[None])[0])
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(labelled_scores(max_clips=6, max_instruments=2), st.sampled_from(sorted(BY_NAME)))
 def test_no_combination_of_thresholds_is_better_where_all_can_be_tried(labelled, name):
     labels, scores = labelled
@@ -35,7 +35,7 @@ def test_no_combination_of_thresholds_is_better_where_all_can_be_tried(labelled,
     assert value(BY_NAME[name], labels, scores, found) == pytest.approx(best, abs=1e-9)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(labelled_scores(), st.sampled_from(sorted(BY_NAME)))
 def test_no_single_threshold_is_better_than_the_global_one(labelled, name):
     labels, scores = labelled

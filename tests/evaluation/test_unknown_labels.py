@@ -37,7 +37,7 @@ def partly_known(draw):
     return np.where(known, whole, UNKNOWN).astype(np.int8), scores, whole
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(partly_known(), st.sampled_from([0.3, 0.5, 1.1]))
 def test_every_figure_is_scikit_learns_on_what_is_known(case, threshold):
     labels, scores, _ = case
@@ -69,7 +69,7 @@ def test_every_figure_is_scikit_learns_on_what_is_known(case, threshold):
     assert {name: ours[name] for name in expected} == pytest.approx(expected, abs=CLOSE)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(partly_known(), st.data())
 def test_masking_one_instrument_changes_no_others_figures(case, data):
     labels, scores, _ = case

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from irmas_dist.corpus.manifest import SCHEMA
@@ -75,7 +75,6 @@ def diff(manifest: list[dict[str, Any]], stored: list[list[dict[str, Any]]]):
     return diff_store(pa.Table.from_pylist(manifest, SCHEMA), found, NO_REJECTS, VOCABULARY)
 
 
-@settings(deadline=None)
 @given(manifests, shards, earlier_rejects)
 def test_every_clip_is_either_stored_computed_or_rejected(
     manifest: pa.Table, stored: list[Shard], rejects: pa.Table
@@ -108,7 +107,6 @@ def test_every_clip_is_either_stored_computed_or_rejected(
     assert sorted(ways) == sorted(expected)
 
 
-@settings(deadline=None)
 @given(manifests)
 def test_a_complete_store_needs_nothing(manifest: pa.Table) -> None:
     first = diff_store(manifest, [], NO_REJECTS, VOCABULARY)

@@ -7,7 +7,7 @@ import pytest
 import soundfile
 import soxr
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from irmas_dist.config.features import LogMelSettings
@@ -87,7 +87,6 @@ def test_samples_of_another_rate_are_resampled_as_by_soxr(
         assert np.quantile(difference, 0.999) < most_bins
 
 
-@settings(deadline=None)
 @given(
     samples=st.integers(1, 2_000),
     rates=st.sampled_from([(44_100, 22_050), (48_000, 22_050), (8_000, 22_050), (96_000, 16_000)]),

@@ -22,7 +22,7 @@ def mean_of_windows(logits: np.ndarray) -> np.ndarray:
     return scores.reshape(-1, 4, logits.shape[1]).mean(axis=1).astype(np.float32)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 2**32 - 1), st.floats(0, 1))
 def test_clips_have_the_moments_that_windows_are_scaled_for(seed: int, share: float) -> None:
     rng = np.random.default_rng(seed)

@@ -54,7 +54,7 @@ def verdict_of(listen: Callable[[], int]) -> int | str:
         return str(error)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(written=files())
 def test_all_commands_have_one_verdict_on_a_file(
     predictor: Predictor, tmp_path_factory: pytest.TempPathFactory, written: bytes

@@ -93,7 +93,7 @@ def architectures(draw: st.DrawFn) -> dict[str, Any]:
     return draw(st.fixed_dictionaries(values))
 
 
-@budget(max_examples=80, deadline=None)
+@budget(max_examples=80)
 @given(architectures(), st.integers(1, 24), st.integers(1, 24))
 def test_all_settings_build_and_learn_or_are_refused_in_one_line(
     model: dict[str, Any], bands: int, frames: int

@@ -21,7 +21,7 @@ def test_a_wav_file_has_the_size_that_is_told_beforehand() -> None:
     assert len(encode(noise(1.3), ".wav")) == wav_bytes(1.3)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.floats(0.01, 3.0), st.integers(0, 99))
 def test_an_ogg_file_is_heard_whole_and_always_the_same(seconds: float, seed: int) -> None:
     audio = noise(seconds, seed)

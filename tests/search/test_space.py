@@ -98,7 +98,7 @@ def entries(draw: st.DrawFn) -> dict:
     return {name: made[name] for name in order}
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(entries(), st.integers(0, 99))
 def test_all_draws_lie_in_the_space_and_are_valid_recipes(made: dict, seed: int) -> None:
     searched = build_space(made, Recipe(), "the test")

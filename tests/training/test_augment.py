@@ -88,7 +88,7 @@ def test_features_in_any_unit_are_mixed_in_power(features: LogMelSettings) -> No
     assert torch.equal(labels, same)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(st.lists(st.integers(0, 29), min_size=1, max_size=5))
 def test_a_mixture_is_nowhere_quieter_than_any_of_its_sources(clips: list[int]) -> None:
     mel, labels = MIXER(RESIDENT, sent(by_hand(clips, [0] * len(clips))), 20)
@@ -97,7 +97,7 @@ def test_a_mixture_is_nowhere_quieter_than_any_of_its_sources(clips: list[int]) 
     assert labels[0].tolist() == CLIPS.labels[clips].max(axis=0).tolist()
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(st.lists(st.integers(0, 60), min_size=0, max_size=4), st.integers(0, 3))
 def test_the_parts_of_a_plan_make_the_same_examples(cuts: list[int], seed: int) -> None:
     drawn = plan(EVERYTHING, seed)
@@ -110,7 +110,7 @@ def test_the_parts_of_a_plan_make_the_same_examples(cuts: list[int], seed: int) 
         torch.testing.assert_close(torch.cat([part[index] for part in parts]), whole[index])
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(st.integers(0, 9), st.integers(0, 3))
 def test_masks_hide_the_planned_spans_and_nothing_else(widest: int, seed: int) -> None:
     augment = AugmentSettings(

@@ -55,9 +55,7 @@ def test_the_newest_epoch_of_all_attempts_is_found(location: Path, tmp_path: Pat
     assert new_attempt(str(tmp_path / "nothing")) == "attempt-001"
 
 
-@settings(
-    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(draw=st.data())
 def test_a_damaged_file_is_reported_by_name_and_the_one_before_it_used(
     location: Path, draw: st.DataObject

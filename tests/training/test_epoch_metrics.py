@@ -20,7 +20,7 @@ from irmas_dist.training.epoch_metrics import (
 from tests.training.conftest import VOCABULARY
 
 
-@budget(max_examples=60, deadline=None)
+@budget(max_examples=60)
 @given(st.integers(1, 20), st.integers(0, 1_000), st.sampled_from([0.0, 0.3, 1.0]))
 def test_validation_metrics_are_those_of_the_evaluation(
     clips: int, seed: int, share: float
@@ -69,7 +69,7 @@ def test_validation_metrics_are_those_of_scikit_learn() -> None:
     assert ours == pytest.approx(expected, abs=1e-6)
 
 
-@budget(max_examples=20, deadline=None)
+@budget(max_examples=20)
 @given(st.lists(st.integers(0, 6), min_size=1, max_size=5), st.integers(0, 99))
 def test_training_metrics_do_not_depend_on_how_examples_come_in(
     sizes: list[int], seed: int

@@ -104,7 +104,7 @@ def test_smoothing_draws_labels_towards_a_half() -> None:
     torch.testing.assert_close(loss(logits, labels, smoothing=0.2), soft)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(KINDS, st.integers(0, 99), st.integers(0, 5))
 def test_a_sum_over_shares_is_the_sum_over_the_batch(
     values: dict[str, Any], seed: int, cut: int
@@ -114,7 +114,7 @@ def test_a_sum_over_shares_is_the_sum_over_the_batch(
     torch.testing.assert_close(sum(shares), loss(logits, labels, **values))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(KINDS, st.sampled_from([-1e4, -200.0, -90.0, -17.0, -1e-3, 0.0, 1e-3, 17.0, 90.0, 1e4]))
 def test_loss_and_gradient_are_finite_for_any_logit(values: dict[str, Any], logit: float) -> None:
     logits = torch.full((2, 3), logit, requires_grad=True)

@@ -13,7 +13,7 @@ from irmas_dist.models.standardise import Standardise
 from irmas_dist.training.windows import DeviceClips, covering_windows, score_windows
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(st.integers(1, 300), min_size=1, max_size=8),
     st.integers(1, 60),
