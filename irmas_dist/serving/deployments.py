@@ -7,7 +7,7 @@
 import asyncio
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -22,7 +22,7 @@ from irmas_dist.errors import IrmasError
 from irmas_dist.inference.predictor import BATCH_WINDOWS, Predictor
 from irmas_dist.serving.application import create_app
 from irmas_dist.serving.listener import Listener
-from irmas_dist.serving.models import ServedModel, model_digest
+from irmas_dist.serving.models import ServedModel, model_digest, read_models
 from irmas_dist.serving.received import RefusedRequestError
 
 READERS = 2
@@ -108,23 +108,23 @@ def _load(model: ServedModel) -> Predictor:
     return Predictor.load(model.directory)
 
 
-def application(args: Mapping[str, Any] | ServingSettings) -> serve.Application:
-    """Build the application of Ray Serve.
+def application(args: Mapping[str, Any]) -> serve.Application:
+    """Build the application of a RayService's file, which is reachable from outside.
 
     Args:
-        args: The settings, or a mapping of them from a RayService's file, whose application is
-            reachable from outside: it needs a token in the environment.
+        args: `ServingSettings` as a mapping.
 
     Raises:
-        IrmasError: A model cannot be used, or there is no token.
+        IrmasError: A model cannot be used, or there is no token in the environment.
     """
+    require_token("0.0.0.0", os.environ.get(TOKEN))
+    settings = ServingSettings.model_validate(dict(args))
+    return application_of(settings, read_models(settings.models))
+
+
+def application_of(settings: ServingSettings, models: Sequence[ServedModel]) -> serve.Application:
+    """Build the application that answers with some models; clients need the token, if any."""
     token = os.environ.get(TOKEN)
-    if isinstance(args, ServingSettings):
-        settings = args
-    else:
-        require_token("0.0.0.0", token)
-        settings = ServingSettings.model_validate(dict(args))
-    models = [ServedModel.read(name, where) for name, where in settings.models.items()]
     # Serve's status, command line and dashboard fail with a list.
     config = {"models": [model.as_config() for model in models]}
     limits = settings.limits

@@ -81,6 +81,11 @@ class ServedModel:
         }
 
 
+def read_models(directories: Mapping[str, str]) -> list[ServedModel]:
+    """Read models by their names, as `ServedModel.read` does."""
+    return [ServedModel.read(name, directory) for name, directory in directories.items()]
+
+
 def model_digest(directory: str | os.PathLike[str]) -> str:
     """Return a digest of the files that make a model what it is."""
     found = hashlib.sha256()

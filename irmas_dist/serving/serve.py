@@ -11,7 +11,7 @@ from irmas_dist import storage
 from irmas_dist.cluster.without_ray import LOCAL, gpu_count, ray_address
 from irmas_dist.config.serving import TOKEN, ServingSettings, is_loopback, require_token
 from irmas_dist.errors import IrmasError
-from irmas_dist.serving.models import ServedModel
+from irmas_dist.serving.models import read_models
 from irmas_dist.serving.proxy import VARIABLES
 
 APPLICATION = "irmas"
@@ -41,8 +41,6 @@ def serve(
     """
     _require_installed()
     require_token(host, os.environ.get(TOKEN))
-    for name, directory in settings.models.items():
-        ServedModel.read(name, directory)
     here = ray_address(address) == LOCAL
     if here:
         _require_free(host, port)
@@ -60,14 +58,18 @@ def deployed(
 
     Yields:
         The URL at which requests are answered.
+
+    Raises:
+        IrmasError: A model cannot be used, or the cluster is too small.
     """
+    models = read_models(settings.models)
     # They take seconds to import.
     import ray
     from ray import serve as ray_serve
     from ray.serve.config import HTTPOptions
 
     from irmas_dist.cluster.runtime import ray_running, require_shared
-    from irmas_dist.serving.deployments import application
+    from irmas_dist.serving.deployments import application_of
 
     own = not ray.is_initialized() and ray_address(address) == LOCAL
     with ray_running(address):
@@ -82,7 +84,7 @@ def deployed(
         )
         host, port = _listening(host, port)
         try:
-            ray_serve.run(application(settings), name=APPLICATION)
+            ray_serve.run(application_of(settings, models), name=APPLICATION)
         except RuntimeError as error:
             raise IrmasError(_reason(ray_serve.status(), str(error))) from error
         shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host
