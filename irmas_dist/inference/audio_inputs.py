@@ -11,7 +11,8 @@ from pathlib import Path
 from irmas_dist import storage
 from irmas_dist.corpus.audio_files import audio_in
 from irmas_dist.errors import AudioError, IrmasError
-from irmas_dist.inference.predictor import Predictor, Timeline
+from irmas_dist.inference.predictor import Predictor
+from irmas_dist.inference.timeline import Timeline
 
 STDIN = "-"
 """Stands for an audio file on standard input."""

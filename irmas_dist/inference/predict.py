@@ -15,7 +15,7 @@ from irmas_dist.inference.mirex import MirexLabels, write_mirex
 from irmas_dist.inference.predictor import Predictor
 from irmas_dist.inference.ray_predict import predict_with_actors
 from irmas_dist.inference.results import open_journal, write_predictions
-from irmas_dist.inference.timelines import require_distinct, write_timeline
+from irmas_dist.inference.timeline_files import require_distinct, write_timeline
 from irmas_dist.storage.locks import lock_file
 from irmas_dist.terminal import progress, say
 

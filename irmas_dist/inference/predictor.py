@@ -1,7 +1,7 @@
 """Scores of a trained model for samples, files, and clips of a feature store."""
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -19,15 +19,14 @@ from irmas_dist.features.logmel import LogMel, log_mel, log_mel_blocks
 from irmas_dist.features.store import StoreInfo, read_info
 from irmas_dist.features.window_stream import windows_of
 from irmas_dist.inference.fuse import fused
-from irmas_dist.inference.members import Combination, Members
+from irmas_dist.inference.members import Members
+from irmas_dist.inference.timeline import Timeline, timeline_of
 from irmas_dist.instruments import hard_labels
 from irmas_dist.models.cnn import CNN
 from irmas_dist.models.ensemble import Ensemble
 from irmas_dist.training.model_directory import ModelDescription, load_network, read_description
 from irmas_dist.training.precision import available_device, without_tf32
 from irmas_dist.training.windows import DeviceClips, covering_windows, score_windows
-
-NOTHING_AUDIBLE = "silent: nothing in its spectrogram exceeds the model's floor"
 
 BATCH_WINDOWS = {"cpu": 32, "cuda": 512}
 """Windows in a batch, by device; larger ones take more memory and no less time."""
@@ -58,58 +57,6 @@ def read_spectrogram(path: str | os.PathLike[str], settings: LogMelSettings) -> 
     blocks = list(log_mel_blocks(path, settings, notes.append))
     mel: Any = np.concatenate(blocks, axis=1)
     return Spectrogram(mel, notes)
-
-
-@dataclass(frozen=True, eq=False)
-class Timeline:
-    """Scores over time.
-
-    Attributes:
-        codes: The instruments, in the order of the columns.
-        starts: Start of each window in seconds, shape (windows,).
-        ends: Its end, shape (windows,).
-        windows: Its scores from 0 to 1, float32, shape (windows, instruments); of a silent
-            window all are 0.
-        scores: Those of the clip by the model's aggregation, by instrument code.
-        note: One line if the clip is silent, or its channels cancel each other.
-    """
-
-    codes: tuple[str, ...]
-    starts: npt.NDArray[np.float64]
-    ends: npt.NDArray[np.float64]
-    windows: npt.NDArray[np.float32]
-    scores: dict[str, float]
-    note: str | None = None
-
-
-def timeline_of(
-    description: ModelDescription,
-    offsets: Sequence[int],
-    of_windows: npt.NDArray[np.float32],
-    notes: Sequence[str],
-) -> Timeline:
-    """Aggregate the scores of a file's windows.
-
-    Args:
-        description: The model.
-        offsets: The first frame of each window.
-        of_windows: Their scores by each member, shape (windows, members, instruments).
-        notes: What is unusual of the audio.
-    """
-    windows, features = description.windows, description.features
-    combination = Combination(description)
-    starts = np.array(offsets)
-    whole = combination.aggregated(of_windows, np.array([0, len(of_windows)]))[0]
-    averaged = combination.averaged(np.moveaxis(of_windows, 1, 0))
-    codes = description.vocabulary.codes
-    return Timeline(
-        codes=codes,
-        starts=starts / features.frames_per_second,
-        ends=(starts + windows.frames) / features.frames_per_second,
-        windows=averaged,
-        scores=dict(zip(codes, whole.tolist(), strict=True)),
-        note=next(iter(notes), None if averaged.any() else NOTHING_AUDIBLE),
-    )
 
 
 def instruments_of(description: ModelDescription, scores: dict[str, float]) -> list[str]:

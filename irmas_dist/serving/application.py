@@ -16,8 +16,8 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from irmas_dist.inference.audio_inputs import Prediction
-from irmas_dist.inference.predictor import Timeline
 from irmas_dist.inference.results import as_object
+from irmas_dist.inference.timeline import Timeline
 from irmas_dist.serving.api_page import api_page
 from irmas_dist.serving.listener import Listener, ScoredWindows
 from irmas_dist.serving.models import ServedModel

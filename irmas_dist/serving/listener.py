@@ -17,7 +17,8 @@ from irmas_dist.config.serving import Limits
 from irmas_dist.errors import AudioError
 from irmas_dist.inference.audio_inputs import Prediction
 from irmas_dist.inference.members import Combination
-from irmas_dist.inference.predictor import instruments_of, timeline_of
+from irmas_dist.inference.predictor import instruments_of
+from irmas_dist.inference.timeline import timeline_of
 from irmas_dist.serving.models import ServedModel
 from irmas_dist.serving.readers import Readers
 from irmas_dist.serving.received import ReceivedAudio, RefusedRequestError

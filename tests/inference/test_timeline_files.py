@@ -9,7 +9,7 @@ from matplotlib.image import imread
 
 from irmas_dist.evaluation.aggregate import aggregate
 from irmas_dist.inference.predictor import Predictor
-from irmas_dist.inference.timelines import clock
+from irmas_dist.inference.timeline_files import clock
 from irmas_dist.instruments import IRMAS
 from tests.inference.conftest import Irmas, table
 

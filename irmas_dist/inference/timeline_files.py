@@ -6,8 +6,8 @@ import numpy as np
 
 from irmas_dist import storage
 from irmas_dist.errors import IrmasError
-from irmas_dist.inference.predictor import Timeline
 from irmas_dist.inference.results import csv_line
+from irmas_dist.inference.timeline import Timeline
 from irmas_dist.instruments import Vocabulary
 
 MAX_COLUMNS = 2_000
