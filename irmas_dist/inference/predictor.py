@@ -90,6 +90,9 @@ class Predictor:
         description: The content of ``model.json``.
         network: With its weights, in evaluation mode; a copy with fused layers is used.
         device: The device to compute on; ``auto`` takes a GPU if there is one.
+
+    Attributes:
+        batch_windows: Windows that are scored at once.
     """
 
     def __init__(
@@ -100,7 +103,7 @@ class Predictor:
     ) -> None:
         self.description = description
         self._device = available_device() if device == "auto" else torch.device(device)
-        self._batch = BATCH_WINDOWS["cuda" if self._device.type == "cuda" else "cpu"]
+        self.batch_windows = BATCH_WINDOWS["cuda" if self._device.type == "cuda" else "cpu"]
         self.network = fused(network).to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._members = Members(description, self.network, self._device)
 
@@ -164,8 +167,8 @@ class Predictor:
         windows = [window for each in cut for _, window in each]
         scores = np.concatenate([
             np.zeros((0, len(self._members), len(self.description.vocabulary)), np.float32),
-            *(self._scores(windows[low : low + self._batch])
-              for low in range(0, len(windows), self._batch)),
+            *(self._scores(windows[low : low + self.batch_windows])
+              for low in range(0, len(windows), self.batch_windows)),
         ])  # fmt: skip
         of_files = np.split(scores, np.cumsum([len(each) for each in cut])[:-1]) if cut else []
         return [
@@ -220,7 +223,7 @@ class Predictor:
         offsets: list[int] = []
         # One buffer: an array for each batch would fragment the memory.
         scores = bytearray()
-        while batch := list(islice(spectra, self._batch)):
+        while batch := list(islice(spectra, self.batch_windows)):
             offsets += (first for first, _ in batch)
             scores += self._scores([window for _, window in batch]).tobytes()
         shape = (len(offsets), len(self._members), len(self.description.vocabulary))
@@ -237,8 +240,9 @@ class Predictor:
         Returns:
             The scores of each member, shape (windows, members, instruments); 0 of silent windows.
         """
-        firsts = range(0, len(windows), self._batch)
-        return np.concatenate([self._scores(windows[low : low + self._batch]) for low in firsts])
+        size = self.batch_windows
+        firsts = range(0, len(windows), size)
+        return np.concatenate([self._scores(windows[low : low + size]) for low in firsts])
 
     @torch.inference_mode()
     def _scores(self, windows: Any) -> npt.NDArray[np.float32]:

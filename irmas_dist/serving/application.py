@@ -74,7 +74,7 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
     413: {"description": "The upload is too large."},
     422: {"description": "The audio cannot be used, or is too long."},
     429: {"description": "Too many requests at a time; see Retry-After."},
-    503: {"description": "A replica failed, or there is none; see Retry-After."},
+    503: {"description": "A replica or its scoring failed, or there is none; see Retry-After."},
     504: {"description": "The time is over."},
 }
 

@@ -1,15 +1,17 @@
-"""The Ray Serve deployment, and the application that is made of it.
+"""The Ray Serve deployment, and the application that it makes.
 
-`application` builds them, also for the file of a RayService:
+`application` builds it for the file of a RayService:
 ``import_path: irmas_dist.serving.deployments:application``.
 """
 
 import asyncio
 import hashlib
+import json
+import logging
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
@@ -17,12 +19,13 @@ import torch
 from fastapi import FastAPI
 from ray import serve
 
+from irmas_dist import __version__
 from irmas_dist.config.serving import TOKEN, Limits, ServingSettings, require_token
 from irmas_dist.errors import IrmasError
-from irmas_dist.inference.predictor import BATCH_WINDOWS, Predictor
 from irmas_dist.serving.application import create_app
+from irmas_dist.serving.batches import Batches
 from irmas_dist.serving.listener import Listener
-from irmas_dist.serving.models import ServedModel, model_digest, read_models
+from irmas_dist.serving.models import ServedModel, read_models
 from irmas_dist.serving.received import RefusedRequestError
 
 READERS = 2
@@ -34,26 +37,37 @@ to theirs, which is."""
 
 
 class ListenerDeployment:
-    """Answers HTTP requests and scores their windows, those of concurrent requests in one batch.
+    """Answers HTTP requests, and scores the windows of concurrent ones together.
 
     Args:
         limits: `Limits` as a mapping.
         token_digest: See `create_app`.
-        threads: With how many threads each batch is scored on a CPU.
+        device: Where to score.
+        threads: With how many threads, on a CPU.
     """
 
-    def __init__(self, limits: Mapping[str, Any], token_digest: str | None, threads: int) -> None:
+    def __init__(
+        self, limits: Mapping[str, Any], token_digest: str | None, device: str, threads: int
+    ) -> None:
         torch.set_num_threads(threads)
-        self._token_digest = token_digest
+        self._token_digest, self._device = token_digest, device
         self._listener = Listener(self._score, Limits(**limits), READERS)
-        # A version is forgotten with the last request that began with it.
-        self._predictors: WeakKeyDictionary[ServedModel, Predictor] = WeakKeyDictionary()
+        self._batches = Batches()
+        self._changing = asyncio.Lock()
+        self._failure: Exception | None = None
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         return create_app(self._listener, self._token_digest)
 
+    def check_health(self) -> None:
+        """Have the replica replaced when its device has failed, which no later call survives."""
+        if self._failure is not None:
+            raise self._failure
+
     async def reconfigure(self, config: Mapping[str, Any]) -> None:
         """Load what is new of these models, and answer with them from now on.
+
+        Requests that have begun go on with what they began with.
 
         Args:
             config: ``models``, each as `ServedModel.as_config` describes it.
@@ -61,58 +75,44 @@ class ListenerDeployment:
         Raises:
             IrmasError: A directory has changed since it was deployed.
         """
-        known = {(model.name, model.digest): model for model in self._listener.models}
-        models = {}
-        for each in config["models"]:
-            name, digest = each["name"], each["digest"]
-            model = known.get((name, digest)) or ServedModel.of_config(each)
-            if model not in self._predictors:
-                self._predictors[model] = await asyncio.to_thread(_load, model)
-            models[name] = model
-        self._listener.use(models)
+        async with self._changing:
+            loaded = {model.digest: model for model in self._listener.models}
+            for each in config["models"]:
+                if each["digest"] not in loaded:
+                    loaded[each["digest"]] = await asyncio.to_thread(self._load, **each)
+            models = {
+                each["name"]: replace(
+                    loaded[each["digest"]], name=each["name"], directory=each["directory"]
+                )
+                for each in config["models"]
+            }
+            self._listener.use(models)
 
-    @serve.batch(
-        max_batch_size=max(BATCH_WINDOWS.values()),
-        # Requests gather while a batch is computed; to wait for more would only take time.
-        batch_wait_timeout_s=0,
-        batch_size_fn=lambda items: sum(len(windows) for _, windows in items),
-    )
-    async def _score_together(
-        self, items: list[tuple[ServedModel, npt.NDArray[Any]]]
-    ) -> list[npt.NDArray[np.float32]]:
-        scores: list[npt.NDArray[np.float32]] = [np.zeros(0, np.float32)] * len(items)
-        for model in {model for model, _ in items}:
-            numbers = [number for number, item in enumerate(items) if item[0] is model]
-            windows = np.concatenate([items[number][1] for number in numbers])
-            found = await asyncio.to_thread(self._predictors[model].score_batches, windows)
-            bounds = np.cumsum([len(items[number][1]) for number in numbers])[:-1]
-            for number, part in zip(numbers, np.split(found, bounds), strict=True):
-                scores[number] = part
-        return scores
+    def _load(self, name: str, directory: str, digest: str) -> ServedModel:
+        model = ServedModel.read(name, directory, self._device)
+        if model.digest != digest:
+            raise IrmasError(f"{directory} has changed since it was deployed: deploy it again")
+        return model
 
     async def _score(
         self, model: ServedModel, windows: npt.NDArray[Any]
     ) -> npt.NDArray[np.float32]:
         try:
-            scores: npt.NDArray[np.float32] = await self._score_together((model, windows))
-        except torch.OutOfMemoryError as error:
+            return await self._batches.score(model.predictor, windows)
+        except Exception as error:
+            logging.getLogger("ray.serve").exception("windows of %s", model.name)
+            if isinstance(error, torch.AcceleratorError):
+                self._failure = error
             raise RefusedRequestError(
-                503, "no memory is left on the device: try again", retry_after_s=1
+                503, "scoring has failed: try again", retry_after_s=1
             ) from error
-        return scores
-
-
-def _load(model: ServedModel) -> Predictor:
-    if model_digest(model.directory) != model.digest:
-        raise IrmasError(f"{model.directory} has changed since it was deployed: deploy it again")
-    return Predictor.load(model.directory)
 
 
 def application(args: Mapping[str, Any]) -> serve.Application:
     """Build the application of a RayService's file, which is reachable from outside.
 
     Args:
-        args: `ServingSettings` as a mapping.
+        args: `ServingSettings` as a mapping; there are no GPUs where it names none.
 
     Raises:
         IrmasError: A model cannot be used, or there is no token in the environment.
@@ -125,14 +125,19 @@ def application(args: Mapping[str, Any]) -> serve.Application:
 def application_of(settings: ServingSettings, models: Sequence[ServedModel]) -> serve.Application:
     """Build the application that answers with some models; clients need the token, if any."""
     token = os.environ.get(TOKEN)
-    # Serve's status, command line and dashboard fail with a list.
-    config = {"models": [model.as_config() for model in models]}
     limits = settings.limits
-    # Above the limit a listener answers by itself, at once.
+    arguments = (
+        limits.model_dump(mode="json"),
+        hashlib.sha256(token.encode()).hexdigest() if token else None,
+        "cuda" if settings.gpus else "cpu",
+        max(int(settings.cpus), 1),
+    )
+    # Above the limit a replica answers by itself, at once.
     listener = serve.deployment(
         serve.ingress()(ListenerDeployment),
         name="listener",
-        user_config=config,
+        # Serve's status, command line and dashboard fail with a list.
+        user_config={"models": [model.as_config() for model in models]},
         ray_actor_options={"num_cpus": settings.replica_cpus, "num_gpus": settings.gpus or 0},
         max_ongoing_requests=2 * limits.max_requests + 64,
         graceful_shutdown_timeout_s=limits.timeout_s + 5,
@@ -140,5 +145,8 @@ def application_of(settings: ServingSettings, models: Sequence[ServedModel]) -> 
         logging_config=QUIET,
         **settings.scaling(),
     )
-    digest = hashlib.sha256(token.encode()).hexdigest() if token else None
-    return listener.bind(limits.model_dump(), digest, max(int(settings.cpus), 1))
+    # Without a version of its own each deployment would be a new one, for which Serve ends the
+    # replicas; with it other models alone reach them by `reconfigure`.
+    text = json.dumps([__version__, *arguments])
+    version = hashlib.sha256(text.encode()).hexdigest()[:16]
+    return listener.options(_internal=True, version=version).bind(*arguments)

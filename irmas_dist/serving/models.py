@@ -9,7 +9,7 @@ from typing import Any
 
 from irmas_dist import storage
 from irmas_dist.inference.predictor import Predictor
-from irmas_dist.training.model_directory import ModelDescription, read_description
+from irmas_dist.training.model_directory import ModelDescription
 
 FIGURES = ("val_micro_f1", "val_macro_f1", "val_lrap")
 """What clients are told of the model's validation."""
@@ -17,46 +17,40 @@ FIGURES = ("val_micro_f1", "val_macro_f1", "val_lrap")
 
 @dataclass(frozen=True, eq=False)
 class ServedModel:
-    """One version of a model; compared by identity.
+    """One version of a model, loaded.
 
     Attributes:
         name: Its name for clients.
         directory: The model directory.
         digest: Of its files.
-        description: The content of ``model.json``, without its history.
+        predictor: Scores with it.
     """
 
     name: str
     directory: str
     digest: str
-    description: ModelDescription
+    predictor: Predictor
 
     @classmethod
-    def read(cls, name: str, directory: str | os.PathLike[str]) -> "ServedModel":
-        """Read a model, and check that it can be loaded.
+    def read(
+        cls, name: str, directory: str | os.PathLike[str], device: str = "cpu"
+    ) -> "ServedModel":
+        """Load a model, to compute on a device.
 
         Raises:
             IrmasError: There is no finished model, or it is damaged.
         """
-        description = read_description(directory)
-        Predictor.load(directory, "cpu")
-        short = description.model_copy(update={"history": []})
-        return cls(name, storage.absolute(directory), model_digest(directory), short)
+        predictor = Predictor.load(directory, device)
+        return cls(name, storage.absolute(directory), model_digest(directory), predictor)
 
-    def as_config(self) -> dict[str, Any]:
-        """Return it as JSON, for the configuration of a deployment."""
-        return {
-            "name": self.name,
-            "directory": self.directory,
-            "digest": self.digest,
-            "description": self.description.model_dump(),
-        }
+    @property
+    def description(self) -> ModelDescription:
+        """The content of ``model.json``."""
+        return self.predictor.description
 
-    @classmethod
-    def of_config(cls, config: Mapping[str, Any]) -> "ServedModel":
-        """Return what `as_config` has described."""
-        description = ModelDescription.model_validate(config["description"])
-        return cls(config["name"], config["directory"], config["digest"], description)
+    def as_config(self) -> dict[str, str]:
+        """Say which it is, for the configuration of a deployment."""
+        return {"name": self.name, "directory": self.directory, "digest": self.digest}
 
     def facts(self) -> dict[str, Any]:
         """Return what clients are told of it."""
@@ -82,7 +76,7 @@ class ServedModel:
 
 
 def read_models(directories: Mapping[str, str]) -> list[ServedModel]:
-    """Read models by their names, as `ServedModel.read` does."""
+    """Load models by their names, as `ServedModel.read` does."""
     return [ServedModel.read(name, directory) for name, directory in directories.items()]
 
 

@@ -21,7 +21,7 @@ from irmas_dist.features.logmel import LogMel, log_mel, log_mel_blocks
 from irmas_dist.features.window_stream import windows_of
 
 CHUNK = 64
-"""Windows in a message; those of short clips wait no longer than it takes to score them."""
+"""Windows in a message: a clip waits no longer than it takes to score these of a song."""
 
 HELD_S = 1200.0
 """Length of the longest audio that is decoded once and held in memory, some 100 MB, in seconds."""

@@ -125,18 +125,20 @@ def _require_free(host: str, port: int) -> None:
 
 def _require_capacity(settings: ServingSettings, nodes: list[dict[str, object]]) -> None:
     """Refuse more than the nodes have that are there, also if an autoscaler could add some."""
-    total: dict[str, float] = {}
+    needs = {"CPU": settings.replica_cpus, "GPU": settings.gpus or 0}
+    fit = 0
+    found = []
     for node in nodes:
         resources = node["Resources"]
         assert isinstance(resources, dict)
-        for kind in ("CPU", "GPU") if node["Alive"] else ():
-            total[kind] = total.get(kind, 0) + resources.get(kind, 0)
-    cpus = settings.replicas * settings.replica_cpus
-    gpus = settings.replicas * (settings.gpus or 0)
-    if cpus > total.get("CPU", 0) or gpus > total.get("GPU", 0):
+        if node["Alive"]:
+            have = {kind: resources.get(kind, 0) for kind in needs}
+            fit += int(min(have[kind] / need for kind, need in needs.items() if need))
+            found.append(f"{have['CPU']:g} and {have['GPU']:g}")
+    if fit < settings.replicas:
         raise IrmasError(
-            f"{settings.replicas} replicas need {cpus:g} CPUs and {gpus:g} GPUs, and there are "
-            f"{total.get('CPU', 0):g} and {total.get('GPU', 0):g}: ask for fewer --replicas, "
+            f"{settings.replicas} replicas of {needs['CPU']:g} CPUs and {needs['GPU']:g} GPUs do "
+            f"not fit: the nodes have {', '.join(found) or 'none'}; ask for fewer --replicas, "
             "--cpus or --gpus"
         )
 

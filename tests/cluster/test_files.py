@@ -93,6 +93,7 @@ def test_the_service_is_one_that_ray_serve_and_irmas_take() -> None:
     module, _, function = deployed.import_path.partition(":")
     assert callable(getattr(importlib.import_module(module), function))
     ServingSettings.model_validate(deployed.args)
+    assert [each.name for each in deployed.deployments] == ["listener"]
     cluster = spec["rayClusterConfig"]
     assert cluster["rayVersion"] == version("ray")
     assert cluster["authOptions"]["mode"] == "token"

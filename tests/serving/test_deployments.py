@@ -1,6 +1,7 @@
 """The application on Ray Serve: the command's own way, with a real client."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ from irmas_dist.inference.predictor import Predictor
 from irmas_dist.serving.deployments import ListenerDeployment, application
 from irmas_dist.serving.models import ServedModel
 from irmas_dist.serving.received import RefusedRequestError
-from irmas_dist.serving.serve import deployed
+from irmas_dist.serving.serve import _require_capacity, deployed
 from tests.inference.conftest import MakeModel
 from tests.ray_cluster import free_port
 
@@ -57,6 +58,14 @@ def test_concurrent_requests_have_the_scores_of_predict(
         assert found["scores"] == pytest.approx(predictor.file(excerpt), abs=1e-5)
 
 
+def replicas() -> set[str]:
+    from ray.serve.context import _get_global_client
+
+    details = _get_global_client().get_serve_details()
+    (deployment,) = details["applications"]["irmas"]["deployments"].values()
+    return {replica["replica_id"] for replica in deployment["replicas"]}
+
+
 def test_serve_can_describe_the_application(url: str) -> None:
     from ray.serve.context import _get_global_client
 
@@ -86,8 +95,10 @@ def test_another_version_takes_over_without_a_refused_request(
         with deployed(settings(other), "127.0.0.1", port):
             time.sleep(1)
 
+    before = replicas()
     statuses, scores = asyncio.run(ask())
     assert set(statuses) == {200}
+    assert replicas() == before  # which have loaded the model while they answered
     assert scores == pytest.approx(Predictor.load(other).file(excerpts[0]), abs=1e-5)
 
 
@@ -97,15 +108,39 @@ def test_a_file_for_a_cluster_wants_a_token(model: Path, monkeypatch: pytest.Mon
         application({"models": {"a": str(model)}})
 
 
-def test_clients_are_told_to_come_back_where_a_device_has_no_memory(
+def test_clients_are_told_to_come_back_where_scoring_fails(
     model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def full(_: object) -> np.ndarray:
-        raise torch.OutOfMemoryError("of a test")
+    monkeypatch.setattr(torch, "set_num_threads", lambda _: None)  # also of other tests
+    served = ServedModel.read("a", model)
+    error: Exception = RuntimeError("DefaultCPUAllocator: can't allocate memory")
 
-    deployment = ListenerDeployment(Limits().model_dump(), None, threads=1)
-    monkeypatch.setattr(deployment, "_score_together", full)
-    score = deployment._score(ServedModel.read("a", model), np.zeros((1, 64, 32), np.float32))
-    with pytest.raises(RefusedRequestError) as refused:
-        asyncio.run(score)
-    assert (refused.value.status, refused.value.headers) == (503, {"Retry-After": "1"})
+    def fail(_: np.ndarray) -> np.ndarray:
+        raise error
+
+    monkeypatch.setattr(served.predictor, "score_batches", fail)
+
+    async def ask() -> ListenerDeployment:
+        deployment = ListenerDeployment(Limits().model_dump(), None, "cpu", threads=1)
+        with pytest.raises(RefusedRequestError) as refused:
+            await deployment._score(served, np.zeros((1, 64, 32), np.float32))
+        assert (refused.value.status, refused.value.headers) == (503, {"Retry-After": "1"})
+        return deployment
+
+    asyncio.run(ask()).check_health()
+    error = torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+    with pytest.raises(torch.AcceleratorError):  # Serve replaces the replica.
+        asyncio.run(ask()).check_health()
+
+
+@pytest.mark.parametrize(
+    ("replicas", "cpus", "fits"), [(2, 1.0, True), (3, 1.0, False), (1, 3.0, False)]
+)
+def test_a_replica_must_fit_on_one_node(replicas: int, cpus: float, fits: bool) -> None:
+    nodes: list[dict[str, object]] = [
+        {"Alive": alive, "Resources": {"CPU": count}}
+        for alive, count in ((True, 3.0), (True, 2.0), (False, 64.0))
+    ]
+    settings = ServingSettings(models={"a": "a"}, replicas=replicas, cpus=cpus, gpus=0)
+    with contextlib.nullcontext() if fits else pytest.raises(IrmasError, match="do not fit"):
+        _require_capacity(settings, nodes)

@@ -11,11 +11,9 @@ from irmas_dist.serving.models import ServedModel, model_digest
 from tests.inference.conftest import MakeModel
 
 
-def test_a_model_is_described_in_json_without_loss(model: Path) -> None:
-    read = ServedModel.read("a", model)
-    again = ServedModel.of_config(json.loads(json.dumps(read.as_config())))
-    assert again.as_config() == read.as_config()
-    assert json.dumps(again.facts(), allow_nan=False)
+def test_what_clients_are_told_of_a_model_is_json(model: Path) -> None:
+    served = ServedModel.read("a", model)
+    assert json.loads(json.dumps(served.facts(), allow_nan=False))["digest"] == served.digest
 
 
 def test_other_weights_or_thresholds_are_another_version(make_model: MakeModel) -> None:
