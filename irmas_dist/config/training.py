@@ -79,7 +79,7 @@ class FreezeSettings(Settings):
 class TrainingSettings(Settings):
     """Settings of the optimisation."""
 
-    epochs: int = Field(60, ge=1)
+    epochs: int = Field(100, ge=1)
     """Maximum number of passes over the training clips."""
     batch_size: int = Field(64, ge=1)
     """Examples in a step, over all workers together."""
@@ -114,7 +114,7 @@ class TrainingSettings(Settings):
     ema: float = Field(0.0, ge=0.0, lt=1.0)
     """Decay of an exponential moving average of the weights, lower during the first steps; the
     averaged weights are validated and saved. 0 averages nothing."""
-    patience: int = Field(10, ge=1)
+    patience: int = Field(40, ge=1)
     """Epochs without a better validation macro F1 after which training stops."""
     on_nan: Literal["stop", "skip"] = "stop"
     """What to do in a step whose gradients are not finite: stop training, or skip the step."""
