@@ -36,6 +36,7 @@ class Timeline:
 
 def timeline_of(
     description: ModelDescription,
+    combination: Combination,
     offsets: Sequence[int],
     of_windows: npt.NDArray[np.float32],
     notes: Sequence[str],
@@ -44,12 +45,12 @@ def timeline_of(
 
     Args:
         description: The model.
+        combination: Its own.
         offsets: The first frame of each window.
         of_windows: Their scores by each member, shape (windows, members, instruments).
         notes: What is unusual of the audio.
     """
     windows, features = description.windows, description.features
-    combination = Combination(description)
     starts = np.array(offsets)
     whole = combination.aggregated(of_windows, np.array([0, len(of_windows)]))[0]
     averaged = combination.averaged(np.moveaxis(of_windows, 1, 0))

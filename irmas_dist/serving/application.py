@@ -100,7 +100,7 @@ def create_app(listener: Listener, token_digest: str | None = None) -> FastAPI:
         lifespan=lifespan,
     )
 
-    def authorised(request: Request) -> None:
+    async def authorised(request: Request) -> None:
         given = request.headers.get("authorization", "").encode("latin-1")
         sent = given[7:].strip() if given[:7].lower() == b"bearer " else b""
         if token_digest and not hmac.compare_digest(hashlib.sha256(sent).hexdigest(), token_digest):

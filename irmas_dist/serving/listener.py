@@ -16,7 +16,6 @@ import numpy.typing as npt
 from irmas_dist.config.serving import Limits
 from irmas_dist.errors import AudioError
 from irmas_dist.inference.audio_inputs import Prediction
-from irmas_dist.inference.members import Combination
 from irmas_dist.inference.predictor import instruments_of
 from irmas_dist.inference.timeline import timeline_of
 from irmas_dist.serving.models import ServedModel
@@ -119,8 +118,8 @@ class Listener:
         Raises:
             RefusedRequestError: It cannot be used, or not in time.
         """
-        description = model.description
-        features, combination = description.features, Combination(description)
+        description, combination = model.description, model.predictor.members
+        features = description.features
         notes: list[str] = []
         offsets: list[int] = []
         scored: list[npt.NDArray[np.float32]] = []
@@ -140,7 +139,7 @@ class Listener:
 
         try:
             async with aclosing(
-                self._readers.windows(upload.content, description, seconds, notes)
+                self._readers.windows(upload.content, model.reading, seconds, notes)
             ) as chunks:
                 async for firsts, windows in chunks:
                     task = asyncio.ensure_future(self._score(model, windows))
@@ -156,7 +155,7 @@ class Listener:
                 task.cancel()
             # Those that have failed as well are not reported as forgotten.
             await asyncio.gather(*(task for _, task in pending), return_exceptions=True)
-        timeline = timeline_of(description, offsets, np.concatenate(scored), notes)
+        timeline = timeline_of(description, combination, offsets, np.concatenate(scored), notes)
         yield Prediction(
             upload.name,
             timeline.scores,

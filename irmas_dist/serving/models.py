@@ -5,6 +5,7 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from irmas_dist import storage
@@ -47,6 +48,16 @@ class ServedModel:
     def description(self) -> ModelDescription:
         """The content of ``model.json``."""
         return self.predictor.description
+
+    @cached_property
+    def reading(self) -> dict[str, Any]:
+        """What a reader is told: feature settings as JSON, and frames of windows and their hop."""
+        windows = self.description.windows
+        return {
+            "settings": self.description.features.model_dump_json(),
+            "frames": windows.frames,
+            "hop_frames": windows.hop_frames,
+        }
 
     def as_config(self) -> dict[str, str]:
         """Say which it is, for the configuration of a deployment."""

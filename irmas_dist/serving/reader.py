@@ -1,16 +1,17 @@
 """A subprocess that decodes untrusted uploads and can be killed at any time.
 
-It reads requests from standard input and answers on standard output. A message is a line of JSON
-and as many bytes as its ``size`` states, so that its output is never unpickled.
+Its standard input is a socket, on which a request is a line of JSON with the descriptor of a file.
+It answers on standard output with lines of JSON and as many bytes as the ``size`` of each states,
+so that nothing of it is ever unpickled.
 """
 
 import json
 import os
 import resource
+import socket
 import sys
-import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -34,14 +35,13 @@ def main() -> None:
     """Answer requests until standard input ends."""
     for kind, limit in ((resource.RLIMIT_CORE, 0), (resource.RLIMIT_AS, MEMORY)):
         resource.setrlimit(kind, (limit, resource.getrlimit(kind)[1]))
-    requests, answers = sys.stdin.buffer, sys.stdout.buffer
+    requests, answers = socket.socket(fileno=sys.stdin.fileno()), sys.stdout.buffer
     _send(answers, "ready")
-    while line := requests.readline():
-        request = json.loads(line)
-        content = requests.read(request["size"])
+    while received := _request(requests):
+        request, audio = received
         notes: list[str] = []
         try:
-            for offsets, windows in _chunks(content, request, notes):
+            for offsets, windows in _chunks(f"/dev/fd/{audio}", request, notes):
                 _send(answers, "windows", windows, offsets=offsets)
         except AudioError as error:
             _send(answers, "error", message=str(error))
@@ -49,49 +49,48 @@ def main() -> None:
             _send(answers, "error", message="needs too much memory to be decoded")
         else:
             _send(answers, "end", notes=notes)
-        del content
+        finally:
+            os.close(audio)
+
+
+def _request(requests: socket.socket) -> tuple[dict[str, Any], int] | None:
+    """Return the next request and the descriptor of its audio; None if there will be none."""
+    line, descriptors = b"", list[int]()
+    while not line.endswith(b"\n"):
+        received, more, _, _ = socket.recv_fds(requests, 1 << 16, 1)
+        if not received:
+            return None
+        line, descriptors = line + received, descriptors + list(more)
+    return json.loads(line), descriptors[0]
 
 
 def _chunks(
-    content: bytes, request: dict[str, Any], notes: list[str]
+    path: str, request: dict[str, Any], notes: list[str]
 ) -> Iterator[tuple[list[int], np.ndarray]]:
     """Yield the first frames of up to `CHUNK` windows, and the windows."""
-    settings, longest_s = LogMelSettings(**request["settings"]), request["longest_s"]
-    with _file_in_memory(content) as path:
-        pieces: Iterable[LogMel]
-        if settings.backend == "librosa":
-            pieces = [log_mel(path, settings, note=notes.append, longest_s=longest_s)]
-        else:
-            pieces = log_mel_blocks(path, settings, notes.append, longest_s, HELD_S)
-        cut = windows_of(pieces, request["frames"], request["hop_frames"], settings.log_floor)
-        offsets: list[int] = []
-        windows: list[np.ndarray] = []
-        for first, window in cut:
-            offsets.append(first)
-            windows.append(window)
-            if len(offsets) == CHUNK:
-                yield offsets, np.stack(windows)
-                offsets, windows = [], []
-        if offsets:
+    settings, longest_s = _settings(request["settings"]), request["longest_s"]
+    pieces: Iterable[LogMel]
+    if settings.backend == "librosa":
+        pieces = [log_mel(path, settings, note=notes.append, longest_s=longest_s)]
+    else:
+        pieces = log_mel_blocks(path, settings, notes.append, longest_s, HELD_S)
+    cut = windows_of(pieces, request["frames"], request["hop_frames"], settings.log_floor)
+    offsets: list[int] = []
+    windows: list[np.ndarray] = []
+    for first, window in cut:
+        offsets.append(first)
+        windows.append(window)
+        if len(offsets) == CHUNK:
             yield offsets, np.stack(windows)
+            offsets, windows = [], []
+    if offsets:
+        yield offsets, np.stack(windows)
 
 
-@contextmanager
-def _file_in_memory(content: bytes) -> Iterator[str]:
-    """Yield the path of a file that is on no disk; where there is no such thing, a temporary."""
-    if not hasattr(os, "memfd_create"):
-        with tempfile.NamedTemporaryFile(prefix="irmas-") as file:
-            file.write(content)
-            file.flush()
-            yield file.name
-        return
-    descriptor = os.memfd_create("audio")
-    try:
-        with os.fdopen(os.dup(descriptor), "wb") as file:
-            file.write(content)
-        yield f"/proc/self/fd/{descriptor}"
-    finally:
-        os.close(descriptor)
+@lru_cache
+def _settings(text: str) -> LogMelSettings:
+    """Return settings of JSON: those of a model do not change from request to request."""
+    return LogMelSettings.model_validate_json(text)
 
 
 def _send(answers: BinaryIO, kind: str, values: np.ndarray | None = None, **facts: Any) -> None:

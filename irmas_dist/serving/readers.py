@@ -3,10 +3,13 @@
 import asyncio
 import json
 import os
+import socket
 import sys
+import tempfile
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncGenerator
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +17,20 @@ import numpy as np
 import numpy.typing as npt
 
 from irmas_dist.errors import AudioError
-from irmas_dist.training.model_directory import ModelDescription
 
 LINE_LIMIT = 1 << 20
 """Bytes that are buffered of an answer, and longest header; the reader waits beyond them."""
 
 INHERITED = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "HOME", "TMPDIR", "NUMBA_CACHE_DIR")
 """Environment of a reader: no keys and no tokens."""
+
+
+@dataclass(frozen=True, eq=False)
+class Reader:
+    """A process that reads uploads, and the socket on which it is sent requests."""
+
+    process: Process
+    requests: socket.socket
 
 
 class Readers:
@@ -31,9 +41,9 @@ class Readers:
     """
 
     def __init__(self, count: int) -> None:
-        self._idle: asyncio.Queue[asyncio.Task[Process]] = asyncio.Queue()
+        self._idle: asyncio.Queue[asyncio.Task[Reader]] = asyncio.Queue()
         self._count = count
-        self._running: set[Process] = set()
+        self._running: set[Reader] = set()
 
     def start(self) -> None:
         """Start the processes; they need a second, during which requests wait."""
@@ -44,11 +54,11 @@ class Readers:
         """Kill the processes."""
         while not self._idle.empty():
             self._idle.get_nowait().cancel()
-        for process in list(self._running):
-            await self._end(process)
+        for reader in list(self._running):
+            await self._end(reader)
 
     async def windows(
-        self, content: bytes, model: ModelDescription, longest_s: float, notes: list[str]
+        self, content: bytes, reading: Mapping[str, Any], longest_s: float, notes: list[str]
     ) -> AsyncGenerator[tuple[list[int], npt.NDArray[Any]]]:
         """Read an upload.
 
@@ -56,7 +66,7 @@ class Readers:
 
         Args:
             content: An audio file.
-            model: Its features and windows are computed.
+            reading: What to compute of it, as `ServedModel.reading` says.
             longest_s: Length of the longest audio that is not refused, in seconds.
             notes: What is unusual of the audio is appended, at the end.
 
@@ -67,17 +77,11 @@ class Readers:
             AudioError: It cannot be decoded, is too long, or brought its reader down.
         """
         task = await self._idle.get()
-        process = None
+        reader = None
         try:
-            process = await asyncio.shield(task)
-            request = {
-                "size": len(content),
-                "settings": model.features.model_dump(mode="json"),
-                "frames": model.windows.frames,
-                "hop_frames": model.windows.hop_frames,
-                "longest_s": longest_s,
-            }
-            async for header, payload in _answers(process, request, content):
+            reader = await asyncio.shield(task)
+            request = {**reading, "longest_s": longest_s}
+            async for header, payload in _answers(reader, request, content):
                 if header["kind"] == "end":
                     notes += header["notes"]
                     break
@@ -88,57 +92,74 @@ class Readers:
             self._idle.put_nowait(task)
             raise
         except (OSError, EOFError, ValueError, LookupError, TypeError) as error:
-            await self._replace(task, process)
+            await self._replace(task, reader)
             raise AudioError("cannot be decoded: its decoder has crashed") from error
         except BaseException:  # GeneratorExit and timeouts, too
-            await self._replace(task, process)
+            await self._replace(task, reader)
             raise
         self._idle.put_nowait(task)
 
-    async def _replace(self, task: asyncio.Task[Process], process: Process | None) -> None:
+    async def _replace(self, task: asyncio.Task[Reader], reader: Reader | None) -> None:
         # The next one waits for the new process, not for the end of this one.
         self._idle.put_nowait(
-            task if process is None and not task.done() else asyncio.create_task(self._started())
+            task if reader is None and not task.done() else asyncio.create_task(self._started())
         )
-        if process is not None:
-            await self._end(process)
+        if reader is not None:
+            await self._end(reader)
 
-    async def _end(self, process: Process) -> None:
-        self._running.discard(process)
+    async def _end(self, reader: Reader) -> None:
+        self._running.discard(reader)
+        reader.requests.close()
         with suppress(ProcessLookupError):
-            process.kill()
-        await asyncio.shield(process.wait())
+            reader.process.kill()
+        await asyncio.shield(reader.process.wait())
 
-    async def _started(self) -> Process:
+    async def _started(self) -> Reader:
         root = str(Path(__file__).parents[2])
         environment = {name: os.environ[name] for name in INHERITED if name in os.environ}
         environment |= {
             "PYTHONPATH": os.pathsep.join([root, *filter(None, sys.path)]),
             "OMP_NUM_THREADS": "1",
         }
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "irmas_dist.serving.reader"),
-            stdin=PIPE, stdout=PIPE, stderr=None, limit=LINE_LIMIT, env=environment,
-            start_new_session=True,
-        )  # fmt: skip
-        self._running.add(process)
+        requests, theirs = socket.socketpair()
+        with theirs:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "irmas_dist.serving.reader"),
+                stdin=theirs.fileno(), stdout=PIPE, stderr=None, limit=LINE_LIMIT, env=environment,
+                start_new_session=True,
+            )  # fmt: skip
+        reader = Reader(process, requests)
+        self._running.add(reader)
         assert process.stdout is not None
         await process.stdout.readline()  # that it is ready
-        return process
+        return reader
 
 
 async def _answers(
-    process: Process, request: dict[str, Any], content: bytes
+    reader: Reader, request: dict[str, Any], content: bytes
 ) -> AsyncGenerator[tuple[dict[str, Any], npt.NDArray[Any]]]:
     """Send a request, and yield the headers and arrays of the answer."""
-    assert process.stdin is not None
-    assert process.stdout is not None
-    process.stdin.write(json.dumps(request).encode() + b"\n")
-    process.stdin.write(content)
-    await process.stdin.drain()
-    while line := await process.stdout.readline():
+    answers = reader.process.stdout
+    assert answers is not None
+    with _in_memory(content) as audio:
+        # It waits for requests, and this one fits into the socket's buffer.
+        socket.send_fds(reader.requests, [json.dumps(request).encode() + b"\n"], [audio])
+    while line := await answers.readline():
         header = json.loads(line)
-        payload = await process.stdout.readexactly(header["size"])
+        payload = await answers.readexactly(header["size"])
         kind = np.dtype(header.get("type", "<f4"))
         yield header, np.frombuffer(payload, kind).reshape(header.get("shape", (0,)))
     raise EOFError
+
+
+@contextmanager
+def _in_memory(content: bytes) -> Iterator[int]:
+    """Yield the descriptor of a file on no disk; where there is no such thing, of a deleted one."""
+    if hasattr(os, "memfd_create"):
+        file: Any = os.fdopen(os.memfd_create("audio"), "wb")
+    else:
+        file = tempfile.TemporaryFile()  # noqa: SIM115
+    with file:
+        file.write(content)
+        file.flush()
+        yield file.fileno()
