@@ -22,9 +22,13 @@ class Batches:
 
     `ray.serve.batch` computes each request alone unless it waits for others: with nothing to wait
     for, Ray 2.60 closes a batch at once, also while an earlier one is being computed.
+
+    Args:
+        most: Windows that several requests may have in a batch; one alone may have more.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, most: int) -> None:
+        self._most = most
         self._waiting: list[_Item] = []
         self._task: asyncio.Task[None] | None = None
 
@@ -65,7 +69,7 @@ class Batches:
         size = 0
         for item in awaited:
             predictor = awaited[0].predictor
-            fits = size + len(item.windows) <= predictor.batch_windows or not batch
+            fits = size + len(item.windows) <= self._most or not batch
             if item.predictor is predictor and fits:
                 batch.append(item)
                 size += len(item.windows)

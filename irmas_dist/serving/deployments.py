@@ -31,6 +31,10 @@ from irmas_dist.serving.received import RefusedRequestError
 READERS = 2
 """Processes that read uploads beside each replica: while one decodes, one may be replaced."""
 
+BATCH_WINDOWS = {"cpu": 12, "cuda": 512}
+"""Windows that several requests may have in a batch, by device. On a CPU so few, some four clips,
+that others are read while they are scored: with larger batches all wait for the same."""
+
 QUIET = {"enable_access_log": False}
 """Lines for each request would come to the command, whose log is never rotated; proxies write some
 to theirs, which is."""
@@ -52,7 +56,7 @@ class ListenerDeployment:
         torch.set_num_threads(threads)
         self._token_digest, self._device = token_digest, device
         self._listener = Listener(self._score, Limits(**limits), READERS)
-        self._batches = Batches()
+        self._batches = Batches(BATCH_WINDOWS[device])
         self._changing = asyncio.Lock()
         self._failure: Exception | None = None
 

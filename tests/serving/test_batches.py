@@ -16,8 +16,6 @@ MOST = 8
 class Scoring:
     """A stand-in for a predictor, which waits until it may begin; its scores are the windows."""
 
-    batch_windows = MOST
-
     def __init__(self) -> None:
         self.sizes: list[int] = []
         self.may_begin = threading.Semaphore(0)
@@ -34,7 +32,7 @@ class Scoring:
 def asked(what: Callable[[Batches, Any], Any]) -> Any:
     async def run() -> Any:
         predictor = Scoring()
-        return await what(Batches(), predictor), predictor
+        return await what(Batches(MOST), predictor), predictor
 
     return asyncio.run(run())
 
