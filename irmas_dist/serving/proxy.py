@@ -9,8 +9,13 @@ from starlette.middleware import Middleware
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-VARIABLES = {"RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "irmas_dist.serving.proxy:middlewares"}
-"""Environment variables of Ray Serve's controller, from which its proxies inherit them."""
+VARIABLES = {
+    "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "irmas_dist.serving.proxy:middlewares",
+    # The application leaves whatever takes time to threads and processes of its own.
+    "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
+    "RAY_SERVE_FREEZE_GC_ON_STARTUP": "1",
+}
+"""Environment variables of Ray Serve's controller, from which proxies and replicas inherit them."""
 
 RETRY_AFTER = "1"
 """In seconds: a replica that dies is replaced, and others may be there."""

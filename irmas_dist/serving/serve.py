@@ -3,14 +3,17 @@
 import errno
 import os
 import socket
+import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
+from pathlib import Path
 
 from irmas_dist import storage
 from irmas_dist.cluster.without_ray import LOCAL, gpu_count, ray_address
 from irmas_dist.config.serving import TOKEN, ServingSettings, is_loopback, require_token
 from irmas_dist.errors import IrmasError
+from irmas_dist.serving import haproxy
 from irmas_dist.serving.models import read_models
 from irmas_dist.serving.proxy import VARIABLES
 
@@ -72,7 +75,8 @@ def deployed(
     from irmas_dist.serving.deployments import application_of
 
     own = not ray.is_initialized() and ray_address(address) == LOCAL
-    with ray_running(address):
+    longest_s = settings.limits.timeout_s
+    with _variables(host, longest_s) if own else nullcontext(), ray_running(address):
         local = [each for each in settings.models.values() if not storage.is_url(each)]
         require_shared(None, *local)
         if settings.gpus is None:
@@ -80,7 +84,8 @@ def deployed(
         _require_capacity(settings, ray.nodes())
         ray_serve.start(
             http_options=HTTPOptions(host=host, port=port),
-            controller_options={"runtime_env": {"env_vars": VARIABLES}},
+            # On a Ray of its own they are in the environment, which is sooner.
+            controller_options={} if own else {"runtime_env": {"env_vars": VARIABLES}},
         )
         host, port = _listening(host, port)
         try:
@@ -93,6 +98,23 @@ def deployed(
         finally:
             if own:
                 ray_serve.shutdown()
+
+
+@contextmanager
+def _variables(host: str, longest_s: float) -> Iterator[None]:
+    """Set the variables of a Ray Serve that is started inside the block, on this machine alone."""
+    from irmas_dist.cluster.runtime import default_variables
+
+    with ExitStack() as stack:
+        variables = VARIABLES
+        if haproxy.usable(host):
+            # The paths of sockets are limited to some 100 characters.
+            folder = tempfile.TemporaryDirectory(
+                prefix="irmas-", dir="/tmp", ignore_cleanup_errors=True
+            )
+            variables = variables | haproxy.variables(Path(stack.enter_context(folder)), longest_s)
+        stack.enter_context(default_variables(variables))
+        yield
 
 
 def _require_installed() -> None:
