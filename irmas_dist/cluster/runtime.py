@@ -101,13 +101,22 @@ def ray_running(address: str | None = None, dashboard: bool = False) -> Iterator
 @contextmanager
 def default_variables(values: Mapping[str, str]) -> Iterator[None]:
     """Set the environment variables that are missing, and remove them at the end."""
-    added = {name: value for name, value in values.items() if name not in os.environ}
-    os.environ.update(added)
+    with set_variables({name: values[name] for name in values.keys() - os.environ.keys()}):
+        yield
+
+
+@contextmanager
+def set_variables(values: Mapping[str, str]) -> Iterator[None]:
+    """Set environment variables, and restore what they were at the end."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
     try:
         yield
     finally:
-        for name in added:
+        for name, value in before.items():
             os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
 
 
 def require_shared(out: str | None, *inputs: str) -> None:

@@ -141,11 +141,12 @@ def create_app(listener: Listener, token_digest: str | None = None) -> FastAPI:
         if "text/event-stream" in request.headers.get("accept", ""):
             with ExitStack() as admission:
                 admission.enter_context(listener.admitted())
+                until = _deadline(listener)
                 # Read before the answer begins, so that what is refused has its status.
-                async with _in_time(listener):
+                async with _in_time(listener, until):
                     upload = await read_upload(request, listener.limits)
-                model = listener.model(upload.model)
-                return _AdmittedStream(_events(listener, upload, model), admission.pop_all())
+                events = _events(listener, upload, listener.model(upload.model), until)
+                return _AdmittedStream(events, admission.pop_all())
         with listener.admitted():
             async with _in_time(listener):
                 upload = await read_upload(request, listener.limits)
@@ -214,25 +215,29 @@ class _WithHeaders:
 
 
 @asynccontextmanager
-async def _in_time(listener: Listener) -> AsyncIterator[None]:
-    """Refuse what takes longer than is allowed."""
-    seconds = listener.limits.timeout_s
+async def _in_time(listener: Listener, until: float | None = None) -> AsyncIterator[None]:
+    """Refuse what takes longer than is allowed from now, or until a time of the event loop."""
     try:
-        async with asyncio.timeout(seconds):
+        async with asyncio.timeout_at(until or _deadline(listener)):
             yield
     except TimeoutError as error:
+        seconds = listener.limits.timeout_s
         raise RefusedRequestError(
             504, f"not done within the {seconds:g} s that are allowed: send less audio"
         ) from error
 
 
+def _deadline(listener: Listener) -> float:
+    return asyncio.get_running_loop().time() + listener.limits.timeout_s
+
+
 async def _events(
-    listener: Listener, upload: ReceivedAudio, model: ServedModel
+    listener: Listener, upload: ReceivedAudio, model: ServedModel, until: float
 ) -> AsyncGenerator[str]:
     """Yield the events of a timeline; the last one is ``end`` or ``error``."""
     try:
         yield _event("start", path=upload.name, model=model.facts())
-        async with _in_time(listener), aclosing(listener.listen(upload, model)) as results:
+        async with _in_time(listener, until), aclosing(listener.listen(upload, model)) as results:
             async for result in results:
                 if isinstance(result, Prediction):
                     yield _event("end", **as_object(result))

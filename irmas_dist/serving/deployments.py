@@ -10,23 +10,21 @@ import json
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from fastapi import FastAPI
 from ray import serve
 
 from irmas_dist import __version__
 from irmas_dist.config.serving import TOKEN, Limits, ServingSettings, require_token
-from irmas_dist.errors import IrmasError
 from irmas_dist.serving.application import create_app
 from irmas_dist.serving.batches import Batches
 from irmas_dist.serving.listener import Listener
 from irmas_dist.serving.models import ServedModel, read_models
 from irmas_dist.serving.received import RefusedRequestError
+from irmas_dist.serving.scoring import Scoring, ScoringError
 
 READERS = 2
 """Processes that read uploads beside each replica: while one decodes, one may be replaced."""
@@ -35,9 +33,9 @@ BATCH_WINDOWS = {"cpu": 12, "cuda": 512}
 """Windows that several requests may have in a batch, by device. On a CPU so few, some four clips,
 that others are read while they are scored: with larger batches all wait for the same."""
 
-QUIET = {"enable_access_log": False}
-"""Lines for each request would come to the command, whose log is never rotated; proxies write some
-to theirs, which is."""
+QUIET = {"enable_access_log": False, "log_level": "WARNING"}
+"""Lines for each request would come to the command, whose log is never rotated; Ray Serve's proxies
+write some to theirs, which is. Without the level they would be made, and not be written."""
 
 
 class ListenerDeployment:
@@ -53,20 +51,19 @@ class ListenerDeployment:
     def __init__(
         self, limits: Mapping[str, Any], token_digest: str | None, device: str, threads: int
     ) -> None:
-        torch.set_num_threads(threads)
-        self._token_digest, self._device = token_digest, device
+        self._token_digest = token_digest
         self._listener = Listener(self._score, Limits(**limits), READERS)
-        self._batches = Batches(BATCH_WINDOWS[device])
+        self._scoring = Scoring(device, threads)
+        self._batches = Batches(BATCH_WINDOWS[device], self._scoring.score)
         self._changing = asyncio.Lock()
-        self._failure: Exception | None = None
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         return create_app(self._listener, self._token_digest)
 
     def check_health(self) -> None:
-        """Have the replica replaced when its device has failed, which no later call survives."""
-        if self._failure is not None:
-            raise self._failure
+        """Have the replica replaced when the process that scores has ended."""
+        if self._scoring.ended:
+            raise RuntimeError("the process that scores has ended")
 
     async def reconfigure(self, config: Mapping[str, Any]) -> None:
         """Load what is new of these models, and answer with them from now on.
@@ -80,33 +77,22 @@ class ListenerDeployment:
             IrmasError: A directory has changed since it was deployed.
         """
         async with self._changing:
-            loaded = {model.digest: model for model in self._listener.models}
-            for each in config["models"]:
-                if each["digest"] not in loaded:
-                    loaded[each["digest"]] = await asyncio.to_thread(self._load, **each)
             models = {
-                each["name"]: replace(
-                    loaded[each["digest"]], name=each["name"], directory=each["directory"]
-                )
+                each["name"]: await asyncio.to_thread(ServedModel.read, **each)
                 for each in config["models"]
             }
+            before = self._listener.models
+            await self._scoring.load(models.values())
             self._listener.use(models)
-
-    def _load(self, name: str, directory: str, digest: str) -> ServedModel:
-        model = ServedModel.read(name, directory, self._device)
-        if model.digest != digest:
-            raise IrmasError(f"{directory} has changed since it was deployed: deploy it again")
-        return model
+            await self._scoring.keep([*models.values(), *before])
 
     async def _score(
         self, model: ServedModel, windows: npt.NDArray[Any]
     ) -> npt.NDArray[np.float32]:
         try:
-            return await self._batches.score(model.predictor, windows)
-        except Exception as error:
-            logging.getLogger("ray.serve").exception("windows of %s", model.name)
-            if isinstance(error, torch.AcceleratorError):
-                self._failure = error
+            return await self._batches.score(model.digest, windows)
+        except ScoringError as error:
+            logging.getLogger("ray.serve").error("windows of %s: %s", model.name, error)
             raise RefusedRequestError(
                 503, "scoring has failed: try again", retry_after_s=1
             ) from error

@@ -26,8 +26,8 @@ Score = Callable[[ServedModel, npt.NDArray[Any]], Awaitable[npt.NDArray[np.float
 """Scores windows, shape (windows, bands, frames), with a model: shape (windows, members,
 instruments). Raises `RefusedRequestError` when it cannot now."""
 
-AHEAD = 4
-"""Chunks of windows of one upload that are being scored at a time."""
+AHEAD = 1
+"""Chunks of windows of one upload that wait while another is scored: each clip waits for both."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,7 +118,7 @@ class Listener:
         Raises:
             RefusedRequestError: It cannot be used, or not in time.
         """
-        description, combination = model.description, model.predictor.members
+        description, combination = model.description, model.combination
         features = description.features
         notes: list[str] = []
         offsets: list[int] = []

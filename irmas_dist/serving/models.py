@@ -9,8 +9,10 @@ from functools import cached_property
 from typing import Any
 
 from irmas_dist import storage
+from irmas_dist.errors import IrmasError
+from irmas_dist.inference.members import Combination
 from irmas_dist.inference.predictor import Predictor
-from irmas_dist.training.model_directory import ModelDescription
+from irmas_dist.training.model_directory import ModelDescription, read_description
 
 FIGURES = ("val_micro_f1", "val_macro_f1", "val_lrap")
 """What clients are told of the model's validation."""
@@ -18,36 +20,43 @@ FIGURES = ("val_micro_f1", "val_macro_f1", "val_lrap")
 
 @dataclass(frozen=True, eq=False)
 class ServedModel:
-    """One version of a model, loaded.
+    """One version of a model, which a `scorer` has loaded.
 
     Attributes:
         name: Its name for clients.
         directory: The model directory.
         digest: Of its files.
-        predictor: Scores with it.
+        description: The content of ``model.json``.
     """
 
     name: str
     directory: str
     digest: str
-    predictor: Predictor
+    description: ModelDescription
 
     @classmethod
     def read(
-        cls, name: str, directory: str | os.PathLike[str], device: str = "cpu"
+        cls, name: str, directory: str | os.PathLike[str], digest: str | None = None
     ) -> "ServedModel":
-        """Load a model, to compute on a device.
+        """Read what a model is, without its weights.
+
+        Args:
+            name: See the attributes.
+            directory: Likewise.
+            digest: What it is expected to be, if anything.
 
         Raises:
-            IrmasError: There is no finished model, or it is damaged.
+            IrmasError: There is no finished model, or it is another one than expected.
         """
-        predictor = Predictor.load(directory, device)
-        return cls(name, storage.absolute(directory), model_digest(directory), predictor)
+        found = model_digest(directory)
+        if digest not in (None, found):
+            raise IrmasError(f"{directory} has changed since it was deployed: deploy it again")
+        return cls(name, storage.absolute(directory), found, read_description(directory))
 
-    @property
-    def description(self) -> ModelDescription:
-        """The content of ``model.json``."""
-        return self.predictor.description
+    @cached_property
+    def combination(self) -> Combination:
+        """How the scores of its members become those of clips."""
+        return Combination(self.description)
 
     @cached_property
     def reading(self) -> dict[str, Any]:
@@ -87,7 +96,13 @@ class ServedModel:
 
 
 def read_models(directories: Mapping[str, str]) -> list[ServedModel]:
-    """Load models by their names, as `ServedModel.read` does."""
+    """Read models by their names, and load each once, so that no replica meets a damaged one.
+
+    Raises:
+        IrmasError: There is no finished model, or it is damaged.
+    """
+    for directory in directories.values():
+        Predictor.load(directory, "cpu")
     return [ServedModel.read(name, directory) for name, directory in directories.items()]
 
 

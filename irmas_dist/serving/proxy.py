@@ -1,4 +1,6 @@
-"""What Ray Serve's proxies add to its responses: 503 and ``Retry-After`` where a replica has died.
+"""What Ray Serve's web servers, in proxies and in replicas, add to its responses.
+
+It is 503 and ``Retry-After`` where a replica has died.
 
 By itself a proxy answers 500 to the requests in flight on a replica that dies, and 503 without
 ``Retry-After`` when there is none.
@@ -8,6 +10,8 @@ from starlette.datastructures import MutableHeaders
 from starlette.middleware import Middleware
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from irmas_dist.serving.haproxy import FAILED
 
 VARIABLES = {
     "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "irmas_dist.serving.proxy:middlewares",
@@ -22,7 +26,7 @@ RETRY_AFTER = "1"
 
 
 def middlewares() -> list[Middleware]:
-    """Return what each proxy adds."""
+    """Return what each web server adds."""
     return [Middleware(RetryLater)]
 
 
@@ -49,7 +53,6 @@ class RetryLater:
 
         await self._app(scope, receive, watched)
         if scope["type"] == "http" and not answered:
-            line = "a replica failed during the request: try again"
-            await JSONResponse({"error": line}, 503, {"Retry-After": RETRY_AFTER})(
+            await JSONResponse({"error": FAILED}, 503, {"Retry-After": RETRY_AFTER})(
                 scope, receive, send
             )

@@ -1,8 +1,7 @@
 """A subprocess that decodes untrusted uploads and can be killed at any time.
 
 Its standard input is a socket, on which a request is a line of JSON with the descriptor of a file.
-It answers on standard output with lines of JSON and as many bytes as the ``size`` of each states,
-so that nothing of it is ever unpickled.
+It answers on standard output with `messages`.
 """
 
 import json
@@ -12,7 +11,7 @@ import socket
 import sys
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
@@ -20,9 +19,10 @@ from irmas_dist.config.features import LogMelSettings
 from irmas_dist.errors import AudioError
 from irmas_dist.features.logmel import LogMel, log_mel, log_mel_blocks
 from irmas_dist.features.window_stream import windows_of
+from irmas_dist.serving import messages
 
 CHUNK = 64
-"""Windows in a message: a clip waits no longer than it takes to score these of a song."""
+"""Windows in a message, which are scored at once: a clip that comes meanwhile waits for them."""
 
 HELD_S = 1200.0
 """Length of the longest audio that is decoded once and held in memory, some 100 MB, in seconds."""
@@ -35,20 +35,20 @@ def main() -> None:
     """Answer requests until standard input ends."""
     for kind, limit in ((resource.RLIMIT_CORE, 0), (resource.RLIMIT_AS, MEMORY)):
         resource.setrlimit(kind, (limit, resource.getrlimit(kind)[1]))
-    requests, answers = socket.socket(fileno=sys.stdin.fileno()), sys.stdout.buffer
-    _send(answers, "ready")
+    requests = socket.socket(fileno=sys.stdin.fileno())
+    _send("ready")
     while received := _request(requests):
         request, audio = received
         notes: list[str] = []
         try:
             for offsets, windows in _chunks(f"/dev/fd/{audio}", request, notes):
-                _send(answers, "windows", windows, offsets=offsets)
+                _send("windows", windows, offsets=offsets)
         except AudioError as error:
-            _send(answers, "error", message=str(error))
+            _send("error", message=str(error))
         except MemoryError:
-            _send(answers, "error", message="needs too much memory to be decoded")
+            _send("error", message="needs too much memory to be decoded")
         else:
-            _send(answers, "end", notes=notes)
+            _send("end", notes=notes)
         finally:
             os.close(audio)
 
@@ -93,14 +93,9 @@ def _settings(text: str) -> LogMelSettings:
     return LogMelSettings.model_validate_json(text)
 
 
-def _send(answers: BinaryIO, kind: str, values: np.ndarray | None = None, **facts: Any) -> None:
-    header: dict[str, Any] = {"kind": kind, "size": 0, **facts}
-    if values is not None:
-        header |= {"size": values.nbytes, "shape": values.shape, "type": values.dtype.str}
-    answers.write(json.dumps(header).encode() + b"\n")
-    if values is not None:
-        answers.write(np.ascontiguousarray(values).data)
-    answers.flush()
+def _send(kind: str, values: np.ndarray | None = None, **facts: Any) -> None:
+    sys.stdout.buffer.write(messages.as_bytes(kind, values, **facts))
+    sys.stdout.buffer.flush()
 
 
 if __name__ == "__main__":

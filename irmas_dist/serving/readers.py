@@ -13,16 +13,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from irmas_dist.errors import AudioError
+from irmas_dist.serving import messages
 
 LINE_LIMIT = 1 << 20
 """Bytes that are buffered of an answer, and longest header; the reader waits beyond them."""
 
 INHERITED = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "HOME", "TMPDIR", "NUMBA_CACHE_DIR")
 """Environment of a reader: no keys and no tokens."""
+
+
+def module_path() -> str:
+    """Return the ``PYTHONPATH`` with which a subprocess finds the modules that this one does."""
+    return os.pathsep.join([str(Path(__file__).parents[2]), *filter(None, sys.path)])
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,10 +120,9 @@ class Readers:
         await asyncio.shield(reader.process.wait())
 
     async def _started(self) -> Reader:
-        root = str(Path(__file__).parents[2])
         environment = {name: os.environ[name] for name in INHERITED if name in os.environ}
         environment |= {
-            "PYTHONPATH": os.pathsep.join([root, *filter(None, sys.path)]),
+            "PYTHONPATH": module_path(),
             "OMP_NUM_THREADS": "1",
         }
         requests, theirs = socket.socketpair()
@@ -137,19 +141,15 @@ class Readers:
 
 async def _answers(
     reader: Reader, request: dict[str, Any], content: bytes
-) -> AsyncGenerator[tuple[dict[str, Any], npt.NDArray[Any]]]:
-    """Send a request, and yield the headers and arrays of the answer."""
+) -> AsyncGenerator[messages.Message]:
+    """Send a request, and yield the messages of the answer."""
     answers = reader.process.stdout
     assert answers is not None
     with _in_memory(content) as audio:
         # It waits for requests, and this one fits into the socket's buffer.
         socket.send_fds(reader.requests, [json.dumps(request).encode() + b"\n"], [audio])
-    while line := await answers.readline():
-        header = json.loads(line)
-        payload = await answers.readexactly(header["size"])
-        kind = np.dtype(header.get("type", "<f4"))
-        yield header, np.frombuffer(payload, kind).reshape(header.get("shape", (0,)))
-    raise EOFError
+    while True:
+        yield await messages.receive(answers)
 
 
 @contextmanager
@@ -162,4 +162,5 @@ def _in_memory(content: bytes) -> Iterator[int]:
     with file:
         file.write(content)
         file.flush()
+        file.seek(0)  # Where /dev/fd is no new opening, it is read from here.
         yield file.fileno()

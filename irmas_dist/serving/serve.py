@@ -82,11 +82,17 @@ def deployed(
         if settings.gpus is None:
             settings = settings.model_copy(update={"gpus": float(gpu_count() >= 1)})
         _require_capacity(settings, ray.nodes())
-        ray_serve.start(
-            http_options=HTTPOptions(host=host, port=port),
-            # On a Ray of its own they are in the environment, which is sooner.
-            controller_options={} if own else {"runtime_env": {"env_vars": VARIABLES}},
-        )
+        try:
+            ray_serve.start(
+                http_options=HTTPOptions(host=host, port=port),
+                # On a Ray of its own they are in the environment, which is sooner.
+                controller_options={} if own else {"runtime_env": {"env_vars": VARIABLES}},
+            )
+        except ray.exceptions.RayError as error:
+            reason = str(error).strip().splitlines()[-1]
+            raise IrmasError(
+                f"Ray Serve does not start: {reason}; {haproxy.ENABLED}=0 does without HAProxy"
+            ) from error
         host, port = _listening(host, port)
         try:
             ray_serve.run(application_of(settings, models), name=APPLICATION)
@@ -103,17 +109,21 @@ def deployed(
 @contextmanager
 def _variables(host: str, longest_s: float) -> Iterator[None]:
     """Set the variables of a Ray Serve that is started inside the block, on this machine alone."""
-    from irmas_dist.cluster.runtime import default_variables
+    from irmas_dist.cluster.runtime import default_variables, set_variables
 
     with ExitStack() as stack:
-        variables = VARIABLES
-        if haproxy.usable(host):
+        stack.enter_context(default_variables(VARIABLES))
+        usable = haproxy.usable(host)
+        stack.enter_context(default_variables({haproxy.ENABLED: str(int(usable))}))
+        if usable:
             # The paths of sockets are limited to some 100 characters.
             folder = tempfile.TemporaryDirectory(
                 prefix="irmas-", dir="/tmp", ignore_cleanup_errors=True
             )
-            variables = variables | haproxy.variables(Path(stack.enter_context(folder)), longest_s)
-        stack.enter_context(default_variables(variables))
+            place = Path(stack.enter_context(folder))
+            stack.enter_context(set_variables(haproxy.variables(place, host, longest_s)))
+        elif os.environ[haproxy.ENABLED] == "1":
+            raise IrmasError(f"HAProxy cannot be used on {host}: unset {haproxy.ENABLED}")
         yield
 
 

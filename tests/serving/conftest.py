@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from irmas_dist.config.serving import Limits
+from irmas_dist.inference.predictor import Predictor
 from irmas_dist.serving.application import create_app
 from irmas_dist.serving.listener import Listener
 from irmas_dist.serving.models import ServedModel
@@ -29,8 +30,10 @@ async def client(
 ) -> AsyncIterator[httpx.AsyncClient]:
     """A client of an application with one model, which ends with the block."""
 
-    async def with_predictor(served: ServedModel, windows: np.ndarray) -> np.ndarray:
-        return await asyncio.to_thread(served.predictor.score_batches, windows)
+    loaded = Predictor.load(model)
+
+    async def with_predictor(_: ServedModel, windows: np.ndarray) -> np.ndarray:
+        return await asyncio.to_thread(loaded.score_batches, windows)
 
     listener = Listener(score or with_predictor, limits, readers=1)
     listener.use({"model": ServedModel.read("model", model)})

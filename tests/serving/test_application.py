@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import struct
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -193,6 +194,30 @@ def test_what_takes_too_long_is_given_up_and_the_next_is_answered(
     assert late.status_code == 504
     assert "not done within the 2 s that are allowed" in late.json()["error"]
     assert fine.status_code == 200
+
+
+def test_events_have_the_time_that_their_upload_has_left(
+    asking: Serve, excerpts: list[Path]
+) -> None:
+    content = excerpts[0].read_bytes()
+
+    async def score(_: object, windows: np.ndarray) -> np.ndarray:
+        await asyncio.sleep(2)
+        return np.zeros((len(windows), 1, 11), np.float32)
+
+    async def slowly() -> AsyncIterator[bytes]:
+        yield content[:1000]
+        await asyncio.sleep(2)
+        yield content[1000:]
+
+    async def ask(client: httpx.AsyncClient) -> httpx.Response:
+        await asyncio.sleep(2)  # the reader starts
+        headers = {"Accept": "text/event-stream"}
+        return await client.post("/v1/timeline", content=slowly(), headers=headers)
+
+    kinds = events(asking(ask, {"timeout_s": 3}, score=score).text)
+    assert [kind for kind, _ in kinds] == ["start", "error"]
+    assert kinds[1][1]["status"] == 504
 
 
 def test_a_client_that_goes_away_makes_room_for_the_next(

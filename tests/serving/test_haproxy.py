@@ -55,6 +55,7 @@ def test_nothing_but_the_front_listens_and_no_request_is_logged(folder: Path) ->
     assert re.findall(r"^ *bind (.*)", after, re.MULTILINE) == ["127.0.0.1:8000"]
     targets = re.findall(r"^ *log (\S+)", after, re.MULTILINE)
     assert set(targets) == {"global", str(folder / "metrics.sock")}
+    assert haproxy.UNWATCHED in after
     assert haproxy.corrected(after) == after
 
 
@@ -62,6 +63,9 @@ def test_another_template_is_refused(folder: Path) -> None:
     text = written(folder, 8000, 30_000).read_text() + "listen new\n  bind *:9999\n"
     with pytest.raises(ValueError, match=r"would listen at 127.0.0.1:8000, \*:9999"):
         haproxy.corrected(text)
+    kept = written(folder, 8000, 30_000).read_text().replace("http-reuse always", "http-reuse safe")
+    with pytest.raises(ValueError, match="would keep connections"):
+        haproxy.corrected(kept)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "0.0.0.0"])
@@ -118,7 +122,7 @@ def test_a_request_in_flight_on_a_replica_that_dies_is_503(folder: Path) -> None
 
 def started(folder: Path, path: Path) -> subprocess.Popen[bytes]:
     """Start HAProxy as Ray Serve does: by the variable that names the program."""
-    variables = haproxy.variables(folder, longest_s=60)
+    variables = haproxy.variables(folder, "127.0.0.1", longest_s=60)
     return subprocess.Popen(
         [variables[haproxy.PROGRAM], "-db", "-f", str(path)], env=os.environ | variables,
         stderr=subprocess.DEVNULL,
@@ -127,7 +131,7 @@ def started(folder: Path, path: Path) -> subprocess.Popen[bytes]:
 
 def test_it_ends_with_the_process_that_has_started_it(folder: Path) -> None:
     path = written(folder, free_port(), free_port())
-    program = haproxy.variables(folder, longest_s=60)[haproxy.PROGRAM]
+    program = str(haproxy.ADAPTED)
     script = (
         "import subprocess, sys, time\n"
         "print(subprocess.Popen(sys.argv[1:], stderr=subprocess.DEVNULL).pid, flush=True)\n"

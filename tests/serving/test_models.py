@@ -7,7 +7,7 @@ import pytest
 
 from irmas_dist import storage
 from irmas_dist.errors import IrmasError
-from irmas_dist.serving.models import ServedModel, model_digest
+from irmas_dist.serving.models import ServedModel, model_digest, read_models
 from tests.inference.conftest import MakeModel
 
 
@@ -22,9 +22,11 @@ def test_other_weights_or_thresholds_are_another_version(make_model: MakeModel) 
     text = (path / "model.json").read_text()
     (path / "model.json").write_text(text.replace("0.5", "0.25"))
     assert model_digest(path) != first
+    with pytest.raises(IrmasError, match="has changed since it was deployed"):
+        ServedModel.read("a", path, first)
     (path / "model.safetensors").write_bytes(b"damaged")
     with pytest.raises(IrmasError, match="damaged"):
-        ServedModel.read("a", path)
+        read_models({"a": str(path)})
 
 
 def test_a_model_is_read_from_an_object_store(model: Path, bucket: str) -> None:

@@ -50,8 +50,10 @@ ELEMENTS = {
 
 @contextlib.asynccontextmanager
 async def page(model: Path) -> AsyncIterator[str]:
-    async def score(served: ServedModel, windows: np.ndarray) -> np.ndarray:
-        return await asyncio.to_thread(served.predictor.score_batches, windows)
+    loaded = Predictor.load(model)
+
+    async def score(_: ServedModel, windows: np.ndarray) -> np.ndarray:
+        return await asyncio.to_thread(loaded.score_batches, windows)
 
     listener = Listener(score, Limits(), readers=1)
     listener.use({"model": ServedModel.read("model", model)})

@@ -16,7 +16,7 @@ from irmas_dist.serving.readers import Readers
 
 
 def reading(predictor: Predictor) -> dict[str, Any]:
-    return ServedModel("a", "", "", predictor).reading
+    return ServedModel("a", "", "", predictor.description).reading
 
 
 async def read(readers: Readers, content: bytes, predictor: Predictor) -> np.ndarray:

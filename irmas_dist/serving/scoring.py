@@ -1,0 +1,102 @@
+"""The replica's side of its `scorer`."""
+
+import asyncio
+import os
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from irmas_dist.errors import IrmasError
+from irmas_dist.serving import messages
+from irmas_dist.serving.models import ServedModel
+from irmas_dist.serving.readers import LINE_LIMIT, module_path
+
+
+class ScoringError(Exception):
+    """Windows could not be scored."""
+
+
+class Scoring:
+    """A subprocess that scores windows with the models of a replica, one message at a time.
+
+    Args:
+        device: Where to score.
+        threads: With how many threads, on a CPU.
+    """
+
+    def __init__(self, device: str, threads: int) -> None:
+        self._arguments = (device, str(threads))
+        self._process: Process | None = None
+        self._turn = asyncio.Lock()
+
+    @property
+    def ended(self) -> bool:
+        """Whether the process has ended, after which nothing is scored any more."""
+        return self._process is not None and self._process.returncode is not None
+
+    async def load(self, models: Iterable[ServedModel]) -> None:
+        """Load models.
+
+        Raises:
+            IrmasError: A directory has changed since it was deployed, or is damaged.
+            ScoringError: The process has ended, or lacks the memory.
+        """
+        for model in models:
+            await self._ask("load", directory=model.directory, digest=model.digest)
+
+    async def keep(self, models: Iterable[ServedModel]) -> None:
+        """Forget all other models."""
+        await self._ask("keep", digests=[model.digest for model in models])
+
+    async def score(self, digest: str, windows: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        """Score windows, shape (windows, bands, frames), with a model that is loaded.
+
+        Returns:
+            The scores of each member, shape (windows, members, instruments).
+
+        Raises:
+            ScoringError: The process has ended, or the windows need too much memory.
+        """
+        return await self._ask("score", windows, digest=digest)
+
+    async def close(self) -> None:
+        """Kill the process."""
+        if self._process is not None:
+            with suppress(ProcessLookupError):
+                self._process.kill()
+            await self._process.wait()
+
+    async def _ask(
+        self, kind: str, values: npt.NDArray[Any] | None = None, **facts: Any
+    ) -> npt.NDArray[Any]:
+        async with self._turn:
+            process = self._process = self._process or await self._started()
+            assert process.stdin is not None
+            assert process.stdout is not None
+            try:
+                process.stdin.write(messages.as_bytes(kind, values, **facts))
+                await process.stdin.drain()
+                header, found = await messages.receive(process.stdout)
+            except (OSError, EOFError) as error:
+                await process.wait()
+                raise ScoringError("the process that scores has ended") from error
+            except BaseException:  # Another message would get the answer to this one.
+                process.kill()
+                raise
+        if header["kind"] == "refused":
+            raise IrmasError(header["message"])
+        if header["kind"] == "error":
+            raise ScoringError(header["message"])
+        return found
+
+    async def _started(self) -> Process:
+        return await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "irmas_dist.serving.scorer", *self._arguments),
+            stdin=PIPE, stdout=PIPE, stderr=None, limit=LINE_LIMIT,
+            env=os.environ | {"PYTHONPATH": module_path()}, start_new_session=True,
+        )  # fmt: skip
