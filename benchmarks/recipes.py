@@ -34,7 +34,7 @@ from irmas_dist.features.store import settings_fingerprint
 from irmas_dist.inference.evaluate import evaluate
 from irmas_dist.training.data import open_training_data
 from irmas_dist.training.ensemble import join_models
-from irmas_dist.training.model_directory import read_description
+from irmas_dist.training.model_description import read_description
 from irmas_dist.training.train import train
 
 RECIPES = ("seed", "han2016", "irmas", "irmas-gpu")

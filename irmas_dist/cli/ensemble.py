@@ -10,7 +10,7 @@ from irmas_dist.cli.tables import as_json
 from irmas_dist.terminal import show
 
 if TYPE_CHECKING:
-    from irmas_dist.training.model_directory import ModelDescription
+    from irmas_dist.training.model_description import ModelDescription
 
 
 @command

@@ -15,7 +15,7 @@ from irmas_dist.terminal import say, show, write
 
 if TYPE_CHECKING:
     from irmas_dist.inference.audio_inputs import Prediction
-    from irmas_dist.training.model_directory import ModelDescription
+    from irmas_dist.training.model_description import ModelDescription
 
 Format = Literal["table", "json", "csv", "parquet", "mirex"]
 
@@ -74,7 +74,7 @@ def predict(
     from irmas_dist.evaluation.merging import read_mapping
     from irmas_dist.inference import predict
     from irmas_dist.inference.results import as_object
-    from irmas_dist.training.model_directory import read_description
+    from irmas_dist.training.model_description import read_description
 
     description = read_description(model)
     printer = None

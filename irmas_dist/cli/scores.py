@@ -107,7 +107,7 @@ def evaluate(
     else:
         from irmas_dist.evaluation.merging import new_codes
         from irmas_dist.inference import evaluate
-        from irmas_dist.training.model_directory import read_description
+        from irmas_dist.training.model_description import read_description
 
         assert model is not None
         codes = None
@@ -137,7 +137,7 @@ def evaluate(
     if model is not None:
         from irmas_dist.reports.wandb_evaluation import log_evaluation
         from irmas_dist.tracking.outcome import uploads_awaited
-        from irmas_dist.training.model_directory import read_description
+        from irmas_dist.training.model_description import read_description
 
         description = read_description(model)
         if at == "family" or mapping is not None or adapt_to is not None:
@@ -247,7 +247,7 @@ def report(
     else:
         from irmas_dist.evaluation.scores import read_scores
         from irmas_dist.inference.evaluate import evaluate_model_scores
-        from irmas_dist.training.model_directory import read_description
+        from irmas_dist.training.model_description import read_description
 
         path = scores or storage.join(model, "scores.parquet")
         read, description = read_scores(path), read_description(model)

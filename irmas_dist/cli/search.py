@@ -32,7 +32,7 @@ from irmas_dist.terminal import say, show
 if TYPE_CHECKING:
     from irmas_dist.inference.thresholds import Candidate
     from irmas_dist.search.sweep import SweepSummary
-    from irmas_dist.training.model_directory import ModelDescription
+    from irmas_dist.training.model_description import ModelDescription
 
 SPACE = "quick"
 

@@ -24,7 +24,7 @@ from irmas_dist.config.training import FurtherStore, WorkerSettings
 from irmas_dist.terminal import show
 
 if TYPE_CHECKING:
-    from irmas_dist.training.model_directory import ModelDescription
+    from irmas_dist.training.model_description import ModelDescription
 
 DEFAULTS = WorkerSettings()
 

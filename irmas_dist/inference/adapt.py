@@ -46,7 +46,7 @@ from irmas_dist.inference.logit_matching import (
 )
 from irmas_dist.models.cnn import CNN
 from irmas_dist.models.standardise import Standardise
-from irmas_dist.training.model_directory import ModelDescription
+from irmas_dist.training.model_description import ModelDescription
 from irmas_dist.training.windows import (
     ClipWindows,
     DeviceClips,

@@ -20,12 +20,11 @@ from irmas_dist.inference.predictor import Predictor, matching_store
 from irmas_dist.models.cnn import CNN
 from irmas_dist.storage.locks import lock_directory
 from irmas_dist.terminal import progress
+from irmas_dist.training.model_description import ModelDescription, read_description
 from irmas_dist.training.model_directory import (
     VALIDATION_SCORES,
-    ModelDescription,
     load_network,
     pack_weights,
-    read_description,
     save_model,
 )
 

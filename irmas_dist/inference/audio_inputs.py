@@ -7,12 +7,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from irmas_dist import storage
 from irmas_dist.corpus.audio_files import audio_in
 from irmas_dist.errors import AudioError, IrmasError
-from irmas_dist.inference.predictor import Predictor
 from irmas_dist.inference.timeline import Timeline
+
+if TYPE_CHECKING:
+    from irmas_dist.inference.predictor import Predictor
 
 STDIN = "-"
 """Stands for an audio file on standard input."""
@@ -71,7 +74,7 @@ def find_audio(inputs: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def predict_file(predictor: Predictor, path: str, timeline: bool = False) -> Prediction:
+def predict_file(predictor: "Predictor", path: str, timeline: bool = False) -> Prediction:
     """Predict one file; if it cannot be used, the prediction holds the error.
 
     Args:
@@ -88,7 +91,7 @@ def predict_file(predictor: Predictor, path: str, timeline: bool = False) -> Pre
 
 
 def as_prediction(
-    predictor: Predictor, path: str, scored: Timeline, timeline: bool = False
+    predictor: "Predictor", path: str, scored: Timeline, timeline: bool = False
 ) -> Prediction:
     """Return the prediction of a scored file, with its timeline on request."""
     instruments = predictor.decide(scored.scores)

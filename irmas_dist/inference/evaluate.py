@@ -19,7 +19,7 @@ from irmas_dist.inference.merged import merged_thresholds, score_merged
 from irmas_dist.inference.predictor import Predictor
 from irmas_dist.instruments import IRMAS, Vocabulary
 from irmas_dist.storage.locks import lock_file
-from irmas_dist.training.model_directory import ModelDescription, read_description
+from irmas_dist.training.model_description import ModelDescription, read_description
 
 SCORES = "scores.parquet"
 """Name of the scores in the directory that they are written to."""

@@ -28,7 +28,7 @@ from irmas_dist.inference.audio_inputs import find_audio
 from irmas_dist.inference.export_graph import Graph
 from irmas_dist.inference.predictor import Predictor
 from irmas_dist.storage.locks import lock_directory
-from irmas_dist.training.model_directory import ModelDescription
+from irmas_dist.training.model_description import ModelDescription
 
 CLIP_SECONDS = (0.01, 0.4, 1.7, 5.0, 19.3)
 """Lengths of the synthetic clips that every export is checked on."""

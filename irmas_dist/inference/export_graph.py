@@ -17,7 +17,7 @@ from irmas_dist.inference.front_end import FrontEnd
 from irmas_dist.models.cnn import CNN
 from irmas_dist.models.ensemble import Ensemble, members_of
 from irmas_dist.models.standardise import Standardise
-from irmas_dist.training.model_directory import Calibration, ModelDescription
+from irmas_dist.training.model_description import Calibration, ModelDescription
 
 
 class Graph(nn.Module):

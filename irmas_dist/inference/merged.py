@@ -14,7 +14,8 @@ from irmas_dist.evaluation.thresholds import averaged_thresholds
 from irmas_dist.features.clips import read_clips
 from irmas_dist.inference.predictor import Predictor, matching_store
 from irmas_dist.instruments import hard_labels
-from irmas_dist.training.model_directory import VALIDATION_SCORES, ModelDescription
+from irmas_dist.training.model_description import ModelDescription
+from irmas_dist.training.model_directory import VALIDATION_SCORES
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,8 @@ from irmas_dist.inference.timeline import Timeline, timeline_of
 from irmas_dist.instruments import hard_labels
 from irmas_dist.models.cnn import CNN
 from irmas_dist.models.ensemble import Ensemble
-from irmas_dist.training.model_directory import ModelDescription, load_network, read_description
+from irmas_dist.training.model_description import ModelDescription, read_description
+from irmas_dist.training.model_directory import load_network
 from irmas_dist.training.precision import available_device, without_tf32
 from irmas_dist.training.windows import DeviceClips, covering_windows, score_windows
 
@@ -57,12 +58,6 @@ def read_spectrogram(path: str | os.PathLike[str], settings: LogMelSettings) -> 
     blocks = list(log_mel_blocks(path, settings, notes.append))
     mel: Any = np.concatenate(blocks, axis=1)
     return Spectrogram(mel, notes)
-
-
-def instruments_of(description: ModelDescription, scores: dict[str, float]) -> list[str]:
-    """Return the codes of the instruments whose score reaches their threshold."""
-    thresholds = dict(zip(description.instruments, description.threshold_array(), strict=True))
-    return [code for code, score in scores.items() if np.float32(score) >= thresholds[code]]
 
 
 def matching_store(description: ModelDescription, location: str) -> StoreInfo:
@@ -179,7 +174,7 @@ class Predictor:
 
     def decide(self, scores: dict[str, float]) -> list[str]:
         """Return the codes of the instruments whose score reaches their threshold."""
-        return instruments_of(self.description, scores)
+        return self.description.decide(scores)
 
     def score_store(self, location: str, part: str) -> Scores:
         """Score all clips of one part of a feature store.

@@ -25,7 +25,7 @@ from irmas_dist.inference.audio_inputs import (
     reopenable,
 )
 from irmas_dist.inference.predictor import Predictor, Spectrogram, read_spectrogram
-from irmas_dist.training.model_directory import read_description
+from irmas_dist.training.model_description import read_description
 
 if TYPE_CHECKING:
     from ray.data import Dataset

@@ -18,7 +18,7 @@ import pyarrow as pa
 from irmas_dist import storage
 from irmas_dist.errors import IrmasError
 from irmas_dist.inference.audio_inputs import STDIN, Prediction
-from irmas_dist.training.model_directory import ModelDescription
+from irmas_dist.training.model_description import ModelDescription
 
 COLUMNS = ("path", "instruments", "error", "note")
 """Columns of predictions before those of the scores."""

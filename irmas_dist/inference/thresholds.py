@@ -27,14 +27,13 @@ from irmas_dist.instruments import UNKNOWN
 from irmas_dist.storage.locks import lock_directory
 from irmas_dist.training.data import load_training_data
 from irmas_dist.training.epoch_metrics import f1_at
-from irmas_dist.training.model_directory import (
-    VALIDATION_SCORES,
+from irmas_dist.training.model_description import (
     ModelDescription,
     ScoringWindows,
-    load_network,
     read_description,
     write_description,
 )
+from irmas_dist.training.model_directory import VALIDATION_SCORES, load_network
 from irmas_dist.training.provenance import threshold_origin
 from irmas_dist.training.validation import folds_of
 

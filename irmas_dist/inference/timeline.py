@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from irmas_dist.inference.members import Combination
-from irmas_dist.training.model_directory import ModelDescription
+from irmas_dist.inference.combination import Combination
+from irmas_dist.training.model_description import ModelDescription
 
 NOTHING_AUDIBLE = "silent: nothing in its spectrogram exceeds the model's floor"
 

@@ -16,7 +16,7 @@ from irmas_dist.evaluation.scores import read_scores
 from irmas_dist.inference.evaluate import evaluate_model_scores
 from irmas_dist.inference.export import ExportSummary, tolerance
 from irmas_dist.reports.templates import render_template
-from irmas_dist.training.model_directory import ModelDescription, read_description
+from irmas_dist.training.model_description import ModelDescription, read_description
 from irmas_dist.training.provenance import validated_on
 
 CARD = "README.md"

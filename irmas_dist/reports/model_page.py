@@ -26,7 +26,7 @@ from irmas_dist.evaluation.scores import Scores
 from irmas_dist.reports import figures
 from irmas_dist.reports.audio_player import embedded
 from irmas_dist.reports.templates import render_template
-from irmas_dist.training.model_directory import ModelDescription
+from irmas_dist.training.model_description import ModelDescription
 
 COLUMNS = {
     "micro_f1": "Micro F1",

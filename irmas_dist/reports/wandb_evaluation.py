@@ -8,7 +8,7 @@ from irmas_dist.evaluation.evaluate import Evaluation
 from irmas_dist.reports.model_page import write_model_page
 from irmas_dist.tracking.outcome import show_address
 from irmas_dist.tracking.start import start_run
-from irmas_dist.training.model_directory import ModelDescription
+from irmas_dist.training.model_description import ModelDescription
 
 
 def log_evaluation(description: ModelDescription, evaluation: Evaluation, name: str) -> None:

@@ -21,7 +21,7 @@ from irmas_dist.terminal import say
 from irmas_dist.training.checkpoint import FILE_NAME, saved_history
 from irmas_dist.training.learner import SELECTED_BY
 from irmas_dist.training.loop import latest_history
-from irmas_dist.training.model_directory import read_description
+from irmas_dist.training.model_description import read_description
 
 
 class SweepCallback(tune.Callback):

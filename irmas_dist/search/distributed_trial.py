@@ -29,11 +29,8 @@ from irmas_dist.search.trial import (
 from irmas_dist.training.data import TrainingData
 from irmas_dist.training.distributed import train_distributed
 from irmas_dist.training.learner import SELECTED_BY
-from irmas_dist.training.model_directory import (
-    VALIDATION_SCORES,
-    ModelDescription,
-    read_description,
-)
+from irmas_dist.training.model_description import ModelDescription, read_description
+from irmas_dist.training.model_directory import VALIDATION_SCORES
 
 POLL_S = 0.2
 

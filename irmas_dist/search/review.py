@@ -14,7 +14,7 @@ from irmas_dist.tracking.outcome import not_sent, run_names
 from irmas_dist.tracking.run_file import RunFile, run_files, unsent_files
 from irmas_dist.tracking.server import connection
 from irmas_dist.tracking.uploads import uploads
-from irmas_dist.training.model_directory import read_description
+from irmas_dist.training.model_description import read_description
 
 
 @contextmanager

@@ -60,12 +60,8 @@ from irmas_dist.training.checkpoint import FILE_NAME, load_checkpoint
 from irmas_dist.training.data import TrainingData
 from irmas_dist.training.describe import describe
 from irmas_dist.training.learner import Learner
-from irmas_dist.training.model_directory import (
-    pack_weights,
-    read_description,
-    save_model,
-    write_description,
-)
+from irmas_dist.training.model_description import read_description, write_description
+from irmas_dist.training.model_directory import pack_weights, save_model
 from irmas_dist.training.precision import available_device
 
 DRIVER_BYTES = 256 << 20

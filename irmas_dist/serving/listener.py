@@ -16,7 +16,6 @@ import numpy.typing as npt
 from irmas_dist.config.serving import Limits
 from irmas_dist.errors import AudioError
 from irmas_dist.inference.audio_inputs import Prediction
-from irmas_dist.inference.predictor import instruments_of
 from irmas_dist.inference.timeline import timeline_of
 from irmas_dist.serving.models import ServedModel
 from irmas_dist.serving.readers import Readers
@@ -159,7 +158,7 @@ class Listener:
         yield Prediction(
             upload.name,
             timeline.scores,
-            instruments_of(description, timeline.scores),
+            description.decide(timeline.scores),
             note=timeline.note,
             timeline=timeline,
         )

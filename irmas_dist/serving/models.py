@@ -10,9 +10,8 @@ from typing import Any
 
 from irmas_dist import storage
 from irmas_dist.errors import IrmasError
-from irmas_dist.inference.members import Combination
-from irmas_dist.inference.predictor import Predictor
-from irmas_dist.training.model_directory import ModelDescription, read_description
+from irmas_dist.inference.combination import Combination
+from irmas_dist.training.model_description import ModelDescription, read_description
 
 FIGURES = ("val_micro_f1", "val_macro_f1", "val_lrap")
 """What clients are told of the model's validation."""
@@ -101,6 +100,8 @@ def read_models(directories: Mapping[str, str]) -> list[ServedModel]:
     Raises:
         IrmasError: There is no finished model, or it is damaged.
     """
+    from irmas_dist.inference.predictor import Predictor  # imports torch: not in replicas
+
     for directory in directories.values():
         Predictor.load(directory, "cpu")
     return [ServedModel.read(name, directory) for name, directory in directories.items()]

@@ -8,7 +8,11 @@ from irmas_dist.instruments import hard_labels
 from irmas_dist.models.cnn import parameter_count
 from irmas_dist.training.epoch_metrics import f1_at
 from irmas_dist.training.learner import Learner
-from irmas_dist.training.model_directory import ModelDescription, Normalisation, ScoringWindows
+from irmas_dist.training.model_description import (
+    ModelDescription,
+    Normalisation,
+    ScoringWindows,
+)
 from irmas_dist.training.provenance import commit, threshold_origin, versions
 
 

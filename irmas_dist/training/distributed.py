@@ -18,7 +18,8 @@ from irmas_dist.terminal import say
 from irmas_dist.training.checkpoint import new_attempt
 from irmas_dist.training.data import TrainingData
 from irmas_dist.training.loop import RUN_NAME, Attempt, OnEpoch, Trained, WorkerLostError
-from irmas_dist.training.model_directory import ModelDescription, save_model
+from irmas_dist.training.model_description import ModelDescription
+from irmas_dist.training.model_directory import save_model
 
 
 def train_distributed(

@@ -24,15 +24,17 @@ from irmas_dist.models.cnn import CNN
 from irmas_dist.models.ensemble import Ensemble
 from irmas_dist.storage.locks import lock_directory
 from irmas_dist.training.epoch_metrics import f1_at, validation_metrics
-from irmas_dist.training.model_directory import (
-    VALIDATION_SCORES,
+from irmas_dist.training.model_description import (
     Calibration,
     EnsembleMember,
     ModelDescription,
-    load_network,
-    pack_weights,
     read_description,
     write_description,
+)
+from irmas_dist.training.model_directory import (
+    VALIDATION_SCORES,
+    load_network,
+    pack_weights,
 )
 from irmas_dist.training.provenance import commit, threshold_origin, versions
 from irmas_dist.training.train import ADVICE, BEGUN, train

@@ -25,7 +25,8 @@ from irmas_dist.training.loop import (
     resume,
     run_epochs,
 )
-from irmas_dist.training.model_directory import ModelDescription, save_model
+from irmas_dist.training.model_description import ModelDescription
+from irmas_dist.training.model_directory import save_model
 
 M_MMAP_MAX, M_TRIM_THRESHOLD = -4, -1
 """Parameters of glibc's ``mallopt``."""

@@ -20,7 +20,8 @@ from irmas_dist.training.checkpoint import (
 )
 from irmas_dist.training.describe import describe
 from irmas_dist.training.learner import Learner
-from irmas_dist.training.model_directory import ModelDescription, pack_weights
+from irmas_dist.training.model_description import ModelDescription
+from irmas_dist.training.model_directory import pack_weights
 
 RUN_NAME = "progress"
 """Directory of the checkpoints, inside the model directory until the model is finished."""

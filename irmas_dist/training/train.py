@@ -32,7 +32,7 @@ from irmas_dist.training.stores import read_other_infos
 
 if TYPE_CHECKING:
     from irmas_dist.training.initial_model import InitialModel
-    from irmas_dist.training.model_directory import ModelDescription
+    from irmas_dist.training.model_description import ModelDescription
 
 ADVICE = "delete it, or choose another directory"
 
@@ -173,7 +173,7 @@ def _finished(
     """Return the finished model in ``out``, if any; refuse one of another recipe or data."""
     if not storage.exists(storage.join(out, "model.json")):
         return None
-    from irmas_dist.training.model_directory import read_description
+    from irmas_dist.training.model_description import read_description
 
     finished = read_description(out)
     if finished.members:
@@ -209,7 +209,7 @@ def _tracked(
 ) -> "ModelDescription":
     """Train until the model is finished, show the progress, and log to W&B."""
     from irmas_dist.training.loop import latest_history
-    from irmas_dist.training.model_directory import write_description
+    from irmas_dist.training.model_description import write_description
 
     settings = recipe.model_dump(mode="json")
     name = out.rstrip("/").rsplit("/", 1)[-1]

@@ -26,13 +26,12 @@ from irmas_dist.features import store
 from irmas_dist.features.shard_tasks import compute_shard
 from irmas_dist.instruments import Vocabulary
 from irmas_dist.models.cnn import CNN, initialise, parameter_count
-from irmas_dist.training.model_directory import (
+from irmas_dist.training.model_description import (
     ModelDescription,
     Normalisation,
     ScoringWindows,
-    pack_weights,
-    save_model,
 )
+from irmas_dist.training.model_directory import pack_weights, save_model
 from tests.cli.conftest import Ended
 from tests.search.conftest import write_sweep
 

@@ -20,13 +20,12 @@ from irmas_dist.features.logmel import log_mel
 from irmas_dist.inference.predictor import Predictor
 from irmas_dist.instruments import IRMAS
 from irmas_dist.models.cnn import CNN, initialise, parameter_count
-from irmas_dist.training.model_directory import (
+from irmas_dist.training.model_description import (
     ModelDescription,
     Normalisation,
     ScoringWindows,
-    pack_weights,
-    save_model,
 )
+from irmas_dist.training.model_directory import pack_weights, save_model
 
 SMALL = {"blocks": 2, "width": 8, "convolutions": 1, "pool": 2, "dense": 16}
 MakeModel = Callable[..., Path]

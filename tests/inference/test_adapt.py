@@ -18,12 +18,12 @@ from irmas_dist.inference.logit_matching import logits_of
 from irmas_dist.inference.predictor import Predictor
 from irmas_dist.instruments import IRMAS
 from irmas_dist.models.cnn import CNN
-from irmas_dist.training.model_directory import (
+from irmas_dist.training.model_description import (
     ModelDescription,
-    load_network,
     read_description,
     write_description,
 )
+from irmas_dist.training.model_directory import load_network
 from tests.inference.conftest import Irmas, MakeModel
 
 BANDS = 32

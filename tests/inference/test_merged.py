@@ -19,7 +19,7 @@ from irmas_dist.inference.merged import merged_thresholds, score_merged
 from irmas_dist.inference.predictor import Predictor
 from irmas_dist.instruments import UNKNOWN, Vocabulary
 from irmas_dist.tracking.run_file import run_files
-from irmas_dist.training.model_directory import read_description, write_description
+from irmas_dist.training.model_description import read_description, write_description
 from tests.inference.conftest import Irmas, MakeModel, scores_of_songs
 
 THEIRS = Vocabulary.of({"guitar": "guitar", "drums": "drums", "voice": "voice"})

@@ -20,7 +20,11 @@ from irmas_dist.evaluation.scores import Scores
 from irmas_dist.instruments import IRMAS, Vocabulary
 from irmas_dist.reports.audio_player import embedded
 from irmas_dist.reports.model_page import write_model_page
-from irmas_dist.training.model_directory import ModelDescription, Normalisation, ScoringWindows
+from irmas_dist.training.model_description import (
+    ModelDescription,
+    Normalisation,
+    ScoringWindows,
+)
 
 STRINGS = Vocabulary.of({"vio": "violin", "cel": "cello", "dou": "double bass"})
 HOSTILE = "<script>alert('&\"')</script> $\\frac{"

@@ -11,7 +11,7 @@ from irmas_dist.evaluation.evaluate import Evaluation, evaluate_scores
 from irmas_dist.reports.wandb_evaluation import log_evaluation
 from irmas_dist.tracking.run_file import RunFile, run_files
 from irmas_dist.tracking.start import start_run
-from irmas_dist.training.model_directory import ModelDescription
+from irmas_dist.training.model_description import ModelDescription
 from tests.reports.test_model_page import MODEL, some_scores
 
 

@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -99,6 +101,11 @@ def test_another_version_takes_over_without_a_refused_request(
     assert set(statuses) == {200}
     assert replicas() == before  # which have loaded the model while they answered
     assert scores == pytest.approx(Predictor.load(other).file(excerpts[0]), abs=1e-5)
+
+
+def test_a_replica_needs_no_torch_of_its_own() -> None:
+    script = "import sys, irmas_dist.serving.deployments; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", script], check=True)
 
 
 def test_a_file_for_a_cluster_wants_a_token(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,8 @@ from irmas_dist.models.cnn import parameter_count
 from irmas_dist.training.data import TrainingData, open_training_data
 from irmas_dist.training.initial_model import InitialModel
 from irmas_dist.training.learner import Learner
-from irmas_dist.training.model_directory import read_description, read_initial_model
+from irmas_dist.training.model_description import read_description
+from irmas_dist.training.model_directory import read_initial_model
 from irmas_dist.training.train import train
 from tests.training.conftest import VOCABULARY, synthetic_clips, write_store
 

@@ -11,7 +11,7 @@ from irmas_dist.training.checkpoint import FILE_NAME, Pace
 from irmas_dist.training.data import TrainingData
 from irmas_dist.training.local import computing_on, train_here
 from irmas_dist.training.loop import RUN_NAME
-from irmas_dist.training.model_directory import ModelDescription
+from irmas_dist.training.model_description import ModelDescription
 
 ALONE = WorkerSettings(gpu=False)
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -10,7 +10,7 @@ from irmas_dist.errors import IrmasError
 from irmas_dist.features.clips import read_clips
 from irmas_dist.inference.predictor import Predictor
 from irmas_dist.training.loop import RUN_NAME
-from irmas_dist.training.model_directory import ModelDescription, read_description
+from irmas_dist.training.model_description import ModelDescription, read_description
 
 
 def test_the_model_directory_is_self_contained(

@@ -5,7 +5,7 @@ import pytest
 from irmas_dist.config.recipe import Recipe
 from irmas_dist.training.data import open_training_data
 from irmas_dist.training.learner import Learner
-from irmas_dist.training.model_directory import ModelDescription
+from irmas_dist.training.model_description import ModelDescription
 
 
 def test_two_workers_have_the_loss_curve_of_one(

@@ -11,7 +11,7 @@ from irmas_dist.storage.locks import lock_directory
 from irmas_dist.tracking.outcome import uploads_awaited
 from irmas_dist.tracking.run_file import RunFile, read_records, run_files, write_records
 from irmas_dist.training.learner import Learner
-from irmas_dist.training.model_directory import ModelDescription
+from irmas_dist.training.model_description import ModelDescription
 from irmas_dist.training.train import train
 from tests.training.conftest import WORKERS
 from tests.wandb_server import WandbServer
