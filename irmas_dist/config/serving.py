@@ -43,7 +43,8 @@ class ServingSettings(Settings):
     models: dict[str, str]
     """Directories of the models, paths or URLs, by name; the first answers where none is named."""
     replicas: Annotated[int, Field(ge=1, le=1_000)] = 1
-    """Replicas, each a process with its readers of uploads; with autoscaling, the minimum."""
+    """Replicas, each with processes that read uploads and one that scores; with autoscaling, the
+    fewest."""
     max_replicas: Annotated[int | None, Field(ge=1, le=1_000)] = None
     """Most replicas; more than the fewest: as many run as there are requests for."""
     cpus: Annotated[float, Field(gt=0, le=1_000)] = 1.0

@@ -10,7 +10,9 @@ import json
 import logging
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
+from weakref import WeakSet
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +26,7 @@ from irmas_dist.serving.batches import Batches
 from irmas_dist.serving.listener import Listener
 from irmas_dist.serving.models import ServedModel, read_models
 from irmas_dist.serving.received import RefusedRequestError
-from irmas_dist.serving.scoring import Scoring, ScoringError
+from irmas_dist.serving.scoring import Scoring
 
 READERS = 2
 """Processes that read uploads beside each replica: while one decodes, one may be replaced."""
@@ -53,17 +55,14 @@ class ListenerDeployment:
     ) -> None:
         self._token_digest = token_digest
         self._listener = Listener(self._score, Limits(**limits), READERS)
-        self._scoring = Scoring(device, threads)
+        self._scoring = Scoring(device, threads, _end)
         self._batches = Batches(BATCH_WINDOWS[device], self._scoring.score)
         self._changing = asyncio.Lock()
+        self._versions: WeakSet[ServedModel] = WeakSet()  # those that requests hold, too
+        self._forgetting: asyncio.Task[None] | None = None
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         return create_app(self._listener, self._token_digest)
-
-    def check_health(self) -> None:
-        """Have the replica replaced when the process that scores has ended."""
-        if self._scoring.ended:
-            raise RuntimeError("the process that scores has ended")
 
     async def reconfigure(self, config: Mapping[str, Any]) -> None:
         """Load what is new of these models, and answer with them from now on.
@@ -77,25 +76,45 @@ class ListenerDeployment:
             IrmasError: A directory has changed since it was deployed.
         """
         async with self._changing:
+            before = self._listener.models
+            loaded = {model.digest: model for model in before}
+            for each in config["models"]:
+                if each["digest"] not in loaded:
+                    model, weights = await asyncio.to_thread(ServedModel.read, **each)
+                    await self._scoring.load(model, weights)
+                    loaded[model.digest] = model
             models = {
-                each["name"]: await asyncio.to_thread(ServedModel.read, **each)
+                each["name"]: replace(
+                    loaded[each["digest"]], name=each["name"], directory=each["directory"]
+                )
                 for each in config["models"]
             }
-            before = self._listener.models
-            await self._scoring.load(models.values())
             self._listener.use(models)
-            await self._scoring.keep([*models.values(), *before])
+            self._versions.update(models.values())
+            if before:
+                self._forgetting = asyncio.create_task(self._forget())
+
+    async def _forget(self) -> None:
+        """Free the memory of earlier models, once requests that began with them have ended."""
+        await asyncio.sleep(self._listener.limits.timeout_s + 1)
+        await self._scoring.keep(self._versions)
 
     async def _score(
         self, model: ServedModel, windows: npt.NDArray[Any]
     ) -> npt.NDArray[np.float32]:
         try:
             return await self._batches.score(model.digest, windows)
-        except ScoringError as error:
-            logging.getLogger("ray.serve").error("windows of %s: %s", model.name, error)
+        except Exception as error:
+            logging.getLogger("ray.serve").exception("windows of %s", model.name)
             raise RefusedRequestError(
                 503, "scoring has failed: try again", retry_after_s=1
             ) from error
+
+
+def _end(status: int) -> None:
+    """End a replica that cannot score any more: Ray Serve replaces it, and clients get 503."""
+    logging.getLogger("ray.serve").error("the process that scores has ended: %s", status)
+    os._exit(1)
 
 
 def application(args: Mapping[str, Any]) -> serve.Application:

@@ -47,7 +47,8 @@ UNWATCHED = (
     "http-request set-header x-request-disconnect-disabled ?1 "
     "if { req.hdr(content-length) -m int lt 1000000 }"
 )
-"""Spares Ray Serve's watch for clients that go where the answer is there before: with clips."""
+"""Turns off Ray Serve's watch for clients that disconnect, for uploads of less than a megabyte,
+which are usually answered before."""
 
 DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 

@@ -3,7 +3,7 @@
 import hashlib
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -12,6 +12,9 @@ from irmas_dist import storage
 from irmas_dist.errors import IrmasError
 from irmas_dist.inference.combination import Combination
 from irmas_dist.training.model_description import ModelDescription, read_description
+
+FILES = ("model.json", "model.safetensors")
+"""What makes a model what it is."""
 
 FIGURES = ("val_micro_f1", "val_macro_f1", "val_lrap")
 """What clients are told of the model's validation."""
@@ -36,21 +39,26 @@ class ServedModel:
     @classmethod
     def read(
         cls, name: str, directory: str | os.PathLike[str], digest: str | None = None
-    ) -> "ServedModel":
-        """Read what a model is, without its weights.
+    ) -> tuple["ServedModel", bytes]:
+        """Read a model.
 
         Args:
             name: See the attributes.
             directory: Likewise.
             digest: What it is expected to be, if anything.
 
+        Returns:
+            The model, and its weights.
+
         Raises:
             IrmasError: There is no finished model, or it is another one than expected.
         """
-        found = model_digest(directory)
+        description = read_description(directory)
+        files = [storage.read_bytes(storage.join(directory, file)) for file in FILES]
+        found = digest_of(files)
         if digest not in (None, found):
             raise IrmasError(f"{directory} has changed since it was deployed: deploy it again")
-        return cls(name, storage.absolute(directory), found, read_description(directory))
+        return cls(name, storage.absolute(directory), found, description), files[-1]
 
     @cached_property
     def combination(self) -> Combination:
@@ -100,16 +108,19 @@ def read_models(directories: Mapping[str, str]) -> list[ServedModel]:
     Raises:
         IrmasError: There is no finished model, or it is damaged.
     """
-    from irmas_dist.inference.predictor import Predictor  # imports torch: not in replicas
+    from irmas_dist.training.model_directory import build_network  # imports torch: not in replicas
 
-    for directory in directories.values():
-        Predictor.load(directory, "cpu")
-    return [ServedModel.read(name, directory) for name, directory in directories.items()]
+    found = []
+    for name, directory in directories.items():
+        model, weights = ServedModel.read(name, directory)
+        build_network(model.description, weights, directory)
+        found.append(model)
+    return found
 
 
-def model_digest(directory: str | os.PathLike[str]) -> str:
-    """Return a digest of the files that make a model what it is."""
+def digest_of(files: Iterable[bytes]) -> str:
+    """Return the digest of the contents of a model's `FILES`."""
     found = hashlib.sha256()
-    for name in ("model.json", "model.safetensors"):
-        found.update(hashlib.sha256(storage.read_bytes(storage.join(directory, name))).digest())
+    for content in files:
+        found.update(hashlib.sha256(content).digest())
     return found.hexdigest()[:16]

@@ -1,11 +1,13 @@
-"""A subprocess that scores windows: its network takes nothing from the replica's event loop.
+"""A subprocess that scores windows with the models of a replica.
 
-PyTorch takes the interpreter's lock back after each operation, for which a thread of the replica
-and its event loop would wait in turns.
+In a thread of the replica PyTorch would take the interpreter's lock back after each operation, and
+wait for the event loop each time. Requests and answers are `messages`, one after the other.
 """
 
+import ctypes
+import logging
+import signal
 import sys
-import traceback
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,9 @@ import torch
 from irmas_dist.errors import IrmasError
 from irmas_dist.inference.predictor import Predictor
 from irmas_dist.serving import messages
-from irmas_dist.serving.models import ServedModel
+from irmas_dist.serving.haproxy import DIE_WITH_PARENT
+from irmas_dist.training.model_description import ModelDescription
+from irmas_dist.training.model_directory import build_network
 
 
 class Scorer:
@@ -28,42 +32,43 @@ class Scorer:
         self._device = device
         self._predictors: dict[str, Predictor] = {}
 
-    def answer(self, header: dict[str, Any], windows: np.ndarray) -> bytes:
-        """Do what a message asks for: ``load`` a model, ``keep`` some alone, or ``score``.
+    def answer(self, header: dict[str, Any], values: np.ndarray) -> bytes:
+        """Do what a message asks for: ``load`` a model, ``keep`` some alone, or ``score`` windows.
 
         Raises:
-            IrmasError: A model cannot be loaded, or has changed.
-            torch.AcceleratorError: The device has failed.
+            IrmasError: A model is damaged.
+            KeyError: It has not been loaded.
         """
         match header["kind"]:
             case "load":
-                directory, digest = header["directory"], header["digest"]
-                if digest not in self._predictors:
-                    predictor = Predictor.load(directory, self._device)
-                    ServedModel.read("", directory, digest)
-                    self._predictors[digest] = predictor
+                description = ModelDescription.model_validate_json(header["description"])
+                network = build_network(description, values.tobytes(), header["directory"])
+                predictor = Predictor(description, network, self._device)
+                self._predictors[header["digest"]] = predictor
             case "keep":
                 kept = header["digests"]
                 self._predictors = {key: self._predictors[key] for key in kept}
             case "score":
-                scores = self._predictors[header["digest"]].score_batches(windows)
+                scores = self._predictors[header["digest"]].score_batches(values)
                 return messages.as_bytes("scores", scores)
         return messages.as_bytes("done")
 
 
 def _main(device: str, threads: str) -> None:
     """Answer messages until standard input ends, or the device fails."""
+    if sys.platform == "linux":  # also in the middle of a batch
+        ctypes.CDLL(None).prctl(DIE_WITH_PARENT, signal.SIGKILL)
     torch.set_num_threads(int(threads))
     scorer, answers = Scorer(device), sys.stdout.buffer
     while asked := messages.read(sys.stdin.buffer):
         try:
             answer = scorer.answer(*asked)
-        except torch.AcceleratorError:
+        except torch.AcceleratorError:  # No later call would survive it.
             raise
         except IrmasError as error:
             answer = messages.as_bytes("refused", message=str(error))
-        except (RuntimeError, MemoryError) as error:  # of a device that works
-            traceback.print_exc()
+        except Exception as error:
+            logging.getLogger(__name__).exception("message of the kind %s", asked[0]["kind"])
             answer = messages.as_bytes("error", message=f"{type(error).__name__}: {error}")
         answers.write(answer)
         answers.flush()

@@ -4,7 +4,7 @@ import asyncio
 import os
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any
 
@@ -27,31 +27,30 @@ class Scoring:
     Args:
         device: Where to score.
         threads: With how many threads, on a CPU.
+        on_end: Called when it ends by itself, with its exit status.
     """
 
-    def __init__(self, device: str, threads: int) -> None:
+    def __init__(self, device: str, threads: int, on_end: Callable[[int], None]) -> None:
         self._arguments = (device, str(threads))
+        self._on_end = on_end
         self._process: Process | None = None
+        self._watch: asyncio.Task[None] | None = None
         self._turn = asyncio.Lock()
 
-    @property
-    def ended(self) -> bool:
-        """Whether the process has ended, after which nothing is scored any more."""
-        return self._process is not None and self._process.returncode is not None
-
-    async def load(self, models: Iterable[ServedModel]) -> None:
-        """Load models.
+    async def load(self, model: ServedModel, weights: bytes) -> None:
+        """Load a model.
 
         Raises:
-            IrmasError: A directory has changed since it was deployed, or is damaged.
+            IrmasError: It is damaged.
             ScoringError: The process has ended, or lacks the memory.
         """
-        for model in models:
-            await self._ask("load", directory=model.directory, digest=model.digest)
+        description = model.description.model_dump_json()
+        facts = {"digest": model.digest, "directory": model.directory, "description": description}
+        await self._ask("load", np.frombuffer(weights, np.uint8), **facts)
 
     async def keep(self, models: Iterable[ServedModel]) -> None:
         """Forget all other models."""
-        await self._ask("keep", digests=[model.digest for model in models])
+        await self._ask("keep", digests=sorted({model.digest for model in models}))
 
     async def score(self, digest: str, windows: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         """Score windows, shape (windows, bands, frames), with a model that is loaded.
@@ -66,9 +65,10 @@ class Scoring:
 
     async def close(self) -> None:
         """Kill the process."""
+        if self._watch is not None:
+            self._watch.cancel()
         if self._process is not None:
-            with suppress(ProcessLookupError):
-                self._process.kill()
+            self._kill(self._process)
             await self._process.wait()
 
     async def _ask(
@@ -82,11 +82,10 @@ class Scoring:
                 process.stdin.write(messages.as_bytes(kind, values, **facts))
                 await process.stdin.drain()
                 header, found = await messages.receive(process.stdout)
-            except (OSError, EOFError) as error:
-                await process.wait()
+            except (OSError, EOFError, RuntimeError) as error:  # uvloop raises RuntimeError
                 raise ScoringError("the process that scores has ended") from error
             except BaseException:  # Another message would get the answer to this one.
-                process.kill()
+                self._kill(process)
                 raise
         if header["kind"] == "refused":
             raise IrmasError(header["message"])
@@ -95,8 +94,18 @@ class Scoring:
         return found
 
     async def _started(self) -> Process:
-        return await asyncio.create_subprocess_exec(
+        process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "irmas_dist.serving.scorer", *self._arguments),
             stdin=PIPE, stdout=PIPE, stderr=None, limit=LINE_LIMIT,
             env=os.environ | {"PYTHONPATH": module_path()}, start_new_session=True,
         )  # fmt: skip
+        self._watch = asyncio.create_task(self._watched(process))
+        return process
+
+    async def _watched(self, process: Process) -> None:
+        self._on_end(await process.wait())
+
+    @staticmethod
+    def _kill(process: Process) -> None:
+        with suppress(ProcessLookupError):
+            process.kill()

@@ -55,7 +55,7 @@ def load_network(
         IrmasError: The weights are missing, damaged, or of another architecture.
     """
     path = storage.join(directory, "model.safetensors")
-    return _network_of(description, storage.read_bytes(path), path)
+    return build_network(description, storage.read_bytes(path), path)
 
 
 def read_initial_model(directory: str | os.PathLike[str]) -> InitialModel:
@@ -67,7 +67,7 @@ def read_initial_model(directory: str | os.PathLike[str]) -> InitialModel:
     description = read_description(directory)
     path = storage.join(directory, "model.safetensors")
     weights = storage.read_bytes(path)
-    network = _network_of(description, weights, path)
+    network = build_network(description, weights, path)
     if isinstance(network, Ensemble):
         raise IrmasError(f"--init {directory} is an ensemble: start from one of its members")
     return InitialModel(
@@ -87,8 +87,17 @@ def weights_digest(weights: bytes) -> str:
     return hashlib.sha256(weights).hexdigest()[:16]
 
 
-def _network_of(description: ModelDescription, weights: bytes, path: str) -> CNN | Ensemble:
-    """Build a network with weights, which are those of the file ``path``."""
+def build_network(description: ModelDescription, weights: bytes, path: str) -> CNN | Ensemble:
+    """Build a network, in evaluation mode, on the CPU.
+
+    Args:
+        description: The model.
+        weights: In the safetensors format.
+        path: Where they are from, for errors.
+
+    Raises:
+        IrmasError: The weights are damaged, or of another architecture.
+    """
     bands, frames = description.features.bands, description.windows.frames
     members = [
         CNN(part.model, bands, frames, len(description.instruments)) for part in description.parts

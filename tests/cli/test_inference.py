@@ -13,7 +13,7 @@ from irmas_dist.inference.audio_inputs import Prediction
 from irmas_dist.inference.export import ExportSummary
 from irmas_dist.instruments import Vocabulary
 from irmas_dist.reports import model_card
-from irmas_dist.training import model_directory
+from irmas_dist.training import model_description
 from tests.cli.conftest import Ended
 
 NAMES = {"vio": "violin", "cel": "cello"}
@@ -57,7 +57,7 @@ def predicting(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[dict[str, 
             vocabulary=Vocabulary.of(NAMES),
             thresholds={"vio": 0.5, "cel": float(NEVER)},
         )
-        monkeypatch.setattr(model_directory, "read_description", lambda model: description)
+        monkeypatch.setattr(model_description, "read_description", lambda model: description)
         monkeypatch.setattr(predict, "predict", predicted)
         return calls
 

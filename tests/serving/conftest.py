@@ -36,7 +36,7 @@ async def client(
         return await asyncio.to_thread(loaded.score_batches, windows)
 
     listener = Listener(score or with_predictor, limits, readers=1)
-    listener.use({"model": ServedModel.read("model", model)})
+    listener.use({"model": ServedModel.read("model", model)[0]})
     app = create_app(listener, token_digest)
     transport = httpx.ASGITransport(app)
     async with (

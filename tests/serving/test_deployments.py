@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
+import uvloop
 
 from irmas_dist.config.serving import Limits, ServingSettings
 from irmas_dist.errors import IrmasError
@@ -115,23 +116,55 @@ def test_a_file_for_a_cluster_wants_a_token(model: Path, monkeypatch: pytest.Mon
 
 
 def test_clients_are_told_to_come_back_where_scoring_has_ended(model: Path) -> None:
-    served = ServedModel.read("a", model)
+    served, _ = ServedModel.read("a", model)
 
-    async def ask() -> ListenerDeployment:
+    async def ask() -> None:
         deployment = ListenerDeployment(Limits().model_dump(), None, "cpu", threads=1)
         await deployment.reconfigure({"models": [served.as_config()]})
-        windows = served.description.windows.frames
-        mel = np.zeros((1, served.description.features.bands, windows), np.float32)
-        assert (await deployment._score(served, mel)).shape[0] == 1
-        deployment.check_health()
+        windows = silent_windows(served)
+        assert (await deployment._score(served, windows)).shape[0] == 1
+        with pytest.raises(RefusedRequestError):
+            await deployment._score(served, windows[0])  # and the process goes on
+        assert (await deployment._score(served, windows)).shape[0] == 1
         await deployment._scoring.close()
-        with pytest.raises(RefusedRequestError) as refused:
-            await deployment._score(served, mel)
-        assert (refused.value.status, refused.value.headers) == (503, {"Retry-After": "1"})
-        return deployment
+        for _ in range(2):
+            with pytest.raises(RefusedRequestError) as refused:
+                await deployment._score(served, windows)
+            assert (refused.value.status, refused.value.headers) == (503, {"Retry-After": "1"})
 
-    with pytest.raises(RuntimeError, match="has ended"):  # Serve replaces the replica.
-        asyncio.run(ask()).check_health()
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:  # as in a replica
+        runner.run(ask())
+
+
+def test_earlier_models_are_forgotten_once_their_requests_have_ended(
+    model: Path, make_model: MakeModel
+) -> None:
+    first, _ = ServedModel.read("a", model)
+    second, _ = ServedModel.read("a", make_model(width=12))
+
+    async def ask() -> None:
+        limits = Limits(timeout_s=1).model_dump()
+        deployment = ListenerDeployment(limits, None, "cpu", threads=1)
+        await deployment.reconfigure({"models": [first.as_config()]})
+        request = deployment._listener.model("a")
+        for _ in range(2):  # Ray Serve repeats it where the number of replicas changes
+            await deployment.reconfigure({"models": [second.as_config()]})
+        assert deployment._forgetting is not None
+        await deployment._forgetting
+        await deployment._score(request, silent_windows(request))
+        del request
+        await deployment._forget()
+        with pytest.raises(RefusedRequestError):
+            await deployment._score(first, silent_windows(first))
+        await deployment._score(second, silent_windows(second))
+        await deployment._scoring.close()
+
+    asyncio.run(ask())
+
+
+def silent_windows(model: ServedModel) -> np.ndarray:
+    shape = (1, model.description.features.bands, model.description.windows.frames)
+    return np.zeros(shape, np.float32)
 
 
 @pytest.mark.parametrize(

@@ -7,21 +7,21 @@ import pytest
 
 from irmas_dist import storage
 from irmas_dist.errors import IrmasError
-from irmas_dist.serving.models import ServedModel, model_digest, read_models
+from irmas_dist.serving.models import ServedModel, read_models
 from tests.inference.conftest import MakeModel
 
 
 def test_what_clients_are_told_of_a_model_is_json(model: Path) -> None:
-    served = ServedModel.read("a", model)
+    served, _ = ServedModel.read("a", model)
     assert json.loads(json.dumps(served.facts(), allow_nan=False))["digest"] == served.digest
 
 
 def test_other_weights_or_thresholds_are_another_version(make_model: MakeModel) -> None:
     path = make_model()
-    first = model_digest(path)
+    first = ServedModel.read("a", path)[0].digest
     text = (path / "model.json").read_text()
     (path / "model.json").write_text(text.replace("0.5", "0.25"))
-    assert model_digest(path) != first
+    assert ServedModel.read("a", path)[0].digest != first
     with pytest.raises(IrmasError, match="has changed since it was deployed"):
         ServedModel.read("a", path, first)
     (path / "model.safetensors").write_bytes(b"damaged")
@@ -34,8 +34,9 @@ def test_a_model_is_read_from_an_object_store(model: Path, bucket: str) -> None:
     for file in model.iterdir():
         with storage.write_atomically(f"{directory}/{file.name}") as stream:
             stream.write(file.read_bytes())
-    read = ServedModel.read("a", directory)
+    read, weights = ServedModel.read("a", directory)
     assert read.directory == directory
-    assert read.digest == ServedModel.read("a", model).digest
+    here, same = ServedModel.read("a", model)
+    assert (read.digest, weights) == (here.digest, same)
     with pytest.raises(IrmasError, match="models/b"):
         ServedModel.read("b", f"{bucket}/models/b")

@@ -56,7 +56,7 @@ async def page(model: Path) -> AsyncIterator[str]:
         return await asyncio.to_thread(loaded.score_batches, windows)
 
     listener = Listener(score, Limits(), readers=1)
-    listener.use({"model": ServedModel.read("model", model)})
+    listener.use({"model": ServedModel.read("model", model)[0]})
     port = free_port()
     server = uvicorn.Server(
         uvicorn.Config(create_app(listener), port=port, log_level="warning", lifespan="on")

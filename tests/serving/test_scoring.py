@@ -1,6 +1,7 @@
 """A process scores the windows of a replica, with the models that it was told to load."""
 
 import asyncio
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,6 @@ from irmas_dist.errors import IrmasError
 from irmas_dist.inference.predictor import Predictor
 from irmas_dist.serving import messages
 from irmas_dist.serving.models import ServedModel
-from irmas_dist.serving.scorer import Scorer
 from irmas_dist.serving.scoring import Scoring, ScoringError
 from tests.inference.conftest import MakeModel
 
@@ -21,38 +21,34 @@ def windows(model: ServedModel, count: int) -> np.ndarray:
 
 
 def test_scores_are_those_of_the_predictor(make_model: MakeModel) -> None:
-    models = [ServedModel.read("a", make_model()), ServedModel.read("b", make_model(width=12))]
+    read = [ServedModel.read("a", make_model()), ServedModel.read("b", make_model(width=12))]
+    ends: list[int] = []
 
     async def scenario() -> None:
-        scoring = Scoring("cpu", threads=1)
-        await scoring.load(models)
-        asked = [(model, windows(model, count)) for count in (1, 40) for model in models]
+        scoring = Scoring("cpu", threads=1, on_end=ends.append)
+        for model, weights in read:
+            await scoring.load(model, weights)
+        asked = [(model, windows(model, count)) for count in (1, 40) for model, _ in read]
         found = await asyncio.gather(*(scoring.score(model.digest, mel) for model, mel in asked))
         for (model, mel), scores in zip(asked, found, strict=True):
             expected = Predictor.load(model.directory, "cpu").score_batches(mel)
             np.testing.assert_allclose(scores, expected, atol=1e-6)
-        with pytest.raises(IrmasError, match="has changed since it was deployed"):
-            await scoring.load([ServedModel("a", models[0].directory, "0", models[0].description)])
-        assert not scoring.ended
-        await scoring.close()
-        assert scoring.ended
+        with pytest.raises(IrmasError, match="damaged"):
+            await scoring.load(read[0][0], b"damaged")
+        with pytest.raises(ScoringError, match="KeyError"):
+            await scoring.score("unknown", asked[0][1])
+        await scoring.keep([read[1][0]])
+        with pytest.raises(ScoringError, match="KeyError"):
+            await scoring.score(read[0][0].digest, asked[0][1])
+        assert scoring._process is not None
+        scoring._process.kill()
         with pytest.raises(ScoringError, match="has ended"):
-            await scoring.score(models[0].digest, asked[0][1])
+            await scoring.score(read[1][0].digest, asked[1][1])
+        while not ends:
+            await asyncio.sleep(0.01)
 
     asyncio.run(scenario())
-
-
-def test_models_that_are_served_no_more_are_forgotten(make_model: MakeModel) -> None:
-    models = [ServedModel.read("a", make_model()), ServedModel.read("b", make_model(width=12))]
-    scorer = Scorer("cpu")
-    none = np.zeros(0)
-    for model in models:
-        scorer.answer({"kind": "load", "directory": model.directory, "digest": model.digest}, none)
-    scorer.answer({"kind": "keep", "digests": [models[1].digest]}, none)
-    mel = windows(models[1], 2)
-    scorer.answer({"kind": "score", "digest": models[1].digest}, mel)
-    with pytest.raises(KeyError):
-        scorer.answer({"kind": "score", "digest": models[0].digest}, mel)
+    assert ends == [-signal.SIGKILL]
 
 
 @pytest.mark.parametrize("values", [None, np.zeros((0, 3), "<f2"), np.arange(6.0).reshape(2, 3)])
@@ -61,7 +57,7 @@ def test_messages_arrive_as_they_were_sent(values: np.ndarray | None, tmp_path: 
     file = tmp_path / "messages"
     file.write_bytes(2 * sent)
     with file.open("rb") as stream:
-        for header, found in filter(None, (messages.read(stream), messages.read(stream))):
+        for header, found in (messages.read(stream) or (), messages.read(stream) or ()):
             assert (header["kind"], header["note"]) == ("a", "höre\n")
             np.testing.assert_array_equal(found, np.zeros(0) if values is None else values)
         assert messages.read(stream) is None

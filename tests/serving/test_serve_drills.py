@@ -28,6 +28,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.drill]
 
 assert ray
 CLIENTS = 8
+SUBPROCESSES = ("irmas_dist.serving.reader", "irmas_dist.serving.scorer")
 MIB = 1 << 20
 
 
@@ -75,16 +76,17 @@ def test_each_of_two_models_answers_by_its_name(
     assert scores["a"] != pytest.approx(scores["b"], abs=1e-3)
 
 
+@pytest.mark.parametrize("name", ["ray::ServeReplica:irmas:listener", "irmas_dist.serving.scorer"])
 def test_a_killed_replica_costs_no_request_but_those_in_flight(
-    two_models: Serving, content: bytes
+    two_models: Serving, content: bytes, name: str
 ) -> None:
     def kill() -> None:
-        (replica,) = two_models.family("ray::ServeReplica:irmas:listener")
-        replica.kill()
+        (process,) = two_models.family(name)
+        process.kill()
 
     found = asyncio.run(under_load(two_models.url, content, 20, kill))
     counted = Counter(answer.status_code for answer in found)
-    print("the replica killed:", dict(counted))
+    print(name, "killed:", dict(counted))
     assert counted.keys() <= {200, 503}
     assert counted[200] > 10 * CLIENTS
     assert counted[503] <= CLIENTS
@@ -104,7 +106,7 @@ def test_memory_and_log_are_flat_over_two_thousand_requests(
     def used() -> dict[int, float]:
         processes = [
             each
-            for name in ("ray::ServeReplica", "ray::ProxyActor", "irmas_dist.serving.reader")
+            for name in ("ray::ServeReplica", "ray::ProxyActor", *SUBPROCESSES)
             for each in two_models.family(name)
         ]
         return {each.pid: each.memory_full_info().uss / MIB for each in processes}
