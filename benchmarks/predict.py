@@ -135,13 +135,12 @@ def make_model(recipe_name: str, out: Path) -> str:
     from irmas_dist.config.recipe import load_recipe
     from irmas_dist.evaluation.scores import Scores
     from irmas_dist.models.cnn import CNN, initialise, parameter_count
-    from irmas_dist.training.model_directory import (
+    from irmas_dist.training.model_description import (
         ModelDescription,
         Normalisation,
         ScoringWindows,
-        pack_weights,
-        save_model,
     )
+    from irmas_dist.training.model_directory import pack_weights, save_model
 
     recipe = load_recipe(ROOT / "configs" / f"{recipe_name}.yaml")
     vocabulary, bands = recipe.corpus.vocabulary, recipe.features.bands

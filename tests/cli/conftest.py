@@ -75,7 +75,7 @@ def models(forest: Scores, tmp_path_factory: pytest.TempPathFactory) -> Path:
     from irmas_dist.config.features import LogMelSettings
     from irmas_dist.config.model import ModelSettings
     from irmas_dist.instruments import IRMAS_INSTRUMENTS
-    from irmas_dist.training.model_directory import (
+    from irmas_dist.training.model_description import (
         ModelDescription,
         Normalisation,
         ScoringWindows,
