@@ -88,7 +88,6 @@ class Predictor:
 
     Attributes:
         batch_windows: Windows that are scored at once.
-        members: Its networks, and how their scores become those of clips.
     """
 
     def __init__(
@@ -101,7 +100,7 @@ class Predictor:
         self._device = available_device() if device == "auto" else torch.device(device)
         self.batch_windows = BATCH_WINDOWS["cuda" if self._device.type == "cuda" else "cpu"]
         self.network = fused(network).to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.members = Members(description, self.network, self._device)
+        self._members = Members(description, self.network, self._device)
 
     @classmethod
     def load(
@@ -162,7 +161,7 @@ class Predictor:
         cut = [list(self._windows([one.mel])) for one in read]
         windows = [window for each in cut for _, window in each]
         scores = np.concatenate([
-            np.zeros((0, len(self.members), len(self.description.vocabulary)), np.float32),
+            np.zeros((0, len(self._members), len(self.description.vocabulary)), np.float32),
             *(self._scores(windows[low : low + self.batch_windows])
               for low in range(0, len(windows), self.batch_windows)),
         ])  # fmt: skip
@@ -206,9 +205,9 @@ class Predictor:
                     network, standardise, resident, places, windows.frames,
                     self.description.features,
                 ).scores()
-                for network, standardise in self.members.networks
+                for network, standardise in self._members.networks
             ]  # fmt: skip
-        return self.members.aggregated(np.stack(scored, axis=1), covering.bounds)
+        return self._members.aggregated(np.stack(scored, axis=1), covering.bounds)
 
     def _timeline(self, pieces: Iterable[LogMel], notes: list[str]) -> Timeline:
         """Score a spectrogram that comes in pieces of shape (bands, frames).
@@ -222,14 +221,14 @@ class Predictor:
         while batch := list(islice(spectra, self.batch_windows)):
             offsets += (first for first, _ in batch)
             scores += self._scores([window for _, window in batch]).tobytes()
-        shape = (len(offsets), len(self.members), len(self.description.vocabulary))
+        shape = (len(offsets), len(self._members), len(self.description.vocabulary))
         of_windows = np.frombuffer(scores, np.float32).reshape(shape)
         return self._timeline_of(offsets, of_windows, notes)
 
     def _timeline_of(
         self, offsets: list[int], of_windows: npt.NDArray[np.float32], notes: list[str]
     ) -> Timeline:
-        return timeline_of(self.description, self.members, offsets, of_windows, notes)
+        return timeline_of(self.description, self._members, offsets, of_windows, notes)
 
     def _windows(self, pieces: Iterable[LogMel]) -> Iterator[tuple[int, npt.NDArray[Any]]]:
         windows, features = self.description.windows, self.description.features
@@ -253,6 +252,6 @@ class Predictor:
             The scores of each member, shape (windows, members, instruments).
         """
         stacked = np.stack(windows, dtype=np.float32)
-        scores = self.members.scores(torch.from_numpy(stacked).to(self._device))
+        scores = self._members.scores(torch.from_numpy(stacked).to(self._device))
         scores[stacked.max(axis=(1, 2)) <= self.description.features.silence] = 0
         return scores

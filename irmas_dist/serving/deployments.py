@@ -97,7 +97,8 @@ class ListenerDeployment:
     async def _forget(self) -> None:
         """Free the memory of earlier models, once requests that began with them have ended."""
         await asyncio.sleep(self._listener.limits.timeout_s + 1)
-        await self._scoring.keep(self._versions)
+        async with self._changing:  # Else a model that is being loaded would be forgotten.
+            await self._scoring.keep(self._versions)
 
     async def _score(
         self, model: ServedModel, windows: npt.NDArray[Any]

@@ -41,7 +41,7 @@ class Scorer:
         """
         match header["kind"]:
             case "load":
-                description = ModelDescription.model_validate_json(header["description"])
+                description = ModelDescription.model_validate(header["description"])
                 network = build_network(description, values.tobytes(), header["directory"])
                 predictor = Predictor(description, network, self._device)
                 self._predictors[header["digest"]] = predictor

@@ -44,7 +44,7 @@ class Scoring:
             IrmasError: It is damaged.
             ScoringError: The process has ended, or lacks the memory.
         """
-        description = model.description.model_dump_json()
+        description = model.description.model_dump(mode="json")
         facts = {"digest": model.digest, "directory": model.directory, "description": description}
         await self._ask("load", np.frombuffer(weights, np.uint8), **facts)
 

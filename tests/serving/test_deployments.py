@@ -153,7 +153,10 @@ def test_earlier_models_are_forgotten_once_their_requests_have_ended(
         await deployment._forgetting
         await deployment._score(request, silent_windows(request))
         del request
-        await deployment._forget()
+        async with deployment._changing:
+            forgetting = asyncio.create_task(deployment._forget())
+            assert not (await asyncio.wait({forgetting}, timeout=2.5))[0]
+        await forgetting
         with pytest.raises(RefusedRequestError):
             await deployment._score(first, silent_windows(first))
         await deployment._score(second, silent_windows(second))

@@ -1,7 +1,9 @@
 """A process scores the windows of a replica, with the models that it was told to load."""
 
 import asyncio
+import math
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +29,10 @@ def test_scores_are_those_of_the_predictor(make_model: MakeModel) -> None:
     async def scenario() -> None:
         scoring = Scoring("cpu", threads=1, on_end=ends.append)
         for model, weights in read:
-            await scoring.load(model, weights)
+            # As of a model with an epoch that diverged, and an instrument that no clip has.
+            history = [{"loss": math.inf, "val_macro_f1": math.nan}]
+            description = model.description.model_copy(update={"history": history})
+            await scoring.load(replace(model, description=description), weights)
         asked = [(model, windows(model, count)) for count in (1, 40) for model, _ in read]
         found = await asyncio.gather(*(scoring.score(model.digest, mel) for model, mel in asked))
         for (model, mel), scores in zip(asked, found, strict=True):
