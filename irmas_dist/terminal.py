@@ -81,8 +81,14 @@ def _one_line() -> Iterator[None]:
 class Advance(Protocol):
     """A function that advances the progress, from any thread."""
 
-    def __call__(self, steps: int, note: str = "") -> None:
-        """Advance by ``steps``; ``note`` is shown after the numbers until the next call."""
+    def __call__(self, steps: int, note: str = "", *, earlier: bool = False) -> None:
+        """Advance by ``steps``.
+
+        Args:
+            steps: May be negative, where something is done again.
+            note: Shown after the numbers until the next call.
+            earlier: Whether an earlier run took them, so that they do not count for the rate.
+        """
 
 
 @contextmanager
@@ -102,20 +108,25 @@ def progress(description: str, total: int, unit: str = "") -> Iterator[Advance]:
     bar = Progress(*columns, console=_err, disable=not _err.is_terminal)
     task = bar.add_task(description, total=total, rate="", note="")
     started = reported = time.monotonic()
-    done = 0
+    done = skipped = 0
     lock = Lock()
 
-    def advance(steps: int, note: str = "") -> None:
-        nonlocal done, reported
+    def advance(steps: int, note: str = "", *, earlier: bool = False) -> None:
+        nonlocal done, skipped, reported
         with lock:
             done += steps
+            if earlier:
+                skipped += steps
+                bar.reset(task, completed=done, note=note)
+                return
             now = time.monotonic()
-            rate = _rate(done / max(now - started, 1e-9), unit)
+            taken = done - skipped
+            rate = _rate(taken / max(now - started, 1e-9), unit)
             bar.update(task, advance=steps, rate=rate, note=note)
-            if not bar.disable or now - reported < LINE_EVERY_S or not 0 < done < total:
+            if not bar.disable or now - reported < LINE_EVERY_S or taken <= 0 or done >= total:
                 return
             reported = now
-        left = (total - done) * (now - started) / done
+        left = (total - done) * (now - started) / taken
         suffix = f", {escape(note)}" if note else ""
         say(f"{description}: {done:,} of {total:,} {unit}, {rate}, {left:.0f} s left{suffix}")
 

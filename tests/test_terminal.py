@@ -23,6 +23,19 @@ def test_without_a_terminal_progress_is_a_line_now_and_then(
     assert last.startswith("extract: 3 of 3 clips in ")
 
 
+def test_what_an_earlier_run_did_is_progress_but_says_nothing_of_the_speed(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(terminal, "LINE_EVERY_S", 0.0)
+    now = iter([0.0, 10.0, 10.0])  # Started; after one more; the end.
+    monkeypatch.setattr("time.monotonic", lambda: next(now))
+    with progress("train", 100, "epochs") as advance:
+        advance(70, earlier=True)
+        advance(1)
+    first, _ = capsys.readouterr().err.splitlines()
+    assert first == "train: 71 of 100 epochs, 10.0 s/epoch, 290 s left"
+
+
 @pytest.mark.parametrize(("rate", "text"), [(1234.5, "1,234.5 clips/s"), (0.25, "4.0 s/clip")])
 def test_a_rate_below_one_is_given_as_seconds(rate: float, text: str) -> None:
     assert terminal._rate(rate, "clips") == text

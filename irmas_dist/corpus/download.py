@@ -7,7 +7,7 @@ find that nothing is missing.
 """
 
 import hashlib
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import CancelledError
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ from irmas_dist.corpus.unpack import (
 )
 from irmas_dist.errors import IrmasError
 from irmas_dist.storage.locks import lock_directory
-from irmas_dist.terminal import progress, say
+from irmas_dist.terminal import Advance, progress, say
 
 RETRIES = 4
 BACKOFF_S = 0.5
@@ -192,9 +192,9 @@ class _Transfer:
             f"{self._url}: the server answered {response.status_code} {response.reason}, {advice}"
         )
 
-    def receive(self, advance: Callable[[int], None], stop: Event) -> None:
+    def receive(self, advance: Advance, stop: Event) -> None:
         """Write what the server sends, reconnecting when the connection breaks, and verify it."""
-        advance(self.received)
+        advance(self.received, earlier=True)
         retries = _retries()
         while broken := self._copy(advance, stop):
             try:
@@ -217,7 +217,7 @@ class _Transfer:
             )
         self._partial.replace(self._target)
 
-    def _copy(self, advance: Callable[[int], None], stop: Event) -> HTTPError | None:
+    def _copy(self, advance: Advance, stop: Event) -> HTTPError | None:
         """Write the body of the response; return the error that interrupted it."""
         with disk_errors(self._partial), self._partial.open("ab") as file:
             try:

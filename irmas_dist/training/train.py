@@ -233,16 +233,16 @@ def _tracked(
     try:
         with progress("train", recipe.training.epochs, "epochs") as advance:
 
-            def on_epoch(metrics: Mapping[str, float]) -> None:
-                # The first epoch of a resumed run is not 1, and a lost worker repeats some.
+            def on_epoch(metrics: Mapping[str, float], earlier: bool = False) -> None:
+                # A lost worker repeats some epochs.
                 nonlocal done
                 if (epoch := int(metrics["epoch"])) > done:
                     run.log(metrics)
-                    advance(epoch - done)
+                    advance(epoch - done, earlier=earlier)
                     done = epoch
 
             for metrics in history:  # A kill may have cost W&B some of them.
-                on_epoch(metrics)
+                on_epoch(metrics, earlier=True)
             description = trainer(data, recipe, settings, out, workers, on_epoch)
         if run.mode != "disabled":
             description = description.model_copy(update={"run": about["run_id"]})
