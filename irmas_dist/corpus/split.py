@@ -5,7 +5,8 @@ multi-label data", ECML PKDD 2011) over groups instead of single examples: the i
 the fewest clips left is taken again and again, and all groups left with it are dealt to the
 sides. Unlike in the paper, those groups are put in the order of a hash of seed and group name,
 and this line is divided in proportion to what each side still wants of the instrument; a group
-is on the side that its middle falls in.
+is on the side that its middle falls in. Groups in which nothing is known to play are dealt last, in
+the same way, by their clips.
 
 *Proportions.* Where every clip has one instrument, each side has its share of each instrument
 to within the clips of that instrument's largest group. With several instruments per clip there
@@ -116,34 +117,39 @@ def _sides(
     group_of = np.array([number[name] for name in groups], np.int64)
     counts = np.zeros((len(names), labels.shape[1]), np.int64)
     np.add.at(counts, group_of, labels.astype(np.int64))
-    sides = _deal(counts, shares)
+    sides = _deal(counts, np.bincount(group_of), shares)
     _fill_gaps(counts, sides, len(shares), vocabulary)
     return sides[group_of]
 
 
-def _deal(counts: Counts, shares: Shares) -> Counts:
+def _deal(counts: Counts, sizes: Counts, shares: Shares) -> Counts:
     """Return the side of each group.
 
     Args:
         counts: Clips of each instrument in each group, shape (groups, instruments), in the
             order in which groups are dealt.
+        sizes: Clips of each group, shape (groups,).
         shares: Share of the clips for each side.
     """
-    sides = np.full(len(counts), len(shares) - 1)
+    sides = np.zeros(len(counts), np.int64)
     left = np.ones(len(counts), np.bool_)
     wanted = np.outer(shares, counts.sum(axis=0))
     while (remaining := counts[left].sum(axis=0)).any():
         rarest = np.where(remaining > 0, remaining, np.iinfo(np.int64).max).argmin()
         line = np.flatnonzero(left & (counts[:, rarest] > 0))
-        clips = counts[line, rarest]
-        middles = clips.cumsum() - clips / 2
-        want = wanted[:, rarest].clip(min=0)
-        cuts = want.cumsum()[:-1] / want.sum() * clips.sum()
-        sides[line] = np.searchsorted(cuts, middles, side="right")
+        sides[line] = _divide(counts[line, rarest], wanted[:, rarest].clip(min=0))
         left[line] = False
         for side in range(len(shares)):
             wanted[side] -= counts[line[sides[line] == side]].sum(axis=0)
+    sides[left] = _divide(sizes[left], shares)
     return sides
+
+
+def _divide(clips: Counts, want: Shares) -> Counts:
+    """Return the side of each of a line of groups with so many clips, in proportion to ``want``."""
+    middles = clips.cumsum() - clips / 2
+    cuts = want.cumsum()[:-1] / want.sum() * clips.sum()
+    return np.searchsorted(cuts, middles, side="right")
 
 
 def _fill_gaps(

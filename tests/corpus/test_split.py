@@ -252,6 +252,18 @@ def test_an_instrument_dealt_with_a_rarer_one_is_still_on_both_sides() -> None:
         assert corpus.counts(sides, 0)[1] == corpus.counts(sides, 1)[1] == 5
 
 
+@given(st.integers(0, 2**32 - 1), st.floats(0.1, 0.9))
+def test_clips_in_which_nothing_is_known_to_play_are_on_all_sides(seed: int, share: float) -> None:
+    labels = np.zeros((400, 2), np.bool_)
+    labels[:200, 0] = labels[100:200, 1] = True
+    groups = [f"song {clip // 2}" for clip in range(400)]
+    settings = SplitSettings(validation=share, seed=seed)
+    silent = held_out(groups, labels, settings)[200:]
+    assert silent.mean() == pytest.approx(share, abs=2 / 200)
+    folds = k_folds(groups, labels, 4, seed)[200:]
+    assert (np.abs(np.bincount(folds, minlength=4) - 50) <= 2).all()
+
+
 def test_clips_without_any_instrument_cannot_be_split() -> None:
     corpus = Corpus({str(number): [frozenset()] for number in range(20)}, 3)
     for split in (corpus.held_out, lambda: corpus.folds(5)):
