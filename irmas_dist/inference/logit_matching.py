@@ -30,17 +30,19 @@ def effective_instruments(scores: Float32, weights: Float64) -> float:
 def prevalence_weights(validation: Scores, prevalence: Mapping[str, float]) -> Float64:
     """Return weights of the validation clips by which instruments are as frequent as they are.
 
-    By iterative proportional fitting, which needs few rounds for weights that are near.
+    By iterative proportional fitting, which needs few rounds for weights that are near. Frequent
+    among the clips of which it is known whether the instrument plays; others keep their weight.
     """
-    plays = validation.labels == 1
-    weights = np.ones(len(plays))
+    weights = np.ones(len(validation.labels))
     for _ in range(200 if prevalence else 0):
         for code, share in prevalence.items():
-            column = plays[:, validation.vocabulary.codes.index(code)]
-            now = weights[column].sum() / weights.sum()
+            labels = validation.labels[:, validation.vocabulary.codes.index(code)]
+            present, absent = labels == 1, labels == 0
+            now = weights[present].sum() / max(weights[present | absent].sum(), 1e-12)
             if 0 < now < 1:
                 kept = np.clip(share, 1e-6, 1 - 1e-6)
-                weights = np.where(column, weights * kept / now, weights * (1 - kept) / (1 - now))
+                weights[present] *= kept / now
+                weights[absent] *= (1 - kept) / (1 - now)
     return weights / weights.mean()
 
 

@@ -13,7 +13,7 @@ from irmas_dist.inference.logit_matching import (
     moments,
     prevalence_weights,
 )
-from irmas_dist.instruments import Vocabulary
+from irmas_dist.instruments import UNKNOWN, Vocabulary
 
 
 def mean_of_windows(logits: np.ndarray) -> np.ndarray:
@@ -56,6 +56,19 @@ def test_instruments_are_as_frequent_as_they_are_known_to_be() -> None:
     np.testing.assert_allclose(shares[[0, 2]], [0.9, 0.0], atol=1e-3)
     assert shares[1] == pytest.approx(0.4, abs=0.12)  # few clips have a and not c
     np.testing.assert_array_equal(prevalence_weights(table, {}), np.ones(500))
+
+
+def test_prevalence_is_of_the_clips_in_which_an_instrument_is_known() -> None:
+    rng = np.random.default_rng(0)
+    labels = (rng.random((500, 2)) < 0.3).astype(np.int8)
+    unknown = rng.random(500) < 0.8
+    labels[unknown, 0] = UNKNOWN
+    clips = [str(clip) for clip in range(500)]
+    vocabulary = Vocabulary.of({"a": "A", "b": "B"})
+    table = Scores(clips, clips, clips, labels, np.zeros((500, 2), np.float32), vocabulary)
+    weights = prevalence_weights(table, {"a": 0.5})
+    assert np.average(labels[~unknown, 0], weights=weights[~unknown]) == pytest.approx(0.5)
+    assert len(set(weights[unknown])) == 1
 
 
 def test_the_likeliest_instruments_are_counted_by_how_often_they_are() -> None:
