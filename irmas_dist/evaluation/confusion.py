@@ -2,8 +2,9 @@
 
 With one label a clip, a confusion matrix counts what was predicted instead of the truth. With
 several, a false positive cannot be attributed to one false negative, but it can be counted
-beside it: of the clips in which an instrument was missed, in how many was another wrongly
-predicted, and how much more often than in all clips without that other one.
+beside it: of the clips without another instrument in which one was missed, in how many was the
+other wrongly predicted, and how much more often than in all clips without it. Clips of which it is
+unknown whether the other plays do not count.
 """
 
 from typing import NamedTuple
@@ -18,8 +19,8 @@ class Confusion(NamedTuple):
 
     Attributes:
         missed: Clips in which each instrument was missed, shape (instruments,).
-        instead: Share of them in which each other was wrongly predicted, shape (missed,
-            predicted); 0 where none was missed.
+        instead: Share of those of them without each other in which that was predicted, shape
+            (missed, predicted); 0 where there are none.
         usual: Share of the clips without an instrument for which it is predicted, shape
             (predicted,).
     """
@@ -37,11 +38,10 @@ def confusion(labels: Labels, decisions: Decisions) -> Confusion:
     """
     validate(labels, decisions)
     missed = ((labels == 1) & (decisions == 0)).astype(np.float64)
-    wrong = ((labels == 0) & (decisions == 1)).astype(np.float64)
-    clips_missed = missed.sum(axis=0)
-    negatives = np.count_nonzero(labels == 0, axis=0)
+    absent = (labels == 0).astype(np.float64)
+    wrong = absent * (decisions == 1)
     return Confusion(
-        missed=clips_missed,
-        instead=missed.T @ wrong / np.maximum(clips_missed, 1)[:, None],
-        usual=wrong.sum(axis=0) / np.maximum(negatives, 1),
+        missed=missed.sum(axis=0),
+        instead=missed.T @ wrong / np.maximum(missed.T @ absent, 1),
+        usual=wrong.sum(axis=0) / np.maximum(absent.sum(axis=0), 1),
     )
