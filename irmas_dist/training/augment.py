@@ -100,10 +100,14 @@ class Mixer:
         return total.index_add_(0, plan.example, values)[:-1]
 
     def _union(self, resident: DeviceClips, plan: DeviceMixtures) -> Tensor:
+        """Return the largest label of the sources; unknown if none is present and one unknown."""
         labels = resident.labels[plan.clips]
+        largest = torch.zeros(plan.count + 1, labels.shape[1], device=self._device)
+        example = plan.example.long()[:, None].expand_as(labels)
+        known = labels.nan_to_num() if resident.partial else labels
+        present = largest.scatter_reduce_(0, example, known, "amax")[:-1]
         if not resident.partial:
-            return self._sum_sources(labels, plan).clamp(max=1.0)
-        present = self._sum_sources(labels.nan_to_num(), plan).clamp(max=1.0)
+            return present
         unknown = self._sum_sources(labels.isnan().float(), plan) > 0
         return present.masked_fill(unknown & (present < PRESENT), math.nan)
 

@@ -86,6 +86,14 @@ def test_soft_labels_stay_as_they_are() -> None:
     np.testing.assert_allclose(labels[0].numpy(), [0.9, 0.2, 0])
 
 
+def test_a_mixture_has_the_largest_of_soft_labels() -> None:
+    """What counts as absent in each source is not present in all of them together."""
+    pool = partly([[0.4, 0.4, 0.8], [0.4, 0.4, 0.3], [0.1, NAN, NAN]])
+    for sources, union in (([0, 1], [0.4, 0.4, 0.8]), ([0, 1, 2], [0.4, NAN, 0.8])):
+        _, labels = MIXER(pool, sent(by_hand(sources, [0] * len(sources))), 20)
+        np.testing.assert_array_equal(labels[0].numpy(), np.array(union, np.float32))
+
+
 @pytest.mark.parametrize("instruments", [1, 2, 3])
 def test_clips_are_added_until_a_mixture_has_the_drawn_number_of_instruments(
     instruments: int,
