@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+from rich.markup import escape
 
 from irmas_dist import storage
 from irmas_dist.cluster.without_ray import fits_in_memory
@@ -29,7 +30,8 @@ from irmas_dist.features.clips import (
     read_rows,
 )
 from irmas_dist.features.store import SHARD_SCHEMA, StoreInfo, read_info, settings_fingerprint
-from irmas_dist.instruments import PRESENT
+from irmas_dist.instruments import PRESENT, Vocabulary
+from irmas_dist.terminal import say
 from irmas_dist.training.sampling import StoreWeights, mixing_alone
 from irmas_dist.training.stores import (
     FurtherData,
@@ -186,6 +188,7 @@ def load_training_data(
         own = new_clips(clips, location, info, new)
     elif of_its_own:
         aside = read_clips(location, VALIDATION)
+        own = new_clips(clips, location, info, HeldOut.of(aside, location, info))
     else:
         try:
             out = held_out(clips.groups, clips.labels >= PRESENT, settings, info.vocabulary)
@@ -193,6 +196,7 @@ def load_training_data(
             raise IrmasError(f"{location} cannot be split for validation: {error}") from error
         own = clips.select(np.flatnonzero(~out))
         aside = clips.select(np.flatnonzero(out))
+    _require_positives(aside, " and ".join(validate_on) or location, info.vocabulary)
     if further and not judges:
         new = HeldOut.of(aside, location, info)
     taken = [
@@ -227,6 +231,29 @@ def load_training_data(
         to_mix=aside.select(balanced) if mixed else None,
         settings=settings,
     )
+
+
+def _require_positives(clips: Clips, name: str, vocabulary: Vocabulary) -> None:
+    """Refuse validation clips by which no epoch is better than another; say what they lack.
+
+    Raises:
+        IrmasError: Of no clip it is known that an instrument plays.
+    """
+    lacking = [
+        code
+        for code, column in zip(vocabulary.codes, (clips.labels >= PRESENT).T, strict=True)
+        if not column.any()
+    ]
+    if len(lacking) == len(vocabulary):
+        raise IrmasError(
+            f"of no validation clip of {name} is it known that an instrument plays, so that epochs "
+            "cannot be compared; validate on other clips (--validate-on), or without that part"
+        )
+    if lacking:
+        say(
+            f"no validation clip of {escape(name)} is known to have {', '.join(lacking)}: the "
+            "model will not decide for what it was not validated on"
+        )
 
 
 def _fitting(

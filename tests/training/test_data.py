@@ -1,5 +1,8 @@
 """Training data: the store is split alike, whether its clips are resident or streamed."""
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -11,7 +14,7 @@ from irmas_dist.config.training import IngestSettings
 from irmas_dist.errors import IrmasError
 from irmas_dist.features import store
 from irmas_dist.features.clips import StreamedClips
-from irmas_dist.instruments import Vocabulary
+from irmas_dist.instruments import UNKNOWN, Vocabulary
 from irmas_dist.training.data import load_training_data, open_training_data
 from tests.training.conftest import load
 
@@ -43,6 +46,11 @@ def test_features_of_other_settings_are_refused(features: str, recipe: Recipe) -
 @pytest.fixture(scope="module")
 def with_validation(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A store of 24 training and 4 validation clips, of two instruments each."""
+    return write_store(str(tmp_path_factory.mktemp("store")))
+
+
+def write_store(place: str, **validation: Any) -> str:
+    """Write such a store, with other values of the validation clips; return its place."""
     settings, vocabulary = LogMelSettings(bands=8), Vocabulary.of({"a": "A", "b": "B", "c": "C"})
     rng = np.random.default_rng(0)
     rows = [
@@ -51,10 +59,9 @@ def with_validation(tmp_path_factory: pytest.TempPathFactory) -> str:
             "part": "training" if index < 24 else "validation",
             "labels": np.roll([1, 1, 0], index).tolist(),
             "logmel": rng.normal(-9, 1, (8, 40 + index)).astype(np.float16),
-        }
+        } | (validation if index >= 24 else {})
         for index in range(28)
     ]  # fmt: skip
-    place = str(tmp_path_factory.mktemp("store"))
     fingerprint = store.settings_fingerprint(settings, vocabulary)
     store.write_shard(place, rows, fingerprint)
     shards = store.read_shards(place, store.shard_names(place))
@@ -77,6 +84,29 @@ def test_validation_clips_of_its_own_take_the_place_of_held_out_ones(
     mixed = load_training_data(with_validation, ValidationSettings(mixtures=9), ingest)
     assert len(mixed.validation) == 9
     assert len(mixed.training) == 24
+
+
+@pytest.mark.parametrize("mode", ["resident", "streaming"])
+@pytest.mark.parametrize("same", [{"group": "group 3"}, {"md5": "3"}])
+def test_what_is_validated_on_is_not_learnt(
+    same: dict[str, str], mode: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ingest = IngestSettings.model_validate({"mode": mode})
+    place = write_store(str(tmp_path / "store"), **same)
+    data = load_training_data(place, ValidationSettings(mixed=False), ingest)
+    assert len(data.training) == 23
+    assert "1 of 24 training clips of" in capsys.readouterr().err
+
+
+def test_validation_clips_must_have_instruments(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    none = write_store(str(tmp_path / "none"), labels=[UNKNOWN, 0, 0])
+    with pytest.raises(IrmasError, match=r"of no validation clip of .* epochs cannot be compared"):
+        load_training_data(none, ValidationSettings(), IngestSettings())
+    some = write_store(str(tmp_path / "some"), labels=[1, UNKNOWN, 0])
+    load_training_data(some, ValidationSettings(mixed=False), IngestSettings())
+    assert "is known to have b, c: the model will not" in capsys.readouterr().err
 
 
 def test_thresholds_are_fitted_to_the_same_clips_resident_and_streaming(
