@@ -1,15 +1,16 @@
 """Scores of any model from CSV, JSON or Parquet: a row for each clip, by path and instrument.
 
 These are tables with a column ``path`` and one for each instrument (CSV as `csv_tables` reads it),
-and what ``irmas predict`` writes in all its formats. Labels are a table
-of clips (`label_columns`), or, where none is given, those of IRMAS itself, which come with the
-package. Paths are relative to the root of the tree, or all begin with the same folders above it;
-their suffix and Unicode form do not matter, since IRMAS's own archives and copies of them disagree
-about the latter.
+and what ``irmas predict`` writes in all its formats. Labels are a table of clips (`label_columns`),
+which may name their ``part``, ``group`` and ``source``, or, where none is given, those of IRMAS
+itself, which come with the package. Paths are relative to the root of the tree, or all begin with
+the same folders above it; their suffix and Unicode form do not matter, since IRMAS's own archives
+and copies of them disagree about the latter.
 """
 
 import unicodedata
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TypeVar
 
@@ -20,9 +21,10 @@ from irmas_dist import storage
 from irmas_dist.corpus.audio_files import AUDIO_SUFFIXES
 from irmas_dist.corpus.catalogue import read_catalogue
 from irmas_dist.corpus.csv_tables import CsvRow, parse_number, read_csv
+from irmas_dist.corpus.groups import group_in_source
 from irmas_dist.corpus.index import parse_clip
 from irmas_dist.corpus.label_columns import LabelColumns, read_clip_table
-from irmas_dist.corpus.manifest import TESTING
+from irmas_dist.corpus.manifest import PARTS, TESTING
 from irmas_dist.errors import IrmasError
 from irmas_dist.evaluation.scores import Scores, read_scores
 from irmas_dist.instruments import IRMAS, UNKNOWN, Vocabulary
@@ -34,8 +36,20 @@ DECIDED = ("instruments", "error", "note")
 
 T = TypeVar("T")
 
-ClipLabels = npt.NDArray[np.int8]
-"""0, 1 or `UNKNOWN`, shape (instruments,)."""
+
+@dataclass(frozen=True)
+class LabelledClip:
+    """What is known of a clip.
+
+    Attributes:
+        labels: 0, 1 or `UNKNOWN`, shape (instruments,).
+        part: Its part.
+        group: Clips of one group are not independent.
+    """
+
+    labels: npt.NDArray[np.int8]
+    part: str
+    group: str
 
 
 def has_labels(location: str) -> bool:
@@ -58,7 +72,7 @@ def open_scores(location: str, labels: str | None = None, vocabulary: Vocabulary
         IrmasError: It is no scores table, see `read_scores`; or a file has an unknown instrument
             or lacks one, contains a score that is not a number from 0 to 1 or the prediction of
             a file that could not be used, lists a path twice, or the two do not list the same
-            paths.
+            paths of a part.
     """
     if has_labels(location):
         if labels is not None:
@@ -77,21 +91,20 @@ def open_scores(location: str, labels: str | None = None, vocabulary: Vocabulary
             raise IrmasError(
                 f"{location}: {clip_id!r} is not in {where}, which has paths such as {example!r}"
             )
-    missing = [clip_id for clip_id in known if clip_id not in values]
+    parts = {known[clip_id].part for clip_id in values}
+    wanted = [clip_id for clip_id, clip in known.items() if clip.part in parts]
+    missing = [clip_id for clip_id in wanted if clip_id not in values]
     if missing:
         raise IrmasError(
-            f"{location} has no scores for {len(missing):,} of the {len(known):,} clips of "
+            f"{location} has no scores for {len(missing):,} of the {len(wanted):,} clips of "
             f"{where}, such as {missing[0]!r}"
         )
-    rows = [
-        parse_clip(clip_id, PurePosixPath(clip_id).parent.name, None, vocabulary)
-        for clip_id in values
-    ]
+    clips = [known[clip_id] for clip_id in values]
     return Scores(
         clip_ids=list(values),
-        parts=[row["part"] for row in rows],
-        groups=[row["group"] for row in rows],
-        labels=np.stack([known[clip_id] for clip_id in values]),
+        parts=[clip.part for clip in clips],
+        groups=[clip.group for clip in clips],
+        labels=np.stack([clip.labels for clip in clips]),
         scores=np.array(list(values.values()), np.float32),
         vocabulary=vocabulary,
     )
@@ -126,17 +139,31 @@ def _read_scores(location: str, vocabulary: Vocabulary) -> dict[str, list[float]
     return values
 
 
-def _read_labels(location: str, vocabulary: Vocabulary) -> dict[str, ClipLabels]:
-    """Return the labels of each clip in a table of clips."""
+def _read_labels(location: str, vocabulary: Vocabulary) -> dict[str, LabelledClip]:
+    """Return what a table of clips says of each; names tell of what it does not."""
     columns = LabelColumns.of(read_clip_table(location, ("path",)), location, vocabulary)
-    known: dict[str, ClipLabels] = {}
+    known: dict[str, LabelledClip] = {}
     for clip_id, row in _by_clip(columns.table.rows):
+        part, group, source = (
+            row.values.get(name, "").strip() for name in ("part", "group", "source")
+        )
+        if part and part not in PARTS:
+            raise IrmasError(f"{row.where}, column 'part': {part!r} is none of {', '.join(PARTS)}")
         labels = columns.labels(row, soft=False)
-        known[clip_id] = np.array(
+        encoded = np.array(
             [UNKNOWN if (label := labels.get(code, 0.0)) is None else label
              for code in vocabulary.codes], np.int8,
         )  # fmt: skip
+        named = _named(clip_id, encoded, vocabulary)
+        group = group_in_source(f"group {group}" if group else named.group, source)
+        known[clip_id] = LabelledClip(encoded, part or named.part, group)
     return known
+
+
+def _named(clip_id: str, labels: npt.NDArray[np.int8], vocabulary: Vocabulary) -> LabelledClip:
+    """Return a clip in the part and group that its path says."""
+    row = parse_clip(clip_id, PurePosixPath(clip_id).parent.name, None, vocabulary)
+    return LabelledClip(labels, row["part"], row["group"])
 
 
 def _table(location: str, needed: tuple[str, ...]) -> tuple[Collection[str], list[CsvRow]]:
@@ -169,8 +196,8 @@ def _table(location: str, needed: tuple[str, ...]) -> tuple[Collection[str], lis
 
 def _with_irmas_labels(
     values: dict[str, list[float]], vocabulary: Vocabulary
-) -> tuple[dict[str, list[float]], dict[str, ClipLabels]]:
-    """Return the scores by paths in IRMAS, and IRMAS's labels of the part that they are of."""
+) -> tuple[dict[str, list[float]], dict[str, LabelledClip]]:
+    """Return the scores by paths in IRMAS, and IRMAS's clips."""
     if vocabulary != IRMAS:
         raise IrmasError("these instruments are not IRMAS's; give the clips' labels with --labels")
     entries = {_clip_id(entry.path): entry for entry in read_catalogue()}
@@ -178,7 +205,7 @@ def _with_irmas_labels(
     first = entries.get(next(iter(values)))
     part = first.part if first else TESTING
     return values, {
-        clip_id: vocabulary.encode(entry.instruments)
+        clip_id: _named(clip_id, vocabulary.encode(entry.instruments), vocabulary)
         for clip_id, entry in entries.items()
         if entry.part == part
     }
