@@ -12,7 +12,8 @@ from rich.table import Column, Table
 
 from irmas_dist.cli.command import Config, Json, Overrides, command, read_recipe
 from irmas_dist.cli.tables import as_json, show_notes
-from irmas_dist.terminal import show
+from irmas_dist.errors import IrmasError
+from irmas_dist.terminal import say, show
 
 if TYPE_CHECKING:
     from irmas_dist.corpus.summary import IndexSummary
@@ -130,7 +131,7 @@ def index(
     from irmas_dist.config.yaml_files import dump_yaml
     from irmas_dist.corpus.clip_table import index_table
     from irmas_dist.corpus.groups import settle_conflicts
-    from irmas_dist.corpus.index import index_tree, settle_identities
+    from irmas_dist.corpus.index import index_tree, joined
     from irmas_dist.corpus.manifest import write_manifest
     from irmas_dist.corpus.summary import summarise
     from irmas_dist.corpus.table_vocabulary import table_vocabulary
@@ -144,21 +145,29 @@ def index(
             )
         found = table_vocabulary(table, dict(named))
         instruments = dict(zip(found.vocabulary.codes, found.vocabulary.names, strict=True))
-        with storage.write_atomically(vocabulary_from_table) as file:
-            file.write(dump_yaml({"corpus": {"instruments": instruments}}).encode())
+        vocabulary = dump_yaml({"corpus": {"instruments": instruments}}).encode()
+        there = vocabulary_from_table.exists() and vocabulary_from_table.read_bytes()
+        if there not in (False, vocabulary):
+            raise IrmasError(
+                f"{vocabulary_from_table} exists and is another recipe: name another file for the "
+                "instruments of the table"
+            )
         corpus = corpus.model_copy(update={"instruments": instruments})
-        for name, reason in found.others.items():
-            show(escape(f"not an instrument, the column {name!r}: {reason}"))
-        show(escape(f"instruments of the table, {len(instruments)}: {vocabulary_from_table}"))
     with lock_file(out):
         rows = []
         if tree is not None:
             rows = index_tree(tree, corpus.vocabulary, address, part.value)
         if table is not None:
-            rows += index_table(table, corpus.vocabulary, root, dict(named), soft)
-            settle_identities(rows)
+            rows = joined(rows, index_table(table, corpus.vocabulary, root, dict(named), soft))
         conflicts = settle_conflicts(rows, corpus.conflicts)
         write_manifest(out, rows)
+        if vocabulary_from_table and table:
+            with storage.write_atomically(vocabulary_from_table) as file:
+                file.write(vocabulary)
+            for name, reason in found.others.items():
+                say(escape(f"not an instrument, the column {name!r}: {reason}"))
+            codes = ", ".join(instruments)
+            say(escape(f"{len(instruments)} instruments, in {vocabulary_from_table}: {codes}"))
     summary = summarise(rows, conflicts, corpus.vocabulary)
     if json:
         as_json({"path": out} | asdict(summary))

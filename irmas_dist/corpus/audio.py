@@ -98,13 +98,13 @@ class AudioFile:
             self._sound = soundfile.SoundFile(self._readable.source)
             self.samples = 0
         dtype = "int16" if self._sound.subtype in _SIXTEEN_BITS else "float32"
-        self._skip_to_start()
+        before = self._skip_to_start()
         wanted = float("inf") if self._stop is None else self._stop - self._start
         while len(block := self._read(wanted - self.samples, dtype)):
             self.samples += len(block)
             self._require_shorter(self.samples)
             yield block
-        ends = self._start + self.samples
+        ends = before + self.samples
         announced = self._announced() if self._stop is None else self._stop
         if announced - ends > TOLERANCE_S * self.sample_rate:
             why = (
@@ -115,7 +115,13 @@ class AudioFile:
             )
             raise AudioError(f"{why} ends after {ends / self.sample_rate:.2f} s")
         if not self.samples:
-            raise AudioError("holds no samples" if not self._start else "its span has no samples")
+            if self._start and self._stop is None:
+                begins = f"begins at {self._start / self.sample_rate:.2f} s"
+                raise AudioError(
+                    f"is too short: its span {begins}, but the file ends after "
+                    f"{ends / self.sample_rate:.2f} s"
+                )
+            raise AudioError("its span has no samples" if self._start else "holds no samples")
 
     def _require_shorter(self, samples: int) -> None:
         """Refuse more audio than is allowed, before the rest of it is decoded."""
@@ -123,14 +129,14 @@ class AudioFile:
             self.__exit__()
             raise AudioError(f"is longer than {self._longest_s:g} s, the longest audio allowed")
 
-    def _skip_to_start(self) -> None:
-        """Leave out what lies before the span, by its number of samples where that is known."""
+    def _skip_to_start(self) -> int:
+        """Leave out what lies before the span; return how many samples there are before it."""
         if self._readable.frames_known and self._readable.announced == 1:
-            self._sound.seek(min(self._start, self._sound.frames))
-            return
+            return self._sound.seek(min(self._start, self._sound.frames))
         left = self._start
         while left and len(skipped := self._read(left, "float32")):
             left -= len(skipped)
+        return self._start - left
 
     def _read(self, most: float, dtype: str) -> Samples:
         samples: Samples = self._sound.read(int(min(BLOCK_SAMPLES, most)), dtype, always_2d=True)

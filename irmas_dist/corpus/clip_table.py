@@ -60,6 +60,7 @@ def index_table(
     if strange := sorted(set(columns or ()) - set(called)):
         raise IrmasError(f"--column {strange[0]}: the columns are {', '.join(called)}")
     content = read_clip_table(table, (called["path"],))
+    _require_columns(columns or {}, called, content.columns, table)
     columns_of_labels = LabelColumns.of(content, table, vocabulary, called)
     folder = root or _parent(table)
     rows: list[dict[str, Any]] = []
@@ -81,6 +82,22 @@ def index_table(
     return rows
 
 
+def _require_columns(
+    named: Mapping[str, str], called: Mapping[str, str], has: Sequence[str], table: str
+) -> None:
+    """Refuse to call columns what the table lacks, or two instruments the same."""
+    for name in named:
+        column = called[name]
+        if column not in has:
+            raise IrmasError(
+                f"--column {name}={column}: {table} has no column {column!r}; "
+                f"it has {', '.join(has)}"
+            )
+        same = [one for one in called if called[one] == column and one not in COLUMNS]
+        if len(same) > 1:
+            raise IrmasError(f"--column {name}={column}: {column!r} would be {' and '.join(same)}")
+
+
 def _row(
     line: CsvRow, called: Mapping[str, str], folder: str, labels: Mapping[str, float | None]
 ) -> dict[str, Any]:
@@ -93,8 +110,13 @@ def _row(
         return IrmasError(f"{line.where}, column {called[name]!r}: {value(name)!r} is {allowed}")
 
     path = value("path")
-    if not path:
-        raise refuse("path", "no path")
+    if not PurePosixPath(path).name or "\0" in path:
+        raise refuse("path", "no path of a file")
+    if storage.is_url(path):
+        try:
+            storage.resolve(path)
+        except IrmasError as error:
+            raise IrmasError(f"{line.where}, column {called['path']!r}: {error}") from error
     part = value("part") or TRAINING
     if part not in PARTS:
         raise refuse("part", f"none of {', '.join(PARTS)}")

@@ -43,7 +43,7 @@ from irmas_dist.corpus.names import parse_training_name, read_labels, recording_
 from irmas_dist.corpus.openmic_labels import find_openmic
 from irmas_dist.errors import IrmasError
 from irmas_dist.instruments import IRMAS, Vocabulary
-from irmas_dist.terminal import progress
+from irmas_dist.terminal import progress, say
 
 RAY_FROM_FILES = 50_000
 """Trees of at least this many files are read with Ray even when no cluster is named. A file of
@@ -218,6 +218,17 @@ def settle_identities(rows: list[dict[str, Any]]) -> None:
     """Make every ``clip_id`` unique, and join the groups of identical files, in place."""
     _make_ids_unique(rows)
     join_identical(rows)
+
+
+def joined(tree: list[dict[str, Any]], table: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the rows of a tree and of a table, which goes before the tree for the same file."""
+    listed = {storage.absolute(row["path"]) for row in table}
+    rows = [row for row in tree if storage.absolute(row["path"]) not in listed]
+    if count := len(tree) - len(rows):
+        say(f"{count:,} files of the tree are in the table, which says what plays in them")
+    rows += table
+    settle_identities(rows)
+    return rows
 
 
 def _make_ids_unique(rows: list[dict[str, Any]]) -> None:

@@ -50,12 +50,24 @@ class LabelColumns:
         """Find the columns of labels.
 
         Raises:
-            IrmasError: There is no column of codes, and an instrument has no column.
+            IrmasError: There is no column of codes, and an instrument has no column; or there
+                are both.
         """
         named = called or {}
         codes = named.get(INSTRUMENTS, INSTRUMENTS)
         by_column = codes not in table.columns
-        missing = [c for c in vocabulary.codes if named.get(c, c) not in table.columns]
+        own = [named.get(code, code) for code in vocabulary.codes]
+        missing = [
+            code
+            for code, column in zip(vocabulary.codes, own, strict=True)
+            if column not in table.columns
+        ]
+        if not by_column and len(missing) < len(vocabulary):
+            column = next(column for column in own if column in table.columns)
+            raise IrmasError(
+                f"{name} has labels twice, in the column {codes!r} and in {column!r}: "
+                "leave one of them out"
+            )
         if by_column and missing:
             raise IrmasError(
                 f"{name} has neither a column {codes!r} nor one for {missing[0]}: "
@@ -83,7 +95,7 @@ class LabelColumns:
             column = self.called.get(code, code)
             text = row.values[column].strip()
             labels[code] = label = read_label(text)
-            expected = "; --soft takes values between" if label == label else ""
+            expected = "; 'irmas index --soft' takes values between" if label == label else ""
             if label != label or (label not in (None, 0.0, 1.0) and not soft):
                 raise IrmasError(
                     f"{row.where}, column {column!r}: {text!r} is neither 1, 0, ? nor "

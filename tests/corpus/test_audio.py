@@ -77,7 +77,9 @@ def test_a_span_beyond_the_end_is_refused(tmp_path: Path) -> None:
     for span, reason in {
         (0.5, 1.5): r"its span ends at 1.50 s, but the file ends after 1.00 s",
         (2.0, 3.0): r"its span ends at 3.00 s",
-        (1.0, None): r"its span has no samples",
+        (1.0, None): r"its span begins at 1.00 s, but the file ends after 1.00 s",
+        (100.0, None): r"its span begins at 100.00 s, but the file ends after 1.00 s",
+        (100.0, 101.0): r"its span ends at 101.00 s, but the file ends after 1.00 s",
         (0.5, 0.50001): r"its span has no samples",
     }.items():
         with pytest.raises(AudioError, match=reason), open_audio(tmp_path / "a.wav", span) as file:

@@ -16,6 +16,7 @@ from irmas_dist.config.features import LogMelSettings
 from irmas_dist.corpus.audio import read_audio
 from irmas_dist.corpus.clip_table import index_table
 from irmas_dist.corpus.groups import find_conflicts, join_identical, source_of
+from irmas_dist.corpus.index import index_tree, joined
 from irmas_dist.corpus.manifest import read_manifest, write_manifest
 from irmas_dist.errors import IrmasError
 from irmas_dist.features.diff import encode_labels
@@ -109,7 +110,13 @@ def test_parquet_says_the_same_as_csv(folder: Path) -> None:
             r"line 2, column 'end': '1.5' is no time in seconds after 2, where the clip starts",
         ),
         ("path,instruments,start,end\n0.wav,a,1,2\n0.wav,b,1.0,2\n", r"line 3: '0@1-2' is in"),
-        ("path,instruments\n,a\n", r"line 2, column 'path': '' is no path"),
+        ("path,instruments\n,a\n", r"line 2, column 'path': '' is no path of a file"),
+        ("path,instruments\n./,a\n", r"line 2, column 'path': './' is no path of a file"),
+        (
+            "path,instruments\n0.wav,a\nhttp://example.org/b.wav,a\n",
+            r"line 3, column 'path': cannot use http://example.org/b.wav for storage",
+        ),
+        ("path,instruments,b\n0.wav,a,?\n", r"in the column 'instruments' and in 'b'"),
         ("path,instruments\n0.wav,a\n./0.wav,b\n", r"line 3: '0' is in .*line 2 too"),
         ("path,instruments\n", r"lists no clip"),
         ("file,instruments\n0.wav,a\n", r"has no column 'path'"),
@@ -120,6 +127,20 @@ def test_a_wrong_value_is_refused_with_its_line_and_column(
 ) -> None:
     with pytest.raises(IrmasError, match=message):
         index_table(table(folder, text), VOCABULARY)
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"part": "splitt"}, r"--column part=splitt: .* has no column 'splitt'; it has path, a"),
+        ({"a": "b"}, r"--column a=b: 'b' would be a and b"),
+    ],
+)
+def test_a_column_that_is_not_there_or_is_another_is_refused(
+    folder: Path, columns: dict[str, str], message: str
+) -> None:
+    with pytest.raises(IrmasError, match=message):
+        index_table(table(folder, "path,a,b,c\n0.wav,1,0,0\n"), VOCABULARY, columns=columns)
 
 
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -136,7 +157,9 @@ def test_every_label_is_present_absent_or_unknown(folder: Path, cells: list[list
 
 def test_soft_labels_are_taken_where_they_are_expected(folder: Path) -> None:
     path = table(folder, "path;a;b;c\naudio/0.wav;0,7;.25;?\naudio/1.wav;1;0;0.5\n")
-    with pytest.raises(IrmasError, match=r"line 2, column 'a': '0,7' is neither .* --soft takes"):
+    with pytest.raises(
+        IrmasError, match=r"line 2, column 'a': '0,7' is neither .* '.* --soft' takes"
+    ):
         index_table(path, VOCABULARY)
     rows = index_table(path, VOCABULARY, soft=True)
     assert facts(rows, "instruments", "unknown") == [(["a"], ["c"]), (["a", "c"], [])]
@@ -208,6 +231,20 @@ def test_a_span_is_heard_alone(folder: Path) -> None:
     assert frames == alone.shape[1]
     stored = pq.read_table(folder / name).column("logmel")[0]
     np.testing.assert_array_equal(logmel_array(stored, frames, settings.dtype), alone)
+
+
+def test_the_table_says_what_plays_in_a_file_of_the_tree(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "audio").rename(folder / "a")
+    rows = joined(
+        index_tree(str(folder), VOCABULARY),
+        index_table(table(folder, "path,a,b,c\na/0.wav,1,1,0\n"), VOCABULARY),
+    )
+    assert facts(rows, "clip_id", "instruments", "problem") == [
+        ("a/1", ["a"], None), ("a/2", ["a"], None), ("a/0", ["a", "b"], None),
+    ]  # fmt: skip
+    assert "1 files of the tree are in the table" in capsys.readouterr().err
 
 
 def test_a_tree_and_a_table_make_one_manifest(

@@ -52,9 +52,16 @@ def test_index_writes_the_recipe_and_uses_it(
     recipe, out = tmp_path / "mine.yaml", tmp_path / "m.parquet"
     assert run(["index", "--table", path, "--vocabulary-from-table", str(recipe), "--soft", "--out",
                 str(out)]) == 0  # fmt: skip
-    assert "column 'take'" in capfd.readouterr().out
+    said = capfd.readouterr().err
+    assert "column 'take'" in said
+    assert said.endswith("oud, ney\n")
     assert load_recipe(recipe).corpus.instruments == {"oud": "oud", "ney": "ney"}
     row = read_manifest(out).to_pylist()[0]
     assert (row["instruments"], row["unknown"]) == (["oud"], ["ney"])
+    again = ["index", "--table", path, "--vocabulary-from-table", str(recipe), "--soft"]
+    assert run([*again, "--out", str(out)]) == 0
+    recipe.write_text(recipe.read_text() + "validation: {mixed: false}\n")
+    assert run([*again, "--out", str(out)]) == 1
+    assert recipe.read_text().endswith("validation: {mixed: false}\n")
     both = ["--vocabulary-from-table", str(recipe), "--config", str(recipe)]
     assert run(["index", "--table", path, *both]) == 2
