@@ -125,8 +125,8 @@ def thresholds_from(
 ) -> tuple[Thresholds, str]:
     """Fit thresholds to held-out scores; return them, and what they were fitted to.
 
-    Clips of one instrument each are mixed first (`mixtures`): thresholds that suit them do not
-    suit clips of several. With a merge, thresholds are those of its new codes.
+    Clips known to have one instrument each are mixed first (`mixtures`): thresholds that suit them
+    do not suit clips of several. With a merge, thresholds are those of its new codes.
 
     Raises:
         IrmasError: The scores cannot be used, or are of other instruments.
@@ -135,7 +135,7 @@ def thresholds_from(
     if scores.vocabulary != vocabulary:
         raise IrmasError(f"{location} has scores of other instruments than the scores to evaluate")
     clips = f"{len(scores.clip_ids):,} clips of {location}"
-    if ((scores.labels == 1).sum(axis=1) == 1).all():
+    if ((scores.labels == 1).sum(axis=1) == 1).all() and not (scores.labels == UNKNOWN).any():
         try:
             scores = mixed_scores(scores)
         except ValueError as error:

@@ -28,6 +28,7 @@ import numpy as np
 from irmas_dist.config.augment import MixSettings
 from irmas_dist.evaluation.arrays import union
 from irmas_dist.evaluation.scores import Scores
+from irmas_dist.instruments import UNKNOWN
 
 
 def mixed_scores(
@@ -39,7 +40,7 @@ def mixed_scores(
     """Return scores of mixtures, each of clips of different instruments.
 
     Args:
-        scores: Clips of one instrument each.
+        scores: Clips known to have one instrument each, and no other.
         counts: Relative frequency of mixtures of 1, 2, 3, … clips, up to the number of
             instruments that there are; by default that of IRMAS's test excerpts with so many.
         mixtures: Number of mixtures.
@@ -49,7 +50,7 @@ def mixed_scores(
         ValueError: A clip has no instrument or several, or fewer instruments occur than are
             to be mixed.
     """
-    if ((scores.labels == 1).sum(axis=1) != 1).any():
+    if ((scores.labels == 1).sum(axis=1) != 1).any() or (scores.labels == UNKNOWN).any():
         raise ValueError("only clips of one instrument each can be mixed")
     instrument = scores.labels.argmax(axis=1)
     counts = counts[: len(scores.vocabulary)]

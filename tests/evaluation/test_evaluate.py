@@ -10,7 +10,7 @@ from irmas_dist.evaluation.metrics import decision_metrics
 from irmas_dist.evaluation.operating_points import decide
 from irmas_dist.evaluation.scores import Scores, write_scores
 from irmas_dist.evaluation.thresholds import fit_thresholds
-from irmas_dist.instruments import Vocabulary
+from irmas_dist.instruments import UNKNOWN, Vocabulary
 
 PAIR = Vocabulary.of({"vio": "violin", "cel": "cello"})
 TRIO = Vocabulary.of({"vio": "violin", "cel": "cello", "pia": "piano"})
@@ -21,11 +21,11 @@ def some_scores(
     songs: int, labels: list[list[int]] | None = None, vocabulary: Vocabulary = PAIR
 ) -> Scores:
     """One clip of each song; the instruments of the clips take turns unless given."""
-    turns = np.array(labels or np.eye(len(vocabulary)), np.uint8)
+    turns = np.array(labels or np.eye(len(vocabulary)), np.int8)
     of_clips = turns[np.arange(songs) % len(turns)]
     noise = np.random.default_rng(0).random(of_clips.shape)
     names = [f"song {number}" for number in range(songs)]
-    values = (0.3 * of_clips + 0.7 * noise).astype(np.float32)
+    values = (0.3 * (of_clips == 1) + 0.7 * noise).astype(np.float32)
     return Scores(names, ["testing"] * songs, names, of_clips, values, vocabulary)
 
 
@@ -102,6 +102,15 @@ def test_clips_of_one_instrument_each_are_mixed_before_thresholds_are_fitted(tmp
     # A score of 1 is at most a half in a mixture of two; of the clips alone, thresholds are 0.5.
     assert fit_thresholds(labels, sure.scores, SETTINGS).tolist() == [0.5] * 5
     assert (thresholds < 0.5).all()
+
+
+def test_clips_with_unknown_labels_are_not_mixed(tmp_path) -> None:
+    """One known instrument is not the only one."""
+    scores = some_scores(40, labels=[[1, UNKNOWN], [UNKNOWN, 1]])
+    location = str(tmp_path / "held-out.parquet")
+    write_scores(location, scores)
+    _, source = thresholds_from(location, None, SETTINGS, PAIR)
+    assert source == f"40 clips of {location}"
 
 
 def test_too_few_instruments_to_mix_are_refused(tmp_path) -> None:
