@@ -4,7 +4,7 @@ Thresholds, metrics and reports need this file alone. It is Parquet with one row
 clip, readable with pyarrow or pandas: ``clip_id``, ``part``, ``group``, ``labels`` (per instrument
 0, 1 or, where it is unknown, null) and ``scores`` (one number from 0 to 1 per instrument). The
 instruments, in the order of both lists, are in the schema's metadata as a JSON object of code to
-name.
+name; ``scored_by`` beside them says which model gave the scores.
 """
 
 import json
@@ -35,6 +35,9 @@ SCHEMA = pa.schema(
 INSTRUMENTS_KEY = "instruments"
 """The entry of the schema's metadata that holds the instruments."""
 
+SCORED_BY_KEY = "scored_by"
+"""The entry of the schema's metadata that identifies the model."""
+
 
 @dataclass(frozen=True, eq=False)
 class Scores:
@@ -48,6 +51,8 @@ class Scores:
             not, `UNKNOWN` where nobody says.
         scores: float32, shape (clips, instruments), from 0 to 1.
         vocabulary: The instruments, in the order of the columns.
+        scored_by: Identity of the model, see `model_directory.scorer_identity`; empty where
+            nobody says.
     """
 
     clip_ids: list[str]
@@ -56,11 +61,13 @@ class Scores:
     labels: npt.NDArray[np.integer[Any]]
     scores: npt.NDArray[np.float32]
     vocabulary: Vocabulary
+    scored_by: str = ""
 
 
 def write_scores(location: str | os.PathLike[str], scores: Scores) -> None:
     """Write a scores table atomically."""
     instruments = dict(zip(scores.vocabulary.codes, scores.vocabulary.names, strict=True))
+    metadata = {INSTRUMENTS_KEY: json.dumps(instruments), SCORED_BY_KEY: scores.scored_by}
     table = pa.table(
         {
             "clip_id": scores.clip_ids,
@@ -71,7 +78,7 @@ def write_scores(location: str | os.PathLike[str], scores: Scores) -> None:
             ],
             "scores": list(scores.scores),
         },
-        schema=SCHEMA.with_metadata({INSTRUMENTS_KEY: json.dumps(instruments)}),
+        schema=SCHEMA.with_metadata(metadata),
     )
     storage.write_table(location, table)
 
@@ -118,6 +125,7 @@ def read_scores(location: str | os.PathLike[str]) -> Scores:
         labels=_matrix(table, "labels", len(vocabulary), location),
         scores=values,
         vocabulary=vocabulary,
+        scored_by=metadata.get(SCORED_BY_KEY.encode(), b"").decode(),
     )
 
 

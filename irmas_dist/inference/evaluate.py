@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from irmas_dist import storage
@@ -20,6 +21,7 @@ from irmas_dist.inference.predictor import Predictor
 from irmas_dist.instruments import IRMAS, Vocabulary
 from irmas_dist.storage.locks import lock_file
 from irmas_dist.training.model_description import ModelDescription, read_description
+from irmas_dist.training.model_directory import scorer_identity
 
 SCORES = "scores.parquet"
 """Name of the scores in the directory that they are written to."""
@@ -56,7 +58,8 @@ def evaluate(
     path = storage.join(out, SCORES)
     with lock_file(path):
         if mapping is None:
-            evaluation = _evaluate(predictor, features, out, part)
+            identity = "" if adapt_to else scorer_identity(model, predictor.description)
+            evaluation = _evaluate(predictor, identity, features, out, part)
             evaluation.notes.extend(notes)
             return evaluation
         found = score_merged(predictor, features, part, mapping)
@@ -68,8 +71,10 @@ def evaluate(
     return evaluation
 
 
-def _evaluate(predictor: Predictor, features: str, out: str, part: str) -> Evaluation:
-    scores = predictor.score_store(features, part)
+def _evaluate(
+    predictor: Predictor, identity: str, features: str, out: str, part: str
+) -> Evaluation:
+    scores = replace(predictor.score_store(features, part), scored_by=identity)
     path = storage.join(out, SCORES)
     write_scores(path, scores)
     return evaluate_model_scores(predictor.description, scores, path)
@@ -107,7 +112,8 @@ def evaluate_tree(
             str(manifest), features, description.features, description.vocabulary,
             address=address, max_rejects=1.0,
         )  # fmt: skip
-        evaluation = _evaluate(predictor, features, out, part)
+        identity = scorer_identity(model, description)
+        evaluation = _evaluate(predictor, identity, features, out, part)
     for note, count in Counter(summary.notes.values()).items():
         first = next(clip for clip, text in summary.notes.items() if text == note)
         evaluation.notes.append(f"{count:,} of {len(files):,} files, such as {first}: {note}")
@@ -157,16 +163,37 @@ def open_evaluated(
         labels: Labels of a file that has none of its own.
         vocabulary: Its instruments.
     """
-    path = storage.join(name, SCORES)
     if storage.exists(storage.join(name, "model.json")):
-        if not storage.exists(path):
-            raise IrmasError(f"{name} has not been evaluated: run 'irmas evaluate {name}' first")
-        description, scores = read_description(name), read_scores(path)
-        _require_same_instruments(description, scores, path)
+        description, scores, _ = read_model_scores(name)
         return scores, description.threshold_array()
-    if storage.exists(path):
+    if storage.exists(path := storage.join(name, SCORES)):
         return read_scores(path), None
     return open_scores(name, None if has_labels(name) else labels, vocabulary), None
+
+
+def read_model_scores(
+    model: str, scores: str | None = None
+) -> tuple[ModelDescription, Scores, str]:
+    """Return a model, the scores that it gave, and their path.
+
+    Args:
+        model: Model directory.
+        scores: Path of the scores table; None for the one in the directory.
+
+    Raises:
+        IrmasError: There are none, or the model has changed since, or is another one.
+    """
+    description, path = read_description(model), scores or storage.join(model, SCORES)
+    if scores is None and not storage.exists(path):
+        raise IrmasError(f"{model} has not been evaluated: run 'irmas evaluate {model}' first")
+    found = read_scores(path)
+    _require_same_instruments(description, found, path)
+    if found.scored_by != scorer_identity(model, description):
+        raise IrmasError(
+            f"{path} holds scores of another model than {model} is now, or of other windows or "
+            f"aggregation: run 'irmas evaluate {model}' again"
+        )
+    return description, found, path
 
 
 def is_adapted(name: str) -> bool:

@@ -12,8 +12,7 @@ from irmas_dist import storage
 from irmas_dist.config.decisions import RELATIVE_RULES
 from irmas_dist.evaluation.evaluate import Evaluation
 from irmas_dist.evaluation.protocols import MEANING
-from irmas_dist.evaluation.scores import read_scores
-from irmas_dist.inference.evaluate import evaluate_model_scores
+from irmas_dist.inference.evaluate import SCORES, evaluate_model_scores, read_model_scores
 from irmas_dist.inference.export import ExportSummary, tolerance
 from irmas_dist.reports.templates import render_template
 from irmas_dist.training.model_description import ModelDescription, read_description
@@ -92,9 +91,8 @@ def write_model_card(model: str, exported: ExportSummary) -> ExportSummary:
         IrmasError: The scores are not the model's, or the card cannot be written.
     """
     description, evaluation = read_description(model), None
-    scores = storage.join(model, "scores.parquet")
-    if storage.exists(scores):
-        evaluation = evaluate_model_scores(description, read_scores(scores), scores)
+    if storage.exists(storage.join(model, SCORES)):
+        evaluation = evaluate_model_scores(*read_model_scores(model))
     name = model.rstrip("/").rsplit("/", 1)[-1]
     card = model_card(name, description, evaluation, exported)
     with storage.write_atomically(storage.join(exported.path, CARD)) as stream:

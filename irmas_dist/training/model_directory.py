@@ -6,6 +6,7 @@ complete once it has a ``model.json``, which is therefore written last.
 """
 
 import hashlib
+import json
 import os
 
 import safetensors.torch
@@ -85,6 +86,20 @@ def read_initial_model(directory: str | os.PathLike[str]) -> InitialModel:
 def weights_digest(weights: bytes) -> str:
     """Return the digest by which a model is recorded in what is made from it."""
     return hashlib.sha256(weights).hexdigest()[:16]
+
+
+def scorer_identity(directory: str | os.PathLike[str], description: ModelDescription) -> str:
+    """Return the digest of all that a model's scores follow from; thresholds are not among it."""
+    used = description.model_dump(
+        mode="json", include={"instruments", "features", "normalisation", "windows"}
+    )
+    used["members"] = [
+        one.model_dump(mode="json", include={"normalisation", "aggregation", "calibration"})
+        for one in description.members
+    ]
+    digest = hashlib.sha256(storage.read_bytes(storage.join(directory, "model.safetensors")))
+    digest.update(json.dumps(used, sort_keys=True).encode())
+    return digest.hexdigest()[:16]
 
 
 def build_network(description: ModelDescription, weights: bytes, path: str) -> CNN | Ensemble:

@@ -1,6 +1,7 @@
 """A command line in this process, and what it evaluates."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -71,7 +72,7 @@ def thinned(forest: Scores, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def models(forest: Scores, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two model directories that have been evaluated; what scored is not in them."""
+    """Two model directories that have been evaluated; their weights are none."""
     from irmas_dist.config.features import LogMelSettings
     from irmas_dist.config.model import ModelSettings
     from irmas_dist.instruments import IRMAS_INSTRUMENTS
@@ -81,6 +82,7 @@ def models(forest: Scores, tmp_path_factory: pytest.TempPathFactory) -> Path:
         ScoringWindows,
         write_description,
     )
+    from irmas_dist.training.model_directory import scorer_identity
 
     root = tmp_path_factory.mktemp("models")
     for name, threshold in (("good", 0.14), ("shy", 0.4)):
@@ -101,7 +103,10 @@ def models(forest: Scores, tmp_path_factory: pytest.TempPathFactory) -> Path:
             scores={},
         )
         write_description(root / name, description)
-        write_scores(
-            root / name / "scores.parquet", chosen(forest, range(0, len(forest.clip_ids), 5))
+        (root / name / "model.safetensors").touch()
+        scores = replace(
+            chosen(forest, range(0, len(forest.clip_ids), 5)),
+            scored_by=scorer_identity(root / name, description),
         )
+        write_scores(root / name / "scores.parquet", scores)
     return root
