@@ -1,5 +1,6 @@
 """The command that compares models on the same clips."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -38,6 +39,7 @@ def compare(
 ) -> None:
     """Compare models on the same clips, and test which differences are significant."""
     from irmas_dist.evaluation.compare import compare
+    from irmas_dist.evaluation.protocols import CHOSEN_BEFORE
     from irmas_dist.inference.evaluate import is_adapted, open_evaluated
 
     if len(models) < 2:
@@ -46,20 +48,31 @@ def compare(
         raise IrmasError(f"{max(models, key=models.count)} is named twice")
     vocabulary = read_recipe(config, overrides, used=("corpus",)).corpus.vocabulary
     opened = {model: open_evaluated(model, labels, vocabulary) for model in models}
-    if protocol is None and any(map(is_adapted, models)):
-        protocol = "adapted"
-    compared(compare(opened, protocol), json)
+    found = compare(opened, protocol)
+    protocols = dict.fromkeys(models, found.protocol)
+    if found.protocol in CHOSEN_BEFORE:
+        protocols |= {model: "adapted" for model in models if is_adapted(model)}
+    compared(found, protocols, json)
 
 
-def compared(comparison: "Comparison", machine: bool) -> None:
-    """Show several models side by side, and which differences are significant."""
+def compared(comparison: "Comparison", protocols: Mapping[str, Protocol], machine: bool) -> None:
+    """Show several models side by side, and which differences are significant.
+
+    Args:
+        comparison: The figures.
+        protocols: That of each model.
+        machine: Whether to print JSON.
+    """
     if machine:
         as_json({
-            "protocol": comparison.protocol,
             "clips": comparison.clips,
             "songs": comparison.songs,
             "models": {
-                name: {"metrics": result.metrics, "intervals": result.intervals}
+                name: {
+                    "protocol": protocols[name],
+                    "metrics": result.metrics,
+                    "intervals": result.intervals,
+                }
                 for name, result in comparison.models.items()
             },
             "differences": [
@@ -91,7 +104,10 @@ def compared(comparison: "Comparison", machine: bool) -> None:
     for name, letter in letters.items():
         show(escape(f"{letter}: {name}"))
     show(grid)
-    show(f"{comparison.protocol}: {MEANING[comparison.protocol]}")
+    for protocol in dict.fromkeys(protocols.values()):
+        of = [letters[name] for name in comparison.models if protocols[name] == protocol]
+        whose = "" if len(of) == len(letters) else f"{', '.join(of)}: "
+        show(f"{whose}{protocol}: {MEANING[protocol]}")
     several = ", corrected for several comparisons (Holm)" if len(comparison.models) > 2 else ""
     show(
         f"{comparison.clips:,} clips of {comparison.songs:,} songs; 95 % intervals over songs, "

@@ -124,6 +124,10 @@ def evaluate(
             raise typer.BadParameter(
                 "these scores are of an adapted model: name their place with --out"
             )
+        if part is not Part.TESTING and out is None:
+            raise typer.BadParameter(
+                f"these scores are of the part {part.value}: name their place with --out"
+            )
         if adapt_to is not None and features is None:
             raise typer.BadParameter("--adapt-to needs a store: see --features")
         if features is not None:
@@ -245,12 +249,9 @@ def report(
         with lock_file(page):
             write_sweep_page(Path(model), page)
     else:
-        from irmas_dist.evaluation.scores import read_scores
-        from irmas_dist.inference.evaluate import evaluate_model_scores
-        from irmas_dist.training.model_description import read_description
+        from irmas_dist.inference.evaluate import evaluate_model_scores, read_model_scores
 
-        path = scores or storage.join(model, "scores.parquet")
-        read, description = read_scores(path), read_description(model)
+        description, read, path = read_model_scores(model, scores)
         with lock_file(page):
             evaluation = evaluate_model_scores(description, read, path)
             write_model_page(page, evaluation, Path(model).name, description, tree=tree)

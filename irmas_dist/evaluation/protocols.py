@@ -36,7 +36,7 @@ from irmas_dist.instruments import Vocabulary
 
 MEANING: dict[Protocol, str] = {
     "validation": "thresholds chosen without any test data",
-    "adapted": "the same, by a model that has listened to audio without labels",
+    "adapted": "thresholds chosen without test labels, by a model that has listened to audio",
     "fixed": "0.5 for every instrument, whatever the data",
     "cross-validated": "thresholds fitted to the test's other songs",
     "oracle": "thresholds fitted to the test itself",

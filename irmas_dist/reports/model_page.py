@@ -86,6 +86,7 @@ def write_model_page(
         "model_page.html",
         title=f"{title}: {len(scores.clip_ids):,} {' and '.join(parts)} clips",
         headline=headline,
+        notes=evaluation.notes,
         clips=len(scores.clip_ids),
         partly_known=evaluation.partly_known,
         groups=len(set(scores.groups)),

@@ -1,6 +1,7 @@
 """Comparing models and scores from the command line."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ def test_models_are_compared_song_by_song(
     code, out, err = irmas("compare", thinned, "worse.parquet", "alike.parquet", "--json")
     assert (code, err) == (0, "")
     found = json.loads(out)
-    assert found["protocol"] == "cross-validated"
+    assert {one["protocol"] for one in found["models"].values()} == {"cross-validated"}
     by_pair = {
         (Path(row["first"]).stem, Path(row["second"]).stem): row
         for row in found["differences"]
@@ -75,7 +76,7 @@ def test_models_are_compared_by_the_thresholds_they_came_with(
     code, out, err = irmas("compare", models / "good", models / "shy", "--json")
     assert code == 0, err
     found = json.loads(out)
-    assert found["protocol"] == "validation"
+    assert {one["protocol"] for one in found["models"].values()} == {"validation"}
     by_metric = {row["metric"]: row for row in found["differences"]}
     assert by_metric["micro_f1"]["real"]
     assert by_metric["lrap"]["difference"] == 0
@@ -100,3 +101,36 @@ def test_scores_of_own_instruments_are_compared(
     assert "has no column 'cel'" in irmas("compare", "one.csv", "two.csv", *options).refusal()
     ended = irmas("compare", "one.csv", "two.csv", *options, "--config", "own.yaml")
     assert json.loads(ended.out)["clips"] == 3, ended.err
+
+
+def test_scores_of_an_earlier_state_of_a_model_are_not_compared(
+    irmas: Callable[..., Ended], models: Path, tmp_path: Path
+) -> None:
+    """Thresholds that are fitted again need no new scores; another aggregation does."""
+    shutil.copytree(models / "good", tmp_path / "other")
+    path = tmp_path / "other" / "model.json"
+    content = json.loads(path.read_text())
+    content["thresholds"]["cel"] = 0.5
+    path.write_text(json.dumps(content))
+    assert irmas("compare", models / "good", "other")[0] == 0
+    content["windows"]["aggregation"] = "max"
+    path.write_text(json.dumps(content))
+    for command in (("compare", models / "good", "other"), ("report", "other")):
+        code, _, err = irmas(*command)
+        assert (code, "other windows or aggregation: run 'irmas evaluate other' again" in err) == (
+            1,
+            True,
+        )
+
+
+def test_adapted_models_are_named_beside_others(
+    irmas: Callable[..., Ended], models: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(models / "shy", tmp_path / "listened")
+    path = tmp_path / "listened" / "model.json"
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps(content | {"adapted": {"to": "audio", "clips": 60}}))
+    for extra in ((), ("--protocol", "validation")):
+        _, out, _ = irmas("compare", models / "good", "listened", *extra)
+        assert "A: validation: thresholds chosen without any test data" in out
+        assert "B: adapted: thresholds chosen without test labels" in out
