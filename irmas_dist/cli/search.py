@@ -252,4 +252,6 @@ def fitted(
     for rule, hop, fit, held_out in map(dict.values, compared):
         compared_table.add_row(rule, str(hop), figure(fit), figure(held_out) or "none")
     show(compared_table)
+    if any(one["cross_validated"] is None for one in compared):
+        show("cross-validated: too few groups of clips; aggregation and hop stay as they are")
     return show(f"fitted on {description.thresholds_from}; the model uses the first row")

@@ -104,8 +104,10 @@ def _search(
     if features is not None:
         scored |= _score_again(model, description, next(iter(scored.values())), features)
     candidates = [_fit(windows, scores, settings) for windows, scores in scored.items()]
-    # The sort is stable: the model's present aggregation and hop win ties.
-    candidates.sort(key=lambda c: np.nan_to_num(c.cross_validated, nan=c.fitted), reverse=True)
+    # Values of the clips that thresholds were fitted to are no reason to change anything. The sort
+    # is stable: the model's present aggregation and hop, which come first, win ties.
+    if not any(math.isnan(one.cross_validated) for one in candidates):
+        candidates.sort(key=lambda one: one.cross_validated, reverse=True)
     best = candidates[0]
     changed = description.model_copy(
         update={

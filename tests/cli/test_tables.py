@@ -118,7 +118,8 @@ def test_thresholds_and_their_objective_fit(
         for one in windows
     ]
     search.fitted(description, candidates, objective, machine=False)
-    fits, ways, _ = shown()
+    fits, ways, why, _ = shown()
+    assert "too few groups" in str(why)
     assert sum("0.123" in line for line in rendered(fits)) == len(codes) - 1
     lines = rendered(ways)
     for rule in AGGREGATION_RULES:

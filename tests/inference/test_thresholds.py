@@ -12,6 +12,7 @@ from irmas_dist.config.recipe import Recipe
 from irmas_dist.errors import IrmasError
 from irmas_dist.evaluation.scores import read_scores, write_scores
 from irmas_dist.evaluation.thresholds import averaged_thresholds, fit_thresholds
+from irmas_dist.inference import thresholds
 from irmas_dist.inference.predictor import Predictor
 from irmas_dist.inference.thresholds import search_decisions
 from irmas_dist.training.data import open_training_data
@@ -29,15 +30,26 @@ def model(features: str, recipe: Recipe, tmp_path: Path) -> str:
     return str(tmp_path / "model")
 
 
-def test_the_best_candidate_is_chosen_and_written_to_the_model(
-    model: str, features: str, recipe: Recipe
+def test_what_cannot_be_cross_validated_changes_neither_aggregation_nor_hop(
+    model: str, features: str
 ) -> None:
+    """There are too few held-out recordings for folds."""
+    before = Predictor.load(model).description
+    changed, candidates = search_decisions(model, ThresholdSettings(), features)
+    assert all(np.isnan(candidate.cross_validated) for candidate in candidates)
+    assert max(candidate.fitted for candidate in candidates) > candidates[0].fitted
+    assert changed.windows == candidates[0].windows == before.windows
+
+
+def test_the_best_candidate_is_chosen_and_written_to_the_model(
+    model: str, features: str, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(thresholds, "folds_of", lambda groups: np.arange(len(groups)) % 3)
     changed, candidates = search_decisions(model, ThresholdSettings(), features)
     assert len(candidates) == len(AGGREGATION_RULES) * 2
-    # There are too few held-out recordings for folds.
-    assert all(np.isnan(candidate.cross_validated) for candidate in candidates)
-    values = [candidate.fitted for candidate in candidates]
+    values = [candidate.cross_validated for candidate in candidates]
     assert values == sorted(values, reverse=True)
+    assert len(set(values)) > 1
     best = candidates[0]
     predictor = Predictor.load(model)
     assert predictor.description == changed
