@@ -131,7 +131,7 @@ def index(
     from irmas_dist.config.yaml_files import dump_yaml
     from irmas_dist.corpus.clip_table import index_table
     from irmas_dist.corpus.groups import settle_conflicts
-    from irmas_dist.corpus.index import index_tree, joined
+    from irmas_dist.corpus.index import index_tree, with_table
     from irmas_dist.corpus.manifest import write_manifest
     from irmas_dist.corpus.summary import summarise
     from irmas_dist.corpus.table_vocabulary import table_vocabulary
@@ -158,7 +158,11 @@ def index(
         if tree is not None:
             rows = index_tree(tree, corpus.vocabulary, address, part.value)
         if table is not None:
-            rows = joined(rows, index_table(table, corpus.vocabulary, root, dict(named), soft))
+            rows = with_table(rows, index_table(table, corpus.vocabulary, root, dict(named), soft))
+        if all(row["problem"] for row in rows):
+            clip = rows[0]
+            below = f"; are paths relative to {root}?" if root else "; see --root" if table else ""
+            raise IrmasError(f"no file can be used: {clip['path']}: {clip['problem']}{below}")
         conflicts = settle_conflicts(rows, corpus.conflicts)
         write_manifest(out, rows)
         if vocabulary_from_table and table:

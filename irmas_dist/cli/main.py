@@ -3,9 +3,11 @@
 import re
 import sys
 from collections.abc import Sequence
+from typing import Annotated
 
 import typer
 
+from irmas_dist import __version__
 from irmas_dist.cli.adapt import adapt
 from irmas_dist.cli.compare import compare
 from irmas_dist.cli.corpus import download, index
@@ -36,6 +38,24 @@ for command in (
     app.command()(command)
 app.command(context_settings={"allow_interspersed_args": False})(submit)
 app.add_typer(jobs_app, name="jobs")
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(f"irmas {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _irmas(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version and exit.", is_eager=True, callback=_print_version
+        ),
+    ] = False,
+) -> None:
+    del version
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -122,6 +122,20 @@ def differences(found: Settings, wanted: Settings) -> str:
     )
 
 
+def nested_differences(
+    found: dict[str, Any], wanted: dict[str, Any], within: str = ""
+) -> list[str]:
+    """Return each value that differs in nested settings, as ``training.epochs=3 rather than 4``."""
+    differ = []
+    for name in {**found, **wanted}:
+        ours, theirs = found.get(name), wanted.get(name)
+        if isinstance(ours, dict) and isinstance(theirs, dict):
+            differ += nested_differences(ours, theirs, f"{within}{name}.")
+        elif ours != theirs:
+            differ.append(f"{within}{name}={ours} rather than {theirs}")
+    return differ
+
+
 def describe_error(error: ErrorDetails) -> str:
     """Return what pydantic found wrong with a value, in words that fit behind it."""
     match error["type"]:

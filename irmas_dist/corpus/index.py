@@ -220,7 +220,7 @@ def settle_identities(rows: list[dict[str, Any]]) -> None:
     join_identical(rows)
 
 
-def joined(tree: list[dict[str, Any]], table: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def with_table(tree: list[dict[str, Any]], table: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the rows of a tree and of a table, which goes before the tree for the same file."""
     listed = {storage.absolute(row["path"]) for row in table}
     rows = [row for row in tree if storage.absolute(row["path"]) not in listed]

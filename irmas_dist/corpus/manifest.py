@@ -3,6 +3,7 @@
 import hashlib
 import os
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -62,6 +63,13 @@ def read_manifest(location: str | os.PathLike[str]) -> pa.Table:
         IrmasError: The file is missing, is not Parquet, lacks a column, or has a ``clip_id``
             twice.
     """
+    if not storage.is_url(location) and Path(location).is_dir():
+        what = (
+            "a feature store: the manifest comes first"
+            if storage.exists(storage.join(location, "features.json"))
+            else f"a directory: make a manifest of it with 'irmas index {location}'"
+        )
+        raise IrmasError(f"{location} is {what}")
     table = storage.read_table(location)
     missing = [name for name in SCHEMA.names if name not in table.column_names]
     if missing:

@@ -24,6 +24,7 @@ from irmas_dist.features import shard_tasks, store
 from irmas_dist.features.diff import diff_store
 from irmas_dist.instruments import Vocabulary
 from irmas_dist.storage.locks import lock_directory
+from irmas_dist.storage.results import refuse_other_results
 from irmas_dist.terminal import progress
 
 
@@ -90,6 +91,7 @@ def extract(
             finished store stays as it was.
     """
     began = time.monotonic()
+    refuse_other_results(out, store.INFO)
     target = storage.absolute(out), read_manifest(manifest), settings, vocabulary, max_rejects
     run = _Extraction(*target)
     info = None if retry_rejects else run.finished_store()
@@ -111,6 +113,10 @@ def extract(
         notes=run.notes,
         seconds=time.monotonic() - began,
     )
+
+
+ADVICE = "name the --config of that store, or another directory"
+"""What to do where the features are of other settings."""
 
 
 @dataclass
@@ -141,7 +147,8 @@ class _Extraction:
         if not storage.exists(self.info_path):
             return None
         info = store.read_info(self.out)
-        self._require_same_settings(info.fingerprint)
+        if differ := info.differences(self.settings, self.vocabulary):
+            raise IrmasError(f"{self.out} holds other features: {differ}; {ADVICE}")
         if info.manifest != self.manifest_fingerprint:
             return None
         self.rejects = self._read_rejects(store.REJECTS)
@@ -260,8 +267,8 @@ class _Extraction:
         wanted = store.settings_fingerprint(self.settings, self.vocabulary)
         if fingerprint != wanted:
             raise IrmasError(
-                f"{self.out} holds features of other settings (fingerprint {fingerprint}, "
-                f"these settings have {wanted}); choose another directory"
+                f"{self.out} holds unfinished features of other settings (fingerprint "
+                f"{fingerprint}, these settings have {wanted}); {ADVICE}"
             )
 
     def _require_few_rejects(self, listed_in: str) -> None:

@@ -23,6 +23,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from irmas_dist import storage
+from irmas_dist.config.base import differences
 from irmas_dist.config.features import LogMelSettings
 from irmas_dist.corpus.manifest import TRAINING
 from irmas_dist.errors import IrmasError
@@ -114,6 +115,14 @@ class StoreInfo:
     def digests(self) -> dict[str, str]:
         """What is recorded in everything that is made from the store."""
         return {"manifest": self.manifest, "features": self.fingerprint, "store": self.identity}
+
+    def differences(self, settings: LogMelSettings, vocabulary: Vocabulary) -> str:
+        """Return how the store differs from settings and instruments; empty if it does not."""
+        differ = [text] if (text := differences(self.settings, settings)) else []
+        if self.vocabulary.codes != vocabulary.codes:
+            ours, theirs = (", ".join(one.codes) for one in (self.vocabulary, vocabulary))
+            differ.append(f"instruments {ours} rather than {theirs}")
+        return ", ".join(differ)
 
 
 def settings_fingerprint(settings: LogMelSettings, vocabulary: Vocabulary) -> str:

@@ -19,6 +19,7 @@ from irmas_dist.inference.audio_inputs import find_audio
 from irmas_dist.inference.predictor import Predictor, matching_store
 from irmas_dist.models.cnn import CNN
 from irmas_dist.storage.locks import lock_directory
+from irmas_dist.storage.results import refuse_other_results
 from irmas_dist.terminal import progress
 from irmas_dist.training.model_description import ModelDescription, read_description
 from irmas_dist.training.model_directory import (
@@ -57,11 +58,16 @@ def adapt(
         part: The part of the store.
 
     Raises:
-        IrmasError: The model or the audio cannot be used, or the directory is the model's.
+        IrmasError: The model or the audio cannot be used, or the directory is the model's or
+            that of another result.
     """
     if storage.absolute(out) == storage.absolute(model):
         raise IrmasError(f"{out} is the model itself: name another directory")
+    refuse_other_results(out, "model.json")
     with lock_directory(out):
+        there = storage.exists(storage.join(out, "model.json"))
+        if there and read_description(out).adapted is None:
+            raise IrmasError(f"{out} holds a model that is not adapted: name another directory")
         adapted = load_adapted(model, to, settings, part)
         validation = read_scores(storage.join(model, VALIDATION_SCORES))
         save_model(out, pack_weights(adapted.network), adapted.description, validation)

@@ -45,6 +45,7 @@ from irmas_dist.search.study import (
     settle_unmarked_trials,
 )
 from irmas_dist.search.sweep_directory import (
+    RECORD,
     SweepRecord,
     make_record,
     study_location,
@@ -55,6 +56,7 @@ from irmas_dist.search.sweep_directory import (
 from irmas_dist.search.trial import SECOND, TRIAL, LearnerTrial
 from irmas_dist.search.wandb_runs import SweepRuns, trial_run_id
 from irmas_dist.storage.locks import lock_directory
+from irmas_dist.storage.results import refuse_other_results
 from irmas_dist.terminal import say, watching
 from irmas_dist.training.checkpoint import FILE_NAME, load_checkpoint
 from irmas_dist.training.data import TrainingData
@@ -124,6 +126,7 @@ def sweep(
         KeyboardInterrupt: The sweep was interrupted; the study keeps its ended trials.
     """
     began = time.monotonic()
+    refuse_other_results(str(out), RECORD)
     with lock_directory(out):
         record = make_record(out, recipe, space, settings, data.provenance, resume)
         check_settings(settings, space, recipe)

@@ -29,7 +29,7 @@ from irmas_dist.features.clips import (
     read_clips,
     read_rows,
 )
-from irmas_dist.features.store import SHARD_SCHEMA, StoreInfo, read_info, settings_fingerprint
+from irmas_dist.features.store import SHARD_SCHEMA, StoreInfo, read_info
 from irmas_dist.instruments import PRESENT, Vocabulary
 from irmas_dist.terminal import say
 from irmas_dist.training.sampling import StoreWeights, mixing_alone
@@ -150,10 +150,10 @@ def read_matching_info(features: str, recipe: Recipe) -> StoreInfo:
         IrmasError: The store is unfinished, or was made with other settings.
     """
     info = read_info(features)
-    if info.fingerprint != settings_fingerprint(recipe.features, recipe.corpus.vocabulary):
+    if differ := info.differences(recipe.features, recipe.corpus.vocabulary):
         raise IrmasError(
-            f"{features} was made with other feature settings or instruments than this recipe "
-            "has; extract with the same --config, or train with the one of the features"
+            f"{features} was made with other settings than this recipe has: {differ}; extract with "
+            "the same --config, or train with the one of the features"
         )
     return info
 

@@ -23,6 +23,7 @@ from irmas_dist.evaluation.thresholds import averaged_thresholds
 from irmas_dist.models.cnn import CNN
 from irmas_dist.models.ensemble import Ensemble
 from irmas_dist.storage.locks import lock_directory
+from irmas_dist.storage.results import refuse_other_results
 from irmas_dist.training.epoch_metrics import f1_at, validation_metrics
 from irmas_dist.training.model_description import (
     Calibration,
@@ -85,6 +86,7 @@ def join_models(models: Sequence[str], out: str) -> ModelDescription:
         IrmasError: The models do not go together, one has no validation scores, or ``out`` holds
             another model.
     """
+    refuse_other_results(out, "model.json")
     descriptions = [read_description(model) for model in models]
     _require_alike(models, descriptions)
     validations = [_validation(model) for model in models]

@@ -14,11 +14,13 @@ from rich.markup import escape
 
 from irmas_dist import storage
 from irmas_dist.cluster.without_ray import LOCAL, gpu_count, ray_address, ray_initialised
+from irmas_dist.config.base import nested_differences
 from irmas_dist.config.recipe import Recipe
 from irmas_dist.config.training import NOTHING_TO_KEEP, FurtherStore, WorkerSettings
 from irmas_dist.errors import IrmasError
 from irmas_dist.features.store import StoreInfo
 from irmas_dist.storage.locks import lock_directory
+from irmas_dist.storage.results import refuse_other_results
 from irmas_dist.terminal import progress, say
 from irmas_dist.tracking.outcome import show_address
 from irmas_dist.tracking.start import start_run
@@ -72,6 +74,7 @@ def train(
         IrmasError: ``out`` holds a model of another recipe or of other features, finished or
             not, or is in use; the features were made with other settings; or training failed.
     """
+    refuse_other_results(out, "model.json")
     settings = recipe.model_dump(mode="json")
     info = read_matching_info(features, recipe)
     infos = read_other_infos(info, features, [one.location for one in further], "--also")
@@ -266,8 +269,10 @@ def _require_same(
 ) -> None:
     """Refuse what was made with another recipe, or from other clips, labels or groups."""
     # How it is logged does not change what is trained.
-    if {**recipe, "tracking": None} != {**settings, "tracking": None}:
-        raise IrmasError(f"{holds} of another recipe; {ADVICE}")
+    ours, theirs = ({**one, "tracking": None} for one in (recipe, settings))
+    if differ := nested_differences(ours, theirs):
+        more = f" and {len(differ) - 3} more" if len(differ) > 3 else ""
+        raise IrmasError(f"{holds} of another recipe: {', '.join(differ[:3])}{more}; {ADVICE}")
     if found["store"] != data["store"]:
         raise IrmasError(
             f"{holds} of other features ({found['store']}, not {data['store']}); {ADVICE}"

@@ -201,10 +201,8 @@ def test_help_does_not_wait_for_heavy_libraries(tmp_path: Path) -> None:
         ("compare empty missing.csv", "empty"),
         ("predict empty a.wav", "empty is not a model directory"),
         ("thresholds empty", "empty is not a model directory"),
-        (
-            "report empty",
-            "empty/scores.parquet: no such scores file; write it with 'irmas evaluate'",
-        ),
+        ("extract empty new", "empty is a directory: make a manifest of it with 'irmas index"),
+        ("report empty", "empty is not a model directory"),
     ],
 )
 def test_an_input_that_cannot_be_used(

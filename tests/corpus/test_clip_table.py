@@ -16,7 +16,7 @@ from irmas_dist.config.features import LogMelSettings
 from irmas_dist.corpus.audio import read_audio
 from irmas_dist.corpus.clip_table import index_table
 from irmas_dist.corpus.groups import find_conflicts, join_identical, source_of
-from irmas_dist.corpus.index import index_tree, joined
+from irmas_dist.corpus.index import index_tree, with_table
 from irmas_dist.corpus.manifest import read_manifest, write_manifest
 from irmas_dist.errors import IrmasError
 from irmas_dist.features.diff import encode_labels
@@ -237,7 +237,7 @@ def test_the_table_says_what_plays_in_a_file_of_the_tree(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (folder / "audio").rename(folder / "a")
-    rows = joined(
+    rows = with_table(
         index_tree(str(folder), VOCABULARY),
         index_table(table(folder, "path,a,b,c\na/0.wav,1,1,0\n"), VOCABULARY),
     )

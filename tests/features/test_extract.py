@@ -52,7 +52,7 @@ def test_a_store_of_other_settings_is_refused(
     manifest: Path, features: str, recipe: Recipe
 ) -> None:
     other = recipe.features.model_copy(update={"bands": 40})
-    with pytest.raises(IrmasError, match="other settings"):
+    with pytest.raises(IrmasError, match="other features: bands=32 rather than 40"):
         extract(str(manifest), features, other, recipe.corpus.vocabulary)
 
 
