@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 
 from irmas_dist import storage
 from irmas_dist.config.base import differences
@@ -17,6 +18,7 @@ from irmas_dist.config.decisions import ThresholdSettings
 from irmas_dist.config.recipe import Recipe
 from irmas_dist.config.training import FurtherStore, WorkerSettings
 from irmas_dist.errors import IrmasError
+from irmas_dist.evaluation.operating_points import NEVER
 from irmas_dist.evaluation.platt import Platt, fit_platt
 from irmas_dist.evaluation.scores import Scores, read_scores, write_scores
 from irmas_dist.evaluation.thresholds import averaged_thresholds
@@ -40,6 +42,9 @@ from irmas_dist.training.model_directory import (
 from irmas_dist.training.provenance import commit, threshold_origin, versions
 from irmas_dist.training.train import ADVICE, BEGUN, train
 
+SEEDS = 2**32
+"""Seeds are below this number."""
+
 
 def train_seeds(
     recipe: Recipe,
@@ -59,16 +64,22 @@ def train_seeds(
     Raises:
         IrmasError: As for `train`, or ``out`` holds another model.
     """
+    wanted = range(recipe.seed, recipe.seed + seeds)
+    if wanted[-1] >= SEEDS:
+        raise IrmasError(f"seed={recipe.seed}: {seeds} seeds from there on are more than there are")
     if storage.exists(storage.join(out, "model.json")):
-        found = len(read_description(out).members)
-        if found != seeds:
-            holds = f"an ensemble of {found} models" if found else "a single model"
-            raise IrmasError(f"{out} holds {holds}, not one of {seeds} seeds; {ADVICE}")
+        found = [part.recipe.get("seed") for part in read_description(out).members]
+        if found != list(wanted):
+            text = ", ".join(map(str, found))
+            holds = f"an ensemble of the seeds {text}" if found else "a single model"
+            raise IrmasError(
+                f"{out} holds {holds}, not one of {wanted[0]} to {wanted[-1]}; {ADVICE}"
+            )
     if storage.exists(storage.join(out, BEGUN)):
         raise IrmasError(f"{out} holds an unfinished training of one seed; {ADVICE}")
     name = out.rstrip("/").rsplit("/", 1)[-1]
     models = []
-    for seed in range(recipe.seed, recipe.seed + seeds):
+    for seed in wanted:
         models.append(storage.join(out, f"{name}-seed-{seed}"))
         one = Recipe.model_validate(recipe.model_dump() | {"seed": seed})
         train(one, features, models[-1], workers, address, further, init)
@@ -97,13 +108,15 @@ def join_models(models: Sequence[str], out: str) -> ModelDescription:
         if (same := weights.index(one)) != number:
             raise IrmasError(f"{models[number]} is the same model as {models[same]}")
     description, joint = _describe(descriptions, validations)
+    packed, path = pack_weights(Ensemble(members)), storage.join(out, "model.safetensors")
     if storage.exists(storage.join(out, "model.json")):
-        if read_description(out).members != description.members:
+        there = read_description(out)
+        if there.members != description.members or storage.read_bytes(path) != packed:
             raise IrmasError(f"{out} holds another model; {ADVICE}")
-        return read_description(out)
+        return there
     with lock_directory(out):
-        with storage.write_atomically(storage.join(out, "model.safetensors")) as stream:
-            stream.write(pack_weights(Ensemble(members)))
+        with storage.write_atomically(path) as stream:
+            stream.write(packed)
         if joint is not None:
             write_scores(storage.join(out, VALIDATION_SCORES), joint)
         write_description(out, description)
@@ -151,14 +164,11 @@ def _describe(
         for part in description.parts
     ]
     joint = _joint(descriptions, validations, calibrations)
+    to = [str(part.adapted["to"]) for part in parts if part.adapted]
     rule = ThresholdSettings.model_validate(first.recipe.get("thresholds", {}))
     metrics: dict[str, float] = {}
     if joint is None:
-        each = [
-            calibrate(np.minimum(one.threshold_array(), 1))
-            for one, calibrate in zip(descriptions, calibrations, strict=True)
-        ]
-        thresholds = np.mean(each, axis=0)
+        thresholds = _mean_thresholds(descriptions, calibrations)
         origin = f"means of the calibrated thresholds of {len(parts)} models, each on its own clips"
     else:
         thresholds = averaged_thresholds(joint.labels, joint.scores, rule)
@@ -179,8 +189,25 @@ def _describe(
             "scores": metrics,
             "members": tuple(EnsembleMember(**dict(part)) for part in parts),
             "run": None,
+            "adapted": {"to": ", ".join(dict.fromkeys(to))} if to else None,
         }
     ), joint
+
+
+def _mean_thresholds(
+    descriptions: Sequence[ModelDescription], calibrations: Sequence[Platt]
+) -> npt.NDArray[np.float32]:
+    """Return means of the calibrated thresholds of the models that ever predict an instrument."""
+    each = [
+        np.where(found < NEVER, calibrate(np.minimum(found, 1)), np.nan)
+        for found, calibrate in zip(
+            (one.threshold_array() for one in descriptions), calibrations, strict=True
+        )
+    ]
+    decides = ~np.isnan(each)
+    total = np.nansum(each, axis=0)
+    means = total / np.maximum(decides.sum(axis=0), 1)
+    return np.where(decides.any(axis=0), means, NEVER).astype(np.float32)
 
 
 def _joint(
@@ -188,8 +215,14 @@ def _joint(
     validations: Sequence[Scores],
     calibrations: Sequence[Platt],
 ) -> Scores | None:
-    """Return the ensemble's validation scores, if all models were validated on the same clips."""
+    """Return the ensemble's validation scores, if all models were validated on the same clips.
+
+    Those of an adapted model are of the model as it was, and say nothing of it.
+    """
     first = validations[0]
+    stores = [(one.data.get("store"), one.data.get("validated_on")) for one in descriptions]
+    if any(one != stores[0] for one in stores) or any(one.adapted for one in descriptions):
+        return None
     settings = [
         ValidationSettings.model_validate(one.recipe.get("validation", {})) for one in descriptions
     ]

@@ -51,6 +51,7 @@ class EnsembleMember(Settings):
     data: dict[str, Any]
     best_epoch: int
     scores: dict[str, Annotated[float, AllowInfNan()]]
+    adapted: dict[str, Any] | None = None
 
 
 class ModelDescription(Settings):
@@ -90,7 +91,8 @@ class ModelDescription(Settings):
     """Of an ensemble: its models. Model, normalisation, aggregation and recipe above are those of
     the first, there is no history, and the scores are the ensemble's."""
     adapted: dict[str, Any] | None = None
-    """What was done to adapt it to audio without labels, see `inference.adapt`; None if nothing."""
+    """What was done to adapt it to audio without labels, see `inference.adapt`; None if nothing.
+    Of an ensemble: to what its members were adapted, whose own records say the rest."""
 
     @property
     def parts(self) -> tuple[EnsembleMember, ...]:
@@ -104,6 +106,7 @@ class ModelDescription(Settings):
                 data=self.data,
                 best_epoch=self.best_epoch,
                 scores=self.scores,
+                adapted=self.adapted,
             ),
         )
 

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from irmas_dist.errors import IrmasError
+from irmas_dist.evaluation.operating_points import NEVER
 from irmas_dist.evaluation.platt import Platt
 from irmas_dist.evaluation.scores import write_scores
 from irmas_dist.inference.export_graph import Graph
@@ -13,6 +15,8 @@ from irmas_dist.inference.predict import predict
 from irmas_dist.inference.predictor import Predictor
 from irmas_dist.reports.model_card import model_card
 from irmas_dist.training.ensemble import join_models
+from irmas_dist.training.model_description import read_description, write_description
+from irmas_dist.training.model_directory import load_network, pack_weights
 from tests.inference.conftest import MakeModel, scores_of_songs
 
 
@@ -53,6 +57,52 @@ def test_scores_are_the_means_of_the_members_calibrated_scores(
     np.testing.assert_allclose(list(found.scores.values()), np.mean(clips, axis=0), atol=1e-5)
     np.testing.assert_allclose(found.windows, np.mean(windows, axis=0), atol=1e-5)
     assert np.ptp(clips, axis=0).max() > 0.05
+
+
+def test_what_its_members_listened_to_is_the_ensembles(
+    make_model: MakeModel, tmp_path: Path
+) -> None:
+    """Thresholds of adapted members cannot be fitted again to validation, and "never" stays."""
+    models = [make_model(), make_model(width=6)]
+    for number, model in enumerate(models):
+        write_scores(model / "validation.parquet", scores_of_songs())
+        one = read_description(model)
+        never = {"pia": float(NEVER)} | ({"voi": float(NEVER)} if number else {})
+        changed = {"thresholds": one.thresholds | never}
+        if number:
+            changed["adapted"] = {"to": "a concert", "clips": 60}
+        write_description(model, one.model_copy(update=changed))
+    for order in (models, models[::-1]):
+        out = tmp_path / order[0].parent.name
+        made = join_models([str(model) for model in order], str(out))
+        assert made.adapted == {"to": "a concert"}
+        assert [bool(part.adapted) for part in made.members] == [m is models[1] for m in order]
+        assert made.thresholds_from.startswith("means of the calibrated thresholds of 2 models")
+        assert made.thresholds["pia"] == NEVER
+        assert 0 < made.thresholds["voi"] < 1
+
+
+def test_the_same_validation_is_of_the_same_store(make_model: MakeModel, tmp_path: Path) -> None:
+    """Names of mixtures are alike in every store."""
+    models = [make_model(), make_model(width=6)]
+    for number, model in enumerate(models):
+        write_scores(model / "validation.parquet", scores_of_songs())
+        one = read_description(model)
+        changed = {"data": one.data | {"store": str(number)}}
+        write_description(model, one.model_copy(update=changed))
+    made = join_models([str(model) for model in models], str(tmp_path / "joint"))
+    assert made.thresholds_from.startswith("means of the calibrated thresholds of 2 models")
+    # The same settings with other weights are another model.
+    weights = models[1] / "model.safetensors"
+    network = load_network(models[1], read_description(models[1]))
+    weights.write_bytes(pack_weights(network.apply(doubled)))
+    with pytest.raises(IrmasError, match="joint holds another model"):
+        join_models([str(model) for model in models], str(tmp_path / "joint"))
+
+
+def doubled(module: torch.nn.Module) -> None:
+    if isinstance(module, torch.nn.Linear):
+        module.weight.data *= 2
 
 
 def test_silence_scores_0(ensemble: Path) -> None:

@@ -73,14 +73,14 @@ def test_several_seeds_are_trained_and_joined(store: str, short: Recipe, tmp_pat
     weights = (Path(out) / "model.safetensors").stat().st_mtime_ns
     assert train_seeds(short, 3, store, out, WORKERS) == made
     assert (Path(out) / "model.safetensors").stat().st_mtime_ns == weights
-    with pytest.raises(IrmasError, match="holds an ensemble of 3 models, not one of 2 seeds"):
+    with pytest.raises(IrmasError, match="of the seeds 0, 1, 2, not one of 0 to 1"):
         train_seeds(short, 2, store, out, WORKERS)
     with pytest.raises(IrmasError, match="all-seed-0 holds a model of another recipe"):
         train_seeds(short.model_copy(update={"seed": 0, "window": short.window.model_copy(
             update={"seconds": 0.7})}), 3, store, out, WORKERS)  # fmt: skip
     with pytest.raises(IrmasError, match="all holds an ensemble"):
         train(short, store, out, WORKERS)
-    with pytest.raises(IrmasError, match="all-seed-0 holds a single model, not one of 2"):
+    with pytest.raises(IrmasError, match="all-seed-0 holds a single model, not one of 0 to 1"):
         train_seeds(short, 2, store, singles[0], WORKERS)
     with pytest.raises(IrmasError, match="is an ensemble: start from one of its members"):
         read_initial_model(out)
