@@ -91,7 +91,7 @@ def predict(
         show(escape(f"{len(good):,} of {len(predictions):,} files predicted: {out}"))
     elif chosen == "json":
         as_json({"predictions": [as_object(prediction) for prediction in predictions]})
-    elif chosen == "table" and len(predictions) == len(good) == 1:
+    elif chosen == "table" and len(predictions) == len(good) == 1 and adapt_to is None:
         show(_one(good[0], description))
     elif chosen == "table" and good:
         show(_many(good, description))

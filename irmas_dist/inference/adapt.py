@@ -58,6 +58,9 @@ from irmas_dist.training.windows import (
 FEW = 50
 """Clips below which statistics are too uncertain to go by."""
 
+FEWEST = 5
+"""Different clips below which there is no deviation to match."""
+
 CONCENTRATED = 0.65
 """Logits are not matched where the likeliest instruments of the clips are effectively fewer than
 this share of those of the validation clips. Effectively many are they as the exponential of the
@@ -107,25 +110,27 @@ def adapt_network(
         IrmasError: The model is an adapted one, a prevalence is of no instrument or not from 0 to
             1, or nothing is audible.
     """
-    if description.adapted is not None:
-        raise IrmasError(
-            f"the model is already adapted, to {description.adapted['to']}: adapt the original"
-        )
-    _check_prevalence(settings.prevalence, description)
+    require_adaptable(description, settings)
     network, notes = copy.deepcopy(network), []
-    if len(clips) < FEW:
-        notes.append(f"{len(clips)} clips are few to adapt to; from about {FEW} on it is reliable")
     windows = _audible_windows(description, clips)
     if settings.share and not _mix_statistics(description, network, clips, windows, settings.share):
         notes.append("the network has no batch normalisation: its statistics are left as they are")
     outputs = _outputs(description, network, clips)
+    scores = _scores(description, outputs, clips)
+    heard = np.unique(scores[scores.any(axis=1)], axis=0)
+    if len(heard) < FEW:
+        notes.append(
+            f"{len(heard)} audible clips are few to adapt to; from about {FEW} on it is reliable"
+        )
     weights = prevalence_weights(validation, settings.prevalence)
     matched, reason = settings.match, ""
     if description.windows.aggregation in RELATIVE_RULES:
         matched = 0.0
         reason = f"scores aggregated by {description.windows.aggregation} are relative"
+    elif len(heard) < FEWEST:
+        matched, reason = 0.0, f"{len(heard)} different clips have no mean and deviation to match"
     elif not settings.prevalence:
-        ours = effective_instruments(_scores(description, outputs, clips), np.ones(len(clips)))
+        ours = effective_instruments(scores, np.ones(len(clips)))
         theirs = effective_instruments(validation.scores, weights)
         if ours < CONCENTRATED * theirs:
             matched = 0.0
@@ -174,6 +179,20 @@ def adapt_network(
         "thresholds": dict(zip(description.instruments, thresholds.tolist(), strict=True)),
     }  # fmt: skip
     return Adapted(description.model_copy(update=changed), network, notes)
+
+
+def require_adaptable(description: ModelDescription, settings: AdaptationSettings) -> None:
+    """Refuse a model or a prevalence that cannot be used, before any audio is listened to.
+
+    Raises:
+        IrmasError: The model is an adapted one, or a prevalence is of no instrument or not from 0
+            to 1.
+    """
+    if description.adapted is not None:
+        raise IrmasError(
+            f"the model is already adapted, to {description.adapted['to']}: adapt the original"
+        )
+    _check_prevalence(settings.prevalence, description)
 
 
 def _check_prevalence(prevalence: Mapping[str, float], description: ModelDescription) -> None:

@@ -14,7 +14,7 @@ from irmas_dist.evaluation.scores import read_scores
 from irmas_dist.features.clips import Clips, read_clips
 from irmas_dist.features.logmel import log_mel
 from irmas_dist.features.store import INFO
-from irmas_dist.inference.adapt import Adapted, adapt_network
+from irmas_dist.inference.adapt import Adapted, adapt_network, require_adaptable
 from irmas_dist.inference.audio_inputs import find_audio
 from irmas_dist.inference.predictor import Predictor, matching_store
 from irmas_dist.models.cnn import CNN
@@ -88,6 +88,7 @@ def load_adapted(model: str, to: str, settings: AdaptationSettings, part: str) -
     description = read_description(model)
     if description.members:
         raise IrmasError(f"{model} is an ensemble: adapt its members, and join what comes of it")
+    require_adaptable(description, settings)
     network = load_network(model, description)
     assert isinstance(network, CNN)
     validation = read_scores(storage.join(model, VALIDATION_SCORES))

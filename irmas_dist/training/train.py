@@ -181,6 +181,8 @@ def _finished(
     finished = read_description(out)
     if finished.members:
         raise IrmasError(f"{out} holds an ensemble; {ADVICE}")
+    if finished.adapted is not None:
+        raise IrmasError(f"{out} holds an adapted model; {ADVICE}")
     _require_same(f"{out} holds a model", finished.recipe, finished.data, settings, data)
     return finished
 

@@ -175,7 +175,7 @@ def test_music_of_one_instrument_invents_no_others(
     assert adapted.description.adapted["match"] == 0
     assert adapted.description.thresholds == pytest.approx(description.thresholds)
     assert adapted.description.thresholds_from == description.thresholds_from
-    assert "logits are not matched: the likeliest instruments of the clips" in adapted.notes[0]
+    assert "logits are not matched: the likeliest instruments of the clips" in adapted.notes[-1]
 
 
 def test_what_is_known_not_to_play_is_never_predicted(
@@ -200,8 +200,21 @@ def test_few_clips_and_no_normalisation_are_said(
     assert isinstance(network, CNN)
     validation = validation_of(plain, network, sounds(120))
     adapted = adapt_network(plain, network, validation, sounds(FEW - 1), "x", AdaptationSettings())
-    assert "49 clips are few to adapt to" in adapted.notes[0]
-    assert "no batch normalisation" in adapted.notes[1]
+    assert "no batch normalisation" in adapted.notes[0]
+    assert "49 audible clips are few to adapt to" in adapted.notes[1]
+
+
+def test_copies_of_a_clip_and_silence_have_no_deviation_to_match(
+    description: ModelDescription, network: CNN
+) -> None:
+    validation = validation_of(description, network, sounds(120))
+    copies = sounds(4).select(np.resize(np.arange(4), FEW))
+    settings = AdaptationSettings(prevalence={"pia": 0.5})
+    adapted = adapt_network(description, network, validation, copies, "x", settings)
+    assert adapted.description.adapted is not None
+    assert set(adapted.description.adapted["scale"].values()) == {1.0}
+    assert "4 audible clips are few" in adapted.notes[0]
+    assert "4 different clips have no mean and deviation" in adapted.notes[1]
 
 
 def test_what_cannot_be_adapted_is_refused(description: ModelDescription, network: CNN) -> None:
