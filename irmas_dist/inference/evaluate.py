@@ -15,6 +15,7 @@ from irmas_dist.evaluation.csv_scores import has_labels, open_scores
 from irmas_dist.evaluation.evaluate import Evaluation, Thresholds, evaluate_scores
 from irmas_dist.evaluation.scores import Scores, read_scores, write_scores
 from irmas_dist.features.extract import extract
+from irmas_dist.features.store import read_info
 from irmas_dist.inference.adapt_model import adapted_predictor
 from irmas_dist.inference.merged import merged_thresholds, score_merged
 from irmas_dist.inference.predictor import Predictor
@@ -60,7 +61,7 @@ def evaluate(
         if mapping is None:
             identity = "" if adapt_to else scorer_identity(model, predictor.description)
             evaluation = _evaluate(predictor, identity, features, out, part)
-            evaluation.notes.extend(notes)
+            evaluation.notes.extend([*notes, *_chosen_by(predictor.description, features, part)])
             return evaluation
         found = score_merged(predictor, features, part, mapping)
         description = predictor.description
@@ -78,6 +79,18 @@ def _evaluate(
     path = storage.join(out, SCORES)
     write_scores(path, scores)
     return evaluate_model_scores(predictor.description, scores, path)
+
+
+def _chosen_by(description: ModelDescription, features: str, part: str) -> list[str]:
+    """Say if a model was validated on the clips that it is evaluated on."""
+    store = read_info(features).identity
+    stores = [one for member in description.parts for one in member.data.get("validated_on", ())]
+    if not any((one["store"], one["part"]) == (store, part) for one in stores):
+        return []
+    return [
+        "the model was validated on these clips, by which its epoch and thresholds were chosen: "
+        "these figures do not measure how well it does on other music"
+    ]
 
 
 def evaluate_tree(

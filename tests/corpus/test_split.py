@@ -232,6 +232,12 @@ def test_by_source_what_is_heard_of_an_instrument_is_all_of_another_source(
     assert {out[row] for row in np.flatnonzero(labels[:, 2])} == {True, False}
 
 
+def test_holding_out_sources_needs_sources() -> None:
+    labels = np.ones((4, 1), np.bool_)
+    with pytest.raises(IrmasError, match="no clip has a source to be held out by"):
+        held_out(list("abcd"), labels, SplitSettings(by="source"))
+
+
 def test_an_instrument_of_too_few_groups_is_named() -> None:
     groups = [*(f"voice {n}" for n in range(9)), "cello", "cello"]
     labels = np.stack([IRMAS.encode([name[:3]]) for name in groups])

@@ -13,9 +13,23 @@ from irmas_dist.corpus.manifest import TESTING
 from irmas_dist.corpus.mixdown import SILENT
 from irmas_dist.errors import IrmasError
 from irmas_dist.evaluation.scores import Scores, read_scores, write_scores
-from irmas_dist.inference.evaluate import evaluate_model_scores, evaluate_tree, open_evaluated
+from irmas_dist.features.store import (
+    read_shards,
+    settings_fingerprint,
+    shard_names,
+    write_info,
+    write_shard,
+)
+from irmas_dist.inference.evaluate import (
+    evaluate,
+    evaluate_model_scores,
+    evaluate_tree,
+    open_evaluated,
+)
 from irmas_dist.inference.predictor import Predictor
 from irmas_dist.instruments import IRMAS, Vocabulary
+from irmas_dist.training.model_description import read_description, write_description
+from tests.inference.conftest import MakeModel
 
 
 @pytest.fixture
@@ -121,6 +135,30 @@ def test_a_tree_without_clips_of_the_part_is_refused(
     with pytest.raises(IrmasError, match="has no usable clips for testing"):
         evaluate_tree(str(model), training, str(tmp_path), TESTING, tmp_path / "work", None)
     assert not (tmp_path / "work").exists()
+
+
+def test_clips_that_a_model_was_validated_on_are_no_test(
+    make_model: MakeModel, tmp_path: Path
+) -> None:
+    model = make_model()
+    description = read_description(model)
+    place = str(tmp_path / "store")
+    row = {
+        "clip_id": "a", "md5": "1", "group": "a", "part": "testing", "labels": [1] + [0] * 10,
+        "logmel": np.random.default_rng(0).normal(-9, 1, (32, 60)).astype(np.float16),
+    }  # fmt: skip
+    write_shard(place, [row], settings_fingerprint(description.features, description.vocabulary))
+    shards = read_shards(place, shard_names(place))
+    info = write_info(place, shards, description.features, description.vocabulary, "")
+
+    def is_said() -> bool:
+        notes = evaluate(str(model), place, str(tmp_path)).notes
+        return any(note.startswith("the model was validated on these clips") for note in notes)
+
+    assert not is_said()
+    data = description.data | {"validated_on": [{"store": info.identity, "part": "testing"}]}
+    write_description(model, description.model_copy(update={"data": data}))
+    assert is_said()
 
 
 def test_figures_of_an_adapted_model_have_a_protocol_of_their_own(
