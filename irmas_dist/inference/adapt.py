@@ -117,7 +117,8 @@ def adapt_network(
         notes.append("the network has no batch normalisation: its statistics are left as they are")
     outputs = _outputs(description, network, clips)
     scores = _scores(description, outputs, clips)
-    heard = np.unique(scores[scores.any(axis=1)], axis=0)
+    # Rounded, as copies may be scored in batches of other sizes.
+    heard = np.unique(scores[scores.any(axis=1)].round(4), axis=0)
     if len(heard) < FEW:
         notes.append(
             f"{len(heard)} audible clips are few to adapt to; from about {FEW} on it is reliable"

@@ -191,7 +191,8 @@ def read_model_scores(
 
     Args:
         model: Model directory.
-        scores: Path of the scores table; None for the one in the directory.
+        scores: Path of a scores table, which may not say whose it is; None for the one in the
+            directory.
 
     Raises:
         IrmasError: There are none, or the model has changed since, or is another one.
@@ -201,7 +202,8 @@ def read_model_scores(
         raise IrmasError(f"{model} has not been evaluated: run 'irmas evaluate {model}' first")
     found = read_scores(path)
     _require_same_instruments(description, found, path)
-    if found.scored_by != scorer_identity(model, description):
+    of_this = found.scored_by == scorer_identity(model, description)
+    if not of_this and (scores is None or found.scored_by):
         raise IrmasError(
             f"{path} holds scores of another model than {model} is now, or of other windows or "
             f"aggregation: run 'irmas evaluate {model}' again"

@@ -6,6 +6,7 @@ import stat
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn, get_args, get_origin
 
@@ -31,7 +32,7 @@ from irmas_dist.training.model_description import (
     Normalisation,
     ScoringWindows,
 )
-from irmas_dist.training.model_directory import pack_weights, save_model
+from irmas_dist.training.model_directory import pack_weights, save_model, scorer_identity
 from tests.cli.conftest import Ended
 from tests.search.conftest import write_sweep
 
@@ -224,7 +225,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     save_model(root / "model", pack_weights(network), description, scores)
     write_scores(root / "scores.parquet", scores)
-    write_scores(root / "model" / "scores.parquet", scores)
+    identity = scorer_identity(root / "model", description)
+    write_scores(root / "model" / "scores.parquet", replace(scores, scored_by=identity))
     rows = "".join(f"{name},0.5,0.5\n" for name in names)
     (root / "scores.csv").write_text(f"path,pia,vio\n{rows}")
     (root / "labels.csv").write_text(

@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,8 @@ from irmas_dist.inference import export as exporting
 from irmas_dist.inference.export_graph import Graph
 from irmas_dist.inference.predictor import Predictor
 from irmas_dist.training.ensemble import join_models
+from irmas_dist.training.model_description import read_description
+from irmas_dist.training.model_directory import scorer_identity
 from tests.inference.conftest import MakeModel, scores_of_songs
 
 Exported = tuple[Predictor, Path, dict[str, int]]
@@ -193,7 +196,8 @@ def test_a_model_is_exported_with_its_card(
     irmas: Callable[..., tuple[int, str, str]], make_model: MakeModel, excerpts: list[Path]
 ) -> None:
     model = make_model()
-    write_scores(model / "scores.parquet", scores_of_songs())
+    identity = scorer_identity(model, read_description(model))
+    write_scores(model / "scores.parquet", replace(scores_of_songs(), scored_by=identity))
     code, out, err = irmas(
         "export", model, "--out", "shared", "--check-on", excerpts[0], "--check-on", excerpts[1],
         "--sample-rate", 22_050, "--sample-rate", 44_100,

@@ -39,7 +39,9 @@ def test_clips_are_resident_by_default_when_they_fit_in_memory(
 
 def test_features_of_other_settings_are_refused(features: str, recipe: Recipe) -> None:
     other = build_recipe(recipe.model_dump(), {"features.bands": 40}, "the test")
-    with pytest.raises(IrmasError, match="other feature settings"):
+    with pytest.raises(
+        IrmasError, match=r"other settings than this recipe has: bands=\d+ rather than 40"
+    ):
         open_training_data(features, other)
 
 
