@@ -59,7 +59,9 @@ def test_what_cannot_be_trained_is_refused_before_ray_starts(
         train(recipe.model_copy(update={"seed": 7}), features, path, WORKERS)
     new = str(tmp_path / "new")
     other = build_recipe(recipe.model_dump(), {"features.bands": 40}, "the test")
-    with pytest.raises(IrmasError, match="made with other feature settings"):
+    with pytest.raises(
+        IrmasError, match="made with other settings than this recipe has: bands=32 rather"
+    ):
         train(other, features, new, WORKERS)
     with lock_directory(new), pytest.raises(IrmasError, match="new is in use by process"):
         train(recipe, features, new, WORKERS)
