@@ -51,7 +51,7 @@ def compare(
     found = compare(opened, protocol)
     protocols = dict.fromkeys(models, found.protocol)
     if found.protocol in CHOSEN_BEFORE:
-        protocols |= {model: "adapted" for model in models if is_adapted(model)}
+        protocols = {model: "adapted" if is_adapted(model) else "validation" for model in models}
     compared(found, protocols, json)
 
 

@@ -114,12 +114,7 @@ def from_options(settings: type[S], options: Mapping[str, str], **values: Any) -
 
 def differences(found: Settings, wanted: Settings) -> str:
     """Return the settings that differ, as ``bands=96 rather than 64``; empty if none does."""
-    ours, theirs = found.model_dump(), wanted.model_dump()
-    return ", ".join(
-        f"{name}={value} rather than {theirs[name]}"
-        for name, value in ours.items()
-        if value != theirs[name]
-    )
+    return ", ".join(nested_differences(found.model_dump(), wanted.model_dump()))
 
 
 def nested_differences(

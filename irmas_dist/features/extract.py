@@ -27,6 +27,9 @@ from irmas_dist.storage.locks import lock_directory
 from irmas_dist.storage.results import refuse_other_results
 from irmas_dist.terminal import progress
 
+ADVICE = "name the --config of that store, or another directory"
+"""What to do where the features are of other settings."""
+
 
 @dataclass(frozen=True)
 class ExtractSummary:
@@ -113,10 +116,6 @@ def extract(
         notes=run.notes,
         seconds=time.monotonic() - began,
     )
-
-
-ADVICE = "name the --config of that store, or another directory"
-"""What to do where the features are of other settings."""
 
 
 @dataclass

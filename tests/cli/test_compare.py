@@ -103,34 +103,36 @@ def test_scores_of_own_instruments_are_compared(
     assert json.loads(ended.out)["clips"] == 3, ended.err
 
 
+def alter(model: Path, **values: Any) -> None:
+    """Change values in a model.json."""
+    path = model / "model.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
 def test_scores_of_an_earlier_state_of_a_model_are_not_compared(
     irmas: Callable[..., Ended], models: Path, tmp_path: Path
 ) -> None:
     """Thresholds that are fitted again need no new scores; another aggregation does."""
-    shutil.copytree(models / "good", tmp_path / "other")
-    path = tmp_path / "other" / "model.json"
-    content = json.loads(path.read_text())
-    content["thresholds"]["cel"] = 0.5
-    path.write_text(json.dumps(content))
+    other = shutil.copytree(models / "good", tmp_path / "other")
+    content = json.loads((other / "model.json").read_text())
+    alter(other, thresholds=content["thresholds"] | {"cel": 0.5})
     assert irmas("compare", models / "good", "other")[0] == 0
-    content["windows"]["aggregation"] = "max"
-    path.write_text(json.dumps(content))
+    alter(other, windows=content["windows"] | {"aggregation": "max"})
     for command in (("compare", models / "good", "other"), ("report", "other")):
         code, _, err = irmas(*command)
-        assert (code, "other windows or aggregation: run 'irmas evaluate other' again" in err) == (
-            1,
-            True,
-        )
+        assert code == 1
+        assert "other windows or aggregation: run 'irmas evaluate other' again" in err
 
 
+@pytest.mark.parametrize("protocol", ["", "--protocol=validation", "--protocol=adapted"])
 def test_adapted_models_are_named_beside_others(
-    irmas: Callable[..., Ended], models: Path, tmp_path: Path
+    irmas: Callable[..., Ended], models: Path, tmp_path: Path, protocol: str
 ) -> None:
-    shutil.copytree(models / "shy", tmp_path / "listened")
-    path = tmp_path / "listened" / "model.json"
-    content = json.loads(path.read_text())
-    path.write_text(json.dumps(content | {"adapted": {"to": "audio", "clips": 60}}))
-    for extra in ((), ("--protocol", "validation")):
-        _, out, _ = irmas("compare", models / "good", "listened", *extra)
-        assert "A: validation: thresholds chosen without any test data" in out
-        assert "B: adapted: thresholds chosen without test labels" in out
+    alter(
+        shutil.copytree(models / "shy", tmp_path / "listened"),
+        adapted={"to": "audio", "clips": 60},
+    )
+    options = [protocol] if protocol else []
+    _, out, _ = irmas("compare", models / "good", "listened", *options)
+    assert "A: validation: thresholds chosen without any test data" in out
+    assert "B: adapted: thresholds chosen without test labels" in out
