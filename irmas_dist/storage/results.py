@@ -1,5 +1,7 @@
 """What a directory holds the result of, so that no stage writes into that of another."""
 
+import os
+
 from irmas_dist import storage
 from irmas_dist.errors import IrmasError
 
@@ -9,6 +11,28 @@ RESULTS = {
     "sweep.json": "a sweep",
 }
 """The file that each stage writes into its directory, and what that holds."""
+
+FILES = (
+    *RESULTS, "model.safetensors", "validation.parquet", "scores.parquet", "begun.json", "study.db"
+)  # fmt: skip
+"""Files by which such a directory is used again."""
+
+
+def refuse_result_file(path: str) -> None:
+    """Refuse to replace a file of a stage's result by a file of another kind.
+
+    Args:
+        path: Path or URL of the file that is to be written.
+
+    Raises:
+        IrmasError: It exists, and is one of `FILES` in such a directory.
+    """
+    directory, _, name = path.replace(os.sep, "/").rpartition("/")
+    if name not in FILES or not storage.exists(path):
+        return
+    for result, what in RESULTS.items():
+        if storage.exists(storage.join(directory or ".", result)):
+            raise IrmasError(f"{path} belongs to {what}: name another file")
 
 
 def refuse_other_results(directory: str, own: str) -> None:
