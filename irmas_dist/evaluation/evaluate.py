@@ -98,6 +98,11 @@ def evaluate_scores(
         notes.append(f"not cross-validated: {error}")
     decisions["oracle"] = decide_by("oracle", scores, None, settings)
     results = apply_protocols(scores, decisions, draw_songs(scores.groups))
+    if absent := _known_but_absent(scores):
+        notes.append(
+            f"in no clip: {', '.join(absent)}; precision, recall, F1 and average precision of "
+            "these are 0, and count as such in the means over instruments"
+        )
     headline = next(iter(results.values()))
     shown = thresholds
     if headline.protocol == "fixed":
@@ -114,6 +119,12 @@ def evaluate_scores(
         notes=notes,
         path=path,
     )
+
+
+def _known_but_absent(scores: Scores) -> list[str]:
+    """Return the codes of instruments that are known in some clip and play in none."""
+    absent = (scores.labels != UNKNOWN).any(axis=0) & ~(scores.labels == 1).any(axis=0)
+    return [scores.vocabulary.codes[column] for column in np.flatnonzero(absent)]
 
 
 def thresholds_from(
