@@ -91,6 +91,10 @@ def read_record(out: Path) -> SweepRecord:
         raise IrmasError(f"{path} cannot be used: {field}: {describe_error(first)}") from error
 
 
+OPTIONS = {"also": "--also", "init": "--init", "validated_on": "--validate-on"}
+"""The options by which data come to a sweep beside its features, by their key in the record."""
+
+
 def require_new(out: Path) -> None:
     """Refuse a directory that holds a sweep.
 
@@ -134,9 +138,18 @@ def make_record(
     if not resume:
         return record
     earlier = read_record(out)
-    for key, what in (("recipe", "recipe"), ("space", "space"), ("data", "features")):
+    for key, what in (("recipe", "recipe"), ("space", "space")):
         if getattr(earlier, key) != getattr(record, key):
             raise IrmasError(f"{out} holds a sweep with another {what}; choose another directory")
+    for key, option in OPTIONS.items():
+        if (theirs := earlier.data.get(key)) != data.get(key):
+            given = "with other" if theirs and data.get(key) else "with" if theirs else "without"
+            raise IrmasError(
+                f"{out} holds a sweep {given} {option}: resume it with the same, or choose another "
+                "directory"
+            )
+    if earlier.data != data:
+        raise IrmasError(f"{out} holds a sweep of other features; choose another directory")
     return earlier.model_copy(update={"settings": settings})
 
 

@@ -1,11 +1,13 @@
 """The record of a sweep keeps what it takes to resume it, and no password."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from irmas_dist.config.recipe import Recipe, build_recipe
 from irmas_dist.config.sweep import SweepSettings
+from irmas_dist.errors import IrmasError
 from irmas_dist.search.space import Space
 from irmas_dist.search.sweep_directory import (
     make_record,
@@ -49,3 +51,21 @@ def test_runs_are_grouped_by_the_sweep_s_name_unless_told(
     recipe = build_recipe(Recipe().model_dump(), {"tracking.group": given}, "the test")
     record = make_record(tmp_path / "swept", recipe, space, SweepSettings(), {})
     assert record.group == group
+
+
+@pytest.mark.parametrize(
+    ("earlier", "now", "message"),
+    [
+        ({"validated_on": ["a"]}, {}, "a sweep with --validate-on: resume it with the same"),
+        ({}, {"also": ["a"]}, "a sweep without --also: resume it with the same"),
+        ({"init": "a"}, {"init": "b"}, "a sweep with other --init: resume it with the same"),
+        ({"store": "a"}, {"store": "b"}, "a sweep of other features; choose another"),
+    ],
+)
+def test_a_sweep_is_resumed_with_the_data_that_it_has(
+    earlier: dict[str, Any], now: dict[str, Any], message: str, space: Space, tmp_path: Path
+) -> None:
+    write_record(tmp_path, make_record(tmp_path, Recipe(), space, SweepSettings(), earlier))
+    with pytest.raises(IrmasError, match=message):
+        make_record(tmp_path, Recipe(), space, SweepSettings(), now, resume=True)
+    make_record(tmp_path, Recipe(), space, SweepSettings(), earlier, resume=True)
