@@ -66,13 +66,24 @@ def adapt(
     refuse_other_results(out, "model.json")
     with lock_directory(out):
         there = storage.exists(storage.join(out, "model.json"))
-        if there and read_description(out).adapted is None:
-            raise IrmasError(f"{out} holds a model that is not adapted: name another directory")
+        if there:
+            _require_adaptation(out, read_description(model))
         adapted = load_adapted(model, to, settings, part)
         validation = read_scores(storage.join(model, VALIDATION_SCORES))
         save_model(out, pack_weights(adapted.network), adapted.description, validation)
     record = adapted.description.adapted or {}
     return AdaptSummary(out, record["clips"], adapted.notes)
+
+
+def _require_adaptation(out: str, original: ModelDescription) -> None:
+    """Refuse a directory whose model is not an adaptation of this one."""
+    there = read_description(out)
+    if there.adapted is None:
+        raise IrmasError(f"{out} holds a model that is not adapted: name another directory")
+    if (there.recipe, there.data, there.history) != (
+        original.recipe, original.data, original.history,
+    ):  # fmt: skip
+        raise IrmasError(f"{out} holds an adaptation of another model: name another directory")
 
 
 def adapted_predictor(

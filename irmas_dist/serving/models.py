@@ -88,11 +88,13 @@ class ServedModel:
             "instruments": description.instruments,
             "thresholds": description.thresholds,
             "thresholds_from": description.thresholds_from,
+            # Those of an adapted model are of what it was before.
             "validation": {
                 key.removeprefix("val_"): description.scores[key]
                 for key in FIGURES
-                if math.isfinite(description.scores.get(key, math.nan))
+                if math.isfinite(description.scores.get(key, math.nan)) and not description.adapted
             },
+            "adapted_to": description.adapted and description.adapted["to"],
             "window_s": description.windows.frames / description.features.frames_per_second,
             "hop_s": description.windows.hop_frames / description.features.frames_per_second,
             "parameters": description.parameters,

@@ -42,6 +42,7 @@ function about() {
     + `${Object.keys(model.instruments).length} instruments, `
     + (model.members > 1 ? `${model.members} members. ` : `${model.parameters.toLocaleString("en")} parameters. `)
     + (figures ? `On validation clips, which its thresholds were fitted to (${model.thresholds_from}): ${figures}. ` : "")
+    + (model.adapted_to ? `It is adapted to ${model.adapted_to}. ` : "")
     + "On other music it may be wrong more often.";
 }
 

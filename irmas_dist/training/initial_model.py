@@ -28,6 +28,7 @@ class InitialModel:
         std: Likewise, the standard deviation.
         digest: Digest of its weights.
         learnt: What it has learnt from: the ``data`` of its ``model.json``.
+        adapted: What was done to adapt it, from there; None if nothing.
     """
 
     name: str
@@ -38,11 +39,13 @@ class InitialModel:
     std: tuple[float, ...]
     digest: str
     learnt: dict[str, Any]
+    adapted: dict[str, Any] | None = None
 
     @property
     def record(self) -> dict[str, Any]:
         """What is recorded in a model that started from it."""
-        return {"weights": self.digest, "data": self.learnt}
+        adapted = {"adapted": self.adapted} if self.adapted else {}
+        return {"weights": self.digest, "data": self.learnt} | adapted
 
     def describe_start(
         self, settings: LearnerSettings, features: LogMelSettings, vocabulary: Vocabulary
@@ -63,6 +66,8 @@ class InitialModel:
         layers = len(named_layers(network))
         kept = layers - len(whole_layers(new))
         taken = f"{kept} of {layers} layers and the normalisation of {self.name}"
+        if self.adapted:
+            taken += f", which is adapted to {self.adapted['to']}"
         return f"starting from {taken}" + (f"; new: {', '.join(new)}" if new else "")
 
 

@@ -80,6 +80,7 @@ def read_initial_model(directory: str | os.PathLike[str]) -> InitialModel:
         std=description.normalisation.std,
         digest=weights_digest(weights),
         learnt=description.data,
+        adapted=description.adapted,
     )
 
 

@@ -11,7 +11,7 @@ import torch
 from irmas_dist.config.adaptation import AdaptationSettings
 from irmas_dist.errors import IrmasError
 from irmas_dist.evaluation.operating_points import NEVER
-from irmas_dist.evaluation.scores import Scores, write_scores
+from irmas_dist.evaluation.scores import Scores, read_scores, write_scores
 from irmas_dist.features.clips import Clips
 from irmas_dist.inference.adapt import FEW, adapt_network
 from irmas_dist.inference.logit_matching import logits_of
@@ -263,6 +263,15 @@ def test_the_command_writes_a_model_that_says_so(
     ]:
         code, _, err = irmas("adapt", model, audio, tmp_path / "no", *arguments)
         assert (code, message in err) == (1, True)
+    assert irmas("adapt", model, audio, out)[0] == 0  # again, with other settings
+    others = make_model(normalisation="batch")
+    write_description(others, description.model_copy(update={"data": {"store": "another"}}))
+    write_scores(others / "validation.parquet", read_scores(model / "validation.parquet"))
+    code, _, err = irmas("adapt", others, audio, out)
+    assert (code, "an adaptation of another model" in err) == (1, True)
+    unadapted = make_model(normalisation="batch")
+    code, _, err = irmas("adapt", model, audio, unadapted)
+    assert (code, "holds a model that is not adapted" in err) == (1, True)
     code, _, err = irmas("adapt", out, audio, tmp_path / "twice")
     assert (code, "already adapted" in err) == (1, True)
     code, _, err = irmas("thresholds", out)

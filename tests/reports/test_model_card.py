@@ -64,3 +64,12 @@ def test_a_card_has_the_figures_of_an_evaluation_with_their_protocol(
     )
     assert "Scores are relative to the surest instrument" in section(card, "Limits")
     assert "\n\n\n" not in card
+
+
+def test_a_card_says_that_its_model_was_adapted_after_it_was_validated(model: Path) -> None:
+    description = Predictor.load(model).description
+    assert "adapted" not in model_card("model", description)
+    adapted = description.model_copy(update={"adapted": {"to": "songs", "clips": 80}})
+    card = model_card("model", adapted)
+    assert "| adapted to | songs (80 clips) |\n" in card
+    assert "They are of the model before it was adapted." in section(card, "Figures")

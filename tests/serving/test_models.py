@@ -1,5 +1,6 @@
 """A version of a model: what names it, and what is told of it."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -14,6 +15,15 @@ from tests.inference.conftest import MakeModel
 def test_what_clients_are_told_of_a_model_is_json(model: Path) -> None:
     served, _ = ServedModel.read("a", model)
     assert json.loads(json.dumps(served.facts(), allow_nan=False))["digest"] == served.digest
+
+
+def test_an_adapted_model_has_no_figures_of_what_it_was_before(model: Path) -> None:
+    served, _ = ServedModel.read("a", model)
+    assert served.facts()["validation"]
+    assert served.facts()["adapted_to"] is None
+    adapted = served.description.model_copy(update={"adapted": {"to": "songs", "clips": 80}})
+    facts = dataclasses.replace(served, description=adapted).facts()
+    assert (facts["validation"], facts["adapted_to"]) == ({}, "songs")
 
 
 def test_other_weights_or_thresholds_are_another_version(make_model: MakeModel) -> None:

@@ -16,7 +16,7 @@ from irmas_dist.models.cnn import parameter_count
 from irmas_dist.training.data import TrainingData, open_training_data
 from irmas_dist.training.initial_model import InitialModel
 from irmas_dist.training.learner import Learner
-from irmas_dist.training.model_description import read_description
+from irmas_dist.training.model_description import read_description, write_description
 from irmas_dist.training.model_directory import read_initial_model
 from irmas_dist.training.train import train
 from tests.training.conftest import VOCABULARY, synthetic_clips, write_store
@@ -86,6 +86,18 @@ def test_a_model_says_what_it_started_from_and_only_the_same_start_resumes_it(
     for init in (None, out):
         with pytest.raises(IrmasError, match="a model that starts from another model, or from non"):
             train(recipe, other, out, workers, init=init)
+
+
+def test_a_start_from_an_adapted_model_is_said_and_recorded(
+    model: str, other: str, settings: Recipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record = {"to": "songs", "clips": 80}
+    write_description(model, read_description(model).model_copy(update={"adapted": record}))
+    trained = train(recipe_of(settings), other, str(tmp_path / "m"), WorkerSettings(), init=model)
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"the normalisation of {model}, which is adapted to songs" in said
+    assert trained.data["init"]["adapted"] == record
+    assert trained.adapted is None
 
 
 def test_another_vocabulary_has_a_new_head(
