@@ -29,7 +29,7 @@ import torch
 from torch import nn
 
 from irmas_dist.config.adaptation import AdaptationSettings
-from irmas_dist.config.decisions import RELATIVE_RULES, ThresholdSettings
+from irmas_dist.config.decisions import RELATIVE_RULES
 from irmas_dist.errors import IrmasError
 from irmas_dist.evaluation.operating_points import NEVER
 from irmas_dist.evaluation.scores import Scores
@@ -144,7 +144,7 @@ def adapt_network(
     present = np.array([settings.prevalence.get(code, 1.0) > 0 for code in description.instruments])
     scale, offset = np.ones(len(present)), np.zeros(len(present))
     thresholds, origin = description.threshold_array(), description.thresholds_from
-    rule = ThresholdSettings.model_validate(description.recipe.get("thresholds", {}))
+    rule = description.threshold_settings
     if settings.prevalence:
         fitted = averaged_thresholds(validation.labels, validation.scores, rule, weights)
         thresholds = np.where(present, fitted, NEVER)

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from irmas_dist import storage
 from irmas_dist.config.adaptation import AdaptationSettings
-from irmas_dist.config.decisions import ThresholdSettings
 from irmas_dist.corpus.index import index_tree
 from irmas_dist.corpus.manifest import TESTING, write_manifest
 from irmas_dist.errors import IrmasError
@@ -150,7 +149,7 @@ def _evaluate_with(
 ) -> Evaluation:
     evaluation = evaluate_scores(
         scores, path, thresholds, description.thresholds_from + merged,
-        ThresholdSettings.model_validate(description.recipe.get("thresholds", {})),
+        description.threshold_settings,
         "validation" if description.adapted is None else "adapted",
     )  # fmt: skip
     if silent := int((~scores.scores.any(axis=1)).sum()):

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from irmas_dist import storage
-from irmas_dist.config.decisions import ThresholdSettings
 from irmas_dist.evaluation.arrays import Thresholds
 from irmas_dist.evaluation.merging import Merge, require_known, shared
 from irmas_dist.evaluation.scores import Scores, read_scores
@@ -78,7 +77,7 @@ def merged_thresholds(
     kept = [own[columns[0]] if len(columns) == 1 else np.nan for columns in merge.members]
     if not (several := [c for c, k in zip(merge.vocabulary.codes, kept, strict=True) if k != k]):
         return np.array(kept, np.float32), ""
-    settings = ThresholdSettings.model_validate(description.recipe.get("thresholds", {}))
+    settings = description.threshold_settings
     validation = merge(read_scores(storage.join(model, VALIDATION_SCORES)))
     fitted = averaged_thresholds(validation.labels, validation.scores, settings)
     origin = f"; of {', '.join(several)}: fitted to the model's scores of its validation clips"

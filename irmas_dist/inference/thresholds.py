@@ -34,7 +34,7 @@ from irmas_dist.training.model_description import (
     write_description,
 )
 from irmas_dist.training.model_directory import VALIDATION_SCORES, load_network
-from irmas_dist.training.provenance import threshold_origin
+from irmas_dist.training.provenance import store_sizes, threshold_origin
 from irmas_dist.training.validation import folds_of
 
 
@@ -119,8 +119,14 @@ def _search(
                 description.recipe,
                 description.parts[0].data,
             ),
+            "thresholds_fitted": settings,
             "scores": description.scores
-            | f1_at(best.scores.labels, best.scores.scores, best.thresholds),
+            | f1_at(
+                best.scores.labels,
+                best.scores.scores,
+                best.thresholds,
+                store_sizes(description.parts[0].data),
+            ),
         }
     )
     if best.windows != description.windows:

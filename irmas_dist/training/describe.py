@@ -13,7 +13,7 @@ from irmas_dist.training.model_description import (
     Normalisation,
     ScoringWindows,
 )
-from irmas_dist.training.provenance import commit, threshold_origin, versions
+from irmas_dist.training.provenance import commit, store_sizes, threshold_origin, versions
 
 
 def describe(learner: Learner, recipe: dict[str, Any]) -> tuple[ModelDescription, Scores]:
@@ -60,7 +60,8 @@ def describe(learner: Learner, recipe: dict[str, Any]) -> tuple[ModelDescription
         commit=commit(),
         history=learner.history,
         best_epoch=learner.best_epoch,
-        scores=learner.history[learner.best_epoch - 1] | f1_at(labels, values, thresholds),
+        scores=learner.history[learner.best_epoch - 1]
+        | f1_at(labels, values, thresholds, store_sizes(data.provenance)),
     )
     scores = Scores(
         clip_ids=clips.clip_ids,

@@ -14,7 +14,6 @@ import numpy.typing as npt
 from irmas_dist import storage
 from irmas_dist.config.base import differences
 from irmas_dist.config.corpus import ValidationSettings
-from irmas_dist.config.decisions import ThresholdSettings
 from irmas_dist.config.recipe import Recipe
 from irmas_dist.config.training import FurtherStore, WorkerSettings
 from irmas_dist.errors import IrmasError
@@ -39,7 +38,7 @@ from irmas_dist.training.model_directory import (
     load_network,
     pack_weights,
 )
-from irmas_dist.training.provenance import commit, threshold_origin, versions
+from irmas_dist.training.provenance import commit, store_sizes, threshold_origin, versions
 from irmas_dist.training.train import ADVICE, BEGUN, train
 
 SEEDS = 2**32
@@ -165,15 +164,15 @@ def _describe(
     ]
     joint = _joint(descriptions, validations, calibrations)
     to = [str(part.adapted["to"]) for part in parts if part.adapted]
-    rule = ThresholdSettings.model_validate(first.recipe.get("thresholds", {}))
+    rule, stores = first.threshold_settings, store_sizes(first.data)
     metrics: dict[str, float] = {}
     if joint is None:
         thresholds = _mean_thresholds(descriptions, calibrations)
         origin = f"means of the calibrated thresholds of {len(parts)} models, each on its own clips"
     else:
         thresholds = averaged_thresholds(joint.labels, joint.scores, rule)
-        metrics = validation_metrics(joint.labels, joint.scores, rule, joint.vocabulary)
-        metrics |= f1_at(joint.labels, joint.scores, thresholds)
+        metrics = validation_metrics(joint.labels, joint.scores, rule, joint.vocabulary, stores)
+        metrics |= f1_at(joint.labels, joint.scores, thresholds, stores)
         origin = threshold_origin(rule, len(joint.clip_ids), first.recipe, first.data)
     return ModelDescription(
         **dict(first)

@@ -76,21 +76,40 @@ def validation_metrics(
         ``val_macro_f1_store_<number>`` is that of each.
     """
     fitted = fit_thresholds(labels, scores, thresholds)
-    if len(stores) < 2:
-        return _metrics(labels, scores, fitted, vocabulary)
-    bounds = itertools.pairwise([0, *np.cumsum(stores)])
-    each = [_metrics(labels[a:b], scores[a:b], fitted, vocabulary) for a, b in bounds]
-    means = {name: float(np.mean([one[name] for one in each])) for name in each[0]}
+    each = [
+        _metrics(labels[clips], scores[clips], fitted, vocabulary)
+        for clips in _each_store(len(labels), stores)
+    ]
+    if len(each) == 1:
+        return each[0]
     own = {f"val_macro_f1_store_{n}": one["val_macro_f1"] for n, one in enumerate(each, start=1)}
-    return means | own
+    return _means(each) | own
 
 
 def f1_at(
-    labels: Labels, scores: npt.NDArray[np.float32], thresholds: npt.NDArray[np.float32]
+    labels: Labels,
+    scores: npt.NDArray[np.float32],
+    thresholds: npt.NDArray[np.float32],
+    stores: Sequence[int] = (),
 ) -> dict[str, float]:
-    """Return ``val_micro_f1`` and ``val_macro_f1`` at a model's own thresholds."""
-    found = overall_metrics(labels, scores, thresholds)
+    """Return ``val_micro_f1`` and ``val_macro_f1`` at a model's own thresholds.
+
+    Of several stores they are means over the stores, as those of `validation_metrics`.
+    """
+    found = _means([
+        decision_metrics(labels[clips], decide(scores[clips], thresholds))
+        for clips in _each_store(len(labels), stores)
+    ])  # fmt: skip
     return {f"val_{name}": found[name] for name in ("micro_f1", "macro_f1")}
+
+
+def _each_store(clips: int, stores: Sequence[int]) -> list[slice]:
+    """Return where the clips of each store lie, of which there may be one that is not stated."""
+    return list(itertools.starmap(slice, itertools.pairwise([0, *np.cumsum(stores or [clips])])))
+
+
+def _means(each: Sequence[dict[str, float]]) -> dict[str, float]:
+    return {name: float(np.mean([one[name] for one in each])) for name in each[0]}
 
 
 def _metrics(

@@ -8,7 +8,7 @@ from pydantic import AllowInfNan, ValidationError
 
 from irmas_dist import storage
 from irmas_dist.config.base import Settings
-from irmas_dist.config.decisions import AggregationRule
+from irmas_dist.config.decisions import AggregationRule, ThresholdSettings
 from irmas_dist.config.features import LogMelSettings
 from irmas_dist.config.model import ModelSettings
 from irmas_dist.config.recipe import build_recipe
@@ -68,6 +68,8 @@ class ModelDescription(Settings):
     """Decision threshold by instrument: it is predicted when its score is at least this."""
     thresholds_from: str
     """Description of the clips, the rule and the objective of the fitted thresholds."""
+    thresholds_fitted: ThresholdSettings | None = None
+    """How they were fitted, if another way than the recipe says: by ``irmas thresholds``."""
     recipe: dict[str, Any]
     """All settings of the training run."""
     data: dict[str, Any]
@@ -109,6 +111,12 @@ class ModelDescription(Settings):
                 adapted=self.adapted,
             ),
         )
+
+    @property
+    def threshold_settings(self) -> ThresholdSettings:
+        """How its thresholds were fitted, and others of it are."""
+        of_recipe = self.recipe.get("thresholds", {})
+        return self.thresholds_fitted or ThresholdSettings.model_validate(of_recipe)
 
     @property
     def vocabulary(self) -> Vocabulary:

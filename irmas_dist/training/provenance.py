@@ -65,6 +65,15 @@ def threshold_origin(
     return f"{clips} {validated_on(recipe, data)} ({rule}, for {objective})"
 
 
+def store_sizes(data: Mapping[str, Any]) -> list[int]:
+    """Return the number of validation clips of each store that a model was validated on, in order.
+
+    Args:
+        data: As in ``model.json``.
+    """
+    return [one["clips"] for one in data.get("validated_on", ())]
+
+
 def validated_on(recipe: Mapping[str, Any], data: Mapping[str, Any]) -> str:
     """Describe the validation clips of a model."""
     if stores := len(data.get("validated_on", ())):

@@ -69,6 +69,9 @@ def test_without_features_only_the_thresholds_change(model: str) -> None:
     np.testing.assert_array_equal(only.thresholds, fitted)
     assert changed.windows == before.windows
     assert "micro F1" in changed.thresholds_from
+    # What is made of the model, such as its adaptation, goes by it, too.
+    assert before.threshold_settings == ThresholdSettings()
+    assert Predictor.load(model).description.threshold_settings == settings
 
 
 def test_each_fold_is_decided_by_thresholds_of_the_others(model: str) -> None:
