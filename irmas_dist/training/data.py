@@ -41,6 +41,8 @@ from irmas_dist.training.stores import (
     read_further,
     read_other_infos,
     read_validation,
+    require_positives,
+    sources_of,
 )
 
 if TYPE_CHECKING:  # It imports torch, which takes seconds.
@@ -140,6 +142,13 @@ def open_training_data(
     """
     read_matching_info(features, recipe)
     data = load_training_data(features, recipe.validation, recipe.ingest, further, validate_on)
+    examples = data.stores.examples(recipe.training.windows_per_clip)
+    for store, count in zip(further, examples[1:], strict=True):
+        if not count:
+            raise IrmasError(
+                f"--also {store.location}:{store.weight:g} gives no example in an epoch of "
+                f"{examples[0]:,}: weigh it more"
+            )
     return replace(data, start=start)
 
 
@@ -196,9 +205,14 @@ def load_training_data(
             raise IrmasError(f"{location} cannot be split for validation: {error}") from error
         own = clips.select(np.flatnonzero(~out))
         aside = clips.select(np.flatnonzero(out))
-    _require_positives(aside, " and ".join(validate_on) or location, info.vocabulary)
+    require_positives(aside, location)
+    _tell_lacking(aside, " and ".join(validate_on) or location, info.vocabulary)
     if further and not judges:
         new = HeldOut.of(aside, location, info)
+        if settings.by == "source" and not of_its_own:
+            heard = set().union(*sources_of(own, info.vocabulary))
+            held = set().union(*sources_of(aside, info.vocabulary))
+            new |= HeldOut(frozenset(), frozenset(), frozenset(held - heard))
     taken = [
         read_further(store, one, info.vocabulary, new, resident=resident)
         for store, one in zip(further, infos, strict=True)
@@ -233,22 +247,13 @@ def load_training_data(
     )
 
 
-def _require_positives(clips: Clips, name: str, vocabulary: Vocabulary) -> None:
-    """Refuse validation clips by which no epoch is better than another; say what they lack.
-
-    Raises:
-        IrmasError: Of no clip it is known that an instrument plays.
-    """
+def _tell_lacking(clips: Clips, name: str, vocabulary: Vocabulary) -> None:
+    """Say what no validation clip is known to have."""
     lacking = [
         code
         for code, column in zip(vocabulary.codes, (clips.labels >= PRESENT).T, strict=True)
         if not column.any()
     ]
-    if len(lacking) == len(vocabulary):
-        raise IrmasError(
-            f"of no validation clip of {name} is it known that an instrument plays, so that epochs "
-            "cannot be compared; validate on other clips (--validate-on), or without that part"
-        )
     if lacking:
         say(
             f"no validation clip of {escape(name)} is known to have {', '.join(lacking)}: the "

@@ -16,11 +16,12 @@ from rich.markup import escape
 
 from irmas_dist.config.base import differences
 from irmas_dist.config.training import FurtherStore
+from irmas_dist.corpus.groups import WITHIN, source_of
 from irmas_dist.corpus.manifest import TESTING, TRAINING, VALIDATION
 from irmas_dist.errors import IrmasError
 from irmas_dist.features.clips import Clips, StreamedStore, joined, read_clips
 from irmas_dist.features.store import StoreInfo, read_info, read_shards
-from irmas_dist.instruments import Vocabulary
+from irmas_dist.instruments import PRESENT, Vocabulary
 from irmas_dist.terminal import say
 
 
@@ -148,6 +149,9 @@ def read_validation(
 
     Returns:
         The clips, what they keep from being learnt, and the stores.
+
+    Raises:
+        IrmasError: See `require_positives`.
     """
     read: list[Clips] = []
     stores: list[ValidationStore] = []
@@ -158,8 +162,26 @@ def read_validation(
         aside |= HeldOut.of(clips, location, info)
         columns = label_columns(info.vocabulary, first, f"--validate-on {location}")
         read.append(clips.with_columns(columns))
+        require_positives(read[-1], location)
         stores.append(ValidationStore(info, part, len(clips)))
     return joined(read), aside, tuple(stores)
+
+
+def require_positives(clips: Clips, name: str) -> None:
+    """Refuse validation clips by which no epoch is better than another.
+
+    Args:
+        clips: Validation clips.
+        name: Of their store.
+
+    Raises:
+        IrmasError: Of no clip it is known that an instrument plays.
+    """
+    if not (clips.labels >= PRESENT).any():
+        raise IrmasError(
+            f"of no validation clip of {name} is it known that an instrument plays, so that epochs "
+            "cannot be compared; validate on other clips (--validate-on), or without that part"
+        )
 
 
 def new_clips(clips: Clips, location: str, info: StoreInfo, aside: "HeldOut") -> Clips:
@@ -184,15 +206,18 @@ def new_clips(clips: Clips, location: str, info: StoreInfo, aside: "HeldOut") ->
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Groups and audio of validation clips, which must not be learnt.
+    """Groups, audio and sources of validation clips, which must not be learnt.
 
     Attributes:
         groups: Their groups.
         audio: Digests of their files.
+        sources: Sources held out as a whole, each with the code of the instrument that it is held
+            out of.
     """
 
     groups: frozenset[str]
     audio: frozenset[str | None]
+    sources: frozenset[tuple[str, str]] = frozenset()
 
     @classmethod
     def of(cls, clips: Clips, location: str, info: StoreInfo) -> "HeldOut":
@@ -202,15 +227,31 @@ class HeldOut:
         return cls(frozenset(clips.groups), frozenset(audio))
 
     def __or__(self, other: "HeldOut") -> "HeldOut":
-        return HeldOut(self.groups | other.groups, self.audio | other.audio)
+        return HeldOut(
+            self.groups | other.groups, self.audio | other.audio, self.sources | other.sources
+        )
 
     def shares(self, clips: Clips, location: str, info: StoreInfo) -> npt.NDArray[np.bool_]:
-        """Return which clips of a store have such a group or audio, shape (clips,)."""
+        """Return which clips of a store have such a group, audio or source, shape (clips,)."""
         digests = audio_digests(location, info)
         return np.array([
-            group in self.groups or digests[clip_id] in self.audio
-            for group, clip_id in zip(clips.groups, clips.clip_ids, strict=True)
+            group in self.groups
+            or digests[clip_id] in self.audio
+            or not self.sources.isdisjoint(sources)
+            for group, clip_id, sources in zip(
+                clips.groups, clips.clip_ids, sources_of(clips, info.vocabulary), strict=True
+            )
         ], np.bool_)  # fmt: skip
+
+
+def sources_of(clips: Clips, vocabulary: Vocabulary) -> list[set[tuple[str, str]]]:
+    """Return the source of each clip with each of its instruments; none where it is not known."""
+    return [
+        {(source_of(group), vocabulary.codes[column]) for column in np.flatnonzero(row)}
+        if WITHIN in group
+        else set()
+        for group, row in zip(clips.groups, clips.labels >= PRESENT, strict=True)
+    ]
 
 
 def audio_digests(location: str, info: StoreInfo) -> dict[str, str | None]:

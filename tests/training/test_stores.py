@@ -268,6 +268,66 @@ def test_several_stores_are_judged_by_the_mean_at_common_thresholds(
     assert description.thresholds_from.startswith("24 clips of 2 stores to validate on (")
     assert len(validation.clip_ids) == 24
     assert description.data["validation_clips"] == 24
+    decided = decide(validation.scores, description.threshold_array())
+    for name in ("micro_f1", "macro_f1"):
+        each = [
+            decision_metrics(labels[some], decided[some])[name]
+            for some in (slice(0, 12), slice(12, 24))
+        ]
+        assert description.scores[f"val_{name}"] == pytest.approx(np.mean(each))
+
+
+def test_a_store_to_validate_on_in_which_nothing_is_known_to_play_is_refused(
+    first: str, settings: Recipe, tmp_path: Path
+) -> None:
+    """It would add 0 to each mean."""
+    good, silent = in_part(tmp_path, "good", ["testing"], 7), synthetic_clips(12, seed=8)
+    silent.labels[:] = np.where(silent.labels == 1, np.nan, silent.labels)
+    bad = write_store(tmp_path / "bad", replace(silent, parts=["testing"] * 12), "bad")
+    with pytest.raises(IrmasError, match=f"of no validation clip of {bad} is it known"):
+        open_training_data(first, settings, validate_on=[good, bad])
+
+
+@pytest.mark.parametrize("mode", ["resident", "streaming"])
+def test_a_source_that_is_held_out_is_learnt_from_no_store(
+    settings: Recipe, tmp_path: Path, mode: str
+) -> None:
+    """What a further store has of it under other groups and with other audio is left out."""
+    clips = synthetic_clips(90, seed=0)
+    libraries = [
+        f"library {number // 3 % 3} / {group}" for number, group in enumerate(clips.groups)
+    ]
+    place = write_store(tmp_path / "own", replace(clips, groups=libraries), "from")
+    theirs = synthetic_clips(30, seed=1)
+    groups = [f"library {number // 3 % 3} / more {number}" for number in range(30)]
+    more = write_store(tmp_path / "more", replace(theirs, groups=groups), "from", audio="more")
+    recipe = build_recipe(
+        settings.model_dump(), {"validation.by": "source", "ingest.mode": mode}, "the test"
+    )
+    data = open_training_data(place, recipe, [FurtherStore(location=more)])
+
+    def sources(groups: list[str], labels: Any) -> set[tuple[str, int]]:
+        of_clips = zip(groups, hard_labels(labels), strict=True)
+        return {(one.split(" / ")[0], int(row.argmax())) for one, row in of_clips}
+
+    assert data.to_mix is not None
+    held_out = sources(data.to_mix.groups, data.to_mix.labels)
+    kept = data.stores.counts[1]
+    expected = [
+        index
+        for index, (group, row) in enumerate(zip(groups, theirs.labels, strict=True))
+        if ("from " + group.split(" / ")[0], int(row.argmax())) not in held_out
+    ]
+    assert 0 < len(expected) < 30
+    assert kept == len(expected)
+    np.testing.assert_array_equal(data.training.labels[-kept:], theirs.labels[expected])
+
+
+def test_a_weight_by_which_a_store_begins_no_example_is_refused(
+    first: str, second: str, settings: Recipe
+) -> None:
+    with pytest.raises(IrmasError, match=f"--also {second}:0.001 gives no example in an epoch of"):
+        open_training_data(first, settings, [FurtherStore(location=second, weight=0.001)])
 
 
 def test_what_is_validated_on_is_learnt_from_no_store(
