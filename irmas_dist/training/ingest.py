@@ -3,12 +3,14 @@
 *Resident* clips lie in one array, once per node, and form a single pool. *Streamed* clips are
 read from the store's shards by Ray Data in every epoch, in another order each time, and arrive in
 pools of a few thousand clips; examples are planned and mixed within a pool. Of several stores,
-each pool has an equal share. With a pool as large as all of them, both give the same batches.
+each pool has an equal share, or all of one with fewer clips than there are pools. With a pool as
+large as all of them, both give the same batches.
 """
 
 import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import repeat
 
 import numpy as np
 import torch
@@ -53,13 +55,14 @@ class ClipLoader:
         pools = 1
         if isinstance(clips, StreamedClips):
             pools = math.ceil(len(clips) / clips.pool_clips)
-        self.pools = (stores or StoreWeights.of_one(len(clips))).divided(pools)
+        self._stores = stores or StoreWeights.of_one(len(clips))
+        self.pools = self._stores.divided(pools)
         self._planner = ThreadPoolExecutor(1)
         self._planned: dict[int, Future[PlannedSteps]] = {}
         self._capacity = 0
 
     def epoch(self, number: int, *, plan_ahead: bool) -> Iterator[tuple[DeviceClips, PlannedSteps]]:
-        """Yield the pools of an epoch and their steps; each clip is in one of the pools.
+        """Yield the pools of an epoch and their steps, see `StoreWeights.divided`.
 
         With ``plan_ahead`` the steps of the next epoch are planned in a thread once the caller
         has launched those of this one: on a GPU they still run then, and need no Python.
@@ -72,22 +75,24 @@ class ClipLoader:
                     self._plan, clips, number + 1, 0, self._capacity
                 )
             return
-        # Imported here: resident clips need no Ray.
-        from irmas_dist.training.streaming import stream
-
-        assert isinstance(self._clips, StreamedClips)
-        streams = [
-            stream(
-                store,
-                [pool.counts[index] for pool in self.pools],
-                np.random.default_rng([self._seed, number, *([index] if index else [])]),
-            )
-            for index, store in enumerate(self._clips.stores)
-        ]
+        streams = [self._stream(index, number) for index in range(len(self._stores.counts))]
         pools = enumerate(joined(several) for several in zip(*streams, strict=True))
         planned = ((clips, self._plan(clips, number, index, 0)) for index, clips in pools)
         for clips, plan in _prefetch(planned):
             yield DeviceClips(clips, self._device), plan
+
+    def _stream(self, store: int, epoch: int) -> Iterator[Clips]:
+        """Yield what each pool of an epoch has of a store."""
+        # Imported here: resident clips need no Ray.
+        from irmas_dist.training.streaming import stream
+
+        assert isinstance(self._clips, StreamedClips)
+        streamed = self._clips.stores[store]
+        order = np.random.default_rng([self._seed, epoch, *([store] if store else [])])
+        sizes = [pool.counts[store] for pool in self.pools]
+        if sum(sizes) == self._stores.counts[store]:
+            return stream(streamed, sizes, order)
+        return repeat(next(stream(streamed, sizes[:1], order)), len(sizes))
 
     def _planned_epoch(self, clips: Clips, number: int) -> PlannedSteps:
         ahead = self._planned.pop(number, None)

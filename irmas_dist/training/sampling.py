@@ -104,9 +104,18 @@ class StoreWeights:
         return np.repeat(np.array(often), self.counts)
 
     def divided(self, pools: int) -> list["StoreWeights"]:
-        """Return those of ``pools`` equal parts, or fewer, so that each has clips of each store."""
-        pools = min(pools, *self.counts)
-        cuts = [np.diff(np.arange(pools + 1) * count // pools).tolist() for count in self.counts]
+        """Return those of ``pools`` parts, or fewer, so that each has clips of each store.
+
+        The clips of a store are shared out equally, but those of a further store that has fewer
+        clips than there are parts are in each of them.
+        """
+        pools = min(pools, self.counts[0])
+        cuts = [
+            [count] * pools
+            if count < pools
+            else np.diff(np.arange(pools + 1) * count // pools).tolist()
+            for count in self.counts
+        ]
         return [StoreWeights(counts, self.weights) for counts in zip(*cuts, strict=True)]
 
     def examples(self, windows_per_clip: int) -> list[int]:

@@ -86,10 +86,14 @@ def test_pools_have_a_share_of_each_store(counts: list[int], pools: int, weight:
     stores = StoreWeights(tuple(counts), (1.0, *[weight] * (len(counts) - 1)))
     parts = stores.divided(pools)
     assert 1 <= len(parts) <= pools
+    assert len(parts) == min(pools, counts[0])  # A small further store makes no pool larger.
     for store, count in enumerate(counts):
         ours = [part.counts[store] for part in parts]
-        assert sum(ours) == count
-        assert 1 <= min(ours) <= max(ours) <= min(ours) + 1
+        if count < len(parts):
+            assert ours == [count] * len(parts)
+        else:
+            assert sum(ours) == count
+            assert 1 <= min(ours) <= max(ours) <= min(ours) + 1
 
 
 def test_a_clip_counts_as_often_as_it_is_drawn() -> None:

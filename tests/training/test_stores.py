@@ -20,6 +20,7 @@ from irmas_dist.features.store import read_info
 from irmas_dist.instruments import Vocabulary, hard_labels
 from irmas_dist.training.data import TrainingData, open_training_data
 from irmas_dist.training.describe import describe
+from irmas_dist.training.ingest import ClipLoader
 from irmas_dist.training.learner import Learner
 from irmas_dist.training.train import BEGUN, train
 from tests.training.conftest import VOCABULARY, synthetic_clips, write_store
@@ -353,3 +354,24 @@ def test_what_is_validated_on_is_learnt_from_no_store(
     place = write_store(tmp_path / "d", synthetic_clips(30, seed=1), "d", other)
     with pytest.raises(IrmasError, match=r"--validate-on .* other instruments: it lacks top"):
         open_training_data(first, settings, validate_on=[place])
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_all_clips_of_a_small_further_store_are_in_each_pool(
+    first: str, settings: Recipe, tmp_path: Path
+) -> None:
+    few = synthetic_clips(3, seed=5)
+    place = write_store(tmp_path / "few", few, "few")
+    values = {"ingest.mode": "streaming", "ingest.pool_clips": 10}
+    recipe = build_recipe(settings.model_dump(), values, "the test")
+    learner = Learner(open_training_data(first, recipe, [FurtherStore(location=place)]), recipe)
+    loader = ClipLoader(
+        learner.data.training, 0, learner.plan_steps, torch.device("cpu"), learner.data.stores
+    )
+    pools = [pool.clips for pool, _ in loader.epoch(0, plan_ahead=False)]
+    assert len(pools) > 3
+    for clips in pools:
+        assert sorted(clips.clip_ids[-3:]) == sorted(few.clip_ids)
+        assert len(clips) <= 10 + 3
+    own = [clip for clips in pools for clip in clips.clip_ids[:-3]]
+    assert len(own) == len(set(own)) == learner.data.stores.counts[0]
