@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from irmas_dist.errors import AudioError, IrmasError
 from irmas_dist.evaluation.scores import read_scores
 from irmas_dist.features.clips import Clips, read_clips
 from irmas_dist.features.logmel import log_mel
-from irmas_dist.features.store import INFO
+from irmas_dist.features.store import INFO, shard_names
 from irmas_dist.inference.adapt import Adapted, adapt_network, require_adaptable
 from irmas_dist.inference.audio_inputs import find_audio
 from irmas_dist.inference.predictor import Predictor, matching_store
@@ -110,7 +111,8 @@ def load_adapted(model: str, to: str, settings: AdaptationSettings, part: str) -
 
 def _listen(description: ModelDescription, to: str, part: str) -> tuple[Clips, list[str]]:
     """Return the spectrograms of what a model is adapted to, and what could not be used."""
-    if not storage.exists(storage.join(to, INFO)):
+    unfinished = Path(to).is_dir() and shard_names(to)  # which is no folder of audio
+    if not storage.exists(storage.join(to, INFO)) and not unfinished:
         return _from_audio(description, list(find_audio([to])))
     matching_store(description, to)
     return read_clips(to, part), []

@@ -67,7 +67,7 @@ def evaluate(
         thresholds, origin = merged_thresholds(model, description, found.merge)
         write_scores(path, found.scores)
         evaluation = _evaluate_with(description, found.scores, path, thresholds, origin)
-    evaluation.notes.extend([*notes, *found.notes])
+    evaluation.notes.extend([*notes, *found.notes, *_chosen_by(description, features, part)])
     return evaluation
 
 

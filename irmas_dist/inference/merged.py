@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from irmas_dist import storage
+from irmas_dist.errors import IrmasError
 from irmas_dist.evaluation.arrays import Thresholds
 from irmas_dist.evaluation.merging import Merge, require_known, shared
 from irmas_dist.evaluation.scores import Scores, read_scores
@@ -78,7 +79,13 @@ def merged_thresholds(
     if not (several := [c for c, k in zip(merge.vocabulary.codes, kept, strict=True) if k != k]):
         return np.array(kept, np.float32), ""
     settings = description.threshold_settings
-    validation = merge(read_scores(storage.join(model, VALIDATION_SCORES)))
+    path = storage.join(model, VALIDATION_SCORES)
+    if not storage.exists(path):
+        raise IrmasError(
+            f"{model} has no validation scores, to which thresholds of {', '.join(several)} would "
+            "be fitted" + ("; evaluate its members one by one" if description.members else "")
+        )
+    validation = merge(read_scores(path))
     fitted = averaged_thresholds(validation.labels, validation.scores, settings)
     origin = f"; of {', '.join(several)}: fitted to the model's scores of its validation clips"
     return np.where(np.isnan(kept), fitted, kept).astype(np.float32), origin

@@ -29,7 +29,7 @@ from irmas_dist.inference.evaluate import (
 from irmas_dist.inference.predictor import Predictor
 from irmas_dist.instruments import IRMAS, Vocabulary
 from irmas_dist.training.model_description import read_description, write_description
-from tests.inference.conftest import MakeModel
+from tests.inference.conftest import MakeModel, scores_of_songs
 
 
 @pytest.fixture
@@ -151,14 +151,17 @@ def test_clips_that_a_model_was_validated_on_are_no_test(
     shards = read_shards(place, shard_names(place))
     info = write_info(place, shards, description.features, description.vocabulary, "")
 
-    def is_said() -> bool:
-        notes = evaluate(str(model), place, str(tmp_path)).notes
+    write_scores(model / "validation.parquet", scores_of_songs())
+
+    def is_said(mapping: dict[str, str] | None = None) -> bool:
+        notes = evaluate(str(model), place, str(tmp_path), mapping=mapping).notes
         return any(note.startswith("the model was validated on these clips") for note in notes)
 
     assert not is_said()
     data = description.data | {"validated_on": [{"store": info.identity, "part": "testing"}]}
     write_description(model, description.model_copy(update={"data": data}))
     assert is_said()
+    assert is_said(mapping={"gac": "guitar", "gel": "guitar"})
 
 
 def test_figures_of_an_adapted_model_have_a_protocol_of_their_own(

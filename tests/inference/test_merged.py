@@ -58,6 +58,9 @@ def test_a_model_is_judged_on_what_both_know(
         assert row[0] == pytest.approx(max(alone["gac"], alone["gel"]), abs=1e-5)
         assert row[1] == pytest.approx(alone["voi"], abs=1e-5)
     assert "left out, not in the model: drums" in evaluation.notes
+    (model / "validation.parquet").unlink()
+    with pytest.raises(IrmasError, match="no validation scores, to which thresholds of guitar wo"):
+        evaluate(str(model), features, str(tmp_path / "out"), mapping=MAPPING)
     assert any(note.startswith("left out, without labels: cel, cla") for note in evaluation.notes)
 
 
