@@ -109,6 +109,7 @@ def command(function: Callable[P, R]) -> Callable[P, R]:
                     _require_finite(kwargs)
                     located = {name: _located(name, value) for name, value in kwargs.items()}
                     _prepare_stdout(function.__name__, located)
+                    _keep_results(located.get(STREAMS.get(function.__name__, "")))
                     result = function(*args, **located)
                 except (typer.Exit, typer.BadParameter, IrmasError):
                     raise
@@ -159,6 +160,14 @@ def _prepare_stdout(command: str, arguments: Mapping[str, Any]) -> None:
         if arguments.get("json") and command != "predict":  # There it chooses the format.
             raise typer.BadParameter("--json and - both write to standard output: give one of them")
         results_to_stderr()
+
+
+def _keep_results(file: str | Path | None) -> None:
+    """Refuse to write a file over one of a stage's result."""
+    if file is not None:
+        from irmas_dist.storage.results import refuse_result_file  # imports pyarrow
+
+        refuse_result_file(str(file))
 
 
 def _located(name: str, value: Any) -> Any:

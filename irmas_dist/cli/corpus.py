@@ -136,9 +136,7 @@ def index(
     from irmas_dist.corpus.summary import summarise
     from irmas_dist.corpus.table_vocabulary import table_vocabulary
     from irmas_dist.storage.locks import lock_file
-    from irmas_dist.storage.results import refuse_result_file
 
-    refuse_result_file(out)
     corpus = read_recipe(config, overrides, used=("corpus",)).corpus
     if vocabulary_from_table and table:
         if "instruments" in corpus.model_fields_set:

@@ -17,7 +17,6 @@ from irmas_dist.inference.ray_predict import predict_with_actors
 from irmas_dist.inference.results import open_journal, write_predictions
 from irmas_dist.inference.timeline_files import require_distinct, write_timeline
 from irmas_dist.storage.locks import lock_file
-from irmas_dist.storage.results import refuse_result_file
 from irmas_dist.terminal import progress, say
 
 
@@ -57,8 +56,6 @@ def predict(
         IrmasError: The model cannot be used, a folder contains no audio, or something cannot be
             written. A file that cannot be used does not raise: its prediction holds the error.
     """
-    if out is not None:
-        refuse_result_file(out)
     files = find_audio(inputs)
     use_ray = workers is not None or address is not None
     if adapt_to is not None:

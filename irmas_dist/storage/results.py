@@ -1,6 +1,6 @@
 """What a directory holds the result of, so that no stage writes into that of another."""
 
-import os
+from fnmatch import fnmatchcase
 
 from irmas_dist import storage
 from irmas_dist.errors import IrmasError
@@ -13,26 +13,27 @@ RESULTS = {
 """The file that each stage writes into its directory, and what that holds."""
 
 FILES = (
-    *RESULTS, "model.safetensors", "validation.parquet", "scores.parquet", "begun.json", "study.db"
+    *RESULTS, "begun.json", "model.safetensors", "validation.parquet", "scores.parquet",
+    "part-*.parquet", "rejects.parquet", "best.yaml", "trials.json", "study.db",
 )  # fmt: skip
-"""Files by which such a directory is used again."""
+"""Patterns of the files that stages write into their directories and use again."""
 
 
 def refuse_result_file(path: str) -> None:
-    """Refuse to replace a file of a stage's result by a file of another kind.
+    """Refuse a file that would be taken for one of a stage's result.
 
     Args:
         path: Path or URL of the file that is to be written.
 
     Raises:
-        IrmasError: It exists, and is one of `FILES` in such a directory.
+        IrmasError: It is one of `FILES` in the directory of a stage, finished or not.
     """
-    directory, _, name = path.replace(os.sep, "/").rpartition("/")
-    if name not in FILES or not storage.exists(path):
+    directory, _, name = path.rpartition("/")
+    if not any(fnmatchcase(name, pattern) for pattern in FILES):
         return
-    for result, what in RESULTS.items():
+    for result, what in {**RESULTS, "begun.json": "an unfinished training"}.items():
         if storage.exists(storage.join(directory or ".", result)):
-            raise IrmasError(f"{path} belongs to {what}: name another file")
+            raise IrmasError(f"{path} would be taken for a file of {what}: name another")
 
 
 def refuse_other_results(directory: str, own: str) -> None:

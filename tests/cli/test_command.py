@@ -267,3 +267,22 @@ def test_a_number_that_is_not_finite_is_refused(
     with pytest.raises(typer.Exit):
         measured(max_rejects=value)
     assert capsys.readouterr().err == f"irmas: --max-rejects {value}: should be a finite number\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "predict {0} song.wav --out {0}/model.json",
+        "report {0} --out {0}/model.json",
+        "index {0} --out {0}/scores.parquet",
+        "extract --preview a.wav --preview-out {0}/model.json",
+    ],
+)
+def test_no_file_of_a_result_is_replaced(
+    arguments: str, irmas: Callable[..., Ended], tmp_path: Path
+) -> None:
+    model = tmp_path / "model.json"
+    model.write_text("{}")
+    code, _, err = irmas(*arguments.format(tmp_path).split())
+    assert (code, "would be taken for a file of a model: name another" in err) == (1, True)
+    assert model.read_text() == "{}"

@@ -21,19 +21,17 @@ def test_only_a_directory_of_the_same_stage_is_written_again(
             refuse_other_results(str(tmp_path), own)
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", [pattern.replace("*", "00007") for pattern in FILES])
+@pytest.mark.parametrize("stage", [*RESULTS, "begun.json"])
 @pytest.mark.parametrize("relative", [False, True])
-def test_no_file_of_a_result_is_replaced_by_a_file_of_another_kind(
-    name: str, relative: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_no_file_is_written_that_would_be_taken_for_one_of_a_result(
+    name: str, stage: str, relative: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     path = name if relative else str(tmp_path / name)
-    refuse_result_file(path)  # There is none.
-    Path(path).touch()
-    if name not in RESULTS:
-        refuse_result_file(path)  # Nothing here says that it is more than a name.
-    Path("model.json").touch()
-    with pytest.raises(IrmasError, match=f"{name} belongs to a .*: name another file"):
+    refuse_result_file(path)  # Nothing here says that it is more than a name.
+    Path(stage).touch()
+    with pytest.raises(IrmasError, match=f"{name} would be taken for a file of a.*: name another"):
         refuse_result_file(path)
-    Path("notes.csv").touch()
-    refuse_result_file("notes.csv")
+    refuse_result_file("predictions.parquet")
+    refuse_result_file("-")
