@@ -32,7 +32,7 @@ class Evaluation:
             are none.
         thresholds_from: What these were chosen on.
         baselines: Micro and macro F1 of answers that use no audio.
-        notes: What could not be computed, and why.
+        notes: What could not be computed, or figures do not show, a line each.
         path: The scores file.
     """
 
@@ -100,8 +100,8 @@ def evaluate_scores(
     results = apply_protocols(scores, decisions, draw_songs(scores.groups))
     if absent := _known_but_absent(scores):
         notes.append(
-            f"in no clip: {', '.join(absent)}; precision, recall, F1 and average precision of "
-            "these are 0, and count as such in the means over instruments"
+            f"known to play in no clip: {', '.join(absent)}; precision, recall, F1 and average "
+            "precision of these are 0, and count as such in the means over instruments"
         )
     headline = next(iter(results.values()))
     shown = thresholds

@@ -28,7 +28,7 @@ class InitialModel:
         std: Likewise, the standard deviation.
         digest: Digest of its weights.
         learnt: What it has learnt from: the ``data`` of its ``model.json``.
-        adapted: What was done to adapt it, from there; None if nothing.
+        adapted_to: What it was adapted to; None if nothing.
     """
 
     name: str
@@ -39,12 +39,12 @@ class InitialModel:
     std: tuple[float, ...]
     digest: str
     learnt: dict[str, Any]
-    adapted: dict[str, Any] | None = None
+    adapted_to: str | None = None
 
     @property
     def record(self) -> dict[str, Any]:
         """What is recorded in a model that started from it."""
-        adapted = {"adapted": self.adapted} if self.adapted else {}
+        adapted = {"adapted_to": self.adapted_to} if self.adapted_to else {}
         return {"weights": self.digest, "data": self.learnt} | adapted
 
     def describe_start(
@@ -66,8 +66,8 @@ class InitialModel:
         layers = len(named_layers(network))
         kept = layers - len(whole_layers(new))
         taken = f"{kept} of {layers} layers and the normalisation of {self.name}"
-        if self.adapted:
-            taken += f", which is adapted to {self.adapted['to']}"
+        if self.adapted_to:
+            taken += f", which is adapted to {self.adapted_to}"
         return f"starting from {taken}" + (f"; new: {', '.join(new)}" if new else "")
 
 

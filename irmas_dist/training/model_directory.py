@@ -80,7 +80,7 @@ def read_initial_model(directory: str | os.PathLike[str]) -> InitialModel:
         std=description.normalisation.std,
         digest=weights_digest(weights),
         learnt=description.data,
-        adapted=description.adapted,
+        adapted_to=description.adapted["to"] if description.adapted else None,
     )
 
 

@@ -72,7 +72,7 @@ def test_clips_without_any_instrument_are_not_cross_validated_and_a_note_says_so
     assert list(evaluation.results) == ["oracle"]
     refused, absent = evaluation.notes
     assert refused == "not cross-validated: no clip has an instrument to be split by"
-    assert absent.startswith("in no clip: vio, cel; ")
+    assert absent.startswith("known to play in no clip: vio, cel; ")
     assert evaluation.metrics["micro_f1"] == 0
     assert not evaluation.headline.decisions.any()
 
@@ -133,8 +133,10 @@ def test_an_instrument_that_is_known_and_in_no_clip_is_named_as_it_lowers_the_me
     """One that is known nowhere is left out of them, and is not."""
     turns = [[1, 0, UNKNOWN], [0, 0, UNKNOWN]]
     evaluation = evaluate_scores(some_scores(40, turns, TRIO), "s.parquet")
-    (note,) = [one for one in evaluation.notes if one.startswith("in no clip")]
-    assert note.startswith("in no clip: cel; precision, recall, F1 and average precision")
+    (note,) = [one for one in evaluation.notes if one.startswith("known to play in no")]
+    assert note.startswith(
+        "known to play in no clip: cel; precision, recall, F1 and average precision"
+    )
     of_vio, of_cel, _ = evaluation.instruments
     assert of_cel["f1"] == 0
     assert evaluation.metrics["macro_f1"] == pytest.approx(of_vio["f1"] / 2)

@@ -96,7 +96,7 @@ def test_a_start_from_an_adapted_model_is_said_and_recorded(
     trained = train(recipe_of(settings), other, str(tmp_path / "m"), WorkerSettings(), init=model)
     said = " ".join(capsys.readouterr().err.split())
     assert f"the normalisation of {model}, which is adapted to songs" in said
-    assert trained.data["init"]["adapted"] == record
+    assert trained.data["init"]["adapted_to"] == "songs"
     assert trained.adapted is None
 
 
