@@ -154,7 +154,8 @@ class IngestSettings(Settings):
     mode: Literal["auto", "resident", "streaming"] = "auto"
     """auto holds them in memory where they take at most half of Ray's object store."""
     pool_clips: int = Field(4_096, ge=1)
-    """Maximum clips in memory when streaming; only these are mixed with each other."""
+    """Maximum clips in memory when streaming, where further stores are not small beside the first;
+    only these are mixed with each other."""
 
 
 class FurtherStore(Settings):

@@ -174,7 +174,7 @@ class StreamedClips:
     Attributes:
         stores: The stores, in the order of their clips.
         labels: Of all clips, those of each store sorted by identity, shape (clips, instruments).
-        pool_clips: Largest number of clips in memory at a time.
+        pool_clips: Largest number of clips in memory at a time, but for small further stores.
     """
 
     stores: tuple[StreamedStore, ...]
@@ -183,3 +183,8 @@ class StreamedClips:
 
     def __len__(self) -> int:
         return sum(len(store.clip_ids) for store in self.stores)
+
+    @property
+    def pools(self) -> int:
+        """Number of pools that they are read in."""
+        return -(-len(self) // self.pool_clips)

@@ -141,15 +141,19 @@ def make_record(
     for key, what in (("recipe", "recipe"), ("space", "space")):
         if getattr(earlier, key) != getattr(record, key):
             raise IrmasError(f"{out} holds a sweep with another {what}; choose another directory")
+    ours, theirs = (
+        {key: value for key, value in one.items() if key not in OPTIONS}
+        for one in (data, earlier.data)
+    )
+    if ours != theirs:
+        raise IrmasError(f"{out} holds a sweep of other features; choose another directory")
     for key, option in OPTIONS.items():
-        if (theirs := earlier.data.get(key)) != data.get(key):
-            given = "with other" if theirs and data.get(key) else "with" if theirs else "without"
+        if (had := earlier.data.get(key)) != data.get(key):
+            given = "with other" if had and data.get(key) else "with" if had else "without"
             raise IrmasError(
                 f"{out} holds a sweep {given} {option}: resume it with the same, or choose another "
                 "directory"
             )
-    if earlier.data != data:
-        raise IrmasError(f"{out} holds a sweep of other features; choose another directory")
     return earlier.model_copy(update={"settings": settings})
 
 

@@ -142,12 +142,14 @@ def open_training_data(
     """
     read_matching_info(features, recipe)
     data = load_training_data(features, recipe.validation, recipe.ingest, further, validate_on)
-    examples = data.stores.examples(recipe.training.windows_per_clip)
-    for store, count in zip(further, examples[1:], strict=True):
+    pools = data.training.pools if isinstance(data.training, StreamedClips) else 1
+    each = [pool.examples(recipe.training.windows_per_clip) for pool in data.stores.divided(pools)]
+    own, *theirs = np.sum(each, axis=0).tolist()
+    for store, count in zip(further, theirs, strict=True):
         if not count:
             raise IrmasError(
                 f"--also {store.location}:{store.weight:g} gives no example in an epoch of "
-                f"{examples[0]:,}: weigh it more"
+                f"{own:,}: weigh it more"
             )
     return replace(data, start=start)
 

@@ -3,11 +3,10 @@
 *Resident* clips lie in one array, once per node, and form a single pool. *Streamed* clips are
 read from the store's shards by Ray Data in every epoch, in another order each time, and arrive in
 pools of a few thousand clips; examples are planned and mixed within a pool. Of several stores,
-each pool has an equal share, or all of one with fewer clips than there are pools. With a pool as
-large as all of them, both give the same batches.
+each pool has an equal share, or all of one that is small beside it. With a pool as large as all of
+them, both give the same batches.
 """
 
-import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import repeat
@@ -54,7 +53,7 @@ class ClipLoader:
         self.resident = DeviceClips(clips, device) if isinstance(clips, Clips) else None
         pools = 1
         if isinstance(clips, StreamedClips):
-            pools = math.ceil(len(clips) / clips.pool_clips)
+            pools = clips.pools
         self._stores = stores or StoreWeights.of_one(len(clips))
         self.pools = self._stores.divided(pools)
         self._planner = ThreadPoolExecutor(1)

@@ -76,6 +76,10 @@ class Mixtures:
         return Mixtures(**values | {"first": first - first[0]})
 
 
+SMALL = 0.25
+"""Share of a pool's clips of the first store up to which a further store is small beside it."""
+
+
 @dataclass(frozen=True)
 class StoreWeights:
     """How often the clips of several stores are drawn, which lie one store after the other.
@@ -106,15 +110,16 @@ class StoreWeights:
     def divided(self, pools: int) -> list["StoreWeights"]:
         """Return those of ``pools`` parts, or fewer, so that each has clips of each store.
 
-        The clips of a store are shared out equally, but those of a further store that has fewer
-        clips than there are parts are in each of them.
+        The clips of a store are shared out equally. All those of a small further store are in each
+        part, in which few of them would begin many examples: where it has fewer clips than there
+        are parts, or at most `SMALL` of what a part has of the first.
         """
         pools = min(pools, self.counts[0])
         cuts = [
             [count] * pools
-            if count < pools
+            if count < pools or (store and count <= SMALL * self.counts[0] / pools)
             else np.diff(np.arange(pools + 1) * count // pools).tolist()
-            for count in self.counts
+            for store, count in enumerate(self.counts)
         ]
         return [StoreWeights(counts, self.weights) for counts in zip(*cuts, strict=True)]
 

@@ -1,8 +1,8 @@
 """Feature stores beside the first: further ones to learn, and those to validate on.
 
 Validation, normalisation and thresholds come from the first store alone, unless there are stores to
-validate on. Training clips that share a group or the audio with clips of another store that a model
-is validated on are left out, as what a model is judged by must be new to it.
+validate on. Training clips that share a group, the audio or a held-out source with clips that a
+model is validated on are left out, as what a model is judged by must be new to it.
 """
 
 from collections.abc import Sequence
@@ -33,7 +33,8 @@ class FurtherData:
         info: The content of its ``features.json``.
         weight: Examples that begin with one of its clips, for each of the first store's.
         clips: Number of its clips that are learnt.
-        left_out: Number of its training clips that share a group or the audio with validation.
+        left_out: Number of its training clips that share a group, the audio or a held-out source
+            with validation.
     """
 
     info: StoreInfo
@@ -193,13 +194,14 @@ def new_clips(clips: Clips, location: str, info: StoreInfo, aside: "HeldOut") ->
     shared = aside.shares(clips, location, info)
     if shared.all():
         raise IrmasError(
-            f"{location}: every training clip shares a group or the audio with validation clips; "
+            f"{location}: every training clip shares a group, the audio or a held-out source "
+            "with validation clips; "
             "there is nothing to learn"
         )
     if count := int(shared.sum()):
         say(
-            f"{count:,} of {len(clips):,} training clips of {escape(location)} share a group or "
-            "the audio with validation clips: left out"
+            f"{count:,} of {len(clips):,} training clips of {escape(location)} share a group, "
+            "the audio or a held-out source with validation clips: left out"
         )
     return clips.select(np.flatnonzero(~shared))
 
@@ -211,13 +213,12 @@ class HeldOut:
     Attributes:
         groups: Their groups.
         audio: Digests of their files.
-        sources: Sources held out as a whole, each with the code of the instrument that it is held
-            out of.
+        sources: What is held out of sources as a whole, as from `sources_of`.
     """
 
     groups: frozenset[str]
     audio: frozenset[str | None]
-    sources: frozenset[tuple[str, str]] = frozenset()
+    sources: frozenset["OfSource"] = frozenset()
 
     @classmethod
     def of(cls, clips: Clips, location: str, info: StoreInfo) -> "HeldOut":
@@ -244,14 +245,22 @@ class HeldOut:
         ], np.bool_)  # fmt: skip
 
 
-def sources_of(clips: Clips, vocabulary: Vocabulary) -> list[set[tuple[str, str]]]:
-    """Return the source of each clip with each of its instruments; none where it is not known."""
-    return [
-        {(source_of(group), vocabulary.codes[column]) for column in np.flatnonzero(row)}
-        if WITHIN in group
-        else set()
-        for group, row in zip(clips.groups, clips.labels >= PRESENT, strict=True)
-    ]
+OfSource = tuple[str, str | frozenset[str]]
+"""A source, with the code of an instrument or with all those of a clip."""
+
+
+def sources_of(clips: Clips, vocabulary: Vocabulary) -> list[set[OfSource]]:
+    """Return the source of each clip with each of its instruments and with all of them together.
+
+    A clip of no known source has none.
+    """
+    found: list[set[OfSource]] = []
+    for group, row in zip(clips.groups, clips.labels >= PRESENT, strict=True):
+        codes = [vocabulary.codes[column] for column in np.flatnonzero(row)]
+        keys: list[str | frozenset[str]] = [*codes, frozenset(codes)]
+        known = codes and WITHIN in group
+        found.append({(source_of(group), key) for key in keys} if known else set())
+    return found
 
 
 def audio_digests(location: str, info: StoreInfo) -> dict[str, str | None]:

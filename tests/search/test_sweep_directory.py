@@ -59,7 +59,11 @@ def test_runs_are_grouped_by_the_sweep_s_name_unless_told(
         ({"validated_on": ["a"]}, {}, "a sweep with --validate-on: resume it with the same"),
         ({}, {"also": ["a"]}, "a sweep without --also: resume it with the same"),
         ({"init": "a"}, {"init": "b"}, "a sweep with other --init: resume it with the same"),
-        ({"store": "a"}, {"store": "b"}, "a sweep of other features; choose another"),
+        (
+            {"store": "a"},
+            {"store": "b", "also": ["a"]},
+            "a sweep of other features; choose another",
+        ),
     ],
 )
 def test_a_sweep_is_resumed_with_the_data_that_it_has(
