@@ -109,6 +109,7 @@ def _search(
     if not any(math.isnan(one.cross_validated) for one in candidates):
         candidates.sort(key=lambda one: one.cross_validated, reverse=True)
     best = candidates[0]
+    of_recipe = description.model_copy(update={"thresholds_fitted": None})
     changed = description.model_copy(
         update={
             "windows": best.windows,
@@ -119,7 +120,7 @@ def _search(
                 description.recipe,
                 description.parts[0].data,
             ),
-            "thresholds_fitted": settings,
+            "thresholds_fitted": None if settings == of_recipe.threshold_settings else settings,
             "scores": description.scores
             | f1_at(
                 best.scores.labels,
