@@ -66,8 +66,7 @@ def adapt(
         raise IrmasError(f"{out} is the model itself: name another directory")
     refuse_other_results(out, "model.json")
     with lock_directory(out):
-        there = storage.exists(storage.join(out, "model.json"))
-        if there:
+        if storage.exists(storage.join(out, "model.json")):
             _require_adaptation(out, read_description(model))
         adapted = load_adapted(model, to, settings, part)
         validation = read_scores(storage.join(model, VALIDATION_SCORES))

@@ -207,7 +207,8 @@ def load_training_data(
             raise IrmasError(f"{location} cannot be split for validation: {error}") from error
         own = clips.select(np.flatnonzero(~out))
         aside = clips.select(np.flatnonzero(out))
-    require_positives(aside, location)
+    if not judges:
+        require_positives(aside, location)
     _tell_lacking(aside, " and ".join(validate_on) or location, info.vocabulary)
     if further and not judges:
         new = HeldOut.of(aside, location, info)

@@ -235,14 +235,14 @@ class HeldOut:
     def shares(self, clips: Clips, location: str, info: StoreInfo) -> npt.NDArray[np.bool_]:
         """Return which clips of a store have such a group, audio or source, shape (clips,)."""
         digests = audio_digests(location, info)
-        return np.array([
-            group in self.groups
-            or digests[clip_id] in self.audio
-            or not self.sources.isdisjoint(sources)
-            for group, clip_id, sources in zip(
-                clips.groups, clips.clip_ids, sources_of(clips, info.vocabulary), strict=True
-            )
+        shared = np.array([
+            group in self.groups or digests[clip_id] in self.audio
+            for group, clip_id in zip(clips.groups, clips.clip_ids, strict=True)
         ], np.bool_)  # fmt: skip
+        if self.sources:
+            of_clips = sources_of(clips, info.vocabulary)
+            shared |= [not self.sources.isdisjoint(sources) for sources in of_clips]
+        return shared
 
 
 OfSource = tuple[str, str | frozenset[str]]

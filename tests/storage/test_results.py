@@ -5,7 +5,12 @@ from pathlib import Path
 import pytest
 
 from irmas_dist.errors import IrmasError
+from irmas_dist.features import store
+from irmas_dist.inference.evaluate import SCORES
+from irmas_dist.search.sweep_directory import RECORD
 from irmas_dist.storage.results import FILES, RESULTS, refuse_other_results, refuse_result_file
+from irmas_dist.training.model_directory import VALIDATION_SCORES
+from irmas_dist.training.train import BEGUN
 
 
 @pytest.mark.parametrize("there", RESULTS)
@@ -19,6 +24,11 @@ def test_only_a_directory_of_the_same_stage_is_written_again(
     else:
         with pytest.raises(IrmasError, match=f"holds {RESULTS[there]}: name another directory"):
             refuse_other_results(str(tmp_path), own)
+
+
+def test_the_files_are_those_that_stages_write() -> None:
+    names = (store.INFO, store.REJECTS, VALIDATION_SCORES, SCORES, BEGUN, RECORD)
+    assert set(names) < set(FILES)
 
 
 @pytest.mark.parametrize("name", [pattern.replace("*", "00007") for pattern in FILES])
