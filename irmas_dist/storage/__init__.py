@@ -34,6 +34,9 @@ STDOUT = "-"
 MAX_NAME_BYTES = 255
 """Longest file name on common file systems."""
 
+RETRY_S = 15
+"""Seconds for which requests to Google Cloud Storage are repeated."""
+
 Location = str | os.PathLike[str]
 """A local path, or the URL of an object store such as ``s3://bucket/key``."""
 
@@ -64,6 +67,9 @@ def resolve(location: Location) -> tuple[pafs.FileSystem, str]:
 @lru_cache(maxsize=16)
 def _bucket(url: str) -> tuple[pafs.FileSystem, str]:
     """Connect to a bucket, once; a key could have ``[`` or ``#``, which are special in URLs."""
+    if url.lower().startswith(("gs://", "gcs://")) and "?" not in url:
+        # Unless limited, Google's client repeats a request that fails for a quarter of an hour.
+        url += f"?retry_limit_seconds={RETRY_S}"
     return pafs.FileSystem.from_uri(url)
 
 
@@ -279,5 +285,5 @@ def _located(location: Location) -> Iterator[tuple[pafs.FileSystem, str]]:
     except OSError as error:
         # pyarrow's own begin with what it did, and the path once more.
         reason = re.sub(r".* Detail: \[errno \d+\] ", "", error.strerror or str(error), flags=re.S)
-        reason = reason.splitlines()[0]
+        reason = reason.splitlines()[0].partition(" error_info=")[0]
         raise IrmasError(f"{location}: {reason}") from error

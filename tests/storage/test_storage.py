@@ -1,6 +1,7 @@
 """Files by path or URL: writing is atomic, and errors name the location in one line."""
 
 import os
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from irmas_dist import storage
 from irmas_dist.errors import IrmasError
+from tests.ray_cluster import free_port
 
 
 def test_what_is_written_can_be_read(tmp_path: Path) -> None:
@@ -75,6 +77,19 @@ def test_errors_are_one_line_with_the_location(tmp_path: Path) -> None:
         with pytest.raises(IrmasError, match=reason) as refused:
             read(location)
         assert "\n" not in str(refused.value)
+
+
+def test_google_storage_that_does_not_answer_is_one_line_and_soon(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("CLOUD_STORAGE_EMULATOR_ENDPOINT", f"http://127.0.0.1:{free_port()}")
+    monkeypatch.setattr(storage, "RETRY_S", 1)
+    began = time.monotonic()
+    with pytest.raises(IrmasError, match=r"^gs://anonymous@silent/key: .*not connect") as refused:
+        storage.exists("gs://anonymous@silent/key")
+    assert "\n" not in str(refused.value)
+    assert "gcloud-cpp" not in str(refused.value)
+    assert time.monotonic() - began < 60
 
 
 def test_a_link_stays_and_its_target_is_replaced(tmp_path: Path) -> None:
