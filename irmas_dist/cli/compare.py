@@ -1,6 +1,8 @@
 """The command that compares models on the same clips."""
 
 from collections.abc import Mapping
+from itertools import product
+from string import ascii_uppercase
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -87,7 +89,8 @@ def compared(comparison: "Comparison", protocols: Mapping[str, Protocol], machin
     from irmas_dist.evaluation.protocols import MEANING
 
     headings = {**HEADLINE, "map": "mAP"}
-    letters = {name: chr(ord("A") + number) for number, name in enumerate(comparison.models)}
+    series = ("".join(of) for size in (1, 2) for of in product(ascii_uppercase, repeat=size))
+    letters = dict(zip(comparison.models, series, strict=False))
     grid = Table(Column("", no_wrap=True), *(headings[metric] for metric in COMPARED))
     for name, result in comparison.models.items():
         grid.add_row(letters[name], *(with_interval(result, metric) for metric in COMPARED))

@@ -47,6 +47,20 @@ def test_models_are_compared_song_by_song(
     assert "oracle: thresholds fitted to the test itself" in out
 
 
+def test_more_models_than_letters_are_told_apart(
+    irmas: Callable[..., Ended], tmp_path: Path
+) -> None:
+    scores = read_scores(FOREST)
+    few = chosen(scores, np.arange(20), scores.scores)
+    names = [f"{number}.parquet" for number in range(28)]
+    for name in names:
+        write_scores(tmp_path / name, few)
+    code, out, err = irmas("compare", *names, "--protocol", "fixed")
+    assert (code, err) == (0, "")
+    assert "Z: 25.parquet\nAA: 26.parquet\nAB: 27.parquet\n" in out
+    assert "AA less AB" in out
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
