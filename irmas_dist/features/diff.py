@@ -116,7 +116,8 @@ def encode_labels(manifest: pa.Table, vocabulary: Vocabulary) -> tuple[SoftLabel
         known = columns >= 0
         labels[rows[known], columns[known]] = np.broadcast_to(value, known.shape)[known]
         for index in np.flatnonzero(~known):
-            problems[rows[index]] = f"labels: unknown instrument {codes[index].as_py()!r}"
+            code = codes[index].as_py()
+            problems[rows[index]] = f"labels: no instrument {code!r} in this recipe (--config)"
     return labels, pa.array(problems, pa.string())
 
 

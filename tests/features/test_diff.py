@@ -175,7 +175,7 @@ def test_rejects_name_where_the_problem_was_found() -> None:
     made = diff([row("1", problem="empty file"), row("2", instruments=["x"])], [])
     assert [(one["problem"], one["found_in"]) for one in made.rejects.to_pylist()] == [
         ("empty file", MANIFEST),
-        ("labels: unknown instrument 'x'", LABELS),
+        ("labels: no instrument 'x' in this recipe (--config)", LABELS),
     ]
 
 
