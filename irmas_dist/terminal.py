@@ -29,6 +29,9 @@ from irmas_dist.errors import IrmasError
 LINE_EVERY_S = 10.0
 """Interval between the lines that report progress where there is no terminal."""
 
+RATE_OVER_S = 600.0
+"""Time over which the rate of progress is taken."""
+
 _out = Console(soft_wrap=True)
 _err = Console(stderr=True, soft_wrap=True)
 _results = _out
@@ -95,7 +98,8 @@ class Advance(Protocol):
 def progress(description: str, total: int, unit: str = "") -> Iterator[Advance]:
     """Show the progress of ``total`` steps, and yield the function that advances it.
 
-    A terminal shows a bar with rate and time left; elsewhere a line is printed periodically.
+    A terminal shows a bar with rate and time left; elsewhere a line is printed periodically. The
+    rate is that since the first step was done, for the time until then includes what is prepared.
     """
     columns = (
         TextColumn("{task.description}"),
@@ -105,35 +109,41 @@ def progress(description: str, total: int, unit: str = "") -> Iterator[Advance]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}", markup=False),
     )
-    bar = Progress(*columns, console=_err, disable=not _err.is_terminal)
-    task = bar.add_task(description, total=total, rate="", note="")
+    silent = not _err.is_terminal
+    bar = Progress(
+        *columns,
+        console=_err,
+        speed_estimate_period=RATE_OVER_S,
+        get_time=time.monotonic,
+        disable=silent,
+    )
+    number = bar.add_task(description, total=total, rate="", note="")
+    [task] = bar.tasks
     started = reported = time.monotonic()
-    done = skipped = 0
     lock = Lock()
 
     def advance(steps: int, note: str = "", *, earlier: bool = False) -> None:
-        nonlocal done, skipped, reported
+        nonlocal reported
         with lock:
-            done += steps
             if earlier:
-                skipped += steps
-                bar.reset(task, completed=done, note=note)
+                bar.reset(number, completed=int(task.completed) + steps, rate="", note=note)
                 return
+            bar.update(number, advance=steps, note=note)
+            rate = _rate(task.speed, unit) if task.speed else ""
+            bar.update(number, rate=rate)
             now = time.monotonic()
-            taken = done - skipped
-            rate = _rate(taken / max(now - started, 1e-9), unit)
-            bar.update(task, advance=steps, rate=rate, note=note)
-            if not bar.disable or now - reported < LINE_EVERY_S or taken <= 0 or done >= total:
+            if not silent or now - reported < LINE_EVERY_S or task.completed >= total:
                 return
             reported = now
-        left = (total - done) * (now - started) / taken
-        suffix = f", {escape(note)}" if note else ""
-        say(f"{description}: {done:,} of {total:,} {unit}, {rate}, {left:.0f} s left{suffix}")
+            left = f"{task.time_remaining:,.0f} s left" if task.time_remaining else ""
+            parts = (f"{task.completed:,} of {total:,} {unit}", rate, left, escape(note))
+            say(f"{description}: {', '.join(filter(None, parts))}")
 
     with bar:
         yield advance
-    if bar.disable:
-        say(f"{description}: {done:,} of {total:,} {unit} in {time.monotonic() - started:.1f} s")
+    if silent:
+        took = time.monotonic() - started
+        say(f"{description}: {task.completed:,} of {total:,} {unit} in {took:.1f} s")
 
 
 @contextmanager

@@ -2,38 +2,83 @@
 
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from irmas_dist import terminal
 from irmas_dist.terminal import chatter_to, progress, say, show
 
 
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
+    """The time in seconds, which stands still unless it is set; every line is due at once."""
+    now = [0.0]
+    with monkeypatch.context() as patch:
+        patch.setattr(terminal, "LINE_EVERY_S", 0.0)
+        patch.setattr("time.monotonic", lambda: now[0])
+        yield now
+
+
 def test_without_a_terminal_progress_is_a_line_now_and_then(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    capsys: pytest.CaptureFixture[str], clock: list[float]
 ) -> None:
-    monkeypatch.setattr(terminal, "LINE_EVERY_S", 0.0)
-    with progress("extract", 3, "clips") as advance:
+    with progress("extract", 1_003, "clips") as advance:
+        clock[0] = 9
         advance(1, "[a]")
-        advance(2)
-    first, last = capsys.readouterr().err.splitlines()
-    assert first.startswith("extract: 1 of 3 clips, ")
-    assert first.endswith(" s left, [a]")
-    assert last.startswith("extract: 3 of 3 clips in ")
+        clock[0] = 11
+        advance(2, "[a]")
+        advance(1_000)
+    assert capsys.readouterr().err.splitlines() == [
+        "extract: 1 of 1,003 clips, [a]",  # Most of its time was taken by the start.
+        "extract: 3 of 1,003 clips, 1.0 clips/s, 1,000 s left, [a]",
+        "extract: 1,003 of 1,003 clips in 11.0 s",
+    ]
 
 
 def test_what_an_earlier_run_did_is_progress_but_says_nothing_of_the_speed(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    capsys: pytest.CaptureFixture[str], clock: list[float]
 ) -> None:
-    monkeypatch.setattr(terminal, "LINE_EVERY_S", 0.0)
-    now = iter([0.0, 10.0, 10.0])  # Started; after one more; the end.
-    monkeypatch.setattr("time.monotonic", lambda: next(now))
     with progress("train", 100, "epochs") as advance:
         advance(70, earlier=True)
         advance(1)
-    first, _ = capsys.readouterr().err.splitlines()
-    assert first == "train: 71 of 100 epochs, 10.0 s/epoch, 290 s left"
+        clock[0] = 10
+        advance(1)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[:2] == [
+        "train: 71 of 100 epochs",
+        "train: 72 of 100 epochs, 10.0 s/epoch, 280 s left",
+    ]
+
+
+def test_what_is_done_again_is_not_progress(
+    capsys: pytest.CaptureFixture[str], clock: list[float]
+) -> None:
+    with progress("train", 10, "epochs") as advance:
+        for steps in (8, -3, 5):
+            advance(steps)
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split(" of")[0] for line in lines] == [
+        "train: 8", "train: 5", "train: 10"
+    ]  # fmt: skip
+
+
+def test_a_terminal_shows_a_bar(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    console = Console(stderr=True, force_terminal=True, width=100)
+    monkeypatch.setattr(terminal, "_err", console)
+    with progress("train", 100, "epochs") as advance:
+        advance(70, earlier=True)
+        for _ in range(2):
+            time.sleep(0.01)
+            advance(1, "macro F1 .5")
+    bar = capsys.readouterr().err
+    for shown in ("train", "72/100", "epochs/s", "macro F1 .5"):
+        assert shown in bar
 
 
 @pytest.mark.parametrize(("rate", "text"), [(1234.5, "1,234.5 clips/s"), (0.25, "4.0 s/clip")])
