@@ -290,10 +290,10 @@ def ingest(features: str, recipe: Recipe) -> Measured:
         race({mode: timed(windows, one.train_epoch) for mode, one in learners.items()}, rounds=3),
     )
     plan_steps = learners["streaming"].plan_steps
-    pools = ClipLoader(data["streaming"].training, 0, plan_steps, torch.device("cpu"))
+    pools = ClipLoader(data["streaming"].training, 0, torch.device("cpu"))
 
     def read() -> None:
-        for _ in pools.epoch(0, plan_ahead=False):
+        for _ in pools.epoch(0, plan_steps, plan_ahead=False):
             pass
 
     rate = np.median([timed(windows, read)() for _ in range(3)])

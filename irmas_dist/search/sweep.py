@@ -259,8 +259,10 @@ def _trainable(data: TrainingData, recipe: Recipe, root: str, settings: SweepSet
     """Return Tune's trainable: a reused actor, or a driver of several workers."""
     common = {"data": data, "recipe": recipe.model_dump(), "root": root}
     if settings.workers == 1:
-        single = tune.with_parameters(LearnerTrial, **common, latency=settings.against == "latency")
-        return tune.with_resources(single, {"CPU": settings.cpus, "GPU": settings.gpus or 0.0})
+        gpus = settings.gpus or 0.0
+        latency = settings.against == "latency"
+        single = tune.with_parameters(LearnerTrial, **common, gpu=gpus > 0, latency=latency)
+        return tune.with_resources(single, {"CPU": settings.cpus, "GPU": gpus})
     workers = WorkerSettings(
         count=settings.workers, cpus=settings.cpus, gpu=bool(settings.gpus), retries=0
     )
@@ -289,7 +291,10 @@ def _write_model(
         return model
     if not storage.exists(storage.join(directory, FILE_NAME)):
         return None
-    learner = Learner(data, recipe, device=available_device())
+    # It only scores here, on whatever this machine has.
+    plain = recipe.training.model_copy(update={"graph": "off", "compile": False})
+    scoring = recipe.model_copy(update={"training": plain})
+    learner = Learner(data, scoring, device=available_device())
     load_checkpoint(directory, learner)
     description, validation = describe(learner, recipe.model_dump(mode="json"))
     description = description.model_copy(update={"run": run})

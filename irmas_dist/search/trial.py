@@ -22,7 +22,6 @@ from irmas_dist.search.sweep_directory import trial_directory
 from irmas_dist.training.checkpoint import FILE_NAME, Pace, load_checkpoint, save_checkpoint
 from irmas_dist.training.data import TrainingData
 from irmas_dist.training.learner import SELECTED_BY, Learner
-from irmas_dist.training.precision import available_device
 
 # In a trial's configuration:
 TRIAL = "trial"  # its number in the study, and whether it is resumed
@@ -83,13 +82,16 @@ class LearnerTrial(tune.Trainable):
         data: TrainingData,
         recipe: dict[str, Any],
         root: str,
+        gpu: bool = False,
         latency: bool = False,
     ) -> None:
         """Build the first trial's Learner; the arguments are those of `distributed_trial`.
 
-        ``latency`` says whether to measure the network's latency.
+        ``gpu`` says whether Ray has assigned one, or a share of one: without, a process sees all
+        of the node's. ``latency`` says whether to measure the network's latency.
         """
         self._data, self._recipe, self._root, self._latency = data, recipe, root, latency
+        self._device = "cuda" if gpu else "cpu"
         self._begin(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -105,9 +107,12 @@ class LearnerTrial(tune.Trainable):
         self._failure: str | None = None
         self._unreported = False
         self._cpu_s, began = 0.0, time.process_time()
+        self._release()
         try:
             settings = build_recipe(self._recipe, values, "the search space")
-            self._learner = TrialLearner(self._data, settings, device=available_device())
+            if self._device == "cuda" and not torch.cuda.is_available():
+                raise IrmasError("torch cannot use the GPU; --gpus 0 trains on CPUs")
+            self._learner = TrialLearner(self._data, settings, device=self._device)
             self._facts: dict[str, Any] = {"parameters": parameter_count(self._learner.network)}
             if self._latency:
                 self._facts[SECOND["latency"]] = latency_ms(self._learner)
@@ -116,8 +121,8 @@ class LearnerTrial(tune.Trainable):
                 # Its driver may have died before it received the last saved epoch.
                 self._unreported = self._learner.epoch > 0
             self._cpu_s = time.process_time() - began
-        except (IrmasError, torch.OutOfMemoryError) as error:
-            self._fail(error)
+        except (IrmasError, torch.OutOfMemoryError) as raised:
+            self._failure = _reason(raised)
 
     def step(self) -> dict[str, Any]:
         """Train for one epoch.
@@ -131,9 +136,10 @@ class LearnerTrial(tune.Trainable):
             try:
                 self._learner.run_epoch()
                 self._cpu_s += time.process_time() - began
-            except (IrmasError, torch.OutOfMemoryError) as error:
-                self._fail(error)
+            except (IrmasError, torch.OutOfMemoryError) as raised:
+                self._failure = _reason(raised)
         if self._failure is not None:
+            self._release()
             return failure(self._failure)
         self._unreported = False
         self._save_if_due()
@@ -143,12 +149,12 @@ class LearnerTrial(tune.Trainable):
         instruments = {INSTRUMENTS: learner.evaluate_instruments()}
         return epoch_result(learner.history[-1], best, **ends, **instruments, **self._facts)
 
-    def _fail(self, error: Exception) -> None:
-        if isinstance(error, IrmasError):
-            self._failure = str(error)
-        else:
-            self._failure = f"out of GPU memory: {str(error).splitlines()[0]}"
-        self._learner = None  # type: ignore[assignment]  # frees its memory
+    def _release(self) -> None:
+        """Return the memory of the Learner to the GPU, which other trials share.
+
+        Not while an error is handled: its traceback refers to the Learner's tensors.
+        """
+        self._learner = None  # type: ignore[assignment]
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
@@ -166,6 +172,13 @@ class LearnerTrial(tune.Trainable):
         load_checkpoint(checkpoint, self._learner)
         # It may be another trial's with another network; then the saved one is obsolete.
         self._pace = Pace()
+
+
+def _reason(error: Exception) -> str:
+    """Return why a trial failed."""
+    if isinstance(error, IrmasError):
+        return str(error)
+    return f"out of GPU memory: {str(error).splitlines()[0]}"
 
 
 def failure(reason: str) -> dict[str, Any]:

@@ -6,7 +6,7 @@ a GPU computes them. Captured, they are replayed by one call.
 
 from collections.abc import Callable
 from functools import partial
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -59,24 +59,25 @@ class Repeated(Generic[Result]):
     """Work on a GPU that is always the same: done a few times, then captured and replayed.
 
     Args:
-        work: Reads and writes the same tensors every time, and asks the device nothing. What it
-            returns is overwritten by the next replay.
         stream: On which it is done until it is captured.
         prepare: Called before it is captured.
     """
 
     def __init__(
-        self,
-        work: Callable[[], Result],
-        stream: torch.cuda.Stream,
-        prepare: Callable[[], None] = lambda: None,
+        self, stream: torch.cuda.Stream, prepare: Callable[[], None] = lambda: None
     ) -> None:
-        self._work, self._stream, self._prepare = work, stream, prepare
+        self._stream, self._prepare = stream, prepare
         self._done = 0
         self._captured: tuple[torch.cuda.CUDAGraph, Result] | None = None
 
-    def __call__(self) -> Result:
-        """Do the work, and return what it returns."""
+    def __call__(self, work: Callable[[], Result]) -> Result:
+        """Do the work, and return what it returns.
+
+        Args:
+            work: Reads and writes the same tensors every time, and asks the device nothing. What
+                it returns is overwritten by the next replay. It is not kept, since it may be its
+                owner's, whose memory on the GPU a reference cycle would hold.
+        """
         if self._captured:
             graph, result = self._captured
             graph.replay()
@@ -84,7 +85,7 @@ class Repeated(Generic[Result]):
         current = torch.cuda.current_stream(self._stream.device)
         self._stream.wait_stream(current)
         with torch.cuda.stream(self._stream):
-            result = self._work()
+            result = work()
         current.wait_stream(self._stream)
         self._done += 1
         if self._done == WARM_UP:
@@ -92,7 +93,7 @@ class Repeated(Generic[Result]):
             graph = torch.cuda.CUDAGraph()
             # Meanwhile another thread may pin the memory of the next epoch's plan.
             with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
-                self._captured = graph, self._work()
+                self._captured = graph, work()
         return result
 
 
@@ -120,9 +121,9 @@ class GraphSteps:
         self._captured_for: tuple[object, ...] = ()
         self._rows = self._rates = torch.empty(0)
 
-    def repeated(self, work: Callable[[], Result]) -> Callable[[], Result]:
-        """Return further work, by a graph of its own."""
-        return Repeated(work, self._stream)
+    def repeated(self) -> Repeated[Any]:
+        """Return what does further work, by a graph of its own."""
+        return Repeated(self._stream)
 
     def run(self, pool: DeviceClips, plan: PlannedSteps, rates: Tensor) -> None:
         """Take all planned steps; the arguments are those of `TrainingStep.run`."""
@@ -138,10 +139,9 @@ class GraphSteps:
         self._number.zero_()
         for size in plan.sizes:
             if size not in self._steps:
-                take = partial(self._take, plan, size)
                 # Gradients must be allocated inside the graph.
-                self._steps[size] = Repeated(take, self._stream, self._step.optimisation.begin)
-            self._steps[size]()
+                self._steps[size] = Repeated(self._stream, self._step.optimisation.begin)
+            self._steps[size](partial(self._take, plan, size))
 
     def _take(self, plan: PlannedSteps, size: StepSize) -> None:
         """Take the next step, of this size, with all the sources for which rows have space."""

@@ -32,7 +32,6 @@ class ClipLoader:
     Args:
         clips: The clips, in memory or in their stores.
         seed: Of the order in which shards are read.
-        plan: Plans the steps of a pool.
         device: Where batches are made.
         stores: How often the clips of each store are drawn; None for a single store.
 
@@ -45,11 +44,10 @@ class ClipLoader:
         self,
         clips: Clips | StreamedClips,
         seed: int,
-        plan: Plan,
         device: torch.device,
         stores: StoreWeights | None = None,
     ) -> None:
-        self._clips, self._seed, self._plan, self._device = clips, seed, plan, device
+        self._clips, self._seed, self._device = clips, seed, device
         self.resident = DeviceClips(clips, device) if isinstance(clips, Clips) else None
         pools = 1
         if isinstance(clips, StreamedClips):
@@ -60,25 +58,30 @@ class ClipLoader:
         self._planned: dict[int, Future[PlannedSteps]] = {}
         self._capacity = 0
 
-    def epoch(self, number: int, *, plan_ahead: bool) -> Iterator[tuple[DeviceClips, PlannedSteps]]:
+    def epoch(
+        self, number: int, plan: Plan, *, plan_ahead: bool
+    ) -> Iterator[tuple[DeviceClips, PlannedSteps]]:
         """Yield the pools of an epoch and their steps, see `StoreWeights.divided`.
+
+        ``plan`` plans the steps of a pool. It is not kept: it may be a method of what has this
+        loader, whose memory on a GPU a reference cycle would hold.
 
         With ``plan_ahead`` the steps of the next epoch are planned in a thread once the caller
         has launched those of this one: on a GPU they still run then, and need no Python.
         """
         if self.resident is not None:
             clips = self.resident.clips
-            yield self.resident, self._planned_epoch(clips, number)
+            yield self.resident, self._planned_epoch(clips, number, plan)
             if plan_ahead:
                 self._planned[number + 1] = self._planner.submit(
-                    self._plan, clips, number + 1, 0, self._capacity
+                    plan, clips, number + 1, 0, self._capacity
                 )
             return
         streams = [self._stream(index, number) for index in range(len(self._stores.counts))]
         pools = enumerate(joined(several) for several in zip(*streams, strict=True))
-        planned = ((clips, self._plan(clips, number, index, 0)) for index, clips in pools)
-        for clips, plan in _prefetch(planned):
-            yield DeviceClips(clips, self._device), plan
+        planned = ((clips, plan(clips, number, index, 0)) for index, clips in pools)
+        for clips, steps in _prefetch(planned):
+            yield DeviceClips(clips, self._device), steps
 
     def _stream(self, store: int, epoch: int) -> Iterator[Clips]:
         """Yield what each pool of an epoch has of a store."""
@@ -93,13 +96,13 @@ class ClipLoader:
             return stream(streamed, sizes, order)
         return repeat(next(stream(streamed, sizes[:1], order)), len(sizes))
 
-    def _planned_epoch(self, clips: Clips, number: int) -> PlannedSteps:
+    def _planned_epoch(self, clips: Clips, number: int, plan: Plan) -> PlannedSteps:
         ahead = self._planned.pop(number, None)
-        plan = ahead.result() if ahead else self._plan(clips, number, 0, self._capacity)
+        steps = ahead.result() if ahead else plan(clips, number, 0, self._capacity)
         # Rows of the same width in all epochs, where possible: graphs are captured for it.
-        self._capacity = max(self._capacity, plan.layout.sources)
+        self._capacity = max(self._capacity, steps.layout.sources)
         self._planned.clear()
-        return plan
+        return steps
 
 
 def _prefetch(pools: Iterator[Pool]) -> Iterator[Pool]:

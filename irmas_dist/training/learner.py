@@ -24,7 +24,7 @@ from irmas_dist.models.standardise import Standardise
 from irmas_dist.training import epoch_metrics
 from irmas_dist.training.augment import Mixer
 from irmas_dist.training.data import TrainingData
-from irmas_dist.training.graph import capture
+from irmas_dist.training.graph import Repeated, capture
 from irmas_dist.training.ingest import ClipLoader
 from irmas_dist.training.initial_model import frozen_blocks, start_network
 from irmas_dist.training.losses import Loss
@@ -105,9 +105,7 @@ class Learner:
         )
         self._loss.to(self.device)
         self._standardise = Standardise(*data.normalisation).to(self.device)
-        self._loader = ClipLoader(
-            data.training, settings.seed, self.plan_steps, self.device, stores
-        )
+        self._loader = ClipLoader(data.training, settings.seed, self.device, stores)
         self._validation = DeviceClips(data.validation, self.device)
         self._windows = self._windows_of(data.validation)
         self._places = self._windows.to_device(self.device)
@@ -123,9 +121,9 @@ class Learner:
             self._autocast, self.frames, workers,
         )  # fmt: skip
         self._graphs = capture(self._step, training, self._loader.resident, self.device)
-        self._validated = self._validate_windows
+        self._repeated_validation: Repeated[tuple[WindowOutputs, Tensor]] | None = None
         if self._graphs and self._validation.is_on_device:
-            self._validated = self._graphs.repeated(self._validate_windows)
+            self._repeated_validation = self._graphs.repeated()
         self.epoch = 0
         self.history: list[dict[str, float]] = []
         self.best_epoch = 0
@@ -174,7 +172,7 @@ class Learner:
             self._graphs.reset()  # They leave out what was frozen.
         blocks = freeze.blocks if self.epoch < freeze.epochs else 0
         with frozen_blocks(self.network, blocks, self._optimisation, alone=self.workers == 1):
-            for pool, plan in self._loader.epoch(self.epoch, plan_ahead=ahead):
+            for pool, plan in self._loader.epoch(self.epoch, self.plan_steps, plan_ahead=ahead):
                 steps = len(plan.sizes)
                 (self._graphs or self._step).run(pool, plan, rates[:steps])
                 rates = rates[steps:]
@@ -238,7 +236,8 @@ class Learner:
         Returns:
             Scores, float32, shape (clips, instruments), and the mean loss over all windows.
         """
-        outputs, loss = self._validated()
+        repeated, work = self._repeated_validation, self._validate_windows
+        outputs, loss = repeated(work) if repeated else work()
         scores = outputs.of_clips(self._windows, self.settings.window.aggregation)
         shares = self._gathered((scores, float(loss), self._known))
         total = sum(share[1] for share in shares) / max(sum(share[2] for share in shares), 1)

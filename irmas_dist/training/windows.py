@@ -29,7 +29,7 @@ class DeviceClips:
 
     def __init__(self, clips: Clips, device: torch.device) -> None:
         kept_on = device
-        if device.type == "cuda" and clips.frames.nbytes > GPU_SHARE * torch.cuda.mem_get_info()[0]:
+        if device.type == "cuda" and clips.frames.nbytes > GPU_SHARE * _free_memory():
             kept_on = torch.device("cpu")
         with warnings.catch_warnings():
             # Arrays from Ray's object store are read-only, and nothing here writes to them.
@@ -79,6 +79,12 @@ class DeviceClips:
 
     def _rows(self, rows: Tensor) -> Tensor:
         return self._frames[rows.to(self._frames.device)].to(self.device).float()
+
+
+def _free_memory() -> int:
+    """Return the bytes of GPU memory that are free, or kept by this process for new tensors."""
+    kept = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
+    return int(torch.cuda.mem_get_info()[0]) + kept
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import optuna
@@ -14,10 +15,12 @@ from irmas_dist.inference.predictor import Predictor
 from irmas_dist.reports.wandb_summary import log_summary
 from irmas_dist.search.space import load_space
 from irmas_dist.search.storages import open_storage
-from irmas_dist.search.sweep import QUIET_TUNE, SweepSummary, sweep
+from irmas_dist.search.sweep import QUIET_TUNE, SweepSummary, _write_model, sweep
+from irmas_dist.search.sweep_directory import read_record, trials_root
 from irmas_dist.storage.locks import lock_directory
 from irmas_dist.training.data import open_training_data
 from irmas_dist.training.learner import SELECTED_BY
+from irmas_dist.training.model_description import read_description
 from tests.wandb_log import inspect
 
 SPACE = """
@@ -45,6 +48,22 @@ def swept(
     summary = sweep(open_training_data(features, changed), changed, space, out, settings)
     log_summary(summary)
     return summary, changed
+
+
+def test_a_model_of_trials_on_gpus_is_written_where_there_is_none(
+    swept: tuple[SweepSummary, Recipe], features: str, tmp_path: Path
+) -> None:
+    """As on a driver beside a cluster: the best trial's steps were captured or compiled."""
+    summary, recipe = swept
+    out = Path(summary.path)
+    settings = {"training.graph": "on", "training.compile": True, **summary.trials[0]["params"]}
+    best = build_recipe(recipe.model_dump(), settings, "the test")
+    record = read_record(out)
+    shutil.copytree(trials_root(out, record.settings), tmp_path / "trials")
+    data = open_training_data(features, best)
+    model = _write_model(data, best, summary.trials[0], tmp_path, record)
+    assert model is not None
+    assert read_description(model).recipe["training"]["graph"] == "on"
 
 
 def test_every_trial_ends_and_the_best_is_first(swept: tuple[SweepSummary, Recipe]) -> None:

@@ -1,7 +1,9 @@
 """A trial's epochs and its end as results, without Tune: its steps are called directly."""
 
+import gc
 import math
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -40,16 +42,13 @@ def configuration(number: int = 7, resume: bool = False, **values: object) -> di
 
 
 @pytest.fixture
-def start(
-    data: TrainingData, settings: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Start:
-    """Start a trial with the arguments of `configuration`, on a CPU: bit for bit the same."""
-    monkeypatch.setattr("irmas_dist.search.trial.available_device", lambda: torch.device("cpu"))
+def start(data: TrainingData, settings: Recipe, tmp_path: Path) -> Start:
+    """Start a trial with the arguments of `configuration`."""
 
-    def begin(latency: bool = False, **config: Any) -> LearnerTrial:
+    def begin(gpu: bool = False, latency: bool = False, **config: Any) -> LearnerTrial:
         trial = LearnerTrial.__new__(LearnerTrial)  # Tune's part of it needs Ray
         recipe = settings.model_dump()
-        trial.setup(configuration(**config), data, recipe, str(tmp_path), latency)
+        trial.setup(configuration(**config), data, recipe, str(tmp_path), gpu, latency)
         return trial
 
     return begin
@@ -111,8 +110,36 @@ def test_another_trial_follows_a_failed_one_in_the_same_process(
     assert {path.name for path in tmp_path.iterdir()} == {"0008", "0009"}
 
 
+@pytest.fixture
+def learners(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[weakref.ref[TrialLearner]]]:
+    """All Learners of trials; what is in a reference cycle is not freed."""
+    made: list[weakref.ref[TrialLearner]] = []
+    before = TrialLearner.__init__
+
+    def init(learner: TrialLearner, *args: Any, **options: Any) -> None:
+        before(learner, *args, **options)
+        made.append(weakref.ref(learner))
+
+    monkeypatch.setattr(TrialLearner, "__init__", init)
+    gc.disable()
+    yield made
+    gc.enable()
+
+
+def test_a_trial_leaves_no_learner_to_the_next(
+    start: Start, learners: list[weakref.ref[TrialLearner]]
+) -> None:
+    """Its memory on the GPU would be missing."""
+    trial = start(number=1, training__epochs=2)
+    for number in (2, 3):
+        while not trial.step()["done"]:
+            pass
+        trial.reset_config(configuration(number, training__epochs=2))
+        assert [learner() is not None for learner in learners] == [False] * (number - 1) + [True]
+
+
 def test_too_little_memory_ends_a_trial_with_the_reason(
-    start: Start, monkeypatch: pytest.MonkeyPatch
+    start: Start, learners: list[weakref.ref[TrialLearner]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def run_epoch(learner: Learner) -> None:
         raise torch.OutOfMemoryError("tried to allocate 2 GiB\nand more")
@@ -121,6 +148,12 @@ def test_too_little_memory_ends_a_trial_with_the_reason(
     result = start().step()
     assert result[FAILED] == "out of GPU memory: tried to allocate 2 GiB"
     assert result["done"]
+    assert [learner() for learner in learners] == [None]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a CUDA GPU")
+def test_a_gpu_that_torch_cannot_use_ends_a_trial_with_the_reason(start: Start) -> None:
+    assert start(gpu=True).step()[FAILED].startswith("torch cannot use the GPU; --gpus 0")
 
 
 def test_an_error_of_the_program_is_no_result(

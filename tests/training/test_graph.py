@@ -1,5 +1,6 @@
 """Steps captured as CUDA graphs train as steps that are taken one by one."""
 
+import gc
 import itertools
 from pathlib import Path
 
@@ -10,7 +11,6 @@ from irmas_dist.config.training import LearnerSettings
 from irmas_dist.errors import IrmasError
 from irmas_dist.training.checkpoint import load_checkpoint, save_checkpoint
 from irmas_dist.training.data import TrainingData
-from irmas_dist.training.graph import Repeated
 from irmas_dist.training.learner import Learner
 from tests.training.test_learner import changed, with_everything, without_dropout
 
@@ -47,8 +47,8 @@ def test_the_loss_curve_is_that_of_steps_taken_one_by_one(
         if graph == "on":
             assert learner._graphs is not None
             assert any(step._captured for step in learner._graphs._steps.values())
-            assert isinstance(learner._validated, Repeated)
-            assert learner._validated._captured
+            assert learner._repeated_validation is not None
+            assert learner._repeated_validation._captured
     assert curves[0] == pytest.approx(curves[1], rel=1e-3)
 
 
@@ -92,3 +92,22 @@ def test_a_step_never_waits_for_the_gpu(data: TrainingData, settings: LearnerSet
             learner._step(pool, row, rate, plan, size, sources)
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+@needs_gpu
+def test_a_learner_that_is_let_go_leaves_its_memory(
+    data: TrainingData, settings: LearnerSettings
+) -> None:
+    """With its graphs, and without Python's garbage collection, which nobody waits for."""
+    gc.disable()
+    try:
+        left = []
+        for _ in range(3):
+            learner = Learner(data, changed(settings, "training", graph="on"), device="cuda")
+            losses(learner, 5)
+            del learner
+            torch.cuda.empty_cache()
+            left.append(torch.cuda.memory_reserved())
+    finally:
+        gc.enable()
+    assert left[1] == left[2]

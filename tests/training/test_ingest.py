@@ -43,14 +43,14 @@ def test_every_clip_is_in_one_pool_of_every_epoch_and_as_stored(
     position = {clip: index for index, clip in enumerate(resident.clip_ids)}
     streamed = load(features, untracked, "streaming", pool_clips=25)
     plan_steps = Learner(streamed, untracked).plan_steps
-    loader = ClipLoader(streamed.training, 0, plan_steps, CPU)
+    loader = ClipLoader(streamed.training, 0, CPU)
     sizes = [sum(pool.counts) for pool in loader.pools]
     assert sum(sizes) == len(resident)
     assert max(sizes) <= 25
     orders = []
     for epoch in range(2):
         seen: list[str] = []
-        pools = loader.epoch(epoch, plan_ahead=False)
+        pools = loader.epoch(epoch, plan_steps, plan_ahead=False)
         for size, (pool, plan) in zip(sizes, pools, strict=True):
             clips = pool.clips
             assert sum(step.examples for step in plan.sizes) == size
@@ -66,7 +66,7 @@ def test_every_clip_is_in_one_pool_of_every_epoch_and_as_stored(
                 np.testing.assert_array_equal(clips.labels[index], resident.labels[stored])
         assert sorted(seen) == resident.clip_ids
         orders.append(seen)
-    pools = loader.epoch(1, plan_ahead=False)
+    pools = loader.epoch(1, plan_steps, plan_ahead=False)
     again = [clip for pool, _ in pools for clip in pool.clips.clip_ids]
     assert again == orders[1]
 
@@ -85,8 +85,9 @@ def test_epochs_planned_ahead_are_those_that_are_planned_when_they_begin(
     learner = Learner(data, settings)
     plans: list[list[PlannedSteps]] = []
     for ahead in (True, False):
-        loader = ClipLoader(data.training, 0, learner.plan_steps, CPU)
-        plans.append([plan for n in range(4) for _, plan in loader.epoch(n, plan_ahead=ahead)])
+        loader = ClipLoader(data.training, 0, CPU)
+        epochs = (loader.epoch(n, learner.plan_steps, plan_ahead=ahead) for n in range(4))
+        plans.append([plan for epoch in epochs for _, plan in epoch])
     for ours, theirs in zip(*plans, strict=True):
         assert ours.layout == theirs.layout
         np.testing.assert_array_equal(ours.rows, theirs.rows)
@@ -95,10 +96,9 @@ def test_epochs_planned_ahead_are_those_that_are_planned_when_they_begin(
 
 def test_rows_never_become_narrower(data: TrainingData, settings: LearnerSettings) -> None:
     """A graph that was captured for an epoch then serves the next ones."""
-    loader = ClipLoader(data.training, 0, Learner(data, settings).plan_steps, CPU)
-    space = [
-        plan.layout.sources for n in range(12) for _, plan in loader.epoch(n, plan_ahead=n % 2 == 0)
-    ]
+    loader, plan_steps = ClipLoader(data.training, 0, CPU), Learner(data, settings).plan_steps
+    epochs = (loader.epoch(n, plan_steps, plan_ahead=n % 2 == 0) for n in range(12))
+    space = [plan.layout.sources for epoch in epochs for _, plan in epoch]
     assert space == sorted(space)
 
 

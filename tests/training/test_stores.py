@@ -387,10 +387,8 @@ def test_all_clips_of_a_small_further_store_are_in_each_pool(
     values = {"ingest.mode": "streaming", "ingest.pool_clips": 10}
     recipe = build_recipe(settings.model_dump(), values, "the test")
     learner = Learner(open_training_data(first, recipe, [FurtherStore(location=place)]), recipe)
-    loader = ClipLoader(
-        learner.data.training, 0, learner.plan_steps, torch.device("cpu"), learner.data.stores
-    )
-    pools = [pool.clips for pool, _ in loader.epoch(0, plan_ahead=False)]
+    loader = ClipLoader(learner.data.training, 0, torch.device("cpu"), learner.data.stores)
+    pools = [pool.clips for pool, _ in loader.epoch(0, learner.plan_steps, plan_ahead=False)]
     assert len(pools) > 3
     for clips in pools:
         assert sorted(clips.clip_ids[-3:]) == sorted(few.clip_ids)
