@@ -1,14 +1,18 @@
 """How many trials share a GPU: as many as its memory and the CPUs beside it can hold."""
 
+import math
 from typing import NamedTuple
 
 import ray
 import torch
 from ray.exceptions import RayError
 
+from irmas_dist.cluster.resources import wait_for_resources
 from irmas_dist.cluster.without_ray import gpu_count
 from irmas_dist.config.recipe import Recipe
 from irmas_dist.config.sweep import SweepSettings
+from irmas_dist.config.training import WorkerSettings
+from irmas_dist.errors import IrmasError
 from irmas_dist.terminal import say
 from irmas_dist.training.data import TrainingData
 from irmas_dist.training.learner import Learner
@@ -46,6 +50,13 @@ def share_gpus(settings: SweepSettings, data: TrainingData, recipe: Recipe) -> S
     if settings.workers > 1:
         whole = 1.0 if gpus >= settings.workers else 0.0
         return settings.model_copy(update={"gpus": whole})
+    try:
+        wait_for_resources(WorkerSettings(cpus=settings.cpus, gpu=True))
+    except IrmasError as error:
+        raise IrmasError(
+            f"no GPU with {settings.cpus:g} CPUs beside it became free, to measure how many trials "
+            "can share it; --gpus decides by hand"
+        ) from error
     measure = ray.remote(num_gpus=1, num_cpus=settings.cpus, max_calls=1)(memory_of_a_training)
     try:
         memory: Memory = ray.get(measure.remote(data, recipe))
@@ -55,7 +66,7 @@ def share_gpus(settings: SweepSettings, data: TrainingData, recipe: Recipe) -> S
         return settings.model_copy(update={"gpus": 0.0})
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     cpus = min(node.get("CPU", 0) / node["GPU"] for node in nodes if node.get("GPU"))
-    count = trials_on_a_gpu(memory, cpus, settings)
+    count = trials_on_a_gpu(memory, cpus, gpus, settings)
     say(
         f"{count} trials share each GPU ({memory.total / 2**30:.0f} GiB; a training of the recipe "
         f"takes {memory.used / 2**30:.1f}) and its {cpus:g} CPUs; --gpus decides by hand"
@@ -63,11 +74,14 @@ def share_gpus(settings: SweepSettings, data: TrainingData, recipe: Recipe) -> S
     return settings.model_copy(update={"gpus": share_of(count)})
 
 
-def trials_on_a_gpu(memory: Memory, cpus: float, settings: SweepSettings) -> int:
-    """Return how many trials share a GPU that has ``cpus`` CPUs beside it, at least one."""
+def trials_on_a_gpu(memory: Memory, cpus: float, gpus: float, settings: SweepSettings) -> int:
+    """Return how many trials share each of ``gpus`` GPUs, with ``cpus`` CPUs beside it: 1 or more.
+
+    Ray fills one GPU before it takes the next, so few trials are spread by larger shares.
+    """
     by_memory = MEMORY_SHARE * memory.total / (MARGIN * memory.used + CONTEXT_BYTES)
     by_cpus = cpus / settings.cpus
-    most = settings.concurrent or settings.trials
+    most = math.ceil((settings.concurrent or settings.trials) / gpus)
     return max(int(min(by_memory, by_cpus, most)), 1)
 
 

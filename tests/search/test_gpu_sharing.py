@@ -1,5 +1,7 @@
 """Trials share a GPU as far as its memory and the CPUs beside it allow."""
 
+from functools import partial
+
 import pytest
 import torch
 from hypothesis import given
@@ -8,6 +10,8 @@ from hypothesis import strategies as st
 from irmas_dist.cluster.resources import workers_on
 from irmas_dist.config.recipe import Recipe
 from irmas_dist.config.sweep import SweepSettings
+from irmas_dist.config.training import WorkerSettings
+from irmas_dist.errors import IrmasError
 from irmas_dist.search.gpu_sharing import (
     Memory,
     memory_of_a_training,
@@ -21,22 +25,24 @@ GIB = 2**30
 
 
 @pytest.mark.parametrize(
-    ("used", "cpus", "options", "trials"),
+    ("used", "cpus", "gpus", "options", "trials"),
     [
-        (0.1, 16, {"trials": 40}, 16),  # a trial for each CPU
-        (0.1, 16, {"trials": 40, "cpus": 2.0}, 8),
-        (0.1, 16, {"trials": 4}, 4),
-        (0.1, 16, {"trials": 40, "concurrent": 3}, 3),
-        (10, 16, {"trials": 40}, 3),  # 72 GiB, of which each may take 20 and its context
-        (70, 16, {"trials": 40}, 1),
-        (0.1, 0.5, {"trials": 40}, 1),
+        (0.1, 16, 1, {"trials": 40}, 16),  # a trial for each CPU
+        (0.1, 16, 1, {"trials": 40, "cpus": 2.0}, 8),
+        (0.1, 16, 1, {"trials": 4}, 4),
+        (0.1, 16, 1, {"trials": 40, "concurrent": 3}, 3),
+        (0.1, 16, 4, {"trials": 4}, 1),  # none of the four is idle
+        (0.1, 16, 4, {"trials": 40, "concurrent": 6}, 2),
+        (10, 16, 1, {"trials": 40}, 3),  # 72 GiB, of which each may take 20 and its context
+        (70, 16, 1, {"trials": 40}, 1),
+        (0.1, 0.5, 1, {"trials": 40}, 1),
     ],
 )
 def test_as_many_share_a_gpu_as_memory_cpus_and_trials_allow(
-    used: float, cpus: float, options: dict[str, float], trials: int
+    used: float, cpus: float, gpus: float, options: dict[str, float], trials: int
 ) -> None:
     settings = SweepSettings.model_validate(options)
-    assert trials_on_a_gpu(Memory(int(used * GIB), 80 * GIB), cpus, settings) == trials
+    assert trials_on_a_gpu(Memory(int(used * GIB), 80 * GIB), cpus, gpus, settings) == trials
 
 
 @given(st.integers(1, 200))
@@ -53,6 +59,20 @@ def test_a_share_given_by_hand_stays(data: TrainingData) -> None:
 
 def test_without_gpus_trials_run_on_cpus(ray_cluster: None, data: TrainingData) -> None:
     assert share_gpus(SweepSettings(), data, Recipe()).gpus == 0.0
+
+
+def test_a_gpu_that_others_hold_is_not_waited_for_in_silence(
+    ray_cluster: None,
+    data: TrainingData,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("irmas_dist.search.gpu_sharing.gpu_count", lambda: 1.0)
+    soon = partial(WorkerSettings, wait_timeout_s=0.1)
+    monkeypatch.setattr("irmas_dist.search.gpu_sharing.WorkerSettings", soon)
+    with pytest.raises(IrmasError, match=r"^no GPU with 1 CPUs beside it became free, to measure"):
+        share_gpus(SweepSettings(), data, Recipe())
+    assert "waiting up to 0.1 s for resources: 1 workers need" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
