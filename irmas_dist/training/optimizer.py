@@ -72,7 +72,9 @@ class Optimisation:
         real = torch.float32 if device.type == "cuda" else torch.float64
         self._lr = torch.tensor(settings.lr, dtype=real, device=device)
         self._head_lr = torch.tensor(settings.head_lr or settings.lr, dtype=real, device=device)
-        self._share_lr()
+        of_body = 2  # groups; those of the head follow, if it has a rate of its own
+        for number, group in enumerate(self._optimizer.param_groups):
+            group["lr"] = self._lr if number < of_body else self._head_lr
         self._average: nn.Module | None = copy.deepcopy(network) if settings.ema else None
         self._averaged = torch.zeros((), device=device)  # how many weights are in the average
         # Steps skipped so far, now in a row, and the most in a row.
@@ -206,11 +208,14 @@ class Optimisation:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Resume from a state that `state_dict` returned; the settings are this object's own."""
-        decays = [group["weight_decay"] for group in self._optimizer.param_groups]
+        # Those of a checkpoint may be of another device, or of another trial.
+        own = [
+            {name: value for name, value in group.items() if name != "params"}
+            for group in self._optimizer.param_groups
+        ]
         self._optimizer.load_state_dict(state["optimizer"])
-        for group, decay in zip(self._optimizer.param_groups, decays, strict=True):
-            group["weight_decay"] = decay
-        self._share_lr()
+        for group, settings in zip(self._optimizer.param_groups, own, strict=True):
+            group.update(settings)
         if self._average is not None:
             self._average.load_state_dict(state["average"])
         self._averaged.copy_(state["averaged"])
@@ -218,11 +223,6 @@ class Optimisation:
         self.skipped = int(self._skips[0])
         for name in STATE:
             setattr(self, name, state[name])
-
-    def _share_lr(self) -> None:
-        of_body = 2  # groups; those of the head follow, if it has a rate of its own
-        for number, group in enumerate(self._optimizer.param_groups):
-            group["lr"] = self._lr if number < of_body else self._head_lr
 
     def _update_average(self, average: nn.Module, taken: Tensor) -> None:
         """Move the average towards the network's weights, if the step was taken.

@@ -165,6 +165,18 @@ def test_the_head_has_a_learning_rate_of_its_own_on_the_same_schedule() -> None:
     assert ours.lr == pytest.approx(0.01)
 
 
+def test_a_checkpoint_of_another_device_keeps_this_ones_kernels() -> None:
+    """A GPU's optimiser must be capturable, or its steps are not captured as graphs."""
+    saved = optimisation().state_dict()
+    for group in saved["optimizer"]["param_groups"]:
+        group |= {"capturable": True, "fused": False, "weight_decay": 9.0}
+    resumed = optimisation()
+    before = [dict(group) for group in resumed._optimizer.param_groups]
+    resumed.load_state_dict(saved)
+    assert [dict(group) for group in resumed._optimizer.param_groups] == before
+    assert all(group["lr"] is resumed._lr for group in resumed._optimizer.param_groups)
+
+
 def test_both_learning_rates_survive_a_resume() -> None:
     network = nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 1))
     settings = TrainingSettings(lr=0.01, head_lr=0.05, warmup_epochs=0.0, schedule="constant")
