@@ -78,11 +78,15 @@ def compile_network(network: nn.Module, device: torch.device) -> None:
     """Compile the network with ``torch.compile`` when it is first called.
 
     Raises:
-        IrmasError: Compiling for a CPU needs a C++ compiler, and there is none.
+        IrmasError: There is no compiler: on a CPU one of C++ is needed, on a GPU one of C.
     """
-    if device.type == "cpu" and not shutil.which(os.environ.get("CXX", "g++")):
+    needed, variable, known = "a C compiler on a GPU", "CC", ["gcc", "clang"]
+    if device.type == "cpu":
+        needed, variable, known = "a C++ compiler on a CPU", "CXX", ["g++"]
+    named = [os.environ[variable]] if variable in os.environ else known
+    if not any(map(shutil.which, named)):
         raise IrmasError(
-            "training.compile=true needs a C++ compiler on a CPU and there is none; "
-            "install g++, set CXX to another, or leave it out"
+            f"training.compile=true needs {needed} and there is none; install {known[0]}, set "
+            f"{variable} to another, or leave it out"
         )
     network.compile()

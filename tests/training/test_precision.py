@@ -5,12 +5,13 @@ from contextlib import ExitStack
 
 import pytest
 import torch
+from torch import nn
 
 from irmas_dist.config.training import LearnerSettings
 from irmas_dist.errors import IrmasError
 from irmas_dist.training.data import TrainingData
 from irmas_dist.training.learner import Learner
-from irmas_dist.training.precision import computes_in_bfloat16, without_tf32
+from irmas_dist.training.precision import compile_network, computes_in_bfloat16, without_tf32
 from tests.training.test_learner import changed, without_dropout
 
 
@@ -48,6 +49,16 @@ def test_compiling_without_a_compiler_is_refused(
     monkeypatch.setenv("CXX", "no-such-compiler")
     with pytest.raises(IrmasError, match=r"training\.compile=true needs a C\+\+ compiler"):
         Learner(data, changed(settings, "training", compile=True))
+
+
+def test_compiling_for_a_gpu_needs_a_compiler_of_c(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setattr("shutil.which", {"clang": "/usr/bin/clang"}.get)
+    network = nn.Linear(2, 2)
+    compile_network(network, torch.device("cuda"))
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    with pytest.raises(IrmasError, match="needs a C compiler on a GPU and there is none"):
+        compile_network(network, torch.device("cuda"))
 
 
 def test_bfloat16_moves_the_loss_curve_by_less_than_two_percent(
