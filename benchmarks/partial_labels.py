@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from processes.machine import machine
 
 from irmas_dist.config.recipe import Recipe, load_recipe
 from irmas_dist.config.training import WorkerSettings
@@ -124,7 +125,8 @@ def main() -> None:
         work.mkdir(parents=True, exist_ok=True)
         clips = openmic_clips(given.fraction)
         render_twin(work / "twin", TwinSettings(dataset="openmic", fraction=given.fraction))
-        results: dict[str, Any] = {"clips": len(clips), "known": KNOWN, "macro_ap": []}
+        results: dict[str, Any] = {"machine": machine(), "clips": len(clips), "known": KNOWN}
+        results["macro_ap"] = []
         # A tenth of the clips needs more epochs than all of them; to the end, for equal steps.
         length = [f"training.epochs={given.epochs}", f"training.patience={given.epochs}"]
         for seed in range(given.seeds):

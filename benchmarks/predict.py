@@ -22,9 +22,11 @@ from typing import Any
 
 # Before the import of numpy, here and in child processes.
 os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+os.environ["CUDA_VISIBLE_DEVICES"] = ""  # One core is measured, also where there is a GPU.
 
 import numpy as np
 import soundfile
+from processes.machine import machine
 
 ROOT = Path(__file__).parents[1]
 RECIPES = ("demo", "seed", "han2016")
@@ -73,7 +75,7 @@ def by_hand(model: str) -> Callable[[str], list[float]]:
 def ours(model: str) -> Callable[[str], list[float]]:
     from irmas_dist.inference.predictor import Predictor
 
-    predictor = Predictor.load(model)
+    predictor = Predictor.load(model, device="cpu")
     return lambda path: list(predictor.file(path).values())
 
 
@@ -171,7 +173,7 @@ def make_model(recipe_name: str, out: Path) -> str:
 def main() -> None:
     from irmas_dist.rendering.render import RenderSettings, render
 
-    result: dict[str, Any] = {}
+    result: dict[str, Any] = {"machine": machine()}
     with tempfile.TemporaryDirectory() as folder:
         tree = Path(folder, "tree")
         render(tree, RenderSettings(recordings=1, clips_per_recording=1, songs=FILES))

@@ -62,6 +62,7 @@ def running_cluster(
         command = [
             *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block"),
             *("--node-ip-address=127.0.0.1", f"--port={gcs}", f"--num-cpus={num_cpus}"),
+            "--num-gpus=0",
             *("--include-dashboard=true", "--dashboard-host=127.0.0.1"),
             *(f"--dashboard-port={dashboard}", f"--dashboard-agent-listen-port={agent}"),
             f"--ray-client-server-port={client}",

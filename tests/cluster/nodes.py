@@ -133,6 +133,7 @@ class Cluster:
             *(f"--node-ip-address={host.address}", f"--temp-dir={self.folder}/{host.name}"),
             f"--dashboard-agent-listen-port={free_port()}",
             *("--object-store-memory=100000000", "--min-worker-port=0", "--max-worker-port=0"),
+            "--num-gpus=0",  # Each would count this machine's.
         )
         # Gloo would look for hosts by name, and all have this machine's.
         own = {"GLOO_SOCKET_IFNAME": host.card}

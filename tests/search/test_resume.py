@@ -249,7 +249,8 @@ def test_a_killed_sweep_resumes_from_checkpoints_in_an_object_store(
             for name in storage.list_files(f"{progress}/trials", recursive=True)
         }
 
-    process = driver.start(*driver.first, "--storage", progress)
+    few = ("--concurrent", "2", "--gpus", "0")  # Of all CPUs of this machine.
+    process = driver.start(*driver.first, *few, "--storage", progress)
     driver.wait_until(process, driver.mid_trial)
     end_family(process)
     running = {t.number for t in driver.study().trials if t.state == TrialState.RUNNING}

@@ -22,7 +22,7 @@ from irmas_dist.training.model_directory import read_initial_model
 from irmas_dist.training.train import train
 from tests.training.conftest import synthetic_clips, write_store
 
-WORKERS = WorkerSettings()
+WORKERS = WorkerSettings(gpu=False)
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
