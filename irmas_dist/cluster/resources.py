@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 QUIET_WAIT_S = 2.0
 """Longer waits are reported; a cluster with free resources grants them sooner."""
 
+FINEST = 0.0001
+"""Smallest share of a resource that Ray counts."""
+
 
 def cpu_count() -> int:
     """Return the number of CPUs of the running Ray, at least 1."""
@@ -94,6 +97,11 @@ def workers_on(node: Mapping[str, float], cpus: float, gpus: float) -> int:
     if gpus > 1:
         return min(by_cpu, int(total / gpus + tolerance))
     return min(by_cpu, int(total) * int(1 / gpus + tolerance))
+
+
+def share_of(count: int) -> float:
+    """Return the largest share of a GPU that so many workers can have at a time, as Ray counts."""
+    return int(1 / count / FINEST) * FINEST
 
 
 def require_job_capacity(client: "Client", cpus: float, gpus: float) -> None:

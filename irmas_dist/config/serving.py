@@ -50,8 +50,8 @@ class ServingSettings(Settings):
     cpus: Annotated[float, Field(gt=0, le=1_000)] = 1.0
     """CPUs of a replica's scoring; it holds as many more, one at most, to read uploads."""
     gpus: Annotated[float | None, Field(ge=0, le=100)] = None
-    """GPUs of a replica's scoring; several share one with a fraction. None: 1 if there is one, of
-    the command; 0 in RayService files."""
+    """GPUs of a replica's scoring; several share one with a fraction. None: with the command,
+    replicas share those of the cluster, if it has any; 0 in RayService files."""
     limits: Limits = Limits()
     """What a request may ask for."""
 

@@ -7,7 +7,7 @@ import ray
 import torch
 from ray.exceptions import RayError
 
-from irmas_dist.cluster.resources import wait_for_resources
+from irmas_dist.cluster.resources import share_of, wait_for_resources
 from irmas_dist.cluster.without_ray import gpu_count
 from irmas_dist.config.recipe import Recipe
 from irmas_dist.config.sweep import SweepSettings
@@ -26,9 +26,6 @@ CONTEXT_BYTES = 600 << 20
 
 MEMORY_SHARE = 0.9
 """Share of a GPU's memory that trials may use together."""
-
-FINEST = 0.0001
-"""Smallest share of a resource that Ray counts."""
 
 
 class Memory(NamedTuple):
@@ -83,11 +80,6 @@ def trials_on_a_gpu(memory: Memory, cpus: float, gpus: float, settings: SweepSet
     by_cpus = cpus / settings.cpus
     most = math.ceil((settings.concurrent or settings.trials) / gpus)
     return max(int(min(by_memory, by_cpus, most)), 1)
-
-
-def share_of(count: int) -> float:
-    """Return the largest share of a GPU that ``count`` trials can have at a time, as Ray counts."""
-    return int(1 / count / FINEST) * FINEST
 
 
 def memory_of_a_training(data: TrainingData, recipe: Recipe) -> Memory:

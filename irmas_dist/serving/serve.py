@@ -1,6 +1,7 @@
 """The stage `serve`: models behind an address, on this machine or a cluster."""
 
 import errno
+import math
 import os
 import socket
 import tempfile
@@ -8,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
+from typing import Any
 
 from irmas_dist import storage
 from irmas_dist.cluster.without_ray import LOCAL, gpu_count, ray_address
@@ -80,7 +82,7 @@ def deployed(
         local = [each for each in settings.models.values() if not storage.is_url(each)]
         require_shared(None, *local)
         if settings.gpus is None:
-            settings = settings.model_copy(update={"gpus": float(gpu_count() >= 1)})
+            settings = settings.model_copy(update={"gpus": _shared_gpus(settings, gpu_count())})
         _require_capacity(settings, ray.nodes())
         try:
             ray_serve.start(
@@ -155,23 +157,26 @@ def _require_free(host: str, port: int) -> None:
         raise IrmasError(f"--host {host}, --port {port}: {error.strerror}") from error
 
 
-def _require_capacity(settings: ServingSettings, nodes: list[dict[str, object]]) -> None:
+def _shared_gpus(settings: ServingSettings, gpus: float) -> float:
+    """Return the GPUs of each replica, a share of one where replicas are more than ``gpus``."""
+    from irmas_dist.cluster.resources import share_of
+
+    if not gpus:
+        return 0.0
+    return share_of(math.ceil((settings.max_replicas or settings.replicas) / gpus))
+
+
+def _require_capacity(settings: ServingSettings, nodes: list[dict[str, Any]]) -> None:
     """Refuse more than the nodes have that are there, also if an autoscaler could add some."""
-    needs = {"CPU": settings.replica_cpus, "GPU": settings.gpus or 0}
-    fit = 0
-    found = []
-    for node in nodes:
-        resources = node["Resources"]
-        assert isinstance(resources, dict)
-        if node["Alive"]:
-            have = {kind: resources.get(kind, 0) for kind in needs}
-            fit += int(min(have[kind] / need for kind, need in needs.items() if need))
-            found.append(f"{have['CPU']:g} and {have['GPU']:g}")
-    if fit < settings.replicas:
+    from irmas_dist.cluster.resources import workers_on
+
+    cpus, gpus = settings.replica_cpus, settings.gpus or 0.0
+    alive = [node["Resources"] for node in nodes if node["Alive"]]
+    if sum(workers_on(node, cpus, gpus) for node in alive) < settings.replicas:
+        found = ", ".join(f"{node.get('CPU', 0):g} and {node.get('GPU', 0):g}" for node in alive)
         raise IrmasError(
-            f"{settings.replicas} replicas of {needs['CPU']:g} CPUs and {needs['GPU']:g} GPUs do "
-            f"not fit: the nodes have {', '.join(found) or 'none'}; ask for fewer --replicas, "
-            "--cpus or --gpus"
+            f"{settings.replicas} replicas of {cpus:g} CPUs and {gpus:g} GPUs do not fit: the "
+            f"nodes have {found or 'none'}; ask for fewer --replicas, --cpus or --gpus"
         )
 
 

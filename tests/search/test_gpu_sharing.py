@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from irmas_dist.cluster.resources import workers_on
+from irmas_dist.cluster.resources import share_of, workers_on
 from irmas_dist.config.recipe import Recipe
 from irmas_dist.config.sweep import SweepSettings
 from irmas_dist.config.training import WorkerSettings
@@ -16,7 +16,6 @@ from irmas_dist.search.gpu_sharing import (
     Memory,
     memory_of_a_training,
     share_gpus,
-    share_of,
     trials_on_a_gpu,
 )
 from irmas_dist.training.data import TrainingData

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -19,7 +20,7 @@ from irmas_dist.inference.predictor import Predictor
 from irmas_dist.serving.deployments import ListenerDeployment, application
 from irmas_dist.serving.models import ServedModel
 from irmas_dist.serving.received import RefusedRequestError
-from irmas_dist.serving.serve import _require_capacity, deployed
+from irmas_dist.serving.serve import _require_capacity, _shared_gpus, deployed
 from tests.inference.conftest import MakeModel
 from tests.ray_cluster import free_port
 
@@ -171,13 +172,30 @@ def silent_windows(model: ServedModel) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    ("replicas", "cpus", "fits"), [(2, 1.0, True), (3, 1.0, False), (1, 3.0, False)]
-)
-def test_a_replica_must_fit_on_one_node(replicas: int, cpus: float, fits: bool) -> None:
-    nodes: list[dict[str, object]] = [
-        {"Alive": alive, "Resources": {"CPU": count}}
-        for alive, count in ((True, 3.0), (True, 2.0), (False, 64.0))
+    ("replicas", "cpus", "gpus", "fits"),
+    [
+        (2, 1.0, 0.0, True), (3, 1.0, 0.0, False), (1, 3.0, 0.0, False), (1, 1.0, 1.0, True),
+        (2, 0.5, 0.6, True), (3, 0.5, 0.6, False),  # a fraction is of a single GPU
+    ],
+)  # fmt: skip
+def test_a_replica_must_fit_on_one_node(
+    replicas: int, cpus: float, gpus: float, fits: bool
+) -> None:
+    nodes: list[dict[str, Any]] = [
+        {"Alive": alive, "Resources": {"CPU": count, "GPU": gpus}}
+        for alive, count, gpus in ((True, 3.0, 2.0), (True, 2.0, 0.0), (False, 64.0, 8.0))
     ]
-    settings = ServingSettings(models={"a": "a"}, replicas=replicas, cpus=cpus, gpus=0)
+    settings = ServingSettings(models={"a": "a"}, replicas=replicas, cpus=cpus, gpus=gpus)
     with contextlib.nullcontext() if fits else pytest.raises(IrmasError, match="do not fit"):
         _require_capacity(settings, nodes)
+
+
+@pytest.mark.parametrize(
+    ("replicas", "most", "gpus", "share"),
+    [(1, None, 0, 0), (1, None, 4, 1), (2, None, 1, 0.5), (2, 6, 2, 0.3333), (5, None, 4, 0.5)],
+)
+def test_replicas_share_the_gpus_that_there_are(
+    replicas: int, most: int | None, gpus: float, share: float
+) -> None:
+    settings = ServingSettings(models={"a": "a"}, replicas=replicas, max_replicas=most)
+    assert _shared_gpus(settings, gpus) == pytest.approx(share)
