@@ -35,6 +35,9 @@ BATCH_WINDOWS = {"cpu": 12, "cuda": 512}
 """Windows that several requests may have in a batch, by device. On a CPU so few, some four clips,
 that others are read while they are scored: with larger batches all wait for the same."""
 
+START_S = 60.0
+"""Time in which the process that scores starts, and loads a model."""
+
 QUIET = {"enable_access_log": False, "log_level": "WARNING"}
 """Lines for each request would come to the command, whose log is never rotated; Ray Serve's proxies
 write some to theirs, which is. Without the level they would be made, and not be written."""
@@ -54,8 +57,10 @@ class ListenerDeployment:
         self, limits: Mapping[str, Any], token_digest: str | None, device: str, threads: int
     ) -> None:
         self._token_digest = token_digest
-        self._listener = Listener(self._score, Limits(**limits), READERS)
-        self._scoring = Scoring(device, threads, _end)
+        within = Limits(**limits)
+        self._listener = Listener(self._score, within, READERS)
+        # A request that came while another was scored may still be answered in time.
+        self._scoring = Scoring(device, threads, START_S + 2 * within.timeout_s, _end)
         self._batches = Batches(BATCH_WINDOWS[device], self._scoring.score)
         self._changing = asyncio.Lock()
         self._versions: WeakSet[ServedModel] = WeakSet()  # those that requests hold, too

@@ -27,11 +27,15 @@ class Scoring:
     Args:
         device: Where to score.
         threads: With how many threads, on a CPU.
+        limit_s: After how long without an answer it is taken to hang, and killed.
         on_end: Called when it ends by itself, with its exit status.
     """
 
-    def __init__(self, device: str, threads: int, on_end: Callable[[int], None]) -> None:
+    def __init__(
+        self, device: str, threads: int, limit_s: float, on_end: Callable[[int], None]
+    ) -> None:
         self._arguments = (device, str(threads))
+        self._limit_s = limit_s
         self._on_end = on_end
         self._process: Process | None = None
         self._watch: asyncio.Task[None] | None = None
@@ -42,7 +46,7 @@ class Scoring:
 
         Raises:
             IrmasError: It is damaged.
-            ScoringError: The process has ended, or lacks the memory.
+            ScoringError: The process has ended, hangs, or lacks the memory.
         """
         description = model.description.model_dump(mode="json")
         facts = {"digest": model.digest, "directory": model.directory, "description": description}
@@ -59,7 +63,7 @@ class Scoring:
             The scores of each member, shape (windows, members, instruments).
 
         Raises:
-            ScoringError: The process has ended, or the windows need too much memory.
+            ScoringError: The process has ended, hangs, or the windows need too much memory.
         """
         return await self._ask("score", windows, digest=digest)
 
@@ -79,9 +83,13 @@ class Scoring:
             assert process.stdin is not None
             assert process.stdout is not None
             try:
-                process.stdin.write(messages.as_bytes(kind, values, **facts))
-                await process.stdin.drain()
-                header, found = await messages.receive(process.stdout)
+                async with asyncio.timeout(self._limit_s):
+                    process.stdin.write(messages.as_bytes(kind, values, **facts))
+                    await process.stdin.drain()
+                    header, found = await messages.receive(process.stdout)
+            except TimeoutError as error:
+                self._kill(process)
+                raise ScoringError(f"no scores within {self._limit_s:g} s") from error
             except (OSError, EOFError, RuntimeError) as error:  # uvloop raises RuntimeError
                 raise ScoringError("the process that scores has ended") from error
             except BaseException:  # Another message would get the answer to this one.

@@ -27,7 +27,7 @@ def test_scores_are_those_of_the_predictor(make_model: MakeModel) -> None:
     ends: list[int] = []
 
     async def scenario() -> None:
-        scoring = Scoring("cpu", threads=1, on_end=ends.append)
+        scoring = Scoring("cpu", threads=1, limit_s=60, on_end=ends.append)
         for model, weights in read:
             # As of a model with an epoch that diverged, and an instrument that no clip has.
             history = [{"loss": math.inf, "val_macro_f1": math.nan}]
@@ -49,6 +49,26 @@ def test_scores_are_those_of_the_predictor(make_model: MakeModel) -> None:
         scoring._process.kill()
         with pytest.raises(ScoringError, match="has ended"):
             await scoring.score(read[1][0].digest, asked[1][1])
+        while not ends:
+            await asyncio.sleep(0.01)
+
+    asyncio.run(scenario())
+    assert ends == [-signal.SIGKILL]
+
+
+def test_a_process_that_hangs_is_killed(make_model: MakeModel) -> None:
+    """Whoever keeps it then ends, and is replaced."""
+    model, weights = ServedModel.read("a", make_model())
+    ends: list[int] = []
+
+    async def scenario() -> None:
+        scoring = Scoring("cpu", threads=1, limit_s=60, on_end=ends.append)
+        await scoring.load(model, weights)
+        assert scoring._process is not None
+        scoring._process.send_signal(signal.SIGSTOP)
+        scoring._limit_s = 0.1
+        with pytest.raises(ScoringError, match=r"^no scores within 0\.1 s$"):
+            await scoring.score(model.digest, windows(model, 1))
         while not ends:
             await asyncio.sleep(0.01)
 
