@@ -262,6 +262,9 @@ def begun(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         "wsgiref.simple_server.WSGIServer.serve_forever",
     ):
         monkeypatch.setattr(name, stop(name))
+    # Whether or not tests before have started Ray.
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    monkeypatch.setattr("ray.shutdown", lambda: None)
     return reached
 
 
