@@ -75,11 +75,11 @@ def extract_tables(work: Path, clips: Sequence[OpenMicClip], recipe: Recipe, see
         extract(str(manifest), str(store), recipe.features, OPENMIC)
 
 
-def macro_ap(work: Path, labels: str, recipe: Recipe) -> float:
+def macro_ap(work: Path, labels: str, recipe: Recipe, init: str | None) -> float:
     """Train on a store, and evaluate on its test clips."""
     store = str(work / f"features-{labels}")
     with tempfile.TemporaryDirectory(dir=work) as model:
-        train(recipe, store, model, WorkerSettings())
+        train(recipe, store, model, WorkerSettings(), init=init)
         return evaluate(model, store, model).metrics["map"]
 
 
@@ -118,6 +118,7 @@ def main() -> None:
     parser.add_argument("--fraction", type=float, default=0.12, help="of OpenMIC's 20,000 clips")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--epochs", type=int, default=120)
+    parser.add_argument("--init", default=None, metavar="MODEL", help="as of irmas train")
     parser.add_argument("--work", type=Path, default=None)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
@@ -132,7 +133,7 @@ def main() -> None:
         for seed in range(given.seeds):
             recipe = load_recipe("openmic", [*length, f"seed={seed}", "tracking.mode=disabled"])
             extract_tables(work, clips, recipe, seed)
-            found = {labels: macro_ap(work, labels, recipe) for labels in LABELS}
+            found = {labels: macro_ap(work, labels, recipe, given.init) for labels in LABELS}
             lost = found["full"] - found["absent"]
             found["won_back"] = (found["mask"] - found["absent"]) / lost
             results["macro_ap"].append(found)
