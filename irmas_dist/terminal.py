@@ -20,9 +20,12 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
+    Task,
     TextColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
 from irmas_dist.errors import IrmasError
 
@@ -105,7 +108,7 @@ def progress(description: str, total: int, unit: str = "") -> Iterator[Advance]:
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}", style="progress.data.speed", markup=False),
+        _RateColumn(unit),
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}", markup=False),
     )
@@ -117,7 +120,7 @@ def progress(description: str, total: int, unit: str = "") -> Iterator[Advance]:
         get_time=time.monotonic,
         disable=silent,
     )
-    number = bar.add_task(description, total=total, rate="", note="")
+    number = bar.add_task(description, total=total, note="")
     [task] = bar.tasks
     started = reported = time.monotonic()
     lock = Lock()
@@ -126,17 +129,16 @@ def progress(description: str, total: int, unit: str = "") -> Iterator[Advance]:
         nonlocal reported
         with lock:
             if earlier:
-                bar.reset(number, completed=int(task.completed) + steps, rate="", note=note)
+                bar.reset(number, completed=int(task.completed) + steps, note=note)
                 return
             bar.update(number, advance=steps, note=note)
-            rate = _rate(task.speed, unit) if task.speed else ""
-            bar.update(number, rate=rate)
             now = time.monotonic()
             if not silent or now - reported < LINE_EVERY_S or task.completed >= total:
                 return
             reported = now
             left = f"{task.time_remaining:,.0f} s left" if task.time_remaining else ""
-            parts = (f"{task.completed:,} of {total:,} {unit}", rate, left, escape(note))
+            done = f"{task.completed:,} of {total:,} {unit}"
+            parts = (done, _rate(task.speed, unit), left, escape(note))
             say(f"{description}: {', '.join(filter(None, parts))}")
 
     with bar:
@@ -159,9 +161,23 @@ def watching(render: Callable[[], RenderableType]) -> Iterator[bool]:
         yield True
 
 
-def _rate(per_second: float, unit: str) -> str:
-    """Return a rate as text, below one per second as seconds per unit."""
-    if 0 < per_second < 1:
+class _RateColumn(ProgressColumn):
+    """The rate of a task in its unit."""
+
+    def __init__(self, unit: str) -> None:
+        super().__init__()
+        self._unit = unit
+
+    def render(self, task: Task) -> Text:
+        """Return the rate, or nothing while it is not known."""
+        return Text(_rate(task.speed, self._unit), style="progress.data.speed")
+
+
+def _rate(per_second: float | None, unit: str) -> str:
+    """Return a rate as text, below one per second as seconds per unit; nothing if unknown."""
+    if not per_second:
+        return ""
+    if per_second < 1:
         return f"{1 / per_second:,.1f} s/{unit.removesuffix('s')}"
     return f"{per_second:,.1f} {unit}/s"
 
