@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
@@ -15,7 +16,7 @@ from irmas_dist.inference.predictor import Predictor
 from irmas_dist.reports.wandb_summary import log_summary
 from irmas_dist.search.space import load_space
 from irmas_dist.search.storages import open_storage
-from irmas_dist.search.sweep import QUIET_TUNE, SweepSummary, _write_model, sweep
+from irmas_dist.search.sweep import QUIET_TUNE, SweepSummary, _trainable, _write_model, sweep
 from irmas_dist.search.sweep_directory import read_record, trials_root
 from irmas_dist.storage.locks import lock_directory
 from irmas_dist.training.data import open_training_data
@@ -48,6 +49,21 @@ def swept(
     summary = sweep(open_training_data(features, changed), changed, space, out, settings)
     log_summary(summary)
     return summary, changed
+
+
+@pytest.mark.parametrize(("gpus", "on_gpu"), [(0.0, False), (0.25, True)])
+def test_trials_train_on_a_gpu_where_they_have_a_share_of_one(
+    gpus: float, on_gpu: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a share, Ray leaves the GPUs of the node to be seen."""
+    given: dict[str, object] = {}
+    monkeypatch.setattr(
+        "ray.tune.with_parameters", lambda trial, **more: given.update(more) or trial
+    )
+    data: Any = None
+    trainable = _trainable(data, Recipe(), "root", SweepSettings(gpus=gpus))
+    assert given["gpu"] is on_gpu
+    assert trainable.default_resource_request({}).required_resources.get("GPU", 0) == gpus
 
 
 def test_a_model_of_trials_on_gpus_is_written_where_there_is_none(
