@@ -55,6 +55,25 @@ def wait_for_resources(workers: WorkerSettings) -> None:
         remove_placement_group(request)
 
 
+def wait_for_core(gpus: float = 0) -> None:
+    """Wait until a core is free, and so much of a GPU, and say so where that takes long.
+
+    Tasks and actors wait by themselves, but say nothing of it.
+    """
+    wanted = {"CPU": 1.0} | ({"GPU": gpus} if gpus else {})
+    free = ray.available_resources()
+    if all(free.get(kind, 0) >= amount for kind, amount in wanted.items()):
+        return
+    request = placement_group([{kind: amount} for kind, amount in wanted.items()])
+    try:
+        if not request.wait(QUIET_WAIT_S):
+            amounts = " and ".join(f"{amount:g} {kind}" for kind, amount in wanted.items())
+            say(f"waiting for {amounts}: {_free()}")
+            ray.get(request.ready())
+    finally:
+        remove_placement_group(request)
+
+
 def _free() -> str:
     total, free = ray.cluster_resources(), ray.available_resources()
     kinds = [kind for kind in ("CPU", "GPU") if total.get(kind)]

@@ -188,9 +188,11 @@ def _read_with_ray(
     # Imported here because it takes a second, and most trees are read without Ray.
     import ray
 
+    from irmas_dist.cluster.resources import wait_for_core
     from irmas_dist.cluster.runtime import ray_running
 
     with ray_running(address):
+        wait_for_core()
         read = ray.remote(_read_batch).options(scheduling_strategy="SPREAD")
         starts = range(0, len(entries), BATCH_FILES)
         for task in [

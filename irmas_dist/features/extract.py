@@ -176,10 +176,12 @@ class _Extraction:
         import ray
         import ray.data
 
+        from irmas_dist.cluster.resources import wait_for_core
         from irmas_dist.cluster.runtime import ray_running, require_shared
 
         with ray_running(address), progress("extract", pending.num_rows, "clips") as advance:
             require_shared(self.out)
+            wait_for_core()
             context = ray.data.DataContext.get_current()
             context.enable_progress_bars = False
             # A task returns a few bytes. With reservation, the first tasks run one at a time

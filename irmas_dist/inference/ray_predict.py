@@ -69,6 +69,7 @@ def predict_with_actors(
     # Here, because they take seconds to import, and most predictions need no Ray.
     import ray.data
 
+    from irmas_dist.cluster.resources import wait_for_core
     from irmas_dist.cluster.runtime import ray_running, require_shared
 
     with ray_running(address):
@@ -76,7 +77,9 @@ def predict_with_actors(
         require_shared(None, model, *filter(os.path.exists, local))
         ray.data.DataContext.get_current().enable_progress_bars = False
         dataset = ray.data.from_blocks(_blocks(paths, size := _size(paths, actors)))
-        rows = _predicted(dataset, model, timeline, size, int(gpu_count()))
+        gpus = int(gpu_count())
+        wait_for_core(SCORER_GPUS if gpus else 0)
+        rows = _predicted(dataset, model, timeline, size, gpus)
         for row in rows.iter_rows():
             yield pickle.loads(row["prediction"])
 

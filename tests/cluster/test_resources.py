@@ -1,12 +1,17 @@
 """Capacity: how many workers and trials fit on a cluster, and what never does."""
 
+import threading
+
 import pytest
+import ray
+from ray.util.placement_group import placement_group, remove_placement_group
 
 from irmas_dist.cluster.resources import (
     cpu_count,
     require_job_capacity,
     require_state_api,
     trial_capacity,
+    wait_for_core,
     workers_on,
 )
 from irmas_dist.config.sweep import SweepSettings
@@ -47,6 +52,29 @@ def test_as_many_trials_fit_on_the_cluster_as_their_workers(ray_cluster: None) -
     for settings in (SweepSettings(cpus=3.0), SweepSettings(workers=3), SweepSettings(gpus=1.0)):
         with pytest.raises(IrmasError, match="the nodes have 2 and 0: ask for less"):
             trial_capacity(settings)
+
+
+def test_where_no_core_is_free_a_stage_says_so_and_waits(
+    ray_cluster: None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("irmas_dist.cluster.resources.QUIET_WAIT_S", 0.2)
+    others = placement_group([{"CPU": 1}] * 2)
+    ray.get(others.ready())
+    stage = threading.Thread(target=wait_for_core)
+    stage.start()
+    stage.join(1.5)
+    assert stage.is_alive()
+    assert "waiting for 1 CPU: the cluster has 0 of 2 CPUs free" in capsys.readouterr().err
+    remove_placement_group(others)
+    stage.join(60.0)
+    assert not stage.is_alive()
+
+
+def test_where_a_core_is_free_nothing_is_said(
+    ray_cluster: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wait_for_core()
+    assert not capsys.readouterr().err
 
 
 class Cluster:
