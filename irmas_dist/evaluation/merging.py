@@ -95,6 +95,11 @@ class Merge:
         names = tuple(self.vocabulary.names[column] for column in columns)
         return Merge(Vocabulary(tuple(codes), names), tuple(self.members[c] for c in columns))
 
+    def without(self, columns: Collection[int]) -> "Merge":
+        """Return the merge in which old columns are members of no code that has others."""
+        kept = (tuple(c for c in of if c not in columns) or of for of in self.members)
+        return replace(self, members=tuple(kept))
+
     def scores(self, scores: ScoreArray) -> ScoreArray:
         """Return the highest score of each new code's members, shape (clips, new codes)."""
         return np.stack([scores[:, columns].max(axis=1) for columns in self.members], axis=1)

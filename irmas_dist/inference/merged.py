@@ -9,9 +9,11 @@ from irmas_dist import storage
 from irmas_dist.errors import IrmasError
 from irmas_dist.evaluation.arrays import Thresholds
 from irmas_dist.evaluation.merging import Merge, require_known, shared
+from irmas_dist.evaluation.operating_points import NEVER
 from irmas_dist.evaluation.scores import Scores, read_scores
 from irmas_dist.evaluation.thresholds import averaged_thresholds
 from irmas_dist.features.clips import read_clips
+from irmas_dist.inference.logit_matching import prevalence_weights
 from irmas_dist.inference.predictor import Predictor, matching_store
 from irmas_dist.instruments import hard_labels
 from irmas_dist.training.model_description import ModelDescription
@@ -50,9 +52,8 @@ def score_merged(
     """
     info, description = matching_store(predictor.description, location), predictor.description
     require_known(mapping, description.vocabulary, info.vocabulary)
-    ours, theirs, notes = shared(
-        Merge.of(description.vocabulary, mapping), Merge.of(info.vocabulary, mapping), location
-    )
+    merge = Merge.of(description.vocabulary, mapping).without(_never(description))
+    ours, theirs, notes = shared(merge, Merge.of(info.vocabulary, mapping), location)
     clips = read_clips(location, part)
     scores = Scores(
         clips.clip_ids, clips.parts, clips.groups,
@@ -63,19 +64,34 @@ def score_merged(
     return MergedScores(scores, ours, notes)
 
 
+def _prevalence(description: ModelDescription) -> dict[str, float]:
+    """Return the prevalences that a model was adapted with."""
+    return (description.adapted or {}).get("prevalence", {})
+
+
+def _never(description: ModelDescription) -> set[int]:
+    """Return the columns of instruments that are known not to play."""
+    prevalence, codes = _prevalence(description), description.vocabulary.codes
+    return {column for column, code in enumerate(codes) if prevalence.get(code) == 0}
+
+
 def merged_thresholds(
     model: str, description: ModelDescription, merge: Merge
 ) -> tuple[Thresholds, str]:
     """Return the thresholds of new codes, and what merged ones were chosen on.
 
     Codes of one instrument keep the model's threshold. Others have one that is fitted to the
-    model's scores of its validation clips.
+    model's scores of its validation clips, as frequent as they are known to be.
 
     Raises:
         IrmasError: These scores are missing.
     """
     own = description.threshold_array()
-    kept = [own[columns[0]] if len(columns) == 1 else np.nan for columns in merge.members]
+    never = _never(description)
+    kept = [
+        NEVER if never.issuperset(columns) else own[columns[0]] if len(columns) == 1 else np.nan
+        for columns in merge.members
+    ]
     if not (several := [c for c, k in zip(merge.vocabulary.codes, kept, strict=True) if k != k]):
         return np.array(kept, np.float32), ""
     settings = description.threshold_settings
@@ -85,7 +101,9 @@ def merged_thresholds(
             f"{model} has no validation scores, to which thresholds of {', '.join(several)} would "
             "be fitted" + ("; evaluate its members one by one" if description.members else "")
         )
-    validation = merge(read_scores(path))
-    fitted = averaged_thresholds(validation.labels, validation.scores, settings)
+    scores, prevalence = read_scores(path), _prevalence(description)
+    weights = prevalence_weights(scores, prevalence) if prevalence else None
+    validation = merge(scores)
+    fitted = averaged_thresholds(validation.labels, validation.scores, settings, weights)
     origin = f"; of {', '.join(several)}: fitted to the model's scores of its validation clips"
     return np.where(np.isnan(kept), fitted, kept).astype(np.float32), origin

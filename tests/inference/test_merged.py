@@ -1,5 +1,6 @@
 """A model on clips of other instruments, and at the level of its families."""
 
+import copy
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,14 +11,16 @@ from irmas_dist import storage
 from irmas_dist.config.decisions import ThresholdSettings
 from irmas_dist.errors import IrmasError
 from irmas_dist.evaluation.merging import Merge
+from irmas_dist.evaluation.operating_points import NEVER
 from irmas_dist.evaluation.scores import read_scores, write_scores
 from irmas_dist.evaluation.thresholds import averaged_thresholds
 from irmas_dist.features import store
+from irmas_dist.features.clips import read_clips
 from irmas_dist.features.logmel import log_mel
 from irmas_dist.inference.evaluate import evaluate
-from irmas_dist.inference.merged import merged_thresholds, score_merged
+from irmas_dist.inference.merged import MergedScores, merged_thresholds, score_merged
 from irmas_dist.inference.predictor import Predictor
-from irmas_dist.instruments import UNKNOWN, Vocabulary
+from irmas_dist.instruments import IRMAS, UNKNOWN, Vocabulary
 from irmas_dist.tracking.run_file import run_files
 from irmas_dist.training.model_description import read_description, write_description
 from tests.inference.conftest import Irmas, MakeModel, scores_of_songs
@@ -77,6 +80,31 @@ def test_only_merged_instruments_get_new_thresholds(make_model: MakeModel) -> No
     assert thresholds[guitar] == fitted[guitar]
     np.testing.assert_array_equal(np.delete(thresholds, guitar), np.float32(0.5))
     assert origin == "; of guitar: fitted to the model's scores of its validation clips"
+
+
+def test_what_is_known_not_to_play_has_no_part_in_a_merge(
+    make_model: MakeModel, features: str
+) -> None:
+    predictor = Predictor.load(make_model())
+    plain = score_merged(predictor, features, "testing", MAPPING)
+
+    def merged(**prevalence: float) -> MergedScores:
+        adapted = {"to": "there", "prevalence": prevalence}
+        changed = predictor.description.model_copy(update={"adapted": adapted})
+        knowing = copy.copy(predictor)
+        knowing.description = changed
+        return score_merged(knowing, features, "testing", MAPPING)
+
+    scores = predictor.score_clips(read_clips(features, "testing"))
+    acoustic, electric = (scores[:, IRMAS.codes.index(code)] for code in ("gac", "gel"))
+    np.testing.assert_array_equal(plain.scores.scores[:, 0], np.maximum(acoustic, electric))
+    np.testing.assert_array_equal(merged(gel=0.0).scores.scores[:, 0], acoustic)
+    neither = merged(gac=0.0, gel=0.0)
+    description = predictor.description.model_copy(
+        update={"adapted": {"to": "there", "prevalence": {"gac": 0.0, "gel": 0.0}}}
+    )
+    thresholds, _ = merged_thresholds("no directory", description, neither.merge)
+    assert thresholds[0] == NEVER
 
 
 def test_what_cannot_be_judged_is_refused(
