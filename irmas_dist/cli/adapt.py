@@ -46,7 +46,9 @@ def adapt(
         typer.Option(help="How far logits go to the mean and deviation of the validation clips."),
     ] = DEFAULTS.match,
     prevalence: Prevalence = None,
-    part: Annotated[Part, typer.Option(help="Part of the store.")] = Part.TESTING,
+    part: Annotated[
+        Part | None, typer.Option(help="Part of the store; none: the testing clips.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Adapt a model to audio of yours, without labels."""
@@ -71,6 +73,8 @@ def adaptation(
     shares: dict[str, float] = {}
     for given in prevalence or ():
         code, _, text = given.partition("=")
+        if code in shares:
+            raise IrmasError(f"--prevalence {given}: {code} is given twice")
         try:
             shares[code] = float(text)
         except ValueError as error:

@@ -42,7 +42,7 @@ def compare(
     """Compare models on the same clips, and test which differences are significant."""
     from irmas_dist.evaluation.compare import compare
     from irmas_dist.evaluation.protocols import CHOSEN_BEFORE
-    from irmas_dist.inference.evaluate import is_adapted, open_evaluated
+    from irmas_dist.inference.evaluate import open_evaluated
 
     if len(models) < 2:
         raise typer.BadParameter("two or more are needed to compare")
@@ -51,18 +51,25 @@ def compare(
     vocabulary = read_recipe(config, overrides, used=("corpus",)).corpus.vocabulary
     opened = {model: open_evaluated(model, labels, vocabulary) for model in models}
     found = compare(opened, protocol)
+    adapted = {model: scores.adapted_to for model, (scores, _) in opened.items()}
     protocols = dict.fromkeys(models, found.protocol)
     if found.protocol in CHOSEN_BEFORE:
-        protocols = {model: "adapted" if is_adapted(model) else "validation" for model in models}
-    compared(found, protocols, json)
+        protocols = {model: "adapted" if adapted[model] else "validation" for model in models}
+    compared(found, protocols, adapted, json)
 
 
-def compared(comparison: "Comparison", protocols: Mapping[str, Protocol], machine: bool) -> None:
+def compared(
+    comparison: "Comparison",
+    protocols: Mapping[str, Protocol],
+    adapted: Mapping[str, str],
+    machine: bool,
+) -> None:
     """Show several models side by side, and which differences are significant.
 
     Args:
         comparison: The figures.
         protocols: That of each model.
+        adapted: What each was adapted to; empty where to nothing.
         machine: Whether to print JSON.
     """
     if machine:
@@ -72,6 +79,7 @@ def compared(comparison: "Comparison", protocols: Mapping[str, Protocol], machin
             "models": {
                 name: {
                     "protocol": protocols[name],
+                    "adapted_to": adapted[name] or None,
                     "metrics": result.metrics,
                     "intervals": result.intervals,
                 }
@@ -105,7 +113,8 @@ def compared(comparison: "Comparison", protocols: Mapping[str, Protocol], machin
             cells.append(f"[bold]{text}" if found.real else text)
         grid.add_row(f"{letters[a]} less {letters[b]}", *cells)
     for name, letter in letters.items():
-        show(escape(f"{letter}: {name}"))
+        to = f", adapted to {adapted[name]}" if adapted[name] else ""
+        show(escape(f"{letter}: {name}{to}"))
     show(grid)
     for protocol in dict.fromkeys(protocols.values()):
         of = [letters[name] for name in comparison.models if protocols[name] == protocol]

@@ -103,6 +103,8 @@ def evaluate_scores(
             f"known to play in no clip: {', '.join(absent)}; precision, recall, F1 and average "
             "precision of these are 0, and count as such in the means over instruments"
         )
+    if scores.adapted_to and thresholds is None:
+        notes.append(f"the scores are of a model that was adapted to {scores.adapted_to}")
     headline = next(iter(results.values()))
     shown = thresholds
     if headline.protocol == "fixed":

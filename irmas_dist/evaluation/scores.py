@@ -38,6 +38,9 @@ INSTRUMENTS_KEY = "instruments"
 SCORED_BY_KEY = "scored_by"
 """The entry of the schema's metadata that identifies the model."""
 
+ADAPTED_TO_KEY = "adapted_to"
+"""The entry of the schema's metadata that says what the model was adapted to."""
+
 
 @dataclass(frozen=True, eq=False)
 class Scores:
@@ -53,6 +56,7 @@ class Scores:
         vocabulary: The instruments, in the order of the columns.
         scored_by: Identity of the model, see `model_directory.scorer_identity`; empty where
             nobody says.
+        adapted_to: What the model was adapted to; empty where to nothing.
     """
 
     clip_ids: list[str]
@@ -62,12 +66,17 @@ class Scores:
     scores: npt.NDArray[np.float32]
     vocabulary: Vocabulary
     scored_by: str = ""
+    adapted_to: str = ""
 
 
 def write_scores(location: str | os.PathLike[str], scores: Scores) -> None:
     """Write a scores table atomically."""
     instruments = dict(zip(scores.vocabulary.codes, scores.vocabulary.names, strict=True))
-    metadata = {INSTRUMENTS_KEY: json.dumps(instruments), SCORED_BY_KEY: scores.scored_by}
+    metadata = {
+        INSTRUMENTS_KEY: json.dumps(instruments),
+        SCORED_BY_KEY: scores.scored_by,
+        ADAPTED_TO_KEY: scores.adapted_to,
+    }
     table = pa.table(
         {
             "clip_id": scores.clip_ids,
@@ -126,6 +135,7 @@ def read_scores(location: str | os.PathLike[str]) -> Scores:
         scores=values,
         vocabulary=vocabulary,
         scored_by=metadata.get(SCORED_BY_KEY.encode(), b"").decode(),
+        adapted_to=metadata.get(ADAPTED_TO_KEY.encode(), b"").decode(),
     )
 
 

@@ -11,7 +11,6 @@ from irmas_dist import storage
 from irmas_dist.config.adaptation import AdaptationSettings
 from irmas_dist.corpus.manifest import TESTING
 from irmas_dist.errors import AudioError, IrmasError
-from irmas_dist.evaluation.scores import read_scores
 from irmas_dist.features.clips import Clips, read_clips
 from irmas_dist.features.logmel import log_mel
 from irmas_dist.features.store import INFO, shard_names
@@ -24,10 +23,11 @@ from irmas_dist.storage.results import refuse_other_results
 from irmas_dist.terminal import progress
 from irmas_dist.training.model_description import ModelDescription, read_description
 from irmas_dist.training.model_directory import (
-    VALIDATION_SCORES,
     load_network,
     pack_weights,
+    read_validation,
     save_model,
+    weights_digest,
 )
 
 
@@ -47,7 +47,7 @@ class AdaptSummary:
 
 
 def adapt(
-    model: str, to: str, out: str, settings: AdaptationSettings, part: str = TESTING
+    model: str, to: str, out: str, settings: AdaptationSettings, part: str | None = None
 ) -> AdaptSummary:
     """Adapt a model and write it as a model directory of its own.
 
@@ -56,20 +56,22 @@ def adapt(
         to: A feature store, whose labels are not read, or audio: a file, or a folder of files.
         out: Directory for the adapted model, another than the model's.
         settings: How far it follows the audio.
-        part: The part of the store.
+        part: The part of the store; None for the testing clips.
 
     Raises:
-        IrmasError: The model or the audio cannot be used, or the directory is the model's or
-            that of another result.
+        IrmasError: The model or the audio cannot be used, the directory is the model's or that
+            of another result, or a part is given of audio.
     """
+    if part is not None and not _is_store(to):
+        raise IrmasError(f"--part {part} is of a feature store, and {to} is none: leave it out")
     if storage.absolute(out) == storage.absolute(model):
         raise IrmasError(f"{out} is the model itself: name another directory")
     refuse_other_results(out, "model.json")
     with lock_directory(out):
         if storage.exists(storage.join(out, "model.json")):
             _require_adaptation(out, read_description(model))
-        adapted = load_adapted(model, to, settings, part)
-        validation = read_scores(storage.join(model, VALIDATION_SCORES))
+        adapted = load_adapted(model, to, settings, part or TESTING)
+        validation = read_validation(model, "by which it would be adapted")
         save_model(out, pack_weights(adapted.network), adapted.description, validation)
     record = adapted.description.adapted or {}
     return AdaptSummary(out, record["clips"], adapted.notes)
@@ -91,7 +93,9 @@ def adapted_predictor(
 ) -> tuple[Predictor, list[str]]:
     """Return an adapted model that is not written, and its notes; the arguments are `adapt`'s."""
     adapted = load_adapted(model, to, settings, part)
-    return Predictor(adapted.description, adapted.network), adapted.notes
+    changed = {"weights": weights_digest(pack_weights(adapted.network))}
+    description = adapted.description.model_copy(update=changed)
+    return Predictor(description, adapted.network), adapted.notes
 
 
 def load_adapted(model: str, to: str, settings: AdaptationSettings, part: str) -> Adapted:
@@ -102,7 +106,7 @@ def load_adapted(model: str, to: str, settings: AdaptationSettings, part: str) -
     require_adaptable(description, settings)
     network = load_network(model, description)
     assert isinstance(network, CNN)
-    validation = read_scores(storage.join(model, VALIDATION_SCORES))
+    validation = read_validation(model, "by which it would be adapted")
     clips, notes = _listen(description, to, part)
     adapted = adapt_network(description, network, validation, clips, to, settings)
     return replace(adapted, notes=[*notes, *adapted.notes])
@@ -110,11 +114,17 @@ def load_adapted(model: str, to: str, settings: AdaptationSettings, part: str) -
 
 def _listen(description: ModelDescription, to: str, part: str) -> tuple[Clips, list[str]]:
     """Return the spectrograms of what a model is adapted to, and what could not be used."""
-    unfinished = Path(to).is_dir() and shard_names(to)  # which is no folder of audio
-    if not storage.exists(storage.join(to, INFO)) and not unfinished:
-        return _from_audio(description, list(find_audio([to])))
-    matching_store(description, to)
-    return read_clips(to, part), []
+    if _is_store(to):
+        matching_store(description, to)
+        return read_clips(to, part), []
+    if not storage.is_url(to) and not Path(to).exists():
+        raise IrmasError(f"{to}: no such file or folder")
+    return _from_audio(description, list(find_audio([to])))
+
+
+def _is_store(to: str) -> bool:
+    """Return whether this is a feature store, finished or not, instead of audio."""
+    return storage.exists(storage.join(to, INFO)) or (Path(to).is_dir() and bool(shard_names(to)))
 
 
 def _from_audio(description: ModelDescription, files: Sequence[str]) -> tuple[Clips, list[str]]:

@@ -58,23 +58,27 @@ def evaluate(
     path = storage.join(out, SCORES)
     with lock_file(path):
         if mapping is None:
-            identity = "" if adapt_to else scorer_identity(model, predictor.description)
-            evaluation = _evaluate(predictor, identity, features, out, part)
+            evaluation = _evaluate(predictor, features, out, part)
             evaluation.notes.extend([*notes, *_chosen_by(predictor.description, features, part)])
             return evaluation
         found = score_merged(predictor, features, part, mapping)
         description = predictor.description
         thresholds, origin = merged_thresholds(model, description, found.merge)
-        write_scores(path, found.scores)
+        # They are nobody's under the model's own codes.
+        write_scores(path, replace(_signed(found.scores, description), scored_by="merged"))
         evaluation = _evaluate_with(description, found.scores, path, thresholds, origin)
     evaluation.notes.extend([*notes, *found.notes, *_chosen_by(description, features, part)])
     return evaluation
 
 
-def _evaluate(
-    predictor: Predictor, identity: str, features: str, out: str, part: str
-) -> Evaluation:
-    scores = replace(predictor.score_store(features, part), scored_by=identity)
+def _signed(scores: Scores, description: ModelDescription) -> Scores:
+    """Return scores with whose they are."""
+    adapted_to = description.adapted["to"] if description.adapted else ""
+    return replace(scores, scored_by=scorer_identity(description), adapted_to=adapted_to)
+
+
+def _evaluate(predictor: Predictor, features: str, out: str, part: str) -> Evaluation:
+    scores = _signed(predictor.score_store(features, part), predictor.description)
     path = storage.join(out, SCORES)
     write_scores(path, scores)
     return evaluate_model_scores(predictor.description, scores, path)
@@ -124,8 +128,7 @@ def evaluate_tree(
             str(manifest), features, description.features, description.vocabulary,
             address=address, max_rejects=1.0,
         )  # fmt: skip
-        identity = scorer_identity(model, description)
-        evaluation = _evaluate(predictor, identity, features, out, part)
+        evaluation = _evaluate(predictor, features, out, part)
     for note, count in Counter(summary.notes.values()).items():
         first = next(clip for clip, text in summary.notes.items() if text == note)
         evaluation.notes.append(f"{count:,} of {len(files):,} files, such as {first}: {note}")
@@ -201,20 +204,13 @@ def read_model_scores(
         raise IrmasError(f"{model} has not been evaluated: run 'irmas evaluate {model}' first")
     found = read_scores(path)
     _require_same_instruments(description, found, path)
-    of_this = found.scored_by == scorer_identity(model, description)
+    of_this = found.scored_by == scorer_identity(description)
     if not of_this and (scores is None or found.scored_by):
         raise IrmasError(
             f"{path} holds scores of another model than {model} is now, or of other windows or "
             f"aggregation: run 'irmas evaluate {model}' again"
         )
     return description, found, path
-
-
-def is_adapted(name: str) -> bool:
-    """Return whether this is the directory of a model that was adapted to audio."""
-    if not storage.exists(storage.join(name, "model.json")):
-        return False
-    return read_description(name).adapted is not None
 
 
 def _require_same_instruments(description: ModelDescription, scores: Scores, path: str) -> None:

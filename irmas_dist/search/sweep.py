@@ -283,7 +283,8 @@ def _write_model(
     model = str(out / "model")
     run = trial_run_id(record.identity, best["number"])
     if storage.exists(storage.join(directory, "model.json")):
-        for name in storage.list_files(directory):
+        # The last makes it a model.
+        for name in sorted(storage.list_files(directory), key=lambda name: name == "model.json"):
             with storage.write_atomically(storage.join(model, name)) as stream:
                 stream.write(storage.read_bytes(storage.join(directory, name)))
         changed = {"recipe": recipe.model_dump(mode="json"), "run": run}

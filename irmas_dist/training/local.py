@@ -59,7 +59,7 @@ def train_here(
             weights, description, validation = finish(learner, recipe)
     except (IrmasError, torch.OutOfMemoryError) as error:
         raise IrmasError(failure_line(error)) from error
-    save_model(out, weights, description, validation)
+    description = save_model(out, weights, description, validation)
     storage.remove_directory(progress)
     return description
 

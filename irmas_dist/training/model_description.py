@@ -87,6 +87,8 @@ class ModelDescription(Settings):
     """The epoch, from 1, whose weights these are."""
     scores: dict[str, Annotated[float, AllowInfNan()]]
     """Validation metrics of that epoch."""
+    weights: str = ""
+    """Digest of the file of weights that this describes; empty before they are written."""
     run: str | None = None
     """Identity of its W&B run, which evaluations are logged to."""
     members: tuple[EnsembleMember, ...] = ()

@@ -14,7 +14,7 @@ from torch import nn
 
 from irmas_dist import storage
 from irmas_dist.errors import IrmasError
-from irmas_dist.evaluation.scores import Scores, write_scores
+from irmas_dist.evaluation.scores import Scores, read_scores, write_scores
 from irmas_dist.models.cnn import CNN
 from irmas_dist.models.ensemble import Ensemble
 from irmas_dist.training.initial_model import InitialModel
@@ -38,13 +38,33 @@ def save_model(
     directory: str | os.PathLike[str],
     weights: bytes,
     description: ModelDescription,
-    validation: Scores,
-) -> None:
-    """Write a model directory, a path or URL, which can be loaded only once this has returned."""
+    validation: Scores | None,
+) -> ModelDescription:
+    """Write a model directory, a path or URL, which can be loaded only once this has returned.
+
+    Returns:
+        The description with the digest of the weights.
+    """
+    description = description.model_copy(update={"weights": weights_digest(weights)})
     with storage.write_atomically(storage.join(directory, "model.safetensors")) as stream:
         stream.write(weights)
-    write_scores(storage.join(directory, VALIDATION_SCORES), validation)
+    if validation is not None:
+        write_scores(storage.join(directory, VALIDATION_SCORES), validation)
     write_description(directory, description)
+    return description
+
+
+def read_validation(directory: str | os.PathLike[str], purpose: str) -> Scores:
+    """Read a model's validation scores, which are there for a purpose.
+
+    Raises:
+        IrmasError: There are none.
+    """
+    path = storage.join(directory, VALIDATION_SCORES)
+    scores = read_scores(path) if storage.exists(path) else None
+    if scores is None or not scores.clip_ids:
+        raise IrmasError(f"{directory} has no validation scores, {purpose}")
+    return scores
 
 
 def load_network(
@@ -53,7 +73,7 @@ def load_network(
     """Rebuild the network of a model directory, in evaluation mode, on the CPU.
 
     Raises:
-        IrmasError: The weights are missing, damaged, or of another architecture.
+        IrmasError: The weights are missing, damaged, or others than those described.
     """
     path = storage.join(directory, "model.safetensors")
     return build_network(description, storage.read_bytes(path), path)
@@ -89,18 +109,16 @@ def weights_digest(weights: bytes) -> str:
     return hashlib.sha256(weights).hexdigest()[:16]
 
 
-def scorer_identity(directory: str | os.PathLike[str], description: ModelDescription) -> str:
+def scorer_identity(description: ModelDescription) -> str:
     """Return the digest of all that a model's scores follow from; thresholds are not among it."""
     used = description.model_dump(
-        mode="json", include={"instruments", "features", "normalisation", "windows"}
+        mode="json", include={"instruments", "features", "normalisation", "windows", "weights"}
     )
     used["members"] = [
         one.model_dump(mode="json", include={"normalisation", "aggregation", "calibration"})
         for one in description.members
     ]
-    digest = hashlib.sha256(storage.read_bytes(storage.join(directory, "model.safetensors")))
-    digest.update(json.dumps(used, sort_keys=True).encode())
-    return digest.hexdigest()[:16]
+    return hashlib.sha256(json.dumps(used, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def build_network(description: ModelDescription, weights: bytes, path: str) -> CNN | Ensemble:
@@ -112,8 +130,13 @@ def build_network(description: ModelDescription, weights: bytes, path: str) -> C
         path: Where they are from, for errors.
 
     Raises:
-        IrmasError: The weights are damaged, or of another architecture.
+        IrmasError: The weights are damaged, or others than those described.
     """
+    if weights_digest(weights) != description.weights:
+        raise IrmasError(
+            f"{path} is damaged, or is not of the model that model.json beside it describes: "
+            "make the model again"
+        )
     bands, frames = description.features.bands, description.windows.frames
     members = [
         CNN(part.model, bands, frames, len(description.instruments)) for part in description.parts
@@ -123,5 +146,5 @@ def build_network(description: ModelDescription, weights: bytes, path: str) -> C
         network.load_state_dict(safetensors.torch.load(weights))
     except (safetensors.SafetensorError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
-        raise IrmasError(f"{path} is damaged or of another model: {reason}") from error
+        raise IrmasError(f"{path} is of another architecture than model.json: {reason}") from error
     return network.eval()

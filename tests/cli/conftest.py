@@ -106,7 +106,7 @@ def models(forest: Scores, tmp_path_factory: pytest.TempPathFactory) -> Path:
         (root / name / "model.safetensors").touch()
         scores = replace(
             chosen(forest, range(0, len(forest.clip_ids), 5)),
-            scored_by=scorer_identity(root / name, description),
+            scored_by=scorer_identity(description),
         )
         write_scores(root / name / "scores.parquet", scores)
     return root

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -142,11 +143,27 @@ def test_scores_of_an_earlier_state_of_a_model_are_not_compared(
 def test_adapted_models_are_named_beside_others(
     irmas: Callable[..., Ended], models: Path, tmp_path: Path, protocol: str
 ) -> None:
-    alter(
-        shutil.copytree(models / "shy", tmp_path / "listened"),
-        adapted={"to": "audio", "clips": 60},
-    )
+    listened = shutil.copytree(models / "shy", tmp_path / "listened")
+    alter(listened, adapted={"to": "audio", "clips": 60})
+    scores = replace(read_scores(listened / "scores.parquet"), adapted_to="audio")
+    write_scores(listened / "scores.parquet", scores)
     options = [protocol] if protocol else []
     _, out, _ = irmas("compare", models / "good", "listened", *options)
     assert "A: validation: thresholds chosen without any test data" in out
+    assert "B: listened, adapted to audio" in out
     assert "B: adapted: thresholds chosen without test labels" in out
+
+
+def test_scores_of_an_adapted_model_say_so_without_it(
+    irmas: Callable[..., Ended], models: Path, tmp_path: Path
+) -> None:
+    scores = read_scores(models / "good" / "scores.parquet")
+    found = tmp_path / "found.parquet"
+    write_scores(found, replace(scores, adapted_to="audio", scored_by="0123"))
+    _, out, _ = irmas("compare", models / "good", found)
+    assert "B: found.parquet, adapted to audio" in " ".join(out.split()).replace(f"{tmp_path}/", "")
+    _, out, _ = irmas("evaluate", "--scores", found)
+    assert "the scores are of a model that was adapted to audio" in " ".join(out.split())
+    code, _, err = irmas("report", models / "good", "--scores", found)
+    assert code == 1
+    assert "holds scores of another model" in " ".join(err.split())

@@ -223,9 +223,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         best_epoch=1,
         scores={"val_macro_f1": 0.5, "val_micro_f1": 0.5},
     )
-    save_model(root / "model", pack_weights(network), description, scores)
+    saved = save_model(root / "model", pack_weights(network), description, scores)
     write_scores(root / "scores.parquet", scores)
-    identity = scorer_identity(root / "model", description)
+    identity = scorer_identity(saved)
     write_scores(root / "model" / "scores.parquet", replace(scores, scored_by=identity))
     rows = "".join(f"{name},0.5,0.5\n" for name in names)
     (root / "scores.csv").write_text(f"path,pia,vio\n{rows}")

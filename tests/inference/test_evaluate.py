@@ -8,27 +8,36 @@ import numpy as np
 import pytest
 import soundfile
 
+from irmas_dist import storage
+from irmas_dist.config.adaptation import AdaptationSettings
 from irmas_dist.corpus.audio_files import find_files
 from irmas_dist.corpus.manifest import TESTING
 from irmas_dist.corpus.mixdown import SILENT
 from irmas_dist.errors import IrmasError
 from irmas_dist.evaluation.scores import Scores, read_scores, write_scores
 from irmas_dist.features.store import (
+    StoreInfo,
     read_shards,
     settings_fingerprint,
     shard_names,
     write_info,
     write_shard,
 )
+from irmas_dist.inference.adapt_model import adapt
 from irmas_dist.inference.evaluate import (
     evaluate,
     evaluate_model_scores,
     evaluate_tree,
     open_evaluated,
+    read_model_scores,
 )
 from irmas_dist.inference.predictor import Predictor
 from irmas_dist.instruments import IRMAS, Vocabulary
-from irmas_dist.training.model_description import read_description, write_description
+from irmas_dist.training.model_description import (
+    ModelDescription,
+    read_description,
+    write_description,
+)
 from tests.inference.conftest import MakeModel, scores_of_songs
 
 
@@ -137,20 +146,45 @@ def test_a_tree_without_clips_of_the_part_is_refused(
     assert not (tmp_path / "work").exists()
 
 
+def write_noise(place: str, description: ModelDescription, clips: int) -> StoreInfo:
+    """Write a store of clips of noise, of one instrument each."""
+    rng = np.random.default_rng(0)
+    rows = [
+        {"clip_id": f"{clip}", "md5": f"{clip}", "group": f"{clip}", "part": "testing",
+         "labels": np.eye(11, dtype=int)[clip % 11].tolist(),
+         "logmel": rng.normal(rng.uniform(-9, 0), 1, (32, 60)).astype(np.float16)}
+        for clip in range(clips)
+    ]  # fmt: skip
+    storage.make_directory(place)
+    write_shard(place, rows, settings_fingerprint(description.features, description.vocabulary))
+    shards = read_shards(place, shard_names(place))
+    return write_info(place, shards, description.features, description.vocabulary, "")
+
+
+def test_scores_of_an_adapted_model_are_not_taken_for_those_of_the_original(
+    make_model: MakeModel, tmp_path: Path
+) -> None:
+    model = str(make_model(normalisation="batch"))
+    write_scores(Path(model) / "validation.parquet", scores_of_songs())
+    place, out = str(tmp_path / "store"), tmp_path / "out"
+    write_noise(place, read_description(model), 22)
+    evaluation = evaluate(model, place, str(out), adapt_to=place)
+    assert evaluation.headline.protocol == "adapted"
+    assert read_scores(out / "scores.parquet").adapted_to == place
+    with pytest.raises(IrmasError, match="holds scores of another model"):
+        read_model_scores(model, str(out / "scores.parquet"))
+    # Written, the adapted model is the one that gave them.
+    adapt(model, place, str(tmp_path / "adapted"), AdaptationSettings())
+    read_model_scores(str(tmp_path / "adapted"), str(out / "scores.parquet"))
+
+
 def test_clips_that_a_model_was_validated_on_are_no_test(
     make_model: MakeModel, tmp_path: Path
 ) -> None:
     model = make_model()
     description = read_description(model)
     place = str(tmp_path / "store")
-    row = {
-        "clip_id": "a", "md5": "1", "group": "a", "part": "testing", "labels": [1] + [0] * 10,
-        "logmel": np.random.default_rng(0).normal(-9, 1, (32, 60)).astype(np.float16),
-    }  # fmt: skip
-    write_shard(place, [row], settings_fingerprint(description.features, description.vocabulary))
-    shards = read_shards(place, shard_names(place))
-    info = write_info(place, shards, description.features, description.vocabulary, "")
-
+    info = write_noise(place, description, 1)
     write_scores(model / "validation.parquet", scores_of_songs())
 
     def is_said(mapping: dict[str, str] | None = None) -> bool:

@@ -196,7 +196,7 @@ def test_a_model_is_exported_with_its_card(
     irmas: Callable[..., tuple[int, str, str]], make_model: MakeModel, excerpts: list[Path]
 ) -> None:
     model = make_model()
-    identity = scorer_identity(model, read_description(model))
+    identity = scorer_identity(read_description(model))
     write_scores(model / "scores.parquet", replace(scores_of_songs(), scored_by=identity))
     code, out, err = irmas(
         "export", model, "--out", "shared", "--check-on", excerpts[0], "--check-on", excerpts[1],

@@ -16,7 +16,7 @@ from irmas_dist.inference.predictor import Predictor
 from irmas_dist.reports.model_card import model_card
 from irmas_dist.training.ensemble import join_models
 from irmas_dist.training.model_description import read_description, write_description
-from irmas_dist.training.model_directory import load_network, pack_weights
+from irmas_dist.training.model_directory import load_network, pack_weights, save_model
 from tests.inference.conftest import MakeModel, scores_of_songs
 
 
@@ -93,9 +93,9 @@ def test_the_same_validation_is_of_the_same_store(make_model: MakeModel, tmp_pat
     made = join_models([str(model) for model in models], str(tmp_path / "joint"))
     assert made.thresholds_from.startswith("means of the calibrated thresholds of 2 models")
     # The same settings with other weights are another model.
-    weights = models[1] / "model.safetensors"
-    network = load_network(models[1], read_description(models[1]))
-    weights.write_bytes(pack_weights(network.apply(doubled)))
+    one = read_description(models[1])
+    network = load_network(models[1], one)
+    save_model(models[1], pack_weights(network.apply(doubled)), one, None)
     with pytest.raises(IrmasError, match="joint holds another model"):
         join_models([str(model) for model in models], str(tmp_path / "joint"))
 

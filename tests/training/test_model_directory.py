@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from irmas_dist.config.recipe import Recipe
 from irmas_dist.errors import IrmasError
@@ -11,6 +12,7 @@ from irmas_dist.features.clips import read_clips
 from irmas_dist.inference.predictor import Predictor
 from irmas_dist.training.loop import RUN_NAME
 from irmas_dist.training.model_description import ModelDescription, read_description
+from irmas_dist.training.model_directory import load_network, pack_weights, save_model
 
 
 def test_the_model_directory_is_self_contained(
@@ -60,6 +62,22 @@ def test_damaged_models_are_refused_by_name(
         (damaged / name).write_bytes(content)
         with pytest.raises(IrmasError, match=message):
             Predictor.load(damaged)
+
+
+def test_weights_beside_the_description_of_others_are_refused(
+    trained: tuple[str, ModelDescription, Recipe], tmp_path: Path
+) -> None:
+    """As where an adaptation that replaces another is killed between the two files."""
+    path, description, _ = trained
+    others = tmp_path / "others"
+    network = load_network(path, description)
+    with torch.no_grad():
+        for value in network.parameters():
+            value.add_(0.1)
+    save_model(others, pack_weights(network), description, None)
+    (others / "model.json").write_bytes(Path(path, "model.json").read_bytes())
+    with pytest.raises(IrmasError, match=r"not of the model that model\.json beside it describes"):
+        Predictor.load(others)
 
 
 def test_a_loss_that_is_not_finite_does_not_keep_a_model_from_being_described(
