@@ -15,8 +15,7 @@ validation clips are off. Three corrections need no label of the audio:
 
 The second and third assume that each instrument plays about as often as in validation. Where only
 few do, they would invent the others. So they are left out where the likeliest instruments of the
-clips are too few, and prevalences that are known can be given. Both have limits: see
-`CONCENTRATED`.
+clips are too few, unless the prevalence of each is known. Both have limits: see `CONCENTRATED`.
 """
 
 import copy
@@ -70,7 +69,7 @@ and their prevalence should be given."""
 
 CPU = torch.device("cpu")
 BATCH_WINDOWS = 256
-"""Windows whose statistics are taken together."""
+"""Largest number of windows whose statistics are taken together."""
 
 
 @dataclass(frozen=True)
@@ -130,14 +129,14 @@ def adapt_network(
         reason = f"scores aggregated by {description.windows.aggregation} are relative"
     elif len(heard) < FEWEST:
         matched, reason = 0.0, f"{len(heard)} different clips have no mean and deviation to match"
-    elif not settings.prevalence:
+    elif set(settings.prevalence) != set(description.instruments):
         ours = effective_instruments(scores, np.ones(len(clips)))
         theirs = effective_instruments(validation.scores, weights)
         if ours < CONCENTRATED * theirs:
             matched = 0.0
             reason = (
                 f"the likeliest instruments of the clips are effectively {ours:.1f}, those of "
-                f"validation {theirs:.1f}; if all play, say how often: --prevalence"
+                f"validation {theirs:.1f}; if more play, say of each how often: --prevalence"
             )
     if reason:
         notes.append(f"logits are not matched: {reason}")
@@ -238,8 +237,9 @@ def _mix_statistics(
         norm.train()
     resident = DeviceClips(clips, CPU)
     standardise = _standardise(description)
-    for low in range(0, len(windows.clips) if norms else 0, BATCH_WINDOWS):
-        part = slice(low, low + BATCH_WINDOWS)
+    # As large as each other, for each counts alike.
+    count = -(-len(windows.clips) // BATCH_WINDOWS) if norms else 0
+    for part in np.array_split(np.arange(len(windows.clips)), max(count, 1))[:count]:
         mel, inside = resident.windows(
             torch.from_numpy(windows.clips[part]),
             torch.from_numpy(windows.offsets[part]),

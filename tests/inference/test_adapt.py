@@ -24,6 +24,7 @@ from irmas_dist.training.model_description import (
     write_description,
 )
 from irmas_dist.training.model_directory import load_network
+from irmas_dist.training.windows import covering_windows
 from tests.inference.conftest import Irmas, MakeModel
 
 BANDS = 32
@@ -145,6 +146,25 @@ def test_statistics_are_a_mean_of_both(description: ModelDescription, network: C
     )
 
 
+def test_each_window_counts_alike(
+    description: ModelDescription, network: CNN, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    validation = validation_of(description, network, sounds(120))
+    shape = description.windows
+    clips = sounds(80, loudness=2.0, seed=1)
+    windows = len(covering_windows(clips.lengths, shape.frames, shape.hop_frames).clips)
+
+    def means(batch: int) -> torch.Tensor:
+        monkeypatch.setattr("irmas_dist.inference.adapt.BATCH_WINDOWS", batch)
+        settings = AdaptationSettings(share=1, match=0)
+        adapted = adapt_network(description, network, validation, clips, "there", settings)
+        state = adapted.network.state_dict()
+        return torch.cat([value for name, value in state.items() if "running_mean" in name])
+
+    together, remainder_of_one = means(windows), means(windows - 1)
+    torch.testing.assert_close(remainder_of_one, together, rtol=0.02, atol=0.02)
+
+
 def test_labels_are_not_looked_at(description: ModelDescription, network: CNN) -> None:
     validation = validation_of(description, network, sounds(120))
     clips = sounds(60, seed=2)
@@ -176,13 +196,18 @@ def test_music_of_one_instrument_invents_no_others(
     assert adapted.description.thresholds == pytest.approx(description.thresholds)
     assert adapted.description.thresholds_from == description.thresholds_from
     assert "logits are not matched: the likeliest instruments of the clips" in adapted.notes[-1]
+    # What is known of two others says nothing of the rest.
+    others = [code for code in IRMAS.codes if IRMAS.codes.index(code) != likeliest[alike[0]]][:2]
+    settings = AdaptationSettings(share=0, prevalence=dict.fromkeys(others, 0.1))
+    adapted = adapt_network(description, network, validation, clips, "solo", settings)
+    assert "logits are not matched" in adapted.notes[-1]
 
 
 def test_what_is_known_not_to_play_is_never_predicted(
     description: ModelDescription, network: CNN
 ) -> None:
     validation = validation_of(description, network, sounds(120))
-    settings = AdaptationSettings(prevalence={"voi": 0.0, "pia": 0.5})
+    settings = AdaptationSettings(prevalence=dict.fromkeys(IRMAS.codes, 0.2) | {"voi": 0.0})
     adapted = adapt_network(description, network, validation, sounds(60), "x", settings)
     assert adapted.description.thresholds["voi"] == pytest.approx(float(NEVER))
     record = adapted.description.adapted
@@ -259,13 +284,19 @@ def test_the_command_writes_a_model_that_says_so(
     assert Predictor.load(out).file(excerpts[0]) != Predictor.load(model).file(excerpts[0])
     for arguments, message in [
         (("--prevalence", "pia"), "expected code=share, such as pia=0.9"),
+        (("--prevalence", "pia=0.9", "--prevalence", "pia=0.1"), "pia is given twice"),
         (("--share", "2"), "--share 2"),
+        (("--part", "training"), "--part training is of a feature store"),
     ]:
         code, _, err = irmas("adapt", model, audio, tmp_path / "no", *arguments)
         assert (code, message in err) == (1, True)
+    code, _, err = irmas("adapt", model, tmp_path / "gone", tmp_path / "no")
+    assert (code, "gone: no such file or folder" in err) == (1, True)
     assert irmas("adapt", model, audio, out)[0] == 0  # again, with other settings
     others = make_model(normalisation="batch")
     write_description(others, description.model_copy(update={"data": {"store": "another"}}))
+    code, _, err = irmas("adapt", others, audio, tmp_path / "no")
+    assert (code, "has no validation scores, by which it would be adapted" in err) == (1, True)
     write_scores(others / "validation.parquet", read_scores(model / "validation.parquet"))
     code, _, err = irmas("adapt", others, audio, out)
     assert (code, "an adaptation of another model" in err) == (1, True)
