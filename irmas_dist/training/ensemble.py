@@ -19,7 +19,7 @@ from irmas_dist.config.training import FurtherStore, WorkerSettings
 from irmas_dist.errors import IrmasError
 from irmas_dist.evaluation.operating_points import NEVER
 from irmas_dist.evaluation.platt import Platt, fit_platt
-from irmas_dist.evaluation.scores import Scores, read_scores, write_scores
+from irmas_dist.evaluation.scores import Scores
 from irmas_dist.evaluation.thresholds import averaged_thresholds
 from irmas_dist.models.cnn import CNN
 from irmas_dist.models.ensemble import Ensemble
@@ -31,12 +31,13 @@ from irmas_dist.training.model_description import (
     EnsembleMember,
     ModelDescription,
     read_description,
-    write_description,
 )
 from irmas_dist.training.model_directory import (
-    VALIDATION_SCORES,
     load_network,
     pack_weights,
+    read_validation,
+    save_model,
+    weights_digest,
 )
 from irmas_dist.training.provenance import commit, store_sizes, threshold_origin, versions
 from irmas_dist.training.train import ADVICE, BEGUN, train
@@ -63,10 +64,11 @@ def train_seeds(
     Raises:
         IrmasError: As for `train`, or ``out`` holds another model.
     """
+    refuse_other_results(out, "model.json")
     wanted = range(recipe.seed, recipe.seed + seeds)
     if wanted[-1] >= SEEDS:
         raise IrmasError(f"seed={recipe.seed}: {seeds} seeds from there on are more than there are")
-    if storage.exists(storage.join(out, "model.json")):
+    if joined := _is_model(out):
         found = [part.recipe.get("seed") for part in read_description(out).members]
         if found != list(wanted):
             text = ", ".join(map(str, found))
@@ -77,12 +79,17 @@ def train_seeds(
     if storage.exists(storage.join(out, BEGUN)):
         raise IrmasError(f"{out} holds an unfinished training of one seed; {ADVICE}")
     name = out.rstrip("/").rsplit("/", 1)[-1]
-    models = []
-    for seed in wanted:
-        models.append(storage.join(out, f"{name}-seed-{seed}"))
+    models = {seed: storage.join(out, f"{name}-seed-{seed}") for seed in wanted}
+    if joined and (gone := [m for m in models.values() if not _is_model(m)]):
+        raise IrmasError(f"{out} holds an ensemble of models of which {gone[0]} is gone; {ADVICE}")
+    for seed, model in models.items():
         one = Recipe.model_validate(recipe.model_dump() | {"seed": seed})
-        train(one, features, models[-1], workers, address, further, init)
-    return join_models(models, out)
+        train(one, features, model, workers, address, further, init)
+    return join_models(list(models.values()), out)
+
+
+def _is_model(directory: str) -> bool:
+    return storage.exists(storage.join(directory, "model.json"))
 
 
 def join_models(models: Sequence[str], out: str) -> ModelDescription:
@@ -99,7 +106,8 @@ def join_models(models: Sequence[str], out: str) -> ModelDescription:
     refuse_other_results(out, "model.json")
     descriptions = [read_description(model) for model in models]
     _require_alike(models, descriptions)
-    validations = [_validation(model) for model in models]
+    purpose = "by which it would be calibrated"
+    validations = [read_validation(model, purpose) for model in models]
     networks = [load_network(model, one) for model, one in zip(models, descriptions, strict=True)]
     members = [network for network in networks if isinstance(network, CNN)]
     weights = [pack_weights(member) for member in members]
@@ -107,19 +115,14 @@ def join_models(models: Sequence[str], out: str) -> ModelDescription:
         if (same := weights.index(one)) != number:
             raise IrmasError(f"{models[number]} is the same model as {models[same]}")
     description, joint = _describe(descriptions, validations)
-    packed, path = pack_weights(Ensemble(members)), storage.join(out, "model.safetensors")
-    if storage.exists(storage.join(out, "model.json")):
+    packed = pack_weights(Ensemble(members))
+    if _is_model(out):
         there = read_description(out)
-        if there.members != description.members or storage.read_bytes(path) != packed:
+        if there.members != description.members or there.weights != weights_digest(packed):
             raise IrmasError(f"{out} holds another model; {ADVICE}")
         return there
     with lock_directory(out):
-        with storage.write_atomically(path) as stream:
-            stream.write(packed)
-        if joint is not None:
-            write_scores(storage.join(out, VALIDATION_SCORES), joint)
-        write_description(out, description)
-    return description
+        return save_model(out, packed, description, joint)
 
 
 def _require_alike(models: Sequence[str], descriptions: Sequence[ModelDescription]) -> None:
@@ -140,15 +143,6 @@ def _require_alike(models: Sequence[str], descriptions: Sequence[ModelDescriptio
         ):
             if differ:
                 raise IrmasError(f"{name} has other {what} than {models[0]}: {differ}")
-
-
-def _validation(model: str) -> Scores:
-    """Read a model's validation scores."""
-    path = storage.join(model, VALIDATION_SCORES)
-    scores = read_scores(path) if storage.exists(path) else None
-    if scores is None or not scores.clip_ids:
-        raise IrmasError(f"{model} has no validation scores, by which it would be calibrated")
-    return scores
 
 
 def _describe(
@@ -181,6 +175,7 @@ def _describe(
             "thresholds": dict(zip(first.instruments, thresholds.tolist(), strict=True)),
             "thresholds_from": origin,
             "data": {"members": len(parts)},
+            "weights": "",
             "versions": versions(),
             "commit": commit(),
             "history": [],

@@ -1,5 +1,6 @@
 """Several models become one: calibrated, with thresholds on clips that are new to all of them."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,11 @@ def test_several_seeds_are_trained_and_joined(store: str, short: Recipe, tmp_pat
         train_seeds(short, 2, store, singles[0], WORKERS)
     with pytest.raises(IrmasError, match="is an ensemble: start from one of its members"):
         read_initial_model(out)
+    shutil.rmtree(singles[1])
+    with pytest.raises(IrmasError, match=r"of models of which .*all-seed-1 is gone"):
+        train_seeds(short, 3, store, out, WORKERS)
+    with pytest.raises(IrmasError, match="holds a feature store: name another directory"):
+        train_seeds(short, 3, store, store, WORKERS)
 
 
 @pytest.mark.drill
