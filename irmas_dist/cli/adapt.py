@@ -7,7 +7,7 @@ import typer
 from rich.markup import escape
 
 from irmas_dist.cli.command import Json, command
-from irmas_dist.cli.corpus import Part
+from irmas_dist.cli.corpus import StorePart
 from irmas_dist.cli.tables import as_json
 from irmas_dist.config.adaptation import AdaptationSettings
 from irmas_dist.config.base import from_options
@@ -47,7 +47,7 @@ def adapt(
     ] = DEFAULTS.match,
     prevalence: Prevalence = None,
     part: Annotated[
-        Part | None, typer.Option(help="Part of the store; none: the testing clips.")
+        StorePart | None, typer.Option(help="Part of the store; none: the testing clips.")
     ] = None,
     json: Json = False,
 ) -> None:

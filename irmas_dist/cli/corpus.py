@@ -27,6 +27,14 @@ class Part(StrEnum):
     TESTING = "testing"
 
 
+class StorePart(StrEnum):
+    """Parts of a feature store."""
+
+    TRAINING = "training"
+    VALIDATION = "validation"
+    TESTING = "testing"
+
+
 class Dataset(StrEnum):
     """Data sets that are downloaded, and of which there are twins."""
 
@@ -106,8 +114,11 @@ def index(
         str, typer.Option(help="The manifest to write, a path or URL; - is standard output.")
     ] = "manifest.parquet",
     part: Annotated[
-        Part, typer.Option(help="Part of the tree's clips that have a label file.")
-    ] = Part.TESTING,
+        Part | None,
+        typer.Option(
+            help="Part of the tree's clips that have a label file; none: the testing part."
+        ),
+    ] = None,
     config: Config = None,
     overrides: Overrides = None,
     address: Annotated[
@@ -124,6 +135,8 @@ def index(
             "--root, --column, --soft and --vocabulary-from-table are of a table: "
             "give it with --table"
         )
+    if tree is None and part is not None:
+        raise typer.BadParameter("--part is of a TREE; a table says it in its column part")
     named = [pair.partition("=")[::2] for pair in column or ()]
     if wrong := [pair for pair, (_, theirs) in zip(column or (), named, strict=True) if not theirs]:
         raise typer.BadParameter(f"--column {wrong[0]}: expected name=name, such as path=filename")
@@ -137,6 +150,9 @@ def index(
     from irmas_dist.corpus.table_vocabulary import table_vocabulary
     from irmas_dist.storage.locks import lock_file
 
+    names = [ours for ours, _ in named]
+    if repeated := [name for name in names if names.count(name) > 1]:
+        raise IrmasError(f"--column {repeated[0]}: is given twice")
     corpus = read_recipe(config, overrides, used=("corpus",)).corpus
     if vocabulary_from_table and table:
         if "instruments" in corpus.model_fields_set:
@@ -156,7 +172,7 @@ def index(
     with lock_file(out):
         rows = []
         if tree is not None:
-            rows = index_tree(tree, corpus.vocabulary, address, part.value)
+            rows = index_tree(tree, corpus.vocabulary, address, part.value if part else None)
         if table is not None:
             rows = with_table(rows, index_table(table, corpus.vocabulary, root, dict(named), soft))
         if all(row["problem"] for row in rows):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from irmas_dist.cli.command import AdaptTo, Address, Config, Json, Overrides, command, read_recipe
-from irmas_dist.cli.corpus import Part
+from irmas_dist.cli.corpus import StorePart
 from irmas_dist.cli.evaluated import evaluated
 from irmas_dist.cli.tables import show_path
 from irmas_dist.errors import IrmasError
@@ -71,7 +71,9 @@ def evaluate(
     threshold: Threshold = None,
     fit_on: FitOn = None,
     fit_labels: FitLabels = None,
-    part: Annotated[Part, typer.Option(help="Part of the store or tree to score.")] = Part.TESTING,
+    part: Annotated[
+        StorePart, typer.Option(help="Part of the store or tree to score.")
+    ] = StorePart.TESTING,
     out: Annotated[
         str | None, typer.Option(help="Where to write scores.parquet; none: the model directory.")
     ] = None,
@@ -124,7 +126,7 @@ def evaluate(
             raise typer.BadParameter(
                 "these scores are of an adapted model: name their place with --out"
             )
-        if part is not Part.TESTING and out is None:
+        if part is not StorePart.TESTING and out is None:
             raise typer.BadParameter(
                 f"these scores are of the part {part.value}: name their place with --out"
             )

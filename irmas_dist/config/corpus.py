@@ -2,7 +2,7 @@
 
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from irmas_dist.config.augment import MixSettings
 from irmas_dist.config.base import Settings
@@ -10,6 +10,10 @@ from irmas_dist.instruments import IRMAS_INSTRUMENTS, Vocabulary
 
 ConflictPolicy = Literal["keep", "drop"]
 """How identical audio with different labels is treated."""
+
+
+TABLE_COLUMNS = ("path", "instruments", "part", "group", "source", "start", "end")
+"""Columns of a table of clips with a meaning of their own."""
 
 
 class CorpusSettings(Settings):
@@ -24,6 +28,18 @@ class CorpusSettings(Settings):
     """Treatment of byte-identical files with different labels: 'keep' uses all of them as they
     are labelled, 'drop' none. Published scores count all of IRMAS's test excerpts, so
     scores without them do not compare."""
+
+    @field_validator("instruments")
+    @classmethod
+    def _codes_can_be_in_tables(cls, instruments: dict[str, str]) -> dict[str, str]:
+        for code in instruments:
+            if code != code.strip() or code in ("", "?", *TABLE_COLUMNS) or "|" in code:
+                raise ValueError(
+                    f"{code!r} cannot be the code of an instrument: a table of clips could not "
+                    f"have it; codes are not empty, ? or {', '.join(TABLE_COLUMNS)}, contain no | "
+                    "and neither begin nor end with a space"
+                )
+        return instruments
 
     @model_validator(mode="after")
     def _families_have_instruments(self) -> Self:

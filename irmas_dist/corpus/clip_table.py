@@ -15,18 +15,17 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from irmas_dist import storage
+from irmas_dist.config.corpus import TABLE_COLUMNS
 from irmas_dist.corpus.audio import WHOLE, Span
+from irmas_dist.corpus.audio_files import AUDIO_SUFFIXES
 from irmas_dist.corpus.csv_tables import CsvRow, parse_number
 from irmas_dist.corpus.facts import read_spans
-from irmas_dist.corpus.groups import group_in_source
+from irmas_dist.corpus.groups import WITHIN, group_in_source
 from irmas_dist.corpus.label_columns import INSTRUMENTS, LabelColumns, nfc, read_clip_table
 from irmas_dist.corpus.manifest import PARTS, TRAINING
 from irmas_dist.errors import IrmasError
 from irmas_dist.instruments import PRESENT, Vocabulary
 from irmas_dist.terminal import progress
-
-COLUMNS = ("path", INSTRUMENTS, "part", "group", "source", "start", "end")
-"""Columns with a meaning of their own; others that are named like an instrument are its labels."""
 
 READERS = 32
 """Files that are read in parallel: those of an object store are answered slowly."""
@@ -45,7 +44,7 @@ def index_table(
         table: Path or URL of the table.
         vocabulary: The instruments.
         root: Folder that paths are relative to; None for the table's own.
-        columns: What the table calls some of `COLUMNS` or of the instruments.
+        columns: What the table calls some of `TABLE_COLUMNS` or of the instruments.
         soft: Whether labels between 0 and 1 are expected; otherwise they are refused.
 
     Returns:
@@ -56,7 +55,9 @@ def index_table(
         IrmasError: A column is missing, a value is none that its column may have, or a path is
             listed twice; with the line and the column.
     """
-    called = {name: nfc((columns or {}).get(name, name)) for name in (*COLUMNS, *vocabulary.codes)}
+    called = {
+        name: nfc((columns or {}).get(name, name)) for name in (*TABLE_COLUMNS, *vocabulary.codes)
+    }
     if strange := sorted(set(columns or ()) - set(called)):
         raise IrmasError(f"--column {strange[0]}: the columns are {', '.join(called)}")
     content = read_clip_table(table, (called["path"],))
@@ -64,12 +65,22 @@ def index_table(
     columns_of_labels = LabelColumns.of(content, table, vocabulary, called)
     folder = root or _parent(table)
     rows: list[dict[str, Any]] = []
-    lines: dict[str, str] = {}
+    lines: dict[Any, tuple[str, str]] = {}
     for line in content.rows:
         row = _row(line, called, folder, columns_of_labels.labels(line, soft=soft))
-        if row["clip_id"] in lines:
-            raise IrmasError(f"{line.where}: {row['clip_id']!r} is in {lines[row['clip_id']]} too")
-        lines[row["clip_id"]] = line.where
+        path = line.values[called["path"]]
+        for key in ((storage.real(row["path"]), row["start_s"] or 0.0, row["end_s"]),
+                    row["clip_id"]):  # fmt: skip
+            where, other = lines.setdefault(key, (line.where, path))
+            if where == line.where:
+                continue
+            if key == row["clip_id"]:
+                raise IrmasError(
+                    f"{line.where}: {path!r} has the name of {other!r} ({where}) but for its "
+                    "suffix: rename one"
+                )
+            written = "" if other == path else f", as {other!r}"
+            raise IrmasError(f"{line.where}: {row['clip_id']!r} is in {where} too{written}")
         rows.append(row)
     if not rows:
         raise IrmasError(f"{table} lists no clip")
@@ -85,7 +96,7 @@ def index_table(
 def _require_columns(
     named: Mapping[str, str], called: Mapping[str, str], has: Sequence[str], table: str
 ) -> None:
-    """Refuse to call columns what the table lacks, or two instruments the same."""
+    """Refuse to call columns what the table lacks, or labels what is something else, too."""
     for name in named:
         column = called[name]
         if column not in has:
@@ -93,9 +104,14 @@ def _require_columns(
                 f"--column {name}={column}: {table} has no column {column!r}; "
                 f"it has {', '.join(has)}"
             )
-        same = [one for one in called if called[one] == column and one not in COLUMNS]
-        if len(same) > 1:
+        same = [one for one in called if called[one] == column]
+        labels = [one for one in same if one == INSTRUMENTS or one not in TABLE_COLUMNS]
+        if labels and len(same) > 1:
             raise IrmasError(f"--column {name}={column}: {column!r} would be {' and '.join(same)}")
+        if name in labels and name != column and name in has:
+            raise IrmasError(
+                f"--column {name}={column}: {table} has a column {name!r}, too: leave one out"
+            )
 
 
 def _row(
@@ -117,6 +133,8 @@ def _row(
             storage.resolve(path)
         except IrmasError as error:
             raise IrmasError(f"{line.where}, column {called['path']!r}: {error}") from error
+    if WITHIN in value("source"):
+        raise refuse("source", f"no name of a source: it contains {WITHIN!r}")
     part = value("part") or TRAINING
     if part not in PARTS:
         raise refuse("part", f"none of {', '.join(PARTS)}")
@@ -126,7 +144,9 @@ def _row(
     if end != end or (end is not None and end <= (start or 0.0)):
         raise refuse("end", f"no time in seconds after {start or 0.0:g}, where the clip starts")
     file_id = nfc(path.removeprefix("./"))
-    file_id = str(PurePosixPath(file_id).with_suffix("")) if not storage.is_url(path) else file_id
+    suffix = PurePosixPath(file_id).suffix
+    if not storage.is_url(path) and suffix.lower() in AUDIO_SUFFIXES:
+        file_id = file_id.removesuffix(suffix)
     span = "" if (start or 0.0, end) == WHOLE else f"@{start or 0.0:.10g}-" + (
         "" if end is None else f"{end:.10g}"
     )  # fmt: skip

@@ -8,6 +8,7 @@ space around values does not matter. A decimal comma is read as a point.
 
 import csv
 import io
+import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -80,7 +81,10 @@ def parse_number(text: str) -> float:
     """
     if not re.fullmatch(r"[+-]?([0-9]+([.,][0-9]*)?|[.,][0-9]+)([eE][+-]?[0-9]+)?", text):
         raise ValueError(f"{text!r} is no number")
-    return float(text.replace(",", "."))
+    number = float(text.replace(",", "."))
+    if math.isinf(number):
+        raise ValueError(f"{text!r} is too large")
+    return number
 
 
 def _lines(

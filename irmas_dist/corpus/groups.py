@@ -12,18 +12,26 @@ from typing import Any
 
 from irmas_dist.config.corpus import ConflictPolicy
 
+SOURCE = "source "
+"""Begins the name of a group of which the source is known."""
+
 WITHIN = " / "
-"""Stands in a group's name between its source and the rest."""
+"""Stands in such a name between the source, which does not contain it, and the rest."""
 
 
 def group_in_source(group: str, source: str) -> str:
     """Return the name of a group of a source, such as a sample library; without one, the group."""
-    return f"{source}{WITHIN}{group}" if source else group
+    return f"{SOURCE}{source}{WITHIN}{group}" if source else group
+
+
+def has_source(group: str) -> bool:
+    """Return whether the name of a group tells its source."""
+    return group.startswith(SOURCE) and WITHIN in group
 
 
 def source_of(group: str) -> str:
     """Return the source in the name of a group: the group itself where none is known."""
-    return group.partition(WITHIN)[0]
+    return group.partition(WITHIN)[0].removeprefix(SOURCE) if has_source(group) else group
 
 
 @dataclass(frozen=True)

@@ -64,7 +64,7 @@ def index_tree(
     tree: str | Path,
     vocabulary: Vocabulary = IRMAS,
     address: str | None = None,
-    part: str = TESTING,
+    part: str | None = None,
 ) -> list[dict[str, Any]]:
     """Read every audio file under ``tree`` into rows of a manifest.
 
@@ -77,7 +77,7 @@ def index_tree(
         vocabulary: The instruments that folders and labels may name.
         address: The Ray cluster to read with, whatever the number of files; its nodes must
             have the tree at the same path. None reads on this machine.
-        part: That of clips with a label file.
+        part: That of clips with a label file; None: the testing part.
 
     Returns:
         Rows by the columns of `manifest.SCHEMA`, every ``clip_id`` once, and in ``note`` what is
@@ -85,8 +85,8 @@ def index_tree(
 
     Raises:
         IrmasError: The directory is missing, holds no audio file or has a folder that cannot be
-            read, a table of OpenMIC-2018 is wrong, or the cluster cannot be reached or cannot see
-            the tree.
+            read, a table of OpenMIC-2018 is wrong, a part is given and no clip has a label file,
+            or the cluster cannot be reached or cannot see the tree.
     """
     openmic = find_openmic(tree, vocabulary)
     files = find_files(tree)
@@ -104,9 +104,11 @@ def index_tree(
             if row:
                 rows.append(row)
     labelled = {file.clip_id for file, given in entries if given is None}
-    for row in rows:
-        if row["clip_id"] in labelled and row["part"] == TESTING:
-            row["part"] = part
+    tested = [row for row in rows if row["clip_id"] in labelled and row["part"] == TESTING]
+    if part and not tested:
+        raise IrmasError(f"--part {part} is of clips with a label file: {tree} has none")
+    for row in tested:
+        row["part"] = part or TESTING
     if openmic:
         rows += openmic.without_audio({file.clip_id for file in files if file.path})
     settle_identities(rows)
@@ -224,10 +226,15 @@ def settle_identities(rows: list[dict[str, Any]]) -> None:
 
 def with_table(tree: list[dict[str, Any]], table: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the rows of a tree and of a table, which goes before the tree for the same file."""
-    listed = {storage.absolute(row["path"]) for row in table}
-    rows = [row for row in tree if storage.absolute(row["path"]) not in listed]
+    listed = {storage.real(row["path"]) for row in table}
+    rows = [row for row in tree if storage.real(row["path"]) not in listed]
     if count := len(tree) - len(rows):
         say(f"{count:,} files of the tree are in the table, which says what plays in them")
+    taken = {row["clip_id"] for row in rows}
+    for row in table:
+        # Of other folders: below each, files may be named alike.
+        if row["clip_id"] in taken:
+            row["clip_id"] += " (table)"
     rows += table
     settle_identities(rows)
     return rows

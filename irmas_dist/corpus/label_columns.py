@@ -6,6 +6,7 @@ expected.
 """
 
 import unicodedata
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -95,7 +96,7 @@ class LabelColumns:
             column = self.called.get(code, code)
             text = row.values[column].strip()
             labels[code] = label = read_label(text)
-            expected = "; 'irmas index --soft' takes values between" if label == label else ""
+            expected = "; --soft takes values between" if label == label else ""
             if label != label or (label not in (None, 0.0, 1.0) and not soft):
                 raise IrmasError(
                     f"{row.where}, column {column!r}: {text!r} is neither 1, 0, ? nor "
@@ -131,7 +132,7 @@ def read_clip_table(table: str, needed: Sequence[str]) -> CsvTable:
         IrmasError: It cannot be read, or lacks a column.
     """
     if PurePosixPath(table).suffix.lower() not in (".parquet", ".pq"):
-        return _named_in_nfc(read_csv(storage.read_bytes(table), table, needed))
+        return _named_in_nfc(read_csv(storage.read_bytes(table), table, needed), table)
     content = storage.read_table(table)
     for column in needed:
         if column not in content.column_names:
@@ -141,7 +142,7 @@ def read_clip_table(table: str, needed: Sequence[str]) -> CsvTable:
         CsvRow(f"{table}, row {number}", {name: _text(value) for name, value in row.items()})
         for number, row in enumerate(content.to_pylist(), start=1)
     ]
-    return _named_in_nfc(CsvTable(tuple(content.column_names), rows))
+    return _named_in_nfc(CsvTable(tuple(content.column_names), rows), table)
 
 
 def nfc(text: str) -> str:
@@ -149,9 +150,13 @@ def nfc(text: str) -> str:
     return unicodedata.normalize("NFC", text)
 
 
-def _named_in_nfc(table: CsvTable) -> CsvTable:
+def _named_in_nfc(table: CsvTable, name: str) -> CsvTable:
+    columns = Counter(map(nfc, table.columns))
+    for column, times in columns.items():
+        if times > 1:
+            raise IrmasError(f"{name} has the column {column!r} {times} times, in Unicode NFC")
     return CsvTable(
-        tuple(map(nfc, table.columns)),
+        tuple(columns),
         [
             CsvRow(row.where, {nfc(name): value for name, value in row.values.items()})
             for row in table.rows
@@ -165,4 +170,6 @@ def _text(value: Any) -> str:
         return "|".join(map(str, value))
     if isinstance(value, bool):
         return str(int(value))
+    if isinstance(value, bytes):
+        return value.decode(errors="replace")
     return "" if value is None or value != value else str(value)

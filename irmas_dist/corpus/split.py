@@ -29,7 +29,7 @@ import numpy as np
 import numpy.typing as npt
 
 from irmas_dist.config.corpus import SplitSettings
-from irmas_dist.corpus.groups import WITHIN, source_of
+from irmas_dist.corpus.groups import has_source, source_of
 from irmas_dist.errors import IrmasError
 from irmas_dist.instruments import Vocabulary
 
@@ -69,7 +69,7 @@ def _by_source(groups: Sequence[str], labels: npt.NDArray[np.bool_]) -> list[str
 
     Where an instrument of theirs has no other source, the clips keep their groups.
     """
-    if not any(WITHIN in group for group in groups):
+    if not any(map(has_source, groups)):
         raise IrmasError("no clip has a source to be held out by: leave validation.by=source out")
     instruments: dict[str, frozenset[int]] = {}
     for group, row in zip(groups, labels, strict=True):

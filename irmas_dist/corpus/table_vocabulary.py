@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from irmas_dist.corpus.clip_table import COLUMNS
+from irmas_dist.config.corpus import TABLE_COLUMNS
 from irmas_dist.corpus.csv_tables import CsvRow
 from irmas_dist.corpus.label_columns import read_clip_table, read_label, split_codes
 from irmas_dist.errors import IrmasError
@@ -26,7 +26,7 @@ def table_vocabulary(table: str, columns: Mapping[str, str] | None = None) -> Ta
 
     Args:
         table: Path or URL of the table.
-        columns: What the table calls some of `clip_table.COLUMNS`, or of the instruments.
+        columns: What the table calls some of `config.corpus.TABLE_COLUMNS`, or of the instruments.
 
     Raises:
         IrmasError: The table cannot be read, or names no instrument.
@@ -40,7 +40,7 @@ def table_vocabulary(table: str, columns: Mapping[str, str] | None = None) -> Ta
         found = sorted({code for row in content.rows for code in split_codes(row.values[listed])})
     else:
         for column in content.columns:
-            if named.get(column, column) in COLUMNS:
+            if named.get(column, column) in TABLE_COLUMNS:
                 continue
             if reason := _why_no_instrument(column, content.rows):
                 others[column] = reason
@@ -54,6 +54,8 @@ def table_vocabulary(table: str, columns: Mapping[str, str] | None = None) -> Ta
 
 def _why_no_instrument(column: str, rows: Sequence[CsvRow]) -> str | None:
     """Return why a column holds no labels; None if it does."""
+    if "|" in column:
+        return "a code cannot contain |"
     known = 0
     for row in rows:
         text = row.values[column].strip()

@@ -86,9 +86,10 @@ def read_clips(location: str, part: str, *, with_frames: bool = True) -> Clips:
     """
     info = read_info(location)
     table = pa.concat_tables(shard.clips for shard in read_shards(location, info.shards))
+    parts = sorted(table.column("part").unique().to_pylist())
     table = table.filter(pc.equal(table.column("part"), part))
     if not table.num_rows:
-        raise IrmasError(f"{location} holds no {part} clips: its manifest had no usable ones")
+        raise IrmasError(f"{location} holds no {part} clips, only {' and '.join(parts)}")
     clips = _without_frames(table, info.settings)
     if with_frames:
         # Shard by shard, so that little more than the array itself is ever in memory.

@@ -25,7 +25,7 @@ from irmas_dist.training.model_description import ModelDescription, read_descrip
 from irmas_dist.training.model_directory import (
     load_network,
     pack_weights,
-    read_validation,
+    read_validation_scores,
     save_model,
     weights_digest,
 )
@@ -71,7 +71,7 @@ def adapt(
         if storage.exists(storage.join(out, "model.json")):
             _require_adaptation(out, read_description(model))
         adapted = load_adapted(model, to, settings, part or TESTING)
-        validation = read_validation(model, "by which it would be adapted")
+        validation = read_validation_scores(model, "by which it would be adapted")
         save_model(out, pack_weights(adapted.network), adapted.description, validation)
     record = adapted.description.adapted or {}
     return AdaptSummary(out, record["clips"], adapted.notes)
@@ -106,7 +106,7 @@ def load_adapted(model: str, to: str, settings: AdaptationSettings, part: str) -
     require_adaptable(description, settings)
     network = load_network(model, description)
     assert isinstance(network, CNN)
-    validation = read_validation(model, "by which it would be adapted")
+    validation = read_validation_scores(model, "by which it would be adapted")
     clips, notes = _listen(description, to, part)
     adapted = adapt_network(description, network, validation, clips, to, settings)
     return replace(adapted, notes=[*notes, *adapted.notes])

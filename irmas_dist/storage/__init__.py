@@ -78,6 +78,11 @@ def absolute(location: Location) -> str:
     return str(location) if is_url(location) else str(Path(location).expanduser().absolute())
 
 
+def real(location: Location) -> str:
+    """Return the same text for all ways to write a location, and for links to it."""
+    return str(location) if is_url(location) else os.path.realpath(absolute(location))
+
+
 def as_text(location: Location) -> str:
     """Return a location as text, with ``?`` for the bytes of a name that are not UTF-8."""
     return os.fspath(location).encode("utf-8", "replace").decode()

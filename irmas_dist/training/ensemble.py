@@ -35,7 +35,7 @@ from irmas_dist.training.model_description import (
 from irmas_dist.training.model_directory import (
     load_network,
     pack_weights,
-    read_validation,
+    read_validation_scores,
     save_model,
     weights_digest,
 )
@@ -107,7 +107,7 @@ def join_models(models: Sequence[str], out: str) -> ModelDescription:
     descriptions = [read_description(model) for model in models]
     _require_alike(models, descriptions)
     purpose = "by which it would be calibrated"
-    validations = [read_validation(model, purpose) for model in models]
+    validations = [read_validation_scores(model, purpose) for model in models]
     networks = [load_network(model, one) for model, one in zip(models, descriptions, strict=True)]
     members = [network for network in networks if isinstance(network, CNN)]
     weights = [pack_weights(member) for member in members]

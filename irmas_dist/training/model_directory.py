@@ -54,7 +54,7 @@ def save_model(
     return description
 
 
-def read_validation(directory: str | os.PathLike[str], purpose: str) -> Scores:
+def read_validation_scores(directory: str | os.PathLike[str], purpose: str) -> Scores:
     """Read a model's validation scores, which are there for a purpose.
 
     Raises:

@@ -16,7 +16,7 @@ from rich.markup import escape
 
 from irmas_dist.config.base import differences
 from irmas_dist.config.training import FurtherStore
-from irmas_dist.corpus.groups import WITHIN, source_of
+from irmas_dist.corpus.groups import has_source, source_of
 from irmas_dist.corpus.manifest import TESTING, TRAINING, VALIDATION
 from irmas_dist.errors import IrmasError
 from irmas_dist.features.clips import Clips, StreamedStore, joined, read_clips
@@ -258,7 +258,7 @@ def sources_of(clips: Clips, vocabulary: Vocabulary) -> list[set[OfSource]]:
     for group, row in zip(clips.groups, clips.labels >= PRESENT, strict=True):
         codes = [vocabulary.codes[column] for column in np.flatnonzero(row)]
         keys: list[str | frozenset[str]] = [*codes, frozenset(codes)]
-        known = codes and WITHIN in group
+        known = codes and has_source(group)
         found.append({(source_of(group), key) for key in keys} if known else set())
     return found
 

@@ -77,3 +77,26 @@ def test_index_shows_in_how_many_clips_an_instrument_is_known_unless_in_all(
     out = run(capfd, "index", *options)
     assert "known" not in out
     assert " of 3" not in out
+
+
+def test_index_does_not_write_over_what_it_reads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    wav(tmp_path / "a.wav", 0)
+    table = tmp_path / "clips.csv"
+    table.write_text("path,gac,note\na.wav,1,mine\n")
+    (tmp_path / "link.csv").symlink_to(table)
+    before = table.read_bytes()
+    for arguments, message in [
+        (("--out", "clips.csv"), "clips.csv is named for something else, too"),
+        (("--out", "link.csv"), "link.csv is named for something else, too"),
+        (("--vocabulary-from-table", "v", "--out", "./v"), "v is named for something else, too"),
+        (("--column", "path=a", "--column", "path=b"), "--column path: is given twice"),
+    ]:
+        assert main.run(["index", "--table", "clips.csv", *arguments]) == 1
+        assert message in capfd.readouterr().err
+    assert main.run(["index", "--table", "clips.csv", "--part", "testing"]) == 2
+    assert "--part is of a TREE" in " ".join(capfd.readouterr().err.split())
+    assert table.read_bytes() == before
+    assert {path.name for path in tmp_path.iterdir()} == {"a.wav", "clips.csv", "link.csv"}

@@ -94,7 +94,7 @@ def test_standard_streams_may_be_closed(
         ("evaluate --scores s.csv --threshold 0.5 --fit-on v.csv", "give one of them"),
         ("compare model", "two or more are needed"),
         ("compare a b --protocol guess", "Invalid value for '--protocol'"),
-        ("evaluate model --features f --part validation", "Invalid value for '--part'"),
+        ("evaluate model --features f --part test", "Invalid value for '--part'"),
         ("render tree --clips 0", "Invalid value for '--clips'"),
         ("train features model --epochs 3", "No such option: --epochs"),
         ("review sweep --port 99999", "Invalid value for '--port'"),

@@ -45,6 +45,12 @@ def test_of_two_overrides_of_one_name_the_last_applies() -> None:
     assert load_recipe(None, ["seed=1", "seed=2"]).seed == 2
 
 
+@pytest.mark.parametrize("code", ["a|b", "?", "path", "group", " a"])
+def test_codes_that_a_table_of_clips_could_not_have_are_refused(code: str) -> None:
+    with pytest.raises(IrmasError, match="cannot be the code of an instrument"):
+        build_recipe({"corpus": {"instruments": {code: "x"}}}, {}, "the test")
+
+
 @pytest.mark.parametrize(
     "overrides",
     [

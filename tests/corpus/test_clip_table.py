@@ -15,7 +15,7 @@ from irmas_dist.cli.main import run
 from irmas_dist.config.features import LogMelSettings
 from irmas_dist.corpus.audio import read_audio
 from irmas_dist.corpus.clip_table import index_table
-from irmas_dist.corpus.groups import find_conflicts, join_identical, source_of
+from irmas_dist.corpus.groups import find_conflicts, has_source, join_identical, source_of
 from irmas_dist.corpus.index import index_tree, with_table
 from irmas_dist.corpus.manifest import read_manifest, write_manifest
 from irmas_dist.errors import IrmasError
@@ -158,7 +158,7 @@ def test_every_label_is_present_absent_or_unknown(folder: Path, cells: list[list
 def test_soft_labels_are_taken_where_they_are_expected(folder: Path) -> None:
     path = table(folder, "path;a;b;c\naudio/0.wav;0,7;.25;?\naudio/1.wav;1;0;0.5\n")
     with pytest.raises(
-        IrmasError, match=r"line 2, column 'a': '0,7' is neither .* '.* --soft' takes"
+        IrmasError, match=r"line 2, column 'a': '0,7' is neither .*; --soft takes values between"
     ):
         index_table(path, VOCABULARY)
     rows = index_table(path, VOCABULARY, soft=True)
@@ -212,8 +212,72 @@ def test_groups_of_a_source_are_named_after_it(folder: Path) -> None:
         "path,instruments,source,group\naudio/0.wav,a,lib,\naudio/1.wav,a,lib,x\naudio/2.wav,a,,x\n"
     )
     rows = index_table(table(folder, lines), VOCABULARY)
-    assert facts(rows, "group") == [("lib / file audio/0",), ("lib / group x",), ("group x",)]
+    assert facts(rows, "group") == [
+        ("source lib / file audio/0",), ("source lib / group x",), ("group x",)
+    ]  # fmt: skip
     assert [source_of(row["group"]) for row in rows] == ["lib", "lib", "group x"]
+
+
+def test_a_group_may_look_like_one_of_a_source_and_a_source_may_not(folder: Path) -> None:
+    rows = index_table(table(folder, "path,instruments,group\naudio/0.wav,a,x / y\n"), VOCABULARY)
+    assert not has_source(rows[0]["group"])
+    with pytest.raises(IrmasError, match="line 2, column 'source': 'lib / v2' is no name of a"):
+        index_table(table(folder, "path,instruments,source\naudio/0.wav,a,lib / v2\n"), VOCABULARY)
+
+
+def test_a_file_is_one_however_its_path_is_written(folder: Path) -> None:
+    (folder / "link").symlink_to(folder / "audio")
+    for other in ("audio/../audio/0.wav", str(folder / "audio" / "0.wav"), "link/0.wav"):
+        lines = f"path,instruments\naudio/0.wav,a\n{other},b\n"
+        with pytest.raises(IrmasError, match=r"line 3: .* is in .*line 2 too, as 'audio/0.wav'"):
+            index_table(table(folder, lines), VOCABULARY)
+    tree = index_table(table(folder, "path,instruments\naudio/0.wav,a\n"), VOCABULARY)
+    (row,) = with_table(
+        tree, index_table(table(folder, "path,instruments\nlink/0.wav,b\n"), VOCABULARY)
+    )
+    assert row["instruments"] == ["b"]
+
+
+def test_files_of_a_tree_and_of_a_table_elsewhere_may_be_named_alike(folder: Path) -> None:
+    (folder / "other" / "audio").mkdir(parents=True)
+    (folder / "other" / "audio" / "0.wav").write_bytes((folder / "audio" / "1.wav").read_bytes())
+    text = "path,instruments\naudio/0.wav,a\n"
+    tree = index_table(table(folder, text), VOCABULARY)
+    rows = with_table(tree, index_table(table(folder / "other", text), VOCABULARY))
+    assert facts(rows, "clip_id", "problem") == [("audio/0", None), ("audio/0 (table)", None)]
+
+
+def test_names_that_differ_in_their_suffix_alone_are_told_apart(folder: Path) -> None:
+    (folder / "audio" / "0.flac").touch()
+    with pytest.raises(IrmasError, match=r"'audio/0.flac' has the name of 'audio/0.wav' \(.*line"):
+        index_table(table(folder, "path,instruments\naudio/0.wav,a\naudio/0.flac,a\n"), VOCABULARY)
+    rows = index_table(
+        table(folder, "path,instruments\naudio/0.wav,a\nnone/take.1,a\nnone/take.2,a\n"), VOCABULARY
+    )
+    assert facts(rows, "clip_id")[1:] == [("none/take.1",), ("none/take.2",)]
+
+
+@pytest.mark.parametrize(
+    ("header", "columns", "message"),
+    [
+        ("path,a,b,c,x", {"a": "x"}, "has a column 'a', too: leave one out"),
+        ("path,x,b,c", {"a": "x", "start": "x"}, "'x' would be start and a"),
+        ("path,caf\u00e9,cafe\u0301,a,b,c", {}, "has the column 'caf\u00e9' 2 times"),
+    ],
+)
+def test_a_column_has_one_meaning(
+    folder: Path, header: str, columns: dict[str, str], message: str
+) -> None:
+    values = ",".join(["audio/0.wav", *["1"] * header.count(",")])
+    with pytest.raises(IrmasError, match=message):
+        index_table(table(folder, f"{header}\n{values}\n"), VOCABULARY, columns=columns)
+
+
+@pytest.mark.parametrize("end", ["1e999", "-1", "x"])
+def test_a_time_that_is_none_is_refused_by_its_line(folder: Path, end: str) -> None:
+    lines = f"path,instruments,end\naudio/0.wav,a,{end}\n"
+    with pytest.raises(IrmasError, match=r"line 2, column 'end': '.*' is no time"):
+        index_table(table(folder, lines), VOCABULARY)
 
 
 def test_a_span_is_heard_alone(folder: Path) -> None:

@@ -85,13 +85,15 @@ def test_a_tree_has_labels_parts_and_groups_from_its_tables(data_set: Path) -> N
 
 
 def test_the_folder_may_lie_below_the_tree_and_the_part_is_its_own(data_set: Path) -> None:
-    rows = index_tree(data_set.parent, OPENMIC, part="training")
+    rows = index_tree(data_set.parent, OPENMIC)
     assert {row["clip_id"] for row in rows} == {
         "openmic-2018/audio/000/000046_3840",
         "openmic-2018/audio/000/000135_483840",
         "openmic-2018/audio/142/142968_0",
     }
     assert by_key(rows)["142968_0"]["part"] == "testing"
+    with pytest.raises(IrmasError, match=r"is of clips with a label file: .* has none"):
+        index_tree(data_set.parent, OPENMIC, part="training")
 
 
 def test_the_last_of_several_rows_counts_and_a_line_says_so(

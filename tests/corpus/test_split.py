@@ -10,7 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from irmas_dist.config.corpus import SplitSettings
-from irmas_dist.corpus.groups import source_of
+from irmas_dist.corpus.groups import group_in_source, source_of
 from irmas_dist.corpus.split import held_out, k_folds
 from irmas_dist.errors import IrmasError
 from irmas_dist.instruments import IRMAS
@@ -215,7 +215,7 @@ def test_by_source_what_is_heard_of_an_instrument_is_all_of_another_source(
         for source in its:
             for group in range(data.draw(st.integers(2, 4))):
                 clips = data.draw(st.integers(1, 3))
-                names += [f"{source} / group {instrument}{group}"] * clips
+                names += [group_in_source(f"group {instrument}{group}", str(source))] * clips
                 codes += [instrument] * clips
     labels = np.eye(3, dtype=np.bool_)[codes]
     out = held_out(names, labels, SplitSettings(by="source", validation=0.3, seed=0))

@@ -11,6 +11,7 @@ import torch
 from irmas_dist import storage
 from irmas_dist.config.recipe import Recipe, build_recipe
 from irmas_dist.config.training import FurtherStore, IngestSettings, WorkerSettings
+from irmas_dist.corpus.groups import source_of
 from irmas_dist.errors import IrmasError
 from irmas_dist.evaluation.metrics import decision_metrics
 from irmas_dist.evaluation.operating_points import decide
@@ -298,9 +299,9 @@ def test_what_is_held_out_of_a_source_is_left_out_where_its_instruments_play_on_
     of_clips = np.arange(72) % 4
     clips.labels[:] = kinds[of_clips]
     groups = [f"library {number // 4 % 4} / {number}" for number in range(72)]
-    place = write_store(tmp_path / "own", replace(clips, groups=groups), "from")
+    place = write_store(tmp_path / "own", replace(clips, groups=groups), "source")
     more = write_store(tmp_path / "more", replace(clips, groups=[f"{one}, more" for one in groups]),
-                       "from", audio="more")  # fmt: skip
+                       "source", audio="more")  # fmt: skip
     recipe = build_recipe(settings.model_dump(), {"validation.by": "source"}, "the test")
     data = open_training_data(place, recipe, [FurtherStore(location=more)])
     ours, theirs = data.stores.counts
@@ -316,10 +317,10 @@ def test_a_source_that_is_held_out_is_learnt_from_no_store(
     libraries = [
         f"library {number // 3 % 3} / {group}" for number, group in enumerate(clips.groups)
     ]
-    place = write_store(tmp_path / "own", replace(clips, groups=libraries), "from")
+    place = write_store(tmp_path / "own", replace(clips, groups=libraries), "source")
     theirs = synthetic_clips(30, seed=1)
     groups = [f"library {number // 3 % 3} / more {number}" for number in range(30)]
-    more = write_store(tmp_path / "more", replace(theirs, groups=groups), "from", audio="more")
+    more = write_store(tmp_path / "more", replace(theirs, groups=groups), "source", audio="more")
     recipe = build_recipe(
         settings.model_dump(), {"validation.by": "source", "ingest.mode": mode}, "the test"
     )
@@ -327,7 +328,7 @@ def test_a_source_that_is_held_out_is_learnt_from_no_store(
 
     def sources(groups: list[str], labels: Any) -> set[tuple[str, int]]:
         of_clips = zip(groups, hard_labels(labels), strict=True)
-        return {(one.split(" / ")[0], int(row.argmax())) for one, row in of_clips}
+        return {(source_of(one), int(row.argmax())) for one, row in of_clips}
 
     assert data.to_mix is not None
     held_out = sources(data.to_mix.groups, data.to_mix.labels)
@@ -335,7 +336,7 @@ def test_a_source_that_is_held_out_is_learnt_from_no_store(
     expected = [
         index
         for index, (group, row) in enumerate(zip(groups, theirs.labels, strict=True))
-        if ("from " + group.split(" / ")[0], int(row.argmax())) not in held_out
+        if (source_of(f"source {group}"), int(row.argmax())) not in held_out
     ]
     assert 0 < len(expected) < 30
     assert kept == len(expected)
