@@ -109,7 +109,7 @@ def command(function: Callable[P, R]) -> Callable[P, R]:
                     _require_finite(kwargs)
                     located = {name: _located(name, value) for name, value in kwargs.items()}
                     _prepare_stdout(function.__name__, located)
-                    _keep_results(located.get(STREAMS.get(function.__name__, "")))
+                    _keep_files(STREAMS.get(function.__name__, ""), located)
                     result = function(*args, **located)
                 except (typer.Exit, typer.BadParameter, IrmasError):
                     raise
@@ -162,12 +162,25 @@ def _prepare_stdout(command: str, arguments: Mapping[str, Any]) -> None:
         results_to_stderr()
 
 
-def _keep_results(file: str | Path | None) -> None:
-    """Refuse to write a file over one of a stage's result."""
-    if file is not None:
-        from irmas_dist.storage.results import refuse_result_file  # imports pyarrow
+def _keep_files(name: str, arguments: Mapping[str, Any]) -> None:
+    """Refuse to write a file over one of a stage's result, or one that another argument names."""
+    file = arguments.get(name)
+    if file is None or str(file) == "-":
+        return
+    from irmas_dist.storage.results import refuse_inputs, refuse_result_file  # imports pyarrow
 
-        refuse_result_file(str(file))
+    refuse_result_file(str(file))
+    others = [value for other, value in arguments.items() if other != name]
+    each = [one for value in others for one in (value if isinstance(value, list) else [value])]
+    read = [one for one in each if isinstance(one, Path)]
+    read += [Path(one) for one in each if isinstance(one, str) and _is_file(one)]
+    refuse_inputs(str(file), read)
+
+
+def _is_file(text: str) -> bool:
+    with suppress(OSError, ValueError):  # Text may be too long for a path, or have a null in it.
+        return Path(text).is_file()
+    return False
 
 
 def _located(name: str, value: Any) -> Any:

@@ -17,6 +17,7 @@ from irmas_dist.inference.ray_predict import predict_with_actors
 from irmas_dist.inference.results import open_journal, write_predictions
 from irmas_dist.inference.timeline_files import require_distinct, write_timeline
 from irmas_dist.storage.locks import lock_file
+from irmas_dist.storage.results import refuse_inputs
 from irmas_dist.terminal import progress, say
 
 
@@ -57,6 +58,8 @@ def predict(
             written. A file that cannot be used does not raise: its prediction holds the error.
     """
     files = find_audio(inputs)
+    if out not in (None, storage.STDOUT):
+        refuse_inputs(out, files)
     use_ray = workers is not None or address is not None
     if adapt_to is not None:
         if use_ray:

@@ -1,5 +1,6 @@
 """What a directory holds the result of, so that no stage writes into that of another."""
 
+from collections.abc import Iterable
 from fnmatch import fnmatchcase
 
 from irmas_dist import storage
@@ -34,6 +35,20 @@ def refuse_result_file(path: str) -> None:
     for result, what in {**RESULTS, "begun.json": "an unfinished training"}.items():
         if storage.exists(storage.join(directory or ".", result)):
             raise IrmasError(f"{path} would be taken for a file of {what}: name another")
+
+
+def refuse_inputs(path: str, inputs: Iterable[storage.Location]) -> None:
+    """Refuse a file that would be written over one that is read.
+
+    Args:
+        path: Path or URL of the file that is to be written.
+        inputs: Those that are read.
+
+    Raises:
+        IrmasError: It is one of them, whatever its path is there.
+    """
+    if storage.real(path) in map(storage.real, inputs):
+        raise IrmasError(f"{path} is named for something else, too: write to another file")
 
 
 def refuse_other_results(directory: str, own: str) -> None:

@@ -46,6 +46,15 @@ def test_an_input_that_cannot_be_used(
     assert refusal(irmas("predict", *line)).startswith(message)
 
 
+def test_predictions_do_not_replace_the_audio(irmas: Irmas, model: Path, folder: Path) -> None:
+    audio = folder / "a.wav"
+    before = audio.read_bytes()
+    for inputs in (audio, folder):
+        code, _, err = irmas("predict", model, inputs, "--out", audio, "--format", "csv")
+        assert (code, "is named for something else, too" in err) == (1, True)
+    assert audio.read_bytes() == before
+
+
 def test_one_file_is_shown_by_instrument(
     irmas: Irmas, model: Path, excerpts: list[Path], predictor: Predictor
 ) -> None:
