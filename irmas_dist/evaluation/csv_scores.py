@@ -27,7 +27,7 @@ from irmas_dist.corpus.label_columns import LabelColumns, read_clip_table
 from irmas_dist.corpus.manifest import PARTS, TESTING
 from irmas_dist.errors import IrmasError
 from irmas_dist.evaluation.scores import Scores, read_scores
-from irmas_dist.instruments import IRMAS, UNKNOWN, Vocabulary
+from irmas_dist.instruments import IRMAS, PRESENT, UNKNOWN, Vocabulary
 
 CSV_SUFFIXES = (".csv", ".tsv")
 
@@ -149,9 +149,14 @@ def _read_labels(location: str, vocabulary: Vocabulary) -> dict[str, LabelledCli
         )
         if part and part not in PARTS:
             raise IrmasError(f"{row.where}, column 'part': {part!r} is none of {', '.join(PARTS)}")
-        labels = columns.labels(row, soft=False)
+        if span := next((name for name in ("start", "end") if row.values.get(name, "")), None):
+            raise IrmasError(
+                f"{row.where}, column {span!r}: scores are of whole files, and this is a span of "
+                "one; leave spans out"
+            )
+        labels = columns.labels(row, soft=True)
         encoded = np.array(
-            [UNKNOWN if (label := labels.get(code, 0.0)) is None else label
+            [UNKNOWN if (label := labels.get(code, 0.0)) is None else label >= PRESENT
              for code in vocabulary.codes], np.int8,
         )  # fmt: skip
         named = _named(clip_id, encoded, vocabulary)

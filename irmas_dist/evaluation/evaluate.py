@@ -80,10 +80,12 @@ def evaluate_scores(
         chosen: The protocol of ``thresholds``: ``validation`` or ``adapted``.
 
     Raises:
-        IrmasError: There are no clips.
+        IrmasError: There are no clips, or nothing is known of any.
     """
     if not scores.clip_ids:
         raise IrmasError(f"{path} contains no clips to evaluate")
+    if not (scores.labels != UNKNOWN).any():
+        raise IrmasError(f"{path}: of no clip is it known what plays or does not")
     settings = settings or ThresholdSettings()
     decisions: dict[Protocol, Decisions] = {}
     notes = []
@@ -98,6 +100,8 @@ def evaluate_scores(
         notes.append(f"not cross-validated: {error}")
     decisions["oracle"] = decide_by("oracle", scores, None, settings)
     results = apply_protocols(scores, decisions, draw_songs(scores.groups))
+    if unknown := _known_nowhere(scores):
+        notes.append(f"known in no clip: {', '.join(unknown)}; left out of means over instruments")
     if absent := _known_but_absent(scores):
         notes.append(
             f"known to play in no clip: {', '.join(absent)}; precision, recall, F1 and average "
@@ -121,6 +125,12 @@ def evaluate_scores(
         notes=notes,
         path=path,
     )
+
+
+def _known_nowhere(scores: Scores) -> list[str]:
+    """Return the codes of instruments that are known in no clip."""
+    known = (scores.labels != UNKNOWN).any(axis=0)
+    return [scores.vocabulary.codes[column] for column in np.flatnonzero(~known)]
 
 
 def _known_but_absent(scores: Scores) -> list[str]:

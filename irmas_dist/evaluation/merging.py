@@ -17,7 +17,7 @@ from irmas_dist.config.yaml_files import read_yaml
 from irmas_dist.errors import IrmasError
 from irmas_dist.evaluation.arrays import Labels, ScoreArray, union
 from irmas_dist.evaluation.scores import Scores
-from irmas_dist.instruments import Vocabulary
+from irmas_dist.instruments import UNKNOWN, Vocabulary
 
 
 def read_mapping(text: str) -> dict[str, str]:
@@ -27,6 +27,10 @@ def read_mapping(text: str) -> dict[str, str]:
         IrmasError: It is neither.
     """
     if "=" not in text:
+        if not Path(text).exists():
+            raise IrmasError(
+                f"--map {text}: expected code=code, such as gac=guitar, or a YAML file of them"
+            )
         content = read_yaml(Path(text)).content
         for code, new in content.items():
             if not isinstance(new, str):
@@ -74,10 +78,13 @@ class Merge:
     Attributes:
         vocabulary: The new codes; a code that is new in name, too, is its own name.
         members: The columns of the old vocabulary that make up each new one.
+        partial: New codes of which the old vocabulary lacks instruments: that these do not play
+            is not known.
     """
 
     vocabulary: Vocabulary
     members: tuple[tuple[int, ...], ...]
+    partial: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, vocabulary: Vocabulary, mapping: Mapping[str, str]) -> "Merge":
@@ -93,7 +100,8 @@ class Merge:
         """Return the merge of some of the new codes, in that order."""
         columns = [self.vocabulary.codes.index(code) for code in codes]
         names = tuple(self.vocabulary.names[column] for column in columns)
-        return Merge(Vocabulary(tuple(codes), names), tuple(self.members[c] for c in columns))
+        members = tuple(self.members[column] for column in columns)
+        return replace(self, vocabulary=Vocabulary(tuple(codes), names), members=members)
 
     def without(self, columns: Collection[int]) -> "Merge":
         """Return the merge in which old columns are members of no code that has others."""
@@ -106,7 +114,9 @@ class Merge:
 
     def labels(self, labels: Labels) -> Labels:
         """Return the union of the labels of each new code's members, shape (clips, new codes)."""
-        return np.stack([union(labels[:, columns], axis=1) for columns in self.members], axis=1)
+        merged = np.stack([union(labels[:, columns], axis=1) for columns in self.members], axis=1)
+        partial = np.array([code in self.partial for code in self.vocabulary.codes])
+        return np.where(partial & (merged == 0), UNKNOWN, merged).astype(labels.dtype)
 
     def __call__(self, scores: Scores) -> Scores:
         """Return scores and labels under the new codes."""
@@ -118,33 +128,56 @@ class Merge:
         )
 
 
-def shared(ours: Merge, theirs: Merge, where: str) -> tuple[Merge, Merge, list[str]]:
-    """Return two merges with the codes that both have, and one line on each side's others.
+def shared(
+    ours: Vocabulary, theirs: Vocabulary, mapping: Mapping[str, str], where: str
+) -> tuple[Merge, Merge, list[str]]:
+    """Return two merges with the codes that both have, and a line on each thing that is left out.
 
     Args:
-        ours: That of the scores.
-        theirs: That of the labels, whose order is kept.
+        ours: Instruments of the scores.
+        theirs: Those of the labels, whose order is kept.
+        mapping: New codes of both; others keep theirs.
         where: What has the labels, for errors.
 
     Raises:
         IrmasError: They have no code in common.
     """
-    codes = [code for code in theirs.vocabulary.codes if code in ours.vocabulary]
+    scored, labelled = Merge.of(ours, mapping), Merge.of(theirs, mapping)
+    codes = [code for code in labelled.vocabulary.codes if code in scored.vocabulary]
     if not codes:
         raise IrmasError(
             f"{where} has none of the model's instruments: it has "
-            f"{', '.join(theirs.vocabulary.codes)}, the model {', '.join(ours.vocabulary.codes)}; "
-            "say with --map which are the same"
+            f"{', '.join(labelled.vocabulary.codes)}, the model "
+            f"{', '.join(scored.vocabulary.codes)}; say with --map which are the same"
         )
     notes = [
         f"left out, {reason}: {', '.join(others)}"
         for reason, vocabulary in {
-            "not in the model": theirs.vocabulary,
-            "without labels": ours.vocabulary,
+            "not in the model": labelled.vocabulary,
+            "without labels": scored.vocabulary,
         }.items()
         if (others := _without(vocabulary.codes, codes))
     ]
-    return ours.only(codes), theirs.only(codes), notes
+    partial = set()
+    for new in codes:
+        parts = [code for code in (*ours.codes, *theirs.codes) if mapping.get(code, code) == new]
+        if missing := _lacking(theirs, parts, new):
+            partial.add(new)
+            notes.append(
+                f"{new} is unknown where none of it plays: {where} has no labels of "
+                f"{', '.join(missing)}"
+            )
+        if missing := _lacking(ours, parts, new):
+            notes.append(f"{new}: the model does not know {', '.join(missing)}")
+    labelled = replace(labelled.only(codes), partial=frozenset(partial))
+    return scored.only(codes), labelled, notes
+
+
+def _lacking(vocabulary: Vocabulary, parts: Sequence[str], whole: str) -> list[str]:
+    """Return the parts of a whole that a vocabulary lacks: none if it has the whole."""
+    if whole in vocabulary:
+        return []
+    return list(dict.fromkeys(part for part in parts if part not in (*vocabulary.codes, whole)))
 
 
 def _without(codes: Sequence[str], taken: Collection[str]) -> list[str]:

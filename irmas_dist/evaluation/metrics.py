@@ -38,7 +38,6 @@ import numpy as np
 import numpy.typing as npt
 
 from irmas_dist.evaluation.arrays import (
-    Booleans,
     Decisions,
     Float64,
     Labels,
@@ -120,6 +119,7 @@ def decision_figures(labels: Labels, decisions: Decisions, draws: Draws | None =
     validate(labels, decisions)
     draws = draws or Draws.once(len(labels))
     known, plays = labels != UNKNOWN, labels == 1
+    times = draws.sums(known)
     predicted = known & (decisions == 1)
     counts = [draws.sums(values) for values in (plays & predicted, predicted, plays)]
     positives = counts[2]
@@ -127,7 +127,7 @@ def decision_figures(labels: Labels, decisions: Decisions, draws: Draws | None =
     each = precision_recall_f1(*counts)
     averages = {
         "micro": precision_recall_f1(*(count.sum(axis=1) for count in counts)),
-        "macro": PrecisionRecallF1(*(_macro(values, known) for values in each)),
+        "macro": PrecisionRecallF1(*(_macro(values, times) for values in each)),
         "weighted": PrecisionRecallF1(*((values * share).sum(axis=1) for values in each)),
     }
     wrong = known & (plays != predicted)
@@ -142,7 +142,7 @@ def decision_figures(labels: Labels, decisions: Decisions, draws: Draws | None =
         "label_accuracy": 1 - loss,
         "hamming_loss": loss,
     }
-    of_instruments = {"clips": positives, "known": draws.sums(known), **each._asdict()}
+    of_instruments = {"clips": positives, "known": times, **each._asdict()}
     return Figures(overall, of_instruments)
 
 
@@ -164,12 +164,13 @@ def score_figures(labels: Labels, scores: ScoreArray, draws: Draws | None = None
         "ece": calibration_error(labels, scores, draws),
     }
     known = labels != UNKNOWN
+    times = draws.sums(known)
     overall = {
         "lrap": draws.means(clip_lrap(labels, scores), known.any(axis=1)),
         "coverage_error": draws.means(clip_coverage(labels, scores), known.any(axis=1)),
-        "map": _macro(instruments["ap"], known),
-        "roc_auc": _macro(instruments["roc_auc"], known),
-        "ece": _macro(instruments["ece"], known),
+        "map": _macro(instruments["ap"], times),
+        "roc_auc": _macro(instruments["roc_auc"], times),
+        "ece": _macro(instruments["ece"], times),
     }
     return Figures(overall, instruments)
 
@@ -233,6 +234,13 @@ def rows_by_instrument(
     ]
 
 
-def _macro(values: Float64, known: Booleans) -> Float64:
-    """Return means over the instruments that are known in a clip, shape (draws,)."""
-    return values[:, known.any(axis=0)].mean(axis=1) if known.any() else np.zeros(len(values))
+def _macro(values: Float64, known: Float64) -> Float64:
+    """Return means over the instruments that are known in a draw, 0 over none, shape (draws,).
+
+    Args:
+        values: Of each instrument, shape (draws, instruments).
+        known: Number of clips in which it is known, of the same shape.
+    """
+    counted = known > 0
+    means: Float64 = np.where(counted, values, 0).sum(axis=1) / np.maximum(counted.sum(axis=1), 1)
+    return means

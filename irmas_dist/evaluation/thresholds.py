@@ -18,6 +18,7 @@ from irmas_dist.evaluation.arrays import Labels, ScoreArray, Thresholds
 from irmas_dist.evaluation.exact_thresholds import best_thresholds_for_f1
 from irmas_dist.evaluation.objectives import Average, objective_of
 from irmas_dist.evaluation.operating_points import NEVER
+from irmas_dist.instruments import UNKNOWN
 
 EXACT = ("macro_f1", "micro_f1")
 """Objectives whose best thresholds are found exactly, and fast."""
@@ -36,6 +37,8 @@ def fit_thresholds(labels: Labels, scores: ScoreArray, settings: ThresholdSettin
     resemble those to be scored (with as many instruments each), and never to the clips that a
     result is reported for. For other clips, `averaged_thresholds` are better.
     """
+    if (known := (labels != UNKNOWN).any(axis=1)).any():
+        labels, scores = labels[known], scores[known]
     if settings.objective in EXACT:
         average: Average = "micro" if settings.objective == "micro_f1" else "macro"
         return best_thresholds_for_f1(labels, scores, average, settings.rule)

@@ -52,8 +52,8 @@ def score_merged(
     """
     info, description = matching_store(predictor.description, location), predictor.description
     require_known(mapping, description.vocabulary, info.vocabulary)
-    merge = Merge.of(description.vocabulary, mapping).without(_never(description))
-    ours, theirs, notes = shared(merge, Merge.of(info.vocabulary, mapping), location)
+    ours, theirs, notes = shared(description.vocabulary, info.vocabulary, mapping, location)
+    ours = ours.without(_never(description))
     clips = read_clips(location, part)
     scores = Scores(
         clips.clip_ids, clips.parts, clips.groups,

@@ -42,12 +42,21 @@ def test_labels_may_have_a_column_each_and_be_unknown(tmp_path):
         open_scores(*write(tmp_path, scores, "path,cel,vio\na,1,2\nb,0,1\n"), DUO)
 
 
+def test_soft_labels_count_from_a_half_and_spans_are_refused(tmp_path):
+    scores = "path,vio,cel\na.wav,0.5,1\nb.wav,0,0.25\n"
+    read = open_scores(*write(tmp_path, scores, "path,cel,vio\na,0.5,0.4\nb,0,1\n"), DUO)
+    np.testing.assert_array_equal(read.labels, [[0, 1], [1, 0]])
+    labels = "path,cel,vio,start,end\na,1,0,,\nb,0,1,0,1\n"
+    with pytest.raises(IrmasError, match=r"line 3, column 'start': scores are of whole files"):
+        open_scores(*write(tmp_path, scores, labels), DUO)
+
+
 def test_the_table_says_what_is_one_song_and_what_is_tested(tmp_path):
     scores = "path,vio,cel\na.wav,0.5,1\nb.wav,0,0.25\nc,0,0\n"
     labels = "path,instruments,part,group,source\na,vio,testing,x,\nb,cel,testing,x,\n"
     labels += "c,cel,testing,,studio\nd,vio,training,x,\n"
     read = open_scores(*write(tmp_path, scores, labels), DUO)
-    assert read.groups == ["group x", "group x", "studio / song c"]
+    assert read.groups == ["group x", "group x", "source studio / song c"]
     assert read.clip_ids == ["a", "b", "c"]  # d is of another part, and needs no scores
     with pytest.raises(IrmasError, match=r"line 2, column 'part': 'test' is none of training, "):
         open_scores(*write(tmp_path, scores, "path,instruments,part\na,vio,test\n"), DUO)

@@ -82,6 +82,12 @@ def test_no_clips_are_refused() -> None:
         evaluate_scores(some_scores(0), "s.parquet")
 
 
+def test_clips_of_which_nothing_is_known_are_refused() -> None:
+    nothing = some_scores(20, [[UNKNOWN, UNKNOWN]])
+    with pytest.raises(IrmasError, match=r"s\.parquet: of no clip is it known what plays or does"):
+        evaluate_scores(nothing, "s.parquet")
+
+
 def test_thresholds_are_fitted_to_clips_of_several_instruments_as_they_are(tmp_path) -> None:
     scores = some_scores(40, labels=[[1, 0], [1, 1]])
     location = str(tmp_path / "held-out.parquet")
@@ -137,6 +143,7 @@ def test_an_instrument_that_is_known_and_in_no_clip_is_named_as_it_lowers_the_me
     assert note.startswith(
         "known to play in no clip: cel; precision, recall, F1 and average precision"
     )
+    assert "known in no clip: pia; left out of means over instruments" in evaluation.notes
     of_vio, of_cel, _ = evaluation.instruments
     assert of_cel["f1"] == 0
     assert evaluation.metrics["macro_f1"] == pytest.approx(of_vio["f1"] / 2)

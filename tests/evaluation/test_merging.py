@@ -71,14 +71,37 @@ def test_merging_twice_is_merging_once(data: st.DataObject) -> None:
 def test_two_vocabularies_meet_in_the_codes_of_both() -> None:
     theirs = Vocabulary.of({"voice": "voice", "guitar": "guitar", "drums": "drums"})
     mapping = GUITARS | {"voi": "voice"}
-    ours, others, notes = shared(Merge.of(IRMAS, mapping), Merge.of(theirs, mapping), "store")
+    ours, others, notes = shared(IRMAS, theirs, mapping, "store")
     assert ours.vocabulary.codes == others.vocabulary.codes == ("voice", "guitar")
     assert ours.members == ((10,), (3, 4))
     assert others.members == ((0,), (1,))
     assert notes[0] == "left out, not in the model: drums"
     assert notes[1].startswith("left out, without labels: cel, cla,")
     with pytest.raises(IrmasError, match=r"store has none of the model's .* with --map"):
-        shared(Merge.of(IRMAS, {}), Merge.of(theirs, {}), "store")
+        shared(IRMAS, theirs, {}, "store")
+
+
+def test_a_whole_of_which_the_clips_lack_a_part_is_unknown_where_the_others_do_not_play() -> None:
+    theirs = Vocabulary.of({"gac": "acoustic guitar", "voi": "voice"})
+    _, labelled, notes = shared(IRMAS, theirs, GUITARS, "store")
+    assert labelled.vocabulary.codes == ("guitar", "voi")
+    found = labelled.labels(np.array([[1, 0], [0, 1], [UNKNOWN, 0]], np.int8))
+    assert found.tolist() == [[1, 0], [UNKNOWN, 1], [UNKNOWN, 0]]
+    assert "guitar is unknown where none of it plays: store has no labels of gel" in notes
+
+
+def test_a_whole_that_the_clips_have_labels_of_is_known() -> None:
+    theirs = Vocabulary.of({"guitar": "guitar", "gac": "acoustic guitar"})
+    _, labelled, notes = shared(IRMAS, theirs, GUITARS, "store")
+    assert labelled.labels(np.array([[0, 0]], np.int8)).tolist() == [[0]]
+    assert not any("unknown" in note for note in notes)
+
+
+def test_a_part_that_the_model_does_not_know_is_said() -> None:
+    ours = Vocabulary.of({"gac": "acoustic guitar", "voi": "voice"})
+    scored, _, notes = shared(ours, IRMAS, GUITARS, "store")
+    assert scored.members[scored.vocabulary.codes.index("guitar")] == (0,)
+    assert "guitar: the model does not know gel" in notes
 
 
 def test_a_mapping_is_pairs_or_a_file(tmp_path: Path) -> None:

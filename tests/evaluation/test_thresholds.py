@@ -5,10 +5,12 @@ import pytest
 from pydantic import ValidationError
 
 from irmas_dist.config.decisions import ThresholdSettings
+from irmas_dist.evaluation import thresholds as module
 from irmas_dist.evaluation.metrics import overall_metrics
 from irmas_dist.evaluation.objectives import objective_of
 from irmas_dist.evaluation.operating_points import NEVER
 from irmas_dist.evaluation.thresholds import averaged_thresholds, fit_thresholds
+from irmas_dist.instruments import UNKNOWN
 from tests.evaluation.test_threshold_search import value
 
 
@@ -71,3 +73,18 @@ def test_weights_say_how_often_a_clip_is_drawn() -> None:
     np.testing.assert_allclose(weighted, alone, atol=0.2)
     searched = ThresholdSettings(objective="cost")
     assert averaged_thresholds(labels, scores, searched, first.astype(float)).shape == (2,)
+
+
+def test_clips_of_which_nothing_is_known_are_not_right(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An objective is of as many clips as its metric."""
+    seen = []
+
+    def objective(labels, candidates):
+        seen.append(len(labels))
+        return np.zeros(len(candidates))
+
+    monkeypatch.setattr(module, "objective_of", lambda settings: objective)
+    labels = np.array([[1, 0], [0, 1], [UNKNOWN, UNKNOWN]], np.int8)
+    scores = np.random.default_rng(0).random((3, 2)).astype(np.float32)
+    fit_thresholds(labels, scores, ThresholdSettings(objective="subset_accuracy"))
+    assert set(seen) == {2}

@@ -156,3 +156,17 @@ def test_unknown_labels_are_null_in_the_scores_table(tmp_path):
     read = read_scores(tmp_path / "scores.parquet")
     np.testing.assert_array_equal(read.labels, labels)
     assert read.labels.dtype == np.int8
+
+
+def test_means_of_a_draw_are_over_the_instruments_that_are_known_in_it():
+    """The second is known in one song: in a draw without it, it is no instrument with F1 0."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, (40, 2)).astype(np.int8)
+    labels[:, 1] = UNKNOWN
+    labels[:4, 1] = [1, 0, 1, 0]
+    draws = draw_songs([str(clip // 4) for clip in range(40)])
+    figures = metrics.decision_figures(labels, (labels == 1).astype(np.uint8), draws)
+    np.testing.assert_array_equal(figures.overall["macro_f1"], 1.0)
+    figures = metrics.score_figures(labels, (labels == 1).astype(np.float32), draws)
+    np.testing.assert_array_equal(figures.overall["map"], 1.0)
+    np.testing.assert_array_equal(figures.overall["roc_auc"], 1.0)
