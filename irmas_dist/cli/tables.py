@@ -190,11 +190,14 @@ def instrument_table(
         caption_justify="left",
     )
     for row in instruments:
+        clips = f"{row['clips']} of {row['known']}" if partly_known else str(row["clips"])
+        threshold = threshold_cell(row["threshold"])
+        if not row["known"]:
+            grid.add_row(row["name"], clips, *[""] * 5, threshold)
+            continue
         values = (figure(row[key]) for key in ("precision", "recall", "f1"))
         span = _span(row["f1_low"], row["f1_high"], digits=2)
-        others = (figure(row["ap"]), threshold_cell(row["threshold"]))
-        clips = f"{row['clips']} of {row['known']}" if partly_known else str(row["clips"])
-        grid.add_row(row["name"], clips, *values, span, *others)
+        grid.add_row(row["name"], clips, *values, span, figure(row["ap"]), threshold)
     return grid
 
 

@@ -93,7 +93,8 @@ def _read(folder: str, prefix: str, vocabulary: Vocabulary) -> dict[str, Clip]:
     parts = _parts(folder)
     artists = _artists(storage.join(folder, METADATA))
     clips = {}
-    for key, known in labels.items():
+    for key in dict.fromkeys([*labels, *parts]):
+        known = labels.get(key, {})
         clip_id = prefix + str(PurePosixPath(clip_path(key)).with_suffix(""))
         clips[clip_id] = _clip(
             clip_id,
@@ -101,7 +102,11 @@ def _read(folder: str, prefix: str, vocabulary: Vocabulary) -> dict[str, Clip]:
             [code for code in vocabulary.codes if known.get(code, False)],
             [code for code in vocabulary.codes if code not in known],
             f"artist {artists[key]}" if artists.get(key) else f"recording {key.partition('_')[0]}",
-            None if key in parts else f"in none of {', '.join(PARTITIONS.values())}",
+            f"no row in {LABELS}"
+            if not known
+            else None
+            if key in parts
+            else f"in none of {', '.join(PARTITIONS.values())}",
         )
     return clips
 

@@ -273,6 +273,8 @@ def read_table(location: Location, columns: list[str] | None = None) -> pa.Table
         try:
             return pq.read_table(source, columns=columns)
         except pa.ArrowInvalid as error:
+            if named := re.match(r"Multiple matches for FieldRef\.Name\((.*?)\) in ", str(error)):
+                raise IrmasError(f"{location} has several columns {named[1]!r}") from error
             reason = str(error).removeprefix("Could not open Parquet input source '<Buffer>': ")
             raise IrmasError(f"{location} is not a Parquet file: {reason}") from error
 

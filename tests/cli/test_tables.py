@@ -153,3 +153,12 @@ def test_no_figure_of_an_instrument_is_cut(name: str) -> None:
         assert "by fold" in values
         assert values.count("1.000") == 4
         assert ("67890" in values) == partly_known
+
+
+def test_an_instrument_that_is_known_in_no_clip_has_no_figures() -> None:
+    row = dict.fromkeys(("precision", "recall", "f1", "f1_low", "f1_high", "ap"), 0.0)
+    row |= {"name": "ukulele", "clips": 0, "known": 0, "threshold": 0.5}
+    lines = rendered(tables.instrument_table([row], "cross-validated", partly_known=True))
+    (values,) = [line for line in lines if "ukulele" in line]
+    assert "0 of 0" in values
+    assert "0.000" not in values

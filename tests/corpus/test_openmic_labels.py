@@ -156,10 +156,11 @@ def test_audio_without_labels_and_labels_without_audio_have_a_row(
     root = tmp_path / "set"
     shutil.copytree(data_set, root)
     (root / "audio" / "142" / "142968_0.ogg").rename(root / "audio" / "142" / "142969_0.ogg")
-    (root / TRAIN).write_text("000046_3840\n")
+    (root / TRAIN).write_text("000046_3840\n000099_1\n")
     rows = by_key(index_tree(root, OPENMIC))
     assert {key: row["problem"] for key, row in rows.items()} == {
         "000046_3840": None,
+        "000099_1": f"no row in {LABELS}",
         "000135_483840": f"in none of {TRAIN}, {TEST}",
         "142968_0": "labels without audio",
         "142969_0": f"no row in {LABELS}",

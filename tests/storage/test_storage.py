@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.fs as pafs
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -63,6 +64,13 @@ def test_names_with_brackets_and_hashes_are_not_parsed_as_urls(bucket: str) -> N
             stream.write(b"content")
         assert storage.read_bytes(f"{bucket}/folder/{name}") == b"content"
         assert name in storage.list_files(f"{bucket}/folder")
+
+
+def test_a_parquet_file_with_a_column_twice_is_refused_in_these_words(tmp_path: Path) -> None:
+    columns = pa.table([pa.array([1]), pa.array([2])], names=["kick", "kick"])
+    pq.write_table(columns, tmp_path / "t.parquet")
+    with pytest.raises(IrmasError, match=r"t\.parquet has several columns 'kick'$"):
+        storage.read_table(tmp_path / "t.parquet")
 
 
 def test_errors_are_one_line_with_the_location(tmp_path: Path) -> None:
