@@ -4,12 +4,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test drills bench lint clean
+.PHONY: demo test tests drills bench lint clean
 
 demo: $(VENV)/ready  ## the whole job on a small rendered corpus, in runs/demo
 	@$(BIN)/irmas demo
 
-test: $(VENV)/ready lint  ## lint, types and tests
+test: lint tests  ## lint, types and tests
+
+tests: $(VENV)/ready
 	@$(BIN)/python -m pytest
 
 drills: $(VENV)/ready  ## the tests that kill workers and nodes at length, and are left out of test
