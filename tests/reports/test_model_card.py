@@ -50,14 +50,18 @@ def test_a_card_has_the_figures_of_an_evaluation_with_their_protocol(
         assert f"| {protocol} | {result.metrics['micro_f1']:.3f} (" in figures
         assert f"- `{protocol}`: thresholds " in figures
     for row in evaluation.instruments:
-        assert f"| {row['name']} | {row['clips']} | {row['precision']:.3f} |" in figures
+        line = f"| {row['name']} | {row['clips']} | {row['precision']:.3f} |"
+        assert any(found.startswith(line) for found in figures.splitlines())
+    assert f"| {row['f1']:.3f} |\n\nBy instrument" in figures
     labels = evaluation.scores.labels.astype(np.int8)
     labels[0, 0] = UNKNOWN
+    labels[:, 1] = UNKNOWN
     scores = dataclasses.replace(evaluation.scores, labels=labels)
     partly = model_card(
         "m", description, evaluate_scores(scores, "", description.threshold_array())
     )
-    assert f"| cello | {(labels[:, 0] == 1).sum()} | 39 |" in section(partly, "Figures")
+    assert f"\n| cello | {(labels[:, 0] == 1).sum()} | 39 |" in section(partly, "Figures")
+    assert "\n| clarinet | 0 | 0 | not known | | |\n" in section(partly, "Figures")
     assert "By instrument, the protocol is `validation`." in figures
     assert (
         "- electric guitar is recognised poorly: F1 0.000 (`validation`; clips with it: 40)" in card
