@@ -149,7 +149,8 @@ def _read_labels(location: str, vocabulary: Vocabulary) -> dict[str, LabelledCli
         )
         if part and part not in PARTS:
             raise IrmasError(f"{row.where}, column 'part': {part!r} is none of {', '.join(PARTS)}")
-        if span := next((name for name in ("start", "end") if row.values.get(name, "")), None):
+        times = {name: row.values.get(name, "").strip("0.,") for name in ("start", "end")}
+        if span := next((name for name, time in times.items() if time), None):
             raise IrmasError(
                 f"{row.where}, column {span!r}: scores are of whole files, and this is a span of "
                 "one; leave spans out"

@@ -160,24 +160,31 @@ def shared(
     ]
     partial = set()
     for new in codes:
-        parts = [code for code in (*ours.codes, *theirs.codes) if mapping.get(code, code) == new]
-        if missing := _lacking(theirs, parts, new):
+        scores, labels = (
+            [code for code in side.codes if mapping.get(code, code) == new]
+            for side in (ours, theirs)
+        )
+        if missing := _lacking(labels, scores, new):
             partial.add(new)
             notes.append(
                 f"{new} is unknown where none of it plays: {where} has no labels of "
                 f"{', '.join(missing)}"
             )
-        if missing := _lacking(ours, parts, new):
+        if missing := _lacking(scores, labels, new):
             notes.append(f"{new}: the model does not know {', '.join(missing)}")
     labelled = replace(labelled.only(codes), partial=frozenset(partial))
     return scored.only(codes), labelled, notes
 
 
-def _lacking(vocabulary: Vocabulary, parts: Sequence[str], whole: str) -> list[str]:
-    """Return the parts of a whole that a vocabulary lacks: none if it has the whole."""
-    if whole in vocabulary:
+def _lacking(own: Sequence[str], others: Sequence[str], whole: str) -> list[str]:
+    """Return the parts of a whole that others have and one side lacks.
+
+    It lacks none if it has the whole by its name, or nothing in common with the others: then
+    these are two names of one thing.
+    """
+    if whole in own or set(own).isdisjoint(others):
         return []
-    return list(dict.fromkeys(part for part in parts if part not in (*vocabulary.codes, whole)))
+    return _without(others, own)
 
 
 def _without(codes: Sequence[str], taken: Collection[str]) -> list[str]:

@@ -97,6 +97,20 @@ def test_a_whole_that_the_clips_have_labels_of_is_known() -> None:
     assert not any("unknown" in note for note in notes)
 
 
+def test_two_names_of_one_thing_may_meet_in_a_third() -> None:
+    theirs = Vocabulary.of({"guitar": "guitar", "voice": "voice"})
+    mapping = {"gac": "g", "gel": "g", "guitar": "g", "voi": "v", "voice": "v"}
+    _, labelled, notes = shared(IRMAS, theirs, mapping, "store")
+    assert labelled.labels(np.array([[0, 0]], np.int8)).tolist() == [[0, 0]]
+    assert not any("unknown" in note or "know" in note for note in notes)
+
+
+def test_a_code_that_is_mapped_away_is_not_the_whole_of_that_name() -> None:
+    ours, theirs = (Vocabulary.of(dict.fromkeys(text, "")) for text in ("abx", "bx"))
+    _, labelled, _ = shared(ours, theirs, {"a": "b", "b": "c", "x": "b"}, "store")
+    assert labelled.partial == {"b"}
+
+
 def test_a_part_that_the_model_does_not_know_is_said() -> None:
     ours = Vocabulary.of({"gac": "acoustic guitar", "voi": "voice"})
     scored, _, notes = shared(ours, IRMAS, GUITARS, "store")
