@@ -17,6 +17,7 @@ matched their logits. What WORK holds is not trained again. Writes ``WORK/new_so
 
 import argparse
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,7 @@ def hold_out(rows: list[Row], rng: np.random.Generator) -> set[str]:
 
 def mix(rows: list[Row], out: Path, rng: np.random.Generator) -> list[Row]:
     """Write mixtures of five to ten seconds, each with a file of its labels; return their rows."""
+    shutil.rmtree(out, ignore_errors=True)  # Of a run that was killed while mixing.
     out.mkdir(parents=True)
     clips: dict[str, list[str]] = {}
     for row in rows:

@@ -37,6 +37,12 @@ MOST = 100_000
 STREAMS = {"index": "out", "extract": "preview_out", "report": "out", "predict": "out"}
 """The option of each command that names one file to write, which may be standard output."""
 
+FILES = (
+    *("tree", "table", "vocabulary_from_table", "inputs", "preview", "model", "scores", "labels"),
+    *("fit_on", "fit_labels", "config", "mapping"),
+)
+"""Arguments that name other files beside it, or recipes by their names."""
+
 STDOUT_NAMES = ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 """While a command runs, these are its log."""
 
@@ -170,17 +176,10 @@ def _keep_files(name: str, arguments: Mapping[str, Any]) -> None:
     from irmas_dist.storage.results import refuse_inputs, refuse_result_file  # imports pyarrow
 
     refuse_result_file(str(file))
-    others = [value for other, value in arguments.items() if other != name]
-    each = [one for value in others for one in (value if isinstance(value, list) else [value])]
-    read = [one for one in each if isinstance(one, Path)]
-    read += [Path(one) for one in each if isinstance(one, str) and _is_file(one)]
-    refuse_inputs(str(file), read)
-
-
-def _is_file(text: str) -> bool:
-    with suppress(OSError, ValueError):  # Text may be too long for a path, or have a null in it.
-        return Path(text).is_file()
-    return False
+    given = [arguments.get(other) for other in FILES if other != name]
+    named = [one for value in given for one in (value if isinstance(value, list) else [value])]
+    shipped = shipped_names("recipe")
+    refuse_inputs(str(file), [one for one in named if one and str(one) not in shipped])
 
 
 def _located(name: str, value: Any) -> Any:

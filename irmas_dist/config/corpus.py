@@ -16,6 +16,18 @@ TABLE_COLUMNS = ("path", "instruments", "part", "group", "source", "start", "end
 """Columns of a table of clips with a meaning of their own."""
 
 
+NO_CODE = (
+    "cannot be the code of an instrument: a table of clips could not have it; codes are not empty, "
+    f"? or {', '.join(TABLE_COLUMNS)}, contain no | and neither begin nor end with a space"
+)
+"""Why a text is no code, see `is_code`."""
+
+
+def is_code(text: str) -> bool:
+    """Return whether a text can be the code of an instrument, in a table of clips, too."""
+    return text == text.strip() and text not in ("", "?", *TABLE_COLUMNS) and "|" not in text
+
+
 class CorpusSettings(Settings):
     """The instruments of a data set, and how its conflicts are treated."""
 
@@ -33,12 +45,8 @@ class CorpusSettings(Settings):
     @classmethod
     def _codes_can_be_in_tables(cls, instruments: dict[str, str]) -> dict[str, str]:
         for code in instruments:
-            if code != code.strip() or code in ("", "?", *TABLE_COLUMNS) or "|" in code:
-                raise ValueError(
-                    f"{code!r} cannot be the code of an instrument: a table of clips could not "
-                    f"have it; codes are not empty, ? or {', '.join(TABLE_COLUMNS)}, contain no | "
-                    "and neither begin nor end with a space"
-                )
+            if not is_code(code):
+                raise ValueError(f"{code!r} {NO_CODE}")
         return instruments
 
     @model_validator(mode="after")

@@ -14,6 +14,8 @@ from dataclasses import asdict
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from rich.markup import escape
+
 from irmas_dist import storage
 from irmas_dist.config.corpus import TABLE_COLUMNS
 from irmas_dist.corpus.audio import WHOLE, Span
@@ -25,7 +27,7 @@ from irmas_dist.corpus.label_columns import INSTRUMENTS, LabelColumns, nfc, read
 from irmas_dist.corpus.manifest import PARTS, TRAINING
 from irmas_dist.errors import IrmasError
 from irmas_dist.instruments import PRESENT, Vocabulary
-from irmas_dist.terminal import progress
+from irmas_dist.terminal import progress, say
 
 READERS = 32
 """Files that are read in parallel: those of an object store are answered slowly."""
@@ -108,10 +110,8 @@ def _require_columns(
         labels = [one for one in same if one == INSTRUMENTS or one not in TABLE_COLUMNS]
         if labels and len(same) > 1:
             raise IrmasError(f"--column {name}={column}: {column!r} would be {' and '.join(same)}")
-        if name in labels and name != column and name in has:
-            raise IrmasError(
-                f"--column {name}={column}: {table} has a column {name!r}, too: leave one out"
-            )
+        if name in labels and name in has and name not in called.values():
+            say(escape(f"the column {name!r} is ignored: --column {name}={column}"))
 
 
 def _row(

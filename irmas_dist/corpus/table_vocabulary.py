@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from irmas_dist.config.corpus import TABLE_COLUMNS
+from irmas_dist.config.corpus import NO_CODE, TABLE_COLUMNS, is_code
 from irmas_dist.corpus.csv_tables import CsvRow
 from irmas_dist.corpus.label_columns import read_clip_table, read_label, split_codes
 from irmas_dist.errors import IrmasError
@@ -38,14 +38,20 @@ def table_vocabulary(table: str, columns: Mapping[str, str] | None = None) -> Ta
     others: dict[str, str] = {}
     if (listed := (columns or {}).get("instruments", "instruments")) in content.columns:
         found = sorted({code for row in content.rows for code in split_codes(row.values[listed])})
+        if wrong := [code for code in found if not is_code(code)]:
+            raise IrmasError(f"{table}, column {listed!r}: {wrong[0]!r} {NO_CODE}")
     else:
         for column in content.columns:
-            if named.get(column, column) in TABLE_COLUMNS:
+            if (name := named.get(column, column)) in TABLE_COLUMNS:
                 continue
-            if reason := _why_no_instrument(column, content.rows):
+            if column in (columns or {}) and column not in named:
+                others[column] = f"--column {column}={(columns or {})[column]} takes another for it"
+            elif not is_code(name):
+                others[column] = NO_CODE
+            elif reason := _why_no_instrument(column, content.rows):
                 others[column] = reason
             else:
-                found = [*found, named.get(column, column)]
+                found = [*found, name]
     if not found:
         why = "".join(f"; {column}: {reason}" for column, reason in others.items())
         raise IrmasError(f"{table} names no instrument{why}")
@@ -54,8 +60,6 @@ def table_vocabulary(table: str, columns: Mapping[str, str] | None = None) -> Ta
 
 def _why_no_instrument(column: str, rows: Sequence[CsvRow]) -> str | None:
     """Return why a column holds no labels; None if it does."""
-    if "|" in column:
-        return "a code cannot contain |"
     known = 0
     for row in rows:
         text = row.values[column].strip()

@@ -204,6 +204,11 @@ def read_model_scores(
         raise IrmasError(f"{model} has not been evaluated: run 'irmas evaluate {model}' first")
     found = read_scores(path)
     _require_same_instruments(description, found, path)
+    if found.adapted_to and description.adapted is None:
+        raise IrmasError(
+            f"{path} holds scores of another model than {model}: of one that was adapted to "
+            f"{found.adapted_to}; write it with 'irmas adapt', and name that"
+        )
     of_this = found.scored_by == scorer_identity(description)
     if not of_this and (scores is None or found.scored_by):
         raise IrmasError(

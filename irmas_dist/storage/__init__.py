@@ -17,6 +17,7 @@ from functools import lru_cache
 from io import BufferedIOBase, BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
+from urllib.parse import unquote, urlsplit
 
 import pyarrow as pa
 import pyarrow.fs as pafs
@@ -79,7 +80,9 @@ def absolute(location: Location) -> str:
 
 
 def real(location: Location) -> str:
-    """Return the same text for all ways to write a location, and for links to it."""
+    """Return the same text for all paths of a file, and URLs as they are written."""
+    if str(location).startswith("file://"):
+        location = unquote(urlsplit(str(location)).path)
     return str(location) if is_url(location) else os.path.realpath(absolute(location))
 
 

@@ -227,7 +227,8 @@ def test_a_group_may_look_like_one_of_a_source_and_a_source_may_not(folder: Path
 
 def test_a_file_is_one_however_its_path_is_written(folder: Path) -> None:
     (folder / "link").symlink_to(folder / "audio")
-    for other in ("audio/../audio/0.wav", str(folder / "audio" / "0.wav"), "link/0.wav"):
+    whole = str(folder / "audio" / "0.wav")
+    for other in ("audio/../audio/0.wav", whole, f"file://{whole}", "link/0.wav"):
         lines = f"path,instruments\naudio/0.wav,a\n{other},b\n"
         with pytest.raises(IrmasError, match=r"line 3: .* is in .*line 2 too, as 'audio/0.wav'"):
             index_table(table(folder, lines), VOCABULARY)
@@ -260,7 +261,6 @@ def test_names_that_differ_in_their_suffix_alone_are_told_apart(folder: Path) ->
 @pytest.mark.parametrize(
     ("header", "columns", "message"),
     [
-        ("path,a,b,c,x", {"a": "x"}, "has a column 'a', too: leave one out"),
         ("path,x,b,c", {"a": "x", "start": "x"}, "'x' would be start and a"),
         ("path,caf\u00e9,cafe\u0301,a,b,c", {}, "has the column 'caf\u00e9' 2 times"),
     ],
@@ -271,6 +271,19 @@ def test_a_column_has_one_meaning(
     values = ",".join(["audio/0.wav", *["1"] * header.count(",")])
     with pytest.raises(IrmasError, match=message):
         index_table(table(folder, f"{header}\n{values}\n"), VOCABULARY, columns=columns)
+
+
+def test_a_column_that_another_is_taken_for_is_ignored_and_a_line_says_so(
+    folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    text = "path,instruments,codes\naudio/0.wav,a guitar,a|b\n"
+    (row,) = index_table(table(folder, text), VOCABULARY, columns={"instruments": "codes"})
+    assert row["instruments"] == ["a", "b"]
+    assert "the column 'instruments' is ignored: --column" in capfd.readouterr().err
+    text = "path,a,b,c\naudio/0.wav,1,0,?\n"
+    (row,) = index_table(table(folder, text), VOCABULARY, columns={"a": "b", "b": "a"})
+    assert (row["instruments"], row["unknown"]) == (["b"], ["c"])
+    assert "ignored" not in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("end", ["1e999", "-1", "x"])

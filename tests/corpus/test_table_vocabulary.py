@@ -3,6 +3,8 @@
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import soundfile as sf
 
@@ -65,3 +67,21 @@ def test_index_writes_the_recipe_and_uses_it(
     assert recipe.read_text().endswith("validation: {mixed: false}\n")
     both = ["--vocabulary-from-table", str(recipe), "--config", str(recipe)]
     assert run(["index", "--table", path, *both]) == 2
+
+
+def test_what_no_table_could_have_is_no_code(tmp_path: Path) -> None:
+    listed = table(tmp_path, "path,instruments\na.wav,kick|?\n")
+    with pytest.raises(IrmasError, match=r"column 'instruments': '\?' cannot be the code"):
+        table_vocabulary(listed)
+    pq.write_table(
+        pa.table({"path": ["a"], "kick": [1], " bell": [1], "a|b": [0]}), tmp_path / "t.pq"
+    )
+    found = table_vocabulary(str(tmp_path / "t.pq"))
+    assert found.vocabulary.codes == ("kick",)
+    assert set(found.others) == {" bell", "a|b"}
+
+
+def test_a_column_in_whose_place_another_is_taken_is_no_instrument(tmp_path: Path) -> None:
+    found = table_vocabulary(table(tmp_path, "path,kick,x\na.wav,1,0\n"), {"kick": "x"})
+    assert found.vocabulary.codes == ("kick",)
+    assert found.others == {"kick": "--column kick=x takes another for it"}
