@@ -137,7 +137,7 @@ def added(model: str, manifest: Path, recipe: Recipe) -> dict[str, Any]:
     wrong = []
     for predictor in (Predictor.load(model), adapted):
         scores = predictor.score_store(f"{store}-features", TESTING)
-        decisions = scores.scores >= np.array(predictor.description.threshold_array(), np.float32)
+        decisions = scores.scores >= predictor.description.threshold_array()
         wrong.append(float((decisions & (scores.labels < 1)).sum(axis=1).mean()))
     record = adapted.description.adapted or {}
     return {"added": wrong[1] - wrong[0], "matched": record["match"] > 0}

@@ -6,8 +6,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from irmas_dist.cli.command import Json, command
-from irmas_dist.cli.corpus import StorePart
+from irmas_dist.cli.command import Json, StorePart, command
 from irmas_dist.cli.tables import as_json
 from irmas_dist.config.adaptation import AdaptationSettings
 from irmas_dist.config.base import from_options

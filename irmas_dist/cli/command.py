@@ -15,6 +15,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
 from urllib.parse import unquote, urlsplit
@@ -38,10 +39,10 @@ STREAMS = {"index": "out", "extract": "preview_out", "report": "out", "predict":
 """The option of each command that names one file to write, which may be standard output."""
 
 FILES = (
-    *("tree", "table", "vocabulary_from_table", "inputs", "preview", "model", "scores", "labels"),
-    *("fit_on", "fit_labels", "config", "mapping"),
+    *("table", "vocabulary_from_table", "preview", "scores", "labels", "fit_on", "fit_labels"),
+    *("config", "mapping", "adapt_to"),
 )
-"""Arguments that name other files beside it, or recipes by their names."""
+"""Options that name a file beside it, or a recipe by its name; `predict` looks at its inputs."""
 
 STDOUT_NAMES = ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 """While a command runs, these are its log."""
@@ -51,6 +52,15 @@ HEARD = ("inputs", "preview", "check_on")
 
 SENT_AS_THEY_ARE = ("command", "overrides")
 """Arguments that name things elsewhere: a job's paths, a recipe's settings."""
+
+
+class StorePart(StrEnum):
+    """Parts of a feature store."""
+
+    TRAINING = "training"
+    VALIDATION = "validation"
+    TESTING = "testing"
+
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -176,10 +186,8 @@ def _keep_files(name: str, arguments: Mapping[str, Any]) -> None:
     from irmas_dist.storage.results import refuse_inputs, refuse_result_file  # imports pyarrow
 
     refuse_result_file(str(file))
-    given = [arguments.get(other) for other in FILES if other != name]
-    named = [one for value in given for one in (value if isinstance(value, list) else [value])]
-    shipped = shipped_names("recipe")
-    refuse_inputs(str(file), [one for one in named if one and str(one) not in shipped])
+    named = (str(arguments[other]) for other in FILES if arguments.get(other) is not None)
+    refuse_inputs(str(file), set(named) - set(shipped_names("recipe")))
 
 
 def _located(name: str, value: Any) -> Any:

@@ -41,7 +41,6 @@ def compare(
 ) -> None:
     """Compare models on the same clips, and test which differences are significant."""
     from irmas_dist.evaluation.compare import compare
-    from irmas_dist.evaluation.protocols import CHOSEN_BEFORE
     from irmas_dist.inference.evaluate import open_evaluated
 
     if len(models) < 2:
@@ -52,26 +51,22 @@ def compare(
     opened = {model: open_evaluated(model, labels, vocabulary) for model in models}
     found = compare(opened, protocol)
     adapted = {model: scores.adapted_to for model, (scores, _) in opened.items()}
-    protocols = dict.fromkeys(models, found.protocol)
-    if found.protocol in CHOSEN_BEFORE:
-        protocols = {model: "adapted" if adapted[model] else "validation" for model in models}
-    compared(found, protocols, adapted, json)
+    compared(found, adapted, json)
 
 
-def compared(
-    comparison: "Comparison",
-    protocols: Mapping[str, Protocol],
-    adapted: Mapping[str, str],
-    machine: bool,
-) -> None:
+def compared(comparison: "Comparison", adapted: Mapping[str, str], machine: bool) -> None:
     """Show several models side by side, and which differences are significant.
 
     Args:
         comparison: The figures.
-        protocols: That of each model.
         adapted: What each was adapted to; empty where to nothing.
         machine: Whether to print JSON.
     """
+    from irmas_dist.evaluation.protocols import CHOSEN_BEFORE
+
+    protocols = dict.fromkeys(comparison.models, comparison.protocol)
+    if comparison.protocol in CHOSEN_BEFORE:
+        protocols = {name: "adapted" if adapted[name] else "validation" for name in protocols}
     if machine:
         as_json({
             "clips": comparison.clips,

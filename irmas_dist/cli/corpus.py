@@ -27,14 +27,6 @@ class Part(StrEnum):
     TESTING = "testing"
 
 
-class StorePart(StrEnum):
-    """Parts of a feature store."""
-
-    TRAINING = "training"
-    VALIDATION = "validation"
-    TESTING = "testing"
-
-
 class Dataset(StrEnum):
     """Data sets that are downloaded, and of which there are twins."""
 

@@ -7,8 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from irmas_dist.cli.command import AdaptTo, Address, Config, Json, Overrides, command, read_recipe
-from irmas_dist.cli.corpus import StorePart
+from irmas_dist.cli.command import (
+    AdaptTo,
+    Address,
+    Config,
+    Json,
+    Overrides,
+    StorePart,
+    command,
+    read_recipe,
+)
 from irmas_dist.cli.evaluated import evaluated
 from irmas_dist.cli.tables import show_path
 from irmas_dist.errors import IrmasError

@@ -39,20 +39,13 @@ def wait_for_resources(workers: WorkerSettings) -> None:
     Raises:
         IrmasError: They are not free after ``wait_timeout_s``.
     """
-    request = placement_group([workers.resources] * workers.needed)
-    try:
-        if request.wait(min(QUIET_WAIT_S, workers.wait_timeout_s)):
-            return
-        amounts = (f"{n * workers.needed:g} {kind}s" for kind, n in workers.resources.items())
-        wanted = f"{workers.needed} workers need {' and '.join(amounts)}"
-        say(f"waiting up to {workers.wait_timeout_s:g} s for resources: {wanted}; {_free()}")
-        if not request.wait(max(workers.wait_timeout_s - QUIET_WAIT_S, 0)):
-            raise IrmasError(
-                f"{wanted}, and after {workers.wait_timeout_s:g} s {_free()}; ask for fewer "
-                "workers, add nodes, or wait longer (--wait)"
-            )
-    finally:
-        remove_placement_group(request)
+    amounts = (f"{n * workers.needed:g} {kind}s" for kind, n in workers.resources.items())
+    wanted = f"{workers.needed} workers need {' and '.join(amounts)}"
+    if not _wait([workers.resources] * workers.needed, wanted, workers.wait_timeout_s):
+        raise IrmasError(
+            f"{wanted}, and after {workers.wait_timeout_s:g} s {_free()}; ask for fewer "
+            "workers, add nodes, or wait longer (--wait)"
+        )
 
 
 def wait_for_core(gpus: float = 0) -> None:
@@ -62,14 +55,32 @@ def wait_for_core(gpus: float = 0) -> None:
     """
     wanted = {"CPU": 1.0} | ({"GPU": gpus} if gpus else {})
     free = ray.available_resources()
-    if all(free.get(kind, 0) >= amount for kind, amount in wanted.items()):
-        return
-    request = placement_group([{kind: amount} for kind, amount in wanted.items()])
+    if not all(free.get(kind, 0) >= amount for kind, amount in wanted.items()):
+        amounts = " and ".join(f"{amount:g} {kind}" for kind, amount in wanted.items())
+        _wait([{kind: amount} for kind, amount in wanted.items()], amounts)
+
+
+def _wait(bundles: list[dict[str, float]], wanted: str, timeout_s: float | None = None) -> bool:
+    """Wait until bundles are free at the same time, and say so where that takes long.
+
+    Args:
+        bundles: The resources.
+        wanted: What they are for.
+        timeout_s: After this time it is given up; None never gives up.
+
+    Returns:
+        Whether they became free.
+    """
+    request = placement_group(bundles)
     try:
-        if not request.wait(QUIET_WAIT_S):
-            amounts = " and ".join(f"{amount:g} {kind}" for kind, amount in wanted.items())
-            say(f"waiting for {amounts}: {_free()}")
+        if request.wait(QUIET_WAIT_S if timeout_s is None else min(QUIET_WAIT_S, timeout_s)):
+            return True
+        limit = "" if timeout_s is None else f" up to {timeout_s:g} s"
+        say(f"waiting{limit} for resources: {wanted}; {_free()}")
+        if timeout_s is None:
             ray.get(request.ready())
+            return True
+        return bool(request.wait(max(timeout_s - QUIET_WAIT_S, 0)))
     finally:
         remove_placement_group(request)
 

@@ -97,6 +97,13 @@ def _stored_folders(url: str) -> list[tuple[PurePath, set[str]]]:
     return sorted(folders.items())
 
 
+def clip_id_of(path: str) -> str:
+    """Return how a manifest names a file: its path without an audio suffix, in Unicode NFC."""
+    name = _composed(path.strip()).removeprefix("./")
+    suffix = PurePosixPath(name).suffix
+    return name.removesuffix(suffix) if suffix.lower() in AUDIO_SUFFIXES else name
+
+
 def _files(root: str, within: PurePath, names: set[str]) -> Iterator[TreeFile]:
     """Yield the audio files of a folder ``within`` the tree by name, then its other text files."""
     paths = [Path(name) for name in sorted(names)]

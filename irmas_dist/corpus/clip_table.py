@@ -19,7 +19,7 @@ from rich.markup import escape
 from irmas_dist import storage
 from irmas_dist.config.corpus import TABLE_COLUMNS
 from irmas_dist.corpus.audio import WHOLE, Span
-from irmas_dist.corpus.audio_files import AUDIO_SUFFIXES
+from irmas_dist.corpus.audio_files import clip_id_of
 from irmas_dist.corpus.csv_tables import CsvRow, parse_number
 from irmas_dist.corpus.facts import read_spans
 from irmas_dist.corpus.groups import WITHIN, group_in_source
@@ -138,15 +138,12 @@ def _row(
     part = value("part") or TRAINING
     if part not in PARTS:
         raise refuse("part", f"none of {', '.join(PARTS)}")
-    start, end = (_seconds(value(name)) for name in ("start", "end"))
+    start, end = (parse_seconds(value(name)) for name in ("start", "end"))
     if start != start or (start or 0.0) < 0:
         raise refuse("start", "no time in seconds, from 0")
     if end != end or (end is not None and end <= (start or 0.0)):
         raise refuse("end", f"no time in seconds after {start or 0.0:g}, where the clip starts")
-    file_id = nfc(path.removeprefix("./"))
-    suffix = PurePosixPath(file_id).suffix
-    if not storage.is_url(path) and suffix.lower() in AUDIO_SUFFIXES:
-        file_id = file_id.removesuffix(suffix)
+    file_id = nfc(path) if storage.is_url(path) else clip_id_of(path)
     span = "" if (start or 0.0, end) == WHOLE else f"@{start or 0.0:.10g}-" + (
         "" if end is None else f"{end:.10g}"
     )  # fmt: skip
@@ -170,7 +167,7 @@ def _row(
     }
 
 
-def _seconds(text: str) -> float | None:
+def parse_seconds(text: str) -> float | None:
     """Return a time; None if there is none, NaN if it is no number."""
     try:
         return parse_number(text) if text else None

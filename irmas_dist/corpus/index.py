@@ -105,10 +105,11 @@ def index_tree(
                 rows.append(row)
     labelled = {file.clip_id for file, given in entries if given is None}
     tested = [row for row in rows if row["clip_id"] in labelled and row["part"] == TESTING]
-    if part and not tested:
-        raise IrmasError(f"--part {part} is of clips with a label file: {tree} has none")
-    for row in tested:
-        row["part"] = part or TESTING
+    if part:
+        if not tested:
+            raise IrmasError(f"--part {part} is of clips with a label file: {tree} has none")
+        for row in tested:
+            row["part"] = part
     if openmic:
         rows += openmic.without_audio({file.clip_id for file in files if file.path})
     settle_identities(rows)

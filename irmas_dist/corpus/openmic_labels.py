@@ -95,6 +95,11 @@ def _read(folder: str, prefix: str, vocabulary: Vocabulary) -> dict[str, Clip]:
     clips = {}
     for key in dict.fromkeys([*labels, *parts]):
         known = labels.get(key, {})
+        problem = None
+        if not known:
+            problem = f"no row in {LABELS}"
+        elif key not in parts:
+            problem = f"in none of {', '.join(PARTITIONS.values())}"
         clip_id = prefix + str(PurePosixPath(clip_path(key)).with_suffix(""))
         clips[clip_id] = _clip(
             clip_id,
@@ -102,11 +107,7 @@ def _read(folder: str, prefix: str, vocabulary: Vocabulary) -> dict[str, Clip]:
             [code for code in vocabulary.codes if known.get(code, False)],
             [code for code in vocabulary.codes if code not in known],
             f"artist {artists[key]}" if artists.get(key) else f"recording {key.partition('_')[0]}",
-            f"no row in {LABELS}"
-            if not known
-            else None
-            if key in parts
-            else f"in none of {', '.join(PARTITIONS.values())}",
+            problem,
         )
     return clips
 

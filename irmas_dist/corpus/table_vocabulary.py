@@ -31,12 +31,12 @@ def table_vocabulary(table: str, columns: Mapping[str, str] | None = None) -> Ta
     Raises:
         IrmasError: The table cannot be read, or names no instrument.
     """
-    named = {theirs: ours for ours, theirs in (columns or {}).items()}
-    path = (columns or {}).get("path", "path")
-    content = read_clip_table(table, (path,))
+    called = columns or {}
+    named = {theirs: ours for ours, theirs in called.items()}
+    content = read_clip_table(table, (called.get("path", "path"),))
     found: Sequence[str] = []
     others: dict[str, str] = {}
-    if (listed := (columns or {}).get("instruments", "instruments")) in content.columns:
+    if (listed := called.get("instruments", "instruments")) in content.columns:
         found = sorted({code for row in content.rows for code in split_codes(row.values[listed])})
         if wrong := [code for code in found if not is_code(code)]:
             raise IrmasError(f"{table}, column {listed!r}: {wrong[0]!r} {NO_CODE}")
@@ -44,8 +44,8 @@ def table_vocabulary(table: str, columns: Mapping[str, str] | None = None) -> Ta
         for column in content.columns:
             if (name := named.get(column, column)) in TABLE_COLUMNS:
                 continue
-            if column in (columns or {}) and column not in named:
-                others[column] = f"--column {column}={(columns or {})[column]} takes another for it"
+            if column in called and column not in named:
+                others[column] = f"--column {column}={called[column]} takes another for it"
             elif not is_code(name):
                 others[column] = NO_CODE
             elif reason := _why_no_instrument(column, content.rows):

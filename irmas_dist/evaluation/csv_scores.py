@@ -8,7 +8,6 @@ the same folders above it; their suffix and Unicode form do not matter, since IR
 and copies of them disagree about the latter.
 """
 
-import unicodedata
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -18,8 +17,10 @@ import numpy as np
 import numpy.typing as npt
 
 from irmas_dist import storage
-from irmas_dist.corpus.audio_files import AUDIO_SUFFIXES
+from irmas_dist.corpus.audio import WHOLE
+from irmas_dist.corpus.audio_files import clip_id_of
 from irmas_dist.corpus.catalogue import read_catalogue
+from irmas_dist.corpus.clip_table import parse_seconds
 from irmas_dist.corpus.csv_tables import CsvRow, parse_number, read_csv
 from irmas_dist.corpus.groups import group_in_source
 from irmas_dist.corpus.index import parse_clip
@@ -149,11 +150,11 @@ def _read_labels(location: str, vocabulary: Vocabulary) -> dict[str, LabelledCli
         )
         if part and part not in PARTS:
             raise IrmasError(f"{row.where}, column 'part': {part!r} is none of {', '.join(PARTS)}")
-        times = {name: row.values.get(name, "").strip("0.,") for name in ("start", "end")}
-        if span := next((name for name, time in times.items() if time), None):
+        start, end = (parse_seconds(row.values.get(name, "")) for name in ("start", "end"))
+        if (start or 0.0, end) != WHOLE:
             raise IrmasError(
-                f"{row.where}, column {span!r}: scores are of whole files, and this is a span of "
-                "one; leave spans out"
+                f"{row.where}: scores are of whole files, and this is a span of one; leave spans "
+                "out"
             )
         labels = columns.labels(row, soft=True)
         encoded = np.array(
@@ -206,7 +207,7 @@ def _with_irmas_labels(
     """Return the scores by paths in IRMAS, and IRMAS's clips."""
     if vocabulary != IRMAS:
         raise IrmasError("these instruments are not IRMAS's; give the clips' labels with --labels")
-    entries = {_clip_id(entry.path): entry for entry in read_catalogue()}
+    entries = {clip_id_of(entry.path): entry for entry in read_catalogue()}
     values = _below_tree(values, entries)
     first = entries.get(next(iter(values)))
     part = first.part if first else TESTING
@@ -228,18 +229,11 @@ def _below_tree(values: dict[str, T], known: Mapping[str, object]) -> dict[str, 
     return values
 
 
-def _clip_id(path: str) -> str:
-    """Return a path in the tree as the manifest names clips: without suffix, Unicode NFC."""
-    name = unicodedata.normalize("NFC", path.strip()).removeprefix("./")
-    suffix = PurePosixPath(name).suffix
-    return name.removesuffix(suffix) if suffix.lower() in AUDIO_SUFFIXES else name
-
-
 def _by_clip(rows: list[CsvRow]) -> Iterator[tuple[str, CsvRow]]:
     """Yield the clip of each row with it; refuse a clip that is listed twice."""
     listed: set[str] = set()
     for row in rows:
-        clip_id = _clip_id(row.values["path"])
+        clip_id = clip_id_of(row.values["path"])
         if clip_id in listed:
             raise IrmasError(f"{row.where}: {clip_id!r} is listed twice")
         listed.add(clip_id)

@@ -37,11 +37,12 @@ def fit_thresholds(labels: Labels, scores: ScoreArray, settings: ThresholdSettin
     resemble those to be scored (with as many instruments each), and never to the clips that a
     result is reported for. For other clips, `averaged_thresholds` are better.
     """
-    if (known := (labels != UNKNOWN).any(axis=1)).any():
-        labels, scores = labels[known], scores[known]
     if settings.objective in EXACT:
         average: Average = "micro" if settings.objective == "micro_f1" else "macro"
         return best_thresholds_for_f1(labels, scores, average, settings.rule)
+    # These objectives are means over clips, those of which something is known.
+    if (known := (labels != UNKNOWN).any(axis=1)).any():
+        labels, scores = labels[known], scores[known]
     # Imported here because Optuna takes a second to import, and few need it.
     from irmas_dist.evaluation import threshold_search
 

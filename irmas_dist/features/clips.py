@@ -86,9 +86,10 @@ def read_clips(location: str, part: str, *, with_frames: bool = True) -> Clips:
     """
     info = read_info(location)
     table = pa.concat_tables(shard.clips for shard in read_shards(location, info.shards))
-    parts = sorted(table.column("part").unique().to_pylist())
-    table = table.filter(pc.equal(table.column("part"), part))
+    whole = table
+    table = whole.filter(pc.equal(whole.column("part"), part))
     if not table.num_rows:
+        parts = sorted(whole.column("part").unique().to_pylist())
         raise IrmasError(f"{location} holds no {part} clips, only {' and '.join(parts)}")
     clips = _without_frames(table, info.settings)
     if with_frames:

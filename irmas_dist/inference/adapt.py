@@ -229,6 +229,8 @@ def _mix_statistics(
 ) -> bool:
     """Give the windows a share in the statistics of batch normalisation, if there is any."""
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    if not norms:
+        return False
     trained = [copy.deepcopy(norm.state_dict()) for norm in norms]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
@@ -238,8 +240,8 @@ def _mix_statistics(
     resident = DeviceClips(clips, CPU)
     standardise = _standardise(description)
     # As large as each other, for each counts alike.
-    count = -(-len(windows.clips) // BATCH_WINDOWS) if norms else 0
-    for part in np.array_split(np.arange(len(windows.clips)), max(count, 1))[:count]:
+    count = -(-len(windows.clips) // BATCH_WINDOWS)
+    for part in np.array_split(np.arange(len(windows.clips)), count):
         mel, inside = resident.windows(
             torch.from_numpy(windows.clips[part]),
             torch.from_numpy(windows.offsets[part]),
@@ -252,7 +254,7 @@ def _mix_statistics(
                 value.lerp_(before[name], 1 - share)
         norm.momentum = momentum
     network.eval()
-    return bool(norms)
+    return True
 
 
 def _standardise(description: ModelDescription) -> Standardise:

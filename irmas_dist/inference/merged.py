@@ -5,19 +5,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from irmas_dist import storage
-from irmas_dist.errors import IrmasError
 from irmas_dist.evaluation.arrays import Thresholds
 from irmas_dist.evaluation.merging import Merge, require_known, shared
 from irmas_dist.evaluation.operating_points import NEVER
-from irmas_dist.evaluation.scores import Scores, read_scores
+from irmas_dist.evaluation.scores import Scores
 from irmas_dist.evaluation.thresholds import averaged_thresholds
 from irmas_dist.features.clips import read_clips
 from irmas_dist.inference.logit_matching import prevalence_weights
 from irmas_dist.inference.predictor import Predictor, matching_store
 from irmas_dist.instruments import hard_labels
 from irmas_dist.training.model_description import ModelDescription
-from irmas_dist.training.model_directory import VALIDATION_SCORES
+from irmas_dist.training.model_directory import read_validation_scores
 
 
 @dataclass(frozen=True)
@@ -95,13 +93,10 @@ def merged_thresholds(
     if not (several := [c for c, k in zip(merge.vocabulary.codes, kept, strict=True) if k != k]):
         return np.array(kept, np.float32), ""
     settings = description.threshold_settings
-    path = storage.join(model, VALIDATION_SCORES)
-    if not storage.exists(path):
-        raise IrmasError(
-            f"{model} has no validation scores, to which thresholds of {', '.join(several)} would "
-            "be fitted" + ("; evaluate its members one by one" if description.members else "")
-        )
-    scores, prevalence = read_scores(path), _prevalence(description)
+    purpose = f"to which thresholds of {', '.join(several)} would be fitted"
+    if description.members:
+        purpose += "; evaluate its members one by one"
+    scores, prevalence = read_validation_scores(model, purpose), _prevalence(description)
     weights = prevalence_weights(scores, prevalence) if prevalence else None
     validation = merge(scores)
     fitted = averaged_thresholds(validation.labels, validation.scores, settings, weights)

@@ -175,7 +175,6 @@ def _describe(
             "thresholds": dict(zip(first.instruments, thresholds.tolist(), strict=True)),
             "thresholds_from": origin,
             "data": {"members": len(parts)},
-            "weights": "",
             "versions": versions(),
             "commit": commit(),
             "history": [],

@@ -98,7 +98,7 @@ def read_initial_model(directory: str | os.PathLike[str]) -> InitialModel:
         features=description.features,
         mean=description.normalisation.mean,
         std=description.normalisation.std,
-        digest=weights_digest(weights),
+        digest=description.weights,
         learnt=description.data,
         adapted_to=description.adapted["to"] if description.adapted else None,
     )

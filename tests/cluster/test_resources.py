@@ -64,7 +64,9 @@ def test_where_no_core_is_free_a_stage_says_so_and_waits(
     stage.start()
     stage.join(1.5)
     assert stage.is_alive()
-    assert "waiting for 1 CPU: the cluster has 0 of 2 CPUs free" in capsys.readouterr().err
+    assert (
+        "waiting for resources: 1 CPU; the cluster has 0 of 2 CPUs free" in capsys.readouterr().err
+    )
     remove_placement_group(others)
     stage.join(60.0)
     assert not stage.is_alive()

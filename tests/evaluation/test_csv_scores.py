@@ -47,7 +47,7 @@ def test_soft_labels_count_from_a_half_and_spans_are_refused(tmp_path):
     read = open_scores(*write(tmp_path, scores, "path,cel,vio\na,0.5,0.4\nb,0,1\n"), DUO)
     np.testing.assert_array_equal(read.labels, [[0, 1], [1, 0]])
     labels = "path,cel,vio,start,end\na,1,0,0,\nb,0,1,0.0,1\n"
-    with pytest.raises(IrmasError, match=r"line 3, column 'end': scores are of whole files"):
+    with pytest.raises(IrmasError, match=r"line 3: scores are of whole files"):
         open_scores(*write(tmp_path, scores, labels), DUO)
 
 
