@@ -99,6 +99,7 @@ def test_what_is_known_not_to_play_has_no_part_in_a_merge(
     acoustic, electric = (scores[:, IRMAS.codes.index(code)] for code in ("gac", "gel"))
     np.testing.assert_array_equal(plain.scores.scores[:, 0], np.maximum(acoustic, electric))
     np.testing.assert_array_equal(merged(gel=0.0).scores.scores[:, 0], acoustic)
+    np.testing.assert_array_equal(merged(gac=0.0).scores.scores[:, 0], electric)
     neither = merged(gac=0.0, gel=0.0)
     description = predictor.description.model_copy(
         update={"adapted": {"to": "there", "prevalence": {"gac": 0.0, "gel": 0.0}}}
