@@ -51,7 +51,9 @@ def build_scheduler(settings: SweepSettings, space: Space, epochs: int) -> Trial
     if name == "asha":
         return Asha(**common, max_t=epochs, grace_period=grace, reduction_factor=reduction)
     if name == "hyperband":
-        return HyperBandScheduler(**common, max_t=epochs, reduction_factor=reduction)
+        # A bracket's last rung may be below the most epochs: its best trials go on to these.
+        options = {"max_t": epochs, "reduction_factor": reduction, "stop_last_trials": False}
+        return HyperBandScheduler(**common, **options)
     if name == "median":
         # With a time slice as long as a trial, it never pauses one to let another run.
         return Median(**common, grace_period=grace, min_time_slice=epochs)

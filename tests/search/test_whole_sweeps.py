@@ -85,11 +85,17 @@ def test_a_study_that_cannot_be_written_ends_the_sweep_and_costs_no_trial(
     check_study(summary)
 
 
+@DRILL
 @pytest.mark.parametrize(
-    "scheduler", [pytest.param(name, marks=DRILL) for name in ("hyperband", "median")]
+    ("scheduler", "reduction", "ends"),
+    # By threes, the last rung of a bracket is epoch 3: its best trial goes on.
+    [("hyperband", 2, {1, 2, 4}), ("hyperband", 3, {1, 4}), ("median", 2, {1, 2, 3, 4})],
 )
-def test_paused_and_stopped_trials_all_end(sweeper: Sweeper, scheduler: str) -> None:
-    summary = sweeper(SPACE, scheduler, scheduler=scheduler, reduction=2)
+def test_paused_and_stopped_trials_all_end(
+    sweeper: Sweeper, scheduler: str, reduction: int, ends: set[int]
+) -> None:
+    summary = sweeper(SPACE, scheduler, scheduler=scheduler, reduction=reduction)
+    assert {row["epochs"] for row in summary.trials} <= ends
     check_study(summary)
     assert len(summary.trials) == 6
     for row in summary.trials:
