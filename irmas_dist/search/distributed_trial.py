@@ -29,6 +29,7 @@ from irmas_dist.search.trial import (
 from irmas_dist.training.data import TrainingData
 from irmas_dist.training.distributed import train_distributed
 from irmas_dist.training.learner import SELECTED_BY
+from irmas_dist.training.loop import latest_history
 from irmas_dist.training.model_description import ModelDescription, read_description
 from irmas_dist.training.model_directory import VALIDATION_SCORES
 
@@ -69,7 +70,8 @@ def distributed_trial(
         tune.report(failure(str(error)))
         return
     training = ThreadPoolExecutor(1).submit(train)
-    best = -math.inf
+    resumed = latest_history(directory) if config[TRIAL]["resume"] else []
+    best = max((epoch[SELECTED_BY] for epoch in resumed), default=-math.inf)
     while not (training.done() and epochs.empty()):
         try:
             metrics = epochs.get(timeout=POLL_S)

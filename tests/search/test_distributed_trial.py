@@ -61,3 +61,25 @@ def test_a_training_that_fails_ends_its_trial_with_the_reason(
     distributed_trial.distributed_trial(config, None, Recipe().model_dump(), str(tmp_path), workers)
     assert [report[EPOCH] for report in reports] == [1, 0]
     assert [report.get(FAILED) for report in reports] == [None, "the loss is not finite"]
+
+
+def test_a_resumed_trial_has_the_best_value_of_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a lower one, a scheduler would stop a good trial."""
+
+    def train(*arguments: Any) -> None:
+        arguments[-1]({"epoch": 3, SELECTED_BY: 0.4})
+        raise IrmasError("that is enough")
+
+    reports: list[dict[str, Any]] = []
+    history = [{"epoch": 1, SELECTED_BY: 0.7}, {"epoch": 2, SELECTED_BY: 0.6}]
+    monkeypatch.setattr(distributed_trial, "train_distributed", train)
+    monkeypatch.setattr(distributed_trial, "latest_history", lambda directory: history)
+    monkeypatch.setattr("ray.tune.report", reports.append)
+    for resume in (True, False):
+        config = {TRIAL: {"number": 0, "resume": resume}}
+        distributed_trial.distributed_trial(
+            config, None, Recipe().model_dump(), str(tmp_path), WorkerSettings(count=2)
+        )
+    assert [report[SELECTED_BY] for report in reports if report[EPOCH]] == [0.7, 0.4]
