@@ -107,6 +107,13 @@ def file_of(location: str) -> Path | None:
     return Path(location.removeprefix("sqlite:///"))
 
 
+def absolute_location(location: str) -> str:
+    """Return a location that means the same in any working directory."""
+    file = file_of(location)
+    scheme = "sqlite:///" if location.startswith("sqlite:///") else ""
+    return f"{scheme}{file.absolute()}" if file else location
+
+
 def public_location(location: str) -> str:
     """Return a location without its password, which may be in PGPASSWORD."""
     return PASSWORD.sub(lambda found: "" if found[2] else f"{found[1]}@", location)

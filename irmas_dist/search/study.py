@@ -17,7 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from irmas_dist.errors import IrmasError
 from irmas_dist.search.space import Space
-from irmas_dist.search.storages import file_of, open_storage
+from irmas_dist.search.storages import file_of, open_storage, public_location
 
 # Attributes of a trial:
 SWEEP = "sweep"  # identity of its sweep
@@ -40,7 +40,11 @@ STATES = {
 
 
 def check_study(
-    location: str, name: str, objectives: list[StudyDirection], searched: Mapping[str, str]
+    location: str,
+    name: str,
+    objectives: list[StudyDirection],
+    searched: Mapping[str, str],
+    resume: bool = False,
 ) -> None:
     """Refuse a study that a sweep cannot join or create; nothing is written.
 
@@ -49,18 +53,27 @@ def check_study(
         name: The name of the study.
         objectives: Of the sweep.
         searched: As for `join_study`.
+        resume: Whether the study must be there, since it knows which trials have run.
 
     Raises:
-        IrmasError: The study cannot be read or created, or was made for another search.
+        IrmasError: The study cannot be read or created, is not there to be resumed, or was made
+            for another search.
     """
-    file = file_of(location)
+    file, lost = file_of(location), IrmasError(
+        f"the study {name} is not at {public_location(location)}: restore it, or name where it "
+        "is with --study; without it all trials would run again"
+    )  # fmt: skip
     if file and not (file.exists() and file.stat().st_size):
+        if resume:
+            raise lost
         if not (file.parent.is_dir() and os.access(file.parent, os.W_OK)):
             raise IrmasError(f"the study {location} cannot be created: {file.parent} is no "
                              "directory, or not writable")  # fmt: skip
         return
     storage = open_storage(location)
     if name not in optuna.get_all_study_names(storage):
+        if resume:
+            raise lost
         return
     study = optuna.load_study(study_name=name, storage=storage)
     if study.directions != objectives:

@@ -51,6 +51,7 @@ from irmas_dist.search.sweep_directory import (
     study_location,
     trial_directory,
     trials_root,
+    trials_storage,
     write_record,
 )
 from irmas_dist.search.trial import SECOND, TRIAL, LearnerTrial
@@ -131,8 +132,9 @@ def sweep(
         record = make_record(out, recipe, space, settings, data.provenance, resume)
         check_settings(settings, space, recipe)
         check_study(
-            study_location(out, record), record.name, directions(settings.against), record.digests()
-        )
+            study_location(out, record), record.name, directions(settings.against),
+            record.digests(), resume,
+        )  # fmt: skip
         own_ray = ray_address(address) == LOCAL and not ray_initialised()
         with (
             multi_process_service(wanted=own_ray and settings.gpus != 0),
@@ -224,7 +226,7 @@ def _run(
     earlier = [row for row in list_trials(study, space) if row["number"] in numbers]
     live_table = LiveTable(max(total, len(own)), epochs, earlier)
     completed = ((row["value"], row["number"]) for row in earlier if row["state"] == "completed")
-    root = trials_root(out, settings)
+    root = trials_root(out, record)
     callback = SweepCallback(searcher, wandb_runs, live_table, root, next(completed, None))
     concurrent = settings.concurrent or trial_capacity(settings)
     if settings.scheduler in PAUSING:  # It needs all trials, which wait for resources then.
@@ -242,7 +244,7 @@ def _run(
         ),
         run_config=tune.RunConfig(
             name=time.strftime("tune-%Y%m%d-%H%M%S"),
-            storage_path=storage.absolute(settings.storage or out),
+            storage_path=trials_storage(out, record),
             verbose=0,
             callbacks=[callback, JsonLoggerCallback()],
             # Trials save checkpoints themselves.
@@ -279,7 +281,7 @@ def _write_model(
     data: TrainingData, recipe: Recipe, best: Mapping[str, Any], out: Path, record: SweepRecord
 ) -> str | None:
     """Write the model directory of the best trial, from its own or from its checkpoint."""
-    directory = trial_directory(trials_root(out, record.settings), best["number"])
+    directory = trial_directory(trials_root(out, record), best["number"])
     model = str(out / "model")
     run = trial_run_id(record.identity, best["number"])
     if storage.exists(storage.join(directory, "model.json")):

@@ -20,7 +20,7 @@ from irmas_dist.config.sweep import SweepSettings
 from irmas_dist.config.tracking import TrackingSettings
 from irmas_dist.errors import IrmasError
 from irmas_dist.search.space import Space, build_space
-from irmas_dist.search.storages import public_location
+from irmas_dist.search.storages import absolute_location, public_location
 
 RECORD = "sweep.json"
 
@@ -125,8 +125,12 @@ def make_record(
     if not resume:
         require_new(out)
     content = recipe.model_dump(mode="json")
-    # Absolute, so that its runs are found from anywhere.
+    # Absolute, so that it is found and resumed from anywhere.
     content["tracking"]["directory"] = storage.absolute(content["tracking"]["directory"])
+    settings = settings.model_copy(update={
+        "study": settings.study and absolute_location(settings.study),
+        "storage": settings.storage and storage.absolute(settings.storage),
+    })  # fmt: skip
     record = SweepRecord(
         identity=uuid.uuid4().hex[:12],
         name=out.name,
@@ -171,9 +175,16 @@ def study_location(path: Path, record: SweepRecord) -> str:
     return record.settings.study or str(path / "study.db")
 
 
-def trials_root(out: Path, settings: SweepSettings) -> str:
+def trials_storage(out: Path, record: SweepRecord) -> str:
+    """Return the path or URL below which Tune and the trials write, of this sweep alone."""
+    if record.settings.storage:
+        return storage.join(record.settings.storage, record.identity)
+    return storage.absolute(out)
+
+
+def trials_root(out: Path, record: SweepRecord) -> str:
     """Return the path or URL below which the trials of a sweep save their checkpoints."""
-    return storage.join(storage.absolute(settings.storage or out), "trials")
+    return storage.join(trials_storage(out, record), "trials")
 
 
 def trial_directory(root: str, number: int) -> str:

@@ -15,7 +15,7 @@ import pytest
 from irmas_dist.errors import IrmasError
 from irmas_dist.search.space import Space
 from irmas_dist.search.storages import open_storage, open_study
-from irmas_dist.search.study import best_row, list_trials
+from irmas_dist.search.study import best_row, check_study, directions, list_trials
 from irmas_dist.search.trial import FINISHED, TRIAL
 from tests.search.conftest import finish, make_searcher, make_study, result
 
@@ -80,6 +80,21 @@ def test_a_damaged_database_is_refused_in_one_line(
         with pytest.raises(IrmasError, match=r"cannot open the study at .*study\.db: ") as refused:
             open_study(str(location)).get_trials()
         assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("content", ["missing", "empty", "another"])
+def test_a_study_that_is_to_be_resumed_is_not_made_anew(
+    tmp_path: Path, space: Space, content: str
+) -> None:
+    """All of its trials would run a second time."""
+    location = tmp_path / "study.db"
+    if content == "empty":
+        location.touch()
+    elif content == "another":
+        make_study(space, f"sqlite:///{location}")
+    with pytest.raises(IrmasError, match=rf"the study mine is not at {location}: restore it, or"):
+        check_study(str(location), "mine", directions(None), {}, resume=True)
+    check_study(str(location), "mine", directions(None), {})  # that of a new sweep
 
 
 def test_a_place_where_no_study_can_be_is_refused_in_one_line(tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ def test_a_model_of_trials_on_gpus_is_written_where_there_is_none(
     settings = {"training.graph": "on", "training.compile": True, **summary.trials[0]["params"]}
     best = build_recipe(recipe.model_dump(), settings, "the test")
     record = read_record(out)
-    shutil.copytree(trials_root(out, record.settings), tmp_path / "trials")
+    shutil.copytree(trials_root(out, record), tmp_path / "trials")
     data = open_training_data(features, best)
     model = _write_model(data, best, summary.trials[0], tmp_path, record)
     assert model is not None

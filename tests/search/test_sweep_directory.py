@@ -13,6 +13,7 @@ from irmas_dist.search.sweep_directory import (
     make_record,
     read_record,
     study_location,
+    trials_root,
     write_record,
 )
 
@@ -42,6 +43,31 @@ def test_the_directory_of_runs_is_found_from_anywhere(
     recipe, _ = read_record(tmp_path).load("the test")
     again = make_record(tmp_path, recipe, space, SweepSettings(), {}, resume=True)
     assert again.tracking.directory == str(tmp_path / "runs")
+
+
+def test_studies_and_checkpoints_are_found_from_anywhere(
+    space: Space, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for study in ("own.db", "own.log", "sqlite:///own.db", "postgresql://host/own"):
+        settings = SweepSettings(study=study, storage="trials")
+        record = make_record(tmp_path / "swept", Recipe(), space, settings, {})
+        path = study if "host" in study else study.replace("own", f"{tmp_path}/own")
+        assert study_location(tmp_path / "swept", record) == path
+        assert trials_root(tmp_path / "swept", record).startswith(f"{tmp_path}/trials/")
+
+
+def test_sweeps_with_one_storage_have_checkpoints_of_their_own(
+    space: Space, tmp_path: Path
+) -> None:
+    """Both count their trials from 0."""
+    settings = SweepSettings(storage="s3://bucket/trials")
+    roots = [
+        trials_root(tmp_path / name, make_record(tmp_path / name, Recipe(), space, settings, {}))
+        for name in ("first", "second")
+    ]
+    assert len(set(roots)) == 2
+    assert all(root.startswith("s3://bucket/trials/") for root in roots)
 
 
 @pytest.mark.parametrize(("given", "group"), [(None, "swept"), ("mine", "mine")])
