@@ -12,7 +12,7 @@ demo: $(VENV)/ready  ## the whole job on a small rendered corpus, in runs/demo
 test: lint tests  ## lint, types and tests
 
 tests: $(VENV)/ready
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --numprocesses 2
 
 drills: $(VENV)/ready  ## the tests that kill workers and nodes at length, and are left out of test
 	@$(BIN)/python -m pytest -m drill

@@ -5,9 +5,11 @@ import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from tests.ray_cluster import free_port
 from tests.wandb_server import WandbServer
@@ -27,6 +29,35 @@ hypothesis.settings.load_profile("patient")
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 
+WITH_RAY = (
+    "cli/test_jobs.py",
+    "cluster/",
+    "corpus/test_index.py",
+    "features/test_clips.py",
+    "features/test_extract",
+    "features/test_store.py",
+    "inference/test_evaluate.py",
+    "inference/test_ray_predict.py",
+    "inference/test_thresholds.py",
+    "search/",
+    "serving/",
+    "test_docs.py",
+    "test_one_instrument.py",
+    "test_pipeline.py",
+    "training/test_actor.py",
+    "training/test_data.py",
+    "training/test_distributed.py",
+    "training/test_ingest.py",
+    "training/test_kills.py",
+    "training/test_model_directory.py",
+    "training/test_ray_train.py",
+    "training/test_stores.py",
+    "training/test_streaming.py",
+    "training/test_train.py",
+)
+"""Beginnings of the paths, below this directory, of the tests that one process runs: two Rays at a
+time are more than two cores can bear."""
+
 TINY = (
     "features.bands=32",
     "window.seconds=1.0",
@@ -42,6 +73,30 @@ TINY = (
     "training.precision=float32",
 )
 """Overrides that make any recipe small enough for a test, and the same on every CPU."""
+
+
+class RayTogether(LoadScopeScheduling):
+    """Tests are dealt to the processes by file, and those with Ray all to one of them."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return "with Ray" if file.removeprefix("tests/").startswith(WITH_RAY) else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> RayTogether:
+    """Deal the tests, whatever ``--dist`` says."""
+    return RayTogether(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that need a Ray, and see that `WITH_RAY` has them."""
+    for item in items:
+        if "ray_cluster" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.ray)
+        if item.get_closest_marker("ray"):
+            file = item.nodeid.partition("::")[0].removeprefix("tests/")
+            if not file.startswith(WITH_RAY):
+                raise pytest.UsageError(f"{file} needs Ray: name it in WITH_RAY of conftest.py")
 
 
 @pytest.fixture(scope="session", autouse=True)
