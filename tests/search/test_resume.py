@@ -244,15 +244,16 @@ def test_a_killed_sweep_resumes_from_checkpoints_in_an_object_store(
     def saved_epochs() -> dict[int, int]:
         return {
             int(Path(name).parent.name): torch.load(
-                io.BytesIO(storage.read_bytes(f"{progress}/trials/{name}")[:-32])
+                io.BytesIO(storage.read_bytes(f"{own}/trials/{name}")[:-32])
             )["epoch"]
-            for name in storage.list_files(f"{progress}/trials", recursive=True)
+            for name in storage.list_files(f"{own}/trials", recursive=True)
         }
 
     few = ("--concurrent", "2", "--gpus", "0")  # Of all CPUs of this machine.
     process = driver.start(*driver.first, *few, "--storage", progress)
     driver.wait_until(process, driver.mid_trial)
     end_family(process)
+    own = f"{progress}/{read_record(driver.out).identity}"
     running = {t.number for t in driver.study().trials if t.state == TrialState.RUNNING}
     saved = saved_epochs()
     assert saved.keys() & running
@@ -264,11 +265,11 @@ def test_a_killed_sweep_resumes_from_checkpoints_in_an_object_store(
     ended = driver.study().trials
     assert [trial.state for trial in ended] == [TrialState.COMPLETE] * TRIALS
     again = max(
-        name.split("/")[0] for name in storage.list_files(progress, recursive=True)
+        name.split("/")[0] for name in storage.list_files(own, recursive=True)
         if name.startswith("tune-")
     )  # fmt: skip
     for number in saved.keys() & running:
-        lines = storage.read_bytes(f"{progress}/{again}/{number:04d}/result.json").splitlines()
+        lines = storage.read_bytes(f"{own}/{again}/{number:04d}/result.json").splitlines()
         recorded = [json.loads(line)["epoch"] for line in lines]
         assert recorded == list(range(saved[number], EPOCHS + 1))
     assert (driver.out / "model" / "model.safetensors").exists()
