@@ -18,6 +18,7 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
+from ray.autoscaler._private.command_runner import _with_interactive
 from ray.autoscaler._private.util import prepare_config, validate_config
 from ray.serve.schema import ServeDeploySchema
 
@@ -197,6 +198,34 @@ def test_ray_up_starts_nodes_with_a_token_and_a_private_dashboard(path: Path) ->
     assert any(target.endswith("/.ray/auth_token") for target in content["file_mounts"])
     assert "RAY_AUTH_MODE=token" in path.read_text()
     assert "--dashboard-host=127.0.0.1" in content["head_start_ray_commands"][-1]
+
+
+@pytest.mark.parametrize("cloud", ["aws", "gcp"])
+def test_ray_up_installs_nothing_into_the_image(cloud: str) -> None:
+    filled = prepare_config(yaml.safe_load((CLUSTER / f"ray-up/{cloud}.yaml").read_text()))
+    assert filled["head_setup_commands"] == filled["worker_setup_commands"] == []
+    # The clients with which a head starts machines of the clouds.
+    assert "boto3 google-api-python-client" in (DOCKER / "Dockerfile").read_text()
+
+
+def test_the_login_shells_of_ray_up_find_the_image_s_programs(tmp_path: Path) -> None:
+    written = re.search(
+        r"^RUN (echo .*) > /etc/profile\.d/\w+\.sh$", (DOCKER / "Dockerfile").read_text(), re.M
+    )
+    assert written
+    profile = subprocess.run(["sh", "-c", written[1]], capture_output=True, text=True, check=True)
+    # A login shell reads it after /etc/profile, too.
+    (tmp_path / ".bash_profile").write_text(profile.stdout)
+    (tmp_path / ".bashrc").touch()
+    shell = subprocess.run(
+        ["sh", "-c", " ".join(_with_interactive('echo "$PATH"'))],
+        env={"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+    )
+    first, *others = shell.stdout.strip().split(":")
+    assert first == "/opt/irmas/bin"
+    assert "/usr/bin" in others
 
 
 def test_a_typo_in_a_ray_up_file_is_found() -> None:
