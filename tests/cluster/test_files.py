@@ -5,6 +5,7 @@ import functools
 import importlib
 import json
 import lzma
+import math
 import re
 import shlex
 import shutil
@@ -103,6 +104,22 @@ def test_the_service_is_one_that_ray_serve_and_irmas_take() -> None:
         assert group["template"]["spec"]["securityContext"]["runAsNonRoot"]
         assert {each["name"] for each in container["env"]} == {"IRMAS_SERVE_TOKEN"}
         assert {"cpu", "memory"} <= container["resources"]["limits"].keys()
+
+
+def test_the_workers_of_the_service_grow_to_what_all_replicas_and_their_successors_need() -> None:
+    (found,) = kubernetes_objects(KUBERAY / "service.yaml")
+    (deployed,) = yaml.safe_load(found["spec"]["serveConfigV2"])["applications"]
+    settings = ServingSettings.model_validate(deployed["args"])
+    (listener,) = deployed["deployments"]
+    most = settings.max_replicas or settings.replicas
+    most += math.ceil(most * listener["max_surge_percent"] / 100)
+    cluster = found["spec"]["rayClusterConfig"]
+    assert cluster["enableInTreeAutoscaling"]
+    (workers,) = cluster["workerGroupSpecs"]
+    (container,) = workers["template"]["spec"]["containers"]
+    # A replica does not stretch over two nodes.
+    on_a_node = int(container["resources"]["limits"]["cpu"]) // settings.replica_cpus
+    assert workers["maxReplicas"] * on_a_node >= most
 
 
 def test_a_typo_in_a_kuberay_object_is_found() -> None:
