@@ -122,6 +122,37 @@ def test_the_workers_of_the_service_grow_to_what_all_replicas_and_their_successo
     assert workers["maxReplicas"] * on_a_node >= most
 
 
+def test_other_pods_reach_ray_s_nodes_on_the_port_of_the_service_alone() -> None:
+    (cluster,) = kubernetes_objects(KUBERAY / "base/cluster.yaml")
+    (service,) = kubernetes_objects(KUBERAY / "service.yaml")
+    nodes = service["spec"]["rayClusterConfig"]
+    # The operator labels pods with the name of their cluster, which for a RayService has a suffix.
+    selectable = [
+        {"ray.io/cluster": cluster["metadata"]["name"]},
+        *(
+            group["template"]["metadata"]["labels"]
+            for group in (nodes["headGroupSpec"], *nodes["workerGroupSpecs"])
+        ),
+    ]
+    policies = kubernetes_objects(KUBERAY / "base/network.yaml")
+    opened = []
+    for labels in selectable:
+        (policy,) = [
+            each["spec"]
+            for each in policies
+            if each["spec"]["podSelector"]["matchLabels"].items() <= labels.items()
+        ]
+        assert policy["policyTypes"] == ["Ingress"]
+        near, *others = policy["ingress"]
+        own, operator = near["from"]
+        assert own == {"podSelector": {}}
+        assert operator["podSelector"]["matchLabels"]["app.kubernetes.io/name"] == (
+            "kuberay-operator"
+        )
+        opened.append([port["port"] for each in others for port in each["ports"]])
+    assert opened == [[], [8000], [8000]]
+
+
 def test_a_typo_in_a_kuberay_object_is_found() -> None:
     (found,) = kubernetes_objects(KUBERAY / "base/cluster.yaml")
     broken = copy.deepcopy(found)
