@@ -51,8 +51,8 @@ def submit(
     env: Annotated[
         list[str] | None,
         typer.Option(
-            help="Environment variable to send, besides those of W&B, AWS, Azure, PostgreSQL "
-            "and irmas. May be repeated."
+            help="Environment variable to send, besides the keys and addresses of W&B, AWS, Azure "
+            "and PostgreSQL. May be repeated."
         ),
     ] = None,
     cpus: Annotated[
@@ -72,7 +72,7 @@ def submit(
     needs_cpu = not runs_on_ray(command, context.find_root().command)
     submission = jobs.submit(
         command, address=address, name=name, working_dir=working_dir,
-        environment=passed_environment(os.environ, env or ()),
+        environment=passed_environment(os.environ, env or (), command[0]),
         cpus=float(needs_cpu) if cpus is None else cpus, gpus=gpus,
     )  # fmt: skip
     if wait:

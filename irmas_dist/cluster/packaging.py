@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePath
 
+from irmas_dist.config.serving import TOKEN
 from irmas_dist.errors import IrmasError
 
 EXCLUDES = (
@@ -17,13 +18,15 @@ EXCLUDES = (
 """Patterns, as in gitignore, of what is not packed: data, results, secrets, caches."""
 
 PASSED = re.compile(
-    r"WANDB_(API_KEY|BASE_URL|ENTITY|PROJECT|MODE)|IRMAS_\w+"
-    r"|(AWS|AZURE)_\w+|PG(HOST|PORT|DATABASE|USER|PASSWORD|SSLMODE)"
+    r"WANDB_(API_KEY|BASE_URL|ENTITY|PROJECT|MODE)"
+    r"|AWS_(ACCESS_KEY_ID|SECRET_ACCESS_KEY|SESSION_TOKEN|REGION|DEFAULT_REGION"
+    r"|ENDPOINT_URL|ENDPOINT_URL_S3|MAX_ATTEMPTS|RETRY_MODE"
+    r"|REQUEST_CHECKSUM_CALCULATION|RESPONSE_CHECKSUM_VALIDATION)"
+    r"|AZURE_(STORAGE_\w+|TENANT_ID|CLIENT_ID|CLIENT_SECRET|AUTHORITY_HOST)"
+    r"|PG(HOST|PORT|DATABASE|USER|PASSWORD|SSLMODE)"
 )
-"""Environment variables sent with a job: for W&B, object stores and the study's database."""
-
-NAMES_A_LOCAL_FILE = re.compile(r"(AWS|AZURE)_(CA_BUNDLE|\w+_FILE|\w+_PATH|CONFIG_DIR)")
-"""Exceptions from `PASSED`, which name files that the cluster does not have."""
+"""Environment variables sent with a job: for W&B, object stores and the study's database. Others of
+theirs name files of this machine, or say how it gets its keys."""
 
 
 def checkout() -> Path | None:
@@ -33,11 +36,12 @@ def checkout() -> Path | None:
 
 
 def passed_environment(
-    environment: Mapping[str, str], others: Sequence[str] = ()
+    environment: Mapping[str, str], others: Sequence[str] = (), command: str = ""
 ) -> dict[str, str]:
     """Return the environment variables to send with a job: those of `PASSED`, and others by name.
 
-    Everyone with access to the cluster's jobs can read them.
+    Everyone with access to the cluster's jobs can read them. The token of clients of a model goes
+    along with ``command`` serve alone.
 
     Raises:
         IrmasError: One of the others is not set.
@@ -47,7 +51,7 @@ def passed_environment(
     return {
         name: value
         for name, value in environment.items()
-        if name in others or (PASSED.fullmatch(name) and not NAMES_A_LOCAL_FILE.fullmatch(name))
+        if name in others or PASSED.fullmatch(name) or (name == TOKEN and command == "serve")
     }
 
 

@@ -15,12 +15,22 @@ def test_only_the_variables_that_a_job_needs_are_sent_with_it() -> None:
     sent = {
         "WANDB_API_KEY": "k",
         "AWS_SECRET_ACCESS_KEY": "s",
-        "IRMAS_CACHE": "c",
+        "AWS_ENDPOINT_URL": "http://store:8333",
+        "AZURE_STORAGE_KEY": "s",
         "PGPASSWORD": "p",
     }
     withheld = {
         "AWS_CA_BUNDLE": "/f",
         "AWS_WEB_IDENTITY_TOKEN_FILE": "/f",
+        "AWS_PROFILE": "section of a local file",
+        "AWS_DEFAULT_PROFILE": "section of a local file",
+        "AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://127.0.0.1/keys",
+        "AWS_CONTAINER_AUTHORIZATION_TOKEN": "s",
+        "AZURE_CLIENT_CERTIFICATE_PATH": "/f",
+        "AZURE_OPENAI_API_KEY": "s",
+        "IRMAS_SERVE_TOKEN": "t",
+        "IRMAS_LOG_DIR": "/f",
+        "IRMAS_VENV": "/f",
         "PGPASSFILE": "/f",
         "HOME": "/h",
     }
@@ -28,6 +38,13 @@ def test_only_the_variables_that_a_job_needs_are_sent_with_it() -> None:
     assert passed_environment(sent | withheld, ["HOME"]) == sent | {"HOME": "/h"}
     with pytest.raises(IrmasError, match="HF_TOKEN cannot be sent with the job: not set here"):
         passed_environment(sent, ["HF_TOKEN"])
+
+
+def test_the_token_of_a_service_is_sent_with_serve_alone() -> None:
+    token = {"IRMAS_SERVE_TOKEN": "t"}
+    assert passed_environment(token, command="serve") == token
+    assert passed_environment(token, command="train") == {}
+    assert passed_environment({}, command="serve") == {}
 
 
 def test_arguments_are_found_that_name_files_which_the_job_will_not_see(
