@@ -9,6 +9,7 @@ Every function raises IrmasError if the cluster cannot be used.
 import asyncio
 import re
 import shlex
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
@@ -22,7 +23,7 @@ from ray.job_submission import JobStatus, JobType
 from rich.markup import escape
 
 from irmas_dist.cluster.job_client import Client, connect, one_line_errors
-from irmas_dist.cluster.packaging import EXCLUDES, checkout, left_behind
+from irmas_dist.cluster.packaging import checkout, left_behind, pack
 from irmas_dist.cluster.resources import require_job_capacity
 from irmas_dist.errors import PASSWORD, IrmasError
 from irmas_dist.terminal import say
@@ -117,15 +118,17 @@ def submit(
                 "the code on the cluster; name inputs and outputs by absolute paths or URLs there"
             )
         runtime_env: dict[str, Any] = {"env_vars": dict(environment)}
-        if directory:
-            runtime_env |= {"working_dir": str(directory), "excludes": list(EXCLUDES)}
-        submission_id: str = client.submit_job(
-            entrypoint=shlex.join([*entrypoint, *command]),
-            submission_id=name,
-            runtime_env=runtime_env,
-            entrypoint_num_cpus=cpus or None,
-            entrypoint_num_gpus=gpus or None,
-        )
+        with tempfile.TemporaryDirectory(prefix="irmas-") as package:
+            if directory:
+                pack(directory, Path(package))
+                runtime_env["working_dir"] = package
+            submission_id: str = client.submit_job(
+                entrypoint=shlex.join([*entrypoint, *command]),
+                submission_id=name,
+                runtime_env=runtime_env,
+                entrypoint_num_cpus=cpus or None,
+                entrypoint_num_gpus=gpus or None,
+            )
     say(f"submitted {submission_id}")
     return submission_id
 

@@ -2,20 +2,29 @@
 
 import os
 import re
-from collections.abc import Mapping, Sequence
-from fnmatch import fnmatchcase
-from pathlib import Path, PurePath
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 from irmas_dist.config.serving import TOKEN
 from irmas_dist.errors import IrmasError
 
-EXCLUDES = (
-    *(".git", ".env", ".venv", "venv", "__pycache__", ".*_cache", ".hypothesis", "*.egg-info"),
-    *("/build", "/dist", "/data", "/runs", "/tests", "wandb"),
-    *("*.wav", "*.flac", "*.mp3", "*.ogg", "*.aiff", "*.npy", "*.parquet"),
-    *("*.pt", "*.safetensors", "*.onnx", "*.zip", "*.tar", "*.tar.gz", "*.tgz"),
+SENT = frozenset(
+    (".py", ".pyi", ".typed", ".toml", ".yaml", ".yml", ".md", ".html", ".css", ".js", ".xz")
 )
-"""Patterns, as in gitignore, of what is not packed: data, results, secrets, caches."""
+"""Suffixes of the files that are packed. Data and results, most keys and whatever else has not been
+thought of have others."""
+
+NAMES_A_SECRET = re.compile(r"secret|credential|password|token|kube_?config", re.IGNORECASE)
+"""Files other than Python's that are not packed."""
+
+NOT_SENT = re.compile(r"\..*|__pycache__|.*\.egg-info|node_modules|runs|site-packages|wandb")
+"""Folders that are not packed, wherever they are: hidden ones, caches, libraries, results."""
+
+NOT_SENT_FROM_THE_TOP = frozenset(("build", "data", "dist", "tests"))
+
+ENVIRONMENT = ("pyvenv.cfg", "conda-meta")
+"""What a folder with an environment of Python has in it."""
 
 PASSED = re.compile(
     r"WANDB_(API_KEY|BASE_URL|ENTITY|PROJECT|MODE)"
@@ -60,20 +69,56 @@ def left_behind(arguments: Sequence[str], directory: Path | None) -> list[str]:
 
     Args:
         arguments: What follows the command's name; of ``name=value``, only the value is used.
-        directory: The packed directory, if any. Its files are sent unless excluded; its
-            subdirectories count as left behind, because they usually hold excluded data.
+        directory: The packed directory, if any. Its subdirectories count as left behind, because
+            they usually hold data.
     """
+    sent = {str(path) for path in packed_files(directory)} if directory else set()
     return [
         value
         for value in (argument.rpartition("=")[2] for argument in arguments)
         if value
         and not Path(value).is_absolute()
         and os.path.exists(value)  # noqa: PTH110 - takes any text, also what cannot be a path
-        and not (directory and (directory / value).is_file() and not _excluded(PurePath(value)))
+        and os.path.normpath(value) not in sent
     ]
 
 
-def _excluded(path: PurePath) -> bool:
-    """Return whether a pattern excludes a path of the packed directory."""
-    names = (f"/{path.parts[0]}", *path.parts)
-    return any(fnmatchcase(name, pattern) for name in names for pattern in EXCLUDES)
+def pack(directory: Path, package: Path) -> None:
+    """Copy the files of a directory that are packed into another one.
+
+    Raises:
+        OSError: One of them cannot be read.
+    """
+    for path in packed_files(directory):
+        (package / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(directory / path, package / path)
+
+
+def packed_files(directory: Path) -> Iterator[Path]:
+    """Yield the files of a directory that are packed, relative to it, but for what git ignores.
+
+    Ray itself leaves that out, by the files ``.gitignore`` that are among them.
+
+    Raises:
+        OSError: A folder cannot be read.
+    """
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    for folder, folders, names in os.walk(directory, onerror=fail, followlinks=True):
+        here = Path(folder)
+        inside = here.relative_to(directory)
+        folders[:] = [
+            name
+            for name in folders
+            if not NOT_SENT.fullmatch(name)
+            and not (here == directory and name in NOT_SENT_FROM_THE_TOP)
+            and not any((here / name / sign).exists() for sign in ENVIRONMENT)
+        ]
+        for name in names:
+            path = inside / name
+            hidden = name.startswith(".")
+            secret = path.suffix != ".py" and NAMES_A_SECRET.search(name)
+            if name == ".gitignore" or (path.suffix in SENT and not hidden and not secret):
+                yield path

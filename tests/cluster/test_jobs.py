@@ -31,11 +31,11 @@ def wait_until_started(job: str, url: str) -> None:
 def test_a_job_runs_in_a_copy_of_the_code_without_data(url: str, tmp_path: Path) -> None:
     sent = {"pyproject.toml", "irmas_dist/cli/main.py", "configs/data/seed.yaml", ".gitignore"}
     excluded = {"data/IRMAS/a.wav", "b.wav", "runs/1/m.json", ".env", ".venv/x.py", "s/p.parquet"}
-    ignored = {"large.csv"}
+    ignored = {"large.yaml"}
     for name in sent | excluded | ignored:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
-    (tmp_path / ".gitignore").write_text("*.csv\n")
+    (tmp_path / ".gitignore").write_text("large.*\n")
     program = (
         "import json, os, pathlib;"
         "files = [str(p) for p in pathlib.Path().rglob('*') if p.is_file()];"

@@ -1,12 +1,19 @@
 """What is sent with a job: the code without data, and only some of the environment."""
 
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from irmas_dist.cluster import jobs
-from irmas_dist.cluster.packaging import left_behind, passed_environment
+from irmas_dist.cluster.packaging import (
+    checkout,
+    left_behind,
+    pack,
+    packed_files,
+    passed_environment,
+)
 from irmas_dist.errors import IrmasError
 from tests.cluster.conftest import LARGEST_PACKAGE
 
@@ -70,8 +77,56 @@ def test_arguments_are_found_that_name_files_which_the_job_will_not_see(
     assert left_behind(visible, packed) == []
 
 
+def test_a_package_is_code_without_secrets_data_results_and_environments(tmp_path: Path) -> None:
+    code = {"pyproject.toml", ".gitignore", "my.yaml", "configs/v1.2/a.yaml", "pkg/data/b.yaml"}
+    code |= {"pkg/py.typed", "pkg/secrets.py", "pkg/page.html", "pkg/list.csv.xz"}
+    secrets = """
+        .aws/credentials .env .env.local .envrc .git-credentials .kube/config.yaml .netrc
+        .ssh/id_ed25519 id_rsa key.pem kubeconfig kubeconfig.yaml secrets.yaml service-account.json
+        Secret.yml token.txt project-393812-ab12.json
+    """
+    data = """
+        a.WAV a.AIFF a.aif a.m4a a.mp4 a.h5 a.npz a.pkl a.sf2 a.flac b.Parquet model.ckpt optuna.db
+        data/a.yaml a.csv a.zip
+    """
+    others = """
+        .venv3.11/lib/a.py env/pyvenv.cfg env/lib/a.py conda/conda-meta/history conda/a.py
+        sub/runs/best.yaml runs/a.yaml wandb/a.yaml pkg/__pycache__/a.pyc tests/a.py x.egg-info/a.py
+    """
+    for name in (*code, *secrets.split(), *data.split(), *others.split()):
+        (tmp_path / "here" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "here" / name).touch()
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked/c.yaml").touch()
+    (tmp_path / "here/pkg/configs").symlink_to(tmp_path / "linked")
+    pack(tmp_path / "here", tmp_path / "package")
+    copied = {
+        str(path.relative_to(tmp_path / "package"))
+        for path in (tmp_path / "package").rglob("*")
+        if path.is_file()
+    }
+    assert copied == code | {"pkg/configs/c.yaml"}
+
+
+def test_all_files_of_this_package_are_sent() -> None:
+    root = checkout()
+    assert root
+    tracked = subprocess.run(
+        ["git", "ls-files", "irmas_dist", "configs"], cwd=root, capture_output=True, text=True
+    ).stdout.split()
+    sent = {str(path) for path in packed_files(root)}
+    assert {name for name in tracked if (root / name).is_file()} <= sent
+    assert "irmas_dist/configs/demo.yaml" in sent
+
+
+def test_a_folder_that_cannot_be_packed_is_refused_in_one_line(url: str, tmp_path: Path) -> None:
+    nowhere = tmp_path / "nowhere"
+    with pytest.raises(IrmasError, match="nowhere: No such file or directory"):
+        jobs.submit(["train"], address=url, name=None, working_dir=nowhere, environment={})
+
+
 def test_a_package_that_is_too_large_is_refused_in_one_line(url: str, tmp_path: Path) -> None:
-    (tmp_path / "random.bin").write_bytes(os.urandom(LARGEST_PACKAGE))  # no zip makes it smaller
+    (tmp_path / "random.xz").write_bytes(os.urandom(LARGEST_PACKAGE))  # no zip makes it smaller
     refusal = r"refuses: Package size \(16\.00MiB\) exceeds .* 16\.00MiB\. To exclude large files,"
     with pytest.raises(IrmasError, match=refusal) as refused:
         jobs.submit(["train"], address=url, name="large", working_dir=tmp_path, environment={})
