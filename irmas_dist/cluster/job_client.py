@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import ray
+from pydantic import ValidationError
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobSubmissionClient
 
@@ -130,6 +131,11 @@ def one_line_errors(url: str) -> Iterator[None]:
             f"no Ray cluster answers at {url}: start one with `ray start --head`, or name the "
             f"dashboard of another (usually port {DASHBOARD_PORT}) with --address or "
             "RAY_API_SERVER_ADDRESS"
+        ) from error
+    except (AttributeError, LookupError, TypeError, ValidationError) as error:
+        raise IrmasError(
+            f"what answers at {url} does not answer as a Ray {ray.__version__} does: name the "
+            "dashboard of a cluster with --address or RAY_API_SERVER_ADDRESS"
         ) from error
     except (RuntimeError, ValueError) as error:
         # An error on the cluster arrives as a traceback, which ends with its reason.

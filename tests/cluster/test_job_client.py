@@ -6,7 +6,7 @@ import platform
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -94,10 +94,36 @@ def test_a_token_is_required_and_found(url: str, tmp_path: Path) -> None:
 def test_other_versions_are_refused_for_new_jobs_only(
     versions: dict[str, str], refusal: str
 ) -> None:
-    with cluster_of_other_versions(versions) as old:
+    answers = {
+        "/api/version": {"version": "4", "ray_version": ray.__version__} | versions,
+        "/api/v0/cluster_metadata": {
+            "data": {"pythonVersion": platform.python_version()} | versions
+        },
+        "/api/jobs/": [],
+    }
+    with answering(answers) as old:
         assert jobs.list_jobs(old) == []
         with pytest.raises(IrmasError, match=refusal):
             jobs.submit(["train"], address=old, name=None, working_dir=None, environment={})
+
+
+@pytest.mark.parametrize("answer", [[], {}, {"data": []}, {"data": {"pythonVersion": 3}}, 3, "a"])
+def test_what_answers_otherwise_than_a_dashboard_is_refused_in_one_line(answer: object) -> None:
+    with (
+        answering(dict.fromkeys(("/api/v0/cluster_metadata", "/api/jobs/"), answer)) as other,
+        pytest.raises(IrmasError, match=f"^what answers at {other} does not answer as a Ray") as no,
+    ):
+        jobs.submit(["train"], address=other, name=None, working_dir=None, environment={})
+    assert "\n" not in str(no.value)
+
+
+@pytest.mark.parametrize("answer", [3, [3], [{}], [[]], {"a": 1}, "a"])
+def test_what_lists_jobs_otherwise_than_a_dashboard_is_refused_in_one_line(answer: object) -> None:
+    for path in ("/api/jobs/", "/api/version"):
+        with answering({path: answer}) as other, pytest.raises(IrmasError) as refused:
+            jobs.list_jobs(other)
+        assert str(refused.value).startswith(f"what answers at {other} does not answer as a Ray")
+        assert "\n" not in str(refused.value)
 
 
 def test_the_nodes_of_a_cluster_and_whether_it_can_grow(url: str) -> None:
@@ -115,14 +141,9 @@ def test_an_error_on_the_cluster_is_reported_by_its_last_line() -> None:
 
 
 @contextmanager
-def cluster_of_other_versions(versions: dict[str, str]) -> Iterator[str]:
-    answers = {
-        "/api/version": {"version": "4", "ray_version": ray.__version__} | versions,
-        "/api/v0/cluster_metadata": {
-            "data": {"pythonVersion": platform.python_version()} | versions
-        },
-        "/api/jobs/": [],
-    }
+def answering(given: Mapping[str, object]) -> Iterator[str]:
+    """Answer requests with these, and that for the version as Ray does unless it is among them."""
+    answers = {"/api/version": {"version": "4", "ray_version": ray.__version__}} | given
 
     class Dashboard(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
