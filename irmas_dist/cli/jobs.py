@@ -22,7 +22,7 @@ Cluster = Annotated[
     str | None,
     typer.Option(
         "--address",
-        help="Dashboard URL; default: RAY_API_SERVER_ADDRESS, else http://127.0.0.1:8265.",
+        help="Dashboard URL or host; default: RAY_API_SERVER_ADDRESS, else http://127.0.0.1:8265.",
     ),
 ]
 JobId = Annotated[str, typer.Argument(help="Submission id, as in 'irmas jobs list'.")]

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import ray
 from pydantic import ValidationError
@@ -23,6 +22,12 @@ from irmas_dist.errors import IrmasError
 DASHBOARD_PORT = 8265
 """Ray's default port for the dashboard, which serves the Jobs API."""
 
+ADDRESS = re.compile(
+    r"((?P<scheme>https?|ray)://)?(?P<host>\[[\da-fA-F:.]+\]|[^\s:/?#\[\]]+)"
+    r"(:(?P<port>\d{1,5}))?(?P<path>/[^\s?#]*)?"
+)
+"""The address of a dashboard, or of a cluster."""
+
 CONNECT_TIMEOUT_S = 10.0
 READ_TIMEOUT_S = 120.0
 
@@ -30,10 +35,13 @@ READ_TIMEOUT_S = 120.0
 def dashboard_url(address: str | None, environment: Mapping[str, str] = os.environ) -> str:
     """Return the URL of the dashboard at ``address``.
 
-    ``http://…``, ``https://…`` and ``host:port`` name the dashboard itself; of
-    ``ray://host:port`` only the host is used, with port 8265. Without an address, or with
-    ``auto``, RAY_API_SERVER_ADDRESS is read in the same way, then the host in RAY_ADDRESS
+    ``http://…``, ``https://…``, ``host:port`` and ``host`` (with port 8265) name the dashboard
+    itself; of ``ray://host:port`` only the host is used, with port 8265. Without an address, or
+    with ``auto``, RAY_API_SERVER_ADDRESS is read in the same way, then the host in RAY_ADDRESS
     (its port is not the dashboard's); the default is this machine.
+
+    Raises:
+        IrmasError: It is none of these. The message has no user and no password.
     """
     if address in (None, "auto"):
         address = environment.get("RAY_API_SERVER_ADDRESS")
@@ -41,12 +49,25 @@ def dashboard_url(address: str | None, environment: Mapping[str, str] = os.envir
         address = environment.get("RAY_ADDRESS") or "auto"
         if "://" not in address:
             address = f"ray://{address}"
-    if address.startswith(("http://", "https://")):
+    if "@" in address:
+        raise IrmasError(
+            "the address of a dashboard has no user and no password: leave them out; the token of "
+            "a cluster belongs in RAY_AUTH_TOKEN"
+        )
+    found = ADDRESS.fullmatch(address)
+    if not found or (found["port"] and not 0 < int(found["port"]) < 2**16):
+        raise IrmasError(
+            f"{address!r} is not the address of a dashboard: that is http://host:{DASHBOARD_PORT}, "
+            f"host:{DASHBOARD_PORT} or ray://host"
+        )
+    scheme, host, port, path = (found[part] or "" for part in ("scheme", "host", "port", "path"))
+    if scheme.startswith("http"):
         return address.rstrip("/")
-    if address.startswith("ray://"):
-        host = re.sub(r":\d+$", "", urlsplit(address).netloc)
-        return f"http://{'127.0.0.1' if host in ('auto', 'local') else host}:{DASHBOARD_PORT}"
-    return f"http://{address}"
+    if host in ("auto", "local"):
+        host = "127.0.0.1"
+    if scheme == "ray":
+        port = path = ""
+    return f"http://{host}:{port or DASHBOARD_PORT}{path.rstrip('/')}"
 
 
 class Client(JobSubmissionClient):

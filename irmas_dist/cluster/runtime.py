@@ -17,7 +17,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from irmas_dist import storage
 from irmas_dist.cluster.without_ray import LOCAL, ray_address
-from irmas_dist.errors import IrmasError
+from irmas_dist.errors import IrmasError, without_password
 
 CONNECT_TIMEOUT_S = 5.0
 
@@ -214,8 +214,8 @@ def _require_listener(address: str) -> None:
     found = re.fullmatch(r"(ray://)?(\[[\da-fA-F:]+\]|[^\s:/]+):(\d{1,5})", address)
     if not found or int(found[3]) >= 2**16:
         raise IrmasError(
-            f"{address} is not the address of a Ray cluster: that is auto, or host:port as in "
-            "head:6379 (a dashboard's URL is for irmas submit and irmas jobs)"
+            f"{without_password(address)} is not the address of a Ray cluster: that is auto, or "
+            "host:port as in head:6379 (a dashboard's URL is for irmas submit and irmas jobs)"
         )
     try:
         place = found[2].strip("[]"), int(found[3])

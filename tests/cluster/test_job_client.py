@@ -26,6 +26,13 @@ from tests.ray_cluster import free_port
         ("https://ray.example.org/", {}, "https://ray.example.org"),
         ("head:9000", {"RAY_ADDRESS": "http://other:1"}, "http://head:9000"),
         ("ray://head:10001", {}, "http://head:8265"),
+        ("ray://127.0.0.1", {}, "http://127.0.0.1:8265"),
+        ("127.0.0.1", {}, "http://127.0.0.1:8265"),
+        ("[::1]", {}, "http://[::1]:8265"),
+        ("local", {}, "http://127.0.0.1:8265"),
+        ("http://head", {}, "http://head"),
+        ("https://ray.example.org/team/", {}, "https://ray.example.org/team"),
+        ("head:9000/team", {}, "http://head:9000/team"),
         (None, {"RAY_API_SERVER_ADDRESS": "a:1", "RAY_ADDRESS": "b:2"}, "http://a:1"),
         ("auto", {"RAY_ADDRESS": "10.0.0.1:6379"}, "http://10.0.0.1:8265"),
         (None, {"RAY_ADDRESS": "[::1]:6379"}, "http://[::1]:8265"),
@@ -38,6 +45,29 @@ def test_the_dashboard_of_an_address(
     address: str | None, environment: dict[str, str], expected: str
 ) -> None:
     assert dashboard_url(address, environment) == expected
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://", "https://:8265", "ray://", "ray://:10001", "ftp://x:1", "http://ftp://x:1",
+        ":8265", "head:port", "head:0", "head:65536", "http://head:99999", "::1", "a head",
+        "http://head/#/jobs", "http://head?a=b", " ", "s3://bucket/a",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("source", ["--address", "RAY_API_SERVER_ADDRESS", "RAY_ADDRESS"])
+def test_what_cannot_be_the_address_of_a_dashboard_is_refused(address: str, source: str) -> None:
+    given, environment = (address, {}) if source == "--address" else (None, {source: address})
+    with pytest.raises(IrmasError, match="is not the address of a dashboard: that is http://host"):
+        dashboard_url(given, environment)
+
+
+@pytest.mark.parametrize("address", ["http://me:pw@head:8265", "http://pw@head", "ftp://me:pw@x"])
+def test_what_an_address_gives_away_is_not_repeated(address: str) -> None:
+    with pytest.raises(IrmasError, match="leave them out") as refused:
+        dashboard_url(address, {})
+    assert "pw" not in str(refused.value)
+    assert "me" not in str(refused.value).split()
 
 
 def test_an_address_without_a_cluster_is_refused() -> None:

@@ -40,6 +40,7 @@ def test_without_an_address_the_one_in_ray_address_is_joined(
     "address",
     [
         "http://127.0.0.1:8265",
+        "http://me:pw@127.0.0.1:8265",
         " ",
         "nonsense",
         "127.0.0.1",
@@ -53,7 +54,8 @@ def test_what_is_no_address_is_refused(monkeypatch: pytest.MonkeyPatch, address:
     monkeypatch.setenv("RAY_ADDRESS", address)
     with pytest.raises(IrmasError) as refused, ray_running():
         pass
-    assert str(refused.value).startswith(f"{address} is not the address of a Ray cluster: ")
+    shown = address.replace("pw", "***")
+    assert str(refused.value).startswith(f"{shown} is not the address of a Ray cluster: ")
     assert "\n" not in str(refused.value)
 
 
