@@ -115,6 +115,8 @@ def packed_files(directory: Path) -> Iterator[Path]:
             if not NOT_SENT.fullmatch(name)
             and not (here == directory and name in NOT_SENT_FROM_THE_TOP)
             and not any((here / name / sign).exists() for sign in ENVIRONMENT)
+            # A link to a folder above would be followed for ever.
+            and not here.resolve().is_relative_to((here / name).resolve())
         ]
         for name in names:
             path = inside / name

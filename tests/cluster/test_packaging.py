@@ -108,6 +108,13 @@ def test_a_package_is_code_without_secrets_data_results_and_environments(tmp_pat
     assert copied == code | {"pkg/configs/c.yaml"}
 
 
+def test_links_to_a_folder_above_are_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "pkg").mkdir()
+    (tmp_path / "pkg/a.py").touch()
+    (tmp_path / "pkg/up").symlink_to("..")
+    assert list(packed_files(tmp_path)) == [Path("pkg/a.py")]
+
+
 def test_all_files_of_this_package_are_sent() -> None:
     root = checkout()
     assert root
