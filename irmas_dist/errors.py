@@ -24,6 +24,10 @@ class AudioError(IrmasError):
     """A file or array without usable audio; the message is the reason, without its name."""
 
 
+class UnknownFormatError(AudioError):
+    """A file of a format that is not decoded here, whether it is whole or damaged."""
+
+
 def without_password(text: str) -> str:
     """Return a text with ``***`` for the passwords of the URLs in it."""
     return PASSWORD.sub(lambda found: f"{found[2]}=***" if found[2] else f"{found[1]}:***@", text)

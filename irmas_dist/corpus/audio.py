@@ -21,7 +21,7 @@ import soundfile
 
 from irmas_dist import storage
 from irmas_dist.corpus.containers import checked, is_placeholder
-from irmas_dist.errors import AudioError
+from irmas_dist.errors import AudioError, UnknownFormatError
 
 Float32 = npt.NDArray[np.float32]
 Samples = npt.NDArray[np.int16] | Float32
@@ -40,6 +40,9 @@ there: some writers count a header as audio, or stop within a buffer."""
 
 FORMATS = ("WAV", "WAVEX", "RF64", "W64", "AIFF", "AU", "CAF", "FLAC", "OGG", "MP3")
 """Formats, as soundfile names them, of which it is known whether a file is whole."""
+
+_NOT_RECOGNISED = 1
+"""The code of libsndfile for a file that begins as no format does that it knows."""
 
 _SIXTEEN_BITS = ("PCM_16", "PCM_S8", "PCM_U8")
 _TRUNCATED = re.compile(
@@ -193,6 +196,8 @@ def decoding() -> Iterator[None]:
         raise AudioError(f"cannot be read: {error.strerror or error}") from error
     except soundfile.LibsndfileError as error:
         reason = error.error_string.rstrip(".").removeprefix("Error : ")
+        if error.code == _NOT_RECOGNISED:
+            raise UnknownFormatError(f"cannot be decoded: {reason}") from error
         damaged = reason.endswith(("lost sync", "is malformed"))
         hint = "; it is cut short or damaged" if damaged else ""
         raise AudioError(f"cannot be decoded: {reason}{hint}") from error

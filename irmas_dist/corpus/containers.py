@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import BinaryIO, Literal, NamedTuple
 
 from irmas_dist.corpus.mpeg import check_frames
-from irmas_dist.errors import AudioError
+from irmas_dist.errors import AudioError, UnknownFormatError
 
 _OTHERS = {
     rb"....ftyp": "MPEG-4 audio (AAC or ALAC)",
@@ -54,7 +54,8 @@ def checked(path: str) -> Readable:
 
     Raises:
         AudioError: The file is empty or truncated, is several files joined of which only the
-            first would be read, or has a format that libsndfile does not decode.
+            first would be read, or has a format that libsndfile does not decode, which is an
+            `UnknownFormatError`.
         OSError: It cannot be read.
     """
     readable = Readable(os.fsencode(path))
@@ -66,7 +67,7 @@ def checked(path: str) -> Readable:
             raise AudioError("empty file")
         for magic, name in _OTHERS.items():
             if re.match(magic, head, re.DOTALL):
-                raise AudioError(
+                raise UnknownFormatError(
                     f"is {name}, which cannot be decoded: convert it, "
                     "for example with 'ffmpeg -i FILE FILE.wav'"
                 )

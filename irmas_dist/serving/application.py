@@ -136,7 +136,8 @@ def create_app(listener: Listener, token_digest: str | None = None) -> FastAPI:
         """Answer as predict does, with a ``timeline``: starts and ends in seconds, and scores.
 
         With ``Accept: text/event-stream`` windows are sent as they are scored: events ``start``,
-        ``windows`` (any number), and ``end`` or ``error``.
+        ``windows`` (any number), and ``end`` or ``error``, whose ``reason`` is ``unknown_format``
+        where the server does not know the format.
         """
         if "text/event-stream" in request.headers.get("accept", ""):
             with ExitStack() as admission:
@@ -244,7 +245,7 @@ async def _events(
                 else:
                     yield _event("windows", **_as_json(result))
     except RefusedRequestError as error:
-        yield _event("error", error=error.line, status=error.status)
+        yield _event("error", error=error.line, status=error.status, reason=error.reason)
 
 
 def _event(kind: str, **facts: Any) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from irmas_dist.config.serving import Limits
-from irmas_dist.errors import AudioError
+from irmas_dist.errors import AudioError, UnknownFormatError
 from irmas_dist.inference.audio_inputs import Prediction
 from irmas_dist.inference.timeline import timeline_of
 from irmas_dist.serving.models import ServedModel
@@ -148,7 +148,8 @@ class Listener:
             while pending:
                 yield await first_pending()
         except AudioError as error:
-            raise RefusedRequestError(422, f"{upload.name}: {error}") from error
+            reason = "unknown_format" if isinstance(error, UnknownFormatError) else None
+            raise RefusedRequestError(422, f"{upload.name}: {error}", reason=reason) from error
         finally:
             for _, task in pending:
                 task.cancel()

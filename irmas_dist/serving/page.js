@@ -7,6 +7,8 @@ const $ = id => document.getElementById(id);
 const map = new HeatMap();
 let models = [], latest = null, running = null, recording = null;
 
+const BY_BROWSER = "decoded by the browser: the server does not know its format, nor whether it is whole";
+
 const element = (name, text, more = {}) =>
   Object.assign(document.createElement(name), {textContent: text, ...more});
 const headers = () => $("token").value ? {Authorization: `Bearer ${$("token").value}`} : {};
@@ -79,7 +81,7 @@ async function hear(file) {
     say(`Sending ${file.name} …`);
     URL.revokeObjectURL($("player").src);
     $("player").src = URL.createObjectURL(file);
-    await show(file, file, signal);
+    await show(file, signal);
   } catch (error) {
     if (signal.aborted) return;
     say(error.message, true);
@@ -87,8 +89,8 @@ async function hear(file) {
   if (running.signal === signal) $("progress").hidden = true;
 }
 
-async function show(content, file, signal) {
-  const response = await send(content, file.name, signal);
+async function show(file, signal, wav = null) {
+  const response = await send(wav ?? file, file.name, signal);
   if (response.status === 401) { await begin(); return; }
   if (!response.ok) throw new Error(await reason(response));
   const windows = {starts: [], ends: [], windows: []};
@@ -104,16 +106,17 @@ async function show(content, file, signal) {
       $("progress").value = Math.min(data.ends.at(-1) / map.length, 1);
       say(`${Math.round(100 * $("progress").value)} % heard`);
     } else if (kind === "error") {
-      // What the server cannot decode, the browser may.
-      if (content === file && /cannot be decoded/.test(data.error)) {
-        let wav = null;
-        try { wav = await asWav(file); } catch { throw new Error(data.error); }
-        return show(wav, file, signal);
+      // What the server does not know, the browser may decode; of damage it says nothing.
+      if (data.reason === "unknown_format" && !wav) {
+        let decoded = null;
+        try { decoded = await asWav(file); } catch { throw new Error(data.error); }
+        return show(file, signal, decoded);
       }
       $("result").hidden = true;
       throw new Error(data.error);
     } else {
-      finish({...data, path: file.name, timeline: windows}, map.model);
+      const note = [data.note, wav && BY_BROWSER].filter(Boolean).join("; ") || null;
+      finish({...data, note, path: file.name, timeline: windows}, map.model);
       return;
     }
   }
@@ -126,7 +129,8 @@ function finish(prediction, model) {
   const plays = codes.filter(code => prediction.instruments.includes(code));
   const names = plays.map(code => model.instruments[code]);
   $("plays").replaceChildren(...names.map(name => element("li", name)));
-  $("note").textContent = prediction.note ?? (plays.length ? "" : "No instrument reaches its threshold.");
+  const nothing = plays.length ? null : "no instrument reaches its threshold";
+  $("note").textContent = [prediction.note, nothing].filter(Boolean).join("; ");
   $("scores").replaceChildren(...codes.map(code => {
     const row = element("tr", "", {className: plays.includes(code) ? "plays" : ""});
     const threshold = model.thresholds[code];

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from irmas_dist.config.features import LogMelSettings
-from irmas_dist.errors import AudioError
+from irmas_dist.errors import AudioError, UnknownFormatError
 from irmas_dist.features.logmel import LogMel, log_mel, log_mel_blocks
 from irmas_dist.features.window_stream import windows_of
 from irmas_dist.serving import messages
@@ -44,9 +44,9 @@ def main() -> None:
             for offsets, windows in _chunks(f"/dev/fd/{audio}", request, notes):
                 _send("windows", windows, offsets=offsets)
         except AudioError as error:
-            _send("error", message=str(error))
+            _send("error", message=str(error), unknown=isinstance(error, UnknownFormatError))
         except MemoryError:
-            _send("error", message="needs too much memory to be decoded")
+            _send("error", message="needs too much memory to be decoded", unknown=False)
         else:
             _send("end", notes=notes)
         finally:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-from irmas_dist.errors import AudioError
+from irmas_dist.errors import AudioError, UnknownFormatError
 from irmas_dist.serving import messages
 
 LINE_LIMIT = 1 << 20
@@ -79,7 +79,8 @@ class Readers:
             The first frames of some windows, and these, shape (windows, bands, frames).
 
         Raises:
-            AudioError: It cannot be decoded, is too long, or brought its reader down.
+            AudioError: It cannot be decoded, is too long, or brought its reader down; an
+                `UnknownFormatError` where its format is not known.
         """
         task = await self._idle.get()
         reader = None
@@ -91,7 +92,8 @@ class Readers:
                     notes += header["notes"]
                     break
                 if header["kind"] == "error":
-                    raise AudioError(header["message"])
+                    kind = UnknownFormatError if header["unknown"] else AudioError
+                    raise kind(header["message"])
                 yield header["offsets"], payload
         except AudioError:
             self._idle.put_nowait(task)

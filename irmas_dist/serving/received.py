@@ -31,11 +31,15 @@ class RefusedRequestError(Exception):
         status: Of HTTP.
         line: What was wrong, and what to do.
         retry_after_s: After how long to try again.
+        reason: A word on what was wrong, for programs.
     """
 
-    def __init__(self, status: int, line: str, retry_after_s: int | None = None) -> None:
+    def __init__(
+        self, status: int, line: str, retry_after_s: int | None = None, reason: str | None = None
+    ) -> None:
         super().__init__(line)
         self.status = status
+        self.reason = reason
         self.line = " ".join(line.split())
         self.headers = {} if retry_after_s is None else {"Retry-After": str(retry_after_s)}
 

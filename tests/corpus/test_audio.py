@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from irmas_dist import storage
 from irmas_dist.config.features import LogMelSettings
 from irmas_dist.corpus.audio import open_audio, read_audio
-from irmas_dist.errors import AudioError
+from irmas_dist.errors import AudioError, UnknownFormatError
 from irmas_dist.features.logmel import log_mel
 from tests.corpus.formats import WRITTEN, content, without_tag
 
@@ -84,6 +84,17 @@ def test_a_span_beyond_the_end_is_refused(tmp_path: Path) -> None:
     }.items():
         with pytest.raises(AudioError, match=reason), open_audio(tmp_path / "a.wav", span) as file:
             list(file.blocks())
+
+
+def test_an_unknown_format_is_told_from_a_damaged_file(tmp_path: Path) -> None:
+    whole = content("a.flac")
+    refused = {}
+    for name, written in {"text": b"no audio", "half": whole[: len(whole) // 2]}.items():
+        (tmp_path / name).write_bytes(written)
+        with pytest.raises(AudioError, match="cannot be decoded") as error:
+            read_audio(tmp_path / name)
+        refused[name] = error.type
+    assert refused == {"text": UnknownFormatError, "half": AudioError}
 
 
 def test_unusable_audio_is_refused_with_the_reason(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from irmas_dist.corpus.audio import TOLERANCE_S, read_audio
 from irmas_dist.corpus.containers import is_placeholder
-from irmas_dist.errors import AudioError
+from irmas_dist.errors import AudioError, UnknownFormatError
 from tests.corpus.formats import PIPE_SIZES, RATE, SECONDS, WRITTEN, content, wav_of_size
 
 
@@ -112,7 +112,7 @@ def test_a_flac_of_unknown_length_is_refused(tmp_path: Path) -> None:
     ],
 )
 def test_a_format_that_cannot_be_decoded_is_named(tmp_path: Path, head: bytes, named: str) -> None:
-    with pytest.raises(AudioError) as refused:
+    with pytest.raises(UnknownFormatError) as refused:
         read(tmp_path / "a", head + bytes(5_000))
     assert str(refused.value) == (
         f"is {named}, which cannot be decoded: convert it, "

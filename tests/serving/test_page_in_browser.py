@@ -1,34 +1,23 @@
 """The page in a real browser: a file is chosen, its instruments are seen, heard and saved."""
 
 import asyncio
-import contextlib
+import json
 import re
 import shutil
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-import uvicorn
 
-from irmas_dist.config.serving import Limits
 from irmas_dist.inference.predictor import Predictor
-from irmas_dist.serving.application import create_app
-from irmas_dist.serving.listener import Listener
-from irmas_dist.serving.models import ServedModel
 from tests.browser import needs_chromium
 from tests.devtools import Tab, tab
-from tests.ray_cluster import free_port
+from tests.serving.opened_page import NOTE, SAVED, STATUS, page
 
 pytestmark = needs_chromium
 
 ALL_FETCHED = """performance.getEntriesByType("resource").map(e => e.name)
   .filter(name => !name.startsWith(location.origin) && !/^(data|blob):/.test(name))"""
-CSV = """import("/page.js").then(() => new Promise(resolve => {
-  const make = URL.createObjectURL;
-  URL.createObjectURL = blob => (blob.text().then(resolve), make(blob));
-  document.getElementById("csv").click();
-}))"""
 RECORD = """new Promise(resolve => {
   const button = document.getElementById("record");
   button.click();
@@ -48,31 +37,10 @@ ELEMENTS = {
 """Roles and names by which a screen reader presents the page."""
 
 
-@contextlib.asynccontextmanager
-async def page(model: Path) -> AsyncIterator[str]:
-    loaded = Predictor.load(model)
-
-    async def score(_: ServedModel, windows: np.ndarray) -> np.ndarray:
-        return await asyncio.to_thread(loaded.score_batches, windows)
-
-    listener = Listener(score, Limits(), readers=1)
-    listener.use({"model": ServedModel.read("model", model)[0]})
-    port = free_port()
-    server = uvicorn.Server(
-        uvicorn.Config(create_app(listener), port=port, log_level="warning", lifespan="on")
-    )
-    serving = asyncio.create_task(server.serve())
-    while not server.started:
-        await asyncio.sleep(0.05)
-    yield f"http://127.0.0.1:{port}/"
-    server.should_exit = True
-    await serving
-
-
 async def heard(browser: Tab, file: Path) -> None:
     await browser.until("document.getElementById('about')?.textContent")
     await browser.choose("#file", file)
-    await browser.until("/^Done/.test(document.getElementById('status').textContent)")
+    await browser.until(f"/^Done/.test({STATUS})")
 
 
 async def require_accessible(browser: Tab) -> None:
@@ -124,7 +92,7 @@ def test_a_file_is_heard_seen_and_saved(
             await browser.do("Input.dispatchKeyEvent", type="keyDown", **key)
             later = await browser.value("document.getElementById('player').currentTime")
             assert later == pytest.approx(middle + 1, abs=0.2)
-            rows = (await browser.value(CSV)).splitlines()
+            rows = (await browser.value(SAVED % "csv")).splitlines()
             assert rows[0] == ",".join(["start_s", "end_s", *timeline.codes])
             values = np.array([row.split(",") for row in rows[1:]], float)
             np.testing.assert_allclose(values[:, 2:], timeline.windows, atol=1e-5)
@@ -140,10 +108,13 @@ def test_a_file_is_heard_seen_and_saved(
                 )
                 await browser.picture(tmp_path / f"{width}-{scheme}.png")
             assert await browser.value(RECORD) == "Stop"
-            told = "document.getElementById('status').textContent"
             name = "document.getElementById('name').textContent"
-            await browser.until(f"{name} === 'recording' && /^Done/.test({told})")
+            await browser.until(f"{name} === 'recording' && /^Done/.test({STATUS})")
+            said = await browser.value(NOTE)
+            assert said.startswith("decoded by the browser: the server does not know its format")
+            (saved,) = json.loads(await browser.value(SAVED % "json"))["predictions"]
+            assert saved["note"] in said
             await browser.value(DROP_TEXT)
-            await browser.until(f"/cannot be decoded/.test({told})")
+            await browser.until(f"/cannot be decoded/.test({STATUS})")
 
     asyncio.run(scenario())
