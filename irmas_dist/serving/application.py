@@ -135,6 +135,8 @@ def create_app(listener: Listener, token_digest: str | None = None) -> FastAPI:
     async def timeline(request: Request) -> Response:
         """Answer as predict does, with a ``timeline``: starts and ends in seconds, and scores.
 
+        Those of a window are in the order of ``codes``.
+
         With ``Accept: text/event-stream`` windows are sent as they are scored: events ``start``,
         ``windows`` (any number), and ``end`` or ``error``, whose ``reason`` is ``unknown_format``
         where the server does not know the format.
@@ -153,7 +155,7 @@ def create_app(listener: Listener, token_digest: str | None = None) -> FastAPI:
                 upload = await read_upload(request, listener.limits)
                 found = await listener.predict(upload, listener.model(upload.model))
         assert found.timeline is not None
-        windows = {"timeline": _as_json(found.timeline)}
+        windows = {"timeline": {"codes": found.timeline.codes} | _as_json(found.timeline)}
         return JSONResponse({"predictions": [as_object(found) | windows]})
 
     @app.get(

@@ -9,7 +9,7 @@ export class HeatMap {
   constructor() {
     this.plot = $("plot");
     this.player = $("player");
-    this.begin([], "");
+    this.begin({codes: []});
     this.plot.addEventListener("click", event => {
       const box = this.plot.getBoundingClientRect();
       this.seek((event.clientX - box.left) / box.width * this.length);
@@ -30,7 +30,7 @@ export class HeatMap {
 
   begin(model) {
     this.model = model;
-    this.codes = Object.keys(model.instruments ?? {});
+    this.codes = model.codes;
     this.starts = []; this.ends = []; this.windows = [];
     $("rows").replaceChildren(...this.codes.map(code =>
       Object.assign(document.createElement("li"), {textContent: model.instruments[code]})));

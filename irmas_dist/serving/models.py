@@ -85,6 +85,8 @@ class ServedModel:
         return {
             "name": self.name,
             "digest": self.digest,
+            # In the order of scores: JavaScript puts the keys of objects that are numbers first.
+            "codes": description.vocabulary.codes,
             "instruments": description.instruments,
             "thresholds": description.thresholds,
             "thresholds_from": description.thresholds_from,

@@ -41,7 +41,7 @@ function about() {
   const figures = Object.entries(model.validation)
     .map(([key, value]) => `${names[key]} ${value.toFixed(3)}`).join(", ");
   $("about").textContent = `Model ${model.name}, version ${model.digest}: `
-    + `${Object.keys(model.instruments).length} instruments, `
+    + `${model.codes.length} instruments, `
     + (model.members > 1 ? `${model.members} members. ` : `${model.parameters.toLocaleString("en")} parameters. `)
     + (figures ? `On validation clips, which its thresholds were fitted to (${model.thresholds_from}): ${figures}. ` : "")
     + (model.adapted_to ? `It is adapted to ${model.adapted_to}. ` : "")
@@ -93,14 +93,15 @@ async function show(file, signal, wav = null) {
   const response = await send(wav ?? file, file.name, signal);
   if (response.status === 401) { await begin(); return; }
   if (!response.ok) throw new Error(await reason(response));
-  const windows = {starts: [], ends: [], windows: []};
+  const timeline = {codes: [], starts: [], ends: [], windows: []};
   for await (const [kind, data] of events(response)) {
     if (kind === "start") {
       map.begin(data.model);
+      timeline.codes = data.model.codes;
       $("name").textContent = data.path;
       say("Reading …");
     } else if (kind === "windows") {
-      for (const key in windows) windows[key].push(...data[key]);
+      for (const key in data) timeline[key].push(...data[key]);
       $("result").hidden = false;
       map.add(data);
       $("progress").value = Math.min(data.ends.at(-1) / map.length, 1);
@@ -116,7 +117,7 @@ async function show(file, signal, wav = null) {
       throw new Error(data.error);
     } else {
       const note = [data.note, wav && BY_BROWSER].filter(Boolean).join("; ") || null;
-      finish({...data, note, path: file.name, timeline: windows}, map.model);
+      finish({...data, note, path: file.name, timeline}, map.model);
       return;
     }
   }
@@ -145,9 +146,9 @@ function finish(prediction, model) {
   say(names.length ? `Done: ${names.join(", ")}.` : "Done: no instrument.");
 }
 
-export function csv({scores, timeline: {starts, ends, windows}}) {
+export function csv({timeline: {codes, starts, ends, windows}}) {
   const rows = windows.map((row, i) => [starts[i].toFixed(3), ends[i].toFixed(3), ...row]);
-  return [["start_s", "end_s", ...Object.keys(scores)], ...rows].map(row => row.join(",") + "\n").join("");
+  return [["start_s", "end_s", ...codes], ...rows].map(row => row.join(",") + "\n").join("");
 }
 
 function save(content, kind, ending) {

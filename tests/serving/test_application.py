@@ -85,6 +85,7 @@ def test_a_timeline_has_every_window_at_once_or_as_events(
     (start, facts), *middle, (end, last) = events(streamed.text)
     assert (start, end) == ("start", "end")
     assert facts["model"]["instruments"]["cel"] == "cello"
+    assert timeline["codes"] == facts["model"]["codes"] == list(predictor.description.instruments)
     assert len(middle) > 1
     assert {kind for kind, _ in middle} == {"windows"}
     for key in ("starts", "ends", "windows"):
