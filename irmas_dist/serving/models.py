@@ -97,6 +97,8 @@ class ServedModel:
                 if math.isfinite(description.scores.get(key, math.nan)) and not description.adapted
             },
             "adapted_to": description.adapted and description.adapted["to"],
+            "sample_rate": description.features.sample_rate,
+            "downmix": description.features.downmix,
             "window_s": description.windows.frames / description.features.frames_per_second,
             "hop_s": description.windows.hop_frames / description.features.frames_per_second,
             "parameters": description.parameters,

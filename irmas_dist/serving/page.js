@@ -89,10 +89,13 @@ async function hear(file) {
   if (running.signal === signal) $("progress").hidden = true;
 }
 
-async function show(file, signal, wav = null) {
-  const response = await send(wav ?? file, file.name, signal);
+async function show(file, signal, decoded = null) {
+  const response = await send(decoded?.wav ?? file, file.name, signal);
   if (response.status === 401) { await begin(); return; }
-  if (!response.ok) throw new Error(await reason(response));
+  if (!response.ok) {
+    const why = await reason(response);
+    throw new Error(decoded ? `${decoded.refusal}; the browser has decoded it, but ${why}` : why);
+  }
   const timeline = {codes: [], starts: [], ends: [], windows: []};
   for await (const [kind, data] of events(response)) {
     if (kind === "start") {
@@ -108,15 +111,15 @@ async function show(file, signal, wav = null) {
       say(`${Math.round(100 * $("progress").value)} % heard`);
     } else if (kind === "error") {
       // What the server does not know, the browser may decode; of damage it says nothing.
-      if (data.reason === "unknown_format" && !wav) {
-        let decoded = null;
-        try { decoded = await asWav(file); } catch { throw new Error(data.error); }
+      if (data.reason === "unknown_format" && !decoded) {
+        const refusal = data.error;
+        try { decoded = {...await asWav(file, map.model), refusal}; } catch { throw new Error(refusal); }
         return show(file, signal, decoded);
       }
       $("result").hidden = true;
       throw new Error(data.error);
     } else {
-      const note = [data.note, wav && BY_BROWSER].filter(Boolean).join("; ") || null;
+      const note = [data.note, decoded?.note, decoded && BY_BROWSER].filter(Boolean).join("; ") || null;
       finish({...data, note, path: file.name, timeline}, map.model);
       return;
     }
