@@ -5,7 +5,7 @@ import {asWav, record} from "/sound.js";
 
 const $ = id => document.getElementById(id);
 const map = new HeatMap();
-let models = [], latest = null, running = null, recording = null;
+let models = [], chosen = null, latest = null, running = null, recording = null;
 
 const BY_BROWSER = "decoded by the browser: the server does not know its format, nor whether it is whole";
 
@@ -23,16 +23,21 @@ async function reason(response) {
   catch { return response.statusText || `status ${response.status}`; }
 }
 
+// Learn the models; return whether there are any that answer.
 async function begin() {
   const response = await fetch("/v1/models", {headers: headers()});
   $("access").hidden = response.status !== 401 && !$("token").value;
-  if (response.status === 401) return say($("token").value ? "This token is wrong." : "A token is needed.", true);
-  if (!response.ok) return say(await reason(response), true);
+  if (!response.ok) {
+    const token = $("token").value ? "This token is wrong." : "A token is needed.";
+    say(response.status === 401 ? token : await reason(response), true);
+    return false;
+  }
   say("");
   models = (await response.json()).models;
   $("model").replaceChildren(...models.map(model => element("option", model.name)));
   $("choice").hidden = models.length < 2;
   about();
+  return true;
 }
 
 function about() {
@@ -71,6 +76,7 @@ async function send(content, name, signal) {
 }
 
 async function hear(file) {
+  chosen = file;
   running?.abort();
   const {signal} = running = new AbortController();
   try {
@@ -160,9 +166,13 @@ function save(content, kind, ending) {
   setTimeout(() => URL.revokeObjectURL(url), 10_000);
 }
 
+$("file").addEventListener("click", () => { $("file").value = ""; });  // else the same file is no change
 $("file").addEventListener("change", () => $("file").files[0] && hear($("file").files[0]));
-$("model").addEventListener("change", about);
-$("form").addEventListener("submit", event => { event.preventDefault(); begin(); });
+$("model").addEventListener("change", () => { about(); if (chosen) hear(chosen); });
+$("form").addEventListener("submit", async event => {
+  event.preventDefault();
+  try { if (await begin() && chosen) hear(chosen); } catch (error) { say(error.message, true); }
+});
 $("csv").addEventListener("click", () => latest && save(csv(latest), "text/csv", ".csv"));
 $("json").addEventListener("click", () =>
   latest && save(JSON.stringify({predictions: [latest]}, null, 2), "application/json", ".json"));

@@ -1,0 +1,58 @@
+"""The page's controls in a real browser: the same file again, tokens, other models."""
+
+import hashlib
+from pathlib import Path
+
+from tests.browser import needs_chromium
+from tests.corpus.formats import content
+from tests.devtools import Tab
+from tests.serving.opened_page import STATUS, browsing
+
+pytestmark = needs_chromium
+
+TOKEN = "a token of some length"
+
+
+async def heard_again(browser: Tab) -> None:
+    """Wait until a file has been heard, and forget that it was."""
+    await browser.until(f"/^Done/.test({STATUS})")
+    await browser.value(f"{STATUS} = ''")
+
+
+def test_a_file_is_heard_again_when_it_or_another_model_is_chosen(
+    model: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "a.wav").write_bytes(content("a.wav"))
+
+    async def choose(browser: Tab) -> None:
+        await browser.do("Page.setInterceptFileChooserDialog", enabled=True)
+        for _ in range(2):
+            await browser.value("document.getElementById('file').click()")
+            await browser.choose("#file", tmp_path / "a.wav")
+            await heard_again(browser)
+        await browser.value(
+            "(models => (models.value = '1', models.dispatchEvent(new Event('change'))))"
+            "(document.getElementById('model'))"
+        )
+        await heard_again(browser)
+
+    browsing(choose, model, model)
+
+
+def test_a_file_that_lacked_the_token_is_heard_once_it_is_entered(
+    model: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "a.wav").write_bytes(content("a.wav"))
+    enter = (
+        "document.getElementById('token').value = '%s', document.getElementById('enter').click()"
+    )
+
+    async def choose(browser: Tab) -> None:
+        await browser.choose("#file", tmp_path / "a.wav")
+        await browser.until(f"/^A token is needed/.test({STATUS})")
+        await browser.value(enter % "another token")
+        await browser.until(f"/^This token is wrong/.test({STATUS})")
+        await browser.value(enter % TOKEN)
+        await heard_again(browser)
+
+    browsing(choose, model, token=hashlib.sha256(TOKEN.encode()).hexdigest())
