@@ -180,7 +180,8 @@ $("record").hidden = !navigator.mediaDevices;  // without TLS, browsers have it 
 $("record").addEventListener("click", async () => {
   try {
     if (recording) { recording.stop(); return; }
-    recording = await record();
+    $("record").disabled = true;  // a second click would open the microphone again
+    try { recording = await record(); } finally { $("record").disabled = false; }
     $("record").textContent = "Stop";
     const file = await recording.done;
     recording = null;

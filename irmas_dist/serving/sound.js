@@ -38,12 +38,15 @@ function mixDown(sound, downmix) {
 
 export async function record() {
   const stream = await navigator.mediaDevices.getUserMedia({audio: true});
-  const recorder = new MediaRecorder(stream), parts = [];
-  recorder.addEventListener("dataavailable", event => parts.push(event.data));
-  const done = new Promise(resolve => recorder.addEventListener("stop", () => {
-    stream.getTracks().forEach(track => track.stop());
-    resolve(new File(parts, "recording", {type: recorder.mimeType}));
-  }));
-  recorder.start();
-  return {stop: () => recorder.stop(), done};
+  const close = () => stream.getTracks().forEach(track => track.stop());
+  try {
+    const recorder = new MediaRecorder(stream), parts = [];
+    recorder.addEventListener("dataavailable", event => parts.push(event.data));
+    const done = new Promise(resolve => recorder.addEventListener("stop", () => {
+      close();
+      resolve(new File(parts, "recording", {type: recorder.mimeType}));
+    }));
+    recorder.start();
+    return {stop: () => recorder.stop(), done};
+  } catch (error) { close(); throw error; }
 }

@@ -1,7 +1,10 @@
 """The page's controls in a real browser: the same file again, tokens, other models."""
 
+import asyncio
 import hashlib
 from pathlib import Path
+
+import pytest
 
 from tests.browser import needs_chromium
 from tests.corpus.formats import content
@@ -11,6 +14,14 @@ from tests.serving.opened_page import STATUS, browsing
 pytestmark = needs_chromium
 
 TOKEN = "a token of some length"
+WATCH_MICROPHONE = """(media => {
+  const open = media.getUserMedia.bind(media);
+  window.opened = [];
+  media.getUserMedia = async what => (opened.push(...(await open(what)).getTracks()),
+                                      new MediaStream(opened.slice(-1)));
+})(navigator.mediaDevices)"""
+STATES = "opened.map(track => track.readyState)"
+RECORD_BUTTON = "document.getElementById('record')"
 
 
 async def heard_again(browser: Tab) -> None:
@@ -56,3 +67,34 @@ def test_a_file_that_lacked_the_token_is_heard_once_it_is_entered(
         await heard_again(browser)
 
     browsing(choose, model, token=hashlib.sha256(TOKEN.encode()).hexdigest())
+
+
+def test_two_clicks_on_record_open_the_microphone_once(model: Path) -> None:
+    async def click(browser: Tab) -> None:
+        await browser.value(WATCH_MICROPHONE)
+        await browser.value(f"{RECORD_BUTTON}.click(), {RECORD_BUTTON}.click()")
+        await browser.until(f"{RECORD_BUTTON}.textContent === 'Stop'")
+        await asyncio.sleep(1)
+        assert await browser.value(STATES) == ["live"]
+        await browser.value(f"{RECORD_BUTTON}.click()")
+        await heard_again(browser)
+        assert await browser.value(STATES) == ["ended"]
+
+    browsing(click, model)
+
+
+@pytest.mark.parametrize("fails", ["constructor", "start"])
+def test_a_recorder_that_fails_closes_the_microphone(model: Path, fails: str) -> None:
+    broken = f"""MediaRecorder = class extends EventTarget {{
+      constructor() {{ super(); if ("{fails}" === "constructor") throw new Error("no encoder"); }}
+      start() {{ throw new Error("no encoder"); }}
+    }}"""
+
+    async def click(browser: Tab) -> None:
+        await browser.value(WATCH_MICROPHONE)
+        await browser.value(f"({broken}, {RECORD_BUTTON}.click())")
+        await browser.until(f"{STATUS} === 'The microphone cannot be used: no encoder'")
+        assert await browser.value(STATES) == ["ended"]
+        assert not await browser.value(f"{RECORD_BUTTON}.disabled")
+
+    browsing(click, model)
