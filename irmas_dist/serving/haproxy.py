@@ -4,7 +4,8 @@ Ray Serve runs it as its documentation says: requests go straight to a web serve
 and to a proxy of its own while there is none. `irmas-haproxy` is the program that Ray Serve starts
 as HAProxy: it corrects the configuration that Ray Serve has written, and becomes HAProxy. What is
 corrected has no setting: pages of statistics that listen to everyone, log lines with the names of
-uploads, and the answer to requests in flight on a replica that dies, which is 500, or none at all.
+uploads, headers that never end, and the answer to requests in flight on a replica that dies, which
+is 500, or none at all.
 
 It imports nothing of the package, so that it starts at once.
 """
@@ -50,6 +51,10 @@ UNWATCHED = (
 """Turns off Ray Serve's watch for clients that disconnect, for uploads of less than a megabyte,
 which are usually answered before."""
 
+HEADERS_IN_TIME = "timeout http-request 10s"
+"""Closes what has not sent the headers of a request by then: else connections that never do would
+be all that there may be. The body has its own time."""
+
 DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 
 
@@ -80,6 +85,8 @@ def variables(folder: Path, host: str, longest_s: float) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_NBTHREAD": "1",
         # Of files it needs more than twice as many, and it does not start where it may not.
         "RAY_SERVE_HAPROXY_MAXCONN": "1024",
+        # Who stops in the middle of an upload is let go when its time is over.
+        "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": str(int(longest_s) + 10),
         # A replica that refuses a connection is asked no more; when it ends, HAProxy knows at once.
         "RAY_SERVE_HAPROXY_OBSERVE_ERROR_LIMIT": "1",
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
@@ -94,19 +101,23 @@ def corrected(configuration: str) -> str:
     """Return Ray Serve's configuration without statistics and the log of requests.
 
     Raises:
-        ValueError: It would listen at more than one place, or keep connections to replicas, so
-            that Ray Serve's template is another one.
+        ValueError: It would listen at more than one place, keep connections to replicas, or wait
+            for headers, so that Ray Serve's template is another one.
     """
     sections = re.split(r"^(?=\w)", configuration, flags=re.MULTILINE)
     kept = "".join(each for each in sections if not each.startswith(STATISTICS))
     kept = re.sub(r"^\s*log \S+ local0 .*\n", "", kept, flags=re.MULTILINE)
     # Where a connection had been used before, HAProxy closes the client's without an answer.
     kept = kept.replace("http-reuse always\n", f"option http-server-close\n    {UNWATCHED}\n")
+    begun = f"defaults\n    {HEADERS_IN_TIME}\n"
+    kept = re.sub(r"^defaults\n(?!    timeout http-request )", begun, kept, flags=re.MULTILINE)
     places = re.findall(r"^\s*bind (\S+)", kept, flags=re.MULTILINE)
     if len(places) != 1:
         raise ValueError(f"HAProxy would listen at {', '.join(places)}: use another version of Ray")
     if UNWATCHED not in kept and re.search(r"^\s*server ", kept, flags=re.MULTILINE):
         raise ValueError("HAProxy would keep connections to replicas: use another version of Ray")
+    if "defaults\n    timeout http-request " not in kept:
+        raise ValueError("HAProxy would wait for headers: use another version of Ray")
     return kept
 
 

@@ -1,4 +1,4 @@
-"""HAProxy, as Ray Serve configures it, opens one port, says 503 for a lost replica, and ends."""
+"""HAProxy, as Ray Serve configures it: one port, 503 for a lost replica, no time for idlers."""
 
 import asyncio
 import os
@@ -8,8 +8,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -27,7 +29,7 @@ def folder() -> Iterator[Path]:
         yield Path(found)
 
 
-def written(folder: Path, port: int, replica: int) -> Path:
+def written(folder: Path, port: int, replica: int, **settings: Any) -> Path:
     """The configuration that Ray Serve writes for an application of one replica."""
     from ray.serve._private.haproxy import BackendConfig, HAProxyApi, HAProxyConfig, ServerConfig
     from ray.serve.config import HTTPOptions
@@ -37,7 +39,7 @@ def written(folder: Path, port: int, replica: int) -> Path:
         http_options=HTTPOptions(host="127.0.0.1", port=port), is_head=True,
         socket_path=str(folder / "admin.sock"), server_state_base=str(folder),
         server_state_file=str(folder / "server-state"),
-        metrics_socket_path=str(folder / "metrics.sock"),
+        metrics_socket_path=str(folder / "metrics.sock"), **settings,
     )  # fmt: skip
     backend = BackendConfig(
         name="http-irmas", path_prefix="/", app_name="irmas",
@@ -56,6 +58,7 @@ def test_nothing_but_the_front_listens_and_no_request_is_logged(folder: Path) ->
     targets = re.findall(r"^ *log (\S+)", after, re.MULTILINE)
     assert set(targets) == {"global", str(folder / "metrics.sock")}
     assert haproxy.UNWATCHED in after
+    assert re.search(r"^defaults\n +timeout http-request 10s\n", after, re.MULTILINE)
     assert haproxy.corrected(after) == after
 
 
@@ -66,6 +69,9 @@ def test_another_template_is_refused(folder: Path) -> None:
     kept = written(folder, 8000, 30_000).read_text().replace("http-reuse always", "http-reuse safe")
     with pytest.raises(ValueError, match="would keep connections"):
         haproxy.corrected(kept)
+    without = written(folder, 8000, 30_000).read_text().replace("defaults\n", "defaults other\n")
+    with pytest.raises(ValueError, match="would wait for headers"):
+        haproxy.corrected(without)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "0.0.0.0"])
@@ -118,6 +124,67 @@ def test_a_request_in_flight_on_a_replica_that_dies_is_503(folder: Path) -> None
     assert dead.status_code == 503
     assert dead.headers["retry-after"] == "1"
     assert dead.json() == {"error": "a replica failed during the request: try again"}
+
+
+def test_headers_that_never_end_hold_no_connection_and_slow_uploads_do(folder: Path) -> None:
+    port, replica = free_port(), free_port()
+    path = written(folder, port, replica, maxconn=20)
+    text = haproxy.corrected(path.read_text())
+    path.write_text(text.replace("timeout http-request 10s", "timeout http-request 1s"))
+
+    async def counting(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answer with the size of the body."""
+        while head := await reader.readuntil(b"\r\n\r\n"):
+            sized = re.search(rb"content-length: (\d+)", head, re.IGNORECASE)
+            size = str(len(await reader.readexactly(int(sized[1])))) if sized else "0"
+            answer = f"HTTP/1.1 200 OK\r\nContent-Length: {len(size)}\r\n\r\n{size}"
+            writer.write(answer.encode())
+
+    async def slowly() -> AsyncIterator[bytes]:
+        for _ in range(6):
+            yield bytes(100)
+            await asyncio.sleep(0.4)
+
+    async def ask() -> None:
+        async with (
+            await asyncio.start_server(counting, "127.0.0.1", replica),
+            httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client,
+        ):
+            while True:
+                with suppress(httpx.ConnectError):
+                    if (await client.post("/v1/predict", content=b"a")).text == "1":
+                        break
+                await asyncio.sleep(0.05)
+            size = {"Content-Length": "600"}
+            slow = asyncio.create_task(client.post("/", content=slowly(), headers=size))
+            await asyncio.sleep(0.2)
+            held = [await asyncio.open_connection("127.0.0.1", port) for _ in range(30)]
+            for _, writer in held:
+                writer.write(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Never: ")
+            async with httpx.AsyncClient(base_url=client.base_url, timeout=10) as other:
+                assert (await other.post("/v1/predict", content=b"ab")).text == "2"
+            assert (await slow).text == "600"
+            for _, writer in held:
+                writer.close()
+
+    process = started(folder, path)
+    try:
+        asyncio.run(ask())
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def test_a_client_that_stops_in_the_middle_is_let_go_after_the_longest_request(
+    folder: Path,
+) -> None:
+    name = "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S"
+    variables = haproxy.variables(folder, "127.0.0.1", longest_s=60)
+    script = f"from ray.serve._private.constants import {name} as read; print(read)"
+    told = subprocess.run(
+        [sys.executable, "-c", script], env=os.environ | variables, capture_output=True, text=True
+    )
+    assert told.stdout.strip() == "70", told.stderr
 
 
 def started(folder: Path, path: Path) -> subprocess.Popen[bytes]:
