@@ -20,6 +20,7 @@ from irmas_dist.inference.results import as_object
 from irmas_dist.inference.timeline import Timeline
 from irmas_dist.serving.api_page import api_page
 from irmas_dist.serving.listener import Listener, ScoredWindows
+from irmas_dist.serving.local_hosts import LocalHosts
 from irmas_dist.serving.models import ServedModel
 from irmas_dist.serving.received import ReceivedAudio, RefusedRequestError, read_upload
 
@@ -72,6 +73,7 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
     401: {"description": "The token is missing or wrong."},
     403: {"description": "The URL is not one that the server reads."},
     413: {"description": "The upload is too large."},
+    421: {"description": "The Host is not this machine, and there is no token."},
     422: {"description": "The audio cannot be used, or is too long."},
     429: {"description": "Too many requests at a time; see Retry-After."},
     503: {"description": "A replica or its scoring failed, or there is none; see Retry-After."},
@@ -84,7 +86,8 @@ def create_app(listener: Listener, token_digest: str | None = None) -> FastAPI:
 
     Args:
         listener: Predicts uploads; runs while the application does.
-        token_digest: SHA-256 of the token that clients must send, in hexadecimal; None for none.
+        token_digest: SHA-256 of the token that clients must send, in hexadecimal; None for none,
+            of this machine alone.
     """
 
     @asynccontextmanager
@@ -115,6 +118,8 @@ def create_app(listener: Listener, token_digest: str | None = None) -> FastAPI:
     async def unknown(_: Request, error: HTTPException) -> Response:
         return JSONResponse({"error": error.detail}, error.status_code, error.headers)
 
+    if token_digest is None:
+        app.add_middleware(LocalHosts)
     app.add_middleware(_WithHeaders)
     guarded: dict[str, Any] = {
         "dependencies": [Depends(authorised)],

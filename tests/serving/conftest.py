@@ -41,7 +41,7 @@ async def client(
     transport = httpx.ASGITransport(app)
     async with (
         app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=transport, base_url="http://test", timeout=60) as found,
+        httpx.AsyncClient(transport=transport, base_url="http://localhost", timeout=60) as found,
     ):
         yield found
 

