@@ -76,7 +76,7 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
     421: {"description": "The Host is not this machine, and there is no token."},
     422: {"description": "The audio cannot be used, or is too long."},
     429: {"description": "Too many requests at a time; see Retry-After."},
-    503: {"description": "A replica or its scoring failed, or there is none; see Retry-After."},
+    503: {"description": "A replica or a part of it failed, or there is none; see Retry-After."},
     504: {"description": "The time is over."},
 }
 
@@ -176,12 +176,12 @@ def create_app(listener: Listener, token_digest: str | None = None) -> FastAPI:
 
     @app.get(
         "/healthz",
-        summary="Whether models are loaded",
-        responses={503: {"description": "Models are being loaded."}},
+        summary="Whether requests can be answered",
+        responses={503: {"description": "Models are being loaded, or no process reads uploads."}},
     )
     async def healthz() -> Response:
-        """Answer 200 once requests can be answered."""
-        ready = bool(listener.models)
+        """Answer 200 while they can."""
+        ready = listener.ready()
         return JSONResponse({"status": "ok" if ready else "starting"}, 200 if ready else 503)
 
     @app.get("/docs", include_in_schema=False)

@@ -4,6 +4,7 @@ Windows are sent to be scored while later ones are still being read.
 """
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import aclosing, asynccontextmanager, contextmanager
@@ -18,7 +19,7 @@ from irmas_dist.errors import AudioError, UnknownFormatError
 from irmas_dist.inference.audio_inputs import Prediction
 from irmas_dist.inference.timeline import timeline_of
 from irmas_dist.serving.models import ServedModel
-from irmas_dist.serving.readers import Readers
+from irmas_dist.serving.readers import ReaderError, Readers
 from irmas_dist.serving.received import ReceivedAudio, RefusedRequestError
 
 Score = Callable[[ServedModel, npt.NDArray[Any]], Awaitable[npt.NDArray[np.float32]]]
@@ -72,6 +73,10 @@ class Listener:
             yield
         finally:
             await self._readers.close()
+
+    def ready(self) -> bool:
+        """Return whether there are models, and processes that read uploads."""
+        return self._readers.ready() and bool(self._models)
 
     @property
     def models(self) -> list[ServedModel]:
@@ -150,6 +155,11 @@ class Listener:
         except AudioError as error:
             reason = "unknown_format" if isinstance(error, UnknownFormatError) else None
             raise RefusedRequestError(422, f"{upload.name}: {error}", reason=reason) from error
+        except ReaderError as error:
+            logging.getLogger("ray.serve").error(str(error))
+            raise RefusedRequestError(
+                503, "the upload cannot be read now: try again", retry_after_s=1
+            ) from error
         finally:
             for _, task in pending:
                 task.cancel()

@@ -25,6 +25,10 @@ INHERITED = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "HOME", "TMPDIR", "NUM
 """Environment of a reader: no keys and no tokens."""
 
 
+class ReaderError(Exception):
+    """No process reads an upload, which is not the upload's fault."""
+
+
 def module_path() -> str:
     """Return the ``PYTHONPATH`` with which a subprocess finds the modules that this one does."""
     return os.pathsep.join([str(Path(__file__).parents[2]), *filter(None, sys.path)])
@@ -49,11 +53,20 @@ class Readers:
         self._idle: asyncio.Queue[asyncio.Task[Reader]] = asyncio.Queue()
         self._count = count
         self._running: set[Reader] = set()
+        self._failing = False
 
     def start(self) -> None:
         """Start the processes; they need a second, during which requests wait."""
         for _ in range(self._count):
-            self._idle.put_nowait(asyncio.create_task(self._started()))
+            self._idle.put_nowait(self._starting())
+
+    def ready(self) -> bool:
+        """Return whether processes start; those that did not are started again."""
+        for _ in range(self._idle.qsize()):
+            task = self._idle.get_nowait()
+            failed = task.done() and not task.cancelled() and task.exception()
+            self._idle.put_nowait(self._starting() if failed else task)
+        return not self._failing
 
     async def close(self) -> None:
         """Kill the processes."""
@@ -67,7 +80,9 @@ class Readers:
     ) -> AsyncGenerator[tuple[list[int], npt.NDArray[Any]]]:
         """Read an upload.
 
-        A reader that does not come to its end, for whatever reason, is killed and replaced.
+        A reader that does not come to its end, for whatever reason, is killed and replaced. One
+        that has ended before it took the upload, such as by the kernel for lack of memory, is
+        replaced first.
 
         Args:
             content: An audio file.
@@ -81,13 +96,21 @@ class Readers:
         Raises:
             AudioError: It cannot be decoded, is too long, or brought its reader down; an
                 `UnknownFormatError` where its format is not known.
+            ReaderError: There is no reader.
         """
         task = await self._idle.get()
         reader = None
+        request = {**reading, "longest_s": longest_s}
         try:
             reader = await asyncio.shield(task)
-            request = {**reading, "longest_s": longest_s}
-            async for header, payload in _answers(reader, request, content):
+            try:
+                header, payload = await _first_answer(reader, request, content)
+            except ConnectionError:  # it has ended while it waited
+                await self._end(reader)
+                task, reader = self._starting(), None
+                reader = await asyncio.shield(task)
+                header, payload = await _first_answer(reader, request, content)
+            while True:
                 if header["kind"] == "end":
                     notes += header["notes"]
                     break
@@ -95,10 +118,14 @@ class Readers:
                     kind = UnknownFormatError if header["unknown"] else AudioError
                     raise kind(header["message"])
                 yield header["offsets"], payload
+                header, payload = await _answer(reader)
         except AudioError:
             self._idle.put_nowait(task)
             raise
-        except (OSError, EOFError, ValueError, LookupError, TypeError) as error:
+        except OSError as error:
+            await self._replace(task, reader)
+            raise ReaderError(f"no process reads uploads: {error}") from error
+        except (EOFError, ValueError, LookupError, TypeError) as error:
             await self._replace(task, reader)
             raise AudioError("cannot be decoded: its decoder has crashed") from error
         except BaseException:  # GeneratorExit and timeouts, too
@@ -108,9 +135,7 @@ class Readers:
 
     async def _replace(self, task: asyncio.Task[Reader], reader: Reader | None) -> None:
         # The next one waits for the new process, not for the end of this one.
-        self._idle.put_nowait(
-            task if reader is None and not task.done() else asyncio.create_task(self._started())
-        )
+        self._idle.put_nowait(task if reader is None and not task.done() else self._starting())
         if reader is not None:
             await self._end(reader)
 
@@ -121,7 +146,19 @@ class Readers:
             reader.process.kill()
         await asyncio.shield(reader.process.wait())
 
+    def _starting(self) -> asyncio.Task[Reader]:
+        return asyncio.create_task(self._started())
+
     async def _started(self) -> Reader:
+        try:
+            reader = await self._launched()
+        except OSError:
+            self._failing = True
+            raise
+        self._failing = False
+        return reader
+
+    async def _launched(self) -> Reader:
         environment = {name: os.environ[name] for name in INHERITED if name in os.environ}
         environment |= {
             "PYTHONPATH": module_path(),
@@ -137,21 +174,35 @@ class Readers:
         reader = Reader(process, requests)
         self._running.add(reader)
         assert process.stdout is not None
-        await process.stdout.readline()  # that it is ready
+        if not await process.stdout.readline():  # that it is ready
+            await self._end(reader)
+            raise ChildProcessError("it ends when it starts")
         return reader
 
 
-async def _answers(
+async def _first_answer(
     reader: Reader, request: dict[str, Any], content: bytes
-) -> AsyncGenerator[messages.Message]:
-    """Send a request, and yield the messages of the answer."""
-    answers = reader.process.stdout
-    assert answers is not None
+) -> messages.Message:
+    """Send a request, and return the first message of the answer.
+
+    Raises:
+        ConnectionError: The process had ended before it took the request.
+    """
     with _in_memory(content) as audio:
         # It waits for requests, and this one fits into the socket's buffer.
         socket.send_fds(reader.requests, [json.dumps(request).encode() + b"\n"], [audio])
-    while True:
-        yield await messages.receive(answers)
+    try:
+        return await _answer(reader)
+    except EOFError:
+        with suppress(BlockingIOError):
+            # Reset where the process has left the request in it.
+            reader.requests.recv(1, socket.MSG_DONTWAIT)
+        raise
+
+
+async def _answer(reader: Reader) -> messages.Message:
+    assert reader.process.stdout is not None
+    return await messages.receive(reader.process.stdout)
 
 
 @contextmanager

@@ -1,18 +1,23 @@
 """Readers are processes that may crash or hang: they are killed, replaced, and leave nothing."""
 
 import asyncio
+import io
 import os
 import signal
+import sys
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
+import soundfile
 
 from irmas_dist.errors import AudioError
 from irmas_dist.inference.predictor import Predictor
 from irmas_dist.serving.models import ServedModel
 from irmas_dist.serving.readers import Readers
+from tests.serving.conftest import Serve
 
 
 def reading(predictor: Predictor) -> dict[str, Any]:
@@ -30,6 +35,10 @@ def test_a_reader_that_is_killed_costs_its_own_upload_only(
 ) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     content = excerpts[0].read_bytes()
+    samples, rate = soundfile.read(excerpts[0], dtype="int16")
+    file = io.BytesIO()
+    soundfile.write(file, np.tile(samples, (20, 1)), rate, format="WAV")
+    long = file.getvalue()
 
     async def scenario() -> None:
         readers = Readers(1)
@@ -43,10 +52,12 @@ def test_a_reader_that_is_killed_costs_its_own_upload_only(
             async with asyncio.timeout(0.5):
                 await read(readers, content, predictor)
         np.testing.assert_array_equal(await read(readers, content, predictor), before)
+        windows = readers.windows(long, reading(predictor), 600, [])
+        await anext(windows)
         (reader,) = readers._running
         os.kill(reader.process.pid, signal.SIGKILL)
         with pytest.raises(AudioError, match="its decoder has crashed"):
-            await read(readers, content, predictor)
+            [each async for each in windows]
         with pytest.raises(AudioError, match="cannot be decoded"):
             await read(readers, b"fLaC and no more", predictor)
         np.testing.assert_array_equal(await read(readers, content, predictor), before)
@@ -55,3 +66,49 @@ def test_a_reader_that_is_killed_costs_its_own_upload_only(
         assert not Path(f"/proc/{last.process.pid}/cmdline").exists()
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_reader_that_is_killed_while_it_waits_costs_no_upload(
+    excerpts: list[Path], predictor: Predictor, known: bool
+) -> None:
+    content = excerpts[0].read_bytes()
+
+    async def scenario() -> None:
+        readers = Readers(1)
+        readers.start()
+        before = await read(readers, content, predictor)
+        (reader,) = readers._running
+        # Stopped, it leaves what it is sent unread, as one that dies at this moment does.
+        os.kill(reader.process.pid, signal.SIGKILL if known else signal.SIGSTOP)
+        if known:
+            await reader.process.wait()
+        reading_again = asyncio.create_task(read(readers, content, predictor))
+        if not known:
+            await asyncio.sleep(0.2)
+            os.kill(reader.process.pid, signal.SIGKILL)
+        np.testing.assert_array_equal(await reading_again, before)
+        await readers.close()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("program", ["/bin/false", "/no/such/program"])
+def test_uploads_are_told_to_come_back_while_no_reader_starts(
+    asking: Serve, excerpts: list[Path], monkeypatch: pytest.MonkeyPatch, program: str
+) -> None:
+    monkeypatch.setattr(sys, "executable", program)
+    content = excerpts[0].read_bytes()
+
+    async def ask(client: httpx.AsyncClient) -> list[httpx.Response]:
+        failed = await client.post("/v1/predict", content=content)
+        unwell = await client.get("/healthz")
+        monkeypatch.undo()
+        while (await client.get("/healthz")).status_code != 200:
+            await asyncio.sleep(0.2)
+        return [failed, unwell, await client.post("/v1/predict", content=content)]
+
+    failed, unwell, fine = asking(ask)
+    assert [each.status_code for each in (failed, unwell, fine)] == [503, 503, 200]
+    assert failed.headers["retry-after"] == "1"
+    assert failed.json() == {"error": "the upload cannot be read now: try again"}
