@@ -82,14 +82,19 @@ async def read_upload(request: Request, limits: Limits) -> ReceivedAudio:
 
 
 async def _body(request: Request, megabytes: float) -> bytes:
-    return b"".join([chunk async for chunk in _chunks(request, int(megabytes * MEGABYTE))])
+    return b"".join([chunk async for chunk in _chunks(request, megabytes)])
 
 
-async def _chunks(request: Request, most: int) -> AsyncIterator[bytes]:
-    """Yield a body, and refuse it as soon as it is known to be too large."""
-    too_large = RefusedRequestError(
-        413, f"the upload is larger than the {most / MEGABYTE:g} MB that are allowed"
+def _too_large(what: str, megabytes: float) -> RefusedRequestError:
+    return RefusedRequestError(
+        413, f"the {what} is larger than the {megabytes:g} MB that are allowed"
     )
+
+
+async def _chunks(request: Request, megabytes: float, envelope: int = 0) -> AsyncIterator[bytes]:
+    """Yield a body, and refuse it as soon as it is known to be too large."""
+    too_large = _too_large("upload", megabytes)
+    most = int(megabytes * MEGABYTE) + envelope
     with suppress(ValueError):
         if int(request.headers.get("content-length", 0)) > most:
             raise too_large
@@ -111,8 +116,7 @@ class _InMemoryParser(MultiPartParser):
 
 
 async def _multipart(request: Request, limits: Limits, model: str | None) -> ReceivedAudio:
-    most = int(limits.max_megabytes * MEGABYTE)
-    stream = _chunks(request, most + ENVELOPE)
+    stream = _chunks(request, limits.max_megabytes, ENVELOPE)
     parser = _InMemoryParser(request.headers, stream, max_files=1, max_fields=8)  # type: ignore[arg-type]
     try:
         form = await parser.parse()
@@ -127,10 +131,8 @@ async def _multipart(request: Request, limits: Limits, model: str | None) -> Rec
         return ReceivedAudio("", b"")
     content = await files[0].read()
     await files[0].close()
-    if len(content) > most:
-        raise RefusedRequestError(
-            413, f"the upload is larger than the {limits.max_megabytes:g} MB that are allowed"
-        )
+    if len(content) > limits.max_megabytes * MEGABYTE:
+        raise _too_large("upload", limits.max_megabytes)
     return ReceivedAudio(
         files[0].filename or "audio", content, named if isinstance(named, str) else model
     )
@@ -165,9 +167,7 @@ def is_allowed(url: str, prefixes: tuple[str, ...]) -> bool:
 def _object(url: str, limits: Limits) -> bytes:
     try:
         if storage.size(url) > limits.max_megabytes * MEGABYTE:
-            raise RefusedRequestError(
-                413, f"the object is larger than the {limits.max_megabytes:g} MB that are allowed"
-            )
+            raise _too_large("object", limits.max_megabytes)
         return storage.read_bytes(url)
     except IrmasError as error:
         raise RefusedRequestError(422, str(error)) from error

@@ -128,15 +128,18 @@ def test_each_limit_has_its_status_and_one_line(asking: Serve, excerpts: list[Pa
             await client.post("/v1/predict", files=[("file", ("a", b"1")), ("file", ("b", b"2"))]),
             await client.get("/v1/predict"),
             await client.get("/etc/passwd"),
+            await client.post("/v1/predict", files={"file": ("a.wav", 2 * big)}),
         ]
 
     answers = asking(ask, limits)
     assert [each.status_code for each in answers] == [
-        *(413, 413, 413, 422, 422, 422, 422, 403, 422, 422, 400, 400, 405, 404),
+        *(413, 413, 413, 422, 422, 422, 422, 403, 422, 422, 400, 400, 405, 404, 413),
     ]
     for answer in answers:
         assert list(answer.json()) == ["error"]
         assert "\n" not in answer.json()["error"]
+    for answer in (*answers[:3], answers[-1]):
+        assert "larger than the 1 MB that are allowed" in answer.json()["error"]
     assert "longer than 1800 s" in answers[3].json()["error"]
     assert "no model is named other: there are model" in answers[6].json()["error"]
 
