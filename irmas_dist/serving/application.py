@@ -174,6 +174,7 @@ def create_app(listener: Listener, token_digest: str | None = None) -> FastAPI:
         limits = listener.limits.model_dump(exclude={"allow_url_prefix"})
         return JSONResponse({"models": [each.facts() for each in listener.models]} | limits)
 
+    @app.head("/healthz", include_in_schema=False)
     @app.get(
         "/healthz",
         summary="Whether requests can be answered",
@@ -189,7 +190,8 @@ def create_app(listener: Listener, token_digest: str | None = None) -> FastAPI:
         return HTMLResponse(api_page(app.openapi()))
 
     for path, content, kind in _page_files():
-        app.get(path, include_in_schema=False)(_sending(content, kind))
+        methods = ["GET", "HEAD"]
+        app.api_route(path, methods=methods, include_in_schema=False)(_sending(content, kind))
     return app
 
 
