@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import re
 from pathlib import Path
 
 import pytest
@@ -98,3 +99,30 @@ def test_a_recorder_that_fails_closes_the_microphone(model: Path, fails: str) ->
         assert not await browser.value(f"{RECORD_BUTTON}.disabled")
 
     browsing(click, model)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_an_error_can_be_read(model: Path, tmp_path: Path, scheme: str) -> None:
+    """The contrast of text is 4.5 at least, as WCAG's level AA wants it."""
+    (tmp_path / "empty.wav").touch()
+
+    async def choose(browser: Tab) -> None:
+        await browser.look(1280, scheme)
+        await browser.choose("#file", tmp_path / "empty.wav")
+        await browser.until("document.getElementById('status').classList.contains('error')")
+        style = "getComputedStyle(document.%s"
+        colours = [
+            await browser.value(style % "getElementById('status')).color"),
+            await browser.value(style % "body).backgroundColor"),
+        ]
+        dark, light = sorted(map(luminance, colours))
+        assert (light + 0.05) / (dark + 0.05) >= 4.5
+
+    browsing(choose, model)
+
+
+def luminance(colour: str) -> float:
+    """Return the relative luminance, from 0 to 1, of ``rgb(…)``."""
+    shares = [int(each) / 255 for each in re.findall(r"\d+", colour)]
+    linear = [x / 12.92 if x <= 0.04045 else ((x + 0.055) / 1.055) ** 2.4 for x in shares]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
