@@ -108,13 +108,12 @@ async function show(file, signal, decoded = null) {
       map.begin(data.model);
       timeline.codes = data.model.codes;
       $("name").textContent = data.path;
-      say("Reading …");
+      say("Listening …");
     } else if (kind === "windows") {
       for (const key in data) timeline[key].push(...data[key]);
       $("result").hidden = false;
       map.add(data);
       $("progress").value = Math.min(data.ends.at(-1) / map.length, 1);
-      say(`${Math.round(100 * $("progress").value)} % heard`);
     } else if (kind === "error") {
       // What the server does not know, the browser may decode; of damage it says nothing.
       if (data.reason === "unknown_format" && !decoded) {

@@ -5,7 +5,9 @@ import hashlib
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
 from tests.browser import needs_chromium
 from tests.corpus.formats import content
@@ -99,6 +101,31 @@ def test_a_recorder_that_fails_closes_the_microphone(model: Path, fails: str) ->
         assert not await browser.value(f"{RECORD_BUTTON}.disabled")
 
     browsing(click, model)
+
+
+def test_the_status_says_once_what_begins_and_the_bar_says_how_far(
+    model: Path, excerpts: list[Path], tmp_path: Path
+) -> None:
+    samples, rate = soundfile.read(excerpts[0], dtype="int16")
+    soundfile.write(tmp_path / "a.wav", np.tile(samples, (8, 1)), rate)
+    watch = """(status => {
+      window.said = []; window.shares = [];
+      const watched = {childList: true, characterData: true, subtree: true, attributes: true};
+      new MutationObserver(() => said.push(status.textContent)).observe(status, watched);
+      const bar = document.getElementById("progress");
+      new MutationObserver(() => shares.push(bar.value)).observe(bar, watched);
+    })(document.getElementById("status"))"""
+
+    async def choose(browser: Tab) -> None:
+        await browser.value(watch)
+        await browser.choose("#file", tmp_path / "a.wav")
+        await browser.until(f"/^Done/.test({STATUS})")
+        *begun, done = await browser.value("said")
+        assert begun == ["Sending a.wav …", "Listening …"]
+        assert done.startswith("Done")
+        assert len({share for share in await browser.value("shares") if share}) > 1
+
+    browsing(choose, model)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
