@@ -67,6 +67,9 @@ def test_it_runs_haproxy_which_watches_no_clients_of_small_requests(command: Ser
     written = Path(arguments[arguments.index("-f") + 1]).read_text()
     assert haproxy.UNWATCHED in written
     assert "bind 127.0.0.1:" in written
+    assert re.findall(r"timeout (?:client|http-request) \w+", written) == [
+        *("timeout http-request 10s", "timeout client 130s"),
+    ]
 
 
 def test_other_variables_do_not_bring_haproxy_as_ray_configures_it(
