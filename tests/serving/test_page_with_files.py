@@ -132,14 +132,14 @@ def test_all_channels_are_heard_that_the_browser_decodes(
 def test_what_is_too_large_once_decoded_is_refused_with_both_reasons(
     model: Path, tmp_path: Path
 ) -> None:
-    (tmp_path / "odd.mp3").write_bytes(b"ODD " + content("a.mp3", 20))
+    (tmp_path / "odd.mp3").write_bytes(b"ODD " + content("a.mp3", 8))
 
     async def choose(browser: Tab) -> None:
         await browser.choose("#file", tmp_path / "odd.mp3")
         await browser.until(f"/^(Done|odd)/.test({STATUS})")
         assert await browser.value(STATUS) == (
             "odd.mp3: cannot be decoded: Format not recognised; the browser has decoded it, but "
-            "the upload is larger than the 0.6 MB that are allowed"
+            "the upload is larger than the 0.2 MB that are allowed"
         )
 
-    browsing(choose, model, max_megabytes=0.6)
+    browsing(choose, model, max_megabytes=0.2)

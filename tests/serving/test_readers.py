@@ -83,6 +83,9 @@ def test_a_reader_that_is_killed_while_it_waits_costs_no_upload(
         os.kill(reader.process.pid, signal.SIGKILL if known else signal.SIGSTOP)
         if known:
             await reader.process.wait()
+        else:
+            while ") T " not in Path(f"/proc/{reader.process.pid}/stat").read_text():
+                await asyncio.sleep(0.01)
         reading_again = asyncio.create_task(read(readers, content, predictor))
         if not known:
             await asyncio.sleep(0.2)
