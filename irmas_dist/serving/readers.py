@@ -142,9 +142,7 @@ class Readers:
     async def _end(self, reader: Reader) -> None:
         self._running.discard(reader)
         reader.requests.close()
-        with suppress(ProcessLookupError):
-            reader.process.kill()
-        await asyncio.shield(reader.process.wait())
+        await _killed(reader)
 
     def _starting(self) -> asyncio.Task[Reader]:
         return asyncio.create_task(self._started())
@@ -180,6 +178,12 @@ class Readers:
         return reader
 
 
+async def _killed(reader: Reader) -> None:
+    with suppress(ProcessLookupError):
+        reader.process.kill()
+    await asyncio.shield(reader.process.wait())
+
+
 async def _first_answer(
     reader: Reader, request: dict[str, Any], content: bytes
 ) -> messages.Message:
@@ -194,6 +198,7 @@ async def _first_answer(
     try:
         return await _answer(reader)
     except EOFError:
+        await _killed(reader)  # else its end of the socket may still be open
         with suppress(BlockingIOError):
             # Reset where the process has left the request in it.
             reader.requests.recv(1, socket.MSG_DONTWAIT)
