@@ -8,8 +8,9 @@ from optuna.trial import TrialState
 
 from irmas_dist.config.sweep import SamplerName
 from irmas_dist.errors import IrmasError
-from irmas_dist.search.entries import CategoricalEntry
+from irmas_dist.search.entries import CategoricalEntry, as_choice
 from irmas_dist.search.space import Space
+from irmas_dist.search.study import VALUES
 
 WARM_STARTS = 5
 """Number of best trials of an earlier study that run first."""
@@ -77,8 +78,10 @@ def best_points(earlier: optuna.Study, space: Space) -> list[dict[str, Any]]:
     completed = earlier.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     points: list[dict[str, Any]] = []
     for trial in sorted(completed, key=lambda trial: -trial.values[0]):
-        known = {name: v for name, v in trial.params.items() if name in space.entries}
-        point = space.stored(space.values(known))
+        # What population-based training has changed is stored as a recipe has it.
+        changed = trial.user_attrs.get(VALUES, {})
+        known = {name: as_choice(value) for name, value in changed.items()}
+        point = space.stored(known or space.values(trial.params))
         if point and point not in points:
             points.append(point)
     if not points:

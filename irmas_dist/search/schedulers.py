@@ -111,16 +111,18 @@ class Population(PopulationBasedTraining):
     """Tune's PBT; values stay inside the space, and every trial keeps its own identity."""
 
     def __init__(self, space: Space, **options: Any) -> None:
+        # Another value of these would need other entries than were drawn.
+        conditions = {other for entry in space.entries.values() for other in entry.when}
         self._entries = {
             name: entry
             for name, entry in space.entries.items()
-            if name.startswith(MUTABLE) and not entry.when
+            if name.startswith(MUTABLE) and not entry.when and name not in conditions
             and isinstance(entry, FloatEntry | CategoricalEntry)
         }  # fmt: skip
         if not self._entries:
             raise IrmasError(
                 "pbt changes values during training, and this space has none that can change: "
-                f"{', '.join(MUTABLE)}"
+                f"{', '.join(MUTABLE)}, without a when and in no other's"
             )
         super().__init__(
             **options, hyperparam_mutations={n: _domain(e) for n, e in self._entries.items()}

@@ -224,11 +224,13 @@ def importances(study: optuna.Study) -> dict[str, float]:
     """Return the importance of each entry for macro F1, in shares of one, the largest first.
 
     By PED-ANOVA (Watanabe, Bansal and Hutter 2023), which also covers conditional entries.
-    Empty with fewer than four completed trials, or when all have the same value.
+    Empty with fewer than four completed trials, when all have the same value, or when
+    population-based training changed values: Optuna knows only those drawn.
     """
     trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     values = {trial.values[0] for trial in trials}
-    if len(trials) < 4 or len(values) < 2:
+    changed = any(VALUES in trial.user_attrs for trial in trials)
+    if len(trials) < 4 or len(values) < 2 or changed:
         return {}
     several = len(study.directions) > 1
     # Optuna minimises a given target.

@@ -70,6 +70,14 @@ def finish(study: optuna.Study, space: Space, values: list[float]) -> None:
         searcher.end("t", result(value, 1, **{FINISHED: True}))
 
 
+def end_with(study: optuna.Study, space: Space, values: dict[str, object]) -> None:
+    """Add a completed trial whose values population-based training has changed to these."""
+    searcher = make_searcher(study, space, budget=1)
+    searcher.suggest("t")
+    config = {f"config/{name}": value for name, value in values.items()}
+    searcher.end("t", result(0.9, 1, **{FINISHED: True}, **config))
+
+
 def fill(study: optuna.Study, space: Space, count: int) -> None:
     """Add trials that are good when the learning rate is near 3e-3 and the head pools.
 

@@ -11,7 +11,7 @@ from irmas_dist.search.space import Space, build_space
 from irmas_dist.search.storages import open_storage, open_study
 from irmas_dist.search.study import best_row, list_trials
 from irmas_dist.search.trial import TRIAL
-from tests.search.conftest import finish, make_searcher, make_study
+from tests.search.conftest import end_with, finish, make_searcher, make_study
 
 
 def test_a_warm_start_runs_the_best_points_first(
@@ -34,6 +34,15 @@ def test_a_warm_start_keeps_the_values_inside_the_space(study: optuna.Study, spa
         {"model.head": {"type": "categorical", "choices": ["max", "average"]}}, Recipe(), "test"
     )
     assert all(point == {"model.head": "max"} for point in best_points(study, other))
+
+
+def test_a_warm_start_has_the_values_that_pbt_ended_with(study: optuna.Study, space: Space) -> None:
+    changed = {
+        "model.head": "max", "model.dense": 128, "augment.mix.counts": (2, 1), "training.lr": 5e-3
+    }  # fmt: skip
+    end_with(study, space, changed)
+    (point,) = best_points(study, space)
+    assert point == changed | {"augment.mix.counts": "[2, 1]"}
 
 
 @pytest.mark.parametrize("name", ["tpe", "random", "cmaes", "nsga2"])

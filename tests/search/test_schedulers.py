@@ -5,6 +5,7 @@ import pytest
 
 from irmas_dist.config.recipe import Recipe
 from irmas_dist.config.sweep import SweepSettings
+from irmas_dist.errors import IrmasError
 from irmas_dist.search.schedulers import build_scheduler, most_epochs, replay
 from irmas_dist.search.space import Space, build_space
 from irmas_dist.search.trial import EPOCH, FINISHED, TRIAL
@@ -71,6 +72,20 @@ def test_earlier_epochs_of_a_resumed_trial_count_once(
     scheduler.on_trial_add(None, resumed)
     resumed_result = {EPOCH: 3, SELECTED_BY: 0.55}
     assert scheduler.on_trial_result(None, resumed, resumed_result) == "CONTINUE"
+
+
+def test_pbt_keeps_values_on_which_other_entries_depend() -> None:
+    entries = {
+        "augment.mix.counts": {"type": "categorical", "choices": [[1], [2, 1]]},
+        "augment.mix.level_db": {
+            "type": "float", "low": 0.0, "high": 9.0, "when": {"augment.mix.counts": [[2, 1]]},
+        },
+    }  # fmt: skip
+    settings = SweepSettings(scheduler="pbt")
+    with pytest.raises(IrmasError, match="this space has none that can change"):
+        build_scheduler(settings, build_space(entries, Recipe(), "the test"), epochs=9)
+    free = {"model.dropout.dense": {"type": "float", "low": 0.0, "high": 0.5}}
+    build_scheduler(settings, build_space(entries | free, Recipe(), "the test"), epochs=9)
 
 
 class TuneTrial:

@@ -17,7 +17,7 @@ from irmas_dist.search.study import (
     join_study,
     settle_unmarked_trials,
 )
-from tests.search.conftest import finish
+from tests.search.conftest import end_with, finish
 
 
 def test_an_unmarked_trial_of_a_shared_study_fails_after_a_while(
@@ -86,3 +86,9 @@ def test_importances_are_shares(study: optuna.Study, space: Space) -> None:
     assert importances(study) == {}
     finish(study, space, [0.1, 0.6, 0.3, 0.2, 0.5])
     assert sum(importances(study).values()) == pytest.approx(1)
+
+
+def test_values_that_pbt_changed_have_no_importances(study: optuna.Study, space: Space) -> None:
+    finish(study, space, [0.1, 0.6, 0.3, 0.2, 0.5])
+    end_with(study, space, {"model.head": "flatten", "training.lr": 5e-3})
+    assert importances(study) == {}
