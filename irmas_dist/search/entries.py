@@ -7,6 +7,7 @@ Optuna stores strings and numbers only, so a choice that is a list or null is st
 import json
 import math
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Annotated, Any, Literal
 
 import optuna
@@ -52,21 +53,15 @@ class _Range(_Entry):
         if self.log and self.step:
             raise ValueError("a logarithmic scale has no step")
         if self.step:
-            last = low + math.floor((high - low) / self.step + 1e-9) * self.step
-            if not math.isclose(last, high):
+            steps = (high - low) / self.step
+            if not math.isclose(steps, round(steps)):
+                last = low + math.floor(steps) * self.step
                 raise ValueError(f"steps of {self.step:g} end at {last:g}, not at high {high:g}")
         return self
 
     def samples(self) -> list[Any]:
         """Return values that a valid recipe must accept: both ends."""
         return [self.low, self.high]
-
-    def grid(self) -> list[Any] | None:
-        """Return all values, or None for a range without steps."""
-        if not self.step:
-            return None
-        count = round((self.high - self.low) / self.step) + 1
-        return [self.low + i * self.step for i in range(count)]
 
     def contains(self, value: Any) -> bool:
         """Return whether the entry can have this value."""
@@ -80,19 +75,39 @@ class FloatEntry(_Range):
 
     def suggest(self, name: str, trial: optuna.Trial) -> float:
         """Draw a value for a trial."""
-        return trial.suggest_float(name, self.low, self.high, step=self.step, log=self.log)
+        drawn = trial.suggest_float(name, self.low, self.high, step=self.step, log=self.log)
+        return self.nearest(drawn)
+
+    def restored(self, stored: Any) -> Any:
+        """Return the value that Optuna stored like this."""
+        return self.nearest(stored) if self.contains(stored) else stored
 
     def nearest(self, value: float) -> float:
         """Return the possible value closest to another."""
         if self.step:
-            value = self.low + round((value - self.low) / self.step) * self.step
+            # In decimals: 3 * 0.1 is not 0.3, and a condition or a grid would miss it.
+            steps = round((value - self.low) / self.step)
+            value = float(Decimal(repr(self.low)) + steps * Decimal(repr(self.step)))
         return min(max(value, self.low), self.high)
+
+    def grid(self) -> list[Any] | None:
+        """Return all values, or None for a range without steps."""
+        if not self.step:
+            return None
+        count = round((self.high - self.low) / self.step) + 1
+        return [self.nearest(self.low + i * self.step) for i in range(count)]
+
+    def contains(self, value: Any) -> bool:
+        """Return whether the entry can have this value."""
+        within = super().contains(value)
+        # Optuna's sums of steps are a little beside them.
+        return within and math.isclose(value, self.nearest(value), abs_tol=1e-6 * (self.step or 0))
 
     def samples(self) -> list[Any]:
         """Return values that a valid recipe must accept: both ends and one between them."""
         # Whole ends would hide that a setting takes whole numbers only.
         inner = self.low + (self.step or (self.high - self.low) * 0.3819)
-        return [*super().samples(), inner]
+        return [*super().samples(), self.nearest(inner)]
 
 
 class IntEntry(_Range):
@@ -113,7 +128,7 @@ class IntEntry(_Range):
 
     def contains(self, value: Any) -> bool:
         """Return whether the entry can have this value."""
-        return super().contains(value) and value == int(value)
+        return super().contains(value) and (value - self.low) % (self.step or 1) == 0
 
 
 class CategoricalEntry(_Entry):

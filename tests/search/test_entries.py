@@ -1,7 +1,11 @@
 """Entries draw, store and restore the values of one setting."""
 
+from decimal import Decimal
+
 import optuna
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from irmas_dist.search.entries import Entry, FloatEntry, read_entry, short
 
@@ -21,8 +25,41 @@ def test_choices_that_optuna_cannot_store_are_restored() -> None:
 
 def test_a_grid_takes_the_steps_of_a_range() -> None:
     assert entry(type="int", low=1, high=7, step=3).grid() == [1, 4, 7]
-    assert entry(type="float", low=0.0, high=1.0, step=0.5).grid() == [0.0, 0.5, 1.0]
+    assert entry(type="float", low=0.0, high=0.3, step=0.1).grid() == [0.0, 0.1, 0.2, 0.3]
+    assert entry(type="float", low=-0.3, high=0, step=0.1).grid() == [-0.3, -0.2, -0.1, 0.0]
     assert entry(type="float", low=0.0, high=1.0).grid() is None
+
+
+@settings(max_examples=100)
+@given(
+    low=st.decimals(-9, 9, places=4),
+    step=st.decimals("0.0001", 9, places=4),
+    steps=st.integers(1, 30),
+    seed=st.integers(0, 99),
+)
+def test_the_steps_of_a_range_are_those_that_are_written(
+    low: Decimal, step: Decimal, steps: int, seed: int
+) -> None:
+    high = low + steps * step
+    searched = entry(type="float", low=float(low), high=float(high), step=float(step))
+    written = [float(low + index * step) for index in range(steps + 1)]
+    assert searched.grid() == written
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
+    for value in written:
+        study.enqueue_trial({"a": value})
+        assert searched.contains(value)
+        assert searched.suggest("a", study.ask()) == value
+    trial = study.ask()
+    assert searched.suggest("a", trial) == searched.restored(trial.params["a"])
+    assert searched.restored(trial.params["a"]) in written
+    assert not searched.contains(float(low + step / 2))
+
+
+def test_a_value_beside_the_steps_is_not_in_the_range() -> None:
+    assert entry(type="float", low=0.0, high=1.0).contains(0.3)
+    whole = entry(type="int", low=64, high=512, step=64)
+    assert [value for value in (64, 100, 128, 128.5, 576) if whole.contains(value)] == [64, 128]
+    assert not entry(type="int", low=1, high=3).contains(2.5)
 
 
 def test_the_nearest_value_is_in_the_range_and_on_a_step() -> None:

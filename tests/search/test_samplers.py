@@ -36,6 +36,16 @@ def test_a_warm_start_keeps_the_values_inside_the_space(study: optuna.Study, spa
     assert all(point == {"model.head": "max"} for point in best_points(study, other))
 
 
+def test_a_warm_start_leaves_out_values_beside_the_steps(study: optuna.Study, space: Space) -> None:
+    finish(study, space, [0.1, 0.6, 0.3, 0.2, 0.5, 0.4])
+    drawn = {trial.params["model.dense"] for trial in study.trials if "model.dense" in trial.params}
+    assert drawn - {64, 256}
+    coarser = {"model.dense": {"type": "int", "low": 64, "high": 256, "step": 192}}
+    head = {"model.head": {"type": "categorical", "choices": ["max"]}}
+    points = best_points(study, build_space(head | coarser, Recipe(), "test"))
+    assert {point.get("model.dense", 64) for point in points} <= {64, 256}
+
+
 def test_a_warm_start_has_the_values_that_pbt_ended_with(study: optuna.Study, space: Space) -> None:
     changed = {
         "model.head": "max", "model.dense": 128, "augment.mix.counts": (2, 1), "training.lr": 5e-3

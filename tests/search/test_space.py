@@ -175,6 +175,18 @@ def test_a_grid_has_every_combination_once() -> None:
         build_space(ENTRIES, Recipe(), "test").grid()
 
 
+def test_a_grid_and_a_condition_have_the_steps_that_are_written() -> None:
+    entries = {
+        "model.dropout.dense": {"type": "float", "low": 0.0, "high": 0.3, "step": 0.1},
+        "model.dense": {
+            "type": "categorical", "choices": [64], "when": {"model.dropout.dense": 0.3}
+        },
+    }  # fmt: skip
+    grid = build_space(entries, Recipe(), "test").grid()
+    assert [point["model.dropout.dense"] for point in grid] == [0.0, 0.1, 0.2, 0.3]
+    assert ["model.dense" in point for point in grid] == [False, False, False, True]
+
+
 @pytest.mark.parametrize("name", ["corpus", "features", "validation", "ingest", "tracking"])
 def test_settings_that_no_trial_can_change_are_refused_with_the_reason(
     name: str, tmp_path: Path
