@@ -32,7 +32,7 @@ class _Entry(Settings):
         )
 
     def restored(self, stored: Any) -> Any:
-        """Return the value that Optuna stored like this."""
+        """Return the value that Optuna stored like this; one that it cannot have as it is."""
         return stored
 
 
@@ -79,7 +79,7 @@ class FloatEntry(_Range):
         return self.nearest(drawn)
 
     def restored(self, stored: Any) -> Any:
-        """Return the value that Optuna stored like this."""
+        """Return the value that Optuna stored like this; one that it cannot have as it is."""
         return self.nearest(stored) if self.contains(stored) else stored
 
     def nearest(self, value: float) -> float:
@@ -151,9 +151,9 @@ class CategoricalEntry(_Entry):
         chosen = trial.suggest_categorical(name, [stored_form(choice) for choice in self.choices])
         return self.restored(chosen)
 
-    def restored(self, stored: Any) -> Value:
-        """Return the choice that Optuna stored like this."""
-        return next(choice for choice in self.choices if stored_form(choice) == stored)
+    def restored(self, stored: Any) -> Any:
+        """Return the choice that Optuna stored like this; one that it cannot have as it is."""
+        return next((choice for choice in self.choices if stored_form(choice) == stored), stored)
 
     def samples(self) -> list[Any]:
         """Return values that a valid recipe must accept: all of them."""

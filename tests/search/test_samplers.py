@@ -29,11 +29,20 @@ def test_a_warm_start_runs_the_best_points_first(
 
 
 def test_a_warm_start_keeps_the_values_inside_the_space(study: optuna.Study, space: Space) -> None:
-    finish(study, space, [0.1, 0.6, 0.3])
+    finish(study, space, [0.1, 0.6, 0.3, 0.2, 0.5, 0.4])
     other = build_space(
-        {"model.head": {"type": "categorical", "choices": ["max", "average"]}}, Recipe(), "test"
-    )
-    assert all(point == {"model.head": "max"} for point in best_points(study, other))
+        {
+            "model.head": {"type": "categorical", "choices": ["max", "average"]},
+            "augment.mix.counts": {"type": "categorical", "choices": [[3], [2, 1]]},
+        },
+        Recipe(), "test",
+    )  # fmt: skip
+    drawn = {trial.params["augment.mix.counts"] for trial in study.trials}
+    assert drawn == {"[1]", "[2, 1]"}
+    both = {"model.head": "max", "augment.mix.counts": "[2, 1]"}
+    points = best_points(study, other)
+    assert both in points
+    assert all(point.items() <= both.items() for point in points)
 
 
 def test_a_warm_start_leaves_out_values_beside_the_steps(study: optuna.Study, space: Space) -> None:
