@@ -43,6 +43,7 @@ class StudySearcher(Searcher):
         budget: Number of new trials to start.
         interrupted: Trials to resume first.
         second: Name of the second objective's value in a result, if there is one.
+        grid: Whether only queued points run, which another driver of the study may take first.
 
     Attributes:
         left: Number of new trials not yet started.
@@ -56,10 +57,11 @@ class StudySearcher(Searcher):
         budget: int,
         interrupted: list[FrozenTrial],
         second: str | None = None,
+        grid: bool = False,
     ) -> None:
         super().__init__(metric=SELECTED_BY, mode="max")
         self._study, self._space, self._sweep, self._second = study, space, sweep, second
-        self.left = budget
+        self.left, self._grid = budget, grid
         self._interrupted = list(interrupted)
         self._live: dict[str, _LiveTrial] = {}
         self._nodes_lost: Counter[int] = Counter()
@@ -69,11 +71,12 @@ class StudySearcher(Searcher):
         if self._interrupted:
             trial = optuna.trial.Trial(self._study, self._interrupted.pop(0)._trial_id)
             resume = True
-        elif self.left:
-            trial, resume = self._study.ask(), False
+        elif self.left and (new := self._new()):
+            trial, resume = new, False
             trial.set_user_attr(SWEEP, self._sweep)
             self.left -= 1
         else:
+            self.left = 0
             # A trial whose node is lost is suggested again.
             return None if self._live else Searcher.FINISHED
         drawn = self._space(trial)  # Values drawn before an interruption are drawn again.
@@ -82,6 +85,13 @@ class StudySearcher(Searcher):
         values = frozen.user_attrs.get(VALUES, drawn)
         self._live[trial_id] = _LiveTrial(trial, curve, values)
         return {**values, TRIAL: {"number": trial.number, "resume": resume}}
+
+    def _new(self) -> optuna.Trial | None:
+        """Return a new trial; None if all points of a grid are taken."""
+        if not self._grid:
+            return self._study.ask()
+        queued = self._study._pop_waiting_trial_id()
+        return None if queued is None else optuna.trial.Trial(self._study, queued)
 
     def _frozen(self, trial: optuna.Trial) -> FrozenTrial:
         return self._study._storage.get_trial(trial._trial_id)

@@ -209,8 +209,8 @@ def _run(
     own = own_trials(study, record.identity)
     interrupted = interrupted_trials(study, record.identity)
     wandb_runs.complete({trial.number for trial in interrupted})
-    total = settings.trials
-    if settings.sampler == "grid":
+    total, grid = settings.trials, settings.sampler == "grid"
+    if grid:
         waiting = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
         total = min(total, len(own) + len(waiting))
     budget = max(total - len(own), 0)
@@ -219,7 +219,7 @@ def _run(
     settings = share_gpus(settings, data, recipe)
     second = SECOND[settings.against] if settings.against else None
     epochs = most_epochs(space, recipe.training.epochs)
-    searcher = StudySearcher(study, space, record.identity, budget, interrupted, second)
+    searcher = StudySearcher(study, space, record.identity, budget, interrupted, second, grid)
     scheduler = build_scheduler(settings, space, epochs)
     replay(scheduler, study, [trial.number for trial in interrupted])
     numbers = {trial.number for trial in own}

@@ -7,9 +7,10 @@ import pytest
 from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
-from irmas_dist.search.samplers import build_sampler
+from irmas_dist.config.recipe import Recipe
+from irmas_dist.search.samplers import build_sampler, enqueue
 from irmas_dist.search.searcher import MAX_NODES_LOST, StudySearcher
-from irmas_dist.search.space import Space
+from irmas_dist.search.space import Space, build_space
 from irmas_dist.search.study import (
     interrupted_trials,
     list_trials,
@@ -17,7 +18,7 @@ from irmas_dist.search.study import (
     settle_unmarked_trials,
 )
 from irmas_dist.search.trial import FAILED, FINISHED, TRIAL
-from tests.search.conftest import make_searcher, result
+from tests.search.conftest import make_searcher, make_study, result
 
 
 @pytest.mark.parametrize(
@@ -125,6 +126,26 @@ def test_drivers_of_one_study_resume_their_own_trials_only(
     next_driver = make_searcher(study, space, "one", 0)
     assert next_driver.suggest("u")[TRIAL]["number"] == 0
     assert next_driver.suggest("v") is None
+
+
+def test_drivers_of_one_grid_run_each_of_its_points_once(tmp_path: Path) -> None:
+    entries = {
+        "model.width": {"type": "categorical", "choices": [8, 12, 16]},
+        "model.blocks": {"type": "int", "low": 3, "high": 4},
+    }
+    space = build_space(entries, Recipe(), "the test")
+    study = make_study(space, f"sqlite:///{tmp_path}/grid.db", sampler="grid")
+    enqueue(study, space.grid())
+    drivers = [StudySearcher(study, space, sweep, 9, [], grid=True) for sweep in ("a", "b")]
+    taken = []
+    for number in range(4):
+        for driver in drivers:
+            if isinstance(drawn := driver.suggest(f"t{number}"), dict):
+                drawn.pop(TRIAL)
+                taken.append(drawn)
+    assert len(taken) == 6
+    assert all(point in taken for point in space.grid())
+    assert [driver.left for driver in drivers] == [0, 0]
 
 
 def test_two_objectives_are_recorded_together(space: Space, tmp_path: Path) -> None:
