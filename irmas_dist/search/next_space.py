@@ -126,14 +126,18 @@ def _range(name: str, entry: FloatEntry | IntEntry, values: list[float]) -> list
 
     def bound(share: float) -> float:
         value = back(low + share * span)
-        return round(value) if isinstance(entry, IntEntry) else float(f"{value:.2g}")
+        value = round(value) if isinstance(entry, IntEntry) else float(f"{value:.2g}")
+        return min(max(value, entry.low), entry.high)
 
     if middle > 1 - EDGE or middle < EDGE:
         end = "upper" if middle > 0.5 else "lower"
         return [Advice(name, f"the best lie at its {end} end: it may end too early", content)]
+    least, most = min(values), max(values)
     first, last = max(min(shares) - 0.1, 0.0), min(max(shares) + 0.1, 1.0)
-    if entry.step or last - first > 0.6 or bound(first) >= bound(last):
+    # Two digits may be too few for a range that is narrow far from 0.
+    ends = {"low": min(bound(first), least), "high": max(bound(last), most)}
+    same = ends == {"low": entry.low, "high": entry.high}
+    if entry.step or last - first > 0.6 or same or ends["low"] >= ends["high"]:
         return []
-    content |= {"low": bound(first), "high": bound(last)}
-    span_of_best = f"{short(min(values))} and {short(max(values))}"
-    return [Advice(name, f"the best lie between {span_of_best}", content)]
+    reason = f"the best lie between {short(least)} and {short(most)}"
+    return [Advice(name, reason, content | ends)]

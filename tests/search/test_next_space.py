@@ -24,6 +24,41 @@ def test_advice_narrows_a_range_to_its_good_part(space: Space) -> None:
     assert advise(rows[:4], space, {}) == []
 
 
+@st.composite
+def ranges(draw: st.DrawFn) -> dict[str, Any]:
+    """Ranges that are wide or narrow, near 0 or far from it."""
+    low = draw(st.floats(1e-5, 0.99))
+    high = low + draw(st.sampled_from([1e-3, 0.099, 1.0])) * draw(st.floats(0.1, 1.0))
+    return {"type": "float", "low": low, "high": high, "log": draw(st.booleans())}
+
+
+@settings(max_examples=100)
+@given(ranges(), st.lists(st.floats(0.0, 1.0), min_size=8, max_size=12))
+def test_an_advised_range_lies_in_the_one_searched_around_the_best_values(
+    content: dict[str, Any], shares: list[float]
+) -> None:
+    space = build_space({"training.lr": content}, Recipe(), "the test")
+    low, high = content["low"], content["high"]
+    values = [min(low + share * (high - low), high) for share in shares]
+    rows = [{"state": "completed", "params": {"training.lr": value}} for value in values]
+    for advice in advise(rows, space, {}):
+        advised = advice.entry
+        assert advised is not None
+        assert low <= advised["low"] < advised["high"] <= high
+        assert all(advised["low"] <= value <= advised["high"] for value in values[:3])
+    build_space(narrowed(space, advise(rows, space, {})).content(), Recipe(), "next")
+
+
+def test_an_advised_range_is_one_that_the_recipe_takes() -> None:
+    entry = {"type": "float", "low": 0.9, "high": 0.999}
+    space = build_space({"training.ema": entry}, Recipe(), "the test")
+    best = [0.985, 0.986, 0.98, *[0.95] * 8]
+    rows = [{"state": "completed", "params": {"training.ema": value}} for value in best]
+    (advice,) = advise(rows, space, {})
+    assert advice.entry == {"type": "float", "low": 0.97, "high": 0.999}
+    build_space(narrowed(space, [advice]).content(), Recipe(), "next")
+
+
 NESTED = {
     "training.schedule": {"type": "categorical", "choices": ["constant", "cosine", "plateau"]},
     "training.weight_decay": {
