@@ -6,6 +6,7 @@ from contextlib import closing
 from pathlib import Path
 
 import optuna
+from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from sqlalchemy.exc import SQLAlchemyError
@@ -27,7 +28,7 @@ def open_storage(location: str, create: bool = False) -> BaseStorage:
     file = file_of(location)
     if file and not create and not file.is_file():
         raise IrmasError(f"{location}: there is no file of that name, and so no study")
-    if location.endswith(".log"):
+    if location.endswith(".log") and "://" not in location:
         return _open_journal(location)
     if file and not create:
         _require_studies(file, location)
@@ -38,12 +39,14 @@ def open_storage(location: str, create: bool = False) -> BaseStorage:
             url = "postgresql+psycopg://" + url.removeprefix(plain)
     try:
         return RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
-    except (ImportError, optuna.exceptions.StorageInternalError, SQLAlchemyError, OSError) as error:
+    except (ImportError, StorageInternalError, SQLAlchemyError, OSError, ValueError) as error:
         cause = error.__cause__ or error
         if isinstance(cause, ModuleNotFoundError):
             package = "'irmas-dist[postgres]'" if cause.name == "psycopg" else cause.name
             raise IrmasError(f"this study needs {cause.name}: pip install {package}") from error
         reason = " ".join(str(cause).split("\n[SQL")[0].split("\n(Background")[0].split())
+        if isinstance(cause, ValueError):  # It may tell a part of the password.
+            reason = "its port or its host cannot be read"
         advice = "; PGPASSWORD may have it" if "password" in reason else ""
         raise IrmasError(
             f"cannot open the study at {public_location(location)}: {reason}{advice}"
@@ -101,10 +104,15 @@ def _ends_torn(location: str) -> bool:
 
 
 def file_of(location: str) -> Path | None:
-    """Return the file in which a study is stored; None for a database on a server."""
-    if "://" in location and not location.startswith("sqlite:///"):
-        return None
-    return Path(location.removeprefix("sqlite:///"))
+    """Return the file in which a study is stored; None for a database on a server.
+
+    Raises:
+        IrmasError: An SQLite database in memory.
+    """
+    name = location.removeprefix("sqlite:///")
+    if name in ("", ":memory:", "sqlite://"):
+        raise IrmasError(f"{location}: a study in memory ends with its process; name a file")
+    return None if "://" in name else Path(name)
 
 
 def absolute_location(location: str) -> str:

@@ -133,6 +133,34 @@ def test_a_damaged_journal_is_refused_in_one_line(journal: Path, line: bytes) ->
     assert "\n" not in str(refused.value)
 
 
+@pytest.mark.parametrize("location", ["sqlite://", "sqlite:///", "sqlite:///:memory:", ":memory:"])
+def test_a_study_in_memory_is_refused(location: str) -> None:
+    for create in (False, True):
+        with pytest.raises(IrmasError, match=f"^{location}: a study in memory ends with its proc"):
+            open_storage(location, create)
+
+
+@pytest.mark.parametrize("rest", ["localhost:notaport/db", "localhost:99999x/db", "[::1/db"])
+@pytest.mark.parametrize("user", ["me", "me:geheim"])
+def test_an_address_that_cannot_be_read_is_refused_in_one_line(user: str, rest: str) -> None:
+    with pytest.raises(IrmasError) as refused:
+        open_storage(f"postgresql://{user}@{rest}", create=True)
+    assert str(refused.value) == (
+        f"cannot open the study at postgresql://me@{rest}: its port or its host cannot be read"
+    )
+
+
+def test_a_database_whose_name_ends_like_a_journal_s_is_a_database(
+    space: Space, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(IrmasError) as refused:
+        open_storage("nodatabase://me:geheim@127.0.0.1:9/study.log", create=True)
+    assert str(refused.value).startswith("cannot open the study at nodatabase://me@127.0.0.1:9/st")
+    make_study(space, open_storage("sqlite:///study.log", create=True), "s")
+    assert (tmp_path / "study.log").read_bytes().startswith(b"SQLite format 3")
+
+
 POSTGRES = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
 
 
