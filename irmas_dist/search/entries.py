@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 import optuna
 from pydantic import Field, TypeAdapter, ValidationError, field_validator, model_validator
+from pydantic_core import ErrorDetails
 
 from irmas_dist.config.base import Settings, describe_error
 from irmas_dist.errors import IrmasError
@@ -23,6 +24,16 @@ Value = Scalar | tuple[Scalar, ...]
 class _Entry(Settings):
     when: dict[str, Value | list[Value]] = Field({})
     """Searched only while each of these other entries has this value, or one of these."""
+
+    @field_validator("when")
+    @classmethod
+    def _not_without_values(
+        cls, when: dict[str, Value | list[Value]]
+    ) -> dict[str, Value | list[Value]]:
+        for name, wanted in when.items():
+            if wanted in ([], ()):
+                raise ValueError(f"{name} needs a value, or a list of one or more")
+        return when
 
     def holds(self, drawn: Mapping[str, Any]) -> bool:
         """Return whether the values drawn before meet the conditions."""
@@ -188,7 +199,26 @@ def read_entry(name: str, content: Any, origin: str) -> Entry:
     except ValidationError as error:
         first = error.errors()[0]
         field = "".join(f" {part}" for part in first["loc"][1:2])
-        raise IrmasError(f"{origin}: {name}{field}: {describe_error(first)}") from error
+        raise IrmasError(f"{origin}: {name}{field}: {_what_is_wrong(name, first)}") from error
+
+
+def _what_is_wrong(name: str, error: ErrorDetails) -> str:
+    """Return what is wrong with an entry, and what to write."""
+    kind, place, given = error["type"], error["loc"][1:], error["input"]
+    if kind == "model_attributes_type":
+        return "write {type: float, low: …, high: …}, or {type: categorical, choices: […]}"
+    if kind == "union_tag_not_found":
+        inner = next((key for key, value in given.items() if isinstance(value, dict)), None)
+        if inner is not None:
+            return f"write the whole name of a setting: {name}.{inner}: {{type: …}}"
+        return "it needs a type: float, int or categorical"
+    if kind == "union_tag_invalid":
+        return f"type {given['type']!r} is none of 'float', 'int' and 'categorical'"
+    if place == ("when",) and kind == "dict_type":
+        return "write {OTHER: VALUE}, the name of another entry and its value"
+    if place[:1] in (("choices",), ("when",)) and len(place) > 2:
+        return "a value is text, a finite number, true, false or null, or a list of such"
+    return describe_error(error)
 
 
 def alternatives(wanted: Value | list[Value]) -> list[Value]:

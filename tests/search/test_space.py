@@ -121,8 +121,31 @@ def test_all_draws_lie_in_the_space_and_are_valid_recipes(made: dict, seed: int)
         ("model.blokcs: {type: int, low: 1, high: 3}", "unknown setting model.blokcs"),
         ("training.lr: {type: float, low: 1.0, high: 0.1}", "training.lr.*low 1 must be below"),
         ("training.lr: {type: float, low: 0, high: 1, log: true}", "low above 0"),
-        ("training.lr: {type: flaot, low: 0.1, high: 1}", "training.lr.*'float'"),
-        ("training.lr: {low: 0.1, high: 1}", "training.lr.*type"),
+        (
+            "training.lr: {type: flaot, low: 0.1, high: 1}",
+            "training.lr: type 'flaot' is none of 'float'",
+        ),
+        ("training.lr: {low: 0.1, high: 1}", "training.lr: it needs a type: float, int or categ"),
+        (
+            "training: {lr: {type: float, low: 0.1, high: 1}}",
+            r"training: write the whole name of a setting: training\.lr: {type: …}",
+        ),
+        (
+            "model.head: {type: categorical, choices: [max, 2020-01-01]}",
+            "model.head choices: a value is text, a finite number, true, false or null, or a list",
+        ),
+        ("model.head: {type: categorical, choices: [{a: max}]}", "model.head choices: a value is"),
+        ("model.head: {type: categorical, choices: [[[max]]]}", "model.head choices: a value is"),
+        ("model.head: {type: categorical, choices: {a: 1}}", "model.head choices: should be a li"),
+        (
+            "model.head: {type: categorical, choices: [max], when: {model.blocks: .nan}}",
+            "model.head when: a value is text, a finite number",
+        ),
+        (
+            "model.blocks: {type: int, low: 3, high: 4}\n"
+            "model.head: {type: categorical, choices: [max, flatten], when: {model.blocks: []}}",
+            "model.head when: model.blocks needs a value, or a list of one or more",
+        ),
         ("training.lr: {type: float, low: -1, high: 1}", "training.lr.*greater than 0"),
         ("model.head: {type: categorical, choices: [flatten, mean]}", "model.head='mean'"),
         ("model.head: {type: categorical, choices: []}", "model.head choices"),
@@ -145,7 +168,11 @@ def test_all_draws_lie_in_the_space_and_are_valid_recipes(made: dict, seed: int)
         ("model.width: {type: int, low: 1.5, high: 8}", "model.width low: .*valid integer"),
         ("model.width: {type: int, low: 1, high: 8, step: 2}", "steps of 2 end at 7, not at"),
         ("training.lr: {type: float, low: 0.1, high: .inf}", "training.lr high"),
-        ("training.lr: 3", "training.lr: "),
+        (
+            "model.head: {type: categorical, choices: [max], when: [a]}",
+            "model.head when: write {OTHER: VALUE}",
+        ),
+        ("training.lr: 3", "training.lr: write {type: float, low: …, high: …}, or {type: categ"),
         ("model: {type: categorical, choices: [1]}", "model=1"),
         ("model.head: {type: categorical, choices: [max, max]}", "'max' is given twice"),
         (
