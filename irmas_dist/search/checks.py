@@ -21,9 +21,15 @@ def check_settings(settings: SweepSettings, space: Space, recipe: Recipe) -> Non
     """
     if settings.against and settings.scheduler != "none":
         raise IrmasError(f"--scheduler {settings.scheduler} compares by one objective; use none")
+    if settings.scheduler in PAUSING and settings.sampler in ("cmaes", "nsga2"):
+        raise IrmasError(
+            f"--sampler {settings.sampler} learns from results, and --scheduler "
+            f"{settings.scheduler} draws all trials before there is one; use --sampler random"
+        )
     if settings.scheduler in PAUSING and settings.concurrent:
         raise IrmasError(
-            f"--scheduler {settings.scheduler} decides how many trials run; leave --concurrent out"
+            f"--scheduler {settings.scheduler} decides how many trials run: leave out --concurrent "
+            f"{settings.concurrent}; a sweep that began with it needs another scheduler"
         )
     if settings.workers > 1 and settings.gpus not in (None, 0.0, 1.0):
         raise IrmasError(

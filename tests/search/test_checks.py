@@ -1,5 +1,7 @@
 """A sweep that cannot run is refused before it writes anything."""
 
+from typing import Any
+
 import pytest
 
 from irmas_dist.config.recipe import Recipe
@@ -14,4 +16,23 @@ def test_no_scheduler_compares_trials_by_two_objectives(space: Space) -> None:
     assert SweepSettings(against="parameters").scheduler == "none"
     asked = SweepSettings(against="parameters", scheduler="asha")
     with pytest.raises(IrmasError, match="--scheduler asha compares by one objective; use none"):
+        check_settings(asked, space, Recipe())
+
+
+@pytest.mark.parametrize("scheduler", ["hyperband", "pbt"])
+def test_schedulers_that_start_all_trials_together_leave_nothing_to_learn_from(
+    scheduler: Any, space: Space
+) -> None:
+    samplers: tuple[Any, ...] = ("cmaes", "nsga2")
+    for sampler in samplers:
+        asked = SweepSettings(scheduler=scheduler, sampler=sampler)
+        with pytest.raises(IrmasError, match=f"--sampler {sampler} learns from results, and --sch"):
+            check_settings(asked, space, Recipe())
+    check_settings(SweepSettings(scheduler=scheduler, sampler="random"), space, Recipe())
+
+
+def test_a_scheduler_that_decides_how_many_trials_run_names_what_else_does(space: Space) -> None:
+    """As when a sweep with --concurrent is resumed with another scheduler."""
+    asked = SweepSettings(scheduler="hyperband", concurrent=1)
+    with pytest.raises(IrmasError, match="leave out --concurrent 1; a sweep that began with it"):
         check_settings(asked, space, Recipe())
