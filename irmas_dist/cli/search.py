@@ -1,6 +1,7 @@
 """The commands around a search: sweep, review and thresholds."""
 
 import math
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -134,10 +135,12 @@ def sweep(
             swept(summary, json)
             log_summary(summary)
     except KeyboardInterrupt:
-        beside = "".join(f" --also {each}" for each in also or ())
-        beside += f" --init {init}" if init else ""
-        beside += "".join(f" --validate-on {each}" for each in validate_on or ())
-        say(escape(f"resume it: irmas sweep {features} {out}{beside} --resume"))
+        again = ["irmas", "sweep", features, str(out), "--resume"]
+        again += [part for each in also or () for part in ("--also", each)]
+        again += [part for each in validate_on or () for part in ("--validate-on", each)]
+        again += ["--init", init] if init else []
+        again += ["--address", address] if address else []
+        say(escape(f"resume it: {shlex.join(again)}"))
         raise
 
 

@@ -1,5 +1,7 @@
 """Options of a search take descriptions, defaults and bounds from the settings."""
 
+import shlex
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ from irmas_dist.cli.main import app, run
 from irmas_dist.config.base import Settings
 from irmas_dist.config.decisions import ThresholdSettings
 from irmas_dist.config.sweep import SweepSettings
+from tests.cli.conftest import Ended
 
 
 def options(command: str) -> dict[str, Any]:
@@ -46,3 +49,19 @@ def test_values_out_of_range_are_refused_by_the_settings(
     monkeypatch.setenv("IRMAS_LOG_DIR", str(tmp_path))
     assert run(arguments) == 1
     assert message in capfd.readouterr().err
+
+
+def test_an_interrupted_sweep_shows_the_command_that_resumes_it(
+    irmas: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("irmas_dist.training.data.open_training_data", lambda *_: None)
+    monkeypatch.setattr("irmas_dist.search.sweep.sweep", interrupt)
+    given = ["my features", "it's mine", "--also", "a:b;c", "--validate-on", "$x"]
+    given += ["--address", "10.0.0.1:6379"]
+    ended = irmas("sweep", *given)
+    assert ended.code == 130
+    shown = " ".join(ended.err.split()).partition("resume it: ")[2].partition(" irmas: ")[0]
+    assert shlex.split(shown) == ["irmas", "sweep", *given[:2], "--resume", *given[2:]]
