@@ -133,7 +133,7 @@ def make_record(
     })  # fmt: skip
     record = SweepRecord(
         identity=uuid.uuid4().hex[:12],
-        name=out.name,
+        name=Path(storage.real(out)).name,  # That of "." too.
         recipe=content,
         space=space.content(),
         settings=settings,

@@ -70,6 +70,16 @@ def test_sweeps_with_one_storage_have_checkpoints_of_their_own(
     assert all(root.startswith("s3://bucket/trials/") for root in roots)
 
 
+@pytest.mark.parametrize("out", [".", "../swept", "swept/.."])
+def test_a_sweep_is_named_like_its_directory_however_that_is_written(
+    out: str, space: Space, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "swept" / "swept").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "swept")
+    record = make_record(Path(out), Recipe(), space, SweepSettings(), {})
+    assert record.name == record.group == "swept"
+
+
 @pytest.mark.parametrize(("given", "group"), [(None, "swept"), ("mine", "mine")])
 def test_runs_are_grouped_by_the_sweep_s_name_unless_told(
     given: str | None, group: str, space: Space, tmp_path: Path
