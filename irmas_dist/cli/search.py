@@ -86,6 +86,8 @@ def sweep(
     sampler: Annotated[SamplerName | None, _option(SweepSettings, "sampler")] = None,
     scheduler: Annotated[SchedulerName | None, _option(SweepSettings, "scheduler")] = None,
     against: Annotated[SecondObjective | None, _option(SweepSettings, "against")] = None,
+    grace_epochs: Annotated[int | None, _option(SweepSettings, "grace_epochs")] = None,
+    reduction: Annotated[float | None, _option(SweepSettings, "reduction")] = None,
     concurrent: Annotated[int | None, _option(SweepSettings, "concurrent")] = None,
     workers: Annotated[int | None, _option(SweepSettings, "workers")] = None,
     cpus: Annotated[float | None, _option(SweepSettings, "cpus")] = None,

@@ -39,9 +39,9 @@ class SweepSettings(Settings):
     """Stops poor trials early; none of them compares trials by two objectives."""
     against: SecondObjective | None = None
     """A second objective, minimised while macro F1 is maximised."""
-    grace_epochs: int = Field(3, ge=1)
-    """Epochs of every trial before it is compared with others."""
-    reduction: float = Field(3.0, gt=1.0)
+    grace_epochs: int = Field(3, ge=1, le=100_000)
+    """Epochs of every trial before the scheduler compares it with others."""
+    reduction: float = Field(3.0, gt=1.0, le=10_000)
     """Of the trials that reach a rung, the scheduler promotes one in this many."""
     study: str | None = None
     """Storage of the Optuna study: a path (SQLite; a journal if it ends in .log) or a database

@@ -34,6 +34,10 @@ def test_help_has_the_description_and_the_default_of_a_setting(
         assert field.default is None or text.endswith(f"Default: {field.default}.")
 
 
+def test_every_setting_of_a_sweep_is_an_option() -> None:
+    assert options("sweep").keys() >= SweepSettings.model_fields.keys()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
