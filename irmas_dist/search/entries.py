@@ -6,7 +6,7 @@ Optuna stores strings and numbers only, so a choice that is a list or null is st
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
@@ -101,12 +101,12 @@ class FloatEntry(_Range):
             value = float(Decimal(repr(self.low)) + steps * Decimal(repr(self.step)))
         return min(max(value, self.low), self.high)
 
-    def grid(self) -> list[Any] | None:
+    def grid(self) -> Iterator[float] | None:
         """Return all values, or None for a range without steps."""
-        if not self.step:
+        if (step := self.step) is None:
             return None
-        count = round((self.high - self.low) / self.step) + 1
-        return [self.nearest(self.low + i * self.step) for i in range(count)]
+        count = round((self.high - self.low) / step) + 1
+        return (self.nearest(self.low + i * step) for i in range(count))
 
     def contains(self, value: Any) -> bool:
         """Return whether the entry can have this value."""
@@ -133,9 +133,9 @@ class IntEntry(_Range):
         """Draw a value for a trial."""
         return trial.suggest_int(name, self.low, self.high, step=self.step or 1, log=self.log)
 
-    def grid(self) -> list[Any]:
+    def grid(self) -> Iterator[int]:
         """Return all values."""
-        return list(range(self.low, self.high + 1, self.step or 1))
+        return iter(range(self.low, self.high + 1, self.step or 1))
 
     def contains(self, value: Any) -> bool:
         """Return whether the entry can have this value."""
@@ -170,9 +170,9 @@ class CategoricalEntry(_Entry):
         """Return values that a valid recipe must accept: all of them."""
         return list(self.choices)
 
-    def grid(self) -> list[Any]:
+    def grid(self) -> Iterator[Any]:
         """Return all values."""
-        return self.samples()
+        return iter(self.choices)
 
     def contains(self, value: Any) -> bool:
         """Return whether the entry can have this value."""

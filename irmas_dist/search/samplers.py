@@ -1,5 +1,7 @@
 """Optuna's samplers, which propose the trials, and points that run before theirs."""
 
+from collections.abc import Iterable
+from itertools import islice
 from typing import Any
 
 import optuna
@@ -51,17 +53,23 @@ def build_sampler(name: SamplerName, space: Space, seed: int, objectives: int) -
     return optuna.samplers.RandomSampler(seed=seed)
 
 
-def enqueue(study: optuna.Study, points: list[dict[str, Any]]) -> int:
+def enqueue(study: optuna.Study, points: Iterable[dict[str, Any]], most: int | None = None) -> int:
     """Queue points, as from `Space.stored`, to run first unless a trial has them.
+
+    Args:
+        study: The study.
+        points: The points.
+        most: Number of points to queue; none: all.
 
     Returns:
         The number of queued points.
     """
-    known = [
-        trial.system_attrs.get("fixed_params") or trial.params
+    known = {
+        frozenset((trial.system_attrs.get("fixed_params") or trial.params).items())
         for trial in study.get_trials(deepcopy=False)
-    ]
-    new = [point for point in points if point and point not in known]
+    }
+    unknown = (point for point in points if point and frozenset(point.items()) not in known)
+    new = list(islice(unknown, most))
     for point in new:
         study.enqueue_trial(point)
     return len(new)

@@ -7,7 +7,7 @@ An entry names a setting of the recipe and its range or choices:
     model.dense: {type: int, low: 64, high: 512, step: 64, when: {model.head: flatten}}
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -57,24 +57,29 @@ class Space:
                 drawn[name] = values[name]
         return {name: stored_form(value) for name, value in drawn.items()}
 
-    def grid(self) -> list[dict[str, Any]]:
-        """Return all combinations that can be drawn, as Optuna stores them.
+    def grid(self) -> Iterator[dict[str, Any]]:
+        """Return all combinations that can be drawn, one after the other, as Optuna stores them.
 
         Raises:
             IrmasError: An entry is a range without steps.
         """
-        points: list[dict[str, Any]] = [{}]
         for name, entry in self.entries.items():
-            if (values := entry.grid()) is None:
+            if entry.grid() is None:
                 raise IrmasError(f"a grid needs a step or choices, and {name} has neither")
-            points = [
-                extended
-                for point in points
-                for extended in (
-                    [point | {name: value} for value in values] if entry.holds(point) else [point]
-                )
-            ]
-        return [self.stored(point) for point in points]
+        return map(self.stored, self._combinations(list(self.entries), {}))
+
+    def _combinations(self, names: list[str], point: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """Yield a point with each combination of values of further entries."""
+        if not names:
+            yield point
+            return
+        name, *others = names
+        entry = self.entries[name]
+        if not entry.holds(point):
+            yield from self._combinations(others, point)
+            return
+        for value in entry.grid() or ():
+            yield from self._combinations(others, point | {name: value})
 
     def content(self) -> dict[str, Any]:
         """Return the entries as in YAML, for `build_space`."""

@@ -191,7 +191,10 @@ def _open_study(record: SweepRecord, space: Space, recipe: Recipe, out: Path) ->
         count = enqueue(study, best_points(earlier, space))
         say(f"{count} points of the study at {public_location(settings.warm_start)} run first")
     if settings.sampler == "grid":
-        enqueue(study, space.grid())
+        # Those that wait in a shared study may be another sweep's.
+        started = own_trials(study, record.identity)
+        waiting = () if shared else study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+        enqueue(study, space.grid(), max(settings.trials - len(started) - len(waiting), 0))
     return study
 
 

@@ -24,9 +24,9 @@ def test_choices_that_optuna_cannot_store_are_restored() -> None:
 
 
 def test_a_grid_takes_the_steps_of_a_range() -> None:
-    assert entry(type="int", low=1, high=7, step=3).grid() == [1, 4, 7]
-    assert entry(type="float", low=0.0, high=0.3, step=0.1).grid() == [0.0, 0.1, 0.2, 0.3]
-    assert entry(type="float", low=-0.3, high=0, step=0.1).grid() == [-0.3, -0.2, -0.1, 0.0]
+    assert [*entry(type="int", low=1, high=7, step=3).grid()] == [1, 4, 7]
+    assert [*entry(type="float", low=0.0, high=0.3, step=0.1).grid()] == [0.0, 0.1, 0.2, 0.3]
+    assert [*entry(type="float", low=-0.3, high=0, step=0.1).grid()] == [-0.3, -0.2, -0.1, 0.0]
     assert entry(type="float", low=0.0, high=1.0).grid() is None
 
 
@@ -43,7 +43,7 @@ def test_the_steps_of_a_range_are_those_that_are_written(
     high = low + steps * step
     searched = entry(type="float", low=float(low), high=float(high), step=float(step))
     written = [float(low + index * step) for index in range(steps + 1)]
-    assert searched.grid() == written
+    assert list(searched.grid()) == written
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
     for value in written:
         study.enqueue_trial({"a": value})

@@ -64,6 +64,21 @@ def test_a_warm_start_has_the_values_that_pbt_ended_with(study: optuna.Study, sp
     assert point == changed | {"augment.mix.counts": "[2, 1]"}
 
 
+def test_of_a_vast_grid_only_the_points_that_run_are_made(tmp_path: Path) -> None:
+    entries = {
+        "seed": {"type": "int", "low": 0, "high": 2**32 - 1},
+        "training.lr": {"type": "float", "low": 1e-9, "high": 1.0, "step": 1e-9},
+        "model.head": {"type": "categorical", "choices": ["flatten", "max"]},
+    }
+    vast = build_space(entries, Recipe(), "test")
+    grid = make_study(vast, f"sqlite:///{tmp_path}/grid.db", sampler="grid")
+    for _ in range(2):
+        assert enqueue(grid, vast.grid(), most=3) == 3
+    drawn = [vast(grid.ask()) for _ in range(6)]
+    assert [point["model.head"] for point in drawn] == ["flatten", "max"] * 3
+    assert [point["training.lr"] for point in drawn] == [1e-9, 1e-9, 2e-9, 2e-9, 3e-9, 3e-9]
+
+
 @pytest.mark.parametrize("name", ["tpe", "random", "cmaes", "nsga2"])
 def test_every_sampler_draws_the_same_for_the_same_seed(name: str, space: Space) -> None:
     def draw() -> list[dict]:

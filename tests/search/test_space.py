@@ -195,7 +195,7 @@ def test_a_missing_space_is_named(tmp_path: Path) -> None:
 
 def test_a_grid_has_every_combination_once() -> None:
     entries = {name: value for name, value in ENTRIES.items() if name != "training.lr"}
-    grid = build_space(entries, Recipe(), "test").grid()
+    grid = list(build_space(entries, Recipe(), "test").grid())
     assert len(grid) == 2 * (1 + 4)  # model.dense is searched with one head only
     assert len({tuple(sorted(point.items())) for point in grid}) == len(grid)
     with pytest.raises(IrmasError, match=r"training\.lr has neither"):
@@ -209,7 +209,7 @@ def test_a_grid_and_a_condition_have_the_steps_that_are_written() -> None:
             "type": "categorical", "choices": [64], "when": {"model.dropout.dense": 0.3}
         },
     }  # fmt: skip
-    grid = build_space(entries, Recipe(), "test").grid()
+    grid = list(build_space(entries, Recipe(), "test").grid())
     assert [point["model.dropout.dense"] for point in grid] == [0.0, 0.1, 0.2, 0.3]
     assert ["model.dense" in point for point in grid] == [False, False, False, True]
 
