@@ -14,7 +14,7 @@ from irmas_dist.search.entries import (
     as_choice,
     short,
 )
-from irmas_dist.search.space import Space
+from irmas_dist.search.space import Space, required
 
 MINOR = 0.02
 """An entry with a smaller share of the importance can be fixed."""
@@ -78,7 +78,7 @@ def narrowed(space: Space, advice: Sequence[Advice]) -> Space:
     Args:
         space: The searched space.
         advice: The changes; fixed entries leave the space, and with them entries that are
-            searched only under other values of theirs.
+            searched only under other values of theirs, or under values that no longer go together.
     """
     fixed = {item.name: as_choice(item.value) for item in advice if item.entry is None}
     changed = {item.name: item.entry for item in advice if item.entry is not None}
@@ -98,7 +98,9 @@ def narrowed(space: Space, advice: Sequence[Advice]) -> Space:
             conditions = {other: values for other, values in when.items() if other not in fixed}
             content = changed.get(name, entry.model_dump())
             entries[name] = type(entry).model_validate(content | {"when": conditions})
-    return Space(entries)
+    return Space({
+        name: entry for name, entry in entries.items() if all(required(name, entries).values())
+    })  # fmt: skip
 
 
 def _choices(

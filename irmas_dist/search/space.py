@@ -138,14 +138,22 @@ def build_space(content: Mapping[str, Any], recipe: Recipe, origin: str | YamlFi
         for other, wanted in entry.when.items():
             if other not in entries:
                 raise IrmasError(f"{where(name)}: {name} depends on {other}, which is not searched")
+            searched = entries[other]
             for value in alternatives(wanted):
-                if not entries[other].contains(value):
+                # Of a range without steps no value is ever drawn again.
+                if not searched.contains(value) or searched.grid() is None:
                     raise IrmasError(
                         f"{where(name)}: {name} depends on {other}={value!r}, which is never drawn"
                     )
     space = Space(_in_order(entries, str(where())))
     for name, entry in space.entries.items():
-        given = _conditions(name, space.entries)
+        conditions = required(name, space.entries)
+        if not all(conditions.values()):
+            raise IrmasError(
+                f"{where(name)}: {name} is never searched: its conditions and those of the entries "
+                "that they name exclude each other"
+            )
+        given = {other: values[0] for other, values in conditions.items()}
         for value in entry.samples():
             build_recipe(recipe.model_dump(), {**given, name: value}, where(name))
     return space
@@ -163,9 +171,14 @@ def _in_order(entries: dict[str, Entry], origin: str) -> dict[str, Entry]:
     return ordered
 
 
-def _conditions(name: str, entries: Mapping[str, Entry]) -> dict[str, Any]:
-    """Return values that meet an entry's conditions, and those of the entries that it names."""
-    given: dict[str, Any] = {}
+def required(name: str, entries: Mapping[str, Entry]) -> dict[str, list[Value]]:
+    """Return the values of other entries with which an entry is searched.
+
+    They meet its conditions and those of the entries that these name; an entry is never searched
+    if another one has none.
+    """
+    values: dict[str, list[Value]] = {}
     for other, wanted in entries[name].when.items():
-        given |= {**_conditions(other, entries), other: alternatives(wanted)[0]}
-    return given
+        for each, meeting in [*required(other, entries).items(), (other, alternatives(wanted))]:
+            values[each] = [value for value in meeting if value in values.get(each, meeting)]
+    return values

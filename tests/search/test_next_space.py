@@ -111,6 +111,25 @@ def test_the_next_space_is_valid_however_entries_are_fixed_or_narrowed(
                 assert following.entries[name].holds(drawn) == entry.holds(drawn)
 
 
+def test_an_entry_whose_conditions_exclude_each_other_leaves_the_space() -> None:
+    entries = {
+        "model.blocks": {"type": "categorical", "choices": [2, 3, 4]},
+        "model.head": {
+            "type": "categorical", "choices": ["max", "average"],
+            "when": {"model.blocks": [2, 3]},
+        },
+        "model.dense": {
+            "type": "int", "low": 8, "high": 9,
+            "when": {"model.head": "max", "model.blocks": [3, 4]},
+        },
+    }  # fmt: skip
+    space = build_space(entries, Recipe(), "the test")
+    without_three = {"type": "categorical", "choices": [2, 4]}
+    content = narrowed(space, [Advice("model.blocks", "", without_three)]).content()
+    assert list(content) == ["model.blocks", "model.head"]
+    build_space(content, Recipe(), "next")
+
+
 def as_drawn(values: dict[str, Any]) -> dict[str, Any]:
     """Return values with lists as a space draws them."""
     return {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}

@@ -164,6 +164,17 @@ def test_all_draws_lie_in_the_space_and_are_valid_recipes(made: dict, seed: int)
             "model.width: {type: int, low: 1, high: 3, when: {model.dense: 2}}",
             "conditions in a circle: model.dense and model.width",
         ),
+        (
+            "model.blocks: {type: int, low: 3, high: 4}\n"
+            "model.head: {type: categorical, choices: [max, flatten], when: {model.blocks: 3}}\n"
+            "model.dense: {type: int, low: 8, high: 9, when: {model.head: max, model.blocks: 4}}",
+            "line 3: model.dense is never searched: its conditions and those of the entries",
+        ),
+        (
+            "training.lr: {type: float, low: 0.001, high: 0.01}\n"
+            "model.dense: {type: int, low: 8, high: 9, when: {training.lr: 0.005}}",
+            "model.dense depends on training.lr=0.005, which is never drawn",
+        ),
         ("training.batch_size: {type: float, low: 1, high: 8}", "batch_size=.*valid integer"),
         ("model.width: {type: int, low: 1.5, high: 8}", "model.width low: .*valid integer"),
         ("model.width: {type: int, low: 1, high: 8, step: 2}", "steps of 2 end at 7, not at"),
