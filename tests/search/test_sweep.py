@@ -14,10 +14,17 @@ from irmas_dist.config.sweep import SweepSettings
 from irmas_dist.errors import IrmasError
 from irmas_dist.inference.predictor import Predictor
 from irmas_dist.reports.wandb_summary import log_summary
-from irmas_dist.search.space import load_space
+from irmas_dist.search.space import build_space, load_space
 from irmas_dist.search.storages import open_storage
-from irmas_dist.search.sweep import QUIET_TUNE, SweepSummary, _trainable, _write_model, sweep
-from irmas_dist.search.sweep_directory import read_record, trials_root
+from irmas_dist.search.sweep import (
+    QUIET_TUNE,
+    SweepSummary,
+    _open_study,
+    _trainable,
+    _write_model,
+    sweep,
+)
+from irmas_dist.search.sweep_directory import make_record, read_record, trials_root
 from irmas_dist.storage.locks import lock_directory
 from irmas_dist.training.data import open_training_data
 from irmas_dist.training.learner import SELECTED_BY
@@ -80,6 +87,17 @@ def test_a_model_of_trials_on_gpus_is_written_where_there_is_none(
     model = _write_model(data, best, summary.trials[0], tmp_path, record)
     assert model is not None
     assert read_description(model).recipe["training"]["graph"] == "on"
+
+
+def test_of_a_grid_as_many_points_wait_as_trials_will_run(tmp_path: Path) -> None:
+    entries = {"model.width": {"type": "int", "low": 4, "high": 99}}
+    recipe = Recipe()
+    space = build_space(entries, recipe, "the test")
+    settings = SweepSettings(sampler="grid", trials=3)
+    record = make_record(tmp_path, recipe, space, settings, {})
+    for _ in range(2):  # As when it is resumed.
+        study = _open_study(record, space, recipe, tmp_path)
+        assert [trial.state.name for trial in study.trials] == ["WAITING"] * 3
 
 
 def test_every_trial_ends_and_the_best_is_first(swept: tuple[SweepSummary, Recipe]) -> None:
