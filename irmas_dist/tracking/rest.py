@@ -1,7 +1,7 @@
 """What of a run's file is sent: all of it, or a copy with what the server does not have yet.
 
-A run that a kill has cut may be there in part. A run that was begun elsewhere, or whose earlier
-files are deleted, has values there that its file does not know, and which it would replace.
+The server may have a run in part, of a file whose upload a kill has cut, or from other machines and
+directories. What it has is merged into the copy, since what is uploaded would replace it.
 """
 
 import json
@@ -11,19 +11,17 @@ from typing import Any
 
 from rich.markup import escape
 
+from irmas_dist import storage
 from irmas_dist.terminal import say
-from irmas_dist.tracking.run_file import (
-    REST,
-    SENT,
-    RunFile,
-    is_begun_elsewhere,
-    read_records,
-    write_records,
-)
+from irmas_dist.tracking.run_file import REST, RunFile, read_records, write_records
 from irmas_dist.tracking.server import Known, known_run
 
 ANSWER_S = 10.0
 """How long to wait for an answer of the server."""
+
+BEFORE = ".before.json"
+"""Suffix of a file that says what the server had of a run before any of a run's file was sent: the
+last step, and the last epoch. What is logged after it is this file's own."""
 
 
 def unsent(file: Path) -> Path:
@@ -32,26 +30,26 @@ def unsent(file: Path) -> Path:
     Raises:
         Exception: The server does not say what it has.
     """
-    rest = file.with_name(file.stem + REST)
-    begun = any(
-        part.with_suffix(end).exists()
-        for part in (file, rest)
-        for end in (SENT, ".wandb.syncstate")
-    )
     found = RunFile(file)
     run = found.run
     if run is None:
         return file
-    begun_elsewhere = is_begun_elsewhere(file)
+    known = known_run(run.entity, run.project, run.run_id, ANSWER_S)
+    if not file.with_suffix(BEFORE).exists():
+        mark_before(file, known)
     moved = any(not Path(entry.local_path).exists() for entry in _entries(file))
-    if found.whole and not (begun or begun_elsewhere or moved):
+    if found.whole and not moved and known == Known():
         return file
-    known = Known()
-    if begun or begun_elsewhere:
-        known = known_run(run.entity, run.project, run.run_id, ANSWER_S)
+    rest = file.with_name(file.stem + REST)
     remove_rest(rest)  # of an upload that was killed
-    write_records(rest, _rest(file, known, merged=begun_elsewhere and not begun))
+    write_records(rest, _rest(file, known, storage.read_json(file.with_suffix(BEFORE))))
     return rest
+
+
+def mark_before(file: Path, known: Known) -> None:
+    """Note what the server has of a run before any of its file is sent."""
+    before = {"step": known.last_step, "epoch": known.summary.get("epoch", 0)}
+    storage.write_json(file.with_suffix(BEFORE), before)
 
 
 def remove_rest(rest: Path) -> None:
@@ -60,33 +58,35 @@ def remove_rest(rest: Path) -> None:
         made.unlink()
 
 
-def _rest(file: Path, known: Known, merged: bool) -> Iterator[Any]:
+def _rest(file: Path, known: Known, before: Mapping[str, float]) -> Iterator[Any]:
     """Yield the records of a run's file that the server does not have.
 
     Args:
         file: The file.
-        known: What the server has.
-        merged: Whether that is from other files than this one. Then what the run logs besides
-            epochs follows the last step, and values that this file does not have are added.
+        known: What the server has. Values of it that this file does not have are added.
+        before: The step and the epoch that it had before any of this file was sent. Of what follows
+            them, steps that the server has were sent from this file.
     """
     from wandb.proto.wandb_internal_pb2 import Record
 
-    last = known.last_step
+    step = before["step"]
     for record in read_records(file):
         match record.WhichOneof("record_type"):
-            case "history" if record.history.step.num <= known.last_step:
-                if not merged or any(_name(item) == "epoch" for item in record.history.item):
+            case "history":
+                if 0 < _epoch(record.history) <= before["epoch"]:
                     continue
-                last += 1
-                _renumber(record.history, last)
+                step = max(step + 1, record.history.step.num)
+                if step <= known.last_step:
+                    continue
+                _renumber(record.history, step)
             case "artifact" if missing := _missing(record.artifact, file.parent):
                 name = record.artifact.name
                 say(escape(f"W&B: artifact {name} is not uploaded: {missing} is missing"))
                 continue
-            case "run" if merged:
+            case "run":
                 _add(record.run.config.update, known.config)
         yield record
-        if merged and known.summary and record.HasField("run"):
+        if known.summary and record.HasField("run"):
             summary = Record()
             _add(summary.summary.update, known.summary)
             yield summary
@@ -97,6 +97,11 @@ def _entries(file: Path) -> Iterator[Any]:
     for record in read_records(file):
         if record.HasField("artifact"):
             yield from (one for one in record.artifact.manifest.contents if one.local_path)
+
+
+def _epoch(history: Any) -> float:
+    """Return the epoch that is logged; 0 if it is something else."""
+    return next((json.loads(i.value_json) for i in history.item if _name(i) == "epoch"), 0.0)
 
 
 def _renumber(history: Any, step: int) -> None:

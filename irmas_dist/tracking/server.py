@@ -3,7 +3,7 @@
 Nothing here is called where work would wait for it.
 """
 
-import math
+import json
 import os
 import re
 from collections.abc import Mapping
@@ -22,6 +22,16 @@ PROGRAM = "irmas"
 
 REFUSALS = {"401": "it refuses the key (401)", "403": "it refuses access (403)"}
 """Answers after which nothing else is sent, by HTTP status."""
+
+
+ATTEMPTS = 5
+"""How often the server is asked something, a second apart, if it fails."""
+
+RUN = """query Run($entity: String!, $project: String!, $name: String!) {
+  project(name: $project, entityName: $entity) {
+    run(name: $name) { config summaryMetrics historyKeys }
+  }
+}"""
 
 
 @dataclass(frozen=True)
@@ -90,12 +100,24 @@ def default_entity(timeout_s: float) -> str:
     Raises:
         Exception: It does not answer in time; W&B raises many types.
     """
-    import wandb
+    named = connection().entity
+    return named or _asked("query Viewer { viewer { entity } }", {}, timeout_s)["viewer"]["entity"]
 
-    entity: str | None = (
-        connection().entity or wandb.Api(timeout=math.ceil(timeout_s)).default_entity
-    )
-    return entity or ""
+
+def _asked(query: str, variables: Mapping[str, str], timeout_s: float) -> Any:
+    """Return the server's answer to a GraphQL query; wandb's `Api` would not say why it fails."""
+    from wandb.apis.public.service_api import ServiceApi
+    from wandb.sdk.lib.service.service_connection import WandbApiFailedError
+
+    settings = connection()
+    settings.x_graphql_retry_max = ATTEMPTS - 1
+    settings.x_graphql_retry_wait_min_seconds = settings.x_graphql_retry_wait_max_seconds = 1
+    settings.x_graphql_timeout_seconds = timeout_s
+    try:
+        return ServiceApi(settings).execute_graphql(query, variables, 3 * timeout_s)
+    except WandbApiFailedError as error:
+        status = error.response and error.response.http_status
+        raise RuntimeError(f"HTTP {status}: {error}" if status else str(error)) from error
 
 
 def address(tracking: TrackingSettings, place: str) -> str:
@@ -118,17 +140,18 @@ def known_run(entity: str | None, project: str, run_id: str, timeout_s: float) -
     Raises:
         Exception: The server does not answer in time; W&B raises many types.
     """
-    import wandb
-
-    api = wandb.Api(timeout=math.ceil(timeout_s))
-    try:
-        run = api.run(f"{entity or default_entity(timeout_s)}/{project}/{run_id}")
-    except wandb.errors.CommError as error:
-        if "Could not find run" not in str(error):
-            raise
+    variables = {
+        "entity": entity or default_entity(timeout_s), "project": project, "name": run_id,
+    }  # fmt: skip
+    found = (_asked(RUN, variables, timeout_s)["project"] or {}).get("run")
+    if found is None:
         return Known()
-    summary = {name: value for name, value in dict(run.summary).items() if name[0] != "_"}
-    return Known(int(run.lastHistoryStep), dict(run.config), summary)
+    config, summary = (
+        {name: value for name, value in json.loads(text or "{}").items() if name[0] != "_"}
+        for text in (found["config"], found["summaryMetrics"])
+    )
+    step = (found["historyKeys"] or {}).get("lastStep", -1)
+    return Known(int(step), {name: one["value"] for name, one in config.items()}, summary)
 
 
 def reason(problem: str) -> str:
@@ -138,7 +161,7 @@ def reason(problem: str) -> str:
         return REFUSALS.get(status[1], f"its server fails ({status[1]})")
     if re.search("connection refused|no such host|unreachable|connection reset", problem):
         return "its server cannot be reached"
-    if re.search("[Tt]imeout|[Tt]imed out|deadline", problem):
+    if re.search("[Tt]imeout|[Tt]imed out|deadline|respond in time", problem):
         return "its server does not answer"
     if re.search("Failed to read|error getting next record", problem):
         return "its file is damaged"

@@ -84,11 +84,11 @@ def start_run(
         opened = Run(run, mode, known, file)
         begun = [part.path for part in parts if part.run]
         if resumed and (not begun or any(map(is_begun_elsewhere, begun))):
-            mark_begun_elsewhere(file)  # The server may have more of it than this machine.
+            mark_begun_elsewhere(file)
         if mode == "online":
             for before in unsent_files([*earlier, file])[:-1]:
                 uploads.begin(before, run_id, shown, live=False)
-            if is_begun_elsewhere(file):
+            if name is None or is_begun_elsewhere(file):  # The server may have more of it.
                 opened.at_end = lambda: uploads.begin(file, run_id, shown, live=False)
             else:
                 uploads.begin(file, run_id, shown, live=True)

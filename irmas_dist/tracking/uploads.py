@@ -18,9 +18,9 @@ from rich.markup import escape
 
 from irmas_dist.storage.locks import NONE_THERE
 from irmas_dist.terminal import progress, say
-from irmas_dist.tracking.rest import remove_rest, unsent
+from irmas_dist.tracking.rest import mark_before, remove_rest, unsent
 from irmas_dist.tracking.run_file import RunFile, is_sent, mark_sent
-from irmas_dist.tracking.server import REFUSALS, connection, kept, reason
+from irmas_dist.tracking.server import REFUSALS, Known, connection, kept, reason
 
 SIDE_BY_SIDE = 32
 """Uploads at a time."""
@@ -141,7 +141,9 @@ class Uploads:
             upload.fail(self.refused)
             return
         file = upload.file
-        if not live:
+        if live:
+            mark_before(file, Known())
+        else:
             if is_sent(file):  # by an upload that was begun before
                 upload.sent = True
                 return

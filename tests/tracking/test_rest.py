@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import wandb
 
 from irmas_dist.config.tracking import TrackingSettings
 from irmas_dist.tracking.outcome import uploads_awaited
@@ -12,8 +13,8 @@ from irmas_dist.tracking.rest import unsent
 from irmas_dist.tracking.run import Run
 from irmas_dist.tracking.run_file import SENT, read_records, run_files, write_records
 from irmas_dist.tracking.start import start_run
-from irmas_dist.tracking.uploads import uploads
-from tests.wandb_server import WandbServer
+from irmas_dist.tracking.uploads import Uploads, uploads
+from tests.wandb_server import Fault, WandbServer
 
 
 def opened(directory: Path, mode: str = "auto", **options: Any) -> Run:
@@ -29,7 +30,9 @@ def sent(directory: Path) -> None:
     assert all(upload.sent for upload in uploads.wait(30))
 
 
-def test_a_run_of_this_machine_is_sent_as_it_is(tmp_path: Path) -> None:
+def test_a_run_that_the_server_has_nothing_of_is_sent_as_it_is(
+    wandb_server: WandbServer, tmp_path: Path
+) -> None:
     opened(tmp_path, "offline").close()
     (file,) = run_files(tmp_path)
     assert unsent(file) == file
@@ -51,7 +54,7 @@ def test_of_a_file_that_was_sent_in_part_the_rest_is_sent(
     rest = unsent(file)
     steps = [one.history.step.num for one in read_records(rest) if one.HasField("history")]
     assert steps == [3]
-    assert len(list(read_records(rest))) == len(whole) - 2
+    assert len(list(read_records(rest))) == len(whole) - 2 + 1  # the summary that is there
 
 
 def begun_elsewhere(directory: Path) -> None:
@@ -100,6 +103,73 @@ def test_two_evaluations_elsewhere_add_to_what_the_run_has(
     names = ("val_macro_f1", "parameters", "evaluation/100", "evaluation/200")
     assert [run.summary[name] for name in names] == [0.9, 9, 0.7, 0.7]
     assert (run.job_type, run.steps()) == ("train", [1, 2])
+
+
+@pytest.mark.parametrize("call", ["file_stream", "upload"])
+def test_an_upload_that_was_cut_short_is_completed_and_replaces_nothing(
+    call: str, wandb_server: WandbServer, tmp_path: Path
+) -> None:
+    begun_elsewhere(tmp_path)
+    run = opened(tmp_path, "offline", name=None, job_type="evaluate", resumed=True, config={"c": 2})
+    run.summarise({"evaluation/macro_f1": 0.7})
+    run.table("instruments", ["code"], [["cel"]])
+    run.page("report", lambda: "<b>page</b>")
+    run.close()
+    asked = wandb_server.calls(call)
+    wandb_server.faults = [Fault(hang=True, only={call})]
+    uploads.begin_all(run_files(tmp_path))
+    while wandb_server.calls(call) == asked:
+        uploads.wait(0.1)
+    uploads.wait(1)
+    wandb.teardown()
+    vars(uploads).update(vars(Uploads()))  # of the next command
+    wandb_server.faults = []
+    sent(tmp_path)
+    run = wandb_server.runs["r1"]
+    assert (run.values["a"], run.values["c"]) == ({"b": 1}, 2)
+    names = ("val_macro_f1", "parameters", "evaluation/macro_f1")
+    assert [run.summary[name] for name in names] == [0.9, 9, 0.7]
+    assert run.steps() == [1, 2]
+    assert [row["_step"] for row in run.history] == [1, 2, 3, 4]
+    assert "instruments" in run.history[-2]
+    assert "report" in run.history[-1]
+
+
+def test_a_training_that_is_uploaded_after_its_evaluation_replaces_nothing_of_that(
+    wandb_server: WandbServer, tmp_path: Path
+) -> None:
+    run = opened(tmp_path / "a", "offline", tags=["t"])
+    for epoch in (1.0, 2.0, 3.0):
+        run.log({"epoch": epoch, "val_macro_f1": 0.5})
+    run.close()
+    run = opened(tmp_path / "b", "offline", name=None, job_type="evaluate", resumed=True)
+    run.summarise({"evaluation/macro_f1": 0.7})
+    run.table("instruments", ["code"], [["cel"]])
+    run.page("report", lambda: "<b>page</b>")
+    run.close()
+    sent(tmp_path / "b")
+    sent(tmp_path / "a")
+    run = wandb_server.runs["r1"]
+    assert (run.display_name, run.job_type, run.tags) == ("the run", "train", ["t"])
+    assert run.values["command"].keys() == {"train", "evaluate"}
+    assert (run.summary["val_macro_f1"], run.summary["evaluation/macro_f1"]) == (0.5, 0.7)
+    assert {"instruments", "report"} < run.summary.keys()
+    assert run.steps() == [1, 2, 3]
+    assert [row["_step"] for row in run.history] == [0, 1, 2, 3, 4]
+
+
+def test_an_evaluation_online_keeps_one_that_was_made_elsewhere(
+    wandb_server: WandbServer, tmp_path: Path
+) -> None:
+    for directory, clips in (("a", 0), ("b", 100), ("a", 200)):
+        new = {"name": "the run", "job_type": "train"}
+        old = {"name": None, "job_type": "evaluate", "resumed": True}
+        with uploads_awaited(30):
+            run = opened(tmp_path / directory, **(old if clips else new))
+            run.summarise({f"evaluation/{clips}": 0.7})
+            run.close()
+    summary = wandb_server.runs["r1"].summary
+    assert {"evaluation/0", "evaluation/100", "evaluation/200"} <= summary.keys()
 
 
 def test_a_training_elsewhere_goes_on_after_the_epochs_that_the_run_has(

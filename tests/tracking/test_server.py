@@ -1,5 +1,6 @@
 """The mode follows the settings, the environment and the key; the server is asked in time."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -96,10 +97,21 @@ def test_what_is_known_of_a_run_is_its_last_step_configuration_and_summary(
             config={"a": {"b": 1}}, run_id="r1",
         )  # fmt: skip
         run.log({"epoch": 7.0, "val_loss": 0.5})
+        run.table("instruments", ["code"], [["cel"]])
         run.close()
     found = known_run(None, "irmas-dist", "r1", 5)
-    assert (found.last_step, found.config["a"]) == (7, {"b": 1})
-    assert found.summary == {"epoch": 7, "val_loss": 0.5}
+    assert (found.last_step, found.config["a"]) == (8, {"b": 1})
+    assert (found.summary["epoch"], found.summary["val_loss"]) == (7, 0.5)
+    table = json.loads(json.dumps(found.summary))["instruments"]
+    assert (table["_type"], table["nrows"]) == ("table-file", 1)
+
+
+def test_a_server_that_cannot_be_asked_says_why(wandb_server: WandbServer) -> None:
+    for status, why in ((401, "it refuses the key (401)"), (500, "its server fails (500)")):
+        wandb_server.faults = [Fault(status=status)]
+        with pytest.raises(RuntimeError) as raised:
+            known_run(None, "irmas-dist", "r1", 5)
+        assert reason(str(raised.value)) == why
 
 
 def test_a_server_that_refuses_raises(wandb_server: WandbServer) -> None:

@@ -78,6 +78,7 @@ class Operations:
 
     def _on_Run(self, asked: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
         run = self.runs.get(asked["name"])
+        last = max((row["_step"] for row in run.history), default=-1) if run else -1
         described = run and {
             "id": run.identity, "name": run.name, "displayName": run.display_name,
             "projectId": "1", "state": run.state, "config": json.dumps(run.config),
@@ -85,15 +86,11 @@ class Operations:
             "createdAt": "2026-01-01T00:00:00", "heartbeatAt": "2026-01-01T00:00:00",
             "description": "", "notes": run.notes, "readOnly": False, "sweepName": None,
             "systemMetrics": "{}", "summaryMetrics": json.dumps(run.summary),
-            "historyLineCount": run.count("wandb-history.jsonl"), "historyKeys": None,
+            "historyLineCount": run.count("wandb-history.jsonl"),
+            "historyKeys": {"lastStep": last},
             "user": {"name": ENTITY, "username": ENTITY},
         }  # fmt: skip
         return {"project": {"run": described}}
-
-    def _on_RunHistoryKeys(self, asked: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
-        run = self.runs[asked["name"]]
-        last = max((row["_step"] for row in run.history), default=-1)
-        return {"project": {"run": {"historyKeys": {"lastStep": last}}}}
 
     def _on_UpsertView2(self, asked: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
         view = {**asked, "spec": json.loads(asked["spec"]), "id": f"view-{len(self.views)}"}
