@@ -14,7 +14,8 @@ class TrackingSettings(Settings):
     """Settings of the logging to Weights & Biases."""
 
     mode: Literal["auto", "online", "offline", "disabled"] = "auto"
-    """auto is online with a key (WANDB_API_KEY or ``wandb login``), else offline."""
+    """auto is that of WANDB_MODE or of ``wandb offline`` and ``wandb disabled``; else online with a
+    key (WANDB_API_KEY or ``wandb login``), and offline without."""
     group: str | None = None
     """Group of the runs; a sweep's runs, and those of its best recipe, are in the sweep's."""
     project: str = "irmas-dist"

@@ -20,6 +20,12 @@ from irmas_dist.terminal import say
 PROGRAM = "irmas"
 """The program that made a run."""
 
+MODES: dict[str, Mode] = {
+    "online": "online", "offline": "offline", "disabled": "disabled",
+    "run": "online", "dryrun": "offline", "shared": "online", "auto": "online",
+}  # fmt: skip
+"""Modes by their names in wandb's own settings; auto is none of these, but the default."""
+
 REFUSALS = {"401": "it refuses the key (401)", "403": "it refuses access (403)"}
 """Answers after which nothing else is sent, by HTTP status."""
 
@@ -52,20 +58,39 @@ class Known:
 
 
 def resolve_mode(settings: TrackingSettings) -> Mode:
-    """Return the mode that is set; auto takes that of WANDB_MODE, else online with a key."""
-    match os.environ.get("WANDB_MODE") if settings.mode == "auto" else settings.mode:
+    """Return the mode that is set; auto takes wandb's own, else online with a key."""
+    asked: str = settings.mode
+    origin = ""
+    if asked == "auto":
+        asked, origin = _own_mode()
+    match MODES.get(asked):
         case "offline" | "disabled" as mode:
             return mode
-        case asked:
+        case None:
+            os.environ["WANDB_MODE"] = "offline"  # wandb itself would not open a run.
+            problem = f"{origin} is not online, offline or disabled"
+        case _:
             try:
                 if connection() is not None:
                     return "online"
-                missing = "there is no API key"
+                problem = "" if asked == "auto" else "there is no API key"
             except Exception as error:  # noqa: BLE001 - W&B raises many types, some of them private
-                asked, missing = "online", escape(str(error).splitlines()[0])
-            if asked == "online":
-                say(f"W&B cannot be used online ({missing}); {kept(settings.directory)}")
-            return "offline"
+                problem = str(error).splitlines()[0]
+    if problem:
+        say(escape(f"W&B cannot be used online ({problem}); {kept(settings.directory)}"))
+    return "offline"
+
+
+def _own_mode() -> tuple[str, str]:
+    """Return the mode that wandb is set to, or ``auto``, and what sets it."""
+    from wandb.sdk import wandb_setup
+
+    if mode := os.environ.get("WANDB_MODE"):
+        return mode, f"WANDB_MODE={mode}"
+    # ``wandb offline`` and ``wandb disabled`` write one.
+    files = wandb_setup.singleton().settings.read_system_settings()
+    mode = files.all().get("mode", "auto")
+    return mode, f"mode={mode} in {' or '.join(map(str, files.sources))}"
 
 
 def kept(directory: str | Path) -> str:
@@ -90,6 +115,7 @@ def connection() -> Any:
         return None
     settings = settings.model_copy()
     settings.mode, settings.host, settings.program = "online", "", PROGRAM
+    settings.resume = None  # WANDB_RESUME is of another run.
     wbauth.set_auth_settings(settings, found)
     return settings
 

@@ -4,11 +4,14 @@ import json
 from pathlib import Path
 
 import pytest
+import wandb
 from wandb.errors import AuthenticationError
+from wandb.sdk import wandb_setup
 
 from irmas_dist.config.tracking import TrackingSettings
 from irmas_dist.tracking import server
 from irmas_dist.tracking.outcome import uploads_awaited
+from irmas_dist.tracking.run_file import run_files
 from irmas_dist.tracking.server import (
     Known,
     address,
@@ -29,6 +32,8 @@ from tests.wandb_server import Fault, WandbServer
         ("auto", None, False, "offline"),
         ("auto", "offline", True, "offline"),
         ("auto", "disabled", True, "disabled"),
+        ("auto", "dryrun", True, "offline"),
+        ("auto", "run", True, "online"),
         ("auto", "online", True, "online"),
         ("auto", "online", False, "offline"),
         ("online", "offline", True, "online"),
@@ -53,6 +58,46 @@ def test_the_mode_is_the_setting_s_then_the_environment_s_then_that_of_a_key(
     asked = setting == "online" or (setting, environment) == ("auto", "online")
     told = "W&B cannot be used online (there is no API key); kept in runs/wandb"
     assert (told in capsys.readouterr().err) == (asked and mode == "offline")
+
+
+@pytest.mark.parametrize("mode", ["offline", "disabled"])
+def test_what_wandb_offline_and_wandb_disabled_have_written_counts(
+    mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "settings").write_text(f"[default]\nmode = {mode}\n")
+    found = wandb_setup.singleton().settings
+    monkeypatch.setattr(found, "settings_system", str(tmp_path / "settings"))
+    monkeypatch.delenv("WANDB_MODE")
+    assert resolve_mode(TrackingSettings()) == mode
+    assert resolve_mode(TrackingSettings(mode="online")) == "online"
+    monkeypatch.setenv("WANDB_MODE", "online")
+    assert resolve_mode(TrackingSettings()) == "online"
+
+
+def test_a_mode_that_is_none_is_one_line_and_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", "bogus")
+    wandb.teardown()  # wandb has read its settings.
+    tracking = TrackingSettings(directory=str(tmp_path))
+    for number in range(2):
+        start_run(tracking, name="x", job_type="train", config={}, run_id=f"r{number}").close()
+    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("W&B")]
+    assert len(told) == 1
+    assert "(WANDB_MODE=bogus is not online, offline or disabled); kept in" in told[0]
+    assert len(run_files(tmp_path)) == 2
+
+
+def test_a_run_that_others_resume_is_not_ours(
+    wandb_server: WandbServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_RESUME", "must")
+    wandb.teardown()
+    tracking = TrackingSettings(directory=str(tmp_path))
+    with uploads_awaited(30):
+        start_run(tracking, name="x", job_type="train", config={}, run_id="r1").close()
+    wandb.teardown()
+    assert wandb_server.runs["r1"].state == "finished"
 
 
 def test_a_key_that_cannot_be_one_is_one_line(
