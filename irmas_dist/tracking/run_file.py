@@ -5,7 +5,9 @@ It is a log in LevelDB's format: blocks of 32 KiB with chunks of records, each a
 """
 
 import json
+import re
 import struct
+import time
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -85,9 +87,18 @@ def _update(values: dict[str, Any], changes: Iterable[Any]) -> None:
 def run_files(directory: str | Path, run_id: str = "*") -> list[Path]:
     """Return the files of runs below a directory's ``wandb``, those begun first first."""
     found = Path(directory).glob(f"wandb/*run-*/run-{run_id}.wandb")
-    # A run's directory is named by the time of its start.
     files = [path.absolute() for path in found if not path.name.endswith(REST)]
-    return sorted(files, key=lambda file: file.parent.name.removeprefix("offline-"))
+    return sorted(files, key=lambda file: (_start(file), file.parent.name))
+
+
+def _start(file: Path) -> float:
+    """Return when a run's file was begun, in seconds since the epoch."""
+    for record in read_records(file):
+        if record.HasField("run"):
+            return float(record.run.start_time.ToMilliseconds() / 1_000)
+    # A file that ends before its run has its directory's name, which is the local time.
+    named = re.search(r"\d{8}_\d{6}", file.parent.name)
+    return time.mktime(time.strptime(named[0], "%Y%m%d_%H%M%S")) if named else 0.0
 
 
 def unsent_files(files: Sequence[Path]) -> list[Path]:

@@ -1,6 +1,7 @@
 """What wandb writes of a run is read, cut and written again."""
 
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -97,6 +98,21 @@ def test_files_are_found_by_run_and_in_the_order_of_their_start(tmp_path: Path) 
     assert unsent_files(found) == [found[1]]  # The first is empty, and not the last of its run.
     found[1].with_suffix(".wandb.synced").touch()
     assert not unsent_files(found)
+
+
+def test_parts_of_a_run_that_were_begun_in_other_time_zones_are_in_the_order_of_their_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A directory is named by the local time; its process may be on another machine."""
+    tracking = TrackingSettings(mode="offline", directory=str(tmp_path))
+    zones = ("Asia/Tokyo", "UTC", "America/New_York")
+    for zone in zones:
+        monkeypatch.setenv("TZ", zone)
+        time.tzset()
+        start_run(tracking, name=zone, job_type="train", config={}, run_id="r1").close()
+    monkeypatch.undo()
+    time.tzset()
+    assert [RunFile(file).run.display_name for file in run_files(tmp_path)] == [*zones]
 
 
 def test_an_empty_file_counts_unless_another_of_its_run_follows(
