@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 from irmas_dist import storage
@@ -63,7 +64,10 @@ def start_run(
         command = dict(known.config.get("command", {}))
         if settings.metadata == "basic":
             command[job_type] = command_line()
-        Path(directory).mkdir(parents=True, exist_ok=True)
+        folder = Path(directory, "wandb")
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):  # Where it cannot write, wandb takes another directory.
+            pass
         with _arguments_without_passwords():
             run = wandb.init(
                 project=settings.project,

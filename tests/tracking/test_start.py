@@ -1,7 +1,9 @@
 """A run is opened on disk, tells little, and is resumed with what it had."""
 
+import os
 import re
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,29 @@ def test_nothing_is_logged_when_the_directory_cannot_be_made(
     run.close()
     assert run.mode == "disabled"
     assert re.search("W&B cannot be used .*; continuing without it", capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_nothing_is_logged_elsewhere_when_the_directory_cannot_be_written(
+    there: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with tempfile.TemporaryDirectory() as name:  # All may read it, unlike pytest's own.
+        directory = Path(name)
+        if there:
+            (directory / "wandb").mkdir()
+            (directory / "wandb").chmod(0o555)
+        directory.chmod(0o555)
+        user = os.geteuid()
+        os.seteuid(user or 65_534)
+        try:
+            run = opened(directory)
+        finally:
+            os.seteuid(user)
+        run.close()
+        assert run.mode == "disabled"
+        assert not run_files(directory)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.search(f"W&B cannot be used .*{name}.*; continuing without it", line)
 
 
 def test_a_resumed_run_has_each_epoch_once_and_what_it_had_before(tmp_path: Path) -> None:
