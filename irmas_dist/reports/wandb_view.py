@@ -9,11 +9,12 @@ import unicodedata
 from pathlib import Path
 from typing import Any
 
+from rich.markup import escape
+
 from irmas_dist import storage
 from irmas_dist.search.sweep_directory import SweepRecord, read_record
 from irmas_dist.terminal import say
-from irmas_dist.tracking.run import one_line
-from irmas_dist.tracking.server import default_entity
+from irmas_dist.tracking.server import default_entity, reason
 from irmas_dist.training.learner import SELECTED_BY
 
 VIEW = "wandb-view.json"
@@ -99,5 +100,5 @@ def try_to_save(out: Path) -> str | None:
     try:
         return save_view(read_record(out), out)
     except Exception as error:  # noqa: BLE001 - W&B raises many types, some of them private
-        say(f"W&B: the sweep's view is not saved ({one_line(error)})")
+        say(escape(f"W&B: the sweep's view is not saved ({reason(str(error) or repr(error))})"))
         return None

@@ -87,13 +87,20 @@ class SweepRuns:
         ends = sorted(self._ends.glob("*.json"))
         if not ends:
             return
-        mode = resolve_mode(self._tracking)
-        self._tracking = self._tracking.model_copy(update={"mode": mode})
+        self._resolve()
         for file in ends if self.logs else []:
             try:
                 self._complete(file)
             except Exception as error:  # noqa: BLE001 - the trials are worth more than their runs
                 say(f"W&B may lack the end of trial {int(file.stem)} ({one_line(error)})")
+
+    def _resolve(self) -> None:
+        """Take over the mode, so that later runs neither look for a key nor say that none is there.
+
+        What a run's own failure costs is that run.
+        """
+        mode = resolve_mode(self._tracking)
+        self._tracking = self._tracking.model_copy(update={"mode": mode})
 
     def _complete(self, file: Path) -> None:
         """Close the run of a trial whose end is in a file."""
@@ -139,6 +146,7 @@ class SweepRuns:
                 run.configure(config)
                 log_history(run)
                 return
+            self._resolve()
             self._open[number] = run = start_run(
                 self._tracking,
                 name=f"{self._record.name}-{number:03d}",
@@ -149,8 +157,6 @@ class SweepRuns:
                 tags=["sweep"],
                 config=config,
             )
-            # Later trials neither look for a key nor say again that there is none.
-            self._tracking = self._tracking.model_copy(update={"mode": run.mode})
             if run.mode == "online" and not self._uploading:
                 self._upload_earlier(number)
                 show_address(self._tracking, f"groups/{self._record.group}")

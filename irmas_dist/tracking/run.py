@@ -18,7 +18,7 @@ from irmas_dist.config.tracking import Mode
 from irmas_dist.errors import without_password
 from irmas_dist.terminal import say
 from irmas_dist.tracking.run_file import RunFile
-from irmas_dist.tracking.server import Known, reason
+from irmas_dist.tracking.server import SERVICE, Known, reason
 
 BEST: dict[str, Callable[[Iterable[float]], float]] = {
     "val_loss": min, "val_macro_f1": max, "val_micro_f1": max, "val_lrap": max, "val_map": max,
@@ -265,5 +265,5 @@ def artifact_name(name: str) -> str:
 
 
 def one_line(error: Exception) -> str:
-    """Return why W&B failed, for the terminal."""
-    return escape(reason(str(error).strip() or type(error).__name__))
+    """Return why W&B failed on this machine, for the terminal."""
+    return escape(reason(str(error).strip() or type(error).__name__, SERVICE))

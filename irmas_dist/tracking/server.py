@@ -30,6 +30,9 @@ REFUSALS = {"401": "it refuses the key (401)", "403": "it refuses access (403)"}
 """Answers after which nothing else is sent, by HTTP status."""
 
 
+SERVICE = "its service on this machine"
+"""What writes runs to disk, and sends them."""
+
 ATTEMPTS = 5
 """How often the server is asked something, a second apart, if it fails."""
 
@@ -180,17 +183,22 @@ def known_run(entity: str | None, project: str, run_id: str, timeout_s: float) -
     return Known(int(step), {name: one["value"] for name, one in config.items()}, summary)
 
 
-def reason(problem: str) -> str:
-    """Return what W&B says of a failure in few words."""
+def reason(problem: str, asked: str = "its server") -> str:
+    """Return what W&B says of a failure in few words.
+
+    Args:
+        problem: What it says.
+        asked: Of whom it says so.
+    """
     # No port, such as that of 35.186.228.49:443, nor a part of a name.
     if status := re.search(r"(?<![\w:./-])([45]\d\d)(?![\w./-])", problem):
-        return REFUSALS.get(status[1], f"its server fails ({status[1]})")
+        return REFUSALS.get(status[1], f"{asked} fails ({status[1]})")
     if re.search("connection refused|no such host|unreachable|connection reset", problem):
-        return "its server cannot be reached"
+        return f"{asked} cannot be reached"
     if re.search("[Tt]imeout|[Tt]imed out|deadline|respond in time", problem):
-        return "its server does not answer"
+        return f"{asked} does not answer"
     if re.search("Failed to read|error getting next record", problem):
         return "its file is damaged"
     if re.search("MailboxClosed|HandleAbandoned|Connection lost", problem):
-        return "its service on this machine has ended"
+        return f"{SERVICE} has ended"
     return problem.splitlines()[0]

@@ -213,6 +213,33 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> Iterator[Opened]:
     opener.network.set()
 
 
+def test_a_run_that_cannot_be_opened_costs_that_trial_s_and_is_completed_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(**options: Any) -> None:
+        raise TimeoutError("Timed out waiting for wandb-core")
+
+    runs = sweep_runs(tmp_path)
+    for number in range(3):
+        with monkeypatch.context() as patch:
+            if number == 1:
+                patch.setattr("wandb.init", refuse)
+            runs.start(number, {"training.lr": 0.1})
+            runs._thread.submit(int).result()
+        end(runs, number, "completed", {}, [])
+    runs.close()
+    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("W&B")]
+    assert len(told) == 1
+    assert "(its service on this machine does not answer)" in told[0]
+    assert {file.name for file in run_files(tmp_path)} == {
+        "run-identity-0000.wandb", "run-identity-0002.wandb",
+    }  # fmt: skip
+    following = sweep_runs(tmp_path)
+    following.complete(set())
+    following.close()
+    assert len(run_files(tmp_path)) == 3
+
+
 def test_a_slow_network_delays_no_trial(opened: Opened, tmp_path: Path) -> None:
     runs = sweep_runs(tmp_path)
     runs.start(0, {})
