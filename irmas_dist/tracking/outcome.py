@@ -67,8 +67,7 @@ def uploads_awaited(seconds: float) -> Iterator[None]:
 def _finish_uploads(seconds: float) -> None:
     begun = uploads.wait(seconds)
     left = [upload for upload in begun if not upload.sent]
-    told = uploads.refused if uploads.told else ""
-    if untold := [upload for upload in left if upload.problem != told]:
+    if untold := [upload for upload in left if upload.problem not in uploads.told]:
         say(escape(not_sent(untold, begun)))
     elif begun and not left:
         for work in afterwards:

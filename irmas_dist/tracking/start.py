@@ -4,6 +4,7 @@ import shlex
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
@@ -90,12 +91,14 @@ def start_run(
         if resumed and (not begun or any(map(is_begun_elsewhere, begun))):
             mark_begun_elsewhere(file)
         if mode == "online":
+            project = f"{settings.entity or ''}/{settings.project}"
+            begin = partial(uploads.begin, run_id=run_id, name=shown, project=project)
             for before in unsent_files([*earlier, file])[:-1]:
-                uploads.begin(before, run_id, shown, live=False)
+                begin(before, live=False)
             if name is None or is_begun_elsewhere(file):  # The server may have more of it.
-                opened.at_end = lambda: uploads.begin(file, run_id, shown, live=False)
+                opened.at_end = lambda: begin(file, live=False)
             else:
-                uploads.begin(file, run_id, shown, live=True)
+                begin(file, live=True)
     except Exception as error:  # noqa: BLE001 - W&B raises many types, some of them private
         say(f"W&B cannot be used ({one_line(error)}); continuing without it")
         return Run(None)

@@ -49,6 +49,7 @@ class Upload:
         failing_since: Since when, on the monotonic clock.
         sending: Whether its turn has come.
         sent: Whether it is complete on the server.
+        project: The project of its run, after its entity.
     """
 
     file: Path
@@ -57,6 +58,7 @@ class Upload:
     failing_since: float | None = None
     sending: bool = False
     sent: bool = False
+    project: str = ""
     ended: Event = field(default_factory=Event)
 
     @property
@@ -81,20 +83,21 @@ class Uploads:
     """The uploads of this process, each in wandb's own event loop.
 
     Attributes:
-        refused: Why the server takes nothing, once it has said so; nothing is sent then.
-        told: Whether that was printed.
+        refused: Why the server takes nothing of a project, or of any (None), once it has said so;
+            nothing is sent then.
+        told: Which of these reasons were printed.
     """
 
     def __init__(self) -> None:
-        self.refused: str | None = None
-        self.told = False
+        self.refused: dict[str | None, str] = {}
+        self.told: set[str] = set()
         self._lock = Lock()
         self._begun: list[Upload] = []
         self._slots: asyncio.Semaphore | None = None
         self._turns: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._incomplete: dict[str, str | None] = {}
 
-    def begin(self, file: Path, run_id: str, name: str, *, live: bool) -> Upload:
+    def begin(self, file: Path, run_id: str, name: str, *, live: bool, project: str = "") -> Upload:
         """Upload a file; of files of one run, each after those that were begun before.
 
         Args:
@@ -102,8 +105,9 @@ class Uploads:
             run_id: Identity of its run.
             name: Display name of its run.
             live: Whether it is still being written.
+            project: The project of its run, after its entity.
         """
-        upload = Upload(file, name)
+        upload = Upload(file, name, project=project)
         with self._lock:
             self._begun.append(upload)
 
@@ -122,6 +126,7 @@ class Uploads:
             finally:
                 if not upload.sent:
                     self._incomplete[run_id] = upload.problem
+                    self._note_refusal(upload, live)
                 upload.ended.set()
 
         try:
@@ -137,8 +142,8 @@ class Uploads:
 
     async def _send(self, service: Any, upload: Upload, live: bool) -> None:
         """Send a file, or what of it was not sent yet."""
-        if self.refused is not None:
-            upload.fail(self.refused)
+        if refused := self.refused.get(None) or self.refused.get(upload.project):
+            upload.fail(refused)
             return
         file = upload.file
         if live:
@@ -184,12 +189,18 @@ class Uploads:
         ]
         if errors:
             upload.fail(reason(errors[0]))
-            if self.refused is None and upload.problem in REFUSALS.values():
-                self.refused = upload.problem
-                if live:
-                    self.told = True
-                    say(escape(f"W&B: {self.refused}; {kept(upload.directory)}"))
         return not errors and is_sent(file)
+
+    def _note_refusal(self, upload: Upload, live: bool) -> None:
+        """Send nothing more with a key, or to a project, that the server refuses."""
+        problem = upload.problem
+        place = None if problem == REFUSALS["401"] else upload.project
+        if problem is None or problem not in REFUSALS.values() or place in self.refused:
+            return
+        self.refused[place] = problem
+        if live and problem not in self.told:
+            self.told.add(problem)
+            say(escape(f"W&B: {problem}; {kept(upload.directory)}"))
 
     def begin_all(self, files: Iterable[Path]) -> None:
         """Upload files of runs that have ended."""
@@ -198,7 +209,9 @@ class Uploads:
             if run is None:
                 self.begin(file, file.parent.name, file.parent.name, live=False)
             else:
-                self.begin(file, run.run_id, run.display_name or run.run_id, live=False)
+                name = run.display_name or run.run_id
+                project = f"{run.entity}/{run.project}"
+                self.begin(file, run.run_id, name, live=False, project=project)
 
     def wait(self, seconds: float) -> list[Upload]:
         """Wait until all that was begun has ended, or cannot be expected to end.

@@ -159,6 +159,24 @@ def test_after_a_refusal_nothing_is_tried(wandb_server: WandbServer, tmp_path: P
     assert wandb_server.calls() == asked
 
 
+def test_a_project_that_is_refused_costs_no_other(
+    wandb_server: WandbServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SIDE_BY_SIDE", 1)
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    for number, project in enumerate(("theirs", "theirs", "ours")):
+        tracking = TrackingSettings(directory=str(tmp_path), project=project)
+        start_run(tracking, name="x", job_type="train", config={}, run_id=f"r{number}").close()
+    wandb_server.faults = [Fault(status=403, project="theirs")]
+    uploads.begin_all(run_files(tmp_path))
+    problems = [upload.problem for upload in uploads.wait(30)]
+    refusal = "it refuses access (403)"
+    assert problems == [refusal, refusal, None]
+    assert set(wandb_server.runs) == {"r2"}
+    refused = [request for request in wandb_server.requests if '"theirs"' in request.text]
+    assert len(refused) == 1
+
+
 def test_a_server_that_fails_for_a_while_gets_everything(
     wandb_server: WandbServer, tmp_path: Path
 ) -> None:

@@ -17,6 +17,7 @@ class Fault:
         delay_s: How long to wait before the answer.
         hang: Whether to wait without end.
         only: Names of the calls that it happens to; none: all of them.
+        project: The project that it happens to; none: all of them.
         for_s: How long it happens, from its creation.
     """
 
@@ -24,11 +25,14 @@ class Fault:
     delay_s: float = 0.0
     hang: bool = False
     only: Collection[str] = ()
+    project: str = ""
     for_s: float = float("inf")
     began: float = field(default_factory=time.monotonic)
 
-    async def strike(self, call: str) -> web.Response | None:
+    async def strike(self, call: str, body: bytes = b"") -> web.Response | None:
         """Wait as this fault asks; return its answer if it is one."""
+        if f'"{self.project}"'.encode() not in body and self.project:
+            return None
         if (self.only and call not in self.only) or time.monotonic() - self.began > self.for_s:
             return None
         await asyncio.sleep(3_600 if self.hang else self.delay_s)

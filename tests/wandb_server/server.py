@@ -138,7 +138,7 @@ class WandbServer:
         text = f"{request.path_qs}\n{dict(request.headers)}\n{body.decode('utf-8', 'replace')}"
         self.requests.append(Request(call, size, time.time(), text))
         for fault in self.faults:
-            if answer := await fault.strike(call):
+            if answer := await fault.strike(call, body):
                 return answer
         return await handler(request)
 
