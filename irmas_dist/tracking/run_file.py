@@ -10,6 +10,7 @@ import struct
 import time
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,7 @@ class RunFile:
         config: The run's configuration at its end, without what wandb adds.
         summary: The run's summary at its end, without what wandb adds.
         whole: Whether it ends as wandb ends it.
+        damaged: Whether something follows that cannot be read.
     """
 
     def __init__(self, path: Path) -> None:
@@ -55,19 +57,26 @@ class RunFile:
         self.config: dict[str, Any] = {}
         self.summary: dict[str, Any] = {}
         self.whole = False
-        for record in read_records(path):
-            match record.WhichOneof("record_type"):
-                case "run":
-                    self.run = self.run or record.run
-                    _update(self.config, record.run.config.update)
-                case "config":
-                    _update(self.config, record.config.update)
-                case "summary":
-                    _update(self.summary, record.summary.update)
-                case "history":
-                    self.last_step = max(self.last_step, record.history.step.num)
-                case "exit":
-                    self.whole = True
+        self.damaged = False
+        try:
+            for record in _records(path):
+                self._read(record)
+        except _DamagedError:
+            self.damaged = True
+
+    def _read(self, record: Any) -> None:
+        match record.WhichOneof("record_type"):
+            case "run":
+                self.run = self.run or record.run
+                _update(self.config, record.run.config.update)
+            case "config":
+                _update(self.config, record.config.update)
+            case "summary":
+                _update(self.summary, record.summary.update)
+            case "history":
+                self.last_step = max(self.last_step, record.history.step.num)
+            case "exit":
+                self.whole = True
 
 
 def _update(values: dict[str, Any], changes: Iterable[Any]) -> None:
@@ -88,10 +97,10 @@ def run_files(directory: str | Path, run_id: str = "*") -> list[Path]:
     """Return the files of runs below a directory's ``wandb``, those begun first first."""
     found = Path(directory).glob(f"wandb/*run-*/run-{run_id}.wandb")
     files = [path.absolute() for path in found if not path.name.endswith(REST)]
-    return sorted(files, key=lambda file: (_start(file), file.parent.name))
+    return sorted(files, key=lambda file: (started(file), file.parent.name))
 
 
-def _start(file: Path) -> float:
+def started(file: Path) -> float:
     """Return when a run's file was begun, in seconds since the epoch."""
     for record in read_records(file):
         if record.HasField("run"):
@@ -139,8 +148,17 @@ def mark_begun_elsewhere(file: Path) -> None:
     file.with_suffix(BEGUN_ELSEWHERE).touch()
 
 
+class _DamagedError(Exception):
+    """A chunk is not as it was written, and others follow: no kill leaves that."""
+
+
 def read_records(path: Path) -> Iterator[Any]:
     """Yield the records of a file, up to the first one that is not whole."""
+    with suppress(_DamagedError):
+        yield from _records(path)
+
+
+def _records(path: Path) -> Iterator[Any]:
     from wandb.proto.wandb_internal_pb2 import Record
 
     try:
@@ -157,9 +175,12 @@ def read_records(path: Path) -> Iterator[Any]:
             return
         checksum, length, kind = CHUNK.unpack_from(content, at)
         at += CHUNK.size
+        fits = length <= BLOCK - at % BLOCK
         part = content[at : at + length]
         at += length
-        if len(part) < length or _checksum(kind, part) != checksum:
+        if not fits or _checksum(kind, part) != checksum:
+            if not fits or content[at:].strip(b"\0"):
+                raise _DamagedError
             return
         parts = part if kind in (FULL, FIRST) else parts + part
         if kind in (FULL, LAST):

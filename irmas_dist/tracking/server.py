@@ -33,6 +33,9 @@ REFUSALS = {"401": "it refuses the key (401)", "403": "it refuses access (403)"}
 SERVICE = "its service on this machine"
 """What writes runs to disk, and sends them."""
 
+DAMAGED = "its file is damaged"
+"""What is wrong with a run whose file has more than can be read."""
+
 ATTEMPTS = 5
 """How often the server is asked something, a second apart, if it fails."""
 
@@ -198,7 +201,7 @@ def reason(problem: str, asked: str = "its server") -> str:
     if re.search("[Tt]imeout|[Tt]imed out|deadline|respond in time", problem):
         return f"{asked} does not answer"
     if re.search("Failed to read|error getting next record", problem):
-        return "its file is damaged"
+        return DAMAGED
     if re.search("MailboxClosed|HandleAbandoned|Connection lost", problem):
         return f"{SERVICE} has ended"
     return problem.splitlines()[0]

@@ -20,7 +20,7 @@ from irmas_dist.storage.locks import NONE_THERE
 from irmas_dist.terminal import progress, say
 from irmas_dist.tracking.rest import mark_before, remove_rest, unsent
 from irmas_dist.tracking.run_file import RunFile, is_sent, mark_sent
-from irmas_dist.tracking.server import REFUSALS, Known, connection, kept, reason
+from irmas_dist.tracking.server import DAMAGED, REFUSALS, Known, connection, kept, reason
 
 SIDE_BY_SIDE = 32
 """Uploads at a time."""
@@ -124,7 +124,7 @@ class Uploads:
             except Exception as error:  # noqa: BLE001 - W&B raises many types, some of them private
                 upload.fail_by(error)
             finally:
-                if not upload.sent:
+                if not upload.sent and upload.problem != DAMAGED:  # Else it never would be.
                     self._incomplete[run_id] = upload.problem
                     self._note_refusal(upload, live)
                 upload.ended.set()
@@ -155,9 +155,11 @@ class Uploads:
             size = file.stat().st_size  # Another process may be writing it still.
             file = await asyncio.to_thread(unsent, file)
         if await self._sync(service, upload, file, live):
-            upload.fail(None)
-            upload.sent = True
-            if file != upload.file:
+            # A copy has what can be read.
+            damaged = file != upload.file and RunFile(upload.file).damaged
+            upload.fail(DAMAGED if damaged else None)
+            upload.sent = not damaged
+            if upload.sent and file != upload.file:
                 mark_sent(upload.file, size)
         if file != upload.file:
             remove_rest(file)

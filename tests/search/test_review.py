@@ -115,6 +115,30 @@ def test_a_damaged_run_is_named_and_stops_no_other(
     assert set(wandb_server.runs) == {"r1", "r3"}
 
 
+def test_a_file_that_is_damaged_in_its_middle_is_sent_as_far_as_it_can_be_read_and_named(
+    wandb_server: WandbServer, tmp_path: Path
+) -> None:
+    tracking = TrackingSettings(mode="offline", directory=str(tmp_path))
+    for resumed in (False, True):
+        run = start_run(
+            tracking, name="run r1", job_type="train", config={}, run_id="r1", resumed=resumed
+        )
+        for epoch in range(1 + 200 * resumed, 201 + 200 * resumed):
+            run.log({"epoch": float(epoch), "val_loss": 0.5})
+        run.close()
+    file, _ = run_files(tmp_path, "r1")
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    file.write_bytes(content)
+    last = RunFile(file).last_step
+    assert 10 < last < 190
+    for _ in range(2):
+        with pytest.raises(IrmasError, match=r"1 of 1 runs not uploaded \(its file is damaged\)"):
+            review.sync(tmp_path)
+        steps = [*range(1, last + 1), *range(201, 401)]
+        assert wandb_server.runs["r1"].steps() == steps
+
+
 @pytest.mark.parametrize("status", [401, 500])
 def test_a_sync_that_fails_says_so_and_can_be_repeated(
     status: int, wandb_server: WandbServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

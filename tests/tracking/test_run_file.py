@@ -64,6 +64,23 @@ def test_a_file_that_a_kill_has_cut_is_read_up_to_its_last_record(
     assert list(read_records(cut)) == read
 
 
+@settings(max_examples=40)
+@given(share=st.floats(0, 1))
+def test_a_file_that_a_kill_has_cut_is_not_damaged_and_one_that_goes_on_is(
+    share: float, written: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    content = written.read_bytes()
+    file = tmp_path_factory.mktemp("damaged") / "run-r1.wandb"
+    cut = content[: int(share * len(content))]
+    for end in (b"", bytes(100)):  # Some file systems leave zeros.
+        file.write_bytes(cut + end)
+        assert not RunFile(file).damaged
+    at = len(HEADER) + int(share * (len(content) - len(HEADER) - 1_000))
+    file.write_bytes(content[:at] + bytes([content[at] ^ 0xFF]) + content[at + 1 :])
+    found = RunFile(file)
+    assert (found.damaged, found.whole) == (True, False)
+
+
 @pytest.mark.parametrize("content", [b"", HEADER[:5], HEADER, b"something else that is no run"])
 def test_a_file_without_a_run_is_recognised(content: bytes, tmp_path: Path) -> None:
     file = tmp_path / "run-x.wandb"
