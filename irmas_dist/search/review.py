@@ -9,12 +9,15 @@ from wsgiref.simple_server import WSGIServer, make_server
 from irmas_dist import storage
 from irmas_dist.errors import IrmasError
 from irmas_dist.search.storages import open_storage
-from irmas_dist.search.sweep_directory import read_record, study_location
+from irmas_dist.search.sweep_directory import SweepRecord, read_record, study_location
 from irmas_dist.tracking.outcome import not_sent, run_names
-from irmas_dist.tracking.run_file import RunFile, run_files, unsent_files
+from irmas_dist.tracking.run_file import RunFile, run_files, started, unsent_files
 from irmas_dist.tracking.server import connection
 from irmas_dist.tracking.uploads import uploads
 from irmas_dist.training.model_description import read_description
+
+OWN = ("trial", "sweep")
+"""Kinds of runs that have their sweep's identity in their own."""
 
 
 @contextmanager
@@ -81,28 +84,37 @@ def _require_key() -> None:
 
 def _files(path: Path) -> list[Path]:
     """Return the files of the runs that belong to a directory."""
-    found = run_files(path)
-    wanted = [str(path / "wandb")]
+    places, found = [path], run_files(path)
     if (path / "sweep.json").exists():
         record = read_record(path)
-        directory = record.tracking.directory
-        wanted.append(str(Path(directory, "wandb")))
-        # Runs of other sweeps and of trainings may be in the same directory.
-        found = [
-            file
-            for file in dict.fromkeys([*found, *run_files(directory)])
-            if record.identity in file.parent.name or _group(file) == record.group
-        ]
+        places = _places(path, record.tracking.directory)
+        # Runs of other sweeps and of trainings may be in the same directories.
+        found = [file for place in places for file in run_files(place) if _is_of(file, record)]
     elif (path / "model.json").exists():
-        description = read_description(path)
-        directory = storage.absolute(description.tracking.directory)
-        wanted.append(str(Path(directory, "wandb")))
-        found += run_files(directory, description.run or "none")
+        for model in (path, *path.glob("*-seed-*")):  # An ensemble's models have a run each.
+            if (model / "model.json").exists() and (run := read_description(model).run):
+                places = _places(path, read_description(model).tracking.directory)
+                found += [file for place in places for file in run_files(place, run)]
     if not found:
+        wanted = [str(place / "wandb") for place in places[:2]]
         raise IrmasError(f"no runs in {' or '.join(dict.fromkeys(wanted))}")
-    return found
+    return sorted(dict.fromkeys(found), key=started)
 
 
-def _group(file: Path) -> str | None:
+def _places(path: Path, directory: str) -> list[Path]:
+    """Return where runs of a sweep or a model may be.
+
+    They are in the directory that it names, or beside it if all was moved to another place.
+    """
+    folder = Path(storage.absolute(directory))
+    beside = Path(storage.absolute(path)).parents[:2]
+    return [path, folder, *beside, *(parent / folder.name for parent in beside)]
+
+
+def _is_of(file: Path, record: SweepRecord) -> bool:
+    """Return whether a run is of a sweep, or is a training or an evaluation of its best recipe."""
+    if record.identity in file.parent.name:
+        return True
     run = RunFile(file).run
-    return run.run_group if run else None
+    # Sweeps of one name have one group.
+    return run is not None and run.run_group == record.group and run.job_type not in OWN

@@ -14,8 +14,10 @@ from irmas_dist.errors import IrmasError
 from irmas_dist.search import review, sweep_directory
 from irmas_dist.tracking.run_file import HEADER, RunFile, run_files
 from irmas_dist.tracking.start import start_run
+from irmas_dist.training.model_description import write_description
 from tests.browser import dom, needs_chromium
-from tests.search.conftest import write_sweep
+from tests.reports.test_model_page import MODEL
+from tests.search.conftest import sweep_record, write_sweep
 from tests.wandb_server import Fault, WandbServer
 
 
@@ -100,6 +102,63 @@ def test_all_runs_of_a_sweep_are_uploaded_once(
     assert set(wandb_server.runs) == {f"{identity}-0001", "training"}
     assert review.sync(tmp_path / out) == ([], 2)
     assert wandb_server.runs["training"].steps() == [1]
+
+
+def written(out: Path, identity: str, directory: Path) -> None:
+    """Write the record of a sweep."""
+    out.mkdir(parents=True)
+    record = sweep_record({"directory": str(directory)}).model_copy(update={"identity": identity})
+    sweep_directory.write_record(out, record)
+
+
+def test_the_runs_of_a_sweep_are_found_where_its_project_was_moved(
+    wandb_server: WandbServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here" / "runs").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    identities = ("0a-0001", "0b-0001")
+    for out, identity in zip(("runs/first", "second"), identities, strict=True):
+        written(Path(out), identity[:2], Path.cwd() / "runs")
+        logged(Path("runs"), identity)
+    monkeypatch.chdir(tmp_path)
+    Path("here").rename("there")
+    for out, identity in zip(("runs/first", "second"), identities, strict=True):
+        assert review.sync(tmp_path / "there" / out) == ([f"run {identity}"], 0)
+    assert set(wandb_server.runs) == set(identities)
+
+
+def test_sweeps_of_one_name_have_their_own_trials(
+    wandb_server: WandbServer, tmp_path: Path
+) -> None:
+    tracking = TrackingSettings(mode="offline", directory=str(tmp_path))
+    for identity in ("0a", "0b"):
+        written(tmp_path / identity / "sweep", identity, tmp_path)
+        for job_type, run_id in (("trial", f"{identity}-0001"), ("sweep", identity)):
+            start_run(
+                tracking, name=run_id, job_type=job_type, config={}, run_id=run_id, group="sweep"
+            ).close()
+    review.sync(tmp_path / "0b" / "sweep")
+    assert set(wandb_server.runs) == {"0b-0001", "0b"}
+
+
+def test_the_runs_of_a_model_and_of_the_models_of_an_ensemble_are_uploaded(
+    wandb_server: WandbServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their directory of runs was named relative to another working directory."""
+    recipe = {"tracking": {"directory": "runs"}}
+    out = tmp_path / "runs" / "ensemble"
+    for number in (0, 1):
+        model = out / f"ensemble-seed-{number}"
+        model.mkdir(parents=True)
+        write_description(
+            str(model), MODEL.model_copy(update={"recipe": recipe, "run": f"r{number}"})
+        )
+        logged(tmp_path / "runs", f"r{number}")
+    write_description(str(out), MODEL.model_copy(update={"recipe": recipe, "run": None}))
+    monkeypatch.chdir(out)
+    assert review.sync(out / "ensemble-seed-1") == (["run r1"], 0)
+    assert review.sync(out) == (["run r0"], 1)
 
 
 def test_a_damaged_run_is_named_and_stops_no_other(
