@@ -10,16 +10,20 @@ Mode = Literal["online", "offline", "disabled"]
 """How a run is logged."""
 
 
+LONGEST_NAME = 128
+"""Characters that W&B takes in the name of a run, group, project or artifact."""
+
+
 class TrackingSettings(Settings):
     """Settings of the logging to Weights & Biases."""
 
     mode: Literal["auto", "online", "offline", "disabled"] = "auto"
     """auto is that of WANDB_MODE or of ``wandb offline`` and ``wandb disabled``; else online with a
     key (WANDB_API_KEY or ``wandb login``), and offline without."""
-    group: str | None = None
+    group: str | None = Field(None, max_length=LONGEST_NAME)
     """Group of the runs; a sweep's runs, and those of its best recipe, are in the sweep's."""
-    project: str = "irmas-dist"
-    """W&B project."""
+    project: str = Field("irmas-dist", min_length=1, max_length=LONGEST_NAME)
+    """W&B project; its name has none of ``/ \\ # ? % :``."""
     entity: str | None = None
     """W&B user or team; None takes that of the key."""
     directory: str = "runs"
@@ -38,3 +42,12 @@ class TrackingSettings(Settings):
         if "://" in directory:
             raise ValueError("should be a local directory: wandb writes no others")
         return directory
+
+    @field_validator("project")
+    @classmethod
+    def _is_a_name(cls, project: str) -> str:
+        if set(project) & set("/\\#?%:"):
+            raise ValueError(
+                "should have none of / \\ # ? % :, which W&B takes in no project's name"
+            )
+        return project

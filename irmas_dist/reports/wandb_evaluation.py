@@ -33,7 +33,7 @@ def log_evaluation(description: ModelDescription, evaluation: Evaluation, name: 
     if run.mode == "disabled":
         return
     if run.mode == "online":
-        show_address(tracking, f"runs/{run_id}")
+        show_address(tracking, "runs", run_id)
     figures = {f"evaluation/{metric}": value for metric, value in evaluation.metrics.items()}
     run.summarise({**figures, "evaluation/protocol": evaluation.headline.protocol})
     rows = [list(row.values()) for row in evaluation.instruments]

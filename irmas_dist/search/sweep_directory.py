@@ -17,7 +17,7 @@ from irmas_dist import storage
 from irmas_dist.config.base import Settings, describe_error
 from irmas_dist.config.recipe import Recipe, build_recipe
 from irmas_dist.config.sweep import SweepSettings
-from irmas_dist.config.tracking import TrackingSettings
+from irmas_dist.config.tracking import LONGEST_NAME, TrackingSettings
 from irmas_dist.errors import IrmasError
 from irmas_dist.search.space import Space, build_space
 from irmas_dist.search.storages import absolute_location, public_location
@@ -53,7 +53,7 @@ class SweepRecord(Settings):
     @property
     def group(self) -> str:
         """Group of its runs in W&B."""
-        return self.tracking.group or self.name
+        return self.tracking.group or self.name[:LONGEST_NAME]
 
     def digests(self) -> dict[str, str]:
         """Return digests of what trials must have in common to be compared, by name."""

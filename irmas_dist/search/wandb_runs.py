@@ -13,6 +13,7 @@ from typing import Any
 
 from irmas_dist import storage
 from irmas_dist.config.recipe import with_values
+from irmas_dist.config.tracking import LONGEST_NAME
 from irmas_dist.search.sweep_directory import SweepRecord
 from irmas_dist.terminal import say
 from irmas_dist.tracking.outcome import show_address
@@ -46,6 +47,12 @@ class _LiveTrial:
 def trial_run_id(identity: str, number: int) -> str:
     """Return the identity of the run of a sweep's trial."""
     return f"{identity}-{number:04d}"
+
+
+def trial_run_name(sweep: str, number: int) -> str:
+    """Return the display name of the run of a sweep's trial, which keeps the whole number."""
+    end = f"-{number:03d}"
+    return sweep[: LONGEST_NAME - len(end)] + end
 
 
 class SweepRuns:
@@ -149,7 +156,7 @@ class SweepRuns:
             self._resolve()
             self._open[number] = run = start_run(
                 self._tracking,
-                name=f"{self._record.name}-{number:03d}",
+                name=trial_run_name(self._record.name, number),
                 job_type="trial",
                 group=self._record.group,
                 run_id=trial_run_id(self._record.identity, number),
@@ -159,7 +166,7 @@ class SweepRuns:
             )
             if run.mode == "online" and not self._uploading:
                 self._upload_earlier(number)
-                show_address(self._tracking, f"groups/{self._record.group}")
+                show_address(self._tracking, "groups", self._record.group)
             run.uses_features(self._record.data)
             log_history(run)
 

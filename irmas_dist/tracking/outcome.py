@@ -27,17 +27,18 @@ afterwards: list[Callable[[], str | None]] = []
 """What to do once everything is uploaded; what is returned is shown as an address."""
 
 
-def show_address(settings: TrackingSettings, place: str) -> None:
+def show_address(settings: TrackingSettings, kind: str, name: str) -> None:
     """Show the address of a page of the project on the terminal, as soon as it is known.
 
     Args:
         settings: Names the project.
-        place: The page, such as ``runs/0123abcd`` or ``groups/sweep``.
+        kind: What the page shows: ``runs`` or ``groups``.
+        name: Identity of the run, or name of the group.
     """
 
     def show() -> None:
         try:
-            url = address(settings, place)
+            url = address(settings, kind, name)
         except Exception:  # noqa: BLE001 - the uploads tell the reason
             return
         addresses.append(url)

@@ -14,7 +14,7 @@ from typing import Any, Concatenate, ParamSpec
 from rich.markup import escape
 
 from irmas_dist import storage
-from irmas_dist.config.tracking import Mode
+from irmas_dist.config.tracking import LONGEST_NAME, Mode
 from irmas_dist.errors import without_password
 from irmas_dist.terminal import say
 from irmas_dist.tracking.run_file import RunFile
@@ -24,9 +24,6 @@ BEST: dict[str, Callable[[Iterable[float]], float]] = {
     "val_loss": min, "val_macro_f1": max, "val_micro_f1": max, "val_lrap": max, "val_map": max,
 }  # fmt: skip
 """Metrics of which a run's summary shows the best value rather than the last."""
-
-LONGEST_NAME = 128
-"""Characters that W&B takes in the name of a run, group or artifact."""
 
 MODEL_FILES = ("model.json", "model.safetensors", "validation.parquet")
 """What a model artifact has of a model directory."""

@@ -152,18 +152,20 @@ def _asked(query: str, variables: Mapping[str, str], timeout_s: float) -> Any:
         raise RuntimeError(f"HTTP {status}: {error}" if status else str(error)) from error
 
 
-def address(tracking: TrackingSettings, place: str) -> str:
+def address(tracking: TrackingSettings, kind: str, name: str) -> str:
     """Return the address of a page of the project.
 
     Args:
         tracking: Names the project.
-        place: The page in the project, such as ``runs/0123abcd``.
+        kind: What the page shows: ``runs`` or ``groups``.
+        name: Identity of the run, or name of the group.
 
     Raises:
         Exception: The server does not answer in time; W&B raises many types.
     """
     entity = tracking.entity or default_entity(tracking.timeout_s)
-    return f"{connection().app_url}/{quote(entity)}/{quote(tracking.project)}/{quote(place)}"
+    parts = (entity, tracking.project, kind, name)
+    return "/".join([connection().app_url, *(quote(part, safe="") for part in parts)])
 
 
 def known_run(entity: str | None, project: str, run_id: str, timeout_s: float) -> Known:

@@ -10,10 +10,10 @@ from tempfile import TemporaryFile
 from typing import Any
 
 from irmas_dist import storage
-from irmas_dist.config.tracking import TrackingSettings
+from irmas_dist.config.tracking import LONGEST_NAME, TrackingSettings
 from irmas_dist.errors import without_password
 from irmas_dist.terminal import say
-from irmas_dist.tracking.run import FLUSH_S, LONGEST_NAME, Run, one_line, public_config
+from irmas_dist.tracking.run import FLUSH_S, Run, one_line, public_config
 from irmas_dist.tracking.run_file import (
     RunFile,
     is_begun_elsewhere,
@@ -76,7 +76,7 @@ def start_run(
                 dir=directory,
                 mode="offline",
                 name=name and without_password(name)[:LONGEST_NAME],
-                group=group and group[:LONGEST_NAME],
+                group=group,
                 job_type=None if resumed and name is None else job_type,
                 id=run_id,
                 resume="allow",

@@ -231,7 +231,7 @@ def _tracked(
         resumed=bool(history),
     )
     if run.mode == "online":
-        show_address(tracking, f"runs/{about['run_id']}")
+        show_address(tracking, "runs", about["run_id"])
     run.uses_features(data.store.digests)
     failed = True
     done = 0

@@ -105,6 +105,11 @@ def test_what_applies_without_a_recipe_is_the_irmas_recipe() -> None:
             "tracking.directory=s3://b/r",
             "tracking.directory='s3://b/r': should be a local directory",
         ),
+        ("tracking.project=a/b", "tracking.project='a/b': should have none of / "),
+        (
+            f"tracking.group={'x' * 129}",
+            f"tracking.group='{'x' * 129}': string should have at most 128",
+        ),
     ],
 )
 def test_a_setting_that_a_recipe_does_not_take(setting: str, told: str) -> None:

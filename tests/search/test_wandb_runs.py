@@ -14,7 +14,7 @@ from irmas_dist.config.recipe import Recipe
 from irmas_dist.search.wandb_runs import SweepRuns
 from irmas_dist.tracking.outcome import uploads_awaited
 from irmas_dist.tracking.run import Run
-from irmas_dist.tracking.run_file import HEADER, run_files, unsent_files
+from irmas_dist.tracking.run_file import HEADER, RunFile, run_files, unsent_files
 from irmas_dist.training.learner import SELECTED_BY
 from tests.search.conftest import sweep_record
 from tests.wandb_log import inspect
@@ -286,6 +286,18 @@ def test_runs_of_a_sweep_are_a_group_named_by_trial(opened: Opened, tmp_path: Pa
     described = {name: run.opened[name] for name in ("name", "group", "job_type", "tags")}
     expected = {"name": "sweep-007", "group": "sweep", "job_type": "trial", "tags": ["sweep"]}
     assert described == expected
+
+
+def test_names_that_are_too_long_keep_the_trial_s_number_and_one_group(tmp_path: Path) -> None:
+    record = sweep_record({"mode": "offline", "directory": str(tmp_path)})
+    record = record.model_copy(update={"name": "x" * 150})
+    runs = SweepRuns(record, tmp_path)
+    for number in (7, 1234):
+        runs.start(number, {})
+    runs.close()
+    found = [RunFile(file).run for file in run_files(tmp_path)]
+    assert [run.display_name for run in found] == ["x" * 124 + "-007", "x" * 123 + "-1234"]
+    assert {run.run_group for run in found} == {record.group} == {"x" * 128}
 
 
 def test_an_error_in_the_thread_is_one_line_and_ends_no_sweep(

@@ -134,7 +134,7 @@ def test_after_an_interruption_there_is_less_waiting(
 def test_an_address_is_shown_once_it_is_known(
     wandb_server: WandbServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    show_address(TrackingSettings(), "runs/1")
+    show_address(TrackingSettings(), "runs", "1")
     until = time.monotonic() + 10
     while not addresses and time.monotonic() < until:
         time.sleep(0.01)
@@ -148,7 +148,7 @@ def test_an_address_that_cannot_be_known_is_not_missed(
     wandb_server: WandbServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     wandb_server.faults = [Fault(status=403)]
-    show_address(TrackingSettings(), "runs/1")
+    show_address(TrackingSettings(), "runs", "1")
     time.sleep(0.3)
     assert not addresses
     assert "W&B:" not in capsys.readouterr().err

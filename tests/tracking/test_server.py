@@ -125,9 +125,9 @@ def test_a_connection_asks_nothing_and_ignores_the_mode(
 
 def test_an_address_names_the_page(wandb_server: WandbServer) -> None:
     tracking = TrackingSettings(project="a project")
-    expected = f"{wandb_server.url}/tester/a%20project/groups/a%20sweep"
-    assert address(tracking, "groups/a sweep") == expected
-    named = address(tracking.model_copy(update={"entity": "team"}), "runs/1")
+    expected = f"{wandb_server.url}/tester/a%20project/groups/a%2Fnamed%20sweep"
+    assert address(tracking, "groups", "a/named sweep") == expected
+    named = address(tracking.model_copy(update={"entity": "team"}), "runs", "1")
     assert named == f"{wandb_server.url}/team/a%20project/runs/1"
     assert default_entity(5) == "tester"
 
