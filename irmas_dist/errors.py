@@ -3,12 +3,17 @@
 import re
 
 PASSWORD = re.compile(
-    r"(?<=://)([^/\s:@]*):\S+@"
-    r"|(?<=[?&])([\w-]*(?:password|secret|token|signature|(?:access|account|api)_?key)\w*|sig)"
+    r"(?<=://)([^/\s:@'\"]*):(?:\S+@|(?!\d+[/\s])(?:(?!://)[^'\"\n])+@(?=[^'\"\s@]*(?:['\"]|$)))"
+    r"|(?:(?<=http://)|(?<=https://))[^/\s:@'\"?#]+@"
+    r"|(?<=[?&#])"
+    r"([\w-]*(?:password|secret|token|signature|credential|(?:access|account|api)_?key)\w*|sig)"
     r"=[^&\s]+",
     re.IGNORECASE,
 )
-"""A secret in a URL, such as a database's password or an object store's key."""
+"""A secret in a URL, such as a database's password, an object store's key or a token.
+
+A password may have spaces if its URL is quoted or ends the text.
+"""
 
 
 class IrmasError(Exception):
@@ -30,4 +35,9 @@ class UnknownFormatError(AudioError):
 
 def without_password(text: str) -> str:
     """Return a text with ``***`` for the passwords of the URLs in it."""
-    return PASSWORD.sub(lambda found: f"{found[2]}=***" if found[2] else f"{found[1]}:***@", text)
+
+    def mask(found: re.Match[str]) -> str:
+        user, name = found.groups()
+        return f"{name}=***" if name else "***@" if user is None else f"{user}:***@"
+
+    return PASSWORD.sub(mask, text)

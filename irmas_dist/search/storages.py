@@ -124,7 +124,7 @@ def absolute_location(location: str) -> str:
 
 def public_location(location: str) -> str:
     """Return a location without its password, which may be in PGPASSWORD."""
-    return PASSWORD.sub(lambda found: "" if found[2] else f"{found[1]}@", location)
+    return PASSWORD.sub(lambda found: "" if found[2] else f"{found[1] or ''}@", location)
 
 
 def open_study(location: str, name: str | None = None) -> optuna.Study:
