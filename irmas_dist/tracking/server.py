@@ -6,6 +6,7 @@ Nothing here is called where work would wait for it.
 import json
 import os
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -101,7 +102,8 @@ def _own_mode() -> tuple[str, str]:
 
 def kept(directory: str | Path) -> str:
     """Return where runs are that are not uploaded, and how they are."""
-    return f"kept in {Path(directory, 'wandb')}; upload later: irmas review {directory} --sync"
+    named = shlex.quote(str(directory))
+    return f"kept in {Path(directory, 'wandb')}; upload later: irmas review {named} --sync"
 
 
 def connection() -> Any:

@@ -44,6 +44,11 @@ def test_runs_that_are_left_are_named_with_the_reason_and_the_remedy() -> None:
     )
 
 
+def test_the_remedy_can_be_pasted() -> None:
+    left = Upload(Path("my runs/wandb/offline-run-1/run-a.wandb"), "a")
+    assert not_sent([left], [left]).endswith("irmas review 'my runs' --sync")
+
+
 def test_a_run_of_several_files_is_counted_once() -> None:
     parts = [upload("a"), upload("a")]
     parts[1].name = "0123abcd"
