@@ -95,7 +95,8 @@ def start_run(
             begin = partial(uploads.begin, run_id=run_id, name=shown, project=project)
             for before in unsent_files([*earlier, file])[:-1]:
                 begin(before, live=False)
-            if name is None or is_begun_elsewhere(file):  # The server may have more of it.
+            # The server may have more of it; of the others, nobody needs to see how they grow.
+            if job_type not in ("train", "trial") or is_begun_elsewhere(file):
                 opened.at_end = lambda: begin(file, live=False)
             else:
                 begin(file, live=True)

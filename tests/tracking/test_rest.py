@@ -172,6 +172,40 @@ def test_an_evaluation_online_keeps_one_that_was_made_elsewhere(
     assert {"evaluation/0", "evaluation/100", "evaluation/200"} <= summary.keys()
 
 
+def test_the_summary_of_a_sweep_that_goes_on_elsewhere_adds_to_the_earlier_one(
+    wandb_server: WandbServer, tmp_path: Path
+) -> None:
+    for directory in ("a", "b"):
+        with uploads_awaited(30):
+            run = opened(tmp_path / directory, job_type="sweep")
+            run.table("leaderboard", ["trial"], [[directory]])
+            run.summarise({directory: 1})
+            run.close()
+    run = wandb_server.runs["r1"]
+    assert {"a", "b"} < run.summary.keys()
+    assert [row["_step"] for row in run.history] == [0, 1]
+
+
+def test_evaluations_that_were_made_at_the_same_time_are_all_there(
+    wandb_server: WandbServer, tmp_path: Path
+) -> None:
+    run = opened(tmp_path / "0", "offline")
+    run.log({"epoch": 1.0})
+    run.close()
+    for name in "12":  # Both know of the training only.
+        shutil.copytree(tmp_path / "0", tmp_path / name)
+    for name in "12":
+        run = opened(tmp_path / name, "offline", name=None, job_type="evaluate", resumed=True)
+        run.table(f"instruments {name}", ["code"], [["cel"]])
+        run.close()
+        for made in run_files(tmp_path / name)[1:]:
+            made.parent.rename(tmp_path / "0" / "wandb" / f"{made.parent.name}-{name}")
+    sent(tmp_path / "0")
+    run = wandb_server.runs["r1"]
+    assert {"instruments 1", "instruments 2"} < run.summary.keys()
+    assert [row["_step"] for row in run.history] == [1, 2, 3]
+
+
 def test_a_training_elsewhere_goes_on_after_the_epochs_that_the_run_has(
     wandb_server: WandbServer, tmp_path: Path
 ) -> None:
