@@ -69,7 +69,7 @@ def _rest(file: Path, known: Known, before: Mapping[str, float]) -> Iterator[Any
     """
     from wandb.proto.wandb_internal_pb2 import Record
 
-    step = before["step"]
+    step, merged = before["step"], False
     for record in read_records(file):
         match record.WhichOneof("record_type"):
             case "history":
@@ -83,13 +83,15 @@ def _rest(file: Path, known: Known, before: Mapping[str, float]) -> Iterator[Any
                 name = record.artifact.name
                 say(escape(f"W&B: artifact {name} is not uploaded: {missing} is missing"))
                 continue
-            case "run":
+            case "run" if not merged:  # Others follow if it is changed, as by tags.
                 _add(record.run.config.update, known.config)
         yield record
-        if known.summary and record.HasField("run"):
-            summary = Record()
-            _add(summary.summary.update, known.summary)
-            yield summary
+        if record.HasField("run") and not merged:
+            merged = True
+            if known.summary:
+                summary = Record()
+                _add(summary.summary.update, known.summary)
+                yield summary
 
 
 def _entries(file: Path) -> Iterator[Any]:

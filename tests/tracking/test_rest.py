@@ -1,6 +1,7 @@
 """What the server lacks of a run is sent, and takes the place of nothing that it has."""
 
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,19 @@ def test_of_a_file_that_was_sent_in_part_the_rest_is_sent(
     steps = [one.history.step.num for one in read_records(rest) if one.HasField("history")]
     assert steps == [3]
     assert len(list(read_records(rest))) == len(whole) - 2 + 1  # the summary that is there
+
+
+def test_what_a_file_says_last_stands(wandb_server: WandbServer, tmp_path: Path) -> None:
+    for epoch in (1.0, 2.0):
+        run = opened(tmp_path, "offline", resumed=epoch > 1)
+        run.log({"epoch": epoch, "train_loss": epoch})
+        run.configure({"a": {"b": epoch}})
+        run.tag("completed")
+        run.close()
+        sent(tmp_path)
+    stored = wandb_server.runs["r1"]
+    assert (stored.summary["epoch"], stored.summary["train_loss"]) == (2, 2)
+    assert (stored.values["a"], stored.tags) == ({"b": 2}, ["completed"])
 
 
 def begun_elsewhere(directory: Path) -> None:
@@ -118,8 +132,9 @@ def test_an_upload_that_was_cut_short_is_completed_and_replaces_nothing(
     asked = wandb_server.calls(call)
     wandb_server.faults = [Fault(hang=True, only={call})]
     uploads.begin_all(run_files(tmp_path))
-    while wandb_server.calls(call) == asked:
-        uploads.wait(0.1)
+    until = time.monotonic() + 20
+    while wandb_server.calls(call) == asked and time.monotonic() < until:
+        time.sleep(0.02)
     uploads.wait(1)
     wandb.teardown()
     vars(uploads).update(vars(Uploads()))  # of the next command
