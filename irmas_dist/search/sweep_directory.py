@@ -6,6 +6,7 @@ finished sweep adds ``best.yaml``, ``trials.json`` and ``model``.
 """
 
 import json
+import os
 import uuid
 from hashlib import sha256
 from pathlib import Path
@@ -133,7 +134,7 @@ def make_record(
     })  # fmt: skip
     record = SweepRecord(
         identity=uuid.uuid4().hex[:12],
-        name=Path(storage.real(out)).name,  # That of "." too.
+        name=Path(os.path.normpath(storage.absolute(out))).name,  # That of "." too.
         recipe=content,
         space=space.content(),
         settings=settings,
