@@ -134,8 +134,12 @@ def default_entity(timeout_s: float) -> str:
     Raises:
         Exception: It does not answer in time; W&B raises many types.
     """
-    named = connection().entity
-    return named or _asked("query Viewer { viewer { entity } }", {}, timeout_s)["viewer"]["entity"]
+    if named := connection().entity:
+        return str(named)
+    viewer = _asked("query Viewer { viewer { entity } }", {}, timeout_s)["viewer"] or {}
+    if not viewer.get("entity"):
+        raise RuntimeError("the key has no user or team of its own: set tracking.entity")
+    return str(viewer["entity"])
 
 
 def _asked(query: str, variables: Mapping[str, str], timeout_s: float) -> Any:
