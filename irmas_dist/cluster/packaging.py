@@ -23,6 +23,9 @@ NOT_SENT = re.compile(r"\..*|__pycache__|.*\.egg-info|node_modules|runs|site-pac
 
 NOT_SENT_FROM_THE_TOP = frozenset(("build", "data", "dist", "tests"))
 
+IGNORING = (".gitignore", ".rayignore")
+"""Files by which Ray leaves out others."""
+
 ENVIRONMENT = ("pyvenv.cfg", "conda-meta")
 """What a folder with an environment of Python has in it."""
 
@@ -97,7 +100,7 @@ def pack(directory: Path, package: Path) -> None:
 def packed_files(directory: Path) -> Iterator[Path]:
     """Yield the files of a directory that are packed, relative to it, but for what git ignores.
 
-    Ray itself leaves that out, by the files ``.gitignore`` that are among them.
+    Ray itself leaves that out, by the files of `IGNORING` that are among them.
 
     Raises:
         OSError: A folder cannot be read.
@@ -122,5 +125,7 @@ def packed_files(directory: Path) -> Iterator[Path]:
             path = inside / name
             hidden = name.startswith(".")
             secret = path.suffix != ".py" and NAMES_A_SECRET.search(name)
-            if name == ".gitignore" or (path.suffix in SENT and not hidden and not secret):
+            if not (here / name).is_file():  # such as a link to nothing
+                continue
+            if name in IGNORING or (path.suffix in SENT and not hidden and not secret):
                 yield path

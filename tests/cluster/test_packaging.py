@@ -108,6 +108,13 @@ def test_a_package_is_code_without_secrets_data_results_and_environments(tmp_pat
     assert copied == code | {"pkg/configs/c.yaml"}
 
 
+def test_what_ray_ignores_is_not_sent_and_links_to_nothing_are_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "a.py").touch()
+    (tmp_path / ".rayignore").touch()
+    (tmp_path / "lost.py").symlink_to("nowhere")
+    assert sorted(packed_files(tmp_path)) == [Path(".rayignore"), Path("a.py")]
+
+
 def test_links_to_a_folder_above_are_not_followed(tmp_path: Path) -> None:
     (tmp_path / "pkg").mkdir()
     (tmp_path / "pkg/a.py").touch()
