@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -46,40 +47,44 @@ def test_a_trial_of_two_workers_trains_on_both(features: str, tmp_path: Path) ->
     assert len(trial["instruments"]) == 11
 
 
-def test_a_training_that_fails_ends_its_trial_with_the_reason(
+@pytest.fixture
+def run_trial(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def train(*arguments: Any) -> None:
-        arguments[-1]({"epoch": 1, SELECTED_BY: 0.4})
-        raise IrmasError("the loss is not finite")
+) -> Callable[..., list[dict[str, Any]]]:
+    """Return what runs a trial whose training fails after an epoch, and returns its reports."""
 
-    reports: list[dict[str, Any]] = []
-    monkeypatch.setattr(distributed_trial, "train_distributed", train)
-    monkeypatch.setattr("ray.tune.report", reports.append)
-    config = {TRIAL: {"number": 0, "resume": False}}
-    workers = WorkerSettings(count=2)
-    distributed_trial.distributed_trial(config, None, Recipe().model_dump(), str(tmp_path), workers)
+    def run(epoch: int, value: float, *, resume: bool = False) -> list[dict[str, Any]]:
+        def train(*arguments: Any) -> None:
+            arguments[-1]({"epoch": epoch, SELECTED_BY: value})
+            raise IrmasError("the loss is not finite")
+
+        reports: list[dict[str, Any]] = []
+        monkeypatch.setattr(distributed_trial, "train_distributed", train)
+        monkeypatch.setattr("ray.tune.report", reports.append)
+        config = {TRIAL: {"number": 0, "resume": resume}}
+        recipe, workers = Recipe().model_dump(), WorkerSettings(count=2)
+        distributed_trial.distributed_trial(config, None, recipe, str(tmp_path), workers)
+        return reports
+
+    return run
+
+
+def test_a_training_that_fails_ends_its_trial_with_the_reason(
+    run_trial: Callable[..., list[dict[str, Any]]],
+) -> None:
+    reports = run_trial(1, 0.4)
     assert [report[EPOCH] for report in reports] == [1, 0]
     assert [report.get(FAILED) for report in reports] == [None, "the loss is not finite"]
 
 
+@pytest.mark.parametrize(("resume", "best"), [(True, 0.7), (False, 0.4)])
 def test_a_resumed_trial_has_the_best_value_of_before(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run_trial: Callable[..., list[dict[str, Any]]],
+    monkeypatch: pytest.MonkeyPatch,
+    resume: bool,
+    best: float,
 ) -> None:
     """By a lower one, a scheduler would stop a good trial."""
-
-    def train(*arguments: Any) -> None:
-        arguments[-1]({"epoch": 3, SELECTED_BY: 0.4})
-        raise IrmasError("that is enough")
-
-    reports: list[dict[str, Any]] = []
     history = [{"epoch": 1, SELECTED_BY: 0.7}, {"epoch": 2, SELECTED_BY: 0.6}]
-    monkeypatch.setattr(distributed_trial, "train_distributed", train)
     monkeypatch.setattr(distributed_trial, "latest_history", lambda directory: history)
-    monkeypatch.setattr("ray.tune.report", reports.append)
-    for resume in (True, False):
-        config = {TRIAL: {"number": 0, "resume": resume}}
-        distributed_trial.distributed_trial(
-            config, None, Recipe().model_dump(), str(tmp_path), WorkerSettings(count=2)
-        )
-    assert [report[SELECTED_BY] for report in reports if report[EPOCH]] == [0.7, 0.4]
+    assert run_trial(3, 0.4, resume=resume)[0][SELECTED_BY] == best
