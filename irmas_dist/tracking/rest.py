@@ -37,8 +37,11 @@ def unsent(file: Path) -> Path:
     known = known_run(run.entity, run.project, run.run_id, ANSWER_S)
     if not file.with_suffix(BEFORE).exists():
         mark_before(file, known)
-    moved = any(not Path(entry.local_path).exists() for entry in _entries(file))
-    if found.whole and not moved and known == Known():
+    if (
+        found.whole
+        and known == Known()
+        and all(Path(entry.local_path).exists() for entry in _entries(file))
+    ):
         return file
     rest = file.with_name(file.stem + REST)
     remove_rest(rest)  # of an upload that was killed
