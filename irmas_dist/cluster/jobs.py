@@ -111,17 +111,20 @@ def submit(
             if running:
                 return name
         require_job_capacity(client, cpus, gpus)
-        directory = working_dir or checkout()
+    runtime_env: dict[str, Any] = {"env_vars": dict(environment)}
+    with tempfile.TemporaryDirectory(prefix="irmas-") as package:
+        if directory := working_dir or checkout():
+            try:
+                pack(directory, Path(package))
+            except OSError as error:
+                raise IrmasError(f"{directory} cannot be packed: {error}") from error
+            runtime_env["working_dir"] = package
         if local := left_behind(command[1:], directory):
             say(
                 f"the job will not see {escape(', '.join(local))} from here: it runs in a copy of "
                 "the code on the cluster; name inputs and outputs by absolute paths or URLs there"
             )
-        runtime_env: dict[str, Any] = {"env_vars": dict(environment)}
-        with tempfile.TemporaryDirectory(prefix="irmas-") as package:
-            if directory:
-                pack(directory, Path(package))
-                runtime_env["working_dir"] = package
+        with one_line_errors(client.get_address()):
             submission_id: str = client.submit_job(
                 entrypoint=shlex.join([*entrypoint, *command]),
                 submission_id=name,

@@ -112,14 +112,15 @@ def packed_files(directory: Path) -> Iterator[Path]:
     for folder, folders, names in os.walk(directory, onerror=fail, followlinks=True):
         here = Path(folder)
         inside = here.relative_to(directory)
+        walked = [(directory / above).resolve() for above in (inside, *inside.parents)]
         folders[:] = [
             name
             for name in folders
             if not NOT_SENT.fullmatch(name)
             and not (here == directory and name in NOT_SENT_FROM_THE_TOP)
             and not any((here / name / sign).exists() for sign in ENVIRONMENT)
-            # A link to a folder above would be followed for ever.
-            and not here.resolve().is_relative_to((here / name).resolve())
+            # A link to a folder that this one is in, by links too, would be followed for ever.
+            and not any(outer.is_relative_to((here / name).resolve()) for outer in walked)
         ]
         for name in names:
             path = inside / name

@@ -122,6 +122,15 @@ def test_links_to_a_folder_above_are_not_followed(tmp_path: Path) -> None:
     assert list(packed_files(tmp_path)) == [Path("pkg/a.py")]
 
 
+def test_folders_that_link_to_each_other_are_followed_once(tmp_path: Path) -> None:
+    for name, other in ("ab", "ba"):
+        (tmp_path / name).mkdir()
+        (tmp_path / f"{name}/{name}.py").touch()
+        (tmp_path / f"{name}/to").symlink_to(f"../{other}")
+    expected = ["a/a.py", "a/to/b.py", "b/b.py", "b/to/a.py"]
+    assert sorted(map(str, packed_files(tmp_path))) == expected
+
+
 def test_all_files_of_this_package_are_sent() -> None:
     root = checkout()
     assert root
@@ -135,7 +144,7 @@ def test_all_files_of_this_package_are_sent() -> None:
 
 def test_a_folder_that_cannot_be_packed_is_refused_in_one_line(url: str, tmp_path: Path) -> None:
     nowhere = tmp_path / "nowhere"
-    with pytest.raises(IrmasError, match="nowhere: No such file or directory"):
+    with pytest.raises(IrmasError, match="nowhere cannot be packed: .*No such file"):
         jobs.submit(["train"], address=url, name=None, working_dir=nowhere, environment={})
 
 
