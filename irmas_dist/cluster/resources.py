@@ -41,7 +41,7 @@ def wait_for_resources(workers: WorkerSettings) -> None:
     """
     amounts = (f"{n * workers.needed:g} {kind}s" for kind, n in workers.resources.items())
     wanted = f"{workers.needed} workers need {' and '.join(amounts)}"
-    if not _wait([workers.resources] * workers.needed, wanted, workers.wait_timeout_s):
+    if not wait_until_free([workers.resources] * workers.needed, wanted, workers.wait_timeout_s):
         raise IrmasError(
             f"{wanted}, and after {workers.wait_timeout_s:g} s {_free()}; ask for fewer "
             "workers, add nodes, or wait longer (--wait)"
@@ -57,10 +57,12 @@ def wait_for_core(gpus: float = 0) -> None:
     free = ray.available_resources()
     if not all(free.get(kind, 0) >= amount for kind, amount in wanted.items()):
         amounts = " and ".join(f"{amount:g} {kind}" for kind, amount in wanted.items())
-        _wait([{kind: amount} for kind, amount in wanted.items()], amounts)
+        wait_until_free([{kind: amount} for kind, amount in wanted.items()], amounts)
 
 
-def _wait(bundles: list[dict[str, float]], wanted: str, timeout_s: float | None = None) -> bool:
+def wait_until_free(
+    bundles: list[dict[str, float]], wanted: str, timeout_s: float | None = None
+) -> bool:
     """Wait until bundles are free at the same time, and say so where that takes long.
 
     Args:

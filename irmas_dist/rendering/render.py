@@ -42,7 +42,7 @@ class SoundSettings(Settings):
     """Soundfonts, seed and processes of a rendering."""
 
     soundfonts: tuple[Path, ...] = ()
-    """General MIDI soundfonts (.sf2), one per recording. None: pretty_midi's TimGM6mb."""
+    """General MIDI soundfonts (.sf2), one per recording; empty for pretty_midi's TimGM6mb."""
     seed: int = Field(default=0, ge=0)
     """Seed of all music and sound: the same seed renders the same bytes."""
     workers: int | None = Field(default=None, ge=1)

@@ -7,11 +7,10 @@ import ray
 import torch
 from ray.exceptions import RayError
 
-from irmas_dist.cluster.resources import share_of, wait_for_resources
+from irmas_dist.cluster.resources import share_of, wait_until_free, workers_on
 from irmas_dist.cluster.without_ray import gpu_count
 from irmas_dist.config.recipe import Recipe
 from irmas_dist.config.sweep import SweepSettings
-from irmas_dist.config.training import WorkerSettings
 from irmas_dist.errors import IrmasError
 from irmas_dist.terminal import say
 from irmas_dist.training.data import TrainingData
@@ -47,13 +46,16 @@ def share_gpus(settings: SweepSettings, data: TrainingData, recipe: Recipe) -> S
     if settings.workers > 1:
         whole = 1.0 if gpus >= settings.workers else 0.0
         return settings.model_copy(update={"gpus": whole})
-    try:
-        wait_for_resources(WorkerSettings(cpus=settings.cpus, gpu=True))
-    except IrmasError as error:
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    if not any(workers_on(node, settings.cpus, 1.0) for node in nodes):
         raise IrmasError(
-            f"no GPU with {settings.cpus:g} CPUs beside it became free, to measure how many trials "
-            "can share it; --gpus decides by hand"
-        ) from error
+            f"no node has a GPU and {settings.cpus:g} CPUs beside it: ask for fewer with --cpus"
+        )
+    wait_until_free(
+        [{"CPU": settings.cpus, "GPU": 1.0}],
+        f"a GPU and {settings.cpus:g} CPUs beside it, to measure how many trials can share it "
+        "(--gpus decides by hand)",
+    )
     measure = ray.remote(num_gpus=1, num_cpus=settings.cpus, max_calls=1)(memory_of_a_training)
     try:
         memory: Memory = ray.get(measure.remote(data, recipe))
@@ -61,7 +63,6 @@ def share_gpus(settings: SweepSettings, data: TrainingData, recipe: Recipe) -> S
         reason = str(error).strip().splitlines()[-1]
         say(f"trials run on CPUs, as the GPU cannot be used ({reason}); --gpus decides by hand")
         return settings.model_copy(update={"gpus": 0.0})
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     cpus = min(node.get("CPU", 0) / node["GPU"] for node in nodes if node.get("GPU"))
     count = trials_on_a_gpu(memory, cpus, gpus, settings)
     say(

@@ -144,7 +144,7 @@ def test_all_files_of_this_package_are_sent() -> None:
 
 def test_a_folder_that_cannot_be_packed_is_refused_in_one_line(url: str, tmp_path: Path) -> None:
     nowhere = tmp_path / "nowhere"
-    with pytest.raises(IrmasError, match="nowhere cannot be packed: .*No such file"):
+    with pytest.raises(IrmasError, match=r"nowhere cannot be packed: .*No such file"):
         jobs.submit(["train"], address=url, name=None, working_dir=nowhere, environment={})
 
 

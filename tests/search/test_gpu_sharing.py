@@ -1,7 +1,5 @@
 """Trials share a GPU as far as its memory and the CPUs beside it allow."""
 
-from functools import partial
-
 import pytest
 import torch
 from hypothesis import given
@@ -10,7 +8,6 @@ from hypothesis import strategies as st
 from irmas_dist.cluster.resources import share_of, workers_on
 from irmas_dist.config.recipe import Recipe
 from irmas_dist.config.sweep import SweepSettings
-from irmas_dist.config.training import WorkerSettings
 from irmas_dist.errors import IrmasError
 from irmas_dist.search.gpu_sharing import (
     Memory,
@@ -60,18 +57,12 @@ def test_without_gpus_trials_run_on_cpus(ray_cluster: None, data: TrainingData) 
     assert share_gpus(SweepSettings(), data, Recipe()).gpus == 0.0
 
 
-def test_a_gpu_that_others_hold_is_not_waited_for_in_silence(
-    ray_cluster: None,
-    data: TrainingData,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+def test_gpus_that_no_trial_can_use_are_not_waited_for(
+    ray_cluster: None, data: TrainingData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("irmas_dist.search.gpu_sharing.gpu_count", lambda: 1.0)
-    soon = partial(WorkerSettings, wait_timeout_s=0.1)
-    monkeypatch.setattr("irmas_dist.search.gpu_sharing.WorkerSettings", soon)
-    with pytest.raises(IrmasError, match=r"^no GPU with 1 CPUs beside it became free, to measure"):
-        share_gpus(SweepSettings(), data, Recipe())
-    assert "waiting up to 0.1 s for resources: 1 workers need" in capsys.readouterr().err
+    with pytest.raises(IrmasError, match=r"^no node has a GPU and 2 CPUs beside it: ask for fewer"):
+        share_gpus(SweepSettings(cpus=2.0), data, Recipe())
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
