@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from scipy.optimize import minimize
 from scipy.special import expit, logit
 
 from irmas_dist.evaluation.arrays import Labels, ScoreArray
@@ -19,9 +20,6 @@ MARGIN = 1e-5
 
 MOST_LOGIT = 30.0
 """Limit of calibrated logits: only silence scores 0."""
-
-STEPS = 50
-"""Most steps of Newton's method."""
 
 LEAST_SCALE = 0.01
 """Smallest scale: calibration never turns the order of scores round."""
@@ -60,17 +58,18 @@ def fit_platt(
     positives, negatives = count[plays].sum(), count[~plays].sum()
     wanted = np.where(plays, (positives + 1) / (positives + 2), 1 / (negatives + 2))
     inputs = np.stack([logits, np.ones_like(logits)])
-    found = np.array([1.0, 0.0])
-    for _ in range(STEPS):
-        probable = expit(found @ inputs)
-        gradient = inputs @ (count * (probable - wanted))
-        curvature = (inputs * (count * probable * (1 - probable))) @ inputs.T + 1e-6 * np.eye(2)
-        step = np.linalg.solve(curvature, gradient)
-        found = found - step
-        found[0] = np.clip(found[0], LEAST_SCALE, 1 / LEAST_SCALE)
-        if np.abs(step).max() < 1e-9:
-            break
-    return Platt(*found.tolist())
+    total = count.sum() or 1.0
+
+    def loss(found: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.float64]]:
+        """Return the mean cross-entropy, and its gradient."""
+        calibrated = found @ inputs
+        entropy = np.logaddexp(0, calibrated) - wanted * calibrated
+        gradient = inputs @ (count * (expit(calibrated) - wanted))
+        return count @ entropy / total, gradient / total
+
+    bounds = [(LEAST_SCALE, 1 / LEAST_SCALE), (None, None)]
+    best = minimize(loss, [1.0, 0.0], jac=True, method="L-BFGS-B", bounds=bounds, tol=1e-12)
+    return Platt(*best.x.tolist())
 
 
 def _logit(scores: ScoreArray) -> npt.NDArray[np.float64]:

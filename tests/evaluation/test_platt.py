@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.special import expit
 
 from irmas_dist.evaluation.platt import LEAST_SCALE, Platt, fit_platt
 from irmas_dist.instruments import UNKNOWN
@@ -23,6 +24,35 @@ def test_the_calibration_that_scores_were_drawn_by_is_found(truth: Platt) -> Non
     assert fit_platt(labels, scores) == pytest.approx(truth, abs=0.12)
 
 
+@pytest.mark.parametrize("scale", [0.05, 1.0, 40.0])
+@pytest.mark.parametrize("offset", [-6.0, 0.0, 6.0])
+def test_scores_that_are_far_off_are_calibrated_as_well_as_can_be(
+    scale: float, offset: float
+) -> None:
+    """Where nearly all scores are near 0 or 1, too: no other calibration is more likely."""
+    rng = np.random.default_rng(0)
+    labels = (rng.uniform(size=(200, 3)) < 0.2).astype(np.int8)
+    scores = Platt(scale, offset)(expit(rng.normal(labels, 1.0)).astype(np.float32))
+
+    def likelihood(one: Platt) -> float:
+        chance = np.where(labels, one(scores), 1 - one(scores))
+        return float(np.log(chance).sum())
+
+    found = fit_platt(labels, scores)
+    others = [
+        Platt(found.scale * stretch, found.offset + shift)
+        for stretch in (0.9, 1.0, 1.1)
+        for shift in (-0.3, 0.0, 0.3)
+    ]
+    assert max(map(likelihood, others)) <= likelihood(found) + 0.1
+    assert likelihood(found) > -0.6 * labels.size  # that of chance is log(2)
+
+
+def test_where_nothing_is_known_scores_stay_as_they_are() -> None:
+    labels, scores = drawn(Platt())
+    assert fit_platt(np.full_like(labels, UNKNOWN), scores) == Platt()
+
+
 def test_unknown_labels_do_not_count() -> None:
     labels, scores = drawn(Platt(0.5, -1.0))
     hidden = labels.copy()
@@ -35,7 +65,7 @@ def test_a_clip_counts_as_often_as_its_weight_says() -> None:
     counts = np.arange(300) % 4
     repeated = (np.repeat(each, counts, axis=0) for each in (labels, scores))
     expected = fit_platt(*repeated)
-    assert fit_platt(labels, scores, counts.astype(float)) == pytest.approx(expected, rel=1e-9)
+    assert fit_platt(labels, scores, counts.astype(float)) == pytest.approx(expected, rel=1e-5)
     assert fit_platt(labels, scores) != pytest.approx(expected, rel=1e-3)
 
 
