@@ -69,7 +69,8 @@ def extract_tables(work: Path, clips: Sequence[OpenMicClip], recipe: Recipe, see
         table, store = work / f"{labels}.csv", work / f"features-{labels}"
         table.write_text("\n".join(rows(clips, labels, seed)) + "\n")
         manifest = work / f"{labels}.parquet"
-        write_manifest(manifest, index_table(str(table), OPENMIC, root=str(work / "twin")))
+        listed = index_table(str(table), OPENMIC, root=str(work / "twin"))
+        write_manifest(manifest, listed, OPENMIC)
         if not store.exists() and first.exists():
             shutil.copytree(first, store)
         extract(str(manifest), str(store), recipe.features, OPENMIC)

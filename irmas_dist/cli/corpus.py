@@ -172,7 +172,7 @@ def index(
             below = f"; are paths relative to {root}?" if root else "; see --root" if table else ""
             raise IrmasError(f"no file can be used: {clip['path']}: {clip['problem']}{below}")
         conflicts = settle_conflicts(rows, corpus.conflicts)
-        write_manifest(out, rows)
+        write_manifest(out, rows, corpus.vocabulary)
         if vocabulary_from_table and table:
             with storage.write_atomically(vocabulary_from_table) as file:
                 file.write(vocabulary)

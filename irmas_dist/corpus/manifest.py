@@ -1,6 +1,7 @@
 """The manifest: one row per audio file, with what later stages need to know about it."""
 
 import hashlib
+import json
 import os
 from collections import Counter
 from pathlib import Path
@@ -10,6 +11,7 @@ import pyarrow as pa
 
 from irmas_dist import storage
 from irmas_dist.errors import IrmasError
+from irmas_dist.instruments import IRMAS, Vocabulary
 
 TRAINING = "training"
 VALIDATION = "validation"
@@ -48,10 +50,22 @@ file, and of the span where there is one. ``problem``: why the file cannot be us
 can; the other columns of an unusable file hold what is known of it.
 """
 
+INSTRUMENTS = b"instruments"
+"""Key of a manifest's metadata: the codes, as JSON, of all instruments that it was indexed for."""
 
-def write_manifest(location: str | os.PathLike[str], rows: list[dict[str, Any]]) -> pa.Table:
-    """Write rows as a manifest, in order of ``clip_id``, and return it as a table."""
-    table = pa.Table.from_pylist(sorted(rows, key=lambda row: row["clip_id"]), schema=SCHEMA)
+
+def write_manifest(
+    location: str | os.PathLike[str], rows: list[dict[str, Any]], vocabulary: Vocabulary = IRMAS
+) -> pa.Table:
+    """Write rows as a manifest, in order of ``clip_id``, and return it as a table.
+
+    Args:
+        location: Path or URL.
+        rows: By the columns of `SCHEMA`.
+        vocabulary: The instruments that the rows were indexed for.
+    """
+    schema = SCHEMA.with_metadata({INSTRUMENTS: json.dumps(vocabulary.codes)})
+    table = pa.Table.from_pylist(sorted(rows, key=lambda row: row["clip_id"]), schema=schema)
     storage.write_table(location, table)
     return table
 
@@ -77,11 +91,30 @@ def read_manifest(location: str | os.PathLike[str]) -> pa.Table:
             f"{location} is not a manifest: it has no column {missing[0]!r}; "
             "make one with 'irmas index'"
         )
-    table = table.select(SCHEMA.names).cast(SCHEMA)
+    table = table.select(SCHEMA.names).cast(SCHEMA.with_metadata(table.schema.metadata))
     [(clip, times)] = Counter(table.column("clip_id").to_pylist()).most_common(1) or [("", 0)]
     if times > 1:
         raise IrmasError(f"{location} names the clip {clip!r} more than once")
     return table
+
+
+def require_indexed(
+    table: pa.Table, vocabulary: Vocabulary, location: str | os.PathLike[str]
+) -> None:
+    """Check that a manifest was indexed for all instruments of a vocabulary.
+
+    One that was edited elsewhere may not say which it was indexed for, and is taken as it is.
+
+    Raises:
+        IrmasError: Others would count as absent, which nobody has said.
+    """
+    stated = (table.schema.metadata or {}).get(INSTRUMENTS)
+    codes = vocabulary.codes if stated is None else json.loads(stated)
+    if others := [code for code in vocabulary.codes if code not in codes]:
+        raise IrmasError(
+            f"{location} was indexed without {', '.join(others)}: index it again with this recipe, "
+            "or extract with the one that it was indexed with (--config)"
+        )
 
 
 def manifest_fingerprint(table: pa.Table) -> str:

@@ -84,7 +84,7 @@ def _demo(out: Path, trials: int) -> dict[str, Any]:
     with stage("render", "Rendering an IRMAS-shaped corpus from a soundfont"):
         render(tree, RenderSettings(), vocabulary)
     with stage("index", "Indexing it"):
-        table = write_manifest(manifest, index_tree(tree, vocabulary))
+        table = write_manifest(manifest, index_tree(tree, vocabulary), vocabulary)
     say("[bold]Starting Ray")
     with ray_running():
         with stage("extract", "Computing log-mel spectrograms with Ray Data"):

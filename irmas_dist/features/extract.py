@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from irmas_dist import storage
 from irmas_dist.config.features import MAX_REJECTS, LogMelSettings
-from irmas_dist.corpus.manifest import manifest_fingerprint, read_manifest
+from irmas_dist.corpus.manifest import manifest_fingerprint, read_manifest, require_indexed
 from irmas_dist.errors import IrmasError
 from irmas_dist.features import shard_tasks, store
 from irmas_dist.features.diff import diff_store
@@ -89,13 +89,15 @@ def extract(
         shard_seconds: Most audio in one shard.
 
     Raises:
-        IrmasError: The manifest cannot be read, ``out`` cannot be written or holds features of
-            other settings, or too many files are unusable. Finished shards are kept, and a
-            finished store stays as it was.
+        IrmasError: The manifest cannot be read or was not indexed for all instruments, ``out``
+            cannot be written or holds features of other settings, or too many files are unusable.
+            Finished shards are kept, and a finished store stays as it was.
     """
     began = time.monotonic()
     refuse_other_results(out, store.INFO)
-    target = storage.absolute(out), read_manifest(manifest), settings, vocabulary, max_rejects
+    table = read_manifest(manifest)
+    require_indexed(table, vocabulary, manifest)
+    target = storage.absolute(out), table, settings, vocabulary, max_rejects
     run = _Extraction(*target)
     info = None if retry_rejects else run.finished_store()
     if info is None:

@@ -123,7 +123,7 @@ def evaluate_tree(
         if not any(row["part"] == part and not row["problem"] for row in rows):
             raise IrmasError(f"{tree} has no usable clips for {part}")
         files = [row for row in rows if row["part"] == part]
-        write_manifest(manifest, files)
+        write_manifest(manifest, files, description.vocabulary)
         summary = extract(
             str(manifest), features, description.features, description.vocabulary,
             address=address, max_rejects=1.0,

@@ -194,7 +194,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 soundfile.write(path, 0.3 * rng.standard_normal(8_000), 8_000)
                 if suffix:
                     path.with_suffix(".txt").write_text(code)
-    write_manifest(root / "manifest.parquet", index_tree(root / "tree", VOCABULARY))
+    write_manifest(root / "manifest.parquet", index_tree(root / "tree", VOCABULARY), VOCABULARY)
     table = read_manifest(root / "manifest.parquet")
     compute_shard(table, str(root / "features"), FEATURES, VOCABULARY)
     features = str(root / "features")

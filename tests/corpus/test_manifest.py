@@ -7,8 +7,14 @@ import pytest
 
 from irmas_dist import storage
 from irmas_dist.corpus.index import index_tree
-from irmas_dist.corpus.manifest import manifest_fingerprint, read_manifest, write_manifest
+from irmas_dist.corpus.manifest import (
+    manifest_fingerprint,
+    read_manifest,
+    require_indexed,
+    write_manifest,
+)
 from irmas_dist.errors import IrmasError
+from irmas_dist.instruments import Vocabulary
 
 
 def test_a_manifest_with_a_clip_twice_is_refused_by_its_name(tree: Path, tmp_path: Path) -> None:
@@ -40,3 +46,25 @@ def test_the_fingerprint_is_of_the_content_whatever_the_order_and_location(
     assert manifest_fingerprint(pa.Table.from_pylist(changed, table.schema)) != (
         manifest_fingerprint(table)
     )
+
+
+def test_instruments_that_a_manifest_was_not_indexed_for_are_not_taken_for_absent(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "m.parquet"
+    write_manifest(path, [], Vocabulary(("kick", "snare"), ("kick", "snare")))
+    manifest = read_manifest(path)
+    for codes in (("kick", "snare"), ("snare", "kick"), ("snare",)):
+        require_indexed(manifest, Vocabulary(codes, codes), path)
+    more = ("kick", "hat", "snare", "tom")
+    with pytest.raises(
+        IrmasError, match=r"m\.parquet was indexed without hat, tom: index it again"
+    ):
+        require_indexed(manifest, Vocabulary(more, more), path)
+
+
+def test_a_manifest_that_does_not_say_its_instruments_is_taken_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "m.parquet"
+    edited = write_manifest(path, []).replace_schema_metadata(None)
+    storage.write_table(path, edited)
+    require_indexed(read_manifest(path), Vocabulary(("kick",), ("kick",)), path)

@@ -15,6 +15,7 @@ from irmas_dist.features import store
 from irmas_dist.features.clips import read_clips
 from irmas_dist.features.extract import ExtractSummary, extract
 from irmas_dist.features.logmel import log_mel
+from irmas_dist.instruments import Vocabulary
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -54,6 +55,15 @@ def test_a_store_of_other_settings_is_refused(
     other = recipe.features.model_copy(update={"bands": 40})
     with pytest.raises(IrmasError, match="other features: bands=32 rather than 40"):
         extract(str(manifest), features, other, recipe.corpus.vocabulary)
+
+
+def test_instruments_that_were_not_looked_for_are_refused_before_anything_is_computed(
+    manifest: Path, tmp_path: Path, recipe: Recipe
+) -> None:
+    more = Vocabulary.of({**recipe.corpus.instruments, "dru": "drums"})
+    with pytest.raises(IrmasError, match="was indexed without dru"):
+        extract(str(manifest), str(tmp_path / "store"), recipe.features, more)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_corrupt_file_is_a_reject_and_files_added_later_are_computed(
