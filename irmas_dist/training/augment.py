@@ -57,8 +57,9 @@ class Mixer:
         mixed = self._sum_sources(power, plan)
         labels = self._union(resident, plan)
         if plan.changes.noise:
-            colour = self._curves(plan.colours).exp() * plan.noise[:, None]
-            mixed += (mixed.mean(dim=(1, 2))[:, None] * colour)[:, None, :]
+            colour = self._curves(plan.colours).softmax(1) * len(self._centres)  # mean power 1
+            level = mixed.mean(dim=(1, 2)) * plan.noise
+            mixed += (level[:, None] * colour)[:, None, :]
         mixed = mixed.clamp_(min=self._floor).log_().div_(self._unit)
         if plan.changes.band_masks:
             mixed = self._mask(mixed, plan.band_masks, axis=2)

@@ -197,6 +197,22 @@ def test_noise_has_the_given_signal_to_noise_ratio() -> None:
         added = np.exp(noisy[0].numpy().astype(np.float64)) - clean
         assert 10 * np.log10(clean.mean() / added.mean()) == pytest.approx(snr_db, abs=0.1)
     assert (plan(AugmentSettings(noise_snr_db=0)).noise == 0).all()
+
+
+def test_coloured_noise_has_it_too() -> None:
+    drawn = plan(AugmentSettings(noise_snr_db=20, mix=ALONE))
+    assert np.abs(drawn.colours).max() > 1
+    silent = dataclasses.replace(drawn, noise=np.zeros_like(drawn.noise))
+    noisy, clean = (
+        np.exp(MIXER(RESIDENT, sent(one), 20)[0].numpy().astype(np.float64)).mean(axis=(1, 2))
+        for one in (drawn, silent)
+    )
+    ratios = 10 * np.log10(clean / (noisy - clean))
+    loud = drawn.noise > 1e-4  # Others drown in the rounding of the clip.
+    np.testing.assert_allclose(ratios[loud], -10 * np.log10(drawn.noise[loud]), atol=0.1)
+
+
+def test_the_signal_to_noise_ratio_is_the_lowest_at_least() -> None:
     drawn = plan(AugmentSettings(noise_snr_db=20)).noise
     assert drawn.max() <= 10 ** (-2)
     assert drawn.min() >= 10 ** (-6) * 0.99
