@@ -1,6 +1,6 @@
 """Training data: training clips and validation mixtures out of feature stores."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -98,11 +98,16 @@ class TrainingData:
 
     def threshold_clips(self) -> Clips:
         """Return the clips that thresholds are fitted to; to mix them takes seconds."""
-        from irmas_dist.training.validation import mixture_clips
+        return joined(list(self.threshold_clips_in_parts()))
+
+    def threshold_clips_in_parts(self) -> Iterator[Clips]:
+        """Yield these clips in parts that fit into memory if they are mixed, however long."""
+        from irmas_dist.training.validation import mixtures_in_parts
 
         if self.to_mix is None:
-            return self.validation
-        return mixture_clips(self.to_mix, *_fitting(self.settings, self.store))
+            yield self.validation
+        else:
+            yield from mixtures_in_parts(self.to_mix, *_fitting(self.settings, self.store))
 
     @property
     def normalisation(self) -> tuple[list[float], list[float]]:

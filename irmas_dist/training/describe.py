@@ -1,9 +1,13 @@
 """The description of a finished training: its best epoch, with thresholds."""
 
+from dataclasses import replace
 from typing import Any
+
+import numpy as np
 
 from irmas_dist.evaluation.scores import Scores
 from irmas_dist.evaluation.thresholds import averaged_thresholds
+from irmas_dist.features.clips import joined
 from irmas_dist.instruments import hard_labels
 from irmas_dist.models.cnn import parameter_count
 from irmas_dist.training.epoch_metrics import f1_at
@@ -28,8 +32,12 @@ def describe(learner: Learner, recipe: dict[str, Any]) -> tuple[ModelDescription
     """
     learner.restore_best()
     data = learner.data
-    clips = data.threshold_clips()
-    labels, values = hard_labels(clips.labels), learner.score(clips)
+    scored = [
+        (replace(clips, frames=clips.frames[:0]), learner.score(clips))
+        for clips in data.threshold_clips_in_parts()
+    ]
+    clips, values = joined([one for one, _ in scored]), np.concatenate([one for _, one in scored])
+    labels = hard_labels(clips.labels)
     vocabulary = data.store.vocabulary
     rule = learner.settings.thresholds
     thresholds = averaged_thresholds(labels, values, rule)

@@ -13,7 +13,7 @@ from irmas_dist.config.augment import AugmentSettings
 from irmas_dist.config.features import LogMelSettings
 from irmas_dist.corpus.split import k_folds
 from irmas_dist.errors import IrmasError
-from irmas_dist.features.clips import Clips
+from irmas_dist.features.clips import Clips, joined
 from irmas_dist.instruments import PRESENT
 from irmas_dist.training.augment import Mixer
 from irmas_dist.training.sampling import Mixtures, plan_mixtures
@@ -25,6 +25,9 @@ FOLDS = 5
 
 BATCH = 32
 """Most mixtures that are made at a time."""
+
+FRAMES_AT_A_TIME = 1 << 19
+"""Frames of mixtures, some 100 MB, after which those made so far are handed on."""
 
 
 def mixture_clips(
@@ -48,32 +51,42 @@ def mixture_clips(
         Clips with their own array of frames, each as long as its first source. The group of
         each is that of its first source, prefixed with the fold; see `folds_of`.
     """
+    return joined(list(mixtures_in_parts(clips, examples, settings, features, seed)))
+
+
+def mixtures_in_parts(
+    clips: Clips, examples: int, settings: AugmentSettings, features: LogMelSettings, seed: int
+) -> Iterator[Clips]:
+    """Yield the clips of `mixture_clips` in parts that fit into memory, however long they are."""
     resident = DeviceClips(clips, torch.device("cpu"))
     mixer = Mixer(features, torch.zeros(features.bands), torch.device("cpu"))
-    mels: list[npt.NDArray[np.float16]] = []
-    labels: list[npt.NDArray[np.float32]] = []
-    groups: list[str] = []
-    frames_of_each: list[int] = []
+    made: list[Clips] = []
+    count = waiting = 0
     for fold, lead, plan in _plan_validation(clips, examples, settings, features, seed):
+        prefix = f"fold {fold}: " if fold else ""
         for low, high, frames in _batches(clips.lengths[lead]):
             part = plan.part(low, high)
             changes = Changes.of(part, clips.lengths, frames)
-            mel, label = mixer(resident, on_device(part, changes, resident.device), frames)
-            mels.append(mel.to(torch.float16).flatten(0, 1).numpy())
-            labels.append(label.numpy())
-            frames_of_each += [frames] * (high - low)
-        prefix = f"fold {fold}: " if fold else ""
-        groups += [prefix + clips.groups[first] for first in lead]
-    lengths = np.array(frames_of_each, np.int64)
-    return Clips(
-        frames=np.concatenate(mels),
-        starts=np.cumsum(lengths) - lengths,
-        lengths=lengths,
-        labels=np.concatenate(labels),
-        clip_ids=[f"mixture {index + 1}" for index in range(examples)],
-        parts=["validation"] * examples,
-        groups=groups,
-    )
+            mel, labels = mixer(resident, on_device(part, changes, resident.device), frames)
+            size = high - low
+            made.append(
+                Clips(
+                    frames=mel.to(torch.float16).flatten(0, 1).numpy(),
+                    starts=np.arange(size) * frames,
+                    lengths=np.full(size, frames),
+                    labels=labels.numpy(),
+                    clip_ids=[f"mixture {count + index + 1}" for index in range(size)],
+                    parts=["validation"] * size,
+                    groups=[prefix + clips.groups[first] for first in lead[low:high]],
+                )
+            )
+            count += size
+            waiting += size * frames
+            if waiting >= FRAMES_AT_A_TIME:
+                yield joined(made)
+                made, waiting = [], 0
+    if made:
+        yield joined(made)
 
 
 def _batches(lengths: npt.NDArray[np.int64]) -> Iterator[tuple[int, int, int]]:

@@ -11,13 +11,16 @@ from hypothesis.extra.numpy import arrays
 from irmas_dist.config.augment import MixSettings
 from irmas_dist.config.features import LogMelSettings
 from irmas_dist.corpus.split import k_folds
+from irmas_dist.features.clips import joined
 from irmas_dist.training.sampling import mixing_alone
 from irmas_dist.training.validation import (
+    BATCH,
     FOLDS,
     equally_frequent,
     folds_of,
     mixed_clips,
     mixture_clips,
+    mixtures_in_parts,
 )
 from tests.training.conftest import BANDS, CLIPS
 
@@ -132,3 +135,19 @@ def test_mixtures_of_repeated_clips_have_rare_instruments_as_often() -> None:
     repeated = rare.select(equally_frequent(rare.labels))
     made = mixture_clips(repeated, 300, ALONE, FEATURES, seed=0)
     np.testing.assert_allclose(made.labels.mean(axis=0), 1 / 3, atol=0.06)
+
+
+def test_mixtures_are_handed_on_in_parts_that_have_so_many_frames_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    whole = mixture_clips(CLIPS, 90, MIXED, FEATURES, seed=0)
+    monkeypatch.setattr("irmas_dist.training.validation.FRAMES_AT_A_TIME", 200)
+    parts = list(mixtures_in_parts(CLIPS, 90, MIXED, FEATURES, seed=0))
+    assert len(parts) > 3
+    longest = int(CLIPS.lengths.max())
+    assert max(len(part.frames) for part in parts) < 200 + BATCH * longest
+    together = joined(parts)
+    for name in ("frames", "starts", "lengths", "labels"):
+        np.testing.assert_array_equal(getattr(together, name), getattr(whole, name))
+    assert together.clip_ids == whole.clip_ids == [f"mixture {n}" for n in range(1, 91)]
+    assert together.groups == whole.groups
