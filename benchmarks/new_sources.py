@@ -7,7 +7,7 @@ CLIPS.parquet is a manifest of training clips of one instrument each, whose grou
 their source, such as a sample library. In each split one source of every instrument is held out, or
 a third of the groups of an instrument that has only one; 200 mixtures of one to five instruments
 are made of what is held out, and the recipe `irmas` learns from the rest. ``--and MANIFEST``, with
-training and testing clips, is one more split.
+training and testing clips, is one more split. ``--also MANIFEST`` is learnt beside each.
 
 Stated are macro F1 by the thresholds of validation, adapted to the mixtures without their labels,
 and by the oracle; LRAP and mean AP before and after. Then the limits of adaptation: the wrong
@@ -27,7 +27,7 @@ from processes.machine import machine
 
 from irmas_dist.config.adaptation import AdaptationSettings
 from irmas_dist.config.recipe import Recipe, load_recipe
-from irmas_dist.config.training import WorkerSettings
+from irmas_dist.config.training import FurtherStore, WorkerSettings
 from irmas_dist.corpus.groups import source_of
 from irmas_dist.corpus.index import index_tree
 from irmas_dist.corpus.manifest import TESTING, TRAINING, read_manifest, write_manifest
@@ -143,13 +143,20 @@ def added(model: str, manifest: Path, recipe: Recipe) -> dict[str, Any]:
     return {"added": wrong[1] - wrong[0], "matched": record["match"] > 0}
 
 
-def measure(manifests: dict[str, Path], changes: list[str]) -> dict[str, Any]:
+def measure(
+    manifests: dict[str, Path], changes: list[str], also: str | None, work: Path
+) -> dict[str, Any]:
     """Train on a split, and state figures of its testing clips."""
     recipe = load_recipe("irmas", ["tracking.mode=disabled", *changes])
     stem = str(manifests["all"].with_suffix(""))
     store, model = f"{stem}-features", f"{stem}-model"
     extract(str(manifests["all"]), store, recipe.features, recipe.corpus.vocabulary)
-    train(recipe, store, model, WorkerSettings())
+    further = []
+    if also:
+        beside = str(work / "also-features")
+        extract(also, beside, recipe.features, recipe.corpus.vocabulary)
+        further.append(FurtherStore(location=beside))
+    train(recipe, store, model, WorkerSettings(), further=further)
     own = evaluate(model, store, model).results
     adapted = evaluate(model, store, model, adapt_to=store).results["adapted"].metrics
     before = own["validation"].metrics
@@ -165,6 +172,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("clips", nargs="?")
     parser.add_argument("--and", dest="further", default=None, metavar="MANIFEST")
+    parser.add_argument("--also", default=None, metavar="MANIFEST")
     parser.add_argument("--work", type=Path)
     parser.add_argument("--splits", type=int, default=4)
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="of the recipe")
@@ -181,14 +189,20 @@ def main() -> None:
     results: dict[str, Any] = {}
     print("split  macro F1 of validation, adapted, oracle; LRAP, mean AP before and after; limits")
     for name, of_split in manifests.items():
-        results[name] = measure(of_split, given.set)
+        results[name] = measure(of_split, given.set, given.also, given.work)
         print(line(name, results[name]), results[name]["limits"], flush=True)
     means = {
         figure: np.mean([one[figure] for one in results.values()], axis=0).tolist()
         for figure in ("macro_f1", "lrap", "map")
     }
     print(line("mean", means))
-    written = {"machine": machine(), "set": given.set, "splits": results, "mean": means}
+    written = {
+        "machine": machine(),
+        "set": given.set,
+        "also": given.also,
+        "splits": results,
+        "mean": means,
+    }
     (given.work / "new_sources.json").write_text(json.dumps(written, indent=2) + "\n")
 
 
