@@ -8,13 +8,17 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+from rich.markup import escape
+
 from irmas_dist import storage
 from irmas_dist.config.decisions import RELATIVE_RULES
+from irmas_dist.errors import IrmasError
 from irmas_dist.evaluation.evaluate import Evaluation
 from irmas_dist.evaluation.protocols import MEANING
 from irmas_dist.inference.evaluate import SCORES, evaluate_model_scores, read_model_scores
 from irmas_dist.inference.export import ExportSummary, tolerance
 from irmas_dist.reports.templates import render_template
+from irmas_dist.terminal import say
 from irmas_dist.training.model_description import ModelDescription, read_description
 from irmas_dist.training.provenance import validated_on
 
@@ -81,18 +85,22 @@ def write_model_card(model: str, exported: ExportSummary) -> ExportSummary:
     """Write a model's card beside its exported files.
 
     Args:
-        model: Model directory. If it was evaluated, the card has the figures.
+        model: Model directory. If it was evaluated as it is now, the card has the figures.
         exported: The files.
 
     Returns:
         The same, with the card among the files.
 
     Raises:
-        IrmasError: The scores are not the model's, or the card cannot be written.
+        IrmasError: The card cannot be written.
     """
     description, evaluation = read_description(model), None
     if storage.exists(storage.join(model, SCORES)):
-        evaluation = evaluate_model_scores(*read_model_scores(model))
+        try:
+            evaluation = evaluate_model_scores(*read_model_scores(model))
+        except IrmasError as error:
+            # The files beside it are written by now, and need no figures.
+            say(escape(f"the model card has no figures: {error}"))
     name = model.rstrip("/").rsplit("/", 1)[-1]
     card = model_card(name, description, evaluation, exported)
     with storage.write_atomically(storage.join(exported.path, CARD)) as stream:

@@ -4,12 +4,15 @@ import dataclasses
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
 from irmas_dist.evaluation.evaluate import evaluate_scores
+from irmas_dist.evaluation.scores import write_scores
+from irmas_dist.inference.export import ExportSummary
 from irmas_dist.inference.predictor import Predictor
 from irmas_dist.instruments import UNKNOWN
-from irmas_dist.reports.model_card import model_card
+from irmas_dist.reports.model_card import model_card, write_model_card
 from tests.inference.conftest import MakeModel, scores_of_songs
 
 
@@ -87,3 +90,16 @@ def test_a_card_says_that_its_model_was_adapted_after_it_was_validated(model: Pa
     # An ensemble has what its members were adapted to, and they the rest.
     members = description.model_copy(update={"adapted": {"to": "songs, talk"}})
     assert "| adapted to | songs, talk |\n" in model_card("model", members)
+
+
+def test_a_card_is_written_beside_its_files_though_the_scores_are_another_models(
+    make_model: MakeModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = make_model()
+    write_scores(model / "scores.parquet", scores_of_songs())
+    exported = ExportSummary(str(tmp_path), ["model.onnx"], 5, {}, {"model.onnx": 22_050})
+    assert write_model_card(str(model), exported).files == ["model.onnx", "README.md"]
+    assert "There are no figures of this model" in (tmp_path / "README.md").read_text()
+    told = capsys.readouterr().err
+    assert "the model card has no figures: " in told
+    assert "holds scores of another model than " in told
