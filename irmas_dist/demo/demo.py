@@ -25,7 +25,6 @@ from irmas_dist.evaluation.scores import Scores
 from irmas_dist.features.extract import extract
 from irmas_dist.inference.evaluate import evaluate
 from irmas_dist.inference.predictor import Predictor
-from irmas_dist.inference.thresholds import search_decisions
 from irmas_dist.instruments import Vocabulary
 from irmas_dist.rendering.render import RenderSettings, render
 from irmas_dist.reports.model_page import write_model_page
@@ -100,8 +99,7 @@ def _demo(out: Path, trials: int) -> dict[str, Any]:
     best = found.best.model_copy(update={"training": training})
     with stage("train", "Training the best recipe"):
         train(best, features, model, WorkerSettings())
-    with stage("evaluate", "Fitting the thresholds, scoring the test excerpts"):
-        search_decisions(model, best.thresholds)
+    with stage("evaluate", "Scoring the test excerpts"):
         evaluation = evaluate(model, features, model)
         log_evaluation(read_description(model), evaluation, "model")
     with stage("baselines", "Measuring the baselines on the same excerpts"):
