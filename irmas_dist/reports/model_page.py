@@ -148,7 +148,6 @@ def _instruments(evaluation: Evaluation) -> list[dict[str, Any]]:
     return [
         row
         | {
-            "never": not decisions[:, i].any(),
             "curve": figures.precision_recall_curve(
                 labels[:, i], scores[:, i], decisions[:, i],
                 f"Precision and recall of {row['name']}",

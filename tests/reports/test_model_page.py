@@ -311,6 +311,13 @@ def test_instruments_that_are_never_predicted_or_never_occur_are_marked(tmp_path
     assert "in no clip" in page.text
 
 
+def test_a_threshold_that_no_clip_reaches_is_stated_as_it_is(tmp_path):
+    scores = some_scores(clips=12)
+    scores.scores[:, 1] = 0.1
+    page = report(tmp_path, scores=scores, thresholds=np.array([0.4, 0.445, 0.4]))
+    assert "0.445" in page.text
+
+
 @pytest.mark.parametrize("right", [True, False])
 def test_a_single_clip_makes_a_page(tmp_path, right):
     scores = some_scores(clips=1)
