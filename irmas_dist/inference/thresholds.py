@@ -19,7 +19,7 @@ from irmas_dist.evaluation.arrays import Decisions
 from irmas_dist.evaluation.objectives import objective_of
 from irmas_dist.evaluation.operating_points import decide
 from irmas_dist.evaluation.protocols import cross_validated
-from irmas_dist.evaluation.scores import Scores, read_scores, write_scores
+from irmas_dist.evaluation.scores import Scores, write_scores
 from irmas_dist.evaluation.thresholds import averaged_thresholds
 from irmas_dist.features import store
 from irmas_dist.inference.predictor import Predictor
@@ -33,7 +33,11 @@ from irmas_dist.training.model_description import (
     read_description,
     write_description,
 )
-from irmas_dist.training.model_directory import VALIDATION_SCORES, load_network
+from irmas_dist.training.model_directory import (
+    VALIDATION_SCORES,
+    load_network,
+    read_validation_scores,
+)
 from irmas_dist.training.provenance import store_sizes, threshold_origin
 from irmas_dist.training.validation import folds_of
 
@@ -100,9 +104,10 @@ def _search(
     if description.members and features is not None:
         raise IrmasError(f"{model} is an ensemble, whose aggregation and hop are its members' own: "
                          "leave --features out")  # fmt: skip
-    scored = {description.windows: read_scores(path)}
+    fitted_to = read_validation_scores(model, "to which thresholds would be fitted")
+    scored = {description.windows: fitted_to}
     if features is not None:
-        scored |= _score_again(model, description, next(iter(scored.values())), features)
+        scored |= _score_again(model, description, fitted_to, features)
     candidates = [_fit(windows, scores, settings) for windows, scores in scored.items()]
     # Values of the clips that thresholds were fitted to are no reason to change anything. The sort
     # is stable: the model's present aggregation and hop, which come first, win ties.

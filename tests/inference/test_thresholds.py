@@ -96,6 +96,12 @@ def test_each_fold_is_decided_by_thresholds_of_the_others(model: str) -> None:
     assert only.cross_validated < only.fitted
 
 
+def test_a_model_without_validation_scores_is_refused_by_its_name(model: str) -> None:
+    Path(model, "validation.parquet").unlink()
+    with pytest.raises(IrmasError, match="has no validation scores, to which thresholds would be"):
+        search_decisions(model, ThresholdSettings())
+
+
 def test_features_of_another_corpus_are_refused(model: str, tmp_path: Path) -> None:
     with pytest.raises(IrmasError):
         search_decisions(model, ThresholdSettings(), str(tmp_path))
