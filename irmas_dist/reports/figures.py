@@ -166,7 +166,7 @@ def bars(names: Sequence[str], values: Sequence[float], xlabel: str, description
         axes.spines["left"].set_visible(False)
         axes.set_xlabel(xlabel, loc="left")
 
-    return _render(draw, width=352, height=210, description=description)
+    return _render(draw, width=max(352, 88 * len(names)), height=210, description=description)
 
 
 def _unit_square(axes: Axes) -> None:
