@@ -51,9 +51,9 @@ def evaluate(
     Raises:
         IrmasError: The model or the features cannot be used, or do not go together.
     """
-    notes: list[str] = []
-    predictor = Predictor.load(model)
-    if adapt_to is not None:
+    if adapt_to is None:
+        predictor, notes = Predictor.load(model), list[str]()
+    else:
         predictor, notes = adapted_predictor(model, adapt_to, AdaptationSettings(), part)
     path = storage.join(out, SCORES)
     with lock_file(path):
