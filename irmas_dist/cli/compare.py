@@ -102,9 +102,12 @@ def compared(comparison: "Comparison", adapted: Mapping[str, str], machine: bool
         cells = []
         for metric in COMPARED:
             found = by_metric[metric]
-            sure = f"p {found.p:.3f}" if found.p >= 0.001 else "p < 0.001"
-            low, high = found.interval
-            text = f"{found.value:+.3f}\n{low:+.3f} {high:+.3f}\n{sure}"
+            lines = [f"{found.value:+.3f}"]
+            if found.interval:
+                lines.append("{:+.3f} {:+.3f}".format(*found.interval))
+            if found.p is not None:
+                lines.append(f"p {found.p:.3f}" if found.p >= 0.001 else "p < 0.001")
+            text = "\n".join(lines)
             cells.append(f"[bold]{text}" if found.real else text)
         grid.add_row(f"{letters[a]} less {letters[b]}", *cells)
     for name, letter in letters.items():
@@ -116,7 +119,13 @@ def compared(comparison: "Comparison", adapted: Mapping[str, str], machine: bool
         whose = "" if len(of) == len(letters) else f"{', '.join(of)}: "
         show(f"{whose}{protocol}: {MEANING[protocol]}")
     several = ", corrected for several comparisons (Holm)" if len(comparison.models) > 2 else ""
-    show(
-        f"{comparison.clips:,} clips of {comparison.songs:,} songs; 95 % intervals over songs, "
-        f"the same for all models; p two-sided{several}"
+    tested = all(
+        found.p is not None
+        for by_metric in comparison.differences.values()
+        for found in by_metric.values()
     )
+    p = "p two-sided" if tested else "no p: of so few songs, none could be below 0.05"
+    one = comparison.songs == 1
+    spans = "no intervals" if one else "95 % intervals over songs, the same for all models"
+    songs = f"{comparison.songs:,} {'song' if one else 'songs'}"
+    show(f"{comparison.clips:,} clips of {songs}; {spans}; {p}{several}")

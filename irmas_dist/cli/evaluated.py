@@ -74,4 +74,5 @@ def evaluated(evaluation: "Evaluation", machine: bool) -> None:
     groups = benchmark.groups if benchmark else "songs"
     number = len(set(evaluation.scores.groups))
     clips = f"{len(evaluation.scores.clip_ids):,} clips of {number:,} {groups}"
-    show(escape(f"{clips}; below figures 95 % intervals over {groups}; scores: {evaluation.path}"))
+    spans = f"; below figures 95 % intervals over {groups}" if number > 1 else ""
+    show(escape(f"{clips}{spans}; scores: {evaluation.path}"))

@@ -153,8 +153,9 @@ def show_notes(notes: Mapping[str, str], tell: Callable[[str], None] = show) -> 
 
 
 def with_interval(result: "Result", key: str) -> str:
-    """Return a figure, and below it its interval."""
-    return f"{result.metrics[key]:.3f}\n{_span(*result.intervals[key])}"
+    """Return a figure, and below it its interval if there is one."""
+    span = result.intervals.get(key)
+    return figure(result.metrics[key]) + (f"\n{_span(*span)}" if span else "")
 
 
 def _span(low: float, high: float, digits: int = 3) -> str:
@@ -196,7 +197,8 @@ def instrument_table(
             grid.add_row(row["name"], clips, *[""] * 5, threshold)
             continue
         values = (figure(row[key]) for key in ("precision", "recall", "f1"))
-        span = _span(row["f1_low"], row["f1_high"], digits=2)
+        low, high = row["f1_low"], row["f1_high"]
+        span = "" if low is None else _span(low, high, digits=2)
         grid.add_row(row["name"], clips, *values, span, figure(row["ap"]), threshold)
     return grid
 

@@ -106,14 +106,16 @@ def draw_songs(groups: Sequence[str], resamples: int = RESAMPLES, seed: int = 0)
     return Draws(song, np.concatenate([np.ones((1, songs)), 1 - np.eye(songs), drawn]))
 
 
-def interval(values: Float64, draws: Draws, confidence: float = 0.95) -> Interval:
-    """Return the BCa interval of a figure.
+def interval(values: Float64, draws: Draws, confidence: float = 0.95) -> Interval | None:
+    """Return the BCa interval of a figure; None of one song, of which all draws are the same.
 
     Args:
         values: The figure on each draw, shape (draws,).
         draws: As from `draw_songs`.
         confidence: The share of intervals that contain the true value.
     """
+    if draws.songs < 2:
+        return None
     distribution = _Distribution.of(values, draws.songs)
     tail = (1 - confidence) / 2
     levels = [distribution.level(tail), distribution.level(1 - tail)]
@@ -124,7 +126,8 @@ def p_value(differences: Float64, draws: Draws) -> float:
     """Return the two-sided p-value of a difference, under the hypothesis that there is none.
 
     It is 1 less the confidence of the interval that ends at zero: below 0.05 exactly where the
-    95 % interval excludes zero. The smallest possible value is about 2 / resamples.
+    95 % interval excludes zero. The smallest possible value is about 2 / resamples, and of few
+    songs `least_p_value`.
 
     Args:
         differences: The difference on each draw, shape (draws,).
@@ -132,7 +135,16 @@ def p_value(differences: Float64, draws: Draws) -> float:
     """
     distribution = _Distribution.of(differences, draws.songs)
     confidence = distribution.confidence(distribution.share_below(0.0))
-    return min(2 * min(confidence, 1 - confidence), 1.0)
+    p = min(2 * min(confidence, 1 - confidence), 1.0)
+    return max(p, least_p_value(draws.songs))
+
+
+def least_p_value(songs: int) -> float:
+    """Return the two-sided p-value of a sign test in which all songs agree.
+
+    Draws of few songs that all agree do so as well, and would make any difference significant.
+    """
+    return min(2.0 ** (1 - songs), 1.0)
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,22 @@ from itertools import combinations
 from irmas_dist.config.decisions import Protocol, ThresholdSettings
 from irmas_dist.errors import IrmasError
 from irmas_dist.evaluation.arrays import Thresholds
-from irmas_dist.evaluation.bootstrap import Interval, draw_songs, holm, interval, p_value
+from irmas_dist.evaluation.bootstrap import (
+    Interval,
+    draw_songs,
+    holm,
+    interval,
+    least_p_value,
+    p_value,
+)
 from irmas_dist.evaluation.protocols import CHOSEN_BEFORE, Result, apply_protocols, decide_by
 from irmas_dist.evaluation.scores import Scores
 
 COMPARED = ("micro_f1", "macro_f1", "lrap", "map")
 """The metrics that models are compared by."""
+
+SIGNIFICANT = 0.05
+"""A difference with a p-value below is real."""
 
 
 @dataclass(frozen=True)
@@ -40,18 +50,19 @@ class Difference:
 
     Attributes:
         value: First less second.
-        interval: 95 %, over songs.
-        p: Two-sided p-value, corrected by Holm for the number of pairs.
+        interval: 95 %, over songs; None of one song.
+        p: Two-sided p-value, corrected by Holm for the number of pairs; None where there are too
+            few songs for any to be significant.
     """
 
     value: float
-    interval: Interval
-    p: float
+    interval: Interval | None
+    p: float | None
 
     @property
     def real(self) -> bool:
         """Whether it is significant at 5 %."""
-        return self.p < 0.05
+        return self.p is not None and self.p < SIGNIFICANT
 
 
 def compare(
@@ -84,13 +95,14 @@ def compare(
         results[name] = apply_protocols(scores, {chosen: decisions}, draws)[chosen]
     pairs = list(combinations(results, 2))
     differences: dict[tuple[str, str], dict[str, Difference]] = {pair: {} for pair in pairs}
+    tested = len(pairs) * least_p_value(draws.songs) < SIGNIFICANT
     for metric in COMPARED:
         values = {name: result.figures.overall[metric] for name, result in results.items()}
         gaps = {(a, b): values[a] - values[b] for a, b in pairs}
         corrected = holm({pair: p_value(gap, draws) for pair, gap in gaps.items()})
         for pair, gap in gaps.items():
             differences[pair][metric] = Difference(
-                float(gap[0]), interval(gap, draws), corrected[pair]
+                float(gap[0]), interval(gap, draws), corrected[pair] if tested else None
             )
     return Comparison(chosen, results, differences, len(first.clip_ids), draws.songs)
 

@@ -100,6 +100,8 @@ def evaluate_scores(
         notes.append(f"not cross-validated: {error}")
     decisions["oracle"] = decide_by("oracle", scores, None, settings)
     results = apply_protocols(scores, decisions, draw_songs(scores.groups))
+    if len(set(scores.groups)) == 1:
+        notes.append("all clips are of one song: figures have no intervals")
     if unknown := _known_nowhere(scores):
         notes.append(f"known in no clip: {', '.join(unknown)}; left out of means over instruments")
     if absent := _known_but_absent(scores):

@@ -61,15 +61,15 @@ class Result:
         protocol: How the thresholds were chosen.
         decisions: Those of all clips.
         figures: Of these decisions and of the scores, on every draw.
-        intervals: The 95 % interval of each overall figure, over songs.
-        instrument_intervals: Those of each instrument's F1.
+        intervals: The 95 % interval of each overall figure, over songs; empty of one song.
+        instrument_intervals: Those of each instrument's F1; None of one song.
     """
 
     protocol: Protocol
     decisions: Decisions
     figures: Figures
     intervals: dict[str, Interval]
-    instrument_intervals: list[Interval]
+    instrument_intervals: list[Interval | None]
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -88,10 +88,13 @@ class Result:
         rows = metrics.rows_by_instrument(self.figures.instruments, vocabulary)
         each = [None] * len(rows) if thresholds is None else thresholds.tolist()
         return [
-            {**row, "f1_low": low, "f1_high": high, "threshold": threshold}
-            for row, (low, high), threshold in zip(
-                rows, self.instrument_intervals, each, strict=True
-            )
+            {
+                **row,
+                "f1_low": span and span.low,
+                "f1_high": span and span.high,
+                "threshold": threshold,
+            }
+            for row, span, threshold in zip(rows, self.instrument_intervals, each, strict=True)
         ]
 
 
@@ -101,7 +104,8 @@ def apply_protocols(
     """Evaluate the decisions of each protocol, with intervals over draws of the clips' groups."""
 
     def intervals(figures: Figures) -> dict[str, Interval]:
-        return {name: interval(values, draws) for name, values in figures.overall.items()}
+        spans = {name: interval(values, draws) for name, values in figures.overall.items()}
+        return {name: span for name, span in spans.items() if span}
 
     of_scores = metrics.score_figures(scores.labels, scores.scores, draws)
     score_intervals = intervals(of_scores)

@@ -48,6 +48,30 @@ def test_models_are_compared_song_by_song(
     assert "oracle: thresholds fitted to the test itself" in out
 
 
+def test_of_one_song_there_is_no_interval_and_no_p_value(
+    irmas: Callable[..., Ended], tmp_path: Path
+) -> None:
+    scores = read_scores(FOREST)
+    one = replace(chosen(scores, range(6)), groups=["a song"] * 6)
+    write_scores(tmp_path / "one.parquet", one)
+    write_scores(tmp_path / "other.parquet", replace(one, scores=1 - one.scores))
+    found = json.loads(
+        irmas("compare", "one.parquet", "other.parquet", "--protocol=fixed", "--json").out
+    )
+    rows = {(row["interval"], row["p"], row["real"]) for row in found["differences"]}
+    assert rows == {(None, None, False)}
+    out = irmas("compare", "one.parquet", "other.parquet", "--protocol=fixed").out
+    assert "6 clips of 1 song; no intervals; no p: of so few songs, none could be below 0.05" in out
+    assert "p <" not in out
+
+    found = json.loads(irmas("evaluate", "--scores", "one.parquet", "--json").out)
+    assert found["intervals"] == {}
+    assert {row["f1_low"] for row in found["per_instrument"]} == {None}
+    assert "all clips are of one song: figures have no intervals" in found["notes"]
+    out = irmas("evaluate", "--scores", "one.parquet").out
+    assert "95 % intervals" not in out
+
+
 def test_more_models_than_letters_are_told_apart(
     irmas: Callable[..., Ended], tmp_path: Path
 ) -> None:

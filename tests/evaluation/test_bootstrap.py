@@ -115,9 +115,19 @@ def test_a_difference_is_real_at_a_level_where_its_interval_leaves_zero_out(shif
 
 def test_without_a_difference_the_p_value_is_1():
     assert p_value(*differences_of(np.zeros(9))) == 1
-    values, draws = differences_of(np.full(9, 0.5))
+    values, draws = differences_of(np.full(20, 0.5))
     assert interval(values, draws) == (0.5, 0.5)
     assert p_value(values, draws) < 0.001
+
+
+@pytest.mark.parametrize("songs", [2, 3, 6])
+def test_few_songs_that_agree_are_no_surer_than_a_sign_test(songs):
+    p = p_value(*differences_of(np.linspace(0.4, 0.5, songs)))
+    assert p == pytest.approx(scipy.stats.binomtest(songs, songs).pvalue)
+
+
+def test_one_song_has_no_interval():
+    assert interval(np.full(4, 0.5), draw_songs(["a song"] * 5, 2)) is None
 
 
 def test_holm_multiplies_by_the_comparisons_that_are_left():

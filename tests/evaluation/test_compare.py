@@ -44,6 +44,25 @@ def test_validation_is_the_protocol_where_all_models_have_thresholds(thinned):
         compare({"a": (thinned, own), "b": (thinned, None)}, "validation")
 
 
+@pytest.mark.parametrize(("songs", "real"), [(1, False), (5, False), (6, True)])
+def test_too_few_songs_to_be_sure_have_no_p_value_and_no_real_difference(thinned, songs, real):
+    clips = np.arange(12)
+    groups = [f"song {number % songs}" for number in clips]
+    labels = np.zeros((12, 11), np.int8)
+    labels[:, :2] = 1
+    right = replace(pick(thinned, clips), groups=groups, labels=labels, scores=labels * 1.0)
+    opened = {"right": (right, None), "wrong": (replace(right, scores=1 - right.scores), None)}
+    differences = compare(opened, "fixed").differences["right", "wrong"]
+    assert differences["micro_f1"].real == real
+    for difference in differences.values():
+        assert (difference.p is not None) == real
+        assert (difference.interval is None) == (songs == 1)
+    # Of three pairs, which are corrected for, none can be significant.
+    opened["also right"] = opened["right"]
+    for by_metric in compare(opened, "fixed").differences.values():
+        assert {found.p for found in by_metric.values()} == {None}
+
+
 def test_other_clips_labels_or_instruments_are_refused(thinned):
     fewer = pick(thinned, np.arange(5))
     changed = replace(thinned, labels=1 - thinned.labels)

@@ -73,6 +73,17 @@ def test_a_card_has_the_figures_of_an_evaluation_with_their_protocol(
     assert "\n\n\n" not in card
 
 
+def test_a_card_has_no_intervals_of_one_song(make_model: MakeModel) -> None:
+    description = Predictor.load(make_model(aggregation="mean")).description
+    scores = scores_of_songs()
+    one = dataclasses.replace(scores, groups=["a song"] * len(scores.groups))
+    evaluation = evaluate_scores(one, "", description.threshold_array())
+    figures = section(model_card("model", description, evaluation), "Figures")
+    assert "On 40 clips of 1 songs (testing):\n" in figures
+    assert f"| validation | {evaluation.metrics['micro_f1']:.3f} | " in figures
+    assert "- all clips are of one song: figures have no intervals" in figures
+
+
 def test_a_card_says_that_its_model_was_adapted_after_it_was_validated(model: Path) -> None:
     description = Predictor.load(model).description
     assert "adapted" not in model_card("model", description)

@@ -185,6 +185,14 @@ def test_the_headline_has_figures_with_clips_protocol_and_intervals(page):
     assert "One decision threshold for all instruments." in page.text
 
 
+def test_figures_of_one_song_have_no_intervals(tmp_path):
+    scores = some_scores()
+    text = report(tmp_path, scores=replace(scores, groups=["a song"] * len(scores.groups))).text
+    assert "of 1 song" in text
+    assert "95 %" not in text
+    assert not re.search(r"0\.\d+ to ", text)
+
+
 def test_figures_of_another_protocol_are_called_by_its_name(tmp_path):
     page = report(tmp_path, protocols=["cross-validated"], thresholds_from="never shown")
     assert "cross-validated : thresholds fitted to the test's other songs." in page.text
