@@ -203,7 +203,7 @@ def _evaluate_file(
         chosen = np.full(len(evaluated.vocabulary), threshold, np.float32)
         origin = f"{threshold:g}, chosen beforehand"
     elif fit_on is not None:
-        chosen, origin = thresholds_from(fit_on, fit_labels, settings, read.vocabulary, merge)
+        chosen, origin = thresholds_from(fit_on, fit_labels, settings, read, merge)
     return evaluate_scores(evaluated, scores, chosen, origin, settings)
 
 

@@ -17,7 +17,7 @@ from irmas_dist.evaluation.protocols import FIXED_THRESHOLD, Result, apply_proto
 from irmas_dist.evaluation.published import benchmark_of
 from irmas_dist.evaluation.scores import Scores
 from irmas_dist.evaluation.thresholds import fit_thresholds
-from irmas_dist.instruments import UNKNOWN, Vocabulary
+from irmas_dist.instruments import UNKNOWN
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ def thresholds_from(
     location: str,
     labels: str | None,
     settings: ThresholdSettings,
-    vocabulary: Vocabulary,
+    evaluated: Scores,
     merge: Merge | None = None,
 ) -> tuple[Thresholds, str]:
     """Fit thresholds to held-out scores; return them, and what they were fitted to.
@@ -153,12 +153,29 @@ def thresholds_from(
     Clips known to have one instrument each are mixed first (`mixtures`): thresholds that suit them
     do not suit clips of several. With a merge, thresholds are those of its new codes.
 
+    Args:
+        location: The held-out scores, as `open_scores` takes them.
+        labels: Theirs, the same.
+        settings: How thresholds are fitted.
+        evaluated: The scores that the thresholds are for, not merged.
+        merge: How these are merged.
+
     Raises:
-        IrmasError: The scores cannot be used, or are of other instruments.
+        IrmasError: The scores cannot be used, are of other instruments, or share a clip or a song
+            with those to evaluate.
     """
-    scores = open_scores(location, labels, vocabulary)
-    if scores.vocabulary != vocabulary:
+    scores = open_scores(location, labels, evaluated.vocabulary)
+    if scores.vocabulary != evaluated.vocabulary:
         raise IrmasError(f"{location} has scores of other instruments than the scores to evaluate")
+    for ours, theirs, others in (
+        (evaluated.clip_ids, scores.clip_ids, "clips"),
+        (evaluated.groups, scores.groups, "songs (a 'group' in the labels tells them apart)"),
+    ):
+        if shared := set(ours) & set(theirs):
+            raise IrmasError(
+                f"{location} has {min(shared)!r}, and so have the scores to evaluate: fit "
+                f"thresholds to other {others}"
+            )
     clips = f"{len(scores.clip_ids):,} clips of {location}"
     if ((scores.labels == 1).sum(axis=1) == 1).all() and not (scores.labels == UNKNOWN).any():
         try:

@@ -1,5 +1,7 @@
 """Evaluation of scores by every protocol that is possible, and thresholds from other scores."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -27,6 +29,11 @@ def some_scores(
     names = [f"song {number}" for number in range(songs)]
     values = (0.3 * (of_clips == 1) + 0.7 * noise).astype(np.float32)
     return Scores(names, ["testing"] * songs, names, of_clips, values, vocabulary)
+
+
+def to_evaluate(vocabulary: Vocabulary = PAIR) -> Scores:
+    """Scores to evaluate, of one clip of another song."""
+    return replace(some_scores(1, vocabulary=vocabulary), clip_ids=["test"], groups=["test"])
 
 
 def test_without_thresholds_the_headline_is_cross_validated() -> None:
@@ -92,7 +99,7 @@ def test_thresholds_are_fitted_to_clips_of_several_instruments_as_they_are(tmp_p
     scores = some_scores(40, labels=[[1, 0], [1, 1]])
     location = str(tmp_path / "held-out.parquet")
     write_scores(location, scores)
-    thresholds, source = thresholds_from(location, None, SETTINGS, PAIR)
+    thresholds, source = thresholds_from(location, None, SETTINGS, to_evaluate())
     expected = fit_thresholds(scores.labels, scores.scores, SETTINGS)
     np.testing.assert_array_equal(thresholds, expected)
     assert source == f"40 clips of {location}"
@@ -105,7 +112,7 @@ def test_clips_of_one_instrument_each_are_mixed_before_thresholds_are_fitted(tmp
     sure = Scores(names, ["training"] * 100, names, labels, labels.astype(np.float32), vocabulary)
     location = str(tmp_path / "held-out.parquet")
     write_scores(location, sure)
-    thresholds, source = thresholds_from(location, None, SETTINGS, vocabulary)
+    thresholds, source = thresholds_from(location, None, SETTINGS, to_evaluate(vocabulary))
     assert source == f"mixed scores of the 100 clips of {location}"
     # A score of 1 is at most a half in a mixture of two; of the clips alone, thresholds are 0.5.
     assert fit_thresholds(labels, sure.scores, SETTINGS).tolist() == [0.5] * 5
@@ -117,7 +124,7 @@ def test_clips_with_unknown_labels_are_not_mixed(tmp_path) -> None:
     scores = some_scores(40, labels=[[1, UNKNOWN], [UNKNOWN, 1]])
     location = str(tmp_path / "held-out.parquet")
     write_scores(location, scores)
-    _, source = thresholds_from(location, None, SETTINGS, PAIR)
+    _, source = thresholds_from(location, None, SETTINGS, to_evaluate())
     assert source == f"40 clips of {location}"
 
 
@@ -125,14 +132,24 @@ def test_too_few_instruments_to_mix_are_refused(tmp_path) -> None:
     location = str(tmp_path / "held-out.parquet")
     write_scores(location, some_scores(40, labels=[[1, 0]]))
     with pytest.raises(IrmasError, match=r"held-out\.parquet: mixtures of \d clips need as many"):
-        thresholds_from(location, None, SETTINGS, PAIR)
+        thresholds_from(location, None, SETTINGS, to_evaluate())
 
 
 def test_thresholds_of_other_instruments_are_refused(tmp_path) -> None:
     location = str(tmp_path / "held-out.parquet")
     write_scores(location, some_scores(40, vocabulary=TRIO))
     with pytest.raises(IrmasError, match="has scores of other instruments"):
-        thresholds_from(location, None, SETTINGS, PAIR)
+        thresholds_from(location, None, SETTINGS, to_evaluate())
+
+
+@pytest.mark.parametrize("shared", ["clip_ids", "groups"])
+def test_thresholds_are_not_fitted_to_clips_or_songs_that_are_evaluated(tmp_path, shared) -> None:
+    held_out = some_scores(40, labels=[[1, 0], [1, 1]])
+    location = str(tmp_path / "held-out.parquet")
+    write_scores(location, held_out)
+    evaluated = replace(to_evaluate(), **{shared: ["song 7"]})
+    with pytest.raises(IrmasError, match=r"held-out\.parquet has 'song 7', and so have the scores"):
+        thresholds_from(location, None, SETTINGS, evaluated)
 
 
 def test_an_instrument_that_is_known_and_in_no_clip_is_named_as_it_lowers_the_means() -> None:
