@@ -104,7 +104,8 @@ def compare(
             differences[pair][metric] = Difference(
                 float(gap[0]), interval(gap, draws), corrected[pair] if tested else None
             )
-    return Comparison(chosen, results, differences, len(first.clip_ids), draws.songs)
+    songs = len(set(first.groups))
+    return Comparison(chosen, results, differences, len(first.clip_ids), songs)
 
 
 def _aligned(scores: Scores, name: str, first: Scores, first_name: str) -> Scores:

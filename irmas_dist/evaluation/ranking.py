@@ -6,7 +6,8 @@ all clips. Unknown labels have no rank, tied scores share one. Conventions are t
 and the values those of scikit-learn.
 """
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,9 @@ import numpy.typing as npt
 from irmas_dist.evaluation.arrays import Float64, Labels, ScoreArray
 from irmas_dist.evaluation.bootstrap import Draws
 from irmas_dist.instruments import UNKNOWN
+
+BLOCK = 500_000
+"""Clips of all draws that are counted at a time, 4 MB."""
 
 
 def clip_lrap(labels: Labels, scores: ScoreArray) -> Float64:
@@ -58,16 +62,15 @@ def average_precision(labels: Labels, scores: ScoreArray, draws: Draws) -> Float
     """
     result = np.zeros((len(draws.times), labels.shape[1]))
     for i in np.flatnonzero((labels == 1).any(axis=0)):
-        rank, label, among = _known(labels[:, i], scores[:, i], draws)
+        clips = _Ranked.of(labels[:, i], scores[:, i], draws)
         # The curve has a step only at the rank of a positive clip.
-        steps = np.unique(rank[label == 1])
-        step = np.searchsorted(steps, rank)
-        predicted = _count(among, step, len(steps) + 1).cumsum(axis=1)[:, :-1]
-        true_positives = _count(among, step, len(steps) + 1, label).cumsum(axis=1)[:, :-1]
-        true_positives, predicted = draws.times @ true_positives, draws.times @ predicted
-        gained = np.diff(true_positives, axis=1, prepend=0)
-        area = (gained * true_positives / np.maximum(predicted, 1)).sum(axis=1)
-        result[:, i] = area / np.maximum(true_positives[:, -1], 1)
+        steps = np.unique(clips.rank[clips.positive])
+        for rows, times in clips.blocks(draws):
+            true_positives = _taken(times[:, clips.positive], clips.rank[clips.positive], steps)
+            predicted = _taken(times, clips.rank, steps)
+            gained = np.diff(true_positives, axis=1, prepend=0)
+            area = (gained * true_positives / np.maximum(predicted, 1)).sum(axis=1)
+            result[rows, i] = area / np.maximum(true_positives[:, -1], 1)
     return result
 
 
@@ -80,35 +83,60 @@ def roc_auc(labels: Labels, scores: ScoreArray, draws: Draws) -> Float64:
     """
     result = np.full((len(draws.times), labels.shape[1]), 0.5)
     for i in np.flatnonzero((labels == 1).any(axis=0)):
-        rank, label, among = _known(labels[:, i], scores[:, i], draws)
-        positives = _count(among, rank, rank.max() + 1, label)
-        negatives = _count(among, rank, rank.max() + 1, label == 0)
-        above = negatives.cumsum(axis=1) - negatives / 2
-        # Wrongly ranked pairs, of a positive clip of one song and a negative clip of another.
-        steps = np.unique(rank[label == 1])
-        lost_pairs = positives[:, steps] @ above[:, steps].T
-        lost = ((draws.times @ lost_pairs) * draws.times).sum(axis=1)
-        pairs = (draws.times @ positives.sum(axis=1)) * (draws.times @ negatives.sum(axis=1))
-        result[:, i] = np.where(pairs > 0, 1 - lost / np.maximum(pairs, 1), 0.5)
+        clips = _Ranked.of(labels[:, i], scores[:, i], draws)
+        steps = np.unique(clips.rank[clips.positive])
+        for rows, times in clips.blocks(draws):
+            positives = _taken(times[:, clips.positive], clips.rank[clips.positive], steps)
+            negative, rank = times[:, ~clips.positive], clips.rank[~clips.positive]
+            above = (_taken(negative, rank, steps) + _taken(negative, rank, steps - 1)) / 2
+            lost = (np.diff(positives, axis=1, prepend=0) * above).sum(axis=1)
+            pairs = positives[:, -1] * negative.sum(axis=1)
+            result[rows, i] = np.where(pairs > 0, 1 - lost / np.maximum(pairs, 1), 0.5)
     return result
 
 
-def _known(
-    labels: npt.NDArray[np.integer[Any]], scores: npt.NDArray[np.floating[Any]], draws: Draws
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.integer[Any]], Draws]:
-    """Return rank (0 for the highest; ties share one), label and draws of the known clips."""
-    known = labels != UNKNOWN
-    rank = np.unique(-scores[known].astype(np.float32), return_inverse=True)[1]
-    return rank, labels[known], draws.of(known)
+class _Ranked(NamedTuple):
+    """The clips of which an instrument is known, highest score first.
+
+    Attributes:
+        song: Index of each clip's song.
+        rank: 0 for the highest score; ties share one.
+        positive: Whether the instrument plays.
+    """
+
+    song: npt.NDArray[np.int64]
+    rank: npt.NDArray[np.int64]
+    positive: npt.NDArray[np.bool_]
+
+    @classmethod
+    def of(
+        cls,
+        labels: npt.NDArray[np.integer[Any]],
+        scores: npt.NDArray[np.floating[Any]],
+        draws: Draws,
+    ) -> "_Ranked":
+        known = np.flatnonzero(labels != UNKNOWN)
+        rank = np.unique(-scores[known].astype(np.float32), return_inverse=True)[1]
+        order = np.argsort(rank)
+        known = known[order]
+        return cls(draws.song[known], rank[order], labels[known] == 1)
+
+    def blocks(self, draws: Draws) -> Iterator[tuple[slice, Float64]]:
+        """Yield some draws at a time, and how often each takes each clip, shape (draws, clips)."""
+        size = max(BLOCK // len(self.song), 1)
+        for start in range(0, len(draws.times), size):
+            rows = slice(start, start + size)
+            yield rows, draws.times[rows].take(self.song, axis=1)
 
 
-def _count(
-    draws: Draws,
-    rank: npt.NDArray[np.int64],
-    ranks: int,
-    counted: npt.NDArray[np.generic] | int = 1,
-) -> Float64:
-    """Count the clips of each song at each rank, shape (songs, ranks)."""
-    weights = np.broadcast_to(counted, rank.shape)
-    cells = np.bincount(draws.song * ranks + rank, weights, draws.songs * ranks)
-    return cells.reshape(draws.songs, ranks).astype(np.float64, copy=False)
+def _taken(times: Float64, rank: npt.NDArray[np.int64], ranks: npt.NDArray[np.int64]) -> Float64:
+    """Count the clips down to each of some ranks, shape (draws, ranks).
+
+    Args:
+        times: How often each draw takes each clip, shape (draws, clips).
+        rank: That of each clip, rising.
+        ranks: Down to and with these.
+    """
+    counts = np.zeros((len(times), len(rank) + 1))
+    times.cumsum(axis=1, out=counts[:, 1:])
+    return counts.take(np.searchsorted(rank, ranks, side="right"), axis=1)

@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 import scipy.stats
@@ -5,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from irmas_dist.evaluation.bootstrap import (
+    MOST_SONGS,
     draw_songs,
     holm,
     interval,
@@ -43,6 +46,28 @@ def test_the_same_seed_draws_the_same_songs_whatever_the_order_of_clips():
     np.testing.assert_array_equal(forward.times, back.times)
     np.testing.assert_array_equal(forward.song, back.song[::-1])
     assert (forward.times != draw_songs(names, 20, seed=4).times).any()
+
+
+def test_very_many_songs_are_drawn_in_groups_and_intervals_stay_as_wide():
+    songs = 3 * MOST_SONGS
+    sample = np.random.default_rng(3).exponential(size=songs)
+    draws = draw_songs([str(number) for number in range(songs)], 500)
+    assert draws.times.shape == (1 + MOST_SONGS + 500, MOST_SONGS)
+    assert set(np.bincount(draws.song)) == {3}
+    low, high = interval(draws.means(sample), draws)
+    assert low < sample.mean() < high
+    assert high - low == pytest.approx(2 * 1.96 * sample.std() / np.sqrt(songs), rel=0.15)
+
+
+def test_ranks_of_very_many_songs_take_little_memory():
+    rng = np.random.default_rng(4)
+    labels = (rng.random((20_000, 1)) < 0.2).astype(np.int8)
+    draws = draw_songs([str(number) for number in range(20_000)], 5)
+    tracemalloc.start()
+    score_figures(labels, rng.random(labels.shape).astype(np.float32), draws)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 100e6
 
 
 @settings(max_examples=60)
