@@ -131,17 +131,17 @@ def interval(values: Float64, draws: Draws, confidence: float = 0.95) -> Interva
 def p_value(differences: Float64, draws: Draws) -> float:
     """Return the two-sided p-value of a difference, under the hypothesis that there is none.
 
-    It is 1 less the confidence of the interval that ends at zero: below 0.05 exactly where the
-    95 % interval excludes zero. The smallest possible value is about 2 / resamples, and of few
-    songs `least_p_value`.
+    It is 1 less the confidence of the widest interval that excludes zero: of 95 % if it is 0.05,
+    to the nearest draw. A draw of zero speaks for neither sign. The smallest possible value is
+    about 2 / resamples, and of few songs `least_p_value`.
 
     Args:
         differences: The difference on each draw, shape (draws,).
         draws: As from `draw_songs`.
     """
     distribution = _Distribution.of(differences, draws.songs)
-    confidence = distribution.confidence(distribution.share_below(0.0))
-    p = min(2 * min(confidence, 1 - confidence), 1.0)
+    below, upto = (distribution.share_below(0.0, ties) for ties in (0.0, 1.0))
+    p = min(2 * min(distribution.confidence(upto), 1 - distribution.confidence(below)), 1.0)
     return max(p, least_p_value(draws.songs))
 
 
@@ -176,9 +176,9 @@ class _Distribution:
         plain = cls(drawn, 0.0, 0.0)
         return cls(drawn, _NORMAL.inv_cdf(plain.share_below(figure)), float(skewness / 6))
 
-    def share_below(self, value: float) -> float:
-        """Return the share of draws below a value, ties counted half, never 0 or 1."""
-        below = np.count_nonzero(self.drawn < value) + np.count_nonzero(self.drawn == value) / 2
+    def share_below(self, value: float, ties: float = 0.5) -> float:
+        """Return the share of draws below a value, never 0 or 1; ties count as much as given."""
+        below = np.count_nonzero(self.drawn < value) + np.count_nonzero(self.drawn == value) * ties
         return float((below + 0.5) / (len(self.drawn) + 1))
 
     def level(self, share: float) -> float:

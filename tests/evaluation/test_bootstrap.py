@@ -138,6 +138,15 @@ def test_a_difference_is_real_at_a_level_where_its_interval_leaves_zero_out(shif
         assert (low > 0 or high < 0) == (p < 1 - confidence)
 
 
+@pytest.mark.parametrize("better", [1, 2, 3, 4, 6])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_draws_without_a_difference_do_not_make_one_real(better, sign):
+    """Few songs differ, so that many draws have none of them."""
+    values, draws = differences_of(sign * np.repeat([0.5, 0.0], [better, 9 - better]))
+    low, high = interval(values, draws)
+    assert (low > 0 or high < 0) == (p_value(values, draws) < 0.05)
+
+
 def test_without_a_difference_the_p_value_is_1():
     assert p_value(*differences_of(np.zeros(9))) == 1
     values, draws = differences_of(np.full(20, 0.5))
