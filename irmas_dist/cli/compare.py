@@ -40,6 +40,7 @@ def compare(
     json: Json = False,
 ) -> None:
     """Compare models on the same clips, and test which differences are significant."""
+    from irmas_dist.config.decisions import FOR_SCORES
     from irmas_dist.evaluation.compare import compare
     from irmas_dist.inference.evaluate import open_evaluated
 
@@ -47,10 +48,16 @@ def compare(
         raise typer.BadParameter("two or more are needed to compare")
     if len(set(models)) != len(models):
         raise IrmasError(f"{max(models, key=models.count)} is named twice")
-    vocabulary = read_recipe(config, overrides, used=("corpus",)).corpus.vocabulary
-    opened = {model: open_evaluated(model, labels, vocabulary) for model in models}
-    found = compare(opened, protocol)
-    adapted = {model: scores.adapted_to for model, (scores, _) in opened.items()}
+    recipe = read_recipe(config, overrides, used=("corpus", "thresholds"))
+    opened = {model: open_evaluated(model, labels, recipe.corpus.vocabulary) for model in models}
+    if config or overrides:
+        settings = recipe.thresholds
+    else:
+        own = {settings for *_, settings in opened.values()}
+        settings = own.pop() if len(own) == 1 else FOR_SCORES
+    scored = {model: (scores, thresholds) for model, (scores, thresholds, _) in opened.items()}
+    found = compare(scored, protocol, settings)
+    adapted = {model: scores.adapted_to for model, (scores, _) in scored.items()}
     compared(found, adapted, json)
 
 
@@ -62,8 +69,9 @@ def compared(comparison: "Comparison", adapted: Mapping[str, str], machine: bool
         adapted: What each was adapted to; empty where to nothing.
         machine: Whether to print JSON.
     """
-    from irmas_dist.evaluation.protocols import CHOSEN_BEFORE
+    from irmas_dist.evaluation.protocols import CHOSEN_BEFORE, FITTED
 
+    fitted = comparison.settings.summary if comparison.protocol in FITTED else None
     protocols = dict.fromkeys(comparison.models, comparison.protocol)
     if comparison.protocol in CHOSEN_BEFORE:
         protocols = {name: "adapted" if adapted[name] else "validation" for name in protocols}
@@ -71,6 +79,7 @@ def compared(comparison: "Comparison", adapted: Mapping[str, str], machine: bool
         as_json({
             "clips": comparison.clips,
             "songs": comparison.songs,
+            "fitted": fitted,
             "models": {
                 name: {
                     "protocol": protocols[name],
@@ -117,7 +126,7 @@ def compared(comparison: "Comparison", adapted: Mapping[str, str], machine: bool
     for protocol in dict.fromkeys(protocols.values()):
         of = [letters[name] for name in comparison.models if protocols[name] == protocol]
         whose = "" if len(of) == len(letters) else f"{', '.join(of)}: "
-        show(f"{whose}{protocol}: {MEANING[protocol]}")
+        show(f"{whose}{protocol}: {MEANING[protocol]}{f' ({fitted})' if fitted else ''}")
     several = ", corrected for several comparisons (Holm)" if len(comparison.models) > 2 else ""
     tested = all(
         found.p is not None

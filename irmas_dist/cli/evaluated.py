@@ -19,7 +19,7 @@ HEADINGS = {"micro_f1": "micro F1", "macro_f1": "macro F1", "lrap": "LRAP", "map
 def evaluated(evaluation: "Evaluation", machine: bool) -> None:
     """Show figures by instrument and by protocol, beside baselines and published results."""
     from irmas_dist.evaluation.baselines import protocol_of
-    from irmas_dist.evaluation.protocols import CHOSEN_BEFORE, MEANING
+    from irmas_dist.evaluation.protocols import CHOSEN_BEFORE, FITTED, MEANING
     from irmas_dist.evaluation.published import benchmark_of
 
     benchmark = benchmark_of(evaluation.scores.vocabulary)
@@ -37,6 +37,7 @@ def evaluated(evaluation: "Evaluation", machine: bool) -> None:
             },
             "per_instrument": evaluation.instruments,
             "thresholds_from": evaluation.thresholds_from,
+            "fitted": evaluation.settings.summary,
             "baselines": {
                 name: {"protocol": protocol_of(name), **values}
                 for name, values in evaluation.baselines.items()
@@ -65,7 +66,8 @@ def evaluated(evaluation: "Evaluation", machine: bool) -> None:
     show(grid)
     for protocol in evaluation.results:
         chosen = f": {evaluation.thresholds_from}" if protocol in CHOSEN_BEFORE else ""
-        show(escape(f"{protocol}: {MEANING[protocol]}{chosen}"))
+        fitted = f" ({evaluation.settings.summary})" if protocol in FITTED else ""
+        show(escape(f"{protocol}: {MEANING[protocol]}{chosen}{fitted}"))
     if benchmark:
         clips = f"{benchmark.name}'s {benchmark.clips:,} test clips"
         show(f"published: on {clips}; not comparable on others; sources with --json")

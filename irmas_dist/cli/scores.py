@@ -175,7 +175,7 @@ def _evaluate_file(
     """Evaluate a file of scores with the thresholds that the options choose."""
     import numpy as np
 
-    from irmas_dist.config.decisions import ThresholdSettings
+    from irmas_dist.config.decisions import FOR_SCORES
     from irmas_dist.evaluation.csv_scores import open_scores
     from irmas_dist.evaluation.evaluate import evaluate_scores, thresholds_from
     from irmas_dist.evaluation.merging import Merge, new_codes, require_known
@@ -183,8 +183,7 @@ def _evaluate_file(
 
     if threshold is not None and fit_on is not None:
         raise typer.BadParameter("--threshold and --fit-on: give one of them")
-    # Fitted to other clips than are evaluated, one threshold for all does better than one for each.
-    vocabulary, settings, merge = IRMAS, ThresholdSettings(rule="global"), None
+    vocabulary, settings, merge = IRMAS, FOR_SCORES, None
     families: Mapping[str, Sequence[str]] = {}
     if config or overrides:
         recipe = read_recipe(config, overrides, used=("corpus", "thresholds"))

@@ -48,3 +48,16 @@ class ThresholdSettings(Settings):
 
     cost_of_missing: float = Field(1.0, gt=0.0)
     """For the objective ``cost``: cost of a false negative, where a false positive costs 1."""
+
+    @property
+    def summary(self) -> str:
+        """The rule and the objective in words, such as ``per instrument, for macro F1``."""
+        objective = self.objective.replace("_f1", " F1")
+        return f"{self.rule.replace('_', ' ')}, for {objective}"
+
+
+FOR_SCORES = ThresholdSettings(rule="global")
+"""How thresholds are fitted to scores without a model where no recipe says it.
+
+Fitted to other clips than are evaluated, one threshold for all does better than one for each.
+"""

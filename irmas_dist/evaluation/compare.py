@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import combinations
 
-from irmas_dist.config.decisions import Protocol, ThresholdSettings
+from irmas_dist.config.decisions import FOR_SCORES, Protocol, ThresholdSettings
 from irmas_dist.errors import IrmasError
 from irmas_dist.evaluation.arrays import Thresholds
 from irmas_dist.evaluation.bootstrap import (
@@ -31,6 +31,7 @@ class Comparison:
 
     Attributes:
         protocol: How the thresholds of all models were chosen.
+        settings: How they were fitted, if they were fitted to the clips.
         models: Name to figures and their intervals.
         differences: First model less second, by pair and metric.
         clips: Number of clips.
@@ -38,6 +39,7 @@ class Comparison:
     """
 
     protocol: Protocol
+    settings: ThresholdSettings
     models: dict[str, Result]
     differences: dict[tuple[str, str], dict[str, "Difference"]]
     clips: int
@@ -66,7 +68,9 @@ class Difference:
 
 
 def compare(
-    opened: Mapping[str, tuple[Scores, Thresholds | None]], protocol: Protocol | None = None
+    opened: Mapping[str, tuple[Scores, Thresholds | None]],
+    protocol: Protocol | None = None,
+    settings: ThresholdSettings = FOR_SCORES,
 ) -> Comparison:
     """Compare models on the same clips: the same songs are drawn for all of them.
 
@@ -74,6 +78,7 @@ def compare(
         opened: By name, each model's scores, and its own thresholds if it has any.
         protocol: How thresholds are chosen; None for ``validation`` where all models have
             thresholds of their own, else ``cross-validated``.
+        settings: How thresholds of all models are fitted to the clips, if they are.
 
     Raises:
         IrmasError: A model has no thresholds of its own and needs them, or two do not have the
@@ -88,7 +93,7 @@ def compare(
     chosen: Protocol = protocol or ("cross-validated" if without else "validation")
     if chosen in CHOSEN_BEFORE and without:
         raise IrmasError(f"{without[0]} has no thresholds of its own; compare by another protocol")
-    draws, settings = draw_songs(first.groups), ThresholdSettings()
+    draws = draw_songs(first.groups)
     results = {}
     for name, (scores, own) in aligned.items():
         decisions = decide_by(chosen, scores, own, settings)
@@ -105,7 +110,7 @@ def compare(
                 float(gap[0]), interval(gap, draws), corrected[pair] if tested else None
             )
     songs = len(set(first.groups))
-    return Comparison(chosen, results, differences, len(first.clip_ids), songs)
+    return Comparison(chosen, settings, results, differences, len(first.clip_ids), songs)
 
 
 def _aligned(scores: Scores, name: str, first: Scores, first_name: str) -> Scores:

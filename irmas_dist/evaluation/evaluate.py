@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from irmas_dist.config.decisions import Protocol, ThresholdSettings
+from irmas_dist.config.decisions import FOR_SCORES, Protocol, ThresholdSettings
 from irmas_dist.errors import IrmasError
 from irmas_dist.evaluation import baselines
 from irmas_dist.evaluation.arrays import Decisions, Thresholds
@@ -31,6 +31,7 @@ class Evaluation:
         thresholds: Those of ``validation`` or ``adapted``, shape (instruments,); None where there
             are none.
         thresholds_from: What these were chosen on.
+        settings: How thresholds were fitted for the other protocols.
         baselines: Micro and macro F1 of answers that use no audio.
         notes: What could not be computed, or figures do not show, a line each.
         path: The scores file.
@@ -41,6 +42,7 @@ class Evaluation:
     instruments: list[dict[str, Any]]
     thresholds: Thresholds | None
     thresholds_from: str
+    settings: ThresholdSettings
     baselines: dict[str, dict[str, float]]
     notes: list[str]
     path: str
@@ -66,7 +68,7 @@ def evaluate_scores(
     path: str,
     thresholds: Thresholds | None = None,
     thresholds_from: str = "",
-    settings: ThresholdSettings | None = None,
+    settings: ThresholdSettings = FOR_SCORES,
     chosen: Protocol = "validation",
 ) -> Evaluation:
     """Evaluate scores by every protocol that is possible.
@@ -86,7 +88,6 @@ def evaluate_scores(
         raise IrmasError(f"{path} contains no clips to evaluate")
     if not (scores.labels != UNKNOWN).any():
         raise IrmasError(f"{path}: of no clip is it known what plays or does not")
-    settings = settings or ThresholdSettings()
     decisions: dict[Protocol, Decisions] = {}
     notes = []
     if thresholds is not None:
@@ -123,6 +124,7 @@ def evaluate_scores(
         instruments=headline.rows_by_instrument(scores.vocabulary, shown),
         thresholds=thresholds,
         thresholds_from=thresholds_from,
+        settings=settings,
         baselines=baselines.trivial(scores.labels),
         notes=notes,
         path=path,

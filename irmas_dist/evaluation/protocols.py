@@ -49,6 +49,9 @@ FIXED_THRESHOLD = 0.5
 CHOSEN_BEFORE: tuple[Protocol, ...] = ("validation", "adapted")
 """The protocols whose thresholds are the model's own."""
 
+FITTED: tuple[Protocol, ...] = ("cross-validated", "oracle")
+"""The protocols whose thresholds are fitted to the evaluated clips, as settings say."""
+
 FOLDS = 5
 """Folds of the ``cross-validated`` protocol."""
 

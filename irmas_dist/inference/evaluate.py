@@ -7,6 +7,7 @@ from pathlib import Path
 
 from irmas_dist import storage
 from irmas_dist.config.adaptation import AdaptationSettings
+from irmas_dist.config.decisions import FOR_SCORES, ThresholdSettings
 from irmas_dist.corpus.index import index_tree
 from irmas_dist.corpus.manifest import TESTING, write_manifest
 from irmas_dist.errors import IrmasError
@@ -170,8 +171,10 @@ def _evaluate_with(
 
 def open_evaluated(
     name: str, labels: str | None, vocabulary: Vocabulary = IRMAS
-) -> tuple[Scores, Thresholds | None]:
+) -> tuple[Scores, Thresholds | None, ThresholdSettings]:
     """Return the scores of a model directory with its thresholds, or those of a file.
+
+    With them go the settings by which `evaluate` fits other thresholds to them.
 
     Args:
         name: Model directory, directory with a scores table, or file as `open_scores` takes it.
@@ -180,10 +183,11 @@ def open_evaluated(
     """
     if storage.exists(storage.join(name, "model.json")):
         description, scores, _ = read_model_scores(name)
-        return scores, description.threshold_array()
+        return scores, description.threshold_array(), description.threshold_settings
     if storage.exists(path := storage.join(name, SCORES)):
-        return read_scores(path), None
-    return open_scores(name, None if has_labels(name) else labels, vocabulary), None
+        return read_scores(path), None, FOR_SCORES
+    scores = open_scores(name, None if has_labels(name) else labels, vocabulary)
+    return scores, None, FOR_SCORES
 
 
 def read_model_scores(

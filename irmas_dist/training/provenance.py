@@ -60,9 +60,7 @@ def threshold_origin(
         recipe: As in ``model.json``.
         data: As in ``model.json``.
     """
-    rule = settings.rule.replace("_", " ")
-    objective = settings.objective.replace("_f1", " F1")
-    return f"{clips} {validated_on(recipe, data)} ({rule}, for {objective})"
+    return f"{clips} {validated_on(recipe, data)} ({settings.summary})"
 
 
 def store_sizes(data: Mapping[str, Any]) -> list[int]:

@@ -109,6 +109,39 @@ def test_models_of_other_clips_are_not_compared(
     assert code == 1
 
 
+@pytest.mark.parametrize("recipe", [[], ["--set", "thresholds.rule=per_instrument"]])
+def test_thresholds_are_fitted_as_evaluate_fits_them(
+    irmas: Callable[..., Ended], tmp_path: Path, recipe: list[str]
+) -> None:
+    scores = read_scores(FOREST)
+    few = chosen(scores, range(0, len(scores.clip_ids), 50))
+    write_scores(tmp_path / "few.parquet", few)
+    write_scores(tmp_path / "other.parquet", few)
+    alone = json.loads(irmas("evaluate", "--scores", "few.parquet", "--json", *recipe).out)
+    options = ("few.parquet", "other.parquet", "--protocol=oracle", *recipe)
+    found = json.loads(irmas("compare", *options, "--json").out)
+    assert found["fitted"] == alone["fitted"]
+    assert found["models"]["few.parquet"]["metrics"] == alone["protocols"]["oracle"]["metrics"]
+    words = "per instrument" if recipe else "global"
+    meant = f"oracle: thresholds fitted to the test itself ({words}, for macro F1)"
+    for command in (("compare", *options), ("evaluate", "--scores", "few.parquet", *recipe)):
+        assert meant in irmas(*command).out
+
+
+def test_models_are_compared_by_thresholds_fitted_as_their_recipe_says(
+    irmas: Callable[..., Ended], models: Path, tmp_path: Path
+) -> None:
+    options = ("--protocol=oracle", "--json")
+    for name in ("good", "shy"):
+        recipe = {"thresholds": {"rule": "per_instrument"}}
+        alter(shutil.copytree(models / name, tmp_path / name), recipe=recipe)
+    found = json.loads(irmas("compare", "good", "shy", *options).out)
+    assert found["fitted"] == "per instrument, for macro F1"
+    # Where they differ, as for scores.
+    found = json.loads(irmas("compare", "good", models / "shy", *options).out)
+    assert found["fitted"] == "global, for macro F1"
+
+
 def test_models_are_compared_by_the_thresholds_they_came_with(
     irmas: Callable[..., Ended], models: Path
 ) -> None:

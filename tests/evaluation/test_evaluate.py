@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from irmas_dist.config.decisions import ThresholdSettings
+from irmas_dist.config.decisions import FOR_SCORES, ThresholdSettings
 from irmas_dist.errors import IrmasError
 from irmas_dist.evaluation.evaluate import evaluate_scores, thresholds_from
 from irmas_dist.evaluation.metrics import decision_metrics
@@ -70,7 +70,7 @@ def test_too_few_songs_are_not_cross_validated_and_a_note_says_so() -> None:
     assert list(evaluation.results) == ["oracle"]
     (note,) = evaluation.notes
     assert note.startswith("not cross-validated: instrument vio has too few groups of clips (4)")
-    fitted = fit_thresholds(scores.labels, scores.scores, SETTINGS)
+    fitted = fit_thresholds(scores.labels, scores.scores, FOR_SCORES)
     assert [row["threshold"] for row in evaluation.instruments] == fitted.tolist()
 
 

@@ -97,9 +97,9 @@ def test_a_model_directory_or_a_file_of_scores_is_opened(
         open_evaluated(str(model), None)
     write_scores(str(tmp_path / "scores.parquet"), scores)
     for name in (str(tmp_path), str(tmp_path / "scores.parquet")):
-        opened, thresholds = open_evaluated(name, None)
+        opened, thresholds, settings = open_evaluated(name, None)
         np.testing.assert_array_equal(opened.scores, scores.scores)
-        assert thresholds is None
+        assert (thresholds, settings.rule) == (None, "global")
 
 
 @pytest.mark.ray

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from irmas_dist.config.decisions import FOR_SCORES
 from irmas_dist.config.features import LogMelSettings
 from irmas_dist.config.model import ModelSettings
 from irmas_dist.evaluation.bootstrap import draw_songs
@@ -123,6 +124,7 @@ def report(
         instruments=results[protocols[0]].rows_by_instrument(scores.vocabulary, each),
         thresholds=each,
         thresholds_from=thresholds_from,
+        settings=FOR_SCORES,
         baselines={},
         notes=[],
         path="scores.parquet",
