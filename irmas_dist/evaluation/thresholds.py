@@ -27,7 +27,9 @@ DRAWS = 30
 """Bootstrap samples over which thresholds are averaged."""
 
 EXTREME = 1e-4
-"""How near to 0 and 1 the threshold of a sample may be to be averaged."""
+"""How near to 0 and 1 the threshold of a sample may be to be averaged.
+
+Where most are nearer, as scores of rare instruments may be, their median is taken."""
 
 
 def fit_thresholds(labels: Labels, scores: ScoreArray, settings: ThresholdSettings) -> Thresholds:
@@ -88,4 +90,8 @@ def averaged_thresholds(
     inside = np.clip(fitted, EXTREME, 1 - EXTREME)
     logits = logit(inside).sum(axis=0, where=~never)
     means = expit(logits / np.maximum((~never).sum(axis=0), 1))
+    middle = np.ma.median(np.ma.masked_array(fitted, never), axis=0).filled(0.0)
+    # Not 0: silence scores 0, and has no instrument.
+    beyond = (middle > 0) & (middle < 1) & (np.abs(middle - 0.5) > 0.5 - EXTREME)
+    means = np.where(beyond, middle, means)
     return np.where(never.mean(axis=0) > 0.5, NEVER, means).astype(np.float32)

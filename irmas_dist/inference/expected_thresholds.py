@@ -59,6 +59,9 @@ def expected_thresholds(
     drawn = plays.reshape(-1, scores.shape[1]).astype(np.int8)
     fitted = fit_thresholds(drawn, np.tile(scores, (draws, 1)), settings)
     share = len(scores) / (len(scores) + PRIOR_CLIPS)
-    ours, theirs = (logit(np.clip(each, EXTREME, 1 - EXTREME)) for each in (fitted, known))
+    # Known thresholds nearer to 0 or 1 are not accidents.
+    low = np.where(known > 0, np.minimum(known, EXTREME), EXTREME)
+    high = np.where(known < 1, np.maximum(known, 1 - EXTREME), 1 - EXTREME)
+    ours, theirs = (logit(np.clip(each, low, high)) for each in (fitted, known))
     between = expit(share * ours + (1 - share) * theirs).astype(np.float32)
     return np.where((fitted >= NEVER) | (known >= NEVER), known, between)

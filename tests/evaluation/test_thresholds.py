@@ -63,6 +63,23 @@ def test_an_instrument_that_never_occurs_is_never_predicted_by_averaged_threshol
         assert len(set(averaged_thresholds(labels, scores, settings).tolist())) == 1
 
 
+@pytest.mark.parametrize("rule", ["global", "per_instrument"])
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_averaged_thresholds_suit_scores_near_0_or_1(rule: str, mirrored: bool) -> None:
+    """As a rare instrument of many has, or a calibrated ensemble."""
+    rng = np.random.default_rng(0)
+    labels = (rng.random((1000, 3)) < 0.1).astype(np.int8)
+    scores = np.where(labels, rng.uniform(2e-5, 9e-5, labels.shape), 3e-5 * rng.random((1000, 3)))
+    if mirrored:
+        labels, scores = 1 - labels, 1 - scores
+    settings = ThresholdSettings(rule=rule)
+    reached = [
+        overall_metrics(labels, scores, fit(labels, scores, settings))["macro_f1"]
+        for fit in (averaged_thresholds, fit_thresholds)
+    ]
+    assert reached[0] == pytest.approx(reached[1], abs=0.01)
+
+
 def test_weights_say_how_often_a_clip_is_drawn() -> None:
     rng = np.random.default_rng(0)
     labels = (rng.random((300, 2)) < 0.5).astype(np.int8)

@@ -110,3 +110,17 @@ def test_what_is_never_to_be_predicted_stays_so() -> None:
 def test_other_objectives_are_kept() -> None:
     scores = calibrated(100, 0.5)
     assert (expected(scores, objective="macro_f2") < expected(scores)).all()
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_known_thresholds_near_0_or_1_stay_there_for_few_clips(sign: int) -> None:
+    scores = (sign * calibrated(CLIPS, 0.5) * 1e-4 % 1).astype(np.float32)
+    labelled = validation(scores)
+    labels = (np.random.default_rng(1).random(scores.shape) < calibrated(CLIPS, 0.5)).astype(
+        np.int8
+    )
+    known = np.full(2, 1e-5 if sign > 0 else 1 - 1e-5, np.float32)
+    found = expected_thresholds(
+        replace(labelled, labels=labels), np.ones(CLIPS), scores[:3], ThresholdSettings(), known
+    )
+    assert (np.minimum(found, 1 - found) < 9.5e-5).all()
