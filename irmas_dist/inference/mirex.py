@@ -31,7 +31,7 @@ class MirexLabels:
 
     @classmethod
     def of(cls, vocabulary: Vocabulary, mapping: Mapping[str, str]) -> "MirexLabels":
-        """Map a model's instruments; those with the code of a label need no mapping.
+        """Map a model's instruments; those with the code or the name of a label need no mapping.
 
         Raises:
             IrmasError: The mapping names no instrument of the model, or no label, or the model
@@ -44,6 +44,13 @@ class MirexLabels:
                     f"--map {code}={label}: {label} is no label of MIREX's; these are "
                     f"{', '.join(OPENMIC.codes)}"
                 )
+        labels = dict(zip(OPENMIC.names, OPENMIC.codes, strict=True))
+        named = {
+            code: labels[name.lower()]
+            for code, name in zip(vocabulary.codes, vocabulary.names, strict=True)
+            if code not in OPENMIC and name.lower() in labels
+        }
+        mapping = named | dict(mapping)
         merge = Merge.of(vocabulary, mapping)
         members = {
             label: [vocabulary.codes[column] for column in columns]
@@ -61,7 +68,7 @@ class MirexLabels:
         if lost:
             notes.append(f"no label of MIREX's, left out: {', '.join(lost)}")
         if unknown:
-            notes.append(f"not known to the model, confidence 0: {', '.join(unknown)}")
+            notes.append(f"no instrument of the model is one, confidence 0: {', '.join(unknown)}")
         return cls(members, notes)
 
 
