@@ -118,7 +118,7 @@ def compared(comparison: "Comparison", adapted: Mapping[str, str], machine: bool
                 lines.append(f"p {found.p:.3f}" if found.p >= 0.001 else "p < 0.001")
             text = "\n".join(lines)
             cells.append(f"[bold]{text}" if found.real else text)
-        grid.add_row(f"{letters[a]} less {letters[b]}", *cells)
+        grid.add_row(f"{letters[a]} - {letters[b]}", *cells)
     for name, letter in letters.items():
         to = f", adapted to {adapted[name]}" if adapted[name] else ""
         show(escape(f"{letter}: {name}{to}"))
@@ -133,8 +133,8 @@ def compared(comparison: "Comparison", adapted: Mapping[str, str], machine: bool
         for by_metric in comparison.differences.values()
         for found in by_metric.values()
     )
-    p = "p two-sided" if tested else "no p: of so few songs, none could be below 0.05"
+    p = f"p two-sided{several}" if tested else "no p: of so few songs, none could be below 0.05"
     one = comparison.songs == 1
     spans = "no intervals" if one else "95 % intervals over songs, the same for all models"
     songs = f"{comparison.songs:,} {'song' if one else 'songs'}"
-    show(f"{comparison.clips:,} clips of {songs}; {spans}; {p}{several}")
+    show(f"{comparison.clips:,} clips of {songs}; {spans}; {p}")

@@ -259,4 +259,5 @@ def fitted(
     show(compared_table)
     if any(one["cross_validated"] is None for one in compared):
         show("cross-validated: too few groups of clips; aggregation and hop stay as they are")
-    return show(f"fitted on {description.thresholds_from}; the model uses the first row")
+    used = "; the model uses the first row" if len(compared) > 1 else ""
+    return show(f"fitted on {description.thresholds_from}{used}")

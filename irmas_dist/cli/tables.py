@@ -187,8 +187,8 @@ def instrument_table(
     grid = Table(
         Column("instrument", overflow="fold"),
         *(Column(heading, no_wrap=True) for heading in headings),
-        caption=f"protocol: {protocol}" + "; clips: of those in which it is known" * partly_known,
-        caption_justify="left",
+        title=f"protocol: {protocol}" + "; clips: of those in which it is known" * partly_known,
+        title_justify="left",
     )
     for row in instruments:
         clips = f"{row['clips']} of {row['known']}" if partly_known else str(row["clips"])

@@ -44,7 +44,7 @@ def test_models_are_compared_song_by_song(
 
     code, out, _ = irmas("compare", thinned, "worse.parquet", "--protocol", "oracle")
     assert code == 0
-    assert "A less B" in out
+    assert "A - B" in out
     assert "oracle: thresholds fitted to the test itself" in out
 
 
@@ -83,7 +83,7 @@ def test_more_models_than_letters_are_told_apart(
     code, out, err = irmas("compare", *names, "--protocol", "fixed")
     assert (code, err) == (0, "")
     assert "Z: 25.parquet\nAA: 26.parquet\nAB: 27.parquet\n" in out
-    assert "AA less AB" in out
+    assert "AA - AB" in out
 
 
 @pytest.mark.parametrize(
