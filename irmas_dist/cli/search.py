@@ -1,7 +1,6 @@
 """The commands around a search: sweep, review and thresholds."""
 
 import math
-import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -99,12 +98,12 @@ def sweep(
     dry_run: DryRun = False,
     json: Json = False,
 ) -> None:
-    """Search architectures, dropout rates and thresholds with Ray Tune and Optuna."""
+    """Search architectures, dropout rates and thresholds; the same command resumes a sweep."""
     given = _given(SweepSettings, locals())
     further = [FurtherStore.parse(each) for each in also or ()]
     from irmas_dist.search.checks import check_settings
     from irmas_dist.search.space import load_space
-    from irmas_dist.search.sweep_directory import read_record, require_new
+    from irmas_dist.search.sweep_directory import holds_same, read_record
 
     if resume:
         if config or overrides or space:
@@ -117,7 +116,7 @@ def sweep(
     if not resume:
         recipe = read_recipe(config, overrides)
         searched = load_space(space or SPACE, recipe)
-        require_new(out)
+        resume = holds_same(out, recipe, searched, settings)
     check_settings(settings, searched, recipe)
     if dry_run:
         return show_recipe(recipe, json)
@@ -136,14 +135,8 @@ def sweep(
             summary = search(data, recipe, searched, out, settings, resume, address)
             swept(summary, json)
             log_summary(summary)
-    except KeyboardInterrupt:
-        again = ["irmas", "sweep", features, str(out), "--resume"]
-        again += [part for each in also or () for part in ("--also", each)]
-        again += [part for each in validate_on or () for part in ("--validate-on", each)]
-        again += ["--init", init] if init else []
-        again += ["--address", address] if address else []
-        say(escape(f"resume it: {shlex.join(again)}"))
-        raise
+    except (KeyboardInterrupt, SystemExit) as error:
+        raise KeyboardInterrupt("the same command resumes") from error
 
 
 @command

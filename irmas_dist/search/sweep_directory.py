@@ -95,18 +95,50 @@ def read_record(out: Path) -> SweepRecord:
 OPTIONS = {"also": "--also", "init": "--init", "validated_on": "--validate-on"}
 """The options by which data come to a sweep beside its features, by their key in the record."""
 
+HOW_TO_RESUME = "resume it with --resume (and more --trials, if all are done)"
 
-def require_new(out: Path) -> None:
-    """Refuse a directory that holds a sweep.
+
+def holds_same(out: Path, recipe: Recipe, space: Space, settings: SweepSettings) -> bool:
+    """Return whether a directory holds a sweep of the same command; its data are not compared.
 
     Raises:
-        IrmasError: It holds one.
+        IrmasError: It holds a sweep with another recipe or space, or with other settings.
     """
-    if (out / RECORD).exists():
+    if not (out / RECORD).exists():
+        return False
+    earlier, now = read_record(out), _recorded(recipe, space, settings)
+    given = _without_passwords(now["settings"])
+    different = [key for key in ("recipe", "space") if getattr(earlier, key) != now[key]]
+    different += [
+        f"--{name.replace('_', '-')}"
+        for name, value in earlier.settings
+        if value != getattr(given, name)
+    ]
+    if different:
         raise IrmasError(
-            f"{out} holds a sweep: resume it with --resume (and more --trials, if all are done), "
-            "or choose another directory"
+            f"{out} holds a sweep with another {', '.join(different)}: {HOW_TO_RESUME}, or choose "
+            "another directory"
         )
+    return True
+
+
+def _recorded(recipe: Recipe, space: Space, settings: SweepSettings) -> dict[str, Any]:
+    """Return a recipe, a space and settings as the record has them."""
+    content = recipe.model_dump(mode="json")
+    # Absolute, so that it is found and resumed from anywhere.
+    content["tracking"]["directory"] = storage.absolute(content["tracking"]["directory"])
+    located = settings.model_copy(update={
+        "study": settings.study and absolute_location(settings.study),
+        "storage": settings.storage and storage.absolute(settings.storage),
+    })  # fmt: skip
+    return {"recipe": content, "space": space.content(), "settings": located}
+
+
+def _without_passwords(settings: SweepSettings) -> SweepSettings:
+    return settings.model_copy(update={
+        "study": settings.study and public_location(settings.study),
+        "warm_start": settings.warm_start and public_location(settings.warm_start),
+    })  # fmt: skip
 
 
 def make_record(
@@ -123,22 +155,13 @@ def make_record(
         IrmasError: The directory holds a sweep, or none to resume, or one with another recipe,
             space or features.
     """
-    if not resume:
-        require_new(out)
-    content = recipe.model_dump(mode="json")
-    # Absolute, so that it is found and resumed from anywhere.
-    content["tracking"]["directory"] = storage.absolute(content["tracking"]["directory"])
-    settings = settings.model_copy(update={
-        "study": settings.study and absolute_location(settings.study),
-        "storage": settings.storage and storage.absolute(settings.storage),
-    })  # fmt: skip
+    if not resume and (out / RECORD).exists():
+        raise IrmasError(f"{out} holds a sweep: {HOW_TO_RESUME}, or choose another directory")
     record = SweepRecord(
         identity=uuid.uuid4().hex[:12],
         name=Path(os.path.normpath(storage.absolute(out))).name,  # That of "." too.
-        recipe=content,
-        space=space.content(),
-        settings=settings,
         data=data,
+        **_recorded(recipe, space, settings),
     )
     if not resume:
         return record
@@ -159,16 +182,13 @@ def make_record(
                 f"{out} holds a sweep {given} {option}: resume it with the same, or choose another "
                 "directory"
             )
-    return earlier.model_copy(update={"settings": settings})
+    return earlier.model_copy(update={"settings": record.settings})
 
 
 def write_record(out: Path, record: SweepRecord) -> None:
     """Write ``sweep.json``, without passwords of databases."""
-    content = record.model_dump(mode="json")
-    for name in ("study", "warm_start"):
-        if content["settings"][name]:
-            content["settings"][name] = public_location(content["settings"][name])
-    storage.write_json(out / RECORD, content)
+    public = record.model_copy(update={"settings": _without_passwords(record.settings)})
+    storage.write_json(out / RECORD, public.model_dump(mode="json"))
 
 
 def study_location(path: Path, record: SweepRecord) -> str:

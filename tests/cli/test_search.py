@@ -1,6 +1,5 @@
 """Options of a search take descriptions, defaults and bounds from the settings."""
 
-import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from irmas_dist.cli.main import app, run
 from irmas_dist.config.base import Settings
 from irmas_dist.config.decisions import ThresholdSettings
 from irmas_dist.config.sweep import SweepSettings
+from irmas_dist.search.sweep_directory import make_record, write_record
 from tests.cli.conftest import Ended
 
 
@@ -55,17 +55,32 @@ def test_values_out_of_range_are_refused_by_the_settings(
     assert message in capfd.readouterr().err
 
 
-def test_an_interrupted_sweep_shows_the_command_that_resumes_it(
-    irmas: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch
+def test_the_same_command_resumes_an_interrupted_sweep(
+    irmas: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    def interrupt(*_: object) -> None:
+    """So do schedulers of clusters, which start a lost job again as it was."""
+    resumed = []
+
+    def interrupt(
+        data: Any, recipe: Any, space: Any, out: Path, settings: Any, resume: bool, *_: object
+    ) -> None:
+        resumed.append(resume)
+        write_record(out, make_record(out, recipe, space, settings, {}, resume))
         raise KeyboardInterrupt
 
     monkeypatch.setattr("irmas_dist.training.data.open_training_data", lambda *_: None)
     monkeypatch.setattr("irmas_dist.search.sweep.sweep", interrupt)
-    given = ["my features", "it's mine", "--also", "a:b;c", "--validate-on", "$x"]
-    given += ["--address", "10.0.0.1:6379"]
-    ended = irmas("sweep", *given)
-    assert ended.code == 130
-    shown = " ".join(ended.err.split()).partition("resume it: ")[2].partition(" irmas: ")[0]
-    assert shlex.split(shown) == ["irmas", "sweep", *given[:2], "--resume", *given[2:]]
+    begin = ["sweep", "features", "swept", "--config", "demo", "--trials", "4", "--study", "a.db"]
+    for _ in range(3):
+        ended = irmas(*begin)
+        assert ended.code == 130
+        assert "irmas: interrupted; the same command resumes" in ended.err.splitlines()[-1]
+    assert resumed == [False, True, True]
+    for other, what in (
+        (("--set", "seed=1"), "another recipe: resume it"),
+        (("--space", "full", "--trials", "5"), "another space, --trials: resume it with --resume"),
+    ):
+        assert what in " ".join(irmas(*begin, *other).err.split())
+    assert len(resumed) == 3
+    irmas("sweep", "features", "swept", "--resume", "--trials", "5")
+    assert "another --trials" in " ".join(irmas(*begin).err.split())

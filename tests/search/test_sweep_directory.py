@@ -10,6 +10,7 @@ from irmas_dist.config.sweep import SweepSettings
 from irmas_dist.errors import IrmasError
 from irmas_dist.search.space import Space
 from irmas_dist.search.sweep_directory import (
+    holds_same,
     make_record,
     read_record,
     study_location,
@@ -30,6 +31,7 @@ def test_passwords_of_databases_are_used_and_not_written(space: Space, tmp_path:
         "postgresql://ada@db/x",
         "postgresql://ada@db/x#first",
     )
+    assert holds_same(tmp_path, Recipe(), space, settings)
 
 
 def test_the_directory_of_runs_is_found_from_anywhere(
