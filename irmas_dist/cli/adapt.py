@@ -46,7 +46,7 @@ def adapt(
     ] = DEFAULTS.match,
     prevalence: Prevalence = None,
     part: Annotated[
-        StorePart | None, typer.Option(help="Part of the store; none: the testing clips.")
+        StorePart | None, typer.Option(help="Part of the store; default: the testing clips.")
     ] = None,
     json: Json = False,
 ) -> None:

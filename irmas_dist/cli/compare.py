@@ -31,7 +31,8 @@ def compare(
     protocol: Annotated[
         Protocol | None,
         typer.Option(
-            help="How thresholds are chosen; none: by validation where all models have their own."
+            help="How thresholds are chosen; default: by validation where all models have their "
+            "own."
         ),
     ] = None,
     labels: LabelFile = None,

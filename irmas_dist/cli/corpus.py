@@ -108,7 +108,7 @@ def index(
     part: Annotated[
         Part | None,
         typer.Option(
-            help="Part of the tree's clips that have a label file; none: the testing part."
+            help="Part of the tree's clips that have a label file; default: the testing part."
         ),
     ] = None,
     config: Config = None,

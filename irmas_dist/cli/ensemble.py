@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 @command
 def ensemble(
     models: Annotated[
-        list[str], typer.Argument(metavar="MODEL...", help="Model directories, two or more.")
+        list[str], typer.Argument(metavar="MODEL", help="Model directories, two or more.")
     ],
     out: Annotated[str, typer.Argument(help="The model directory to write, a path or URL.")],
     json: Json = False,

@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from irmas_dist.cli.command import MOST, Json, command
+from irmas_dist.cli.help import HelpfulCommand, HelpfulGroup
 from irmas_dist.cli.tables import as_json
 from irmas_dist.errors import IrmasError
 from irmas_dist.terminal import say, show, write
@@ -28,7 +29,9 @@ Cluster = Annotated[
 JobId = Annotated[str, typer.Argument(help="Submission id, as in 'irmas jobs list'.")]
 
 jobs_app = typer.Typer(
-    help="Jobs on a Ray cluster: list, status, logs, stop.", no_args_is_help=True
+    help="Jobs on a Ray cluster: list, status, logs, stop.",
+    no_args_is_help=True,
+    cls=HelpfulGroup,
 )
 
 
@@ -79,7 +82,7 @@ def submit(
         _follow(submission, address)
 
 
-@jobs_app.command("list")
+@jobs_app.command("list", cls=HelpfulCommand)
 @command
 def list_(address: Cluster = None, json: Json = False) -> None:
     """List the cluster's jobs, the latest first."""
@@ -88,7 +91,7 @@ def list_(address: Cluster = None, json: Json = False) -> None:
     _show(jobs.list_jobs(address), json)
 
 
-@jobs_app.command()
+@jobs_app.command(cls=HelpfulCommand)
 @command
 def status(submission: JobId, address: Cluster = None, json: Json = False) -> None:
     """Show the status of a job."""
@@ -97,7 +100,7 @@ def status(submission: JobId, address: Cluster = None, json: Json = False) -> No
     _show([jobs.status(submission, address)], json)
 
 
-@jobs_app.command()
+@jobs_app.command(cls=HelpfulCommand)
 @command
 def logs(
     submission: JobId,
@@ -116,7 +119,7 @@ def logs(
         write(jobs.logs(submission, address))
 
 
-@jobs_app.command()
+@jobs_app.command(cls=HelpfulCommand)
 @command
 def stop(submission: JobId, address: Cluster = None) -> None:
     """Stop a job."""

@@ -14,6 +14,7 @@ from irmas_dist.cli.corpus import download, index
 from irmas_dist.cli.demo import demo
 from irmas_dist.cli.ensemble import ensemble
 from irmas_dist.cli.features import extract
+from irmas_dist.cli.help import HelpfulCommand, HelpfulGroup
 from irmas_dist.cli.inference import export, predict
 from irmas_dist.cli.jobs import jobs_app, submit
 from irmas_dist.cli.render import render
@@ -29,14 +30,15 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
+    cls=HelpfulGroup,
 )
 
 for command in (
     *(render, download, index, extract, train, sweep, review, thresholds, ensemble),
     *(adapt, evaluate, compare, report, predict, serve, export, demo),
 ):
-    app.command()(command)
-app.command(context_settings={"allow_interspersed_args": False})(submit)
+    app.command(cls=HelpfulCommand)(command)
+app.command(cls=HelpfulCommand, context_settings={"allow_interspersed_args": False})(submit)
 app.add_typer(jobs_app, name="jobs")
 
 

@@ -28,7 +28,7 @@ LabelFile = Annotated[
     str | None,
     typer.Option(
         help="For scores without labels of their own: table of path, and instruments (gac|voi) or "
-        "a column for each (1, 0, ?); none: IRMAS's."
+        "a column for each (1, 0, ?); default: IRMAS's."
     ),
 ]
 
@@ -42,7 +42,7 @@ FitOn = Annotated[
     ),
 ]
 FitLabels = Annotated[
-    str | None, typer.Option(help="Labels of --fit-on, as --labels; none: IRMAS's.")
+    str | None, typer.Option(help="Labels of --fit-on, as --labels; default: IRMAS's.")
 ]
 
 Level = Literal["instrument", "family"]
@@ -83,10 +83,12 @@ def evaluate(
         StorePart, typer.Option(help="Part of the store or tree to score.")
     ] = StorePart.TESTING,
     out: Annotated[
-        str | None, typer.Option(help="Where to write scores.parquet; none: the model directory.")
+        str | None,
+        typer.Option(help="Where to write scores.parquet; default: the model directory."),
     ] = None,
     work: Annotated[
-        Path | None, typer.Option(help="Where to keep the features of --tree; none: delete them.")
+        Path | None,
+        typer.Option(help="Where to keep the features of --tree; default: delete them."),
     ] = None,
     at: Annotated[
         Level, typer.Option(help="Count each instrument, or each family of the recipe, as one.")
@@ -213,7 +215,8 @@ def report(
         typer.Argument(help="Model directory, or that of a sweep; none with --scores alone."),
     ] = None,
     scores: Annotated[
-        str | None, typer.Option(help="Scores file; none: scores.parquet in the model directory.")
+        str | None,
+        typer.Option(help="Scores file; default: scores.parquet in the model directory."),
     ] = None,
     labels: LabelFile = None,
     threshold: Threshold = None,
@@ -225,7 +228,7 @@ def report(
     out: Annotated[
         str | None,
         typer.Option(
-            help="The page, - for standard output; none: report.html in the model directory."
+            help="The page, - for standard output; default: report.html in the model directory."
         ),
     ] = None,
     config: Config = None,

@@ -38,11 +38,10 @@ SPACE = "quick"
 
 
 def _option(model: type[Settings], name: str) -> Any:
-    """Return a command line option with a setting's description and default as its help."""
+    """Return a command line option with a setting's description and default."""
     field = model.model_fields[name]
     text = " ".join((field.description or "").split()).replace("``", "")
-    default = "" if field.default is None else f" Default: {field.default}."
-    return typer.Option(help=text + default)
+    return typer.Option(help=text, show_default=field.default is not None and str(field.default))
 
 
 def _given(model: type[Settings], arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -58,7 +57,7 @@ def sweep(
         str | None,
         typer.Option(
             help=f"What to search: a YAML file, or {', '.join(shipped_names('space'))}; "
-            f"none: {SPACE}."
+            f"default: {SPACE}."
         ),
     ] = None,
     also: Also = None,
@@ -98,7 +97,7 @@ def sweep(
     dry_run: DryRun = False,
     json: Json = False,
 ) -> None:
-    """Search architectures, dropout rates and thresholds; the same command resumes a sweep."""
+    """Search a space with Ray Tune and Optuna; the same command resumes a sweep."""
     given = _given(SweepSettings, locals())
     further = [FurtherStore.parse(each) for each in also or ()]
     from irmas_dist.search.checks import check_settings
@@ -182,7 +181,7 @@ def thresholds(
         str | None,
         typer.Option(
             help="Feature store it was trained on, to choose the aggregation and the window hop "
-            "too; none: thresholds only."
+            "too; default: thresholds only."
         ),
     ] = None,
     rule: Annotated[ThresholdRule | None, _option(ThresholdSettings, "rule")] = None,

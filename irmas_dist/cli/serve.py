@@ -14,7 +14,7 @@ def serve(
     models: Annotated[
         list[str],
         typer.Argument(
-            metavar="MODEL|NAME=MODEL…",
+            metavar="MODEL|NAME=MODEL",
             help="Model directory, a path or URL; of several, each with a name: a=runs/a b=runs/b.",
         ),
     ],

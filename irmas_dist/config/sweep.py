@@ -25,18 +25,18 @@ class SweepSettings(Settings):
     trials: int = Field(20, ge=1, le=100_000)
     """Number of trials."""
     concurrent: int | None = Field(None, ge=1, le=100_000)
-    """Trials at a time; none: as many as fit on the cluster."""
+    """Trials at a time; default: as many as fit on the cluster."""
     workers: int = Field(1, ge=1, le=100_000)
     """Data-parallel workers of each trial; more than one take half a minute to start."""
     cpus: float = Field(1.0, gt=0.0, le=10_000)
     """CPUs of each worker."""
     gpus: float | None = Field(None, ge=0.0, le=10_000)
-    """GPUs of each worker; with a fraction, several trials share one GPU; none: trials share those
-    of the cluster, if it has any."""
+    """GPUs of each worker; with a fraction, several trials share one GPU; default: trials share
+    those of the cluster, if it has any."""
     sampler: SamplerName = "tpe"
     """Proposes the values of each trial."""
     scheduler: SchedulerName = "asha"
-    """Stops poor trials early; none of them compares trials by two objectives."""
+    """Stops poor trials early; only ``none`` goes with a second objective."""
     against: SecondObjective | None = None
     """A second objective, minimised while macro F1 is maximised."""
     grace_epochs: int = Field(3, ge=1, le=100_000)
@@ -45,9 +45,9 @@ class SweepSettings(Settings):
     """Of the trials that reach a rung, the scheduler promotes one in this many."""
     study: str | None = None
     """Storage of the Optuna study: a path (SQLite; a journal if it ends in .log) or a database
-    URL; none: ``study.db`` in the sweep directory."""
+    URL; default: ``study.db`` in the sweep directory."""
     storage: str | None = None
-    """Where trials save checkpoints, a path or URL that every node can reach; none: the sweep
+    """Where trials save checkpoints, a path or URL that every node can reach; default: the sweep
     directory."""
     warm_start: str | None = None
     """Storage of an earlier study, whose best trials run first; one of several studies in it is

@@ -169,6 +169,26 @@ def test_help_explains_every_command_and_option(
         assert inner.help in text
 
 
+@pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
+def test_help_breaks_no_word_in_a_terminal_of_80_columns(
+    irmas: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch, path: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "400")
+    wide = set(re.sub(r"[│╭╮╰╯─]", " ", irmas(*path, "--help").out).split())
+    monkeypatch.setenv("COLUMNS", "80")
+    narrow = set(re.sub(r"[│╭╮╰╯─]", " ", irmas(*path, "--help").out).split())
+    assert narrow <= wide
+    assert not [word for word in narrow if re.search(r"bool|<=|range", word)]
+
+
+def test_help_tells_choices_and_defaults_in_the_text(irmas: Callable[..., Ended]) -> None:
+    text = re.sub(r"[│\s]+", " ", irmas("sweep", "--help").out)
+    assert "Usage: irmas sweep [OPTIONS] {FEATURES} {OUT}" in text
+    assert "One of: tpe, random, grid, cmaes, nsga2. [default: tpe]" in text
+    text = re.sub(r"[│\s]+", " ", irmas("render", "--help").out)
+    assert "--clips <int> Clips of each recording. [default: 3]" in text
+
+
 def test_help_does_not_wait_for_heavy_libraries(tmp_path: Path) -> None:
     program = (
         "import sys; from irmas_dist.cli.main import run;"
