@@ -17,7 +17,7 @@ tests: $(VENV)/ready
 drills: $(VENV)/ready  ## the tests that kill workers and nodes at length, and are left out of test
 	@$(BIN)/python -m pytest -m drill
 
-bench: $(VENV)/ready  ## side-by-side measurements
+bench: $(VENV)/ready  ## side-by-side measurements, hours; two of them need recordings and only say so
 	@for benchmark in benchmarks/*.py; do $(BIN)/python $$benchmark || exit 1; done
 
 lint: $(VENV)/ready
@@ -27,7 +27,7 @@ lint: $(VENV)/ready
 
 # Written last, so that an interrupted installation is done again.
 $(VENV)/ready: pyproject.toml constraints.txt
-	@echo "Installing into $(VENV) (some 6 GB, a minute or more)"
+	@echo "Installing into $(VENV) (some 6 GB, a few minutes)"
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "Python 3.11 or newer is needed; name one: make PYTHON=python3.11"; exit 1; }
 	@$(PYTHON) -m venv $(VENV)
