@@ -13,8 +13,7 @@ import numpy.typing as npt
 
 from irmas_dist import storage
 from irmas_dist.config.base import differences
-from irmas_dist.config.corpus import ValidationSettings
-from irmas_dist.config.recipe import Recipe
+from irmas_dist.config.recipe import Recipe, build_recipe
 from irmas_dist.config.training import FurtherStore, WorkerSettings
 from irmas_dist.errors import IrmasError
 from irmas_dist.evaluation.operating_points import NEVER
@@ -217,7 +216,8 @@ def _joint(
     if any(one != stores[0] for one in stores) or any(one.adapted for one in descriptions):
         return None
     settings = [
-        ValidationSettings.model_validate(one.recipe.get("validation", {})) for one in descriptions
+        build_recipe({"validation": one.recipe.get("validation", {})}, {}, "a model's recipe")
+        for one in descriptions
     ]
     for one, mixed in zip(validations, settings, strict=True):
         same = one.clip_ids == first.clip_ids and one.groups == first.groups

@@ -18,7 +18,7 @@ from irmas_dist.inference.predictor import Predictor
 from irmas_dist.inference.thresholds import search_decisions
 from irmas_dist.training.data import open_training_data
 from irmas_dist.training.ensemble import join_models, train_seeds
-from irmas_dist.training.model_description import read_description
+from irmas_dist.training.model_description import read_description, write_description
 from irmas_dist.training.model_directory import read_initial_model
 from irmas_dist.training.train import train
 from tests.training.conftest import synthetic_clips, write_store
@@ -159,6 +159,10 @@ def test_models_that_do_not_go_together_are_refused_by_name(
     train(named, place, str(tmp_path / "f"), WORKERS)
     refuse("f has other instruments than .*a: mid, low, top, not low, mid, top",
            a, str(tmp_path / "f"))  # fmt: skip
+    described = read_description(b)
+    recipe = {**described.recipe, "validation": {"former": 0.2}}
+    write_description(b, described.model_copy(update={"recipe": recipe}))
+    refuse("unknown setting validation.former", a, b)
     (tmp_path / "b" / "validation.parquet").unlink()
     refuse("b has no validation scores", a, b)
     assert not (tmp_path / "never").exists()
