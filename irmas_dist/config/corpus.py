@@ -72,7 +72,7 @@ class CorpusSettings(Settings):
 class SplitSettings(Settings):
     """Settings of the validation split."""
 
-    validation: float = Field(0.15, gt=0.0, lt=1.0)
+    share: float = Field(0.15, gt=0.0, lt=1.0)
     """Share of each instrument's clips that is held out for validation."""
     seed: int = Field(0, ge=0, lt=2**32)
     """Seed of the split: the same seed holds out the same groups."""

@@ -58,7 +58,7 @@ def held_out(
         IrmasError: No clip has an instrument, or one cannot be on both sides: it has one group,
             or another instrument needs each of its groups where it is.
     """
-    shares = np.array([settings.validation, 1 - settings.validation])
+    shares = np.array([settings.share, 1 - settings.share])
     if settings.by == "source":
         groups = _by_source(groups, labels)
     return _sides(groups, labels, shares, settings.seed, vocabulary) == 0

@@ -43,7 +43,7 @@ corpus: {instruments: {pia: piano, vio: violin}}
 features: {sample_rate: 8000, n_fft: 512, hop_length: 256, bands: 8}
 window: {seconds: 1.0, hop_seconds: 1.0}
 model: {blocks: 1, width: 4, dense: 8}
-validation: {mixtures: 4, validation: 0.5}
+validation: {mixtures: 4, share: 0.5}
 training: {epochs: 1}
 tracking: {mode: disabled}
 """

@@ -43,7 +43,7 @@ class Corpus:
         return Corpus({name: clips, **self.groups}, self.instruments)
 
     def held_out(self, share: float = 0.15, seed: int = 0) -> dict[str, int]:
-        out = held_out(self.names, self.labels, SplitSettings(validation=share, seed=seed))
+        out = held_out(self.names, self.labels, SplitSettings(share=share, seed=seed))
         return self.sides(out.astype(int))
 
     def folds(self, folds: int, seed: int = 0) -> dict[str, int]:
@@ -218,7 +218,7 @@ def test_by_source_what_is_heard_of_an_instrument_is_all_of_another_source(
                 names += [group_in_source(f"group {instrument}{group}", str(source))] * clips
                 codes += [instrument] * clips
     labels = np.eye(3, dtype=np.bool_)[codes]
-    out = held_out(names, labels, SplitSettings(by="source", validation=0.3, seed=0))
+    out = held_out(names, labels, SplitSettings(by="source", share=0.3, seed=0))
     for group in set(names):
         assert len({out[row] for row, name in enumerate(names) if name == group}) == 1
     for instrument in (0, 1):
@@ -263,7 +263,7 @@ def test_clips_in_which_nothing_is_known_to_play_are_on_all_sides(seed: int, sha
     labels = np.zeros((400, 2), np.bool_)
     labels[:200, 0] = labels[100:200, 1] = True
     groups = [f"song {clip // 2}" for clip in range(400)]
-    settings = SplitSettings(validation=share, seed=seed)
+    settings = SplitSettings(share=share, seed=seed)
     silent = held_out(groups, labels, settings)[200:]
     assert silent.mean() == pytest.approx(share, abs=2 / 200)
     folds = k_folds(groups, labels, 4, seed)[200:]
@@ -299,7 +299,7 @@ def test_the_training_part_is_held_out_in_proportion(
 ) -> None:
     groups, labels = split_input(irmas_rows, "training")
     for seed in range(5):
-        out = held_out(groups, labels, SplitSettings(validation=share, seed=seed))
+        out = held_out(groups, labels, SplitSettings(share=share, seed=seed))
         # Six clips are the largest group.
         assert (abs(labels[out].sum(axis=0) - share * labels.sum(axis=0)) <= 6).all()
         folds = k_folds(groups, labels, 5, seed)
@@ -315,7 +315,7 @@ def test_the_test_part_is_held_out_about_in_proportion(irmas_rows: list[dict[str
     off, off_at_random = [], []
     for share in (0.15, 0.3, 0.5):
         for seed in range(40):
-            settings = SplitSettings(validation=share, seed=seed)
+            settings = SplitSettings(share=share, seed=seed)
             out = held_out(groups, labels, settings)
             missed = abs(labels[out].sum(axis=0) - share * labels.sum(axis=0))
             assert (missed <= 1.5 * songs.max(axis=0)).all()

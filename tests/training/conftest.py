@@ -139,7 +139,7 @@ def settings() -> Recipe:
             "augment": {"equalise_db": 0.0, "frequency_mask": 2, "time_mask": 4},
             "corpus": {"instruments": dict(zip(VOCABULARY.codes, VOCABULARY.names, strict=True))},
             "features": FEATURES.model_dump(),
-            "validation": {"validation": 0.3, "mixtures": 20, "threshold_mixtures": 30},
+            "validation": {"share": 0.3, "mixtures": 20, "threshold_mixtures": 30},
             "tracking": {"mode": "disabled"},
             "training": {"epochs": 4, "batch_size": 8, "lr": 5e-3}
             # Not bfloat16 where a CPU has it: what is the same up to rounding would not be.
