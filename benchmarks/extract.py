@@ -8,7 +8,6 @@ with their spread and writes ``benchmarks/results/extract.json``. Takes some 10 
 rounds on two idle cores, and two more to render the clips.
 """
 
-import argparse
 import json
 import os
 import statistics
@@ -20,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import ray  # noqa: F401  (puts the psutil that it brings along on the import path)
+from processes.arguments import parser_of
 
 from irmas_dist.corpus.index import index_tree
 from irmas_dist.corpus.manifest import write_manifest
@@ -117,7 +117,7 @@ def spread(values: list[float]) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = parser_of(__doc__)
     parser.add_argument("--clips", type=int, nargs="+", default=[2_000, 6_705, 40_000])
     parser.add_argument("--rounds", type=int, default=3)
     chosen = parser.parse_args()

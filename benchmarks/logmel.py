@@ -23,6 +23,7 @@ os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 
 import numpy as np
 import soundfile
+from processes.arguments import parser_of
 
 ROUNDS = 25
 FLOOR = ("decode", "soxr", "fft")
@@ -129,6 +130,7 @@ def peak_memory(folder: Path) -> dict[str, float]:
 
 
 def main() -> None:
+    parser_of(__doc__).parse_args()
     from irmas_dist.rendering.render import RenderSettings, render
 
     with tempfile.TemporaryDirectory() as folder:

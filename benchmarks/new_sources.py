@@ -15,7 +15,6 @@ instruments per clip that it adds to clips of one instrument, and to clips of fi
 matched their logits. What WORK holds is not trained again. Writes ``WORK/new_sources.json``.
 """
 
-import argparse
 import json
 import shutil
 from pathlib import Path
@@ -23,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import soundfile
+from processes.arguments import parser_of
 from processes.machine import machine
 
 from irmas_dist.config.adaptation import AdaptationSettings
@@ -169,7 +169,7 @@ def measure(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = parser_of(__doc__)
     parser.add_argument("clips", nargs="?")
     parser.add_argument("--and", dest="further", default=None, metavar="MANIFEST")
     parser.add_argument("--also", default=None, metavar="MANIFEST")

@@ -11,7 +11,6 @@ Then the training throughput on the masked labels and on the full ones, interlea
 ``benchmarks/results/partial_labels.json``; ``--work`` keeps audio and features for the next time.
 """
 
-import argparse
 import json
 import shutil
 import tempfile
@@ -23,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from processes.arguments import parser_of
 from processes.machine import machine
 
 from irmas_dist.config.recipe import Recipe, load_recipe
@@ -115,7 +115,7 @@ def throughput(work: Path, recipe: Recipe) -> dict[str, Any]:
 
 def main() -> None:
     """Measure, print and write."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = parser_of(__doc__)
     parser.add_argument("--fraction", type=float, default=0.12, help="of OpenMIC's 20,000 clips")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--epochs", type=int, default=120)

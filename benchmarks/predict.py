@@ -26,6 +26,7 @@ os.environ["CUDA_VISIBLE_DEVICES"] = ""  # One core is measured, also where ther
 
 import numpy as np
 import soundfile
+from processes.arguments import parser_of
 from processes.machine import machine
 
 ROOT = Path(__file__).parents[1]
@@ -171,6 +172,7 @@ def make_model(recipe_name: str, out: Path) -> str:
 
 
 def main() -> None:
+    parser_of(__doc__).parse_args()
     from irmas_dist.rendering.render import RenderSettings, render
 
     result: dict[str, Any] = {"machine": machine()}
@@ -218,7 +220,7 @@ def ratio_text(ratios: np.ndarray) -> str:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:]:  # the script by hand, cold
+    if len(sys.argv) == 3:  # the script by hand, cold
         print(by_hand(sys.argv[1])(sys.argv[2]))
     else:
         main()

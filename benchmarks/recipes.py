@@ -17,13 +17,13 @@ the training. ``--seeds`` trains several of each, and adds their ensemble. What 
 not trained again. Writes ``WORK/recipes.json``.
 """
 
-import argparse
 import json
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from processes.arguments import parser_of
 from processes.machine import machine
 
 from irmas_dist.config.recipe import Recipe, load_recipe
@@ -109,7 +109,7 @@ def line(name: str, found: list[dict[str, Any]]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = parser_of(__doc__)
     parser.add_argument("real", nargs="?")
     parser.add_argument("twin", nargs="?")
     parser.add_argument("--work", type=Path)

@@ -10,7 +10,6 @@ split; each number of rows in its own process, to measure its peak memory.
 Writes ``benchmarks/results/scaling.json``; takes some 5 minutes on two idle cores.
 """
 
-import argparse
 import hashlib
 import json
 import os
@@ -27,6 +26,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from processes.arguments import parser_of
 
 RESULTS = Path(__file__).parent / "results"
 SPACE = Path(__file__).parents[1] / "configs" / "spaces" / "full.yaml"
@@ -318,7 +319,7 @@ def show(name: str, row: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = parser_of(__doc__)
     parser.add_argument("--part", choices=["searcher", "manifest"], help="one of the two")
     parser.add_argument("--trials", type=int, nargs="+", default=[100, 1_000, 5_000, 10_000])
     parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])

@@ -26,6 +26,7 @@ import aiohttp
 import numpy as np
 import soundfile
 from predict import make_model
+from processes.arguments import parser_of
 from processes.machine import machine
 
 ROOT = Path(__file__).parents[1]
@@ -137,7 +138,7 @@ def inputs(folder: Path) -> dict[str, Sent]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = parser_of(__doc__)
     parser.add_argument("--plain", nargs=2, metavar=("MODEL", "PORT"), help=argparse.SUPPRESS)
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     arguments = parser.parse_args()

@@ -34,6 +34,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from processes.arguments import parser_of
 from processes.machine import machine
 
 os.environ |= {"WANDB_MODE": "offline", "WANDB_SILENT": "true", "RAY_DEDUP_LOGS": "0"}
@@ -355,7 +356,7 @@ def in_process(name: str, trials: int, arguments: argparse.Namespace) -> dict:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = parser_of(__doc__)
     parser.add_argument("--only", help="one contestant, in this process")
     parser.add_argument("--trials", type=int, default=0)
     parser.add_argument("--rounds", type=int, default=ROUNDS)

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import optuna
+from processes.arguments import parser_of
 
 from irmas_dist.config.decisions import ThresholdSettings
 from irmas_dist.evaluation import objectives
@@ -66,6 +67,7 @@ def by_study(labels: Any, scores: Any, objective: Counted, seed: int, seconds: f
 
 
 def main() -> None:
+    parser_of(__doc__).parse_args()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     read = read_scores(str(SCORES))
     labels, scores = read.labels, read.scores

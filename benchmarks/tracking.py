@@ -17,7 +17,6 @@ uploads); and what a trial costs in requests, bytes sent, and files on disk.
 Writes ``benchmarks/results/tracking.json``.
 """
 
-import argparse
 import json
 import os
 import subprocess
@@ -31,6 +30,7 @@ from threading import Event, Thread
 from typing import Any
 
 import numpy as np
+from processes.arguments import parser_of
 from processes.machine import machine
 
 ROOT = Path(__file__).parents[1]
@@ -260,7 +260,7 @@ def swept(mode: str, trials: int, clips: int) -> Measured:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = parser_of(__doc__)
     parser.add_argument("--only", choices=("sweep", "train"), help="one, in this process")
     parser.add_argument("--mode", choices=MODES)
     parser.add_argument("--rounds", type=int, default=ROUNDS)

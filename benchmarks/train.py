@@ -27,6 +27,7 @@ os.environ["RAY_DATA_DISABLE_PROGRESS_BARS"] = "1"
 import numpy as np
 import ray
 import torch
+from processes.arguments import parser_of
 from processes.machine import machine
 from torch.nn import functional as F
 
@@ -329,6 +330,7 @@ def first_epoch(features: str) -> Measured:
 
 
 def main() -> None:
+    parser_of(__doc__).parse_args()
     recipe = load_recipe(RECIPE, OVERRIDES)
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
