@@ -151,9 +151,10 @@ def remove(location: Location) -> None:
 
 
 def remove_partial(location: Location) -> None:
-    """Delete the partial files of killed writers in a directory; no writer may be active."""
+    """Delete what killed writers left of `write_atomically` in a directory; none may be active."""
     for name in list_files(location):
-        if name.endswith(PARTIAL):
+        # Other files with this suffix, such as unfinished downloads, are resumed.
+        if re.fullmatch(rf"\.[0-9a-f]{{32}}{re.escape(PARTIAL)}", name):
             remove(join(location, name))
 
 

@@ -186,7 +186,7 @@ def test_the_driver_may_be_killed_repeatedly(
                 # Its child processes live on, and may still write while the next run works.
                 os.kill(driver.pid, signal.SIGKILL)
                 driver.wait()
-        (out / "part-0123456789abcdef.parquet.12345678.partial").write_bytes(b"PAR1, and no more")
+        (out / f".{'0123456789abcdef' * 2}.partial").write_bytes(b"PAR1, and no more")
         with extraction(corpus, out) as driver:
             lines_until(driver, f"done {CLIPS}")
             driver.wait()

@@ -51,11 +51,15 @@ def write_half(location: str) -> None:
         raise KeyboardInterrupt
 
 
-def test_what_killed_writers_leave_can_be_removed(tmp_path: Path) -> None:
-    for name in ("part-0.parquet", "part-1.parquet.12ab34cd.partial"):
+def test_what_killed_writers_leave_can_be_removed_and_nothing_else(tmp_path: Path) -> None:
+    others = ["IRMAS-TrainingData.zip.partial", "part-0.parquet", "predictions.csv.partial"]
+    for name in others:
         (tmp_path / name).touch()
+    with storage.write_atomically(tmp_path / "a"):
+        [left] = {path.name for path in tmp_path.iterdir()} - set(others)
+    (tmp_path / "a").rename(tmp_path / left)
     storage.remove_partial(tmp_path)
-    assert storage.list_files(tmp_path) == ["part-0.parquet"]
+    assert storage.list_files(tmp_path) == others
 
 
 def test_names_with_brackets_and_hashes_are_not_parsed_as_urls(bucket: str) -> None:
