@@ -3,7 +3,7 @@
 import os
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePath, PurePosixPath
 
@@ -27,20 +27,23 @@ class TreeFile:
     folder: str  # name of the folder that holds it, Unicode NFC
 
 
-def find_files(tree: str | Path) -> list[TreeFile]:
+def find_files(tree: str | Path, codes: Collection[str] = ()) -> list[TreeFile]:
     """List the audio files of a tree, and the text files that belong to none of them.
 
-    Links to files and folders are followed; hidden ones are left out.
+    Links to files and folders are followed, each folder once; hidden ones are left out.
 
     Args:
         tree: A directory, or the URL of one in an object store.
+        codes: Codes of instruments; a link named by one goes before other paths of its folder.
 
     Raises:
         IrmasError: The directory is missing, holds no audio file, or has a folder that cannot
             be read.
     """
     root = storage.absolute(tree).rstrip("/")
-    files = [file for folder, names in _folders(tree) for file in _files(root, folder, names)]
+    files = [
+        file for folder, names in _folders(tree, codes) for file in _files(root, folder, names)
+    ]
     if not any(file.path for file in files):
         raise IrmasError(f"{tree} holds no audio files; expected folders such as cel/ with WAVs")
     return files
@@ -60,31 +63,45 @@ def audio_in(folder: str | Path) -> list[str]:
     ]
 
 
-def _folders(tree: str | Path) -> list[tuple[PurePath, set[str]]]:
+def _folders(tree: str | Path, codes: Collection[str] = ()) -> list[tuple[PurePath, set[str]]]:
     """List the folders of a tree, relative to it, with the names of their files; none hidden."""
     root = storage.absolute(tree)
     try:
         if storage.is_url(root):
             return _stored_folders(root)
         if Path(root).is_dir():
-            return [(path.relative_to(root), names) for path, names in _walk(Path(root))]
+            return [(path.relative_to(root), names) for path, names in _walk(Path(root), codes)]
     except OSError as error:
         where = f"{error.filename}: {error.strerror}" if error.filename else f"{tree}: {error}"
         raise IrmasError(where) from error
     raise IrmasError(f"{tree}: no such directory")
 
 
-def _walk(folder: Path, above: frozenset[Path] = frozenset()) -> Iterator[tuple[Path, set[str]]]:
-    """Yield a folder and those below it with the names of their files, following links."""
-    real = folder.resolve()
-    if real in above:
-        return  # a link to a folder above
-    with os.scandir(folder) as found:
-        # Hidden: what macOS leaves beside real files, an archive being extracted, a trash folder.
-        visible = [entry for entry in found if not entry.name.startswith(".")]
-    yield folder, {entry.name for entry in visible if not entry.is_dir()}
-    for name in sorted(entry.name for entry in visible if entry.is_dir()):
-        yield from _walk(folder / name, above | {real})
+def _walk(tree: Path, codes: Collection[str]) -> list[tuple[Path, set[str]]]:
+    """List a folder and those below it with the names of their files, following links.
+
+    A folder with several paths is listed by one: by a link named for an instrument, else its own
+    in the tree, else that of the first link.
+    """
+    found: dict[tuple[Path, str], tuple[Path, set[str]]] = {}
+    links = [tree]
+    for link in links:
+        below = [link]
+        while below:
+            folder = below.pop()
+            key = folder.resolve(), folder.name if folder.name in codes else ""
+            if key in found:
+                continue
+            with os.scandir(folder) as content:
+                # Hidden: what macOS leaves beside real files, an archive being extracted, a trash
+                # folder.
+                visible = [entry for entry in content if not entry.name.startswith(".")]
+            found[key] = folder, {entry.name for entry in visible if not entry.is_dir()}
+            for entry in sorted(visible, key=lambda entry: entry.name):
+                if entry.is_dir():
+                    (links if entry.is_symlink() else below).append(folder / entry.name)
+    named = {real for real, code in found if code}
+    return sorted(listed for (real, code), listed in found.items() if code or real not in named)
 
 
 def _stored_folders(url: str) -> list[tuple[PurePath, set[str]]]:

@@ -68,9 +68,9 @@ def index_tree(
 ) -> list[dict[str, Any]]:
     """Read every audio file under ``tree`` into rows of a manifest.
 
-    Links to files and folders are followed; hidden ones are left out. Small trees are read by
-    threads of this process, and trees of `RAY_FROM_FILES` files or more with Ray; the rows are
-    the same.
+    Links are followed as by `find_files`; hidden files and folders are left out. Small trees are
+    read by threads of this process, and trees of `RAY_FROM_FILES` files or more with Ray; the rows
+    are the same.
 
     Args:
         tree: All or part of an IRMAS tree, or one in its shape, or OpenMIC-2018; a path or URL.
@@ -89,7 +89,7 @@ def index_tree(
             or the cluster cannot be reached or cannot see the tree.
     """
     openmic = find_openmic(tree, vocabulary)
-    files = find_files(tree)
+    files = find_files(tree, vocabulary.codes)
     entries: list[Entry] = [
         (file, openmic.of(file.clip_id) if openmic and file.path else None) for file in files
     ]

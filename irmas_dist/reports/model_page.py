@@ -81,7 +81,8 @@ def write_model_page(
     thresholds = evaluation.thresholds if headline.protocol in CHOSEN_BEFORE else None
     parts = sorted(set(scores.parts))
     missed, instead, usual = confusion(labels, decisions)
-    audio = {} if tree is None else {s.clip_id: s.path for s in find_files(tree) if s.path}
+    files = [] if tree is None else find_files(tree, scores.vocabulary.codes)
+    audio = {file.clip_id: file.path for file in files if file.path}
     page = render_template(
         "model_page.html",
         title=f"{title}: {len(scores.clip_ids):,} {' and '.join(parts)} clips",

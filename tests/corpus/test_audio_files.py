@@ -21,6 +21,30 @@ def test_links_are_followed_but_not_in_circles(root: Path, tmp_path: Path) -> No
     assert ids(root) == ["linked/pia/a"]
 
 
+def test_folders_that_link_to_each_other_are_read_once(root: Path) -> None:
+    names = "ABCDEFG"
+    for name in names:
+        wav(root / name / "pia" / f"{name}.wav")
+        for other in names:
+            (root / name / f"to-{other}").symlink_to(root / other)
+    assert ids(root) == [f"{name}/pia/{name}" for name in names]
+    assert audio_in(root) == [f"{name}/pia/{name}.wav" for name in names]
+
+
+def test_of_a_link_and_its_target_the_target_names_the_files(root: Path) -> None:
+    wav(root / "v2" / "pia" / "a.wav")
+    (root / "current").symlink_to("v2")
+    (root / "piano").symlink_to("v2/pia")
+    assert ids(root) == ["v2/pia/a"]
+
+
+def test_a_link_named_for_an_instrument_names_the_files_of_its_target(root: Path) -> None:
+    wav(root / "my piano" / "a.wav")
+    for name in ("all keys", "pia"):
+        (root / name).symlink_to("my piano")
+    assert [file.folder for file in find_files(root, ["pia", "vio"])] == ["pia"]
+
+
 def test_hidden_files_and_folders_are_skipped(root: Path) -> None:
     wav(root / "pia" / "a.wav")
     wav(root / ".trash" / "pia" / "b.wav")

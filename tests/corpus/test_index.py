@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import unicodedata
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -250,7 +251,7 @@ def test_a_tree_that_the_cluster_does_not_see_is_an_error(
     wav(root / "pia" / "a.wav")
     found = index.find_files(root)
 
-    def find_and_hide(tree: Path) -> list[index.TreeFile]:
+    def find_and_hide(tree: Path, _: Collection[str]) -> list[index.TreeFile]:
         tree.rename(tree.with_name("hidden"))
         return found
 
