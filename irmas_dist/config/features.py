@@ -43,8 +43,9 @@ class LogMelSettings(Settings):
     """Upper edge of the highest band, in Hz; by default half the sample rate."""
     mel_scale: Literal["slaney", "htk"] = "slaney"
     """Slaney's scale is linear up to 1 kHz, HTK's is logarithmic throughout."""
-    floor: float = Field(1e-8, gt=0.0)
-    """Lower limit of band values before the logarithm."""
+    floor: float = Field(1e-8, ge=1.2e-38, le=1.0)
+    """Lower limit of band values before the logarithm. They are of type float32, in which smaller
+    floors are denormal or 0."""
     dtype: Literal["float16", "float32"] = "float16"
     """Type of the stored natural logarithms; float16 is accurate to 0.02 dB."""
     backend: Literal["fast", "librosa"] = "fast"

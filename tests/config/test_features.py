@@ -23,7 +23,10 @@ def test_a_stored_value_is_turned_into_power(power: float) -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"fmin": 9_000, "fmax": 8_000}, {"fmax": 12_000}, {"hop_length": 4_096}, {"window": "kaiser"}],
+    [
+        *({"fmin": 9_000, "fmax": 8_000}, {"fmax": 12_000}, {"hop_length": 4_096}),
+        *({"window": "kaiser"}, {"floor": 1e-50}, {"floor": 1e300}),
+    ],
 )
 def test_settings_that_do_not_go_together_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
