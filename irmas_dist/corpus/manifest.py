@@ -74,8 +74,8 @@ def read_manifest(location: str | os.PathLike[str]) -> pa.Table:
     """Read a manifest and check its columns.
 
     Raises:
-        IrmasError: The file is missing, is not Parquet, lacks a column, or has a ``clip_id``
-            twice.
+        IrmasError: The file is missing, is not Parquet, lacks a column or has another type in it,
+            or has a ``clip_id`` twice.
     """
     if not storage.is_url(location) and Path(location).is_dir():
         what = (
@@ -91,7 +91,8 @@ def read_manifest(location: str | os.PathLike[str]) -> pa.Table:
             f"{location} is not a manifest: it has no column {missing[0]!r}; "
             "make one with 'irmas index'"
         )
-    table = table.select(SCHEMA.names).cast(SCHEMA.with_metadata(table.schema.metadata))
+    with storage.damage_told(location, "make one with 'irmas index'"):
+        table = table.select(SCHEMA.names).cast(SCHEMA.with_metadata(table.schema.metadata))
     [(clip, times)] = Counter(table.column("clip_id").to_pylist()).most_common(1) or [("", 0)]
     if times > 1:
         raise IrmasError(f"{location} names the clip {clip!r} more than once")

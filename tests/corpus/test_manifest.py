@@ -33,6 +33,21 @@ def test_a_file_that_is_no_manifest_is_refused(tmp_path: Path) -> None:
         read_manifest(tmp_path / "m.parquet")
 
 
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [("clip_id", None), ("group", None), ("instruments", None), ("instruments", "pia"),
+     ("bytes", "many")],
+)  # fmt: skip
+def test_a_manifest_with_another_type_in_a_column_is_refused(
+    tree: Path, tmp_path: Path, column: str, value: object
+) -> None:
+    table = write_manifest(tmp_path / "m.parquet", index_tree(tree))
+    edited = table.drop_columns(column).append_column(column, pa.array([value] * len(table)))
+    storage.write_table(tmp_path / "m.parquet", edited)
+    with pytest.raises(IrmasError, match=r"m\.parquet is damaged \(.*\); make one with 'irmas in"):
+        read_manifest(tmp_path / "m.parquet")
+
+
 def test_the_fingerprint_is_of_the_content_whatever_the_order_and_location(
     tree: Path, tmp_path: Path
 ) -> None:
