@@ -75,7 +75,7 @@ def read_manifest(location: str | os.PathLike[str]) -> pa.Table:
 
     Raises:
         IrmasError: The file is missing, is not Parquet, lacks a column or has another type in it,
-            or has a ``clip_id`` twice.
+            or has a ``clip_id`` twice or a ``part`` that is none of `PARTS`.
     """
     if not storage.is_url(location) and Path(location).is_dir():
         what = (
@@ -93,9 +93,15 @@ def read_manifest(location: str | os.PathLike[str]) -> pa.Table:
         )
     with storage.damage_told(location, "make one with 'irmas index'"):
         table = table.select(SCHEMA.names).cast(SCHEMA.with_metadata(table.schema.metadata))
-    [(clip, times)] = Counter(table.column("clip_id").to_pylist()).most_common(1) or [("", 0)]
+    clips, parts = (table.column(name).to_pylist() for name in ("clip_id", "part"))
+    [(clip, times)] = Counter(clips).most_common(1) or [("", 0)]
     if times > 1:
         raise IrmasError(f"{location} names the clip {clip!r} more than once")
+    for clip, part in zip(clips, parts, strict=True):
+        if part not in PARTS:
+            raise IrmasError(
+                f"{location}: the part of {clip!r} is {part!r}, none of {', '.join(PARTS)}"
+            )
     return table
 
 

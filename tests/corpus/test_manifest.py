@@ -33,6 +33,20 @@ def test_a_file_that_is_no_manifest_is_refused(tmp_path: Path) -> None:
         read_manifest(tmp_path / "m.parquet")
 
 
+@pytest.mark.parametrize("part", ["train", 1])
+def test_a_manifest_with_a_part_that_no_stage_knows_is_refused(
+    tree: Path, tmp_path: Path, part: object
+) -> None:
+    rows = index_tree(tree)
+    table = write_manifest(tmp_path / "m.parquet", rows)
+    parts = pa.array([part] * len(rows))
+    edited = table.drop_columns("part").append_column("part", parts)
+    storage.write_table(tmp_path / "m.parquet", edited)
+    expected = rf"m\.parquet: the part of .* is '{part}', none of training, validation, testing"
+    with pytest.raises(IrmasError, match=expected):
+        read_manifest(tmp_path / "m.parquet")
+
+
 @pytest.mark.parametrize(
     ("column", "value"),
     [("clip_id", None), ("group", None), ("instruments", None), ("instruments", "pia"),
