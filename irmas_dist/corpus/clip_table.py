@@ -65,7 +65,7 @@ def index_table(
     content = read_clip_table(table, (called["path"],))
     _require_columns(columns or {}, called, content.columns, table)
     columns_of_labels = LabelColumns.of(content, table, vocabulary, called)
-    folder = root or _parent(table)
+    folder = storage.absolute(root) if root else _parent(table)
     rows: list[dict[str, Any]] = []
     lines: dict[Any, tuple[str, str]] = {}
     for line in content.rows:
@@ -194,4 +194,5 @@ def _parent(table: str) -> str:
 def _below(folder: str, path: str) -> str:
     if storage.is_url(folder):
         return storage.join(folder, path)
-    return str(Path(folder, Path(path).expanduser()))
+    # Of other names with a tilde, such as ~take.wav, none is a home.
+    return str(Path(folder, storage.absolute(path) if path.startswith("~/") else path))

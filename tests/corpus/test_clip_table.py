@@ -71,6 +71,20 @@ def test_codes_in_one_column_and_other_names_for_columns(folder: Path) -> None:
     ]
 
 
+def test_a_name_may_begin_with_a_tilde_and_a_path_at_home(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "audio" / "0.wav").rename(folder / "~take.wav")
+    (folder / "audio" / "1.wav").rename(folder / "~root")
+    path = table(folder, "path,a,b,c\n~take.wav,1,0,0\n~root,1,0,0\n~/audio/2.wav,1,0,0\n")
+    monkeypatch.setenv("HOME", str(folder))
+    monkeypatch.chdir(folder)
+    names = ["~take.wav", "~root", "audio/2.wav"]
+    expected = [(str(folder / name), None) for name in names]
+    for root in (None, "."):
+        assert facts(index_table(path, VOCABULARY, root), "path", "problem") == expected
+
+
 def test_paths_are_relative_to_the_root_that_is_given(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     path = table(tmp_path / "elsewhere", "path\tinstruments\n2.wav\tb\n", "clips.tsv")
