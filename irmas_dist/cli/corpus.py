@@ -154,14 +154,17 @@ def index(
         found = table_vocabulary(table, dict(named))
         instruments = dict(zip(found.vocabulary.codes, found.vocabulary.names, strict=True))
         vocabulary = dump_yaml({"corpus": {"instruments": instruments}}).encode()
-        there = vocabulary_from_table.exists() and vocabulary_from_table.read_bytes()
-        if there not in (False, vocabulary):
+        corpus = corpus.model_copy(update={"instruments": instruments})
+    with lock_file(vocabulary_from_table or storage.STDOUT), lock_file(out):
+        if (
+            vocabulary_from_table
+            and vocabulary_from_table.is_file()
+            and storage.read_bytes(vocabulary_from_table) != vocabulary
+        ):
             raise IrmasError(
                 f"{vocabulary_from_table} exists and is another recipe: name another file for the "
                 "instruments of the table"
             )
-        corpus = corpus.model_copy(update={"instruments": instruments})
-    with lock_file(out):
         rows = []
         if tree is not None:
             rows = index_tree(tree, corpus.vocabulary, address, part.value if part else None)

@@ -69,6 +69,23 @@ def test_index_writes_the_recipe_and_uses_it(
     assert run(["index", "--table", path, *both]) == 2
 
 
+@pytest.mark.parametrize(
+    ("recipe", "why"),
+    [("", "is a directory: name a file"), ("a.wav/mine.yaml", "cannot be written")],
+)
+def test_a_recipe_that_cannot_be_written_is_refused_before_the_audio_is_read(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], recipe: str, why: str
+) -> None:
+    sf.write(tmp_path / "a.wav", np.random.default_rng(0).normal(0, 0.1, 8_000), 16_000)
+    path, out = table(tmp_path, "path,oud\na.wav,1\n"), tmp_path / "m.parquet"
+    given = ["--vocabulary-from-table", str(tmp_path / recipe), "--out", str(out)]
+    assert run(["index", "--table", path, *given]) == 1
+    said = capfd.readouterr().err
+    assert why in said
+    assert "index:" not in said
+    assert not out.exists()
+
+
 def test_what_no_table_could_have_is_no_code(tmp_path: Path) -> None:
     listed = table(tmp_path, "path,instruments\na.wav,kick|?\n")
     with pytest.raises(IrmasError, match=r"column 'instruments': '\?' cannot be the code"):
