@@ -127,6 +127,8 @@ def index(
             "--root, --column, --soft and --vocabulary-from-table are of a table: "
             "give it with --table"
         )
+    if tree and Path(tree).suffix.lower() in (".csv", ".tsv", ".parquet") and Path(tree).is_file():
+        raise IrmasError(f"{tree} is a file: give a table of clips with --table")
     if tree is None and part is not None:
         raise typer.BadParameter("--part is of a TREE; a table says it in its column part")
     named = [pair.partition("=")[::2] for pair in column or ()]

@@ -74,6 +74,8 @@ def _folders(tree: str | Path, codes: Collection[str] = ()) -> list[tuple[PurePa
     except OSError as error:
         where = f"{error.filename}: {error.strerror}" if error.filename else f"{tree}: {error}"
         raise IrmasError(where) from error
+    if Path(root).exists():
+        raise IrmasError(f"{tree} is a file: name the directory that holds it")
     raise IrmasError(f"{tree}: no such directory")
 
 

@@ -88,8 +88,8 @@ def index_tree(
             read, a table of OpenMIC-2018 is wrong, a part is given and no clip has a label file,
             or the cluster cannot be reached or cannot see the tree.
     """
-    openmic = find_openmic(tree, vocabulary)
     files = find_files(tree, vocabulary.codes)
+    openmic = find_openmic(tree, vocabulary)
     entries: list[Entry] = [
         (file, openmic.of(file.clip_id) if openmic and file.path else None) for file in files
     ]

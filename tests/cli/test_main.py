@@ -208,6 +208,8 @@ def test_help_does_not_wait_for_heavy_libraries(tmp_path: Path) -> None:
     [
         ("index empty", "empty holds no audio files"),
         ("index missing", "missing: no such directory"),
+        ("index text.parquet", "text.parquet is a file: give a table of clips with --table"),
+        ("index https://localhost/tree", "cannot use https://localhost/tree for storage: "),
         ("extract missing.parquet out", "missing.parquet: no such file or directory"),
         ("extract text.parquet out", "text.parquet is not a Parquet file"),
         ("train empty model --config none", "none: no such file, and no recipe of this name"),

@@ -58,6 +58,10 @@ def test_an_empty_tree_and_a_missing_one_are_errors(tmp_path: Path) -> None:
         find_files(tmp_path)
     with pytest.raises(IrmasError, match="no such directory"):
         find_files(tmp_path / "missing")
+    with pytest.raises(
+        IrmasError, match=r"readme\.txt is a file: name the directory that holds it"
+    ):
+        find_files(tmp_path / "readme.txt")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="nothing is forbidden to root")
