@@ -134,7 +134,9 @@ class AudioFile:
 
     def _skip_to_start(self) -> int:
         """Leave out what lies before the span; return how many samples there are before it."""
-        if self._readable.frames_known and self._readable.announced == 1:
+        if not self._start:
+            return 0  # Seeking there, too, is refused of some formats.
+        if self._sound.seekable() and self._readable.frames_known and self._readable.announced == 1:
             return self._sound.seek(min(self._start, self._sound.frames))
         left = self._start
         while left and len(skipped := self._read(left, "float32")):

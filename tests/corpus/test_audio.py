@@ -72,6 +72,16 @@ def test_a_span_is_that_part_of_the_whole(
     np.testing.assert_array_equal(again, span)
 
 
+@pytest.mark.parametrize("encoding", ["GSM610", "G721_32", "NMS_ADPCM_16"])
+def test_encodings_in_which_no_place_can_be_found_are_read(tmp_path: Path, encoding: str) -> None:
+    soundfile.write(tmp_path / "a.wav", noise(1, 8_000, 1), 8_000, encoding)
+    whole, _ = read_audio(tmp_path / "a.wav")
+    assert len(whole) >= 8_000
+    with open_audio(tmp_path / "a.wav", (0.25, 0.5)) as file:
+        for _ in range(2):
+            np.testing.assert_array_equal(np.concatenate(list(file.blocks())), whole[2_000:4_000])
+
+
 def test_a_span_beyond_the_end_is_refused(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.wav", noise(1, 8_000), 8_000)
     for span, reason in {
