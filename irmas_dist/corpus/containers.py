@@ -13,7 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import BinaryIO, Literal, NamedTuple
 
-from irmas_dist.corpus.mpeg import check_frames
+from irmas_dist.corpus.mpeg import check_frames, tag_length
 from irmas_dist.errors import AudioError, UnknownFormatError
 
 _OTHERS = {
@@ -26,6 +26,12 @@ _OTHERS = {
     rb"#!AMR": "AMR",
 }
 """How files begin that libsndfile does not decode."""
+
+_SINGLE = {b"fLaC": "FLAC", b"caff": "CAF", b".snd": "AU", b"riff": "W64"}
+"""How files begin that are searched for the beginning of another one."""
+
+_NEVER_TAGGED = rb"RIF[FX]|RF64|riff|FORM|caff|\.snd|OggS"
+"""How files begin of which, after an ID3 tag, it is not known whether they are whole."""
 
 _ANY_SIZE = b"\xff\xff\xff\xff"
 """The size of a chunk that libsndfile takes to mean: to the end of the file."""
@@ -53,9 +59,9 @@ def checked(path: str) -> Readable:
     """Look into a file's container, and return what libsndfile is to read of it.
 
     Raises:
-        AudioError: The file is empty or truncated, is several files joined of which only the
-            first would be read, or has a format that libsndfile does not decode, which is an
-            `UnknownFormatError`.
+        AudioError: The file is empty or truncated, is several files joined that would not be read
+            as one, has a tag before a header of which libsndfile then tells nothing, or has a
+            format that libsndfile does not decode, which is an `UnknownFormatError`.
         OSError: It cannot be read.
     """
     readable = Readable(os.fsencode(path))
@@ -65,12 +71,22 @@ def checked(path: str) -> Readable:
         head = file.read(16)
         if not size:
             raise AudioError("empty file")
+        tagged = 0
+        while length := tag_length(head):
+            tagged += length
+            file.seek(tagged)
+            head = file.read(16)
         for magic, name in _OTHERS.items():
             if re.match(magic, head, re.DOTALL):
                 raise UnknownFormatError(
                     f"is {name}, which cannot be decoded: convert it, "
                     "for example with 'ffmpeg -i FILE FILE.wav'"
                 )
+        if tagged and re.match(_NEVER_TAGGED, head):
+            raise AudioError(
+                "has an ID3 tag before its header, so that it cannot be known whether it is whole: "
+                "convert it, for example with 'ffmpeg -i FILE FILE.wav'"
+            )
         if _is_wave(head):
             announced, patches = _wav_audio(file, size)
             if patches:
@@ -78,9 +94,9 @@ def checked(path: str) -> Readable:
             return readable._replace(announced=announced)
         if head.startswith(b"OggS"):
             _check_ogg(file, size)
-        elif head.startswith((b"fLaC", b"caff", b".snd")):
-            _check_single(file, head)
-        elif head.startswith((b"ID3", b"\xff")):
+        elif head.startswith(tuple(_SINGLE)):
+            _check_single(file, head, tagged)
+        elif tagged or head.startswith(b"\xff"):
             parts = check_frames(file, size)
             if parts:
                 # To libsndfile the file has no end, so that its estimate is never reached.
@@ -230,14 +246,14 @@ def _check_ogg(file: BinaryIO, size: int) -> None:
         raise AudioError("is truncated: its last page is missing")
 
 
-def _check_single(file: BinaryIO, head: bytes) -> None:
-    """Check that a file does not contain the beginning of another one of its kind.
+def _check_single(file: BinaryIO, head: bytes, start: int) -> None:
+    """Check that a file, from an offset on, does not contain the beginning of another of its kind.
 
     Raises:
         AudioError: It does, or it is a FLAC that does not say how long it is.
     """
     if head.startswith(b"fLaC"):
-        file.seek(21)
+        file.seek(start + 21)
         samples = file.read(5)
         if len(samples) == 5 and not int.from_bytes(samples, "big") & (2**36 - 1):
             raise AudioError(
@@ -245,16 +261,16 @@ def _check_single(file: BinaryIO, head: bytes) -> None:
                 "convert it, for example with 'ffmpeg -i FILE FILE.wav'"
             )
     beginning = head[:8]
-    file.seek(1)
+    file.seek(start + 1)
     before = b""
     while block := file.read(_SCANNED):
         if beginning in before + block:
-            raise _joined({b"fLaC": "FLAC", b"caff": "CAF"}.get(head[:4], "AU"))
+            raise _joined(_SINGLE[head[:4]])
         before = block[-7:]
 
 
 def _joined(kind: str) -> AudioError:
     return AudioError(
-        f"is several {kind} files joined, of which only the first would be heard: split it, or "
-        "convert it to one"
+        f"is several {kind} files joined, which would not be heard as one: split it, or convert "
+        "it to one"
     )

@@ -89,12 +89,8 @@ def _runs(file: BinaryIO, size: int) -> Iterator[_Run]:
     while at < size:
         file.seek(at)
         block = file.read(_SCANNED)
-        if block.startswith(b"ID3") and len(block) >= 10:
-            # Its size is in four bytes of seven bits.
-            length = sum(
-                byte << bits for byte, bits in zip(block[6:10], (21, 14, 7, 0), strict=True)
-            )
-            at += 10 + length + (10 if block[5] & 16 else 0)
+        if length := tag_length(block):
+            at += length
             continue
         run = _run(file, size, at)
         if run and (run.frames >= _SURE or not begun):
@@ -107,6 +103,15 @@ def _runs(file: BinaryIO, size: int) -> Iterator[_Run]:
             # The last two bytes may be the beginning of the tag's marker.
             at += min((place for place in found if place > 0), default=max(len(block) - 2, 1))
         begun = True
+
+
+def tag_length(content: bytes) -> int:
+    """Return the length in bytes of the ID3 tag with which content begins; 0 if with none."""
+    if not content.startswith(b"ID3") or len(content) < 10:
+        return 0
+    # Its size is in four bytes of seven bits.
+    size = sum(byte << bits for byte, bits in zip(content[6:10], (21, 14, 7, 0), strict=True))
+    return 10 + size + (10 if content[5] & 16 else 0)
 
 
 def _run(file: BinaryIO, size: int, start: int) -> _Run | None:

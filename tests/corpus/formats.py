@@ -27,6 +27,9 @@ WRITTEN = {
 }
 """Container and encoding by name of file."""
 
+ID3 = b"ID3\4\0\0" + bytes([0, 0, 8, 5]) + bytes(1_029)
+"""A tag."""
+
 PIPE_SIZES = (0x7FFFF000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFD8, 0xFFFFFFFF, 0)
 """What programs write into a WAV as the size of its audio when they do not know it."""
 
