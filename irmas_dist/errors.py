@@ -29,6 +29,10 @@ class AudioError(IrmasError):
     """A file or array without usable audio; the message is the reason, without its name."""
 
 
+class MissingFileError(AudioError):
+    """A file that is not in its place now: missing or unreadable."""
+
+
 class UnknownFormatError(AudioError):
     """A file of a format that is not decoded here, whether it is whole or damaged."""
 

@@ -25,8 +25,10 @@ from irmas_dist.instruments import SoftLabels, Vocabulary
 
 MANIFEST = "manifest"
 LABELS = "labels"
+FILE = "file"
 AUDIO = "audio"
-"""Where a problem was found."""
+"""Where a problem was found. What is wrong with a file, that it is missing or unreadable, may pass
+without a change of its audio."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ def diff_store(
     """Compare a manifest with what has been computed.
 
     Of a clip in several shards the first one is kept. From earlier ``rejects`` only problems of
-    the audio are taken, and only while the file is the same.
+    files and audio are taken, and only while the file is the same.
     """
     labels, unknown = encode_labels(manifest, vocabulary)
     problems = pc.coalesce(manifest.column("problem").combine_chunks(), unknown)
@@ -75,7 +77,7 @@ def diff_store(
     pending = usable.copy()
     pending[indices[indices >= 0]] = False
     # Problems of the manifest and the labels are found again, which costs little.
-    known = rejects.filter(pc.equal(rejects.column("found_in"), AUDIO))
+    known = rejects.filter(pc.is_in(rejects.column("found_in"), pa.array([FILE, AUDIO])))
     indices = _same_audio(known, manifest, pending)
     known = known.filter(pa.array(indices >= 0))
     pending[indices[indices >= 0]] = False

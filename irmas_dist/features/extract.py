@@ -15,13 +15,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from irmas_dist import storage
 from irmas_dist.config.features import MAX_REJECTS, LogMelSettings
 from irmas_dist.corpus.manifest import manifest_fingerprint, read_manifest, require_indexed
 from irmas_dist.errors import IrmasError
 from irmas_dist.features import shard_tasks, store
-from irmas_dist.features.diff import diff_store
+from irmas_dist.features.diff import FILE, diff_store
 from irmas_dist.instruments import Vocabulary
 from irmas_dist.storage.locks import lock_directory
 from irmas_dist.storage.results import refuse_other_results
@@ -85,7 +86,8 @@ def extract(
         vocabulary: Instruments, in the order of the labels.
         address: Ray cluster to join, as in `ray_running`.
         max_rejects: Share of the manifest's files that may be unusable, 0 to 1.
-        retry_rejects: Whether unchanged files that were unusable earlier are tried again.
+        retry_rejects: Whether unchanged files that were unusable earlier are tried again, not only
+            those that were missing or unreadable.
         shard_seconds: Most audio in one shard.
 
     Raises:
@@ -144,7 +146,7 @@ class _Extraction:
         self.rejects_file = store.PENDING_REJECTS if finished else store.REJECTS
 
     def finished_store(self) -> store.StoreInfo | None:
-        """Return the store's info if it is finished and of this manifest."""
+        """Return the store's info if it is finished, of this manifest, and lacks no file."""
         if not storage.exists(self.info_path):
             return None
         info = store.read_info(self.out)
@@ -153,6 +155,8 @@ class _Extraction:
         if info.manifest != self.manifest_fingerprint:
             return None
         self.rejects = self._read_rejects(store.REJECTS)
+        if FILE in self.rejects.column("found_in").to_pylist():
+            return None
         self._require_few_rejects(store.REJECTS)
         return info if set(info.shards) <= set(store.shard_names(self.out)) else None
 
@@ -164,6 +168,7 @@ class _Extraction:
         known = store.REJECTS_SCHEMA.empty_table()
         if not retry_rejects:
             known = self._read_rejects(store.PENDING_REJECTS, store.REJECTS)
+            known = known.filter(pc.not_equal(known.column("found_in"), FILE))
         diff = diff_store(self.manifest, shards, known, self.vocabulary)
         storage.make_directory(self.out)
         storage.remove_partial(self.out)

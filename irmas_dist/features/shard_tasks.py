@@ -7,8 +7,8 @@ import numpy as np
 import pyarrow as pa
 
 from irmas_dist.config.features import LogMelSettings
-from irmas_dist.errors import AudioError, IrmasError
-from irmas_dist.features.diff import AUDIO, encode_labels
+from irmas_dist.errors import AudioError, IrmasError, MissingFileError
+from irmas_dist.features.diff import AUDIO, FILE, encode_labels
 from irmas_dist.features.logmel import log_mel
 from irmas_dist.features.store import (
     REJECTS_SCHEMA,
@@ -70,7 +70,8 @@ def compute_shard(
             span = clip["start_s"] or 0.0, clip["end_s"]
             mel = log_mel(clip["path"], settings, note=note, span=span)
         except AudioError as error:
-            rejects.append({**clip, "problem": str(error), "found_in": AUDIO})
+            found_in = FILE if isinstance(error, MissingFileError) else AUDIO
+            rejects.append({**clip, "problem": str(error), "found_in": found_in})
         else:
             rows.append({**clip, "labels": known, "logmel": mel})
     size, failure = 0, None

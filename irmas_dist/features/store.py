@@ -48,7 +48,8 @@ SHARD_SCHEMA = pa.schema(
 REJECTS_SCHEMA = pa.schema(
     [(name, pa.string()) for name in ("clip_id", "md5", "problem", "found_in")]
 )
-"""Columns of ``rejects.parquet``. ``found_in`` is the manifest, the labels or the audio."""
+"""Columns of ``rejects.parquet``. ``found_in`` is the manifest, the labels, the file
+(missing or unreadable) or the audio."""
 
 INFO = "features.json"
 REJECTS = "rejects.parquet"

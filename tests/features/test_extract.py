@@ -154,6 +154,24 @@ def test_a_refused_extraction_leaves_a_finished_store_as_it_was(
     assert not (out / "rejects-pending.parquet").exists()
 
 
+def test_files_that_were_away_are_tried_again_by_every_run(tmp_path: Path, recipe: Recipe) -> None:
+    (tmp_path / "tree" / "pia").mkdir(parents=True)
+    for name in "abc":
+        soundfile.write(tmp_path / "tree" / "pia" / f"{name}.wav", TONE, 44_100)
+    write_manifest(tmp_path / "m.parquet", index_tree(tmp_path / "tree"))
+    (tmp_path / "tree").rename(tmp_path / "away")
+    with pytest.raises(IrmasError, match=r"of 3 files cannot be used, .* no such file"):
+        run(tmp_path / "m.parquet", tmp_path / "store", recipe)
+    (tmp_path / "away").rename(tmp_path / "tree")
+    file = tmp_path / "tree" / "pia" / "c.wav"
+    file.rename(tmp_path / "c.wav")
+    summary = run(tmp_path / "m.parquet", tmp_path / "store", recipe, max_rejects=0.5)
+    assert (summary.clips, summary.rejects) == (2, {"no such file": 1})
+    (tmp_path / "c.wav").rename(file)
+    summary = run(tmp_path / "m.parquet", tmp_path / "store", recipe)
+    assert (summary.clips, summary.computed, summary.rejects) == (3, 1, {})
+
+
 def test_a_manifest_without_usable_files_is_an_error(tmp_path: Path, recipe: Recipe) -> None:
     (tmp_path / "tree" / "pia").mkdir(parents=True)
     (tmp_path / "tree" / "pia" / "bad.wav").write_text("no audio")
