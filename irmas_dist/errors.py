@@ -30,7 +30,7 @@ class AudioError(IrmasError):
 
 
 class MissingFileError(AudioError):
-    """A file that is not in its place now: missing or unreadable."""
+    """A file that is not in its place now: missing, unreadable, or another than was indexed."""
 
 
 class UnknownFormatError(AudioError):

@@ -75,7 +75,8 @@ def test_a_corrupt_file_is_a_reject_and_files_added_later_are_computed(
     soundfile.write(folder / "good.wav", tone, 44_100)
     soundfile.write(folder / "bad.wav", tone, 44_100)
     write_manifest(tmp_path / "m.parquet", index_tree(tmp_path / "tree"))
-    (folder / "bad.wav").write_bytes(b"RIFF, and then nothing")  # after it was indexed
+    size = (folder / "bad.wav").stat().st_size
+    (folder / "bad.wav").write_bytes(b"RIFF, and then nothing".ljust(size))  # after it was indexed
     summary = run(tmp_path / "m.parquet", tmp_path / "store", recipe, max_rejects=0.5)
     assert (summary.clips, sum(summary.rejects.values())) == (1, 1)
     rejects = pq.read_table(tmp_path / "store" / "rejects.parquet").to_pylist()
@@ -137,7 +138,8 @@ def test_a_refused_extraction_leaves_a_finished_store_as_it_was(
     if found_in == "manifest":
         rows[2]["problem"] = "silent"
     else:
-        (tmp_path / "tree" / "pia" / "c.wav").write_bytes(b"RIFF, and then nothing")
+        file = tmp_path / "tree" / "pia" / "c.wav"
+        file.write_bytes(b"RIFF, and then nothing".ljust(file.stat().st_size))
     write_manifest(tmp_path / "second.parquet", [rows[0], rows[2]])
     with pytest.raises(IrmasError, match="1 of 2 files cannot be used") as refusal:
         run(tmp_path / "second.parquet", out, recipe)
@@ -221,10 +223,10 @@ def test_too_many_bad_files_end_an_extraction_and_are_listed_as_rejects(
     (tmp_path / "tree" / "pia").mkdir(parents=True)
     tone = np.sin(np.arange(44_100) / 20).astype(np.float32)
     for name in "abcd":
-        soundfile.write(tmp_path / "tree" / "pia" / f"{name}.wav", tone, 44_100)
+        soundfile.write(tmp_path / "tree" / "pia" / f"{name}.wav", tone, 44_100, "FLOAT")
     write_manifest(tmp_path / "m.parquet", index_tree(tmp_path / "tree"))
     tone[9] = np.nan
-    soundfile.write(tmp_path / "tree" / "pia" / "b.wav", tone, 44_100, subtype="FLOAT")
+    soundfile.write(tmp_path / "tree" / "pia" / "b.wav", tone, 44_100, "FLOAT")
     with pytest.raises(IrmasError, match=r"1 of 4 files cannot be used, more than the 20\.0%"):
         run(tmp_path / "m.parquet", tmp_path / "store", recipe, max_rejects=0.2)
     (reject,) = pq.read_table(tmp_path / "store" / "rejects.parquet").to_pylist()
@@ -233,6 +235,6 @@ def test_too_many_bad_files_end_an_extraction_and_are_listed_as_rejects(
         store.read_info(str(tmp_path / "store"))
     # A repaired file that was not indexed again is tried only with `retry_rejects`.
     assert run(tmp_path / "m.parquet", tmp_path / "store", recipe, max_rejects=0.25).clips == 3
-    soundfile.write(tmp_path / "tree" / "pia" / "b.wav", np.ones(44_100), 44_100)
+    soundfile.write(tmp_path / "tree" / "pia" / "b.wav", np.ones(44_100), 44_100, "FLOAT")
     assert run(tmp_path / "m.parquet", tmp_path / "store", recipe, max_rejects=0.25).clips == 3
     assert run(tmp_path / "m.parquet", tmp_path / "store", recipe, retry_rejects=True).clips == 4

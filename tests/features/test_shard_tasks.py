@@ -13,7 +13,7 @@ import soundfile
 from irmas_dist.config.features import LogMelSettings
 from irmas_dist.corpus.manifest import SCHEMA
 from irmas_dist.features import store
-from irmas_dist.features.diff import AUDIO
+from irmas_dist.features.diff import AUDIO, FILE
 from irmas_dist.features.shard_tasks import ShardComputer, compute_shard, split_into_tasks
 from irmas_dist.instruments import IRMAS
 
@@ -69,6 +69,19 @@ def test_a_bad_file_is_a_reject_and_the_others_are_written(tmp_path: Path, block
     assert shard.clips.column("clip_id").to_pylist() == ["good"]
     assert shard.fingerprint == store.settings_fingerprint(LogMelSettings(), IRMAS)
     assert result["bytes"] == (tmp_path / "store" / shard.name).stat().st_size
+
+
+def test_a_file_of_another_size_than_was_indexed_is_a_reject(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", np.ones(22_050) / 2, 22_050)
+    size, out = (tmp_path / "a.wav").stat().st_size, str(tmp_path / "store")
+    rows = [row(name, path=str(tmp_path / "a.wav"), bytes=size + more) for name, more in
+            (("same", 0), ("changed", 2))]  # fmt: skip
+    block = pa.Table.from_pylist(rows, SCHEMA)
+    [result] = compute_shard(block, out, LogMelSettings(), IRMAS).to_pylist()
+    assert result["clips"] == 1
+    [reject] = result["rejects"]
+    assert (reject["clip_id"], reject["found_in"]) == ("changed", FILE)
+    assert reject["problem"] == "has changed since it was indexed: index again"
 
 
 def test_a_shard_that_cannot_be_written_is_a_failure_not_an_exception(
