@@ -44,10 +44,11 @@ def is_extracted(archive: Archive, out: Path) -> bool:
     if not (folder / MARKER).exists():
         return False
     marker = storage.read_json(folder / MARKER)
-    return marker["md5"] == archive.md5 and all(
-        (folder / name).is_file() and (folder / name).stat().st_size == size
-        for name, size in marker["files"].items()
-    )
+    with storage.damage_told(folder / MARKER, "delete it"):
+        return marker["md5"] == archive.md5 and all(
+            (folder / name).is_file() and (folder / name).stat().st_size == size
+            for name, size in marker["files"].items()
+        )
 
 
 def extract_archives(archives: Sequence[Archive], out: Path, keep_archives: bool) -> int:

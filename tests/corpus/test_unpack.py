@@ -90,6 +90,14 @@ def symlink(name: str) -> zipfile.ZipInfo:
     return info
 
 
+@pytest.mark.parametrize("content", ["{}", "[]", f'{{"md5": "{A.md5}", "files": []}}'])
+def test_a_marker_of_another_kind_is_to_be_deleted(tmp_path: Path, content: str) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / ".download.json").write_text(content)
+    with pytest.raises(IrmasError, match=r"a/\.download\.json is damaged \(.*\); delete it$"):
+        is_extracted(A, tmp_path)
+
+
 @pytest.mark.parametrize(
     "entry",
     [
