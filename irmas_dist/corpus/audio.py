@@ -69,6 +69,7 @@ class AudioFile:
         self._readable = checked(path)
         self._sound = soundfile.SoundFile(self._readable.source)
         self.samples = 0
+        self._at = 0
         if self._sound.format not in FORMATS:
             self.__exit__()
             raise AudioError(
@@ -77,12 +78,16 @@ class AudioFile:
             )
         self.sample_rate = int(self._sound.samplerate)
         self.channels = int(self._sound.channels)
-        start, stop = span
-        self._start = round(start * self.sample_rate)
-        self._stop = None if stop is None else round(stop * self.sample_rate)
+        self.select(span)
         self._longest_s = longest_s
         if self._readable.frames_known:
             self._require_shorter(self._sound.frames)
+
+    def select(self, span: Span) -> None:
+        """Have `blocks` decode another span of the file, which is not looked through again."""
+        start, stop = span
+        self._start = round(start * self.sample_rate)
+        self._stop = None if stop is None else round(stop * self.sample_rate)
 
     def blocks(self) -> Iterator[Samples]:
         """Decode the span from its beginning in blocks of `BLOCK_SAMPLES`, the last of the rest.
@@ -94,12 +99,13 @@ class AudioFile:
             AudioError: The file or the span is empty, or the file ends before its header, or the
                 end of the span, says so.
         """
-        if self.samples:
+        if self._at > self._start:
             self._sound.close()
             if not isinstance(self._readable.source, bytes):
                 self._readable.source.seek(0)
             self._sound = soundfile.SoundFile(self._readable.source)
-            self.samples = 0
+            self._at = 0
+        self.samples = 0
         dtype = "int16" if self._sound.subtype in _SIXTEEN_BITS else "float32"
         before = self._skip_to_start()
         wanted = float("inf") if self._stop is None else self._stop - self._start
@@ -137,14 +143,14 @@ class AudioFile:
         if not self._start:
             return 0  # Seeking there, too, is refused of some formats.
         if self._sound.seekable() and self._readable.frames_known and self._readable.announced == 1:
-            return self._sound.seek(min(self._start, self._sound.frames))
-        left = self._start
-        while left and len(skipped := self._read(left, "float32")):
-            left -= len(skipped)
-        return self._start - left
+            self._at = self._sound.seek(min(self._start, self._sound.frames))
+        while self._at < self._start and len(self._read(self._start - self._at, "float32")):
+            pass
+        return self._at
 
     def _read(self, most: float, dtype: str) -> Samples:
         samples: Samples = self._sound.read(int(min(BLOCK_SAMPLES, most)), dtype, always_2d=True)
+        self._at += len(samples)
         return samples
 
     def __enter__(self) -> Self:

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from operator import itemgetter
 from pathlib import Path
 
 from irmas_dist.corpus.audio import (
@@ -12,7 +13,6 @@ from irmas_dist.corpus.audio import (
     Span,
     decoding,
     local_file,
-    open_audio,
 )
 from irmas_dist.corpus.mixdown import survey
 from irmas_dist.errors import AudioError
@@ -63,19 +63,29 @@ def read_spans(location: Location, spans: Sequence[Span]) -> list[AudioFacts]:
     try:
         with decoding(), local_file(location) as path:
             whole = read_facts(path)
-            return [whole if span == WHOLE else _of_span(path, span, whole) for span in spans]
+            if whole.problem or all(span == WHOLE for span in spans):
+                return [_of_span(None, span, whole) for span in spans]
+            with AudioFile(path) as file:
+                # In order: in some files a span is reached only by decoding all before it.
+                facts = {
+                    span: _of_span(file, span, whole) for span in sorted(spans, key=itemgetter(0))
+                }
+                return [facts[span] for span in spans]
     except AudioError as error:
         return [AudioFacts(problem=str(error)) for _ in spans]
 
 
-def _of_span(path: str, span: Span, whole: AudioFacts) -> AudioFacts:
+def _of_span(file: AudioFile | None, span: Span, whole: AudioFacts) -> AudioFacts:
+    if span == WHOLE:
+        return whole
     facts = replace(whole, note=None)
     if whole.md5:
         facts.md5 = hashlib.md5(f"{whole.md5} {span}".encode()).hexdigest()
-    if whole.problem:
+    if file is None:
         return facts
     try:
-        with open_audio(path, span) as file:
+        with decoding():
+            file.select(span)
             facts.note = survey(file.blocks, "mean").note
             facts.duration_s = file.samples / file.sample_rate
     except AudioError as error:

@@ -7,9 +7,12 @@ import numpy as np
 import pytest
 import soundfile
 
-from irmas_dist.corpus.facts import read_facts
+from irmas_dist.corpus import audio
+from irmas_dist.corpus.audio import AudioFile
+from irmas_dist.corpus.containers import Readable
+from irmas_dist.corpus.facts import read_facts, read_spans
 from irmas_dist.corpus.mixdown import SILENT
-from tests.corpus.formats import RATE, SECONDS, WRITTEN, content
+from tests.corpus.formats import RATE, SECONDS, WRITTEN, content, without_tag
 from tests.corpus.trees import wav
 
 
@@ -73,3 +76,32 @@ def test_silence_and_channels_that_cancel_are_noted(tmp_path: Path) -> None:
     assert (silent.problem, silent.note, silent.duration_s) == (None, SILENT, 1)
     assert opposite.note == "its channels cancel each other: the louder, channel 1, is used"
     assert (opposite.problem, opposite.duration_s) == (None, 1)
+
+
+@pytest.mark.parametrize("name", ["a.mp3", "a.flac"])
+def test_a_file_is_decoded_once_for_itself_and_once_for_all_its_spans(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    whole = content(name, 2.0)
+    # Of an MP3 without a tag no place is known but by decoding all before it.
+    (tmp_path / name).write_bytes(without_tag(whole) if name == "a.mp3" else whole)
+    spans = [(start / 10, (start + 1) / 10) for start in range(20)]
+    apart = [read_spans(tmp_path / name, [span])[0] for span in spans]
+    opened: list[str] = []
+    decoded: list[int] = []
+    check, read = audio.checked, AudioFile._read
+
+    def checked(path: str) -> Readable:
+        opened.append(path)
+        return check(path)
+
+    def counted(file: AudioFile, most: float, dtype: str) -> np.ndarray:
+        block = read(file, most, dtype)
+        decoded.append(len(block))
+        return block
+
+    monkeypatch.setattr(audio, "checked", checked)
+    monkeypatch.setattr(AudioFile, "_read", counted)
+    assert read_spans(tmp_path / name, spans[::-1]) == apart[::-1]
+    assert len(opened) == 2
+    assert sum(decoded) <= 2 * 2.1 * RATE
