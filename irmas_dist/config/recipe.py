@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from irmas_dist.config.base import describe_error
+from irmas_dist.config.base import Settings, describe_error
 from irmas_dist.config.corpus import CorpusSettings, ValidationSettings
 from irmas_dist.config.features import LogMelSettings
 from irmas_dist.config.shipped import find_config
@@ -35,7 +35,8 @@ def load_recipe(config: str | Path | None = None, overrides: Iterable[str] = ())
         overrides: ``name=value`` each, the name dotted (``training.lr=1e-3``), the value YAML.
 
     Raises:
-        IrmasError: There is no such recipe, it is not YAML, or a key or value is unknown.
+        IrmasError: There is no such recipe, it is not YAML, a key or value is unknown, or an
+            override names a group of settings.
     """
     file = None if config is None else read_yaml(find_config(config, "recipe"))
     content = file.content if file else {}
@@ -46,7 +47,12 @@ def load_recipe(config: str | Path | None = None, overrides: Iterable[str] = ())
         name, equals, text = override.partition("=")
         if not equals:
             raise IrmasError(f"--set {override}: expected name=value, such as training.lr=1e-3")
-        values[name.strip()] = parse_value(text)
+        name = name.strip()
+        # Whether the group's other settings were to stay would be a guess.
+        if group := _group(name.split(".")):
+            fields = ", ".join(group.model_fields)
+            raise IrmasError(f"--set: {name}={text}: this is a group of settings: {fields}")
+        values[name] = parse_value(text)
     return build_recipe(content, values, "--set") if values else recipe
 
 
@@ -113,7 +119,16 @@ def _explain(error: ErrorDetails) -> str:
 
 
 def _fields(path: list[str]) -> str:
+    group = _group(path)
+    return ", ".join(group.model_fields) if group else ""
+
+
+def _group(path: list[str]) -> type[Settings] | None:
+    """Return the group of settings that a name leads to, if it is one."""
     model: Any = Recipe
     for key in path:
-        model = model.model_fields[key].annotation
-    return ", ".join(model.model_fields)
+        field = model.model_fields.get(key)
+        model = field and field.annotation
+        if not (isinstance(model, type) and issubclass(model, Settings)):
+            return None
+    return model

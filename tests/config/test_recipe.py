@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -51,18 +51,6 @@ def test_codes_that_a_table_of_clips_could_not_have_are_refused(code: str) -> No
         build_recipe({"corpus": {"instruments": {code: "x"}}}, {}, "the test")
 
 
-@pytest.mark.parametrize(
-    "overrides",
-    [
-        ["model={width: 8}", "model.blocks=2"],
-        ["model.width=8", "model.blocks=2"],
-    ],
-)
-def test_a_group_may_be_given_whole_or_by_its_settings(overrides: Iterable[str]) -> None:
-    model = load_recipe(None, overrides).model
-    assert (model.width, model.blocks) == (8, 2)
-
-
 def test_the_value_of_an_override_may_contain_an_equals_sign() -> None:
     recipe = load_recipe(None, ["corpus.instruments={gac: a=b}"])
     assert recipe.corpus.instruments == {"gac": "a=b"}
@@ -88,7 +76,8 @@ def test_what_applies_without_a_recipe_is_the_irmas_recipe() -> None:
     [
         ("model.blokcs=3", "unknown setting model.blokcs=3; model has blocks, width, "),
         ("blocks=3", "unknown setting blocks=3; a recipe has seed, window, model, "),
-        ("model={blokcs: 3}", "unknown setting model.blokcs=3; model has blocks, width, "),
+        ("model={width: 8}", "model={width: 8}: this is a group of settings: blocks, width, "),
+        ("model.dropout={}", "model.dropout={}: this is a group of settings: blocks, dense"),
         ("model.dropout.all=0", "unknown setting model.dropout.all=0; model.dropout has blocks, "),
         ("training.lr=fast", "training.lr='fast': should be a valid number"),
         ("training.lr.top=3", "training.lr={'top': 3}: should be a valid number"),
