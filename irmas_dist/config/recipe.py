@@ -111,6 +111,9 @@ def _explain(error: ErrorDetails) -> str:
             return f"unknown setting {name}={given!r}; {group} has {_fields(path)}"
         case "model_type":
             return f"{name}={given!r}: this is a group of settings: {_fields(name.split('.'))}"
+        case "string_type" if isinstance(given, bool | int | float):
+            told = f"{name}={given!r}: {describe_error(error)}; quote it"
+            return f"""{told}, in a shell as '{name}="…"'"""
     message = describe_error(error)
     # Of several settings that contradict each other, the message names them.
     if isinstance(given, dict) and error["type"] == "value_error":

@@ -1,7 +1,8 @@
 """YAML as people write it: recipes, spaces and values on the command line.
 
-Read by YAML 1.2, whose ``no`` and ``1:30`` are text and whose ``010`` is ten. A key that stands
-twice is an error, and all text is in Unicode NFC, as instrument codes are everywhere.
+Read by the core schema of YAML 1.2, whose ``no``, ``1:30`` and ``2024-05-01`` are text and whose
+``010`` is ten. A key that stands twice is an error, and all text is in Unicode NFC, as instrument
+codes are everywhere.
 """
 
 import re
@@ -13,9 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
+from ruamel.yaml.constructor import ConstructorError, SafeConstructor
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from ruamel.yaml.representer import SafeRepresenter
+from ruamel.yaml.resolver import VersionedResolver
+from ruamel.yaml.tag import Tag
 
 from irmas_dist.errors import IrmasError
 
@@ -23,6 +27,7 @@ Keys = tuple[str | int, ...]
 """Names and indices that lead to a value."""
 
 TEXT_TAG = "tag:yaml.org,2002:str"
+DATE_TAG = "tag:yaml.org,2002:timestamp"
 
 _PLAIN_TEXT = re.compile(r"[^\W\d][\w ./()-]*")
 _YAML_1_1_WORDS = frozenset({"y", "n", "yes", "no", "on", "off"})
@@ -73,6 +78,8 @@ def read_yaml(path: Path) -> YamlFile:
         raise IrmasError(f"{path} is not YAML: {where}{problem.splitlines()[0]}") from error
     except YAMLError as error:
         raise IrmasError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    except RecursionError as error:
+        raise IrmasError(f"{path}: lists or mappings are nested too deeply") from error
     if content is None:
         return YamlFile(path, {}, {})
     if not isinstance(content, dict):
@@ -84,7 +91,7 @@ def parse_value(text: str) -> Any:
     """Return the value that a text on the command line stands for; the text if it is not YAML."""
     try:
         return _in_nfc(_yaml().load(text))
-    except YAMLError:
+    except (YAMLError, RecursionError):
         return _in_nfc(text)
 
 
@@ -119,8 +126,30 @@ _Representer.add_representer(float, _Representer.represent_float)
 _Representer.add_representer(str, _Representer.represent_str)
 
 
+class _Constructor(SafeConstructor):
+    """Refuses, with its place, a scalar that is none of what it resolves to, such as ``0x_``."""
+
+    def construct_object(self, node: Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, KeyError) as error:
+            kind = str(node.tag).rpartition(":")[2]
+            text = f"{str(node.value)[:40]} cannot be read as {kind}"
+            raise ConstructorError(None, None, text, node.start_mark) from error
+
+
+class _Resolver(VersionedResolver):
+    """Takes dates as text: the core schema of YAML 1.2 has none."""
+
+    def resolve(self, kind: Any, value: Any, implicit: Any) -> Tag:
+        tag: Tag = super().resolve(kind, value, implicit)
+        return self.DEFAULT_SCALAR_TAG if str(tag) == DATE_TAG else tag
+
+
 def _yaml() -> YAML:
-    return YAML(typ="safe", pure=True)
+    yaml = YAML(typ="safe", pure=True)
+    yaml.Constructor, yaml.Resolver = _Constructor, _Resolver
+    return yaml
 
 
 def _lines(node: Node, keys: Keys, path: Path, seen: set[int]) -> Iterator[tuple[Keys, int]]:

@@ -94,6 +94,11 @@ def test_what_applies_without_a_recipe_is_the_irmas_recipe() -> None:
             "tracking.directory=s3://b/r",
             "tracking.directory='s3://b/r': should be a local directory",
         ),
+        (
+            "tracking.group=5",
+            "tracking.group=5: should be a valid string; quote it, in a shell as "
+            """'tracking.group="…"'""",
+        ),
         ("tracking.project=a/b", "tracking.project='a/b': should have none of / "),
         (
             f"tracking.group={'x' * 129}",

@@ -25,6 +25,12 @@ def file(tmp_path: Path) -> Path:
         ("on", "on"),
         ("010", 10),
         ("1:30", "1:30"),
+        ("2024-05-01", "2024-05-01"),
+        ("2024-31-12", "2024-31-12"),
+        ("2024-05-01T25:00:00", "2024-05-01T25:00:00"),
+        ("0x_", "0x_"),
+        ("!!bool x", "!!bool x"),
+        ("[" * 1_000, "[" * 1_000),
         ("1e-3", 0.001),
         ("0x10", 16),
         (".inf", float("inf")),
@@ -52,6 +58,10 @@ def test_values_are_those_of_yaml_1_2(text: str, value: Any) -> None:
         ("a: &x [*x]", ", line 1: aliases are not supported: write the value out"),
         ("a: !!python/object:b c", " is not YAML: line 1, column 4: could not determine a con"),
         ("a: 1\n---\nb: 2", " is not YAML: line 2, column 1: but found another document"),
+        ("a: 0x_", " is not YAML: line 1, column 4: 0x_ cannot be read as int"),
+        ("a: [b, !!bool c]", " is not YAML: line 1, column 8: c cannot be read as bool"),
+        (f"a: {'9' * 5_000}", f" is not YAML: line 1, column 4: {'9' * 40} cannot be read as int"),
+        (f"a: {'[' * 1_000}", ": lists or mappings are nested too deeply"),
         ("- a", " must hold settings by name, not ['a']"),
     ],
 )
@@ -80,6 +90,11 @@ def test_an_error_of_a_space_names_its_line(file: Path) -> None:
     file.write_text("training.lr: {type: float, low: 0.1, high: 1}\nmodel.width: {type: int}\n")
     with pytest.raises(IrmasError, match=r"r\.yaml, line 2: model\.width"):
         load_space(file, load_recipe())
+
+
+def test_a_date_is_text_as_name_and_as_value(file: Path) -> None:
+    file.write_text("2024-05-01: 2024-31-12\n")
+    assert read_yaml(file).content == {"2024-05-01": "2024-31-12"}
 
 
 def test_instruments_with_any_name_keep_it(file: Path) -> None:
