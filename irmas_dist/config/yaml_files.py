@@ -88,11 +88,17 @@ def read_yaml(path: Path) -> YamlFile:
 
 
 def parse_value(text: str) -> Any:
-    """Return the value that a text on the command line stands for; the text if it is not YAML."""
+    """Return the value that a text on the command line stands for; the text if it is not YAML.
+
+    There are no comments: what has one, such as ``run #3``, is text as a whole.
+    """
     try:
-        return _in_nfc(_yaml().load(text))
+        tree = _yaml().compose(text)
+        if "#" not in text[_end(tree) :]:
+            return _in_nfc(_yaml().load(text))
     except (YAMLError, RecursionError):
-        return _in_nfc(text)
+        pass
+    return _in_nfc(text)
 
 
 def dump_yaml(value: Any, *, flow: bool = False) -> str:
@@ -174,6 +180,15 @@ def _lines(node: Node, keys: Keys, path: Path, seen: set[int]) -> Iterator[tuple
         for index, item in enumerate(node.value):
             yield (*keys, index), item.start_mark.line + 1
             yield from _lines(item, (*keys, index), path, seen)
+
+
+def _end(node: Node | None) -> int:
+    """Return where the last scalar below a node ends; only brackets or a comment can follow."""
+    if isinstance(node, ScalarNode):
+        return int(node.end_mark.index)
+    if isinstance(node, MappingNode):
+        return max((_end(part) for pair in node.value for part in pair), default=0)
+    return max(map(_end, node.value), default=0) if node else 0
 
 
 def _in_nfc(value: Any) -> Any:

@@ -38,10 +38,18 @@ def file(tmp_path: Path) -> Path:
         ("", None),
         ("[1, [2]]", [1, [2]]),
         ("{a: b", "{a: b"),
+        ("run #3", "run #3"),
+        ("#3 try", "#3 try"),
+        ("3 # c", "3 # c"),
+        ("a: b #3", "a: b #3"),
+        ("[] # c", "[] # c"),
+        ("run#3", "run#3"),
+        ("'run #3'", "run #3"),
+        ("[a, '#3']", ["a", "#3"]),
         ("e\N{COMBINING ACUTE ACCENT}", "é"),
     ],
 )
-def test_values_are_those_of_yaml_1_2(text: str, value: Any) -> None:
+def test_values_are_those_of_yaml_1_2_without_comments(text: str, value: Any) -> None:
     assert parse_value(text) == value
 
 
