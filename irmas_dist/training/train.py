@@ -188,18 +188,30 @@ def _finished(
 
 
 def _about(out: str, settings: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
-    """Return the record of the training in ``out``, a new one or that of an interrupted run."""
+    """Return the record of the training in ``out``, a new one or that of an interrupted run.
+
+    Raises:
+        IrmasError: The interrupted one has another recipe or data, and has saved an epoch.
+    """
     begun = storage.join(out, BEGUN)
-    about: dict[str, Any] = {
+    about = {
         "recipe": settings, "data": data, "run_id": secrets.token_hex(4),
         "runs": storage.absolute(settings["tracking"]["directory"]),
     }  # fmt: skip
     if storage.exists(begun):
-        about = storage.read_json(begun)
+        found: dict[str, Any] = storage.read_json(begun)
         holds = f"{out} holds an unfinished training"
         with storage.damage_told(begun, ADVICE):
-            _require_same(holds, about["recipe"], about["data"], settings, data)
-            str(about["run_id"]), str(about["runs"])
+            try:
+                _require_same(holds, found["recipe"], found["data"], settings, data)
+            except IrmasError:
+                from irmas_dist.training.loop import latest_history
+
+                if latest_history(out):
+                    raise
+                return about  # Of one that saved no epoch, nothing is lost.
+            str(found["run_id"]), str(found["runs"])
+        return found
     return about
 
 

@@ -28,6 +28,18 @@ def test_a_finished_model_is_not_trained_again_and_another_recipe_is_refused(
         train(recipe.model_copy(update={"seed": 7}), features, path, WORKERS)
 
 
+def interrupt_after(epochs: int, patched: pytest.MonkeyPatch) -> None:
+    """Interrupt training as a user does, within the epoch after so many."""
+    run_epoch = Learner.run_epoch
+
+    def interrupted(learner: Learner) -> dict[str, float]:
+        if learner.epoch == epochs:
+            raise KeyboardInterrupt
+        return run_epoch(learner)
+
+    patched.setattr(Learner, "run_epoch", interrupted)
+
+
 def test_a_finished_model_is_not_the_answer_for_other_labels(
     trained: tuple[str, ModelDescription, Recipe], relabelled: str
 ) -> None:
@@ -36,17 +48,40 @@ def test_a_finished_model_is_not_the_answer_for_other_labels(
         train(recipe, relabelled, path, WORKERS)
 
 
+@pytest.mark.usefixtures("no_ray")
 def test_an_unfinished_training_is_not_resumed_with_another_recipe_or_other_labels(
-    features: str, relabelled: str, recipe: Recipe, tmp_path: Path
+    features: str, relabelled: str, recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = {"training.epochs": 2, "tracking.mode": "disabled"}
+    longer = build_recipe(recipe.model_dump(), changes, "the test")
+    out = str(tmp_path / "m")
+    interrupt_after(1, monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        train(longer, features, out, WorkerSettings())
+    with pytest.raises(IrmasError, match="unfinished training of another recipe"):
+        train(longer.model_copy(update={"seed": 7}), features, out, WorkerSettings())
+    with pytest.raises(IrmasError, match="unfinished training of other features"):
+        train(longer, relabelled, out, WorkerSettings())
+
+
+@pytest.mark.usefixtures("no_ray")
+def test_a_training_that_saved_no_epoch_does_not_hold_its_directory(
+    features: str, relabelled: str, recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     disabled = build_recipe(recipe.model_dump(), {"tracking.mode": "disabled"}, "the test")
     out = str(tmp_path / "m")
-    with pytest.raises(IrmasError, match="64 workers"):  # after it has begun
-        train(disabled, features, out, WorkerSettings(count=64, wait_timeout_s=0))
-    with pytest.raises(IrmasError, match="unfinished training of another recipe"):
-        train(disabled.model_copy(update={"seed": 7}), features, out, WORKERS)
-    with pytest.raises(IrmasError, match="unfinished training of other features"):
-        train(disabled, relabelled, out, WORKERS)
+    with monkeypatch.context() as patched:
+        interrupt_after(0, patched)
+        with pytest.raises(KeyboardInterrupt):
+            train(disabled, features, out, WorkerSettings())
+    other = disabled.model_copy(update={"seed": 7})
+    described = train(other, relabelled, out, WorkerSettings())
+    assert described.recipe["seed"] == 7
+    assert {path.name for path in (tmp_path / "m").iterdir()} == {
+        "model.json",
+        "model.safetensors",
+        "validation.parquet",
+    }
 
 
 @pytest.mark.usefixtures("no_ray")
@@ -80,17 +115,10 @@ def test_a_resumed_training_has_every_epoch_once_in_wandb(
     changes = {"training.epochs": 3, "training.patience": 99, "tracking.directory": str(tmp_path)}
     longer = build_recipe(recipe.model_dump(), changes, "the test")
     out = str(tmp_path / "m")
-    run_epoch = Learner.run_epoch
-
-    def interrupted(learner: Learner) -> dict[str, float]:
-        if learner.epoch == 2:
-            raise KeyboardInterrupt
-        return run_epoch(learner)
-
-    monkeypatch.setattr(Learner, "run_epoch", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        train(longer, features, out, WorkerSettings())
-    monkeypatch.setattr(Learner, "run_epoch", run_epoch)
+    with monkeypatch.context() as patched:
+        interrupt_after(2, patched)
+        with pytest.raises(KeyboardInterrupt):
+            train(longer, features, out, WorkerSettings())
     (first,) = run_files(tmp_path)
     # A kill would have cost the last second of the run.
     write_records(first, [one for one in read_records(first) if one.history.step.num < 2])
@@ -129,14 +157,10 @@ def test_a_training_is_in_wandb_with_its_sweep_its_features_and_its_model(
 ) -> None:
     changes = {"training.epochs": 1, "tracking.directory": str(tmp_path), "tracking.group": "sweep"}
     out = tmp_path / "m"
-
-    def interrupted(learner: Learner) -> dict[str, float]:
-        raise KeyboardInterrupt
-
     # It is resumed after an interruption before anything was logged.
     unlogged = build_recipe(recipe.model_dump(), {**changes, "tracking.mode": "disabled"}, "it")
     with monkeypatch.context() as patched:
-        patched.setattr(Learner, "run_epoch", interrupted)
+        interrupt_after(0, patched)
         with pytest.raises(KeyboardInterrupt):
             train(unlogged, features, str(out), WorkerSettings())
     with uploads_awaited(30):
