@@ -45,7 +45,7 @@ def train_here(
     Raises:
         IrmasError: This machine lacks what the worker is to have, or training failed.
     """
-    _require_resources(workers)
+    require_resources(workers)
     storage.make_directory(out)
     progress = storage.join(storage.absolute(out), RUN_NAME)
     attempt = Attempt(new_attempt(progress), progress, settings, recipe, workers)
@@ -64,8 +64,12 @@ def train_here(
     return description
 
 
-def _require_resources(workers: WorkerSettings) -> None:
-    """Refuse a worker that this machine cannot hold."""
+def require_resources(workers: WorkerSettings) -> None:
+    """Refuse a worker that this machine cannot hold.
+
+    Raises:
+        IrmasError: It is to have more CPUs, or a GPU.
+    """
     cpus = os.cpu_count() or 1
     if workers.cpus > cpus:
         raise IrmasError(f"--cpus {workers.cpus:g}: this machine has {cpus}")

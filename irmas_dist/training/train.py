@@ -72,7 +72,8 @@ def train(
 
     Raises:
         IrmasError: ``out`` holds a model of another recipe or of other features, finished or
-            not, or is in use; the features were made with other settings; or training failed.
+            not, or is in use; the features were made with other settings; the network leaves
+            nothing of a window; or training failed.
     """
     refuse_other_results(out, "model.json")
     settings = recipe.model_dump(mode="json")
@@ -89,6 +90,9 @@ def train(
         data["init"] = start.record
     if finished := _finished(out, settings, data):
         return finished
+    from irmas_dist.models.cnn import map_sizes
+
+    map_sizes(recipe.model, recipe.features.bands, recipe.window.frames(recipe.features))
     with lock_directory(out):
         # Again, as it may have been locked until now.
         if finished := _finished(out, settings, data):
@@ -98,7 +102,12 @@ def train(
         opening = partial(_open, features, recipe, workers, further, start)
         if line:
             say(escape(line))
-        with _here(opening) if here else _with_ray(opening, address, out) as (trainer, opened):
+        with (
+            _here(opening, workers) if here else _with_ray(opening, address, out) as (
+                trainer,
+                opened,
+            )
+        ):
             if workers.gpu is None:
                 enough = gpu_count() >= workers.needed
                 workers = workers.model_copy(update={"gpu": enough})
@@ -146,10 +155,13 @@ def _open(
 
 
 @contextmanager
-def _here(opening: Callable[[], TrainingData]) -> Iterator[tuple[Trainer, TrainingData]]:
+def _here(
+    opening: Callable[[], TrainingData], workers: WorkerSettings
+) -> Iterator[tuple[Trainer, TrainingData]]:
     """Yield the function that trains in this process, and the data."""
-    from irmas_dist.training.local import train_here
+    from irmas_dist.training.local import require_resources, train_here
 
+    require_resources(workers)
     yield train_here, opening()
 
 
@@ -188,11 +200,7 @@ def _finished(
 
 
 def _about(out: str, settings: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
-    """Return the record of the training in ``out``, a new one or that of an interrupted run.
-
-    Raises:
-        IrmasError: The interrupted one has another recipe or data, and has saved an epoch.
-    """
+    """Return the record of the training in ``out``, a new one or that of an interrupted run."""
     begun = storage.join(out, BEGUN)
     about = {
         "recipe": settings, "data": data, "run_id": secrets.token_hex(4),

@@ -86,7 +86,10 @@ def test_a_training_that_saved_no_epoch_does_not_hold_its_directory(
 
 @pytest.mark.usefixtures("no_ray")
 def test_what_cannot_be_trained_is_refused_before_ray_starts(
-    trained: tuple[str, ModelDescription, Recipe], features: str, tmp_path: Path
+    trained: tuple[str, ModelDescription, Recipe],
+    features: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     path, description, recipe = trained
     assert train(recipe, features, path, WORKERS) == description
@@ -98,6 +101,13 @@ def test_what_cannot_be_trained_is_refused_before_ray_starts(
         IrmasError, match="made with other settings than this recipe has: bands=32 rather"
     ):
         train(other, features, new, WORKERS)
+    short = build_recipe(recipe.model_dump(), {"window.seconds": 0.01}, "the test")
+    with pytest.raises(IrmasError, match=r"^model\.blocks=\d .* leaves nothing"):
+        train(short, features, new, WORKERS)
+    with monkeypatch.context() as patched:
+        patched.setattr("irmas_dist.training.train.open_training_data", None)
+        with pytest.raises(IrmasError, match="--cpus 9999: this machine has"):
+            train(recipe, features, new, WorkerSettings(cpus=9_999))
     with lock_directory(new), pytest.raises(IrmasError, match="new is in use by process"):
         train(recipe, features, new, WORKERS)
     (tmp_path / "file").touch()
