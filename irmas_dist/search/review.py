@@ -91,7 +91,7 @@ def _files(path: Path) -> list[Path]:
         # Runs of other sweeps and of trainings may be in the same directories.
         found = [file for place in places for file in run_files(place) if _is_of(file, record)]
     elif (path / "model.json").exists():
-        for model in (path, *path.glob("*-seed-*")):  # An ensemble's models have a run each.
+        for model in (path, *path.glob("seed-*")):  # An ensemble's models have a run each.
             if (model / "model.json").exists() and (run := read_description(model).run):
                 places = _places(path, read_description(model).tracking.directory)
                 found += [file for place in places for file in run_files(place, run)]

@@ -39,7 +39,7 @@ from irmas_dist.training.model_directory import (
     weights_digest,
 )
 from irmas_dist.training.provenance import commit, store_sizes, threshold_origin, versions
-from irmas_dist.training.train import ADVICE, BEGUN, train
+from irmas_dist.training.train import ADVICE, BEGUN, model_name, train
 
 SEEDS = 2**32
 """Seeds are below this number."""
@@ -57,7 +57,7 @@ def train_seeds(
 ) -> ModelDescription:
     """Train a recipe with several seeds, from its own on, and join the models.
 
-    The models stay below ``out``, in ``NAME-seed-N``; the other arguments are those of `train`.
+    The models stay below ``out``, in ``seed-N``; the other arguments are those of `train`.
     The same call resumes an interrupted one.
 
     Raises:
@@ -77,13 +77,13 @@ def train_seeds(
             )
     if storage.exists(storage.join(out, BEGUN)):
         raise IrmasError(f"{out} holds an unfinished training of one seed; {ADVICE}")
-    name = out.rstrip("/").rsplit("/", 1)[-1]
-    models = {seed: storage.join(out, f"{name}-seed-{seed}") for seed in wanted}
+    models = {seed: storage.join(out, f"seed-{seed}") for seed in wanted}
     if joined and (gone := [m for m in models.values() if not _is_model(m)]):
         raise IrmasError(f"{out} holds an ensemble of models of which {gone[0]} is gone; {ADVICE}")
     for seed, model in models.items():
         one = Recipe.model_validate(recipe.model_dump() | {"seed": seed})
-        train(one, features, model, workers, address, further, init)
+        name = f"{model_name(out)}-seed-{seed}"
+        train(one, features, model, workers, address, further, init, name)
     return join_models(list(models.values()), out)
 
 

@@ -3,11 +3,13 @@
 torch and Ray are imported inside functions: what is refused need not wait for them.
 """
 
+import os
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
@@ -55,6 +57,7 @@ def train(
     address: str | None = None,
     further: Sequence[FurtherStore] = (),
     init: str | None = None,
+    name: str | None = None,
 ) -> "ModelDescription":
     """Train a recipe and write its model directory, or resume an interrupted training there.
 
@@ -69,6 +72,7 @@ def train(
         address: The Ray to train with, as `ray_running` takes it.
         further: Stores whose clips are learnt beside those of ``features``.
         init: Model directory to start from; None starts from random weights.
+        name: Of the run and the model in W&B; None takes that of ``out``.
 
     Raises:
         IrmasError: ``out`` holds a model of another recipe or of other features, finished or
@@ -113,7 +117,13 @@ def train(
                 workers = workers.model_copy(update={"gpu": enough})
             resumed = storage.exists(storage.join(out, BEGUN))
             storage.write_json(storage.join(out, BEGUN), about)
-            return _tracked(trainer, opened, recipe, out, workers, about, resumed)
+            name = name or model_name(out)
+            return _tracked(trainer, opened, recipe, out, workers, about, resumed, name)
+
+
+def model_name(out: str) -> str:
+    """Return the name of a model directory, also of one given as ``.``."""
+    return Path(os.path.normpath(storage.absolute(out))).name
 
 
 def read_start(init: str | None, recipe: Recipe) -> "tuple[InitialModel | None, str]":
@@ -231,13 +241,13 @@ def _tracked(
     workers: WorkerSettings,
     about: dict[str, Any],
     resumed: bool,
+    name: str,
 ) -> "ModelDescription":
     """Train until the model is finished, show the progress, and log to W&B."""
     from irmas_dist.training.loop import latest_history
     from irmas_dist.training.model_description import write_description
 
     settings = recipe.model_dump(mode="json")
-    name = out.rstrip("/").rsplit("/", 1)[-1]
     tracking = recipe.tracking.model_copy(update={"directory": about["runs"]})
     # An epoch is logged after its checkpoint is saved: without one, there is no run yet.
     history = latest_history(out) if resumed else []

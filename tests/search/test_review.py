@@ -149,7 +149,7 @@ def test_the_runs_of_a_model_and_of_the_models_of_an_ensemble_are_uploaded(
     recipe = {"tracking": {"directory": "runs"}}
     out = tmp_path / "runs" / "ensemble"
     for number in (0, 1):
-        model = out / f"ensemble-seed-{number}"
+        model = out / f"seed-{number}"
         model.mkdir(parents=True)
         write_description(
             str(model), MODEL.model_copy(update={"recipe": recipe, "run": f"r{number}"})
@@ -157,7 +157,7 @@ def test_the_runs_of_a_model_and_of_the_models_of_an_ensemble_are_uploaded(
         logged(tmp_path / "runs", f"r{number}")
     write_description(str(out), MODEL.model_copy(update={"recipe": recipe, "run": None}))
     monkeypatch.chdir(out)
-    assert review.sync(out / "ensemble-seed-1") == (["run r1"], 0)
+    assert review.sync(out / "seed-1") == (["run r1"], 0)
     assert review.sync(out) == (["run r0"], 1)
 
 

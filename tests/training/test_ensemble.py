@@ -20,7 +20,7 @@ from irmas_dist.training.data import open_training_data
 from irmas_dist.training.ensemble import join_models, train_seeds
 from irmas_dist.training.model_description import read_description, write_description
 from irmas_dist.training.model_directory import read_initial_model
-from irmas_dist.training.train import train
+from irmas_dist.training.train import model_name, train
 from tests.training.conftest import synthetic_clips, write_store
 
 WORKERS = WorkerSettings(gpu=False)
@@ -49,12 +49,32 @@ def model(store: str, short: Recipe, tmp_path: Path) -> Any:
     return make
 
 
+def test_the_models_of_an_ensemble_are_found_after_it_is_renamed(
+    store: str, short: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = train_seeds(short, 2, store, str(tmp_path / "all"), WORKERS)
+    shutil.move(tmp_path / "all", tmp_path / "renamed")
+    monkeypatch.chdir(tmp_path / "renamed")
+    assert train_seeds(short, 2, store, ".", WORKERS) == made
+    directories = {path.name for path in tmp_path.glob("renamed/*") if path.is_dir()}
+    assert directories == {"seed-0", "seed-1"}
+
+
+@pytest.mark.parametrize("out", ["runs/all", "runs/all/", "runs/all/.", "s3://b/runs/all", "."])
+def test_a_model_is_named_by_its_directory(
+    out: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "all").mkdir()
+    monkeypatch.chdir(tmp_path / "all")
+    assert model_name(out) == "all"
+
+
 @pytest.mark.drill
 def test_several_seeds_are_trained_and_joined(store: str, short: Recipe, tmp_path: Path) -> None:
     out = str(tmp_path / "all")
     made = train_seeds(short, 3, store, out, WORKERS)
     assert [one.recipe["seed"] for one in made.members] == [0, 1, 2]
-    singles = [str(tmp_path / "all" / f"all-seed-{seed}") for seed in range(3)]
+    singles = [str(tmp_path / "all" / f"seed-{seed}") for seed in range(3)]
     calibrated = []
     for name, member in zip(singles, made.members, strict=True):
         own = read_scores(Path(name) / "validation.parquet")
@@ -76,17 +96,17 @@ def test_several_seeds_are_trained_and_joined(store: str, short: Recipe, tmp_pat
     assert (Path(out) / "model.safetensors").stat().st_mtime_ns == weights
     with pytest.raises(IrmasError, match="of the seeds 0, 1, 2, not one of 0 to 1"):
         train_seeds(short, 2, store, out, WORKERS)
-    with pytest.raises(IrmasError, match="all-seed-0 holds a model of another recipe"):
+    with pytest.raises(IrmasError, match="seed-0 holds a model of another recipe"):
         train_seeds(short.model_copy(update={"seed": 0, "window": short.window.model_copy(
             update={"seconds": 0.7})}), 3, store, out, WORKERS)  # fmt: skip
     with pytest.raises(IrmasError, match="all holds an ensemble"):
         train(short, store, out, WORKERS)
-    with pytest.raises(IrmasError, match="all-seed-0 holds a single model, not one of 0 to 1"):
+    with pytest.raises(IrmasError, match="seed-0 holds a single model, not one of 0 to 1"):
         train_seeds(short, 2, store, singles[0], WORKERS)
     with pytest.raises(IrmasError, match="is an ensemble: start from one of its members"):
         read_initial_model(out)
     shutil.rmtree(singles[1])
-    with pytest.raises(IrmasError, match=r"of models of which .*all-seed-1 is gone"):
+    with pytest.raises(IrmasError, match=r"of models of which .*seed-1 is gone"):
         train_seeds(short, 3, store, out, WORKERS)
     with pytest.raises(IrmasError, match="holds a feature store: name another directory"):
         train_seeds(short, 3, store, store, WORKERS)
