@@ -91,7 +91,7 @@ def newest_checkpoint(location: str, on_damaged: Callable[[str], None]) -> str |
         location: Path or URL of the progress directory.
         on_damaged: Called with one line on each damaged file that is passed over.
     """
-    for _, _, directory in sorted(_epochs(location), reverse=True):
+    for directory in reversed(checkpoints(location)):
         try:
             _verified(storage.join(directory, FILE_NAME))
         except IrmasError as error:
@@ -99,6 +99,11 @@ def newest_checkpoint(location: str, on_damaged: Callable[[str], None]) -> str |
             continue
         return directory
     return None
+
+
+def checkpoints(location: str) -> list[str]:
+    """Return the directories of all epochs with a file, damaged ones included, the latest last."""
+    return [directory for _, _, directory in sorted(_epochs(location))]
 
 
 def saved_history(directory: str | os.PathLike[str] | None) -> list[dict[str, float]]:

@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,7 @@ from irmas_dist.errors import IrmasError
 from irmas_dist.evaluation.scores import Scores
 from irmas_dist.training.checkpoint import (
     Pace,
+    checkpoints,
     epoch_directory,
     load_checkpoint,
     newest_checkpoint,
@@ -77,11 +79,16 @@ def run_epochs(
 ) -> Iterator[dict[str, float]]:
     """Run the remaining epochs, and yield the metrics of each.
 
-    Before that, rank 0 saves a checkpoint, and deletes the oldest one of this attempt when there
-    are more than are kept. Where epochs are short, it saves, and yields what was not yet yielded,
-    after some of them and after the last only, see `Pace`; an interruption saves the last one.
+    Before that, rank 0 saves a checkpoint, and deletes the oldest one when there are more than are
+    kept; of earlier attempts, only the one resumed from counts, and the others go. Where epochs
+    are short, it saves, and yields what was not yet yielded, after some of them and after the last
+    only, see `Pace`; an interruption saves the last one.
     """
     saved: deque[str] = deque()
+    stale: list[str] = []
+    if learner.rank == 0 and (newest := newest_checkpoint(attempt.progress, lambda line: None)):
+        saved.append(newest)
+        stale = [one for one in checkpoints(attempt.progress) if one != newest]
     waiting: list[dict[str, float]] = []
     unsaved: dict[str, Any] | None = None
     pace = pace or Pace()
@@ -90,7 +97,10 @@ def run_epochs(
         saved.append(epoch_directory(attempt.progress, attempt.name, epoch))
         save_checkpoint(saved[-1], learner, state)
         if len(saved) > attempt.workers.checkpoints_to_keep:
-            storage.remove_directory(saved.popleft())
+            stale.append(saved.popleft())
+        while stale:
+            with suppress(FileNotFoundError):  # A worker taken for lost may still delete its own.
+                storage.remove_directory(stale.pop())
 
     while not learner.finished:
         try:
