@@ -3,6 +3,7 @@
 Apart from the code that they configure, so that reading a recipe does not import torch.
 """
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, ValidationError, model_validator
@@ -172,9 +173,14 @@ class FurtherStore(Settings):
         """Return what ``STORE`` or ``STORE:WEIGHT`` says.
 
         Raises:
-            IrmasError: The store is missing, or the weight out of range.
+            IrmasError: The store is missing, the weight out of range, or both may be meant.
         """
         location, weight = split_weight(text)
+        if weight is not None and location and Path(location).exists() and Path(text).exists():
+            raise IrmasError(
+                f"--also {text}: {text} and {location} both exist: write {text}:1 for {text}, or "
+                f"{location}/:{weight:g} for {location} with weight {weight:g}"
+            )
         try:
             return cls(location=location, **({} if weight is None else {"weight": weight}))
         except ValidationError as error:

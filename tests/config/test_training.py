@@ -1,5 +1,7 @@
 """Seconds become frames, and a number of workers becomes what they need."""
 
+from pathlib import Path
+
 import pytest
 
 from irmas_dist.config.features import LogMelSettings
@@ -85,3 +87,16 @@ def test_blocks_are_frozen_for_some_epochs(values: dict[str, int], why: str) -> 
     overrides = [f"training.freeze.{name}={value}" for name, value in values.items()]
     with pytest.raises(IrmasError, match=f"--set: {why}"):
         load_recipe(None, overrides)
+
+
+def test_a_store_whose_name_ends_like_a_weight_is_not_mistaken_for_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "st:2").mkdir()
+    assert FurtherStore.parse("st:2:1").location == "st:2"
+    (tmp_path / "st").mkdir()
+    with pytest.raises(IrmasError, match=r"both exist: write st:2:1 for st:2, or st/:2 for st"):
+        FurtherStore.parse("st:2")
+    assert FurtherStore.parse("st:2:1") == FurtherStore(location="st:2")
+    assert FurtherStore.parse("st/:2") == FurtherStore(location="st/", weight=2.0)
