@@ -23,6 +23,9 @@ from irmas_dist.instruments import SoftLabels
 SMALLEST = 1e-8
 """Lower bound of probabilities raised to a power, whose slope may be infinite at 0."""
 
+NEAREST = 1e-7
+"""Lower bound of probabilities whose logarithm is computed from their complement."""
+
 
 class Loss(nn.Module):
     """The loss summed over windows; the caller divides by the size of the whole batch.
@@ -82,7 +85,9 @@ class Loss(nn.Module):
         score = logits.sigmoid()
         shifted = (score - margin).clamp(min=SMALLEST)
         # Without a margin the logarithm is computed from the logit: 1 - score may round to 0.
-        negative = torch.log1p(-shifted) if margin else F.logsigmoid(-logits)
+        # So may 1 - shifted, where the margin is below float32's precision.
+        below_one = shifted.clamp(max=1 - NEAREST)
+        negative = torch.log1p(-below_one) if margin else F.logsigmoid(-logits)
         positive = (1 - score).clamp(min=SMALLEST) ** above * F.logsigmoid(logits)
         losses = self.positive_weight * labels * positive + (1 - labels) * shifted**below * negative
         return -(losses if known is None else losses * known).sum()

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
@@ -24,7 +24,7 @@ KINDS = st.fixed_dictionaries(
         "gamma": st.floats(0, 5),
         "gamma_positive": st.floats(0, 5),
         "gamma_negative": st.floats(0, 5),
-        "margin": st.sampled_from([0.0, 0.05, 0.3]),
+        "margin": st.sampled_from([0.0, 1e-9, 0.05, 0.3]),
     }
 )
 
@@ -116,6 +116,7 @@ def test_a_sum_over_shares_is_the_sum_over_the_batch(
 
 @settings(max_examples=100)
 @given(KINDS, st.sampled_from([-1e4, -200.0, -90.0, -17.0, -1e-3, 0.0, 1e-3, 17.0, 90.0, 1e4]))
+@example({"kind": "asymmetric", "margin": 1e-9}, 90.0)
 def test_loss_and_gradient_are_finite_for_any_logit(values: dict[str, Any], logit: float) -> None:
     logits = torch.full((2, 3), logit, requires_grad=True)
     value = loss(logits, torch.tensor([[0.0] * 3, [1.0] * 3]), **values)
