@@ -30,11 +30,16 @@ class WindowSettings(Settings):
 
     def frames(self, features: LogMelSettings) -> int:
         """Return the whole frames in a window, at least one."""
-        return max(int(self.seconds * features.frames_per_second), 1)
+        return _whole_frames(self.seconds, features)
 
     def hop_frames(self, features: LogMelSettings) -> int:
         """Return the frames from one window to the next, at least one."""
-        return max(int(self.hop_seconds * features.frames_per_second), 1)
+        return _whole_frames(self.hop_seconds, features)
+
+
+def _whole_frames(seconds: float, features: LogMelSettings) -> int:
+    # Rounded first: 2.3 s at 100 frames a second are 229.99999999999997 in floating point.
+    return max(int(round(seconds * features.frames_per_second, 6)), 1)
 
 
 class LossSettings(Settings):

@@ -22,6 +22,30 @@ def test_a_window_has_the_frames_that_fit_whole_and_at_least_one(
     assert WindowSettings(hop_seconds=seconds).hop_frames(FOUR_FRAMES_A_SECOND) == frames
 
 
+@pytest.mark.parametrize("hundredths", [58, 230, 290, 299])
+def test_no_frame_of_a_window_is_lost_to_rounding(hundredths: int) -> None:
+    features = LogMelSettings(sample_rate=16_000, hop_length=160, fmax=8_000.0)
+    window = WindowSettings(seconds=hundredths / 100, hop_seconds=hundredths / 100)
+    assert window.frames(features) == window.hop_frames(features) == hundredths
+
+
+@pytest.mark.parametrize(
+    ("recipe", "frames"),
+    [
+        ("demo", (64, 32)),
+        ("han2016", (43, 21)),
+        ("irmas", (32, 16)),
+        ("irmas-gpu", (32, 16)),
+        ("openmic", (107, 53)),
+        ("seed", (43, 21)),
+    ],
+)
+def test_the_windows_of_the_shipped_recipes(recipe: str, frames: tuple[int, int]) -> None:
+    settings = load_recipe(recipe)
+    window, features = settings.window, settings.features
+    assert (window.frames(features), window.hop_frames(features)) == frames
+
+
 def test_windows_and_their_distance_are_independent() -> None:
     window = WindowSettings(seconds=2.0, hop_seconds=0.5)
     assert window.frames(FOUR_FRAMES_A_SECOND) == 8
