@@ -77,7 +77,7 @@ def train(
     Raises:
         IrmasError: ``out`` holds a model of another recipe or of other features, finished or
             not, or is in use; the features were made with other settings; the network leaves
-            nothing of a window; or training failed.
+            nothing of a window; there are more workers than examples in a step; or training failed.
     """
     refuse_other_results(out, "model.json")
     settings = recipe.model_dump(mode="json")
@@ -97,6 +97,10 @@ def train(
     from irmas_dist.models.cnn import map_sizes
 
     map_sizes(recipe.model, recipe.features.bands, recipe.window.frames(recipe.features))
+    if workers.count > (size := recipe.training.batch_size):
+        raise IrmasError(
+            f"--workers {workers.count}: training.batch_size={size} has no example for some of them"
+        )
     with lock_directory(out):
         # Again, as it may have been locked until now.
         if finished := _finished(out, settings, data):

@@ -40,7 +40,8 @@ def test_thresholds_can_be_fitted_again_without_the_network(
 def test_workers_beyond_the_capacity_are_waited_for_and_then_refused(
     features: str, recipe: Recipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    disabled = build_recipe(recipe.model_dump(), {"tracking.mode": "disabled"}, "the test")
+    changes = {"tracking.mode": "disabled", "training.batch_size": 64}
+    disabled = build_recipe(recipe.model_dump(), changes, "the test")
     many = WorkerSettings(count=64, wait_timeout_s=3)
     with pytest.raises(IrmasError, match=r"64 workers need 64 CPUs, and after 3 s the cluster has"):
         train(disabled, features, str(tmp_path / "m"), many)

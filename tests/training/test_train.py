@@ -104,6 +104,9 @@ def test_what_cannot_be_trained_is_refused_before_ray_starts(
     short = build_recipe(recipe.model_dump(), {"window.seconds": 0.01}, "the test")
     with pytest.raises(IrmasError, match=r"^model\.blocks=\d .* leaves nothing"):
         train(short, features, new, WORKERS)
+    single = build_recipe(recipe.model_dump(), {"training.batch_size": 1}, "the test")
+    with pytest.raises(IrmasError, match=r"--workers 2: training\.batch_size=1 has no example"):
+        train(single, features, new, WorkerSettings(count=2))
     with monkeypatch.context() as patched:
         patched.setattr("irmas_dist.training.train.open_training_data", None)
         with pytest.raises(IrmasError, match="--cpus 9999: this machine has"):
