@@ -152,6 +152,7 @@ def evaluate(
     evaluated(found, json)
     if model is not None:
         from irmas_dist.reports.wandb_evaluation import log_evaluation
+        from irmas_dist.storage.results import directory_name
         from irmas_dist.tracking.outcome import uploads_awaited
         from irmas_dist.training.model_description import read_description
 
@@ -160,7 +161,7 @@ def evaluate(
             # These figures are not to replace those of the model as it is.
             description = description.model_copy(update={"run": None})
         with uploads_awaited(description.tracking.wait_s):
-            log_evaluation(description, found, Path(model).name)
+            log_evaluation(description, found, directory_name(model))
 
 
 def _evaluate_file(
@@ -262,9 +263,10 @@ def report(
             write_sweep_page(Path(model), page)
     else:
         from irmas_dist.inference.evaluate import evaluate_model_scores, read_model_scores
+        from irmas_dist.storage.results import directory_name
 
         description, read, path = read_model_scores(model, scores)
         with lock_file(page):
             evaluation = evaluate_model_scores(description, read, path)
-            write_model_page(page, evaluation, Path(model).name, description, tree=tree)
+            write_model_page(page, evaluation, directory_name(model), description, tree=tree)
     show_path(page, json)

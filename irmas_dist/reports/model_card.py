@@ -18,6 +18,7 @@ from irmas_dist.evaluation.protocols import MEANING
 from irmas_dist.inference.evaluate import SCORES, evaluate_model_scores, read_model_scores
 from irmas_dist.inference.export import ExportSummary, tolerance
 from irmas_dist.reports.templates import render_template
+from irmas_dist.storage.results import directory_name
 from irmas_dist.terminal import say
 from irmas_dist.training.model_description import ModelDescription, read_description
 from irmas_dist.training.provenance import validated_on
@@ -101,7 +102,7 @@ def write_model_card(model: str, exported: ExportSummary) -> ExportSummary:
         except IrmasError as error:
             # The files beside it are written by now, and need no figures.
             say(escape(f"the model card has no figures: {error}"))
-    name = model.rstrip("/").rsplit("/", 1)[-1]
+    name = directory_name(model)
     card = model_card(name, description, evaluation, exported)
     with storage.write_atomically(storage.join(exported.path, CARD)) as stream:
         stream.write(f"{card}\n".encode())

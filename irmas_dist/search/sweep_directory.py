@@ -6,7 +6,6 @@ finished sweep adds ``best.yaml``, ``trials.json`` and ``model``.
 """
 
 import json
-import os
 import uuid
 from hashlib import sha256
 from pathlib import Path
@@ -22,6 +21,7 @@ from irmas_dist.config.tracking import LONGEST_NAME, TrackingSettings
 from irmas_dist.errors import IrmasError
 from irmas_dist.search.space import Space, build_space
 from irmas_dist.search.storages import absolute_location, public_location
+from irmas_dist.storage.results import directory_name
 
 RECORD = "sweep.json"
 
@@ -159,7 +159,7 @@ def make_record(
         raise IrmasError(f"{out} holds a sweep: {HOW_TO_RESUME}, or choose another directory")
     record = SweepRecord(
         identity=uuid.uuid4().hex[:12],
-        name=Path(os.path.normpath(storage.absolute(out))).name,  # That of "." too.
+        name=directory_name(out),
         data=data,
         **_recorded(recipe, space, settings),
     )

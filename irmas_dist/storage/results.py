@@ -1,7 +1,9 @@
 """What a directory holds the result of, so that no stage writes into that of another."""
 
+import os
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
+from pathlib import Path
 
 from irmas_dist import storage
 from irmas_dist.errors import IrmasError
@@ -64,3 +66,8 @@ def refuse_other_results(directory: str, own: str) -> None:
     for name, what in RESULTS.items():
         if name != own and storage.exists(storage.join(directory, name)):
             raise IrmasError(f"{directory} holds {what}: name another directory")
+
+
+def directory_name(location: str | os.PathLike[str]) -> str:
+    """Return the name of a directory, also of one given as ``.`` or as a URL."""
+    return Path(os.path.normpath(storage.absolute(location))).name

@@ -23,7 +23,8 @@ from irmas_dist.evaluation.thresholds import averaged_thresholds
 from irmas_dist.models.cnn import CNN
 from irmas_dist.models.ensemble import Ensemble
 from irmas_dist.storage.locks import lock_directory
-from irmas_dist.storage.results import refuse_other_results
+from irmas_dist.storage.results import directory_name, refuse_other_results
+from irmas_dist.training.begun import ADVICE, BEGUN
 from irmas_dist.training.epoch_metrics import f1_at, validation_metrics
 from irmas_dist.training.model_description import (
     Calibration,
@@ -39,7 +40,7 @@ from irmas_dist.training.model_directory import (
     weights_digest,
 )
 from irmas_dist.training.provenance import commit, store_sizes, threshold_origin, versions
-from irmas_dist.training.train import ADVICE, BEGUN, model_name, train
+from irmas_dist.training.train import train
 
 SEEDS = 2**32
 """Seeds are below this number."""
@@ -82,7 +83,7 @@ def train_seeds(
         raise IrmasError(f"{out} holds an ensemble of models of which {gone[0]} is gone; {ADVICE}")
     for seed, model in models.items():
         one = Recipe.model_validate(recipe.model_dump() | {"seed": seed})
-        name = f"{model_name(out)}-seed-{seed}"
+        name = f"{directory_name(out)}-seed-{seed}"
         train(one, features, model, workers, address, further, init, name)
     return join_models(list(models.values()), out)
 

@@ -3,29 +3,26 @@
 torch and Ray are imported inside functions: what is refused need not wait for them.
 """
 
-import os
-import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 
 from irmas_dist import storage
 from irmas_dist.cluster.without_ray import LOCAL, gpu_count, ray_address, ray_initialised
-from irmas_dist.config.base import nested_differences
 from irmas_dist.config.recipe import Recipe
 from irmas_dist.config.training import NOTHING_TO_KEEP, FurtherStore, WorkerSettings
 from irmas_dist.errors import IrmasError
 from irmas_dist.features.store import StoreInfo
 from irmas_dist.storage.locks import lock_directory
-from irmas_dist.storage.results import refuse_other_results
+from irmas_dist.storage.results import directory_name, refuse_other_results
 from irmas_dist.terminal import progress, say
 from irmas_dist.tracking.outcome import show_address
 from irmas_dist.tracking.start import start_run
+from irmas_dist.training.begun import BEGUN, finished_model, record_of_training
 from irmas_dist.training.data import (
     TrainingData,
     is_resident,
@@ -37,13 +34,6 @@ from irmas_dist.training.stores import read_other_infos
 if TYPE_CHECKING:
     from irmas_dist.training.initial_model import InitialModel
     from irmas_dist.training.model_description import ModelDescription
-
-ADVICE = "delete it, or choose another directory"
-
-BEGUN = "begun.json"
-"""Record of an unfinished training in its model directory: recipe, data, and W&B run.
-
-The directory of that run is absolute, so that the training can be resumed from anywhere."""
 
 Trainer = Callable[..., "ModelDescription"]
 """`train_here` or `irmas_dist.training.distributed.train_distributed`."""
@@ -92,7 +82,7 @@ def train(
     start, line = read_start(init, recipe)
     if start:
         data["init"] = start.record
-    if finished := _finished(out, settings, data):
+    if finished := finished_model(out, settings, data):
         return finished
     from irmas_dist.models.cnn import map_sizes
 
@@ -103,9 +93,9 @@ def train(
         )
     with lock_directory(out):
         # Again, as it may have been locked until now.
-        if finished := _finished(out, settings, data):
+        if finished := finished_model(out, settings, data):
             return finished
-        about = _about(out, settings, data)
+        about = record_of_training(out, settings, data)
         here = _is_worker(recipe, [info, *infos], workers, address)
         opening = partial(_open, features, recipe, workers, further, start)
         if line:
@@ -121,13 +111,8 @@ def train(
                 workers = workers.model_copy(update={"gpu": enough})
             resumed = storage.exists(storage.join(out, BEGUN))
             storage.write_json(storage.join(out, BEGUN), about)
-            name = name or model_name(out)
+            name = name or directory_name(out)
             return _tracked(trainer, opened, recipe, out, workers, about, resumed, name)
-
-
-def model_name(out: str) -> str:
-    """Return the name of a model directory, also of one given as ``.``."""
-    return Path(os.path.normpath(storage.absolute(out))).name
 
 
 def read_start(init: str | None, recipe: Recipe) -> "tuple[InitialModel | None, str]":
@@ -196,47 +181,6 @@ def _with_ray(
             yield train_distributed, early.result() if early else opening()
 
 
-def _finished(
-    out: str, settings: dict[str, Any], data: dict[str, Any]
-) -> "ModelDescription | None":
-    """Return the finished model in ``out``, if any; refuse one of another recipe or data."""
-    if not storage.exists(storage.join(out, "model.json")):
-        return None
-    from irmas_dist.training.model_description import read_description
-
-    finished = read_description(out)
-    if finished.members:
-        raise IrmasError(f"{out} holds an ensemble; {ADVICE}")
-    if finished.adapted is not None:
-        raise IrmasError(f"{out} holds an adapted model; {ADVICE}")
-    _require_same(f"{out} holds a model", finished.recipe, finished.data, settings, data)
-    return finished
-
-
-def _about(out: str, settings: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
-    """Return the record of the training in ``out``, a new one or that of an interrupted run."""
-    begun = storage.join(out, BEGUN)
-    about = {
-        "recipe": settings, "data": data, "run_id": secrets.token_hex(4),
-        "runs": storage.absolute(settings["tracking"]["directory"]),
-    }  # fmt: skip
-    if storage.exists(begun):
-        found: dict[str, Any] = storage.read_json(begun)
-        holds = f"{out} holds an unfinished training"
-        with storage.damage_told(begun, ADVICE):
-            try:
-                _require_same(holds, found["recipe"], found["data"], settings, data)
-            except IrmasError:
-                from irmas_dist.training.loop import latest_history
-
-                if latest_history(out):
-                    raise
-                return about  # Of one that saved no epoch, nothing is lost.
-            str(found["run_id"]), str(found["runs"])
-        return found
-    return about
-
-
 def _tracked(
     trainer: Trainer,
     data: TrainingData,
@@ -294,27 +238,3 @@ def _tracked(
     finally:
         run.close(failed=failed)
     return description
-
-
-def _require_same(
-    holds: str,
-    recipe: dict[str, Any],
-    found: dict[str, Any],
-    settings: dict[str, Any],
-    data: dict[str, Any],
-) -> None:
-    """Refuse what was made with another recipe, or from other clips, labels or groups."""
-    # How it is logged does not change what is trained.
-    ours, theirs = ({**one, "tracking": None} for one in (recipe, settings))
-    if differ := nested_differences(ours, theirs):
-        more = f" and {len(differ) - 3} more" if len(differ) > 3 else ""
-        raise IrmasError(f"{holds} of another recipe: {', '.join(differ[:3])}{more}; {ADVICE}")
-    if found["store"] != data["store"]:
-        raise IrmasError(
-            f"{holds} of other features ({found['store']}, not {data['store']}); {ADVICE}"
-        )
-    beside = [{name: one[name] for name in ("store", "weight")} for one in found.get("also", ())]
-    if beside != data.get("also", []):
-        raise IrmasError(f"{holds} that learns other further stores, or by other weights; {ADVICE}")
-    if found.get("init", {}).get("weights") != data.get("init", {}).get("weights"):
-        raise IrmasError(f"{holds} that starts from another model, or from none; {ADVICE}")

@@ -8,9 +8,15 @@ from irmas_dist.errors import IrmasError
 from irmas_dist.features import store
 from irmas_dist.inference.evaluate import SCORES
 from irmas_dist.search.sweep_directory import RECORD
-from irmas_dist.storage.results import FILES, RESULTS, refuse_other_results, refuse_result_file
+from irmas_dist.storage.results import (
+    FILES,
+    RESULTS,
+    directory_name,
+    refuse_other_results,
+    refuse_result_file,
+)
+from irmas_dist.training.begun import BEGUN
 from irmas_dist.training.model_directory import VALIDATION_SCORES
-from irmas_dist.training.train import BEGUN
 
 
 @pytest.mark.parametrize("there", RESULTS)
@@ -45,3 +51,12 @@ def test_no_file_is_written_that_would_be_taken_for_one_of_a_result(
         refuse_result_file(path)
     refuse_result_file("predictions.parquet")
     refuse_result_file("-")
+
+
+@pytest.mark.parametrize("out", ["runs/all", "runs/all/", "runs/all/.", "s3://b/runs/all", "."])
+def test_a_directory_has_its_name_however_it_is_written(
+    out: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "all").mkdir()
+    monkeypatch.chdir(tmp_path / "all")
+    assert directory_name(out) == "all"

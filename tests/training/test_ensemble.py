@@ -20,7 +20,7 @@ from irmas_dist.training.data import open_training_data
 from irmas_dist.training.ensemble import join_models, train_seeds
 from irmas_dist.training.model_description import read_description, write_description
 from irmas_dist.training.model_directory import read_initial_model
-from irmas_dist.training.train import model_name, train
+from irmas_dist.training.train import train
 from tests.training.conftest import synthetic_clips, write_store
 
 WORKERS = WorkerSettings(gpu=False)
@@ -58,15 +58,6 @@ def test_the_models_of_an_ensemble_are_found_after_it_is_renamed(
     assert train_seeds(short, 2, store, ".", WORKERS) == made
     directories = {path.name for path in tmp_path.glob("renamed/*") if path.is_dir()}
     assert directories == {"seed-0", "seed-1"}
-
-
-@pytest.mark.parametrize("out", ["runs/all", "runs/all/", "runs/all/.", "s3://b/runs/all", "."])
-def test_a_model_is_named_by_its_directory(
-    out: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "all").mkdir()
-    monkeypatch.chdir(tmp_path / "all")
-    assert model_name(out) == "all"
 
 
 @pytest.mark.drill

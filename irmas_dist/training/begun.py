@@ -1,0 +1,91 @@
+"""What a model directory holds before a training: a finished model, or an unfinished training."""
+
+import secrets
+from typing import TYPE_CHECKING, Any
+
+from irmas_dist import storage
+from irmas_dist.config.base import nested_differences
+from irmas_dist.errors import IrmasError
+
+if TYPE_CHECKING:
+    from irmas_dist.training.model_description import ModelDescription
+
+ADVICE = "delete it, or choose another directory"
+
+BEGUN = "begun.json"
+"""Record of an unfinished training in its model directory: recipe, data, and W&B run.
+
+The directory of that run is absolute, so that the training can be resumed from anywhere."""
+
+
+def finished_model(
+    out: str, settings: dict[str, Any], data: dict[str, Any]
+) -> "ModelDescription | None":
+    """Return the finished model in ``out``, if there is one.
+
+    Raises:
+        IrmasError: It is of another recipe, of other data, or not a single trained model.
+    """
+    if not storage.exists(storage.join(out, "model.json")):
+        return None
+    from irmas_dist.training.model_description import read_description
+
+    finished = read_description(out)
+    if finished.members:
+        raise IrmasError(f"{out} holds an ensemble; {ADVICE}")
+    if finished.adapted is not None:
+        raise IrmasError(f"{out} holds an adapted model; {ADVICE}")
+    _require_same(f"{out} holds a model", finished.recipe, finished.data, settings, data)
+    return finished
+
+
+def record_of_training(out: str, settings: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+    """Return the record of the training in ``out``, a new one or that of an interrupted run.
+
+    Raises:
+        IrmasError: The interrupted one has epochs to lose, and another recipe or other data.
+    """
+    begun = storage.join(out, BEGUN)
+    about = {
+        "recipe": settings, "data": data, "run_id": secrets.token_hex(4),
+        "runs": storage.absolute(settings["tracking"]["directory"]),
+    }  # fmt: skip
+    if storage.exists(begun):
+        found: dict[str, Any] = storage.read_json(begun)
+        holds = f"{out} holds an unfinished training"
+        with storage.damage_told(begun, ADVICE):
+            try:
+                _require_same(holds, found["recipe"], found["data"], settings, data)
+            except IrmasError:
+                from irmas_dist.training.loop import latest_history
+
+                if latest_history(out):
+                    raise
+                return about  # Of one that saved no epoch, nothing is lost.
+            str(found["run_id"]), str(found["runs"])
+        return found
+    return about
+
+
+def _require_same(
+    holds: str,
+    recipe: dict[str, Any],
+    found: dict[str, Any],
+    settings: dict[str, Any],
+    data: dict[str, Any],
+) -> None:
+    """Refuse what was made with another recipe, or from other clips, labels or groups."""
+    # How it is logged does not change what is trained.
+    ours, theirs = ({**one, "tracking": None} for one in (recipe, settings))
+    if differ := nested_differences(ours, theirs):
+        more = f" and {len(differ) - 3} more" if len(differ) > 3 else ""
+        raise IrmasError(f"{holds} of another recipe: {', '.join(differ[:3])}{more}; {ADVICE}")
+    if found["store"] != data["store"]:
+        raise IrmasError(
+            f"{holds} of other features ({found['store']}, not {data['store']}); {ADVICE}"
+        )
+    beside = [{name: one[name] for name in ("store", "weight")} for one in found.get("also", ())]
+    if beside != data.get("also", []):
+        raise IrmasError(f"{holds} that learns other further stores, or by other weights; {ADVICE}")
+    if found.get("init", {}).get("weights") != data.get("init", {}).get("weights"):
+        raise IrmasError(f"{holds} that starts from another model, or from none; {ADVICE}")
