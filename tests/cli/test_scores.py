@@ -261,7 +261,7 @@ def test_the_report_of_a_model_has_players_for_what_lies_in_the_tree(
     assert text.count("<audio controls") == 10
     assert "thresholds chosen without any test data (500 mixtures" in text
     assert "Loss over the epochs" in text
-    assert "most frequent few" in text
+    assert "most frequent instruments" in text
 
 
 def test_scores_without_a_model_have_a_report_as_well(
