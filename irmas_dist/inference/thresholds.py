@@ -25,6 +25,7 @@ from irmas_dist.features import store
 from irmas_dist.inference.predictor import Predictor
 from irmas_dist.instruments import UNKNOWN
 from irmas_dist.storage.locks import lock_directory
+from irmas_dist.terminal import progress
 from irmas_dist.training.data import load_training_data
 from irmas_dist.training.epoch_metrics import f1_at
 from irmas_dist.training.model_description import (
@@ -155,15 +156,18 @@ def _score_again(
     clips = load_training_data(features, recipe.validation, recipe.ingest).threshold_clips()
     network = load_network(model, description)
     hop = description.windows.hop_frames
+    every = [
+        description.windows.model_copy(update={"aggregation": rule, "hop_frames": frames})
+        for frames in dict.fromkeys((hop, max(hop // 2, 1)))
+        for rule in AGGREGATION_RULES
+    ]
+    others = [windows for windows in every if windows != description.windows]
     found: dict[ScoringWindows, Scores] = {}
-    for frames in dict.fromkeys((hop, max(hop // 2, 1))):
-        for rule in AGGREGATION_RULES:
-            windows = description.windows.model_copy(
-                update={"aggregation": rule, "hop_frames": frames}
-            )
-            if windows != description.windows:
-                predictor = Predictor(description.model_copy(update={"windows": windows}), network)
-                found[windows] = replace(known, scores=predictor.score_clips(clips))
+    with progress("score", len(others), "aggregations and hops") as advance:
+        for windows in others:
+            predictor = Predictor(description.model_copy(update={"windows": windows}), network)
+            found[windows] = replace(known, scores=predictor.score_clips(clips))
+            advance(1)
     return found
 
 
