@@ -131,7 +131,7 @@ def test_all_draws_lie_in_the_space_and_are_valid_recipes(made: dict, seed: int)
             r"training: write the whole name of a setting: training\.lr: {type: …}",
         ),
         (
-            "model.head: {type: categorical, choices: [max, 2020-01-01]}",
+            "model.head: {type: categorical, choices: [max, {a: 1}]}",
             "model.head choices: a value is text, a finite number, true, false or null, or a list",
         ),
         ("model.head: {type: categorical, choices: [{a: max}]}", "model.head choices: a value is"),
