@@ -91,8 +91,13 @@ def read_manifest(location: str | os.PathLike[str]) -> pa.Table:
             f"{location} is not a manifest: it has no column {missing[0]!r}; "
             "make one with 'irmas index'"
         )
-    with storage.damage_told(location, "make one with 'irmas index'"):
+    try:
         table = table.select(SCHEMA.names).cast(SCHEMA.with_metadata(table.schema.metadata))
+    except (pa.ArrowException, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise IrmasError(
+            f"{location} is not a manifest: {reason}; make one with 'irmas index'"
+        ) from error
     clips, parts = (table.column(name).to_pylist() for name in ("clip_id", "part"))
     [(clip, times)] = Counter(clips).most_common(1) or [("", 0)]
     if times > 1:

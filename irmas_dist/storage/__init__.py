@@ -256,7 +256,7 @@ def damage_told(location: Location, advice: str) -> Iterator[None]:
     """Turn what reading unexpected content raises into one line that ends with the advice."""
     try:
         yield
-    except (AttributeError, LookupError, NotImplementedError, TypeError, ValueError) as error:
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
         found = f"{type(error).__name__}: {error}".splitlines()[0]
         raise IrmasError(f"{location} is damaged ({found}); {advice}") from error
 

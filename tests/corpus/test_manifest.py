@@ -58,7 +58,9 @@ def test_a_manifest_with_another_type_in_a_column_is_refused(
     table = write_manifest(tmp_path / "m.parquet", index_tree(tree))
     edited = table.drop_columns(column).append_column(column, pa.array([value] * len(table)))
     storage.write_table(tmp_path / "m.parquet", edited)
-    with pytest.raises(IrmasError, match=r"m\.parquet is damaged \(.*\); make one with 'irmas in"):
+    with pytest.raises(
+        IrmasError, match=r"m\.parquet is not a manifest: .*; make one with 'irmas in"
+    ):
         read_manifest(tmp_path / "m.parquet")
 
 
