@@ -79,7 +79,7 @@ def test_a_card_has_no_intervals_of_one_song(make_model: MakeModel) -> None:
     one = dataclasses.replace(scores, groups=["a song"] * len(scores.groups))
     evaluation = evaluate_scores(one, "", description.threshold_array())
     figures = section(model_card("model", description, evaluation), "Figures")
-    assert "On 40 clips of 1 songs (testing):\n" in figures
+    assert "On 40 clips of 1 song (testing):\n" in figures
     assert f"| validation | {evaluation.metrics['micro_f1']:.3f} | " in figures
     assert "- all clips are of one song: figures have no intervals" in figures
 
