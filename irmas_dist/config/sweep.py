@@ -42,7 +42,7 @@ class SweepSettings(Settings):
     grace_epochs: int = Field(3, ge=1, le=100_000)
     """Epochs of every trial before the scheduler compares it with others."""
     reduction: float = Field(3.0, gt=1.0, le=10_000)
-    """Wherever the scheduler compares trials, it lets one in this many go on."""
+    """``asha`` and ``hyperband`` keep one trial in so many."""
     study: str | None = None
     """Storage of the Optuna study: a path (SQLite; a journal if it ends in .log) or a database
     URL; default: ``study.db`` in the sweep directory."""
