@@ -115,7 +115,8 @@ def sweep(
     if not resume:
         recipe = read_recipe(config, overrides)
         searched = load_space(space or SPACE, recipe)
-        resume = holds_same(out, recipe, searched, settings)
+        if resume := holds_same(out, recipe, searched, settings):
+            settings = settings.model_copy(update={"warm_start": None})  # As above.
     check_settings(settings, searched, recipe)
     if dry_run:
         return show_recipe(recipe, json)

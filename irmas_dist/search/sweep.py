@@ -142,7 +142,7 @@ def sweep(
         ):
             require_shared(settings.storage or str(out))  # Trials write only there.
             check_cluster(settings)
-            study = _open_study(record, space, recipe, out)
+            study = _open_study(record, space, recipe, out, settings.warm_start)
             write_record(out, record)
             with closing(SweepRuns(record, out)) as wandb_runs:
                 left = _run(data, recipe, space, out, record, study, wandb_runs)
@@ -169,12 +169,14 @@ def sweep(
     return SweepSummary(str(out), rows, shares, best_recipe, model, time.monotonic() - began)
 
 
-def _open_study(record: SweepRecord, space: Space, recipe: Recipe, out: Path) -> optuna.Study:
+def _open_study(
+    record: SweepRecord, space: Space, recipe: Recipe, out: Path, warm_start: str | None
+) -> optuna.Study:
     """Open or create the study, and queue the points that run first."""
     settings = record.settings
     objectives = directions(settings.against)
     # Before a second study may be created in the same storage.
-    earlier = open_study(settings.warm_start) if settings.warm_start else None
+    earlier = open_study(warm_start) if warm_start else None
     study = optuna.create_study(
         storage=open_storage(study_location(out, record), create=True),
         study_name=record.name,
@@ -187,9 +189,9 @@ def _open_study(record: SweepRecord, space: Space, recipe: Recipe, out: Path) ->
     seed = recipe.seed + sum(len(one.get_trials(deepcopy=False)) for one in (study, earlier) if one)
     seed += int(record.identity, 16) if shared else 0
     study.sampler = build_sampler(settings.sampler, space, seed % 2**32, len(objectives))
-    if earlier and settings.warm_start:
+    if earlier and warm_start:
         count = enqueue(study, best_points(earlier, space))
-        say(f"{count} points of the study at {public_location(settings.warm_start)} run first")
+        say(f"{count} points of the study at {public_location(warm_start)} run first")
     if settings.sampler == "grid":
         # Those that wait in a shared study may be another sweep's.
         started = own_trials(study, record.identity)

@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from irmas_dist import storage
-from irmas_dist.config.base import Settings, describe_error
+from irmas_dist.config.base import Settings, describe_error, nested_differences
 from irmas_dist.config.recipe import Recipe, build_recipe
 from irmas_dist.config.sweep import SweepSettings
 from irmas_dist.config.tracking import LONGEST_NAME, TrackingSettings
@@ -99,7 +99,9 @@ HOW_TO_RESUME = "resume it with --resume (and more --trials, if all are done)"
 
 
 def holds_same(out: Path, recipe: Recipe, space: Space, settings: SweepSettings) -> bool:
-    """Return whether a directory holds a sweep of the same command; its data are not compared.
+    """Return whether a directory holds a sweep of the same command.
+
+    How it is logged may differ; its data are compared by `make_record`.
 
     Raises:
         IrmasError: It holds a sweep with another recipe or space, or with other settings.
@@ -108,18 +110,25 @@ def holds_same(out: Path, recipe: Recipe, space: Space, settings: SweepSettings)
         return False
     earlier, now = read_record(out), _recorded(recipe, space, settings)
     given = _without_passwords(now["settings"])
-    different = [key for key in ("recipe", "space") if getattr(earlier, key) != now[key]]
+    different = _different(earlier, now["recipe"], now["space"])
     different += [
-        f"--{name.replace('_', '-')}"
+        f"--{name.replace('_', '-')} {value} rather than {getattr(given, name)}"
         for name, value in earlier.settings
         if value != getattr(given, name)
     ]
     if different:
         raise IrmasError(
-            f"{out} holds a sweep with another {', '.join(different)}: {HOW_TO_RESUME}, or choose "
+            f"{out} holds a sweep with {', '.join(different)}: {HOW_TO_RESUME}, or choose "
             "another directory"
         )
     return True
+
+
+def _different(earlier: SweepRecord, recipe: dict[str, Any], space: dict[str, Any]) -> list[str]:
+    """Return what differs of a sweep's recipe, but for how it is logged, and of its space."""
+    ours, theirs = ({**one, "tracking": None} for one in (earlier.recipe, recipe))
+    other = ["another space"] if earlier.space != space else []
+    return nested_differences(ours, theirs) + other
 
 
 def _recorded(recipe: Recipe, space: Space, settings: SweepSettings) -> dict[str, Any]:
@@ -166,9 +175,10 @@ def make_record(
     if not resume:
         return record
     earlier = read_record(out)
-    for key, what in (("recipe", "recipe"), ("space", "space")):
-        if getattr(earlier, key) != getattr(record, key):
-            raise IrmasError(f"{out} holds a sweep with another {what}; choose another directory")
+    if different := _different(earlier, record.recipe, record.space):
+        raise IrmasError(
+            f"{out} holds a sweep with {', '.join(different)}; choose another directory"
+        )
     ours, theirs = (
         {key: value for key, value in one.items() if key not in OPTIONS}
         for one in (data, earlier.data)
@@ -182,7 +192,13 @@ def make_record(
                 f"{out} holds a sweep {given} {option}: resume it with the same, or choose another "
                 "directory"
             )
-    return earlier.model_copy(update={"settings": record.settings})
+    directory = earlier.recipe["tracking"]["directory"]
+    tracking = {**record.recipe["tracking"], "directory": directory}
+    warm_start = record.settings.warm_start or earlier.settings.warm_start
+    return earlier.model_copy(update={
+        "recipe": {**earlier.recipe, "tracking": tracking},
+        "settings": record.settings.model_copy(update={"warm_start": warm_start}),
+    })  # fmt: skip
 
 
 def write_record(out: Path, record: SweepRecord) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 from typer.main import get_command
 
@@ -58,12 +59,13 @@ def test_the_same_command_resumes_an_interrupted_sweep(
     irmas: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """So do schedulers of clusters, which start a lost job again as it was."""
-    resumed = []
+    resumed, warm_starts = [], []
 
     def interrupt(
         data: Any, recipe: Any, space: Any, out: Path, settings: Any, resume: bool, *_: object
     ) -> None:
         resumed.append(resume)
+        warm_starts.append(settings.warm_start)
         write_record(out, make_record(out, recipe, space, settings, {}, resume))
         raise KeyboardInterrupt
 
@@ -76,10 +78,26 @@ def test_the_same_command_resumes_an_interrupted_sweep(
         assert "irmas: interrupted; the same command resumes" in ended.err.splitlines()[-1]
     assert resumed == [False, True, True]
     for other, what in (
-        (("--set", "seed=1"), "another recipe: resume it"),
-        (("--space", "full", "--trials", "5"), "another space, --trials: resume it with --resume"),
+        (("--set", "seed=1"), "seed=0 rather than 1: resume it"),
+        (
+            ("--space", "full", "--trials", "5"),
+            "another space, --trials 4 rather than 5: resume it",
+        ),
     ):
         assert what in " ".join(irmas(*begin, *other).err.split())
     assert len(resumed) == 3
+    warm_starts.clear()
+    study = optuna.create_study(storage="sqlite:///earlier.db", study_name="earlier")
+    lr = optuna.distributions.FloatDistribution(1e-3, 1e-2, log=True)
+    study.add_trial(optuna.create_trial(
+        value=0.5, params={"training.lr": 2e-3}, distributions={"training.lr": lr}
+    ))  # fmt: skip
+    warm = [*begin, "--warm-start", "earlier.db"]
+    warm[2] = "warm"
+    assert irmas(*warm).code == 130
+    Path("earlier.db").unlink()  # Its points are in the sweep's own study.
+    for _ in range(2):
+        assert irmas(*warm).code == 130
+    assert warm_starts == ["earlier.db", None, None]
     irmas("sweep", "features", "swept", "--resume", "--trials", "5")
-    assert "another --trials" in " ".join(irmas(*begin).err.split())
+    assert "--trials 5 rather than 4" in " ".join(irmas(*begin).err.split())

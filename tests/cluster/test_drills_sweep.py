@@ -113,7 +113,7 @@ def test_the_head_is_killed_during_a_sweep(
     before, epochs = sweep.done(), sum(sweep.running())
     cluster.replace_head()
     cluster.have(3)
-    again = cluster.submit(sweep.out.parent.name, *sweep.command, "--resume")
+    again = cluster.submit(sweep.out.parent.name, *sweep.command, *sweep.options)
     resumed = again.until(lambda: sum(sweep.running()) > epochs or len(sweep.done()) > len(before))
     again.succeeds()
     lost = "each running trial's epochs since its checkpoint"

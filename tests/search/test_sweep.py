@@ -96,7 +96,7 @@ def test_of_a_grid_as_many_points_wait_as_trials_will_run(tmp_path: Path) -> Non
     settings = SweepSettings(sampler="grid", trials=3)
     record = make_record(tmp_path, recipe, space, settings, {})
     for _ in range(2):  # As when it is resumed.
-        study = _open_study(record, space, recipe, tmp_path)
+        study = _open_study(record, space, recipe, tmp_path, None)
         assert [trial.state.name for trial in study.trials] == ["WAITING"] * 3
 
 
@@ -176,7 +176,7 @@ def test_a_directory_with_a_sweep_is_not_swept_again(
     with pytest.raises(IrmasError, match="holds a sweep: resume it with --resume"):
         sweep(task, recipe, space, out, SweepSettings())
     other = build_recipe(recipe.model_dump(), {"seed": 1}, "the test")
-    with pytest.raises(IrmasError, match="with another recipe"):
+    with pytest.raises(IrmasError, match=r"with seed=\d+ rather than 1; choose"):
         sweep(task, other, space, out, SweepSettings(), resume=True)
 
 

@@ -47,6 +47,26 @@ def test_the_directory_of_runs_is_found_from_anywhere(
     assert again.tracking.directory == str(tmp_path / "runs")
 
 
+def test_the_same_sweep_may_be_logged_in_another_way_and_from_another_directory(
+    space: Space, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_record(tmp_path, make_record(tmp_path, Recipe(), space, SweepSettings(), {}))
+    monkeypatch.chdir("/")
+    offline = build_recipe(Recipe().model_dump(), {"tracking.mode": "offline"}, "the test")
+    assert holds_same(tmp_path, offline, space, SweepSettings())
+    again = make_record(tmp_path, offline, space, SweepSettings(), {}, resume=True)
+    assert (again.tracking.mode, again.tracking.directory) == ("offline", str(tmp_path / "runs"))
+
+
+def test_a_resumed_sweep_still_says_what_it_began_with(space: Space, tmp_path: Path) -> None:
+    warm = SweepSettings(warm_start="earlier.db")
+    write_record(tmp_path, make_record(tmp_path, Recipe(), space, warm, {}))
+    again = make_record(tmp_path, Recipe(), space, SweepSettings(), {}, resume=True)
+    write_record(tmp_path, again)
+    assert holds_same(tmp_path, Recipe(), space, warm)
+
+
 def test_studies_and_checkpoints_are_found_from_anywhere(
     space: Space, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
