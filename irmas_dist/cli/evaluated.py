@@ -75,6 +75,7 @@ def evaluated(evaluation: "Evaluation", machine: bool) -> None:
         show(escape(note))
     groups = benchmark.groups if benchmark else "songs"
     number = len(set(evaluation.scores.groups))
-    clips = f"{len(evaluation.scores.clip_ids):,} clips of {number:,} {groups if number > 1 else groups[:-1]}"
+    songs = f"{number:,} {groups if number > 1 else groups.removesuffix('s')}"
+    clips = f"{len(evaluation.scores.clip_ids):,} clips of {songs}"
     spans = f"; below figures 95 % intervals over {groups}" if number > 1 else ""
     show(escape(f"{clips}{spans}; scores: {evaluation.path}"))
