@@ -11,13 +11,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from scipy import sparse
 
 from irmas_dist.evaluation.arrays import Float64, Labels, ScoreArray
 from irmas_dist.evaluation.bootstrap import Draws
 from irmas_dist.instruments import UNKNOWN
 
 BLOCK = 500_000
-"""Clips of all draws that are counted at a time, 4 MB."""
+"""Counts of all draws that are made at a time, 4 MB."""
 
 
 def clip_lrap(labels: Labels, scores: ScoreArray) -> Float64:
@@ -63,12 +64,12 @@ def average_precision(labels: Labels, scores: ScoreArray, draws: Draws) -> Float
     result = np.zeros((len(draws.times), labels.shape[1]))
     for i in np.flatnonzero((labels == 1).any(axis=0)):
         clips = _Ranked.of(labels[:, i], scores[:, i], draws)
-        # The curve has a step only at the rank of a positive clip.
-        steps = np.unique(clips.rank[clips.positive])
+        positives = clips.count(clips.positive)
+        everything = clips.count(np.ones_like(clips.positive))
         for rows, times in clips.blocks(draws):
-            true_positives = _taken(times[:, clips.positive], clips.rank[clips.positive], steps)
-            predicted = _taken(times, clips.rank, steps)
-            gained = np.diff(true_positives, axis=1, prepend=0)
+            gained = times @ positives
+            true_positives = gained.cumsum(axis=1)
+            predicted = (times @ everything).cumsum(axis=1)
             area = (gained * true_positives / np.maximum(predicted, 1)).sum(axis=1)
             result[rows, i] = area / np.maximum(true_positives[:, -1], 1)
     return result
@@ -84,29 +85,34 @@ def roc_auc(labels: Labels, scores: ScoreArray, draws: Draws) -> Float64:
     result = np.full((len(draws.times), labels.shape[1]), 0.5)
     for i in np.flatnonzero((labels == 1).any(axis=0)):
         clips = _Ranked.of(labels[:, i], scores[:, i], draws)
-        steps = np.unique(clips.rank[clips.positive])
+        positives, negatives = clips.count(clips.positive), clips.count(~clips.positive)
+        tied = clips.count(~clips.positive & clips.tied)
+        negatives_of_songs = np.bincount(clips.song[~clips.positive], minlength=draws.songs)
         for rows, times in clips.blocks(draws):
-            positives = _taken(times[:, clips.positive], clips.rank[clips.positive], steps)
-            negative, rank = times[:, ~clips.positive], clips.rank[~clips.positive]
-            above = (_taken(negative, rank, steps) + _taken(negative, rank, steps - 1)) / 2
-            lost = (np.diff(positives, axis=1, prepend=0) * above).sum(axis=1)
-            pairs = positives[:, -1] * negative.sum(axis=1)
+            gained = times @ positives
+            above = (times @ negatives).cumsum(axis=1) - (times @ tied) / 2
+            pairs = gained.sum(axis=1) * (times @ negatives_of_songs)
+            lost = (gained * above).sum(axis=1)
             result[rows, i] = np.where(pairs > 0, 1 - lost / np.maximum(pairs, 1), 0.5)
     return result
 
 
 class _Ranked(NamedTuple):
-    """The clips of which an instrument is known, highest score first.
+    """The clips of which an instrument is known, by how high they score.
 
     Attributes:
         song: Index of each clip's song.
-        rank: 0 for the highest score; ties share one.
+        step: How many scores of positive clips are higher than each clip's own; tied ones are one.
         positive: Whether the instrument plays.
+        tied: Whether a positive clip has the same score.
+        shape: Songs, and different scores of positive clips.
     """
 
     song: npt.NDArray[np.int64]
-    rank: npt.NDArray[np.int64]
+    step: npt.NDArray[np.int64]
     positive: npt.NDArray[np.bool_]
+    tied: npt.NDArray[np.bool_]
+    shape: tuple[int, int]
 
     @classmethod
     def of(
@@ -116,27 +122,22 @@ class _Ranked(NamedTuple):
         draws: Draws,
     ) -> "_Ranked":
         known = np.flatnonzero(labels != UNKNOWN)
-        rank = np.unique(-scores[known].astype(np.float32), return_inverse=True)[1]
-        order = np.argsort(rank)
-        known = known[order]
-        return cls(draws.song[known], rank[order], labels[known] == 1)
+        positive, falling = labels[known] == 1, -scores[known].astype(np.float32)
+        # Nothing changes but at the scores of positive clips.
+        steps = np.unique(falling[positive])
+        step = np.searchsorted(steps, falling)
+        tied = steps[np.minimum(step, len(steps) - 1)] == falling
+        return cls(draws.song[known], step, positive, tied, (draws.songs, len(steps)))
+
+    def count(self, counted: npt.NDArray[np.bool_]) -> sparse.csr_array:
+        """Count clips of each song between a step and the one before, shape (songs, steps)."""
+        counted = counted & (self.step < self.shape[1])
+        places = self.song[counted], self.step[counted]
+        return sparse.csr_array((np.ones(len(places[0])), places), shape=self.shape)
 
     def blocks(self, draws: Draws) -> Iterator[tuple[slice, Float64]]:
-        """Yield some draws at a time, and how often each takes each clip, shape (draws, clips)."""
-        size = max(BLOCK // len(self.song), 1)
+        """Yield some draws at a time, and how often each takes each song, shape (draws, songs)."""
+        size = max(BLOCK // self.shape[1], 1)
         for start in range(0, len(draws.times), size):
             rows = slice(start, start + size)
-            yield rows, draws.times[rows].take(self.song, axis=1)
-
-
-def _taken(times: Float64, rank: npt.NDArray[np.int64], ranks: npt.NDArray[np.int64]) -> Float64:
-    """Count the clips down to each of some ranks, shape (draws, ranks).
-
-    Args:
-        times: How often each draw takes each clip, shape (draws, clips).
-        rank: That of each clip, rising.
-        ranks: Down to and with these.
-    """
-    counts = np.zeros((len(times), len(rank) + 1))
-    times.cumsum(axis=1, out=counts[:, 1:])
-    return counts.take(np.searchsorted(rank, ranks, side="right"), axis=1)
+            yield rows, draws.times[rows]
