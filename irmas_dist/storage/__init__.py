@@ -12,7 +12,7 @@ import re
 import stat
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from io import BufferedIOBase, BytesIO
 from pathlib import Path
@@ -159,8 +159,8 @@ def remove_partial(location: Location) -> None:
 
 
 def remove_directory(location: Location) -> None:
-    """Delete a directory with its content."""
-    with _located(location) as (filesystem, path):
+    """Delete a directory with its content if it exists."""
+    with _located(location) as (filesystem, path), suppress(FileNotFoundError):
         filesystem.delete_dir(path)
 
 

@@ -91,7 +91,7 @@ def newest_checkpoint(location: str, on_damaged: Callable[[str], None]) -> str |
         location: Path or URL of the progress directory.
         on_damaged: Called with one line on each damaged file that is passed over.
     """
-    for directory in reversed(checkpoints(location)):
+    for _, directory in reversed(checkpoints(location)):
         try:
             _verified(storage.join(directory, FILE_NAME))
         except IrmasError as error:
@@ -101,9 +101,9 @@ def newest_checkpoint(location: str, on_damaged: Callable[[str], None]) -> str |
     return None
 
 
-def checkpoints(location: str) -> list[str]:
-    """Return the directories of all epochs with a file, damaged ones included, the latest last."""
-    return [directory for _, _, directory in sorted(_epochs(location))]
+def checkpoints(location: str) -> list[tuple[int, str]]:
+    """Return epoch and directory of all files, damaged ones included, the latest last."""
+    return [(epoch, directory) for epoch, _, directory in sorted(_epochs(location))]
 
 
 def saved_history(directory: str | os.PathLike[str] | None) -> list[dict[str, float]]:

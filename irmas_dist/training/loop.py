@@ -2,7 +2,6 @@
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
@@ -80,27 +79,26 @@ def run_epochs(
     """Run the remaining epochs, and yield the metrics of each.
 
     Before that, rank 0 saves a checkpoint, and deletes the oldest one when there are more than are
-    kept; of earlier attempts, only the one resumed from counts, and the others go. Where epochs
-    are short, it saves, and yields what was not yet yielded, after some of them and after the last
+    kept. Those of earlier attempts, too, go once as many later ones are kept. Where epochs are
+    short, it saves, and yields what was not yet yielded, after some of them and after the last
     only, see `Pace`; an interruption saves the last one.
     """
-    saved: deque[str] = deque()
-    stale: list[str] = []
-    if learner.rank == 0 and (newest := newest_checkpoint(attempt.progress, lambda line: None)):
-        saved.append(newest)
-        stale = [one for one in checkpoints(attempt.progress) if one != newest]
+    begun = learner.epoch  # A later checkpoint could not be read then, but may be readable again.
+    earlier = checkpoints(attempt.progress) if learner.rank == 0 else []
+    saved: deque[tuple[int, str]] = deque()
     waiting: list[dict[str, float]] = []
     unsaved: dict[str, Any] | None = None
     pace = pace or Pace()
 
     def save(state: dict[str, Any] | None, epoch: int) -> None:
-        saved.append(epoch_directory(attempt.progress, attempt.name, epoch))
-        save_checkpoint(saved[-1], learner, state)
+        saved.append((epoch, epoch_directory(attempt.progress, attempt.name, epoch)))
+        save_checkpoint(saved[-1][1], learner, state)
         if len(saved) > attempt.workers.checkpoints_to_keep:
-            stale.append(saved.popleft())
-        while stale:
-            with suppress(FileNotFoundError):  # A worker taken for lost may still delete its own.
-                storage.remove_directory(stale.pop())
+            storage.remove_directory(saved.popleft()[1])
+        enough = len(saved) == attempt.workers.checkpoints_to_keep
+        kept_from = saved[0][0] if enough else begun
+        while earlier and earlier[0][0] < kept_from:
+            storage.remove_directory(earlier.pop(0)[1])
 
     while not learner.finished:
         try:
