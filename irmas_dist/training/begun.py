@@ -57,14 +57,23 @@ def record_of_training(out: str, settings: dict[str, Any], data: dict[str, Any])
             try:
                 _require_same(holds, found["recipe"], found["data"], settings, data)
             except IrmasError:
-                from irmas_dist.training.loop import latest_history
-
-                if latest_history(out):
+                if has_epochs(out):
                     raise
-                return about  # Of one that saved no epoch, nothing is lost.
+                return about
             str(found["run_id"]), str(found["runs"])
         return found
     return about
+
+
+def has_epochs(out: str) -> bool:
+    """Return whether an unfinished training in ``out`` saved an epoch, even one that is damaged.
+
+    Of one that did not, nothing is lost if another takes its place.
+    """
+    from irmas_dist.training.checkpoint import checkpoints
+    from irmas_dist.training.loop import RUN_NAME
+
+    return bool(checkpoints(storage.join(storage.absolute(out), RUN_NAME)))
 
 
 def _require_same(

@@ -24,7 +24,7 @@ from irmas_dist.models.cnn import CNN
 from irmas_dist.models.ensemble import Ensemble
 from irmas_dist.storage.locks import lock_directory
 from irmas_dist.storage.results import directory_name, refuse_other_results
-from irmas_dist.training.begun import ADVICE, BEGUN
+from irmas_dist.training.begun import ADVICE, BEGUN, has_epochs
 from irmas_dist.training.epoch_metrics import f1_at, validation_metrics
 from irmas_dist.training.model_description import (
     Calibration,
@@ -76,8 +76,10 @@ def train_seeds(
             raise IrmasError(
                 f"{out} holds {holds}, not one of {wanted[0]} to {wanted[-1]}; {ADVICE}"
             )
-    if storage.exists(storage.join(out, BEGUN)):
-        raise IrmasError(f"{out} holds an unfinished training of one seed; {ADVICE}")
+    with lock_directory(out):
+        if has_epochs(out):
+            raise IrmasError(f"{out} holds an unfinished training of one seed; {ADVICE}")
+        storage.remove(storage.join(out, BEGUN))
     models = {seed: storage.join(out, f"seed-{seed}") for seed in wanted}
     if joined and (gone := [m for m in models.values() if not _is_model(m)]):
         raise IrmasError(f"{out} holds an ensemble of models of which {gone[0]} is gone; {ADVICE}")

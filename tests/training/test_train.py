@@ -1,5 +1,6 @@
 """The stage: a model directory is written once, for one recipe."""
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,10 @@ from irmas_dist.errors import IrmasError
 from irmas_dist.storage.locks import lock_directory
 from irmas_dist.tracking.outcome import uploads_awaited
 from irmas_dist.tracking.run_file import RunFile, read_records, run_files, write_records
+from irmas_dist.training.checkpoint import FILE_NAME, epoch_directory
+from irmas_dist.training.ensemble import train_seeds
 from irmas_dist.training.learner import Learner
+from irmas_dist.training.loop import RUN_NAME
 from irmas_dist.training.model_description import ModelDescription
 from irmas_dist.training.train import train
 from tests.training.conftest import WORKERS
@@ -75,6 +79,13 @@ def test_a_training_that_saved_no_epoch_does_not_hold_its_directory(
         with pytest.raises(KeyboardInterrupt):
             train(disabled, features, out, WorkerSettings())
     other = disabled.model_copy(update={"seed": 7})
+    damaged = Path(epoch_directory(f"{out}/{RUN_NAME}", "attempt-001", 1), FILE_NAME)
+    damaged.parent.mkdir(parents=True)
+    damaged.write_bytes(b"not all of it")
+    for start in (train, partial(train_seeds, seeds=2)):
+        with pytest.raises(IrmasError, match="holds an unfinished training of"):
+            start(recipe=other, features=relabelled, out=out, workers=WorkerSettings())
+    damaged.unlink()
     described = train(other, relabelled, out, WorkerSettings())
     assert described.recipe["seed"] == 7
     assert {path.name for path in (tmp_path / "m").iterdir()} == {
