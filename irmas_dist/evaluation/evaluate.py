@@ -1,5 +1,6 @@
 """Evaluation of scores: figures by every protocol that is possible, beside baselines."""
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -169,9 +170,11 @@ def thresholds_from(
     scores = open_scores(location, labels, evaluated.vocabulary)
     if scores.vocabulary != evaluated.vocabulary:
         raise IrmasError(f"{location} has scores of other instruments than the scores to evaluate")
+    # Validation mixtures have the group of their first source after the number of their fold.
+    songs = [re.sub(r"^fold \d+: ", "", group) for group in scores.groups]
     for ours, theirs, others in (
         (evaluated.clip_ids, scores.clip_ids, "clips"),
-        (evaluated.groups, scores.groups, "songs (a 'group' in the labels tells them apart)"),
+        (evaluated.groups, songs, "songs, or give two songs of one name different groups"),
     ):
         if shared := set(ours) & set(theirs):
             raise IrmasError(

@@ -142,9 +142,14 @@ def test_thresholds_of_other_instruments_are_refused(tmp_path) -> None:
         thresholds_from(location, None, SETTINGS, to_evaluate())
 
 
-@pytest.mark.parametrize("shared", ["clip_ids", "groups"])
-def test_thresholds_are_not_fitted_to_clips_or_songs_that_are_evaluated(tmp_path, shared) -> None:
+@pytest.mark.parametrize(
+    ("shared", "prefix"), [("clip_ids", ""), ("groups", ""), ("groups", "fold 3: ")]
+)
+def test_thresholds_are_not_fitted_to_clips_or_songs_that_are_evaluated(
+    tmp_path, shared, prefix
+) -> None:
     held_out = some_scores(40, labels=[[1, 0], [1, 1]])
+    held_out = replace(held_out, groups=[prefix + group for group in held_out.groups])
     location = str(tmp_path / "held-out.parquet")
     write_scores(location, held_out)
     evaluated = replace(to_evaluate(), **{shared: ["song 7"]})
