@@ -13,7 +13,7 @@ import numpy as np
 
 from irmas_dist import storage
 from irmas_dist.config.decisions import AGGREGATION_RULES, ThresholdSettings
-from irmas_dist.config.recipe import Recipe
+from irmas_dist.config.recipe import build_recipe
 from irmas_dist.errors import IrmasError
 from irmas_dist.evaluation.arrays import Decisions
 from irmas_dist.evaluation.objectives import objective_of
@@ -152,7 +152,7 @@ def _score_again(
             f"{features} ({identity}) is not what {model} was trained on ({trained_on}): "
             "clips, labels, groups or settings differ"
         )
-    recipe = Recipe.model_validate(description.recipe)
+    recipe = build_recipe(description.recipe, {}, f"the recipe of {model}")
     clips = load_training_data(features, recipe.validation, recipe.ingest).threshold_clips()
     network = load_network(model, description)
     hop = description.windows.hop_frames
