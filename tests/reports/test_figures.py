@@ -179,3 +179,9 @@ def test_bars_have_their_number_above_and_their_name_below() -> None:
 
 def test_no_bars_are_an_empty_chart() -> None:
     assert texts(bars([], [], "instruments", "Bars")) == ["instruments"]
+
+
+@pytest.mark.parametrize(("count", "width"), [(2, 352), (14, 14 * 88)])
+def test_each_bar_has_the_width_of_a_label_such_as_1021_clips(count: int, width: int) -> None:
+    chart = bars(["1,021 clips"] * count, [0.5] * count, "instruments", "Bars")
+    assert parsed(chart).get("viewBox") == f"0 0 {width} 210"
