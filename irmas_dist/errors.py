@@ -29,7 +29,7 @@ class AudioError(IrmasError):
     """A file or array without usable audio; the message is the reason, without its name."""
 
 
-class MissingFileError(AudioError):
+class UnavailableFileError(AudioError):
     """A file that is not in its place now: missing, unreadable, or another than was indexed."""
 
 

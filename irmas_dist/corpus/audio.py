@@ -21,7 +21,7 @@ import soundfile
 
 from irmas_dist import storage
 from irmas_dist.corpus.containers import checked, is_placeholder
-from irmas_dist.errors import AudioError, MissingFileError, UnknownFormatError
+from irmas_dist.errors import AudioError, UnavailableFileError, UnknownFormatError
 
 Float32 = npt.NDArray[np.float32]
 Samples = npt.NDArray[np.int16] | Float32
@@ -199,9 +199,9 @@ def decoding() -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        raise MissingFileError("no such file") from error
+        raise UnavailableFileError("no such file") from error
     except OSError as error:
-        raise MissingFileError(f"cannot be read: {error.strerror or error}") from error
+        raise UnavailableFileError(f"cannot be read: {error.strerror or error}") from error
     except soundfile.LibsndfileError as error:
         reason = error.error_string.rstrip(".").removeprefix("Error : ")
         if error.code == _NOT_RECOGNISED:

@@ -5,9 +5,9 @@ therefore drawn with replacement (the cluster bootstrap: Davison and Hinkley, "B
 and Their Application", 1997, section 3.8); drawing excerpts gives intervals that are too narrow.
 
 A draw is a vector of how often each song is taken. Every metric of `metrics` is a function of
-sums over songs, so each song is summed once and all draws are matrix products. The first draw takes
-each song once: it gives the figures themselves. Of very many songs, random groups of them are drawn,
-so that time and memory grow with the clips alone.
+sums over songs, so each song is summed once and all draws are matrix products. The first draw
+takes each song once: it gives the figures themselves. Of very many songs, random groups of them are
+drawn, so that time and memory grow with the clips alone.
 
 Intervals are BCa, percentiles of the draws corrected for bias and skewness (Efron, "Better
 bootstrap confidence intervals", JASA 82, 1987). Sampled 250 times from IRMAS's 208 test songs

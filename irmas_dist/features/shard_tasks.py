@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from irmas_dist.config.features import LogMelSettings
 from irmas_dist.corpus.audio import decoding, local_file
-from irmas_dist.errors import AudioError, IrmasError, MissingFileError
+from irmas_dist.errors import AudioError, IrmasError, UnavailableFileError
 from irmas_dist.features.diff import AUDIO, FILE, encode_labels
 from irmas_dist.features.logmel import log_mel
 from irmas_dist.features.store import (
@@ -72,11 +72,11 @@ def compute_shard(
             with decoding(), local_file(clip["path"]) as path:
                 # Told by its size: a digest would add half to the time of a file.
                 if clip["bytes"] not in (None, Path(path).stat().st_size):
-                    raise MissingFileError("has changed since it was indexed: index again")
+                    raise UnavailableFileError("has changed since it was indexed: index again")
                 span = clip["start_s"] or 0.0, clip["end_s"]
                 mel = log_mel(path, settings, note=note, span=span)
         except AudioError as error:
-            found_in = FILE if isinstance(error, MissingFileError) else AUDIO
+            found_in = FILE if isinstance(error, UnavailableFileError) else AUDIO
             rejects.append({**clip, "problem": str(error), "found_in": found_in})
         else:
             rows.append({**clip, "labels": known, "logmel": mel})

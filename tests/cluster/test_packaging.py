@@ -122,7 +122,7 @@ def test_links_to_a_folder_above_are_not_followed(tmp_path: Path) -> None:
     assert list(packed_files(tmp_path)) == [Path("pkg/a.py")]
 
 
-def test_folders_that_link_to_each_other_are_followed_once(tmp_path: Path) -> None:
+def test_folders_that_link_to_each_other_are_not_followed_in_circles(tmp_path: Path) -> None:
     for name, other in ("ab", "ba"):
         (tmp_path / name).mkdir()
         (tmp_path / f"{name}/{name}.py").touch()
