@@ -43,9 +43,8 @@ def train_here(
     """Train in this process, otherwise as `irmas_dist.training.distributed.train_distributed`.
 
     Raises:
-        IrmasError: This machine lacks what the worker is to have, or training failed.
+        IrmasError: Training failed.
     """
-    require_resources(workers)
     storage.make_directory(out)
     progress = storage.join(storage.absolute(out), RUN_NAME)
     attempt = Attempt(new_attempt(progress), progress, settings, recipe, workers)

@@ -17,6 +17,7 @@ from irmas_dist.config.recipe import Recipe
 from irmas_dist.config.training import NOTHING_TO_KEEP, FurtherStore, WorkerSettings
 from irmas_dist.errors import IrmasError
 from irmas_dist.features.store import StoreInfo
+from irmas_dist.models.map_sizes import map_sizes
 from irmas_dist.storage.locks import lock_directory
 from irmas_dist.storage.results import directory_name, refuse_other_results
 from irmas_dist.terminal import progress, say
@@ -84,8 +85,6 @@ def train(
         data["init"] = start.record
     if finished := finished_model(out, settings, data):
         return finished
-    from irmas_dist.models.cnn import map_sizes
-
     map_sizes(recipe.model, recipe.features.bands, recipe.window.frames(recipe.features))
     if workers.count > (size := recipe.training.batch_size):
         raise IrmasError(
@@ -100,12 +99,8 @@ def train(
         opening = partial(_open, features, recipe, workers, further, start)
         if line:
             say(escape(line))
-        with (
-            _here(opening, workers) if here else _with_ray(opening, address, out) as (
-                trainer,
-                opened,
-            )
-        ):
+        start_up = _here(opening, workers) if here else _with_ray(opening, address, out)
+        with start_up as (trainer, opened):
             if workers.gpu is None:
                 enough = gpu_count() >= workers.needed
                 workers = workers.model_copy(update={"gpu": enough})
