@@ -230,3 +230,14 @@ class WorkerSettings(Settings):
     def resources(self) -> dict[str, float]:
         """Resources of one worker, by Ray's names."""
         return {"CPU": self.cpus, **({"GPU": 1.0} if self.gpu else {})}
+
+
+def require_examples(workers: int, batch_size: int) -> None:
+    """Refuse more workers than a step has examples.
+
+    Raises:
+        IrmasError: There are more.
+    """
+    if workers > batch_size:
+        raise IrmasError(f"--workers {workers}: training.batch_size={batch_size} has no example "
+                         "for some of them")  # fmt: skip

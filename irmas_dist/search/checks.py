@@ -3,6 +3,7 @@
 from irmas_dist.cluster.resources import require_state_api, trial_capacity
 from irmas_dist.config.recipe import Recipe
 from irmas_dist.config.sweep import PAUSING, SweepSettings
+from irmas_dist.config.training import require_examples
 from irmas_dist.errors import IrmasError
 from irmas_dist.search.samplers import best_points, build_sampler
 from irmas_dist.search.schedulers import build_scheduler
@@ -39,6 +40,9 @@ def check_settings(settings: SweepSettings, space: Space, recipe: Recipe) -> Non
         raise IrmasError(f"--scheduler {settings.scheduler} needs trials of one worker")
     if settings.workers > 1 and settings.against == "latency":
         raise IrmasError("--against latency needs trials of one worker")
+    batches = space.entries.get("training.batch_size")
+    sizes = batches.samples() if batches else [recipe.training.batch_size]
+    require_examples(settings.workers, min(sizes))
     if settings.sampler == "grid":
         space.grid()
     _require_places(settings)

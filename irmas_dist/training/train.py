@@ -14,7 +14,12 @@ from rich.markup import escape
 from irmas_dist import storage
 from irmas_dist.cluster.without_ray import LOCAL, gpu_count, ray_address, ray_initialised
 from irmas_dist.config.recipe import Recipe
-from irmas_dist.config.training import NOTHING_TO_KEEP, FurtherStore, WorkerSettings
+from irmas_dist.config.training import (
+    NOTHING_TO_KEEP,
+    FurtherStore,
+    WorkerSettings,
+    require_examples,
+)
 from irmas_dist.errors import IrmasError
 from irmas_dist.features.store import StoreInfo
 from irmas_dist.models.map_sizes import map_sizes
@@ -86,10 +91,7 @@ def train(
     if finished := finished_model(out, settings, data):
         return finished
     map_sizes(recipe.model, recipe.features.bands, recipe.window.frames(recipe.features))
-    if workers.count > (size := recipe.training.batch_size):
-        raise IrmasError(
-            f"--workers {workers.count}: training.batch_size={size} has no example for some of them"
-        )
+    require_examples(workers.count, recipe.training.batch_size)
     with lock_directory(out):
         # Again, as it may have been locked until now.
         if finished := finished_model(out, settings, data):

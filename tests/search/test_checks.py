@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
-from irmas_dist.config.recipe import Recipe
+from irmas_dist.config.recipe import Recipe, build_recipe
 from irmas_dist.config.sweep import SweepSettings
 from irmas_dist.errors import IrmasError
 from irmas_dist.search.checks import check_settings
-from irmas_dist.search.space import Space
+from irmas_dist.search.space import Space, build_space
 
 
 def test_no_scheduler_compares_trials_by_two_objectives(space: Space) -> None:
@@ -36,3 +36,14 @@ def test_a_scheduler_that_decides_how_many_trials_run_names_what_else_does(space
     asked = SweepSettings(scheduler="hyperband", concurrent=1)
     with pytest.raises(IrmasError, match="leave out --concurrent 1; a sweep that began with it"):
         check_settings(asked, space, Recipe())
+
+
+def test_every_worker_of_a_trial_has_an_example(space: Space) -> None:
+    asked = SweepSettings(workers=4)
+    check_settings(asked, space, Recipe())
+    small = build_recipe({}, {"training.batch_size": 2}, "the test")
+    with pytest.raises(IrmasError, match=r"--workers 4: training\.batch_size=2 has no example"):
+        check_settings(asked, space, small)
+    sizes = {"training.batch_size": {"type": "categorical", "choices": [8, 3]}}
+    with pytest.raises(IrmasError, match=r"--workers 4: training\.batch_size=3 has no example"):
+        check_settings(asked, build_space(sizes, Recipe(), "the test"), Recipe())
