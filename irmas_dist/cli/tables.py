@@ -103,6 +103,9 @@ def trial_tables(
     parts: list[Table | str] = []
     for table in (outcomes, side_by_side, by_value):
         parts += [table, ""] if table.row_count else []
+    if names:
+        importance = "; share: a setting's importance for macro F1" * bool(shares)
+        parts.insert(2, f"settings of each trial{importance}:")
     return Group(*parts)
 
 

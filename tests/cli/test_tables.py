@@ -80,6 +80,15 @@ def test_a_value_too_wide_for_a_column_names_its_trials() -> None:
     assert ["per_instrument", "1001"] in lines
 
 
+def test_a_line_says_that_columns_are_trials_and_what_shares_are_of() -> None:
+    rows = trials({"training.lr": 0.001})
+    assert "settings of each trial:" in rendered(tables.trial_tables(rows))
+    lines = rendered(tables.trial_tables(rows, (), {"training.lr": 1.0}))
+    assert "settings of each trial; share: a setting's importance for macro F1:" in lines
+    rows = trials({})
+    assert not any("settings" in line for line in rendered(tables.trial_tables(rows)))
+
+
 def test_names_are_as_short_as_they_are_distinct() -> None:
     names = ["model.blocks", "model.dropout.blocks", "window.seconds", "features.seconds", "seed"]
     assert list(tables.short_names(names).values()) == [
