@@ -5,7 +5,7 @@ torch.distributed connects them.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from copy import copy
 from typing import Any
 
@@ -47,6 +47,10 @@ SELECTED_BY = "val_macro_f1"
 
 STATE = ("epoch", "history", "best_epoch", "best_weights")
 """Attributes of a Learner that a checkpoint contains beside network and optimiser."""
+
+DATA_PARALLEL: Mapping[str, Any] = {"gradient_as_bucket_view": True, "broadcast_buffers": False}
+"""Arguments of `DistributedDataParallel`. Each worker has running statistics of its own until they
+are averaged: broadcast in every step, they would be those of one worker's share."""
 
 
 class Learner:

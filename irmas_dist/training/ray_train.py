@@ -28,7 +28,7 @@ from rich.markup import escape
 from irmas_dist.errors import IrmasError
 from irmas_dist.terminal import say
 from irmas_dist.training.checkpoint import load_checkpoint, newest_checkpoint
-from irmas_dist.training.learner import Learner
+from irmas_dist.training.learner import DATA_PARALLEL, Learner
 from irmas_dist.training.loop import (
     Attempt,
     OnEpoch,
@@ -156,9 +156,7 @@ def _run(data: Any, attempt: Attempt, events: WorkerEvents, rank: int, world_siz
         rank=rank,
         workers=world_size,
         wrap=lambda network: prepare_model(
-            network,
-            move_to_device=False,
-            parallel_strategy_kwargs={"gradient_as_bucket_view": True},
+            network, move_to_device=False, parallel_strategy_kwargs=dict(DATA_PARALLEL)
         ),
     )
     # One worker chooses, so that all resume from the same epoch.

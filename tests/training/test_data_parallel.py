@@ -8,6 +8,7 @@ import json
 import multiprocessing
 import os
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from irmas_dist.config.recipe import Recipe, build_recipe
 from irmas_dist.models.cnn import CNN, initialise
 from irmas_dist.training.data import TrainingData
 from irmas_dist.training.initial_model import InitialModel
-from irmas_dist.training.learner import Learner
+from irmas_dist.training.learner import DATA_PARALLEL, Learner
 from irmas_dist.training.stores import FurtherData
 from tests.training.test_learner import poison
 
@@ -46,6 +47,13 @@ SCENARIOS: dict[str, dict[str, Any]] = {
     # A step whose gradients are NaN on one worker is skipped by all.
     "a worker's NaN": {"training.on_nan": "skip", "training.epochs": 1},
     "batch normalisation": {"model.normalisation": "batch", "training.epochs": 1},
+    # All shares are equal, and no weight changes.
+    "running statistics": {
+        "model.normalisation": "batch",
+        "training.batch_size": 6,
+        "training.lr": 1e-12,
+        "training.epochs": 1,
+    },
     # A third of the clips are taken for those of a further store, and drawn more often.
     "frozen block": {
         "training.freeze": {"blocks": 1, "epochs": 2},
@@ -88,14 +96,21 @@ def work(rank: int, workers: int, data: TrainingData, recipe: Recipe, directory:
             settings,
             rank=rank,
             workers=workers,
-            wrap=DistributedDataParallel if workers > 1 else lambda network: network,
+            wrap=partial(DistributedDataParallel, **DATA_PARALLEL)
+            if workers > 1
+            else lambda network: network,
         )
         if name == "a worker's NaN" and rank == 0:
             poison(learner, 1)
         while not learner.finished:
             learner.run_epoch()
         weights = torch.cat([value.flatten() for value in learner.best_weights.values()])
-        results[name] = {"history": learner.history, "weights": weights.tolist()}
+        means = (value for key, value in learner.best_weights.items() if "running_mean" in key)
+        results[name] = {
+            "history": learner.history,
+            "weights": weights.tolist(),
+            "mean": next((value.tolist() for value in means), None),
+        }
     Path(directory, f"{workers}-{rank}.json").write_text(json.dumps(results))
     if workers > 1:
         dist.destroy_process_group()
@@ -160,6 +175,14 @@ def test_all_workers_end_with_the_same_model_and_the_same_metrics(
     for other in others:
         assert other["history"] == first["history"]
         assert other["weights"] == first["weights"]
+
+
+@pytest.mark.parametrize("workers", [2, 3])
+def test_running_statistics_are_those_of_all_shares(results: dict[str, Any], workers: int) -> None:
+    """Means over equal shares have the mean of the whole; of deeper layers they need not."""
+    alone = results["1-0"]["running statistics"]["mean"]
+    together = results[f"{workers}-0"]["running statistics"]["mean"]
+    assert together == pytest.approx(alone, rel=1e-3, abs=1e-5)
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3])
