@@ -6,6 +6,7 @@ from typing import NamedTuple
 import ray
 import torch
 from ray.exceptions import RayError
+from rich.markup import escape
 
 from irmas_dist.cluster.resources import share_of, wait_until_free, workers_on
 from irmas_dist.cluster.without_ray import gpu_count
@@ -56,12 +57,19 @@ def share_gpus(settings: SweepSettings, data: TrainingData, recipe: Recipe) -> S
         f"a GPU and {settings.cpus:g} CPUs beside it, to measure how many trials can share it "
         "(--gpus decides by hand)",
     )
-    measure = ray.remote(num_gpus=1, num_cpus=settings.cpus, max_calls=1)(memory_of_a_training)
     try:
-        memory: Memory = ray.get(measure.remote(data, recipe))
+        memory = measured(data, recipe, settings.cpus)
+    except (IrmasError, torch.OutOfMemoryError) as error:  # of the recipe: others may do well
+        say(
+            f"each trial has a GPU of its own, as a training of the recipe could not be measured "
+            f"({_last_line(error)}); --gpus decides by hand"
+        )
+        return settings.model_copy(update={"gpus": 1.0})
     except RayError as error:
-        reason = str(error).strip().splitlines()[-1]
-        say(f"trials run on CPUs, as the GPU cannot be used ({reason}); --gpus decides by hand")
+        say(
+            f"trials run on CPUs, as the GPU cannot be used ({_last_line(error)}); "
+            "--gpus decides by hand"
+        )
         return settings.model_copy(update={"gpus": 0.0})
     cpus = min(node.get("CPU", 0) / node["GPU"] for node in nodes if node.get("GPU"))
     count = trials_on_a_gpu(memory, cpus, gpus, settings)
@@ -70,6 +78,23 @@ def share_gpus(settings: SweepSettings, data: TrainingData, recipe: Recipe) -> S
         f"takes {memory.used / 2**30:.1f}) and its {cpus:g} CPUs; --gpus decides by hand"
     )
     return settings.model_copy(update={"gpus": share_of(count)})
+
+
+def _last_line(error: Exception) -> str:
+    return escape(str(error).strip().splitlines()[-1])
+
+
+def measured(data: TrainingData, recipe: Recipe, cpus: float) -> Memory:
+    """Return `memory_of_a_training`, of a process beside a GPU of the cluster.
+
+    Raises:
+        IrmasError: The training fails.
+        OutOfMemoryError: It takes more memory than the GPU has.
+        RayError: The process fails otherwise. Those above are of this type, too.
+    """
+    measure = ray.remote(num_gpus=1, num_cpus=cpus, max_calls=1)(memory_of_a_training)
+    memory: Memory = ray.get(measure.remote(data, recipe))
+    return memory
 
 
 def trials_on_a_gpu(memory: Memory, cpus: float, gpus: float, settings: SweepSettings) -> int:

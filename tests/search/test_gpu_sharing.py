@@ -1,6 +1,10 @@
 """Trials share a GPU as far as its memory and the CPUs beside it allow."""
 
+import re
+from collections.abc import Callable
+
 import pytest
+import ray
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -63,6 +67,48 @@ def test_gpus_that_no_trial_can_use_are_not_waited_for(
     monkeypatch.setattr("irmas_dist.search.gpu_sharing.gpu_count", lambda: 1.0)
     with pytest.raises(IrmasError, match=r"^no node has a GPU and 2 CPUs beside it: ask for fewer"):
         share_gpus(SweepSettings(cpus=2.0), data, Recipe())
+
+
+def out_of_memory() -> None:
+    raise torch.OutOfMemoryError("CUDA out of memory")
+
+
+def diverging() -> None:
+    raise IrmasError("the loss became nan or infinite in epoch 1")
+
+
+def unusable() -> None:
+    raise RuntimeError("no kernel image is available")
+
+
+@pytest.mark.parametrize(
+    ("training", "gpus", "told"),
+    [
+        (diverging, 1.0, r"a GPU of its own, as .* not be measured \(.*the loss became nan"),
+        (out_of_memory, 1.0, r"a GPU of its own, as .* not be measured \(.*CUDA out of memory"),
+        (unusable, 0.0, r"run on CPUs, as the GPU cannot be used \(.*no kernel image"),
+    ],
+)
+def test_a_recipe_that_fails_on_a_gpu_is_not_a_gpu_that_fails(
+    ray_cluster: None,
+    data: TrainingData,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    training: Callable[[], None],
+    gpus: float,
+    told: str,
+) -> None:
+    """The measured training fails in a task of Ray's, which needs no GPU here."""
+    node = {"Alive": True, "Resources": {"CPU": 8.0, "GPU": 1.0}}
+    measure = ray.remote(num_cpus=0, max_retries=0)(training)
+    monkeypatch.setattr("irmas_dist.search.gpu_sharing.gpu_count", lambda: 1.0)
+    monkeypatch.setattr("irmas_dist.search.gpu_sharing.wait_until_free", lambda *_: None)
+    monkeypatch.setattr(
+        "irmas_dist.search.gpu_sharing.measured", lambda *_: ray.get(measure.remote())
+    )
+    monkeypatch.setattr(ray, "nodes", lambda: [node])
+    assert share_gpus(SweepSettings(), data, Recipe()).gpus == gpus
+    assert re.search(told, " ".join(capsys.readouterr().err.split()))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
