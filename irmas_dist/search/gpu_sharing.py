@@ -58,7 +58,7 @@ def share_gpus(settings: SweepSettings, data: TrainingData, recipe: Recipe) -> S
         "(--gpus decides by hand)",
     )
     try:
-        memory = measured(data, recipe, settings.cpus)
+        memory = measure_on_gpu(data, recipe, settings.cpus)
     except (IrmasError, torch.OutOfMemoryError) as error:  # of the recipe: others may do well
         say(
             f"each trial has a GPU of its own, as a training of the recipe could not be measured "
@@ -84,7 +84,7 @@ def _last_line(error: Exception) -> str:
     return escape(str(error).strip().splitlines()[-1])
 
 
-def measured(data: TrainingData, recipe: Recipe, cpus: float) -> Memory:
+def measure_on_gpu(data: TrainingData, recipe: Recipe, cpus: float) -> Memory:
     """Return `memory_of_a_training`, of a process beside a GPU of the cluster.
 
     Raises:

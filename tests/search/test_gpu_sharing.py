@@ -104,7 +104,7 @@ def test_a_recipe_that_fails_on_a_gpu_is_not_a_gpu_that_fails(
     monkeypatch.setattr("irmas_dist.search.gpu_sharing.gpu_count", lambda: 1.0)
     monkeypatch.setattr("irmas_dist.search.gpu_sharing.wait_until_free", lambda *_: None)
     monkeypatch.setattr(
-        "irmas_dist.search.gpu_sharing.measured", lambda *_: ray.get(measure.remote())
+        "irmas_dist.search.gpu_sharing.measure_on_gpu", lambda *_: ray.get(measure.remote())
     )
     monkeypatch.setattr(ray, "nodes", lambda: [node])
     assert share_gpus(SweepSettings(), data, Recipe()).gpus == gpus
