@@ -3,6 +3,8 @@
 import os
 import sys
 
+from irmas_dist.terminal import say
+
 RESIDENT_SHARE = 0.5
 """Features are held in memory when they take at most this share of Ray's object store."""
 
@@ -28,14 +30,22 @@ def ray_initialised() -> bool:
 
 
 def gpu_count() -> float:
-    """Return the number of GPUs of the running Ray, or of this machine if none is running."""
+    """Return the number of GPUs of the running Ray, or of this machine if none is running.
+
+    Of this machine's, those that torch can use: it says so if there are others.
+    """
     if ray_initialised():
         import ray
 
         return float(ray.cluster_resources().get("GPU", 0))
     import torch
 
-    return float(torch.cuda.device_count())
+    count = torch.cuda.device_count()
+    if count and not torch.cuda.is_available():
+        say(f"torch {torch.__version__} cannot use the GPU of this machine: its driver is too old, "
+            "or there is none; this runs on CPUs")  # fmt: skip
+        return 0.0
+    return float(count)
 
 
 def fits_in_memory(size: int) -> bool:

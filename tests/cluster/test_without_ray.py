@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 from irmas_dist.cluster.without_ray import (
     LOCAL,
@@ -33,6 +34,19 @@ def test_a_ray_of_this_process_is_asked(ray_cluster: None) -> None:
     size = ray.nodes()[0]["Resources"]["object_store_memory"]
     assert fits_in_memory(int(size / 2))
     assert not fits_in_memory(int(size / 2) + 1)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the GPU of this machine can be used")
+def test_a_gpu_that_torch_cannot_use_is_told_and_not_counted(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As where the driver is too old for this torch: it is counted all the same."""
+    monkeypatch.setattr("irmas_dist.cluster.without_ray.ray_initialised", lambda: False)
+    assert gpu_count() == 0
+    assert not capsys.readouterr().err
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert gpu_count() == 0
+    assert "cannot use the GPU of this machine" in " ".join(capsys.readouterr().err.split())
 
 
 WITHOUT = """
