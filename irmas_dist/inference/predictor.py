@@ -158,17 +158,16 @@ class Predictor:
     def timelines(self, spectrograms: Iterable[Spectrogram]) -> list[Timeline]:
         """Score files that were read, windows of several in a batch; the same as `timeline`."""
         read = list(spectrograms)
-        cut = [list(self._windows([one.mel])) for one in read]
-        windows = [window for each in cut for _, window in each]
-        scores = np.concatenate([
-            np.zeros((0, len(self._members), len(self.description.vocabulary)), np.float32),
-            *(self._scores(windows[low : low + self.batch_windows])
-              for low in range(0, len(windows), self.batch_windows)),
-        ])  # fmt: skip
-        of_files = np.split(scores, np.cumsum([len(each) for each in cut])[:-1]) if cut else []
+        offsets: list[list[int]] = [[] for _ in read]
+        scores = self._scored(
+            window
+            for one, firsts in zip(read, offsets, strict=True)
+            for window in self._noted([one.mel], firsts)
+        )
+        ends = np.cumsum([len(firsts) for firsts in offsets])
         return [
-            self._timeline_of([offset for offset, _ in each], of_windows, one.notes)
-            for each, of_windows, one in zip(cut, of_files, read, strict=True)
+            self._timeline_of(firsts, scores[end - len(firsts) : end], one.notes)
+            for firsts, end, one in zip(offsets, ends, read, strict=True)
         ]
 
     def decide(self, scores: dict[str, float]) -> list[str]:
@@ -214,16 +213,24 @@ class Predictor:
 
         ``notes`` holds what has been said of the audio once all pieces have been read.
         """
-        spectra = self._windows(pieces)
         offsets: list[int] = []
+        scores = self._scored(self._noted(pieces, offsets))
+        return self._timeline_of(offsets, scores, notes)
+
+    def _noted(self, pieces: Iterable[LogMel], offsets: list[int]) -> Iterator[npt.NDArray[Any]]:
+        """Yield the windows of a spectrogram, and add the first frame of each to ``offsets``."""
+        for first, window in self._windows(pieces):
+            offsets.append(first)
+            yield window
+
+    def _scored(self, windows: Iterator[npt.NDArray[Any]]) -> npt.NDArray[np.float32]:
+        """Score windows in batches, of which one is in memory at a time; see `_scores`."""
         # One buffer: an array for each batch would fragment the memory.
         scores = bytearray()
-        while batch := list(islice(spectra, self.batch_windows)):
-            offsets += (first for first, _ in batch)
-            scores += self._scores([window for _, window in batch]).tobytes()
-        shape = (len(offsets), len(self._members), len(self.description.vocabulary))
-        of_windows = np.frombuffer(scores, np.float32).reshape(shape)
-        return self._timeline_of(offsets, of_windows, notes)
+        while batch := list(islice(windows, self.batch_windows)):
+            scores += self._scores(batch).tobytes()
+        shape = (-1, len(self._members), len(self.description.vocabulary))
+        return np.frombuffer(scores, np.float32).reshape(shape)
 
     def _timeline_of(
         self, offsets: list[int], of_windows: npt.NDArray[np.float32], notes: list[str]

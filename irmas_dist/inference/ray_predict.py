@@ -111,7 +111,8 @@ def _predicted(dataset: "Dataset", model: str, timeline: bool, size: int, gpus: 
         num_cpus=0,
         num_gpus=SCORER_GPUS,
         compute=ActorPoolStrategy(size=gpus),
-        fn_constructor_kwargs=made_by,
+        # It reserves no core: where torch cannot use the GPU, that is an error.
+        fn_constructor_kwargs=made_by | {"device": "cuda" if SCORER_GPUS else "cpu"},
     )
 
 
@@ -173,8 +174,8 @@ def _read(block: pa.Table, settings: LogMelSettings) -> pa.Table:
 class _Scorer:
     """Scores what was read, on a GPU, a block of files at a time."""
 
-    def __init__(self, model: str, timeline: bool) -> None:
-        self._predictor = Predictor.load(model)
+    def __init__(self, model: str, timeline: bool, device: str) -> None:
+        self._predictor = Predictor.load(model, device=device)
         self._timeline = timeline
 
     def __call__(self, block: pa.Table) -> pa.Table:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from irmas_dist.evaluation.aggregate import aggregate
 from irmas_dist.evaluation.metrics import overall_metrics
 from irmas_dist.features import store
 from irmas_dist.features.logmel import log_mel
-from irmas_dist.inference.predictor import Predictor, read_spectrogram
+from irmas_dist.inference.predictor import Predictor, Spectrogram, read_spectrogram
 from irmas_dist.instruments import IRMAS
 from irmas_dist.training.data import TrainingData
 from irmas_dist.training.describe import describe
@@ -321,3 +322,31 @@ def test_files_scored_together_are_scored_as_each_alone(model: Path, folder: Pat
         assert timeline.scores == pytest.approx(alone.scores, abs=1e-5)
         assert timeline.note == alone.note
     assert predictor.timelines([]) == []
+
+
+def test_windows_of_files_scored_together_are_cut_batch_by_batch(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Overlapping windows of long files take many times the memory of the spectrograms."""
+    predictor = Predictor.load(model)
+    cut: list[Any] = []
+    seen: list[int] = []
+    predictor.batch_windows = 4
+    features = predictor.description.features
+    long = Spectrogram(np.zeros((features.bands, 2_000), np.float32), [])
+    windows, scores = predictor._windows, predictor._scores
+
+    def counted(pieces: Any) -> Any:
+        for window in windows(pieces):
+            cut.append(window)
+            yield window
+
+    def watched(batch: Any) -> Any:
+        seen.append(len(cut))
+        return scores(batch)
+
+    monkeypatch.setattr(predictor, "_windows", counted)
+    monkeypatch.setattr(predictor, "_scores", watched)
+    predictor.timelines([long, long])
+    assert seen[:3] == [4, 8, 12]
+    assert len(cut) == seen[-1] > 40
