@@ -153,7 +153,7 @@ def index(
             raise typer.BadParameter(
                 "the recipe states instruments, and --vocabulary-from-table takes the table's"
             )
-        found = table_vocabulary(table, dict(named))
+        found = table_vocabulary(table, dict(named), soft)
         instruments = dict(zip(found.vocabulary.codes, found.vocabulary.names, strict=True))
         vocabulary = dump_yaml({"corpus": {"instruments": instruments}}).encode()
         corpus = corpus.model_copy(update={"instruments": instruments})
@@ -211,8 +211,7 @@ def index(
 
 def _counts(summary: "IndexSummary", vocabulary: "Vocabulary") -> Table:
     """Return a row per instrument: clips, of those in which it is known if not all, and hours."""
-    known = summary.known_per_instrument
-    partly_known = len({tuple(of.values()) for of in known.values()}) > 1
+    known, partly_known = summary.known_per_instrument, summary.partly_known
     grid = Table(
         Column("instrument", no_wrap=True),
         *(f"{part} {what}" for part in summary.groups for what in ("clips", "hours")),

@@ -20,6 +20,7 @@ class IndexSummary:
     groups: dict[str, int]  # by part
     per_instrument: dict[str, dict[str, int]]  # clips by instrument and part
     known_per_instrument: dict[str, dict[str, int]]  # clips in which it is known, likewise
+    partly_known: bool  # whether something is unknown of a usable clip
     hours_per_instrument: dict[str, dict[str, float]]  # by instrument and part
     in_both_parts: list[str]  # groups in several parts, which inflate scores
     problems: dict[str, str]  # why a clip is unusable, by clip_id
@@ -61,6 +62,7 @@ def summarise(
         groups={part: len(groups[part]) for part in parts},
         per_instrument=clips,
         known_per_instrument=known,
+        partly_known=any(row["unknown"] for row in usable),
         hours_per_instrument={
             code: {part: of[part] / 3600 for part in parts} for code, of in seconds.items()
         },

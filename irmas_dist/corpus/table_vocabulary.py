@@ -18,7 +18,9 @@ class TableVocabulary:
     others: dict[str, str]
 
 
-def table_vocabulary(table: str, columns: Mapping[str, str] | None = None) -> TableVocabulary:
+def table_vocabulary(
+    table: str, columns: Mapping[str, str] | None = None, soft: bool = False
+) -> TableVocabulary:
     """Find the instruments that a table of clips names; their codes are their names.
 
     They are the codes of the column ``instruments``, sorted; or, where there is none, the columns
@@ -27,6 +29,7 @@ def table_vocabulary(table: str, columns: Mapping[str, str] | None = None) -> Ta
     Args:
         table: Path or URL of the table.
         columns: What the table calls some of `config.corpus.TABLE_COLUMNS`, or of the instruments.
+        soft: Whether labels may lie between 0 and 1.
 
     Raises:
         IrmasError: The table cannot be read, or names no instrument.
@@ -48,7 +51,7 @@ def table_vocabulary(table: str, columns: Mapping[str, str] | None = None) -> Ta
                 others[column] = f"--column {column}={called[column]} takes another for it"
             elif not is_code(name):
                 others[column] = NO_CODE
-            elif reason := _why_no_instrument(column, content.rows):
+            elif reason := _why_no_instrument(column, content.rows, soft):
                 others[column] = reason
             else:
                 found = [*found, name]
@@ -58,7 +61,7 @@ def table_vocabulary(table: str, columns: Mapping[str, str] | None = None) -> Ta
     return TableVocabulary(Vocabulary(tuple(found), tuple(found)), others)
 
 
-def _why_no_instrument(column: str, rows: Sequence[CsvRow]) -> str | None:
+def _why_no_instrument(column: str, rows: Sequence[CsvRow], soft: bool) -> str | None:
     """Return why a column holds no labels; None if it does."""
     known = 0
     for row in rows:
@@ -66,5 +69,7 @@ def _why_no_instrument(column: str, rows: Sequence[CsvRow]) -> str | None:
         label = read_label(text)
         if label is not None and label != label:
             return f"{row.where}: {text!r} is no label"
+        if not soft and label not in (None, 0.0, 1.0):
+            return f"{row.where}: {text!r} is neither 0 nor 1; --soft takes values between"
         known += label is not None
     return None if known else "nothing is known of any clip"

@@ -40,6 +40,15 @@ def test_clips_in_which_an_instrument_is_known_are_counted() -> None:
     }
 
 
+@pytest.mark.parametrize(("unknown", "partly"), [([], False), (["vio"], True)])
+def test_labels_that_are_unknown_as_often_of_each_instrument_are_partly_known(
+    unknown: list[str], partly: bool
+) -> None:
+    rows = [row("a", "1", "pia", unknown=unknown), row("b", "2", "vio", unknown=["pia"][:partly])]
+    instruments = Vocabulary.of({"pia": "piano", "vio": "violin"})
+    assert summarise(rows, [], instruments).partly_known == partly
+
+
 def test_groups_in_both_parts_are_reported() -> None:
     rows = [row("a", "1", "pia"), row("b", "1", "pia", part="testing")]
     join_identical(rows)

@@ -25,12 +25,23 @@ def test_the_columns_that_hold_labels_are_instruments(tmp_path: Path) -> None:
         table(tmp_path, "file,oud,part,ney,take,start,rating,empty\n"
               "a.wav,1,training,?,a,0,5,\nb.wav,0,testing,0.5,b,1,1,?\n"),
         {"path": "file", "nay": "ney"},
+        soft=True,
     )  # fmt: skip
     assert found.vocabulary.codes == ("oud", "nay")
     assert found.others == {
         "take": f"{tmp_path}/clips.csv, line 2: 'a' is no label",
         "rating": f"{tmp_path}/clips.csv, line 2: '5' is no label",
         "empty": "nothing is known of any clip",
+    }
+
+
+def test_shares_are_labels_where_these_may_be_soft(tmp_path: Path) -> None:
+    path = table(tmp_path, "path,oud,tempo\na.wav,1,0.7\nb.wav,0,1\n")
+    assert table_vocabulary(path, soft=True).vocabulary.codes == ("oud", "tempo")
+    found = table_vocabulary(path)
+    assert found.vocabulary.codes == ("oud",)
+    assert found.others == {
+        "tempo": f"{path}, line 2: '0.7' is neither 0 nor 1; --soft takes values between"
     }
 
 
