@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from irmas_dist.config.decisions import FOR_SCORES, Protocol, ThresholdSettings
 from irmas_dist.errors import IrmasError
@@ -104,12 +105,19 @@ def evaluate_scores(
     results = apply_protocols(scores, decisions, draw_songs(scores.groups))
     if len(set(scores.groups)) == 1:
         notes.append("all clips are of one song: figures have no intervals")
-    if unknown := _known_nowhere(scores):
+    known = (scores.labels != UNKNOWN).any(axis=0)
+    plays, lacks = ((scores.labels == label).any(axis=0) for label in (1, 0))
+    if unknown := _codes(scores, ~known):
         notes.append(f"known in no clip: {', '.join(unknown)}; left out of means over instruments")
-    if absent := _known_but_absent(scores):
+    if absent := _codes(scores, known & ~plays):
         notes.append(
             f"known to play in no clip: {', '.join(absent)}; precision, recall, F1 and average "
             "precision of these are 0, and count as such in the means over instruments"
+        )
+    if always := _codes(scores, known & ~lacks):
+        notes.append(
+            f"known to be absent from no clip: {', '.join(always)}; average precision of these is "
+            "1 whatever the scores, precision too, and both count as such in means over instruments"
         )
     if scores.adapted_to and thresholds is None:
         notes.append(f"the scores are of a model that was adapted to {scores.adapted_to}")
@@ -132,16 +140,9 @@ def evaluate_scores(
     )
 
 
-def _known_nowhere(scores: Scores) -> list[str]:
-    """Return the codes of instruments that are known in no clip."""
-    known = (scores.labels != UNKNOWN).any(axis=0)
-    return [scores.vocabulary.codes[column] for column in np.flatnonzero(~known)]
-
-
-def _known_but_absent(scores: Scores) -> list[str]:
-    """Return the codes of instruments that are known in some clip and play in none."""
-    absent = (scores.labels != UNKNOWN).any(axis=0) & ~(scores.labels == 1).any(axis=0)
-    return [scores.vocabulary.codes[column] for column in np.flatnonzero(absent)]
+def _codes(scores: Scores, chosen: npt.NDArray[np.bool_]) -> list[str]:
+    """Return the codes of some instruments, shape (instruments,)."""
+    return [scores.vocabulary.codes[column] for column in np.flatnonzero(chosen)]
 
 
 def thresholds_from(

@@ -169,3 +169,15 @@ def test_an_instrument_that_is_known_and_in_no_clip_is_named_as_it_lowers_the_me
     of_vio, of_cel, _ = evaluation.instruments
     assert of_cel["f1"] == 0
     assert evaluation.metrics["macro_f1"] == pytest.approx(of_vio["f1"] / 2)
+
+
+def test_an_instrument_that_is_known_to_be_absent_from_no_clip_is_named() -> None:
+    turns = [[1, 1, UNKNOWN], [0, UNKNOWN, UNKNOWN]]
+    evaluation = evaluate_scores(some_scores(40, turns, TRIO), "s.parquet")
+    (note,) = [one for one in evaluation.notes if one.startswith("known to be absent")]
+    assert note.startswith("known to be absent from no clip: cel; average precision of these is 1")
+    of_vio, of_cel, _ = evaluation.instruments
+    assert (of_cel["ap"], of_cel["precision"]) == (1, 1)
+    assert evaluation.metrics["map"] == pytest.approx((of_vio["ap"] + 1) / 2)
+    whole = evaluate_scores(some_scores(40, [[1, 1, 0], [0, 0, 1]], TRIO), "s.parquet")
+    assert not [one for one in whole.notes if "absent" in one]
