@@ -180,8 +180,6 @@ def _add_facts(clips: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
     spans: list[Span] = [(row["start_s"] or 0.0, row["end_s"]) for row in clips]
     for row, facts in zip(clips, read_spans(clips[0]["path"], spans), strict=True):
         row |= asdict(facts)
-        if row.pop("grouped"):
-            row["file_md5"] = None  # Spans of one file are where the table says.
     return clips
 
 

@@ -5,6 +5,7 @@ names alone would leak, and identical files with different labels. All functions
 a manifest and open no file.
 """
 
+import math
 from collections import defaultdict
 from dataclasses import dataclass
 from itertools import combinations
@@ -43,14 +44,16 @@ class Conflict:
 
 
 def join_identical(rows: list[dict[str, Any]]) -> None:
-    """Merge the groups of byte-identical clips, and of spans of one file.
+    """Merge the groups of byte-identical clips, and of clips of one file.
 
-    A merged group has the first, in alphabetical order, of the names of its groups. Rows with a
-    problem merge nothing: two empty files have the same bytes and are not one recording.
+    Spans of a file stay apart if all of its clips were given groups and these spans do not
+    overlap. A merged group has the first, in alphabetical order, of the names of its groups. Rows
+    with a problem merge nothing: two empty files have the same bytes and are not one recording.
 
     Args:
         rows: Rows of a manifest, changed in place; ``md5`` is None where it is unknown. Those
-            that have ``file_md5`` join the other clips of their file.
+            that have ``file_md5`` join clips of their file, unless ``grouped`` says that they were
+            given a group.
     """
     parent = {row["group"]: row["group"] for row in rows}
 
@@ -60,12 +63,30 @@ def join_identical(rows: list[dict[str, Any]]) -> None:
             group = parent[group]
         return group
 
-    for twins in (*_identical(rows).values(), *_identical(rows, "file_md5").values()):
+    of_one_file = (
+        part for clips in _identical(rows, "file_md5").values() for part in _apart(clips)
+    )
+    for twins in (*_identical(rows).values(), *of_one_file):
         for twin in twins[1:]:
             low, high = sorted((root(twins[0]["group"]), root(twin["group"])))
             parent[high] = low
     for row in rows:
         row["group"] = root(row["group"])
+
+
+def _apart(clips: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """Divide the clips of a file into those that belong together."""
+    if not all(row.get("grouped") for row in clips):
+        return [clips]
+    parts: list[list[dict[str, Any]]] = []
+    latest = -1.0
+    for row in sorted(clips, key=lambda row: row["start_s"] or 0.0):
+        if (row["start_s"] or 0.0) < latest:
+            parts[-1].append(row)
+        else:
+            parts.append([row])
+        latest = max(latest, math.inf if row["end_s"] is None else row["end_s"])
+    return parts
 
 
 def find_conflicts(rows: list[dict[str, Any]]) -> list[Conflict]:

@@ -82,6 +82,36 @@ def test_chains_of_identical_files_join_and_unknown_or_unusable_ones_do_not() ->
     ]  # fmt: skip
 
 
+def span(clip: str, start: float | None, end: float | None, group: str = "") -> dict[str, Any]:
+    """Return the row of a span of one long file, which is given a group or is not."""
+    given = {"group": f"group {group}"} if group else {}
+    return row(
+        clip, clip, "pia", file_md5="file", grouped=bool(group), start_s=start, end_s=end, **given
+    )
+
+
+def test_spans_of_a_file_that_overlap_are_in_one_group_whatever_the_table_says() -> None:
+    rows = [
+        span("whole of another", None, None, "9") | {"file_md5": "other"},
+        span("b", 5.0, 15.0, "2"),
+        span("a", None, 10.0, "1"),
+        span("c", 15.0, 20.0, "3"),
+        span("d", 18.0, None, "4"),
+        span("e", 30.0, 31.0, "5"),
+    ]
+    join_identical(rows)
+    assert [row["group"][-1] for row in rows] == ["9", "1", "1", "3", "3", "3"]
+
+
+def test_a_span_without_a_group_is_of_its_file() -> None:
+    rows = [span("a", 0.0, 10.0, "1"), span("b", 20.0, 30.0, "2"), span("c", 40.0, 50.0)]
+    join_identical(rows)
+    assert len({row["group"] for row in rows}) == 1
+    rows = [span("a", 0.0, 10.0, "1"), span("b", 10.0, 30.0, "2")]
+    join_identical(rows)
+    assert len({row["group"] for row in rows}) == 2
+
+
 def test_three_identical_files_are_one_conflict_and_the_order_of_codes_is_ignored() -> None:
     rows = [
         row("c", "1", "pia", "voi"),
