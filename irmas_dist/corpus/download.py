@@ -95,7 +95,8 @@ def _fetch(archives: Sequence[Archive], out: Path, base_url: str | None) -> int:
         transfers = [_Transfer(archive, out, base_url) for archive in archives]
         for transfer in transfers:
             stack.callback(transfer.session.close)
-        complete = in_threads(lambda transfer, _: transfer.recover(), transfers)
+        with disk_errors(out):
+            complete = in_threads(lambda transfer, _: transfer.recover(), transfers)
         due = [transfer for transfer, done in zip(transfers, complete, strict=True) if not done]
         if not due:
             return 0
@@ -168,8 +169,9 @@ class _Transfer:
             with disk_errors(self._partial):
                 self._partial.unlink(missing_ok=True)
             self.received, self._digest = 0, hashlib.md5()
-        length = response.headers.get("Content-Length")
-        self.size = self.received + int(length) if length else None
+        # As urllib3 parsed it: None, too, for a length that is no number.
+        length = response.raw.length_remaining
+        self.size = None if length is None else self.received + length
         self._response = response
 
     def _get(self, headers: dict[str, str]) -> requests.Response:
@@ -210,12 +212,14 @@ class _Transfer:
             advance(self.received - before)
         md5 = self._digest.hexdigest()
         if md5 != self._archive.md5:
-            self._partial.unlink()
+            with disk_errors(self._partial):
+                self._partial.unlink()
             raise IrmasError(
                 f"{self._url}: the file received has md5 {md5}, not {self._archive.md5}, and was "
                 "deleted; run the command again, or name a mirror with --base-url"
             )
-        self._partial.replace(self._target)
+        with disk_errors(self._target):
+            self._partial.replace(self._target)
 
     def _copy(self, advance: Advance, stop: Event) -> HTTPError | None:
         """Write the body of the response; return the error that interrupted it."""

@@ -164,6 +164,7 @@ def _put(temporary: Path, folder: Path, names: Sequence[PurePosixPath]) -> None:
     if not folder.exists():
         temporary.rename(folder)
         return
+    folder.mkdir(exist_ok=True)  # refuses a file, by its name
     for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (temporary / name).replace(folder / name)
@@ -182,12 +183,14 @@ def check_space(out: Path, needed: int, purpose: str, archives: int) -> None:
 
 @contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """Turn an error of the operating system into one line that names the path."""
+    """Turn an error of the operating system into one line that names its path, or else this one."""
     try:
         yield
     except OSError as error:
+        # Of two paths, the second is where something was to go.
+        where = error.filename2 or error.filename or path
         raise IrmasError(
-            f"{path}: {error.strerror or error}; fix it and run the command again to resume"
+            f"{where}: {error.strerror or error}; fix it and run the command again to resume"
         ) from error
 
 

@@ -36,6 +36,8 @@ class Mirror(ThreadingHTTPServer):
         """Bytes after which the next responses end; later ones are complete."""
         self.ranges = True
         self.tells_length = True
+        self.length: str | None = None
+        """Length that every answer states instead of its own."""
         self.answers_from: int | None = None
         """First byte of the answer to any request for a range."""
         self.retry_after: str | None = None
@@ -87,7 +89,7 @@ class Handler(BaseHTTPRequestHandler):
         if start:
             self.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
         if mirror.tells_length:
-            self.send_header("Content-Length", str(len(body) - start))
+            self.send_header("Content-Length", mirror.length or str(len(body) - start))
         self.end_headers()
         end = start + mirror.drops.pop(0) if mirror.drops else len(body)
         for piece in range(start, min(end, len(body)), 1 << 16):
@@ -349,6 +351,14 @@ def test_answer_that_begins_elsewhere_is_not_appended(
     assert mirror.asked("Range") == [None, "bytes=700000-", None]
 
 
+@pytest.mark.parametrize("length", ["abc", "-1", "9" * 5_000])
+def test_a_length_that_is_no_number_is_not_known(
+    tmp_path: Path, mirror: Mirror, noise: Archive, length: str
+) -> None:
+    mirror.length = length
+    assert fetch(tmp_path, mirror, noise).extracted_files == 1
+
+
 def test_first_failure_stops_the_other_downloads(
     tmp_path: Path, mirror: Mirror, noise: Archive
 ) -> None:
@@ -447,7 +457,25 @@ def test_no_server(tmp_path: Path, mirror: Mirror, noise: Archive) -> None:
         download(tmp_path, [noise], base_url="ftp://127.0.0.1")
 
 
-# Disks that are full
+# Disks that are full, and other things in the way
+
+
+@pytest.mark.parametrize("name", ["noise.zip", "noise.zip.partial"])
+def test_a_folder_in_place_of_an_archive_is_named(
+    tmp_path: Path, mirror: Mirror, noise: Archive, name: str
+) -> None:
+    (tmp_path / name).mkdir()
+    message = refusal(tmp_path, mirror, noise)
+    assert message.startswith(f"{tmp_path / name}: Is a directory; fix it")
+
+
+def test_a_file_in_place_of_the_folder_is_named(
+    tmp_path: Path, mirror: Mirror, noise: Archive
+) -> None:
+    (tmp_path / "noise").touch()
+    message = refusal(tmp_path, mirror, noise)
+    assert message.startswith(f"{tmp_path / 'noise'}: File exists; fix it")
+    assert tree(tmp_path) == {"noise", "noise.zip"}
 
 
 def test_space_is_checked_before_anything_is_written(
