@@ -136,6 +136,7 @@ class _Transfer:
         self._target = out / archive.name
         self._partial = out / f"{archive.name}.partial"
         self._digest = hashlib.md5()
+        self._ended: int | None = None  # where the last answer of unknown size did
 
     def recover(self) -> bool:
         """Read what earlier runs left; return whether the archive is complete."""
@@ -152,7 +153,7 @@ class _Transfer:
             with self._partial.open("rb") as file:
                 self._digest = hashlib.file_digest(file, "md5")
                 self.received = file.tell()
-            if self._digest.hexdigest() == self._archive.md5:
+            if self._verified():
                 self._partial.replace(self._target)
                 return True
         return False
@@ -160,6 +161,8 @@ class _Transfer:
     def connect(self) -> None:
         """Request the missing bytes; the md5 shows whether they belong to those received."""
         response = self._get({"Range": f"bytes={self.received}-"} if self.received else {})
+        if response.status_code == 416 and self.received == self._ended:
+            raise self._wrong()
         begins = response.headers.get("Content-Range", "")
         if response.status_code != 200 and not begins.startswith(f"bytes {self.received}-"):
             response = self._get({})
@@ -210,16 +213,20 @@ class _Transfer:
             before = self.received
             self.connect()
             advance(self.received - before)
-        md5 = self._digest.hexdigest()
-        if md5 != self._archive.md5:
-            with disk_errors(self._partial):
-                self._partial.unlink()
-            raise IrmasError(
-                f"{self._url}: the file received has md5 {md5}, not {self._archive.md5}, and was "
-                "deleted; run the command again, or name a mirror with --base-url"
-            )
+        if not self._verified():
+            raise self._wrong()
         with disk_errors(self._target):
             self._partial.replace(self._target)
+
+    def _wrong(self) -> IrmasError:
+        """Delete what was received, and return the error for it."""
+        with disk_errors(self._partial):
+            self._partial.unlink()
+        return IrmasError(
+            f"{self._url}: the file received has md5 {self._digest.hexdigest()}, not "
+            f"{self._archive.md5}, and was deleted; run the command again, or name a mirror "
+            "with --base-url"
+        )
 
     def _copy(self, advance: Advance, stop: Event) -> HTTPError | None:
         """Write the body of the response; return the error that interrupted it."""
@@ -235,7 +242,14 @@ class _Transfer:
                         raise CancelledError
             except HTTPError as error:
                 return error
+        # Of unknown size, an answer that was cut looks whole; one that is ends there again.
+        ended, self._ended = self._ended, self.received
+        if self.size is None and self.received != ended and not self._verified():
+            return HTTPError("its answer ended before the archive did")
         return None
+
+    def _verified(self) -> bool:
+        return self._digest.hexdigest() == self._archive.md5
 
 
 def _retries() -> Retry:

@@ -410,6 +410,28 @@ def test_wrong_checksum_is_reported_and_the_file_deleted(
     assert fetch(tmp_path, mirror, noise).extracted_files == 1
 
 
+@pytest.mark.parametrize("ranges", [True, False])
+def test_an_answer_of_unknown_size_that_was_cut_is_resumed(
+    tmp_path: Path, mirror: Mirror, noise: Archive, ranges: bool
+) -> None:
+    mirror.tells_length, mirror.ranges = False, ranges
+    mirror.drops = [700_000, 800_000]
+    assert fetch(tmp_path, mirror, noise).extracted_files == 1
+    again = ["bytes=700000-", "bytes=1500000-" if ranges else "bytes=800000-"]
+    assert mirror.asked("Range") == [None, *again]
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+def test_a_wrong_file_of_unknown_size_is_asked_for_once_more(
+    tmp_path: Path, mirror: Mirror, noise: Archive, ranges: bool
+) -> None:
+    mirror.tells_length, mirror.ranges = False, ranges
+    content = mirror.files["noise.zip"] = mirror.files["noise.zip"][:-1]
+    assert "and was deleted; run" in refusal(tmp_path, mirror, noise)
+    assert mirror.asked("Range") == [None, f"bytes={len(content)}-"]
+    assert tree(tmp_path) == set()
+
+
 # Servers that refuse
 
 
