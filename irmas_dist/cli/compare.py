@@ -104,7 +104,8 @@ def compared(comparison: "Comparison", adapted: Mapping[str, str], machine: bool
     headings = {**HEADLINE, "map": "mAP"}
     series = ("".join(of) for size in (1, 2) for of in product(ascii_uppercase, repeat=size))
     letters = dict(zip(comparison.models, series, strict=False))
-    grid = Table(Column("", no_wrap=True), *(headings[metric] for metric in COMPARED))
+    columns = (Column(headings[metric], no_wrap=True) for metric in COMPARED)
+    grid = Table(Column("", no_wrap=True), *columns)
     for name, result in comparison.models.items():
         grid.add_row(letters[name], *(with_interval(result, metric) for metric in COMPARED))
     grid.add_section()

@@ -213,7 +213,7 @@ def _counts(summary: "IndexSummary", vocabulary: "Vocabulary") -> Table:
     """Return a row per instrument: clips, of those in which it is known if not all, and hours."""
     known, partly_known = summary.known_per_instrument, summary.partly_known
     grid = Table(
-        Column("instrument", no_wrap=True),
+        Column("instrument", overflow="fold"),
         *(f"{part} {what}" for part in summary.groups for what in ("clips", "hours")),
         caption="clips: of those in which the instrument is known" if partly_known else None,
         caption_justify="left",

@@ -52,8 +52,11 @@ def evaluated(evaluation: "Evaluation", machine: bool) -> None:
     protocol = evaluation.headline.protocol
     show(instrument_table(evaluation.instruments, protocol, evaluation.partly_known))
     metrics = benchmark.metrics if benchmark else ("micro_f1", "macro_f1", "map")
-    headings = (HEADINGS[metric] for metric in metrics)
-    grid = Table(Column("", no_wrap=True), Column("protocol", no_wrap=True), *headings)
+    grid = Table(
+        Column("", overflow="fold"),
+        Column("protocol", no_wrap=True),
+        *(Column(HEADINGS[metric], no_wrap=True) for metric in metrics),
+    )
     for protocol, result in evaluation.results.items():
         grid.add_row("[bold]these scores", protocol, *(with_interval(result, m) for m in metrics))
     grid.add_section()

@@ -173,7 +173,8 @@ def _csv_printer(codes: Sequence[str]) -> Callable[["Prediction"], None]:
 def _one(prediction: "Prediction", description: "ModelDescription") -> Table:
     """Return a row per instrument, the highest score first."""
     grid = Table(
-        Column("instrument", no_wrap=True), "score", "threshold", "plays",
+        Column("instrument", overflow="fold"),
+        *(Column(heading, no_wrap=True) for heading in ("score", "threshold", "plays")),
         caption=escape(prediction.path), caption_justify="left",
     )  # fmt: skip
     for code, score in sorted(prediction.scores.items(), key=lambda pair: -pair[1]):

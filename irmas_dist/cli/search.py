@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from irmas_dist.cli.command import (
     Address,
@@ -242,7 +242,9 @@ def fitted(
             "compared": compared,
             "validation": description.scores,
         })  # fmt: skip
-    thresholds_table = Table("instrument", "threshold")
+    thresholds_table = Table(
+        Column("instrument", overflow="fold"), Column("threshold", no_wrap=True)
+    )
     for code, value in description.thresholds.items():
         thresholds_table.add_row(description.instruments[code], threshold_cell(value))
     show(thresholds_table)

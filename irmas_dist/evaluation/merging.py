@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from irmas_dist.config.corpus import NO_CODE, is_code
 from irmas_dist.config.yaml_files import read_yaml
 from irmas_dist.errors import IrmasError
 from irmas_dist.evaluation.arrays import Labels, ScoreArray, union
@@ -24,7 +25,7 @@ def read_mapping(text: str) -> dict[str, str]:
     """Return the new code of each code, from ``gac=guitar,gel=guitar`` or a YAML file of them.
 
     Raises:
-        IrmasError: It is neither.
+        IrmasError: It is neither, or a new code is none.
     """
     if "=" not in text:
         if not Path(text).exists():
@@ -35,6 +36,7 @@ def read_mapping(text: str) -> dict[str, str]:
         for code, new in content.items():
             if not isinstance(new, str):
                 raise IrmasError(f"{text}: {code}: expected a code, such as gac: guitar")
+            _require_code(new, f"{text}: {code}")
         return content
     mapping: dict[str, str] = {}
     for pair in text.split(","):
@@ -43,7 +45,17 @@ def read_mapping(text: str) -> dict[str, str]:
             raise IrmasError(f"--map {text}: expected code=code, such as gac=guitar, not {pair!r}")
         if mapping.setdefault(code, new) != new:
             raise IrmasError(f"--map {text}: {code} is mapped to {mapping[code]} and to {new}")
+        _require_code(new, f"--map {text}")
     return mapping
+
+
+def _require_code(new: str, where: str) -> None:
+    if set(new) & set("=;"):
+        raise IrmasError(
+            f"{where}: {new!r} is no code: it contains = or ;, and pairs are separated by commas"
+        )
+    if not is_code(new):
+        raise IrmasError(f"{where}: {new!r} {NO_CODE}")
 
 
 def new_codes(mapping: str | None, families: Mapping[str, Sequence[str]]) -> dict[str, str]:

@@ -36,7 +36,7 @@ def irmas(
 ) -> Callable[..., Ended]:
     """Run a command line in this process, in an empty directory."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.delenv("IRMAS_LOG_DIR", raising=False)
 
     def run(*arguments: object) -> Ended:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -68,7 +69,11 @@ def test_scores_of_irmas_stand_beside_baselines_and_published_results(
 
     code, out, _ = irmas("evaluate", "--scores", path, "--threshold", 0.14)
     assert code == 0
-    assert max(map(len, out.splitlines()[:40])) <= 100
+    lines = out.splitlines()[:40]
+    assert max(map(len, lines)) <= 80
+    assert "…" not in "".join(lines)
+    intervals = re.findall(r"(?<=│ )\.\d{3}-\.\d{3}(?= │)", out)
+    assert len(intervals) == 3 * 3  # of three protocols and metrics
     for word in ("protocol: validation", "cross-validated", "oracle", "Han et al. 2016", "0.602"):
         assert word in out
     assert "validation: thresholds chosen without any test data: 0.14, chosen beforehand" in out

@@ -123,10 +123,16 @@ def test_a_mapping_is_pairs_or_a_file(tmp_path: Path) -> None:
     assert read_mapping("gac=guitar, gel=guitar") == GUITARS
     assert read_mapping(str(tmp_path / "map.yaml")) == GUITARS
     (tmp_path / "bad.yaml").write_text("gac: [guitar]\n")
+    (tmp_path / "pipe.yaml").write_text("gac: a|b\n")
     for text, message in {
         "gac=guitar,gel=": "expected code=code, such as gac=guitar, not 'gel='",
         "gac=guitar,,": "not ''",
         "gac=a,gac=b": "gac is mapped to a and to b",
+        "gac=strings;vio=strings": "'strings;vio=strings' is no code: it contains = or ;",
+        "gac=a=b": "'a=b' is no code",
+        "gac=path": "'path' cannot be the code of an instrument",
+        "gac=?": "cannot be the code",
+        str(tmp_path / "pipe.yaml"): r"pipe.yaml: gac: 'a\|b' cannot be the code",
         str(tmp_path / "none.yaml"): "none.yaml",
         str(tmp_path / "bad.yaml"): "gac: expected a code",
     }.items():
