@@ -44,6 +44,10 @@ FORMATS = ("WAV", "WAVEX", "RF64", "W64", "AIFF", "AU", "CAF", "FLAC", "OGG", "M
 _NOT_RECOGNISED = 1
 """The code of libsndfile for a file that begins as no format does that it knows."""
 
+_OGG_PAGE_SAMPLES = 2**18
+"""Samples of the longest page, 255 packets of 1,024: libsndfile misplaces what it seeks in the
+last page, of which only the end is stated."""
+
 _SIXTEEN_BITS = ("PCM_16", "PCM_S8", "PCM_U8")
 _TRUNCATED = re.compile(
     # AIFF, AU, W64, CAF: the size of the chunk of samples by its header, and in the file.
@@ -143,10 +147,21 @@ class AudioFile:
         if not self._start:
             return 0  # Seeking there, too, is refused of some formats.
         if self._sound.seekable() and self._readable.frames_known and self._readable.announced == 1:
-            self._at = self._sound.seek(min(self._start, self._sound.frames))
+            place = self._place_to_seek()
+            if place > self._at:
+                self._at = self._sound.seek(place)
         while self._at < self._start and len(self._read(self._start - self._at, "float32")):
             pass
         return self._at
+
+    def _place_to_seek(self) -> int:
+        """Return the last place before the span from which decoding gives the file's samples."""
+        place = min(self._start, self._sound.frames)
+        if self._sound.format in ("MP3", "OGG"):
+            place -= self.sample_rate  # Frames depend on earlier ones.
+        if self._sound.format == "OGG":
+            place = min(place, self._sound.frames - _OGG_PAGE_SAMPLES)
+        return max(place, 0)
 
     def _read(self, most: float, dtype: str) -> Samples:
         samples: Samples = self._sound.read(int(min(BLOCK_SAMPLES, most)), dtype, always_2d=True)

@@ -72,6 +72,22 @@ def test_a_span_is_that_part_of_the_whole(
     np.testing.assert_array_equal(again, span)
 
 
+@pytest.mark.parametrize("form", [("OGG", "VORBIS"), ("FLAC", None), ("WAV", "PCM_16")])
+def test_a_span_of_a_long_file_begins_at_its_sample(
+    tmp_path: Path, form: tuple[str, str | None]
+) -> None:
+    soundfile.write(tmp_path / "a", noise(20, 22_050, 1), 22_050, form[1], format=form[0])
+    whole, rate = read_audio(tmp_path / "a")
+    starts = np.random.default_rng(1).uniform(0, 20, 20)
+    with open_audio(tmp_path / "a") as file:
+        for start in (*starts, 0.05, 1.0, 3.3, 8.0, 12.0, 15.0, 19.0, 19.8, 19.9, 19.98, 19.999):
+            file.select((start, min(start + 0.5, 20.0)))
+            span = np.concatenate(list(file.blocks()))
+            wanted = whole[round(start * rate) : round(min(start + 0.5, 20.0) * rate)]
+
+            np.testing.assert_array_equal(span, wanted)
+
+
 @pytest.mark.parametrize("encoding", ["GSM610", "G721_32", "NMS_ADPCM_16"])
 def test_encodings_in_which_no_place_can_be_found_are_read(tmp_path: Path, encoding: str) -> None:
     soundfile.write(tmp_path / "a.wav", noise(1, 8_000, 1), 8_000, encoding)
