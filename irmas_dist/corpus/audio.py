@@ -60,6 +60,23 @@ _TRUNCATED = re.compile(
 np.empty(2**25 - 2**13, np.uint8)
 
 
+class _Sound(soundfile.SoundFile):
+    """A sound file that is read from one sample to the next.
+
+    soundfile seeks the place where it is after each read of a file in which it can, and libmpg123
+    has lost the state of its decoder then: with MPEG-2, as of 22,050 Hz, the next 20 ms are wrong.
+    """
+
+    @property
+    def can_seek(self) -> bool:
+        """Whether a place can be sought in the file."""
+        return super().seekable()
+
+    def seekable(self) -> bool:
+        """Return False, so that soundfile does not seek by itself."""
+        return False
+
+
 class AudioFile:
     """An audio file, or a span of one, open for decoding; longer ones are refused.
 
@@ -71,7 +88,7 @@ class AudioFile:
 
     def __init__(self, path: str, span: Span = WHOLE, longest_s: float = inf) -> None:
         self._readable = checked(path)
-        self._sound = soundfile.SoundFile(self._readable.source)
+        self._sound = _Sound(self._readable.source)
         self.samples = 0
         self._at = 0
         if self._sound.format not in FORMATS:
@@ -107,7 +124,7 @@ class AudioFile:
             self._sound.close()
             if not isinstance(self._readable.source, bytes):
                 self._readable.source.seek(0)
-            self._sound = soundfile.SoundFile(self._readable.source)
+            self._sound = _Sound(self._readable.source)
             self._at = 0
         self.samples = 0
         dtype = "int16" if self._sound.subtype in _SIXTEEN_BITS else "float32"
@@ -146,7 +163,7 @@ class AudioFile:
         """Leave out what lies before the span; return how many samples there are before it."""
         if not self._start:
             return 0  # Seeking there, too, is refused of some formats.
-        if self._sound.seekable() and self._readable.frames_known and self._readable.announced == 1:
+        if self._sound.can_seek and self._readable.frames_known and self._readable.announced == 1:
             place = self._place_to_seek()
             if place > self._at:
                 self._at = self._sound.seek(place)
@@ -164,7 +181,10 @@ class AudioFile:
         return max(place, 0)
 
     def _read(self, most: float, dtype: str) -> Samples:
-        samples: Samples = self._sound.read(int(min(BLOCK_SAMPLES, most)), dtype, always_2d=True)
+        most = min(BLOCK_SAMPLES, most)
+        if self._sound.can_seek:
+            most = min(most, self._sound.frames - self._at)
+        samples: Samples = self._sound.read(max(int(most), 0), dtype, always_2d=True)
         self._at += len(samples)
         return samples
 
