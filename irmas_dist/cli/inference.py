@@ -157,6 +157,8 @@ def _format(form: Format | None, out: str | None, json: bool) -> Format:
     chosen = "json" if json else form or formats.get(ending, "table")
     if out and chosen == "table":
         raise typer.BadParameter(f"--out {out}: give --format json, csv, parquet or mirex")
+    if chosen == "mirex" and ending in ("json", "parquet"):
+        raise typer.BadParameter(f"--out {out}: --format mirex is CSV")
     if chosen in ("parquet", "mirex") and not out:
         raise typer.BadParameter(f"--format {chosen} goes to a file: give --out")
     return chosen

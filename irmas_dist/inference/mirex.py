@@ -16,6 +16,9 @@ from irmas_dist.inference.audio_inputs import Prediction
 from irmas_dist.inference.results import csv_line
 from irmas_dist.instruments import Vocabulary
 
+OTHER_NAMES = {"drum kit": "drums", "drum set": "drums", "synth": "synthesizer"}
+"""Names that the task's page counts to a label, and the label."""
+
 
 @dataclass(frozen=True)
 class MirexLabels:
@@ -44,7 +47,7 @@ class MirexLabels:
                     f"--map {code}={label}: {label} is no label of MIREX's; these are "
                     f"{', '.join(OPENMIC.codes)}"
                 )
-        labels = dict(zip(OPENMIC.names, OPENMIC.codes, strict=True))
+        labels = dict(zip(OPENMIC.names, OPENMIC.codes, strict=True)) | OTHER_NAMES
         named = {
             code: labels[name.lower()]
             for code, name in zip(vocabulary.codes, vocabulary.names, strict=True)

@@ -46,6 +46,13 @@ def test_what_has_no_counterpart_is_named() -> None:
             MirexLabels.of(vocabulary, mapping)
 
 
+@pytest.mark.parametrize(
+    ("name", "label"), [("Drum kit", "drums"), ("drum set", "drums"), ("synth", "synthesizer")]
+)
+def test_other_names_of_a_label_need_no_mapping(name: str, label: str) -> None:
+    assert MirexLabels.of(Vocabulary.of({"x": name}), {}).members == {label: ["x"]}
+
+
 def test_predict_writes_it(irmas: Irmas, model: Path, excerpts: list[Path], tmp_path: Path) -> None:
     out = tmp_path / "mirex.csv"
     told = "gac=guitar,gel=guitar"
@@ -56,3 +63,7 @@ def test_predict_writes_it(irmas: Irmas, model: Path, excerpts: list[Path], tmp_
     [row] = csv.DictReader(out.open())
     assert float(row["piano"]) > 0
     assert float(row["accordion"]) == 0
+    code, _, err = irmas("predict", model, excerpts[0], "--format", "mirex", "--map", told,
+                         "--out", tmp_path / "mirex.parquet")  # fmt: skip
+    assert code == 2
+    assert "--format mirex is CSV" in " ".join(err.split())
