@@ -32,6 +32,9 @@ from irmas_dist.terminal import progress, say
 READERS = 32
 """Files that are read in parallel: those of an object store are answered slowly."""
 
+LATEST_S = 1e7
+"""Start of a span, in seconds, that can only be a mistake: four months."""
+
 
 def index_table(
     table: str,
@@ -77,9 +80,10 @@ def index_table(
             if where == line.where:
                 continue
             if key == row["clip_id"]:
+                but_for = "its Unicode form" if nfc(path) == nfc(other) else "its suffix"
                 raise IrmasError(
-                    f"{line.where}: {path!r} has the name of {other!r} ({where}) but for its "
-                    "suffix: rename one"
+                    f"{line.where}: {path!r} has the name of {other!r} ({where}) but for "
+                    f"{but_for}: rename one"
                 )
             written = "" if other == path else f", as {other!r}"
             raise IrmasError(f"{line.where}: {row['clip_id']!r} is in {where} too{written}")
@@ -139,8 +143,8 @@ def _row(
     if part not in PARTS:
         raise refuse("part", f"none of {', '.join(PARTS)}")
     start, end = (parse_seconds(value(name)) for name in ("start", "end"))
-    if start != start or (start or 0.0) < 0:
-        raise refuse("start", "no time in seconds, from 0")
+    if not 0 <= (start or 0.0) < LATEST_S:
+        raise refuse("start", f"no time in seconds, from 0 to {LATEST_S:,.0f}")
     if end != end or (end is not None and end <= (start or 0.0)):
         raise refuse("end", f"no time in seconds after {start or 0.0:g}, where the clip starts")
     file_id = nfc(path) if storage.is_url(path) else clip_id_of(path)

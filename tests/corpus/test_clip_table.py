@@ -272,6 +272,12 @@ def test_names_that_differ_in_their_suffix_alone_are_told_apart(folder: Path) ->
     assert facts(rows, "clip_id")[1:] == [("none/take.1",), ("none/take.2",)]
 
 
+def test_names_that_differ_in_their_unicode_form_alone_are_told_apart(folder: Path) -> None:
+    lines = "path,instruments\ne\u0301.wav,a\n\u00e9.wav,a\n"
+    with pytest.raises(IrmasError, match=r"has the name of .* but for its Unicode form: rename"):
+        index_table(table(folder, lines), VOCABULARY)
+
+
 @pytest.mark.parametrize(
     ("header", "columns", "message"),
     [
@@ -304,6 +310,13 @@ def test_a_column_that_another_is_taken_for_is_ignored_and_a_line_says_so(
 def test_a_time_that_is_none_is_refused_by_its_line(folder: Path, end: str) -> None:
     lines = f"path,instruments,end\naudio/0.wav,a,{end}\n"
     with pytest.raises(IrmasError, match=r"line 2, column 'end': '.*' is no time"):
+        index_table(table(folder, lines), VOCABULARY)
+
+
+@pytest.mark.parametrize("start", ["1e300", "1e7", "-1", "x", "nan"])
+def test_a_start_that_none_can_be_is_refused_by_its_line(folder: Path, start: str) -> None:
+    lines = f"path,instruments,start\naudio/0.wav,a,{start}\n"
+    with pytest.raises(IrmasError, match=r"column 'start': '.*' is no time .* 0 to 10,000,000"):
         index_table(table(folder, lines), VOCABULARY)
 
 
