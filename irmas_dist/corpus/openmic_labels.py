@@ -87,7 +87,8 @@ def _read(folder: str, prefix: str, vocabulary: Vocabulary) -> dict[str, Clip]:
     if not set(vocabulary.codes) & set(OPENMIC.codes):
         raise IrmasError(
             f"{folder} is OpenMIC-2018 and none of its instruments is in the vocabulary "
-            f"({', '.join(vocabulary.codes)}); the recipe 'openmic' has them"
+            f"({', '.join(vocabulary.codes)}); the recipe 'openmic' has them, "
+            "and a model of others is evaluated on features, with 'evaluate --features … --map'"
         )
     labels = _labels(storage.join(folder, LABELS))
     parts = _parts(folder)

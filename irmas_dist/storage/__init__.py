@@ -60,7 +60,7 @@ def resolve(location: Location) -> tuple[pafs.FileSystem, str]:
     try:
         filesystem, root = _bucket(f"{scheme}://{bucket or '/'}")
     except (pa.ArrowInvalid, ValueError, OSError) as error:
-        web = "; download it, or pipe it in" if scheme.lower() in ("http", "https") else ""
+        web = "; download it first" if scheme.lower() in ("http", "https") else ""
         raise IrmasError(f"cannot use {location} for storage: {error}{web}") from error
     return filesystem, f"{root.rstrip('/')}/{key}".rstrip("/") or "/"
 
