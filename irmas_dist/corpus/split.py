@@ -171,6 +171,12 @@ def _fill_gaps(
             ]
             if not movable:
                 named = vocabulary.codes[instrument] if vocabulary else f"number {instrument + 1}"
+                if with_it.size >= number_of_sides:
+                    raise IrmasError(
+                        f"no split was found with instrument {named} on all {number_of_sides} "
+                        f"sides, as others are in its {with_it.size} groups of clips too; add "
+                        "recordings of it"
+                    )
                 raise IrmasError(
                     f"instrument {named} has too few groups of clips ({with_it.size}) to be on all "
                     f"{number_of_sides} sides of a split; add recordings of it"

@@ -324,3 +324,9 @@ def test_the_test_part_is_held_out_about_in_proportion(irmas_rows: list[dict[str
             off_at_random.append(abs(drawn / labels.sum(axis=0) - share))
     assert np.mean(off) < 0.025
     assert np.mean(off_at_random) > 0.07
+
+
+def test_groups_that_are_enough_and_cannot_be_dealt_are_not_called_too_few() -> None:
+    labels = np.random.default_rng(0).random((20, 20)) < 0.4
+    with pytest.raises(IrmasError, match=r"^no split was found with instrument .* on all 5 sides"):
+        k_folds([f"song {number}" for number in range(20)], labels, 5, seed=0)
