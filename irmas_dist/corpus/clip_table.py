@@ -33,7 +33,7 @@ READERS = 32
 """Files that are read in parallel: those of an object store are answered slowly."""
 
 LATEST_S = 1e7
-"""Start of a span, in seconds, that can only be a mistake: four months."""
+"""Time in a file, in seconds, that can only be a mistake: four months."""
 
 
 def index_table(
@@ -145,8 +145,9 @@ def _row(
     start, end = (parse_seconds(value(name)) for name in ("start", "end"))
     if not 0 <= (start or 0.0) < LATEST_S:
         raise refuse("start", f"no time in seconds, from 0 to {LATEST_S:,.0f}")
-    if end != end or (end is not None and end <= (start or 0.0)):
-        raise refuse("end", f"no time in seconds after {start or 0.0:g}, where the clip starts")
+    if end is not None and not (start or 0.0) < end < LATEST_S:
+        after = f"after {start or 0.0:g}, where the clip starts, to {LATEST_S:,.0f}"
+        raise refuse("end", f"no time in seconds {after}")
     file_id = nfc(path) if storage.is_url(path) else clip_id_of(path)
     span = "" if (start or 0.0, end) == WHOLE else f"@{start or 0.0:.10g}-" + (
         "" if end is None else f"{end:.10g}"

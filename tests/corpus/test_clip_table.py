@@ -306,7 +306,7 @@ def test_a_column_that_another_is_taken_for_is_ignored_and_a_line_says_so(
     assert "ignored" not in capfd.readouterr().err
 
 
-@pytest.mark.parametrize("end", ["1e999", "-1", "x"])
+@pytest.mark.parametrize("end", ["1e999", "1e300", "-1", "x"])
 def test_a_time_that_is_none_is_refused_by_its_line(folder: Path, end: str) -> None:
     lines = f"path,instruments,end\naudio/0.wav,a,{end}\n"
     with pytest.raises(IrmasError, match=r"line 2, column 'end': '.*' is no time"):
