@@ -17,7 +17,7 @@ import pyarrow as pa
 from irmas_dist import storage
 from irmas_dist.cluster.without_ray import gpu_count
 from irmas_dist.config.features import LogMelSettings
-from irmas_dist.errors import AudioError
+from irmas_dist.errors import AudioError, IrmasError
 from irmas_dist.inference.audio_inputs import (
     Prediction,
     as_prediction,
@@ -62,12 +62,14 @@ def predict_with_actors(
         Predictions, in the order in which they are made.
 
     Raises:
-        IrmasError: There is no such cluster, or a node does not see the files.
+        IrmasError: There is no such cluster, a node does not see the files, or an actor cannot
+            load the model, or use the GPU that it has.
     """
     if not paths:
         return
     # Here, because they take seconds to import, and most predictions need no Ray.
     import ray.data
+    from ray.exceptions import RayActorError
 
     from irmas_dist.cluster.resources import wait_for_core
     from irmas_dist.cluster.runtime import ray_running, require_shared
@@ -80,8 +82,13 @@ def predict_with_actors(
         gpus = int(gpu_count())
         wait_for_core(SCORER_GPUS if gpus else 0)
         rows = _predicted(dataset, model, timeline, size, gpus)
-        for row in rows.iter_rows():
-            yield pickle.loads(row["prediction"])
+        try:
+            for row in rows.iter_rows():
+                yield pickle.loads(row["prediction"])
+        except RayActorError as error:
+            # Its own error is at the end of a traceback.
+            reason = str(error).strip().splitlines()[-1]
+            raise IrmasError(f"an actor that predicts has died: {reason}") from error
 
 
 def _predicted(dataset: "Dataset", model: str, timeline: bool, size: int, gpus: int) -> "Dataset":

@@ -1,10 +1,12 @@
 """Ray actors predict what one process predicts."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from irmas_dist.inference.ray_predict import _predicted
+from irmas_dist.errors import IrmasError
+from irmas_dist.inference.ray_predict import _predicted, predict_with_actors
 from tests.inference.conftest import Irmas, predictions, table
 
 
@@ -44,3 +46,22 @@ def test_ray_accepts_what_is_asked_of_a_gpu(model: Path) -> None:
     files = ray.data.from_items([{"path": b"a.wav", "named": b"a.wav"}])
     scored = _predicted(files, str(model), timeline=False, size=2, gpus=1)
     assert "_Scorer" in str(scored)
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_cluster")
+def test_an_actor_that_cannot_start_is_told_in_one_line(
+    model: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where torch cannot use the GPU that Ray has found."""
+
+    class Failing:
+        def __init__(self, **_: Any) -> None:
+            raise RuntimeError("no driver\nfor this GPU")
+
+        def __call__(self, block: Any) -> Any:
+            return block
+
+    monkeypatch.setattr("irmas_dist.inference.ray_predict._PredictionActor", Failing)
+    with pytest.raises(IrmasError, match=r"^an actor that predicts has died: .*for this GPU$"):
+        list(predict_with_actors(str(model), [str(folder / "a.wav")], actors=1))
