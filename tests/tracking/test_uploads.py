@@ -134,12 +134,14 @@ def test_a_server_that_misbehaves_delays_nothing_and_loses_nothing(
         wandb_server.stop()
     else:
         wandb_server.faults = [fault]
+    # A refusal ends the waiting, on a busy machine after more than two seconds.
+    seconds = 5 if "refusing" in case else 1.8
     began = time.monotonic()
-    with uploads_awaited(1.8):
+    with uploads_awaited(seconds):
         logged(tmp_path)
         assert time.monotonic() - began < 2
-    assert time.monotonic() - began < 4
-    (line,) = told(capsys)
+    assert time.monotonic() - began < seconds + 2.2
+    *_, line = told(capsys)
     assert why in line
     assert f"kept in {tmp_path / 'wandb'}; upload later: irmas review {tmp_path} --sync" in line
     if "refusing" not in case:
