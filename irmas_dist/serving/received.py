@@ -23,6 +23,9 @@ MEGABYTE = 1_000_000
 ENVELOPE = 64_000
 """Bytes that multipart may have around a file."""
 
+DISCARDED = 64_000_000
+"""Bytes of an upload that is too large which are read beyond what is allowed, and not kept."""
+
 
 class RefusedRequestError(Exception):
     """A request that is answered with a status and one line.
@@ -92,21 +95,28 @@ def _too_large(what: str, megabytes: float) -> RefusedRequestError:
 
 
 async def _chunks(request: Request, megabytes: float, envelope: int = 0) -> AsyncIterator[bytes]:
-    """Yield a body, and refuse it as soon as it is known to be too large."""
-    too_large = _too_large("upload", megabytes)
+    """Yield a body, and refuse one that is too large once it is read, up to `DISCARDED`.
+
+    A connection that is closed while there is something to be read is reset, and the client may
+    lose the answer.
+    """
     most = int(megabytes * MEGABYTE) + envelope
+    too_large = False
     with suppress(ValueError):
-        if int(request.headers.get("content-length", 0)) > most:
-            raise too_large
+        too_large = int(request.headers.get("content-length", 0)) > most
     size = 0
     try:
         async for chunk in request.stream():
             size += len(chunk)
-            if size > most:
-                raise too_large
-            yield chunk
+            too_large = too_large or size > most
+            if not too_large:
+                yield chunk
+            elif size > most + DISCARDED:
+                break
     except ClientDisconnect as error:
         raise RefusedRequestError(400, "the upload was interrupted") from error
+    if too_large:
+        raise _too_large("upload", megabytes)
 
 
 class _InMemoryParser(MultiPartParser):

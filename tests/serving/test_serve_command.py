@@ -46,7 +46,7 @@ def test_events_arrive_through_haproxy(client: httpx.Client, excerpts: list[Path
     assert re.findall(r"^event: (\w+)", text, re.MULTILINE) == ["start", "windows", "end"]
 
 
-def test_what_is_refused_before_it_is_read_has_its_status(client: httpx.Client) -> None:
+def test_an_upload_that_is_too_large_has_its_status(client: httpx.Client) -> None:
     for _ in range(3):
         answer = client.post("/v1/predict", content=bytes(20_000_000))
         assert answer.status_code == 413
