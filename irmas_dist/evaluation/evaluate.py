@@ -117,7 +117,7 @@ def evaluate_scores(
     if always := _codes(scores, known & ~lacks):
         notes.append(
             f"known to be absent from no clip: {', '.join(always)}; average precision of these is "
-            "1 whatever the scores, precision too, and both count as such in means over instruments"
+            "1 whatever the scores, precision of any that is predicted too; both count in the means"
         )
     if scores.adapted_to and thresholds is None:
         notes.append(f"the scores are of a model that was adapted to {scores.adapted_to}")
