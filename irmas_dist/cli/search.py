@@ -188,6 +188,7 @@ def thresholds(
     rule: Annotated[ThresholdRule | None, _option(ThresholdSettings, "rule")] = None,
     objective: Annotated[ObjectiveName | None, _option(ThresholdSettings, "objective")] = None,
     cost_of_missing: Annotated[float | None, _option(ThresholdSettings, "cost_of_missing")] = None,
+    evidence: Annotated[float | None, _option(ThresholdSettings, "evidence")] = None,
     json: Json = False,
 ) -> None:
     """Fit a model's decision thresholds to its validation scores again."""

@@ -49,9 +49,17 @@ class ThresholdSettings(Settings):
     cost_of_missing: float = Field(1.0, gt=0.0)
     """For the objective ``cost``: cost of a false negative, where a false positive costs 1."""
 
+    evidence: float = Field(0.6, gt=0.0, le=1.0)
+    """Share of the evidence in the scores of validation mixtures that scores of other sources are
+    taken to have: by this factor the log-odds of thresholds come nearer to those of the mean score.
+    1 keeps thresholds where they fit the mixtures best."""
+
     @property
     def summary(self) -> str:
-        """The rule and the objective in words, such as ``per instrument, for macro F1``."""
+        """The rule and the objective in words, such as ``per instrument, for macro F1``.
+
+        Evidence is not among them: only of some clips it counts.
+        """
         objective = self.objective.replace("_f1", " F1")
         return f"{self.rule.replace('_', ' ')}, for {objective}"
 

@@ -66,15 +66,36 @@ def averaged_thresholds(
     thresholds are searched for, they are those that are best on the clips. `NEVER` is what most
     samples say; where only some do, these do not count.
 
+    The less evidence the other clips' scores have, the nearer to the mean score they are, and so
+    are the thresholds: a threshold with the logit t becomes one with m + evidence (t - m), where m
+    is the logit of the mean score of its instrument, or of all of them if one threshold is for all.
+
     Args:
         labels: Of the clips.
         scores: Of the clips.
-        settings: Rule and objective.
+        settings: Rule, objective and evidence.
         weights: How often each clip is drawn, relative to others; None for all alike.
 
     Returns:
         The thresholds. The same clips give the same ones.
     """
+    fitted = _averaged(labels, scores, settings, weights)
+    if settings.evidence == 1:
+        return fitted
+    means = np.average(scores.astype(np.float64), axis=0, weights=weights)
+    if settings.rule == "global":
+        means = means.mean()
+    means = logit(np.clip(means, EXTREME, 1 - EXTREME))
+    moved = expit(means + settings.evidence * (logit(fitted.astype(np.float64)) - means))
+    return np.where(fitted >= NEVER, fitted, moved).astype(np.float32)
+
+
+def _averaged(
+    labels: Labels,
+    scores: ScoreArray,
+    settings: ThresholdSettings,
+    weights: npt.NDArray[np.float64] | None,
+) -> Thresholds:
     rng = np.random.default_rng(0)
     shares = None if weights is None else weights / weights.sum()
     if settings.objective in EXACT:

@@ -143,7 +143,7 @@ def adapt_network(
     present = np.array([settings.prevalence.get(code, 1.0) > 0 for code in description.instruments])
     scale, offset = np.ones(len(present)), np.zeros(len(present))
     thresholds, origin = description.threshold_array(), description.thresholds_from
-    rule = description.threshold_settings
+    rule = description.validation_settings
     if settings.prevalence:
         fitted = averaged_thresholds(validation.labels, validation.scores, rule, weights)
         thresholds = np.where(present, fitted, NEVER)

@@ -92,7 +92,7 @@ def merged_thresholds(
     ]
     if not (several := [c for c, k in zip(merge.vocabulary.codes, kept, strict=True) if k != k]):
         return np.array(kept, np.float32), ""
-    settings = description.threshold_settings
+    settings = description.validation_settings
     purpose = f"to which thresholds of {', '.join(several)} would be fitted"
     if description.members:
         purpose += "; evaluate its members one by one"

@@ -39,7 +39,7 @@ from irmas_dist.training.model_directory import (
     load_network,
     read_validation_scores,
 )
-from irmas_dist.training.provenance import store_sizes, threshold_origin
+from irmas_dist.training.provenance import for_validation, store_sizes, threshold_origin
 from irmas_dist.training.validation import folds_of
 
 
@@ -50,7 +50,7 @@ class Candidate(NamedTuple):
         windows: Aggregation and hop.
         scores: Of the validation mixtures.
         thresholds: Fitted to all of them, float32, shape (instruments,).
-        fitted: The objective on the mixtures that the thresholds were fitted to.
+        fitted: The objective of the thresholds on the mixtures that they were fitted to.
         cross_validated: The objective when each fold is decided by thresholds fitted to the
             others, which share no recording with it; NaN if there are too few groups.
     """
@@ -109,7 +109,12 @@ def _search(
     scored = {description.windows: fitted_to}
     if features is not None:
         scored |= _score_again(model, description, fitted_to, features)
-    candidates = [_fit(windows, scores, settings) for windows, scores in scored.items()]
+    data = description.parts[0].data
+    rules = {
+        windows: for_validation(settings, windows.aggregation, description.recipe, data)
+        for windows in scored
+    }
+    candidates = [_fit(windows, scores, rules[windows]) for windows, scores in scored.items()]
     # Values of the clips that thresholds were fitted to are no reason to change anything. The sort
     # is stable: the model's present aggregation and hop, which come first, win ties.
     if not any(math.isnan(one.cross_validated) for one in candidates):
@@ -121,10 +126,7 @@ def _search(
             "windows": best.windows,
             "thresholds": dict(zip(description.instruments, best.thresholds.tolist(), strict=True)),
             "thresholds_from": threshold_origin(
-                settings,
-                len(best.scores.clip_ids),
-                description.recipe,
-                description.parts[0].data,
+                rules[best.windows], len(best.scores.clip_ids), description.recipe, data
             ),
             "thresholds_fitted": None if settings == of_recipe.threshold_settings else settings,
             "scores": description.scores
@@ -132,7 +134,7 @@ def _search(
                 best.scores.labels,
                 best.scores.scores,
                 best.thresholds,
-                store_sizes(description.parts[0].data),
+                store_sizes(data),
             ),
         }
     )

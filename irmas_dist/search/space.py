@@ -95,8 +95,9 @@ FIXED = {
     "validation": "trials are compared on the same validation clips",
     "ingest": "it decides how clips are loaded, not what is learnt from them",
     "tracking": "it decides how a trial is logged, not how well it does",
+    "thresholds.evidence": "trials are compared by the thresholds that fit best, before it counts",
 }
-"""Parts of a recipe that no trial can change, and why."""
+"""Parts of a recipe that no trial can change, and single settings, and why."""
 
 
 def load_space(space: str | Path, recipe: Recipe) -> Space:
@@ -131,7 +132,7 @@ def build_space(content: Mapping[str, Any], recipe: Recipe, origin: str | YamlFi
     """
     where = origin.where if isinstance(origin, YamlFile) else lambda *keys: origin
     for name in content:
-        if reason := FIXED.get(name.partition(".")[0]):
+        if reason := FIXED.get(name, FIXED.get(name.partition(".")[0])):
             raise IrmasError(f"{where(name)}: {name} cannot be searched: {reason}")
     entries = {name: read_entry(name, value, where(name)) for name, value in content.items()}
     for name, entry in entries.items():

@@ -17,7 +17,13 @@ from irmas_dist.training.model_description import (
     Normalisation,
     ScoringWindows,
 )
-from irmas_dist.training.provenance import commit, store_sizes, threshold_origin, versions
+from irmas_dist.training.provenance import (
+    commit,
+    for_validation,
+    store_sizes,
+    threshold_origin,
+    versions,
+)
 
 
 def describe(learner: Learner, recipe: dict[str, Any]) -> tuple[ModelDescription, Scores]:
@@ -39,7 +45,8 @@ def describe(learner: Learner, recipe: dict[str, Any]) -> tuple[ModelDescription
     clips, values = joined([one for one, _ in scored]), np.concatenate([one for _, one in scored])
     labels = hard_labels(clips.labels)
     vocabulary = data.store.vocabulary
-    rule = learner.settings.thresholds
+    aggregation = learner.settings.window.aggregation
+    rule = for_validation(learner.settings.thresholds, aggregation, recipe, data.provenance)
     thresholds = averaged_thresholds(labels, values, rule)
     network = learner.network
     mean, std = data.normalisation
@@ -52,7 +59,7 @@ def describe(learner: Learner, recipe: dict[str, Any]) -> tuple[ModelDescription
         windows=ScoringWindows(
             frames=learner.frames,
             hop_frames=learner.settings.window.hop_frames(data.store.settings),
-            aggregation=learner.settings.window.aggregation,
+            aggregation=aggregation,
         ),
         thresholds=dict(zip(vocabulary.codes, thresholds.tolist(), strict=True)),
         thresholds_from=threshold_origin(rule, len(clips), recipe, data.provenance),

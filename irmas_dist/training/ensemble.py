@@ -160,7 +160,7 @@ def _describe(
     ]
     joint = _joint(descriptions, validations, calibrations)
     to = [str(part.adapted["to"]) for part in parts if part.adapted]
-    rule, stores = first.threshold_settings, store_sizes(first.data)
+    rule, stores = first.validation_settings, store_sizes(first.data)
     metrics: dict[str, float] = {}
     if joint is None:
         thresholds = _mean_thresholds(descriptions, calibrations)

@@ -15,6 +15,7 @@ from irmas_dist.config.recipe import build_recipe
 from irmas_dist.config.tracking import TrackingSettings
 from irmas_dist.errors import IrmasError
 from irmas_dist.instruments import Vocabulary
+from irmas_dist.training.provenance import for_validation
 
 
 class Normalisation(Settings):
@@ -116,9 +117,15 @@ class ModelDescription(Settings):
 
     @property
     def threshold_settings(self) -> ThresholdSettings:
-        """How its thresholds were fitted, and others of it are."""
+        """How its thresholds are to be fitted: by its recipe, or by what was chosen since."""
         of_recipe = self.recipe.get("thresholds", {})
         return self.thresholds_fitted or ThresholdSettings.model_validate(of_recipe)
+
+    @property
+    def validation_settings(self) -> ThresholdSettings:
+        """How thresholds are fitted to its validation scores, see `for_validation`."""
+        data = self.parts[0].data
+        return for_validation(self.threshold_settings, self.windows.aggregation, self.recipe, data)
 
     @property
     def vocabulary(self) -> Vocabulary:

@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import irmas_dist
-from irmas_dist.config.decisions import ThresholdSettings
+from irmas_dist.config.decisions import RELATIVE_RULES, AggregationRule, ThresholdSettings
 
 RECORDED_VERSIONS = ("irmas-dist", "torch", "ray", "numpy", "scipy", "soundfile", "soxr")
 """Packages whose version may change a result."""
+
+MIXTURES = "mixtures of held-out training clips"
+"""The validation clips of a model that was given none of their own."""
 
 
 def versions() -> dict[str, str]:
@@ -46,21 +49,47 @@ def commit() -> str | None:
     return result.stdout.strip() or None
 
 
+def for_validation(
+    settings: ThresholdSettings,
+    aggregation: AggregationRule,
+    recipe: Mapping[str, Any],
+    data: Mapping[str, Any],
+) -> ThresholdSettings:
+    """Return how thresholds are fitted to a model's validation clips.
+
+    Only mixtures of held-out groups have more evidence than other sources. Clips to validate on,
+    held-out clips as they are, and held-out sources stand for what is to come. Scores that are
+    relative to the surest instrument have no log-odds.
+
+    Args:
+        settings: As in the recipe, or instead of it.
+        aggregation: Of the model's windows.
+        recipe: As in ``model.json``.
+        data: As in ``model.json``.
+    """
+    mixed = validated_on(recipe, data) == MIXTURES
+    by_group = recipe.get("validation", {}).get("by", "group") == "group"
+    if mixed and by_group and aggregation not in RELATIVE_RULES:
+        return settings
+    return settings.model_copy(update={"evidence": 1.0})
+
+
 def threshold_origin(
     settings: ThresholdSettings,
     clips: int,
     recipe: Mapping[str, Any],
     data: Mapping[str, Any],
 ) -> str:
-    """Describe the clips, the rule and the objective of fitted thresholds.
+    """Describe the clips of fitted thresholds, and how they were fitted.
 
     Args:
-        settings: Rule and objective.
+        settings: As from `for_validation`.
         clips: Number of validation clips.
         recipe: As in ``model.json``.
         data: As in ``model.json``.
     """
-    return f"{clips} {validated_on(recipe, data)} ({settings.summary})"
+    evidence = f"; evidence {settings.evidence:g}" if settings.evidence < 1 else ""
+    return f"{clips} {validated_on(recipe, data)} ({settings.summary}{evidence})"
 
 
 def store_sizes(data: Mapping[str, Any]) -> list[int]:
@@ -77,4 +106,4 @@ def validated_on(recipe: Mapping[str, Any], data: Mapping[str, Any]) -> str:
     if stores := len(data.get("validated_on", ())):
         return f"clips of {'a store' if stores == 1 else f'{stores} stores'} to validate on"
     mixed = recipe.get("validation", {}).get("mixed", True)
-    return "mixtures of held-out training clips" if mixed else "held-out clips"
+    return MIXTURES if mixed else "held-out clips"

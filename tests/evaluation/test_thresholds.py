@@ -2,7 +2,10 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydantic import ValidationError
+from scipy.special import expit, logit
 
 from irmas_dist.config.decisions import ThresholdSettings
 from irmas_dist.evaluation import thresholds as module
@@ -38,8 +41,9 @@ def test_averaged_thresholds_do_better_than_the_best_ones_on_other_clips() -> No
         labels = (rng.random((2, 60, 11)) < 0.2).astype(np.int8)
         logits = rng.normal(2 * labels - 1, 1)
         scores = (1 / (1 + np.exp(-logits))).astype(np.float32)
+        settings = ThresholdSettings(evidence=1)
         macro = [
-            overall_metrics(labels[1], scores[1], fit(labels[0], scores[0], ThresholdSettings()))
+            overall_metrics(labels[1], scores[1], fit(labels[0], scores[0], settings))
             for fit in (averaged_thresholds, fit_thresholds)
         ]
         gains.append(macro[0]["macro_f1"] - macro[1]["macro_f1"])
@@ -72,12 +76,67 @@ def test_averaged_thresholds_suit_scores_near_0_or_1(rule: str, mirrored: bool) 
     scores = np.where(labels, rng.uniform(2e-5, 9e-5, labels.shape), 3e-5 * rng.random((1000, 3)))
     if mirrored:
         labels, scores = 1 - labels, 1 - scores
-    settings = ThresholdSettings(rule=rule)
+    settings = ThresholdSettings(rule=rule, evidence=1)
     reached = [
         overall_metrics(labels, scores, fit(labels, scores, settings))["macro_f1"]
         for fit in (averaged_thresholds, fit_thresholds)
     ]
     assert reached[0] == pytest.approx(reached[1], abs=0.01)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    seed=st.integers(0, 1000),
+    evidence=st.floats(0.01, 1),
+    rule=st.sampled_from(["global", "per_instrument"]),
+    objective=st.sampled_from(["macro_f1", "micro_f1", "subset_accuracy"]),
+    weighted=st.booleans(),
+)
+def test_evidence_is_the_share_of_log_odds_beyond_the_mean_score_that_thresholds_keep(
+    seed: int, evidence: float, rule: str, objective: str, weighted: bool
+) -> None:
+    rng = np.random.default_rng(seed)
+    labels = (rng.random((60, 3)) < [0.5, 0.2, 0]).astype(np.int8)
+    scores = expit(rng.normal(labels - 1, 1)).astype(np.float32)
+    weights = rng.random(60) if weighted else None
+    fitted, moved = (
+        averaged_thresholds(labels, scores, one, weights)
+        for one in (
+            ThresholdSettings(rule=rule, objective=objective, evidence=share)
+            for share in (1, evidence)
+        )
+    )
+    never = fitted == NEVER
+    np.testing.assert_array_equal(moved == NEVER, never)
+    means = np.average(scores.astype(float), axis=0, weights=weights)
+    if rule == "global":
+        means[:] = means.mean()
+        assert len(set(moved)) == 1
+    kept = logit(moved.astype(float)) - logit(means)
+    beyond = logit(fitted.astype(float)) - logit(means)
+    np.testing.assert_allclose(kept[~never], evidence * beyond[~never], atol=1e-4)
+
+
+def test_where_scores_have_less_evidence_thresholds_that_say_so_do_better() -> None:
+    rng = np.random.default_rng(0)
+    labels = (rng.random((2, 4000, 11)) < 0.2).astype(np.int8)
+    logits = rng.normal(3 * labels - 2, 1)
+    means = logit(expit(logits[0]).mean(axis=0))
+    known = expit(logits[0]).astype(np.float32)
+    fainter = expit(means + 0.6 * (logits[1] - means)).astype(np.float32)
+    reached = {
+        evidence: overall_metrics(
+            labels[1],
+            fainter,
+            averaged_thresholds(labels[0], known, ThresholdSettings(evidence=evidence)),
+        )["macro_f1"]
+        for evidence in (0.3, 0.6, 1)
+    }
+    best = overall_metrics(
+        labels[1], fainter, fit_thresholds(labels[1], fainter, ThresholdSettings())
+    )["macro_f1"]
+    assert reached[0.6] == pytest.approx(best, abs=0.005)
+    assert reached[0.6] > max(reached[0.3], reached[1]) + 0.02
 
 
 def test_weights_say_how_often_a_clip_is_drawn() -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from irmas_dist.config.adaptation import AdaptationSettings
+from irmas_dist.config.decisions import ThresholdSettings
 from irmas_dist.errors import IrmasError
 from irmas_dist.evaluation.operating_points import NEVER
 from irmas_dist.evaluation.scores import Scores, read_scores, write_scores
@@ -111,6 +112,8 @@ def test_thresholds_are_those_that_matched_scores_promise_to_be_best(
     description: ModelDescription, network: CNN
 ) -> None:
     """Where validation is easy and the audio is not, a lower one than where both are."""
+    fitting_best = ThresholdSettings(evidence=1)
+    description = description.model_copy(update={"thresholds_fitted": fitting_best})
     mixed = sounds(120)
     scores = Predictor(description, network, "cpu").score_clips(mixed)
     surer = 1 / (1 + np.exp(-3 * logits_of(scores)))

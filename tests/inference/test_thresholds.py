@@ -84,7 +84,7 @@ def test_each_fold_is_decided_by_thresholds_of_the_others(model: str) -> None:
     values = np.random.default_rng(0).random(scores.labels.shape) * 0.8 + scores.labels * 0.2
     values = values.astype(np.float32)
     write_scores(place, replace(scores, groups=groups, scores=values))
-    settings = ThresholdSettings()
+    settings = ThresholdSettings(evidence=1)
     _, (only,) = search_decisions(model, settings)
     predicted = np.zeros_like(scores.labels)
     for fold in range(1, 6):

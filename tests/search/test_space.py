@@ -225,7 +225,7 @@ def test_a_grid_and_a_condition_have_the_steps_that_are_written() -> None:
     assert ["model.dense" in point for point in grid] == [False, False, False, True]
 
 
-@pytest.mark.parametrize("name", ["corpus", "features", "validation", "ingest", "tracking"])
+@pytest.mark.parametrize("name", FIXED)
 def test_settings_that_no_trial_can_change_are_refused_with_the_reason(
     name: str, tmp_path: Path
 ) -> None:
@@ -235,10 +235,11 @@ def test_settings_that_no_trial_can_change_are_refused_with_the_reason(
         "validation": "validation.mixtures: {type: int, low: 10, high: 20}",
         "ingest": "ingest.pool_clips: {type: int, low: 10, high: 20}",
         "tracking": "tracking.project: {type: categorical, choices: [a, b]}",
+        "thresholds.evidence": "thresholds.evidence: {type: float, low: 0.5, high: 1}",
     }[name]
     file = tmp_path / "space.yaml"
     file.write_text(f"training.lr: {{type: float, low: 0.001, high: 0.01}}\n{setting}\n")
-    with pytest.raises(IrmasError, match=rf"line 2: {name}\.\w+ cannot be searched: ") as refused:
+    with pytest.raises(IrmasError, match=rf"line 2: {name}[.\w]* cannot be searched: ") as refused:
         load_space(file, load_recipe())
     assert str(refused.value).endswith(FIXED[name])
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 import irmas_dist
-from irmas_dist.config.decisions import ThresholdSettings
-from irmas_dist.training.provenance import commit, threshold_origin, versions
+from irmas_dist.config.decisions import AggregationRule, ThresholdSettings
+from irmas_dist.training.provenance import commit, for_validation, threshold_origin, versions
 
 
 def git(directory: Path, *arguments: str) -> str:
@@ -76,5 +76,27 @@ def test_versions_name_what_may_change_a_result() -> None:
 def test_thresholds_say_what_they_were_fitted_to(
     recipe: dict[str, Any], data: dict[str, Any], expected: str
 ) -> None:
-    origin = threshold_origin(ThresholdSettings(rule="global"), 9, recipe, data)
-    assert origin == f"{expected} (global, for macro F1)"
+    settings = for_validation(ThresholdSettings(rule="global"), "mean", recipe, data)
+    origin = threshold_origin(settings, 9, recipe, data)
+    evidence = "; evidence 0.6" if "mixtures" in expected else ""
+    assert origin == f"{expected} (global, for macro F1{evidence})"
+
+
+@pytest.mark.parametrize(
+    ("aggregation", "recipe", "data", "kept"),
+    [
+        ("mean", {}, {}, 0.7),
+        ("attention", {"validation": {"by": "group"}}, {}, 0.7),
+        ("s2", {}, {}, 1),
+        ("han2017", {}, {}, 1),
+        ("mean", {"validation": {"by": "source"}}, {}, 1),
+        ("mean", {"validation": {"mixed": False}}, {}, 1),
+        ("mean", {}, {"validated_on": [{}]}, 1),
+    ],
+)
+def test_only_mixtures_of_held_out_groups_have_more_evidence_than_other_sources(
+    aggregation: AggregationRule, recipe: dict[str, Any], data: dict[str, Any], kept: float
+) -> None:
+    settings = ThresholdSettings(objective="micro_f1", evidence=0.7)
+    found = for_validation(settings, aggregation, recipe, data)
+    assert found == settings.model_copy(update={"evidence": kept})
