@@ -2,16 +2,28 @@
 
 import math
 
+import torch
 from torch import Tensor, nn
 
 from irmas_dist.config.model import ModelSettings
 
 
-def block(settings: ModelSettings, inputs: int, outputs: int) -> list[nn.Module]:
-    """Return the layers of one block, from ``inputs`` to ``outputs`` channels, without pooling."""
+def block(
+    settings: ModelSettings, inputs: int, outputs: int, *, last: bool = False
+) -> list[nn.Module]:
+    """Return the layers of one block, from ``inputs`` to ``outputs`` channels, without pooling.
+
+    Args:
+        settings: Architecture.
+        inputs: Channels of its input.
+        outputs: Channels of its output.
+        last: Whether no block follows.
+    """
     layers: list[nn.Module] = []
     for index in range(settings.convolutions):
         layers += _convolution(settings, outputs if index else inputs, outputs, settings.kernel)
+        if settings.normalisation == "ibn" and index == 0 and not last and outputs > 1:
+            layers[-1] = InstanceBatchNorm(outputs)
         layers.append(activation(settings))
     excite = [SqueezeExcite(outputs)] if settings.squeeze_excite else []
     if not settings.residual:
@@ -46,7 +58,7 @@ def _convolution(
     match settings.normalisation:
         case "none":
             return [convolution]
-        case "batch":
+        case "batch" | "ibn":
             return [convolution, nn.BatchNorm2d(outputs)]
         case "group":
             return [convolution, nn.GroupNorm(math.gcd(8, outputs), outputs)]
@@ -70,6 +82,38 @@ class Residual(nn.Module):
         """Return maps of the same size, shape (windows, channels, bands, frames)."""
         total: Tensor = self.branch(maps) + self.shortcut(maps)
         return total
+
+
+class InstanceBatchNorm(nn.Module):
+    """One half of the channels normalised window by window, the other over the batch.
+
+    The first half does not depend on what a recording's room, microphone and level do to it, the
+    second keeps what would be lost by that (IBN-a; Pan et al., "Two at once: enhancing learning and
+    generalization capacities via IBN-Net", ECCV 2018).
+
+    Args:
+        channels: Channels of the maps, at least 2.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.half = channels // 2
+        self.instance = nn.InstanceNorm2d(self.half, affine=True)
+        self.batch = nn.BatchNorm2d(channels - self.half)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Return maps of the same shape (windows, channels, bands, frames)."""
+        first, second = maps[:, : self.half], maps[:, self.half :]
+        return torch.cat([self._of_windows(first), self.batch(second)], dim=1)
+
+    def _of_windows(self, maps: Tensor) -> Tensor:
+        if not torch.compiler.is_exporting():
+            normalised: Tensor = self.instance(maps)
+            return normalised
+        # The operation behind InstanceNorm2d, faster on CPUs, would fix the number of windows.
+        weight, bias = self.instance.weight[:, None, None], self.instance.bias[:, None, None]
+        var, mean = torch.var_mean(maps, dim=(2, 3), correction=0, keepdim=True)
+        return (maps - mean) * torch.rsqrt(var + self.instance.eps) * weight + bias
 
 
 class SqueezeExcite(nn.Module):

@@ -9,7 +9,7 @@ from irmas_dist.inference.fuse import fused
 from irmas_dist.models.cnn import CNN
 
 
-@pytest.mark.parametrize("normalisation", ["none", "batch", "group", "instance"])
+@pytest.mark.parametrize("normalisation", ["none", "batch", "group", "instance", "ibn"])
 @pytest.mark.parametrize(
     "settings",
     [
@@ -37,5 +37,6 @@ def test_a_fused_network_gives_the_same_logits(settings: dict, normalisation: st
         quick = fused(network)
         assert torch.allclose(quick(windows), network(windows), atol=1e-5)
     kinds = {type(module) for module in quick.modules()}
-    assert not kinds & {nn.BatchNorm2d, nn.Dropout, nn.Dropout2d}
+    assert not kinds & {nn.Dropout, nn.Dropout2d}
+    assert (nn.BatchNorm2d in kinds) == (normalisation == "ibn")
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())

@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from irmas_dist.config.model import ModelSettings
-from irmas_dist.models.blocks import SqueezeExcite, block
+from irmas_dist.models.blocks import InstanceBatchNorm, SqueezeExcite, block
+from irmas_dist.models.cnn import CNN
 
 
 def test_a_residual_block_of_zero_weights_is_the_identity() -> None:
@@ -33,3 +34,33 @@ def test_without_padding_given_a_block_keeps_the_size_of_its_maps(
     settings = ModelSettings(kernel=kernel, residual=residual, convolutions=2)
     layers = nn.Sequential(*block(settings, inputs=2, outputs=6))
     assert layers(torch.randn(2, 2, 9, 10)).shape == (2, 6, 9, 10)
+
+
+def test_half_of_the_channels_of_ibn_are_normalised_in_each_window_and_half_over_the_batch() -> (
+    None
+):
+    maps = torch.randn(4, 5, 8, 8)
+    louder = maps.clone()
+    louder[0] = 3 * maps[0] + 2
+    norm = InstanceBatchNorm(5)
+    of_windows, over_batch = norm(louder)[:, :2], norm(louder)[:, 2:]
+    torch.testing.assert_close(of_windows, norm(maps)[:, :2], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(over_batch, nn.BatchNorm2d(3)(louder[:, 2:]))
+    # Without a batch, too, and the other half by running statistics.
+    alone = norm.eval()(louder[:1])
+    torch.testing.assert_close(alone[:, :2], of_windows[:1], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(alone[:, 2:], norm.batch(louder[:1, 2:]))
+
+
+def test_ibn_is_after_the_first_convolution_of_each_block_but_the_last() -> None:
+    settings = ModelSettings(
+        blocks=3, width=2, convolutions=2, residual=True, normalisation="ibn", dense=0
+    )
+    counts = [
+        [
+            sum(isinstance(layer, kind) for layer in part.modules())
+            for part in CNN(settings, 32, 32, 3).parts()
+        ]
+        for kind in (InstanceBatchNorm, nn.BatchNorm2d)
+    ]
+    assert counts == [[1, 1, 0, 0], [3, 3, 3, 0]]

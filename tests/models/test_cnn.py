@@ -81,7 +81,7 @@ def architectures(draw: st.DrawFn) -> dict[str, Any]:
         "padding": st.none() | st.integers(0, 3),
         "residual": st.booleans(),
         "squeeze_excite": st.booleans(),
-        "normalisation": st.sampled_from(["none", "batch", "group", "instance"]),
+        "normalisation": st.sampled_from(["none", "batch", "group", "instance", "ibn"]),
         "activation": st.sampled_from(["relu", "leaky_relu", "elu", "gelu", "silu"]),
         "pool": sides,
         "pooling": st.sampled_from(["max", "average"]),

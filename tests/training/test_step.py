@@ -39,6 +39,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     },
     "a head of its own rate": {"training.head_lr": 1e-2} | EVERY_STATE | SMALL,
     "instance": SMALL | {"model.normalisation": "instance", "model.activation": "silu"},
+    "ibn": SMALL | {"model.normalisation": "ibn"},
     "group": SMALL
     | {"model.normalisation": "group", "model.head": "max", "model.pooling": "average"},
 }  # fmt: skip
