@@ -9,7 +9,7 @@ from irmas_dist.config.model import ModelSettings
 
 
 def block(
-    settings: ModelSettings, inputs: int, outputs: int, *, last: bool = False
+    settings: ModelSettings, inputs: int, outputs: int, *, final: bool = False
 ) -> list[nn.Module]:
     """Return the layers of one block, from ``inputs`` to ``outputs`` channels, without pooling.
 
@@ -17,12 +17,12 @@ def block(
         settings: Architecture.
         inputs: Channels of its input.
         outputs: Channels of its output.
-        last: Whether no block follows.
+        final: Whether no block follows.
     """
     layers: list[nn.Module] = []
     for index in range(settings.convolutions):
         layers += _convolution(settings, outputs if index else inputs, outputs, settings.kernel)
-        if settings.normalisation == "ibn" and index == 0 and not last and outputs > 1:
+        if settings.normalisation == "ibn" and index == 0 and not final and outputs > 1:
             layers[-1] = InstanceBatchNorm(outputs)
         layers.append(activation(settings))
     excite = [SqueezeExcite(outputs)] if settings.squeeze_excite else []
@@ -87,8 +87,8 @@ class Residual(nn.Module):
 class InstanceBatchNorm(nn.Module):
     """One half of the channels normalised window by window, the other over the batch.
 
-    The first half does not depend on what a recording's room, microphone and level do to it, the
-    second keeps what would be lost by that (IBN-a; Pan et al., "Two at once: enhancing learning and
+    The first half keeps little of what a recording's room, microphone and level do to it, the
+    second what would be lost by that (IBN-a; Pan et al., "Two at once: enhancing learning and
     generalization capacities via IBN-Net", ECCV 2018).
 
     Args:
@@ -97,13 +97,13 @@ class InstanceBatchNorm(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.half = channels // 2
-        self.instance = nn.InstanceNorm2d(self.half, affine=True)
-        self.batch = nn.BatchNorm2d(channels - self.half)
+        self.per_window = channels // 2
+        self.instance = nn.InstanceNorm2d(self.per_window, affine=True)
+        self.batch = nn.BatchNorm2d(channels - self.per_window)
 
     def forward(self, maps: Tensor) -> Tensor:
         """Return maps of the same shape (windows, channels, bands, frames)."""
-        first, second = maps[:, : self.half], maps[:, self.half :]
+        first, second = maps[:, : self.per_window], maps[:, self.per_window :]
         return torch.cat([self._of_windows(first), self.batch(second)], dim=1)
 
     def _of_windows(self, maps: Tensor) -> Tensor:

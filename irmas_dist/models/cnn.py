@@ -43,7 +43,7 @@ class CNN(nn.Module):
         self.ends: list[int] = []
         inputs = 1
         for index, outputs in enumerate(settings.widths):
-            layers += block(settings, inputs, outputs, last=index == settings.blocks - 1)
+            layers += block(settings, inputs, outputs, final=index == settings.blocks - 1)
             if ends_with_pooling(settings, index):
                 layers.append(pool(settings.pool))
                 layers.append(nn.Dropout(settings.dropout.blocks))
