@@ -46,6 +46,7 @@ from irmas_dist.inference.logit_matching import (
 from irmas_dist.models.cnn import CNN
 from irmas_dist.models.standardise import Standardise
 from irmas_dist.training.model_description import ModelDescription
+from irmas_dist.training.provenance import threshold_origin
 from irmas_dist.training.windows import (
     ClipWindows,
     DeviceClips,
@@ -112,7 +113,8 @@ def adapt_network(
     require_adaptable(description, settings)
     network, notes = copy.deepcopy(network), []
     windows = _audible_windows(description, clips)
-    if settings.share and not _mix_statistics(description, network, clips, windows, settings.share):
+    listened = _mix_statistics(description, network, clips, windows, settings.share)
+    if settings.share and not listened:
         notes.append("the network has no batch normalisation: its statistics are left as they are")
     outputs = _outputs(description, network, clips)
     scores = _scores(description, outputs, clips)
@@ -144,9 +146,17 @@ def adapt_network(
     scale, offset = np.ones(len(present)), np.zeros(len(present))
     thresholds, origin = description.threshold_array(), description.thresholds_from
     rule = description.validation_settings
-    if settings.prevalence:
-        fitted = averaged_thresholds(validation.labels, validation.scores, rule, weights)
+    if listened and not matched:
+        # What the network has listened to is no other source any more.
+        rule = rule.model_copy(update={"evidence": 1.0})
+    if settings.prevalence or rule != description.validation_settings:
+        drawn = weights if settings.prevalence else None
+        fitted = averaged_thresholds(validation.labels, validation.scores, rule, drawn)
         thresholds = np.where(present, fitted, NEVER)
+        origin = threshold_origin(
+            rule, len(validation.labels), description.recipe, description.data
+        )
+    if settings.prevalence:
         origin += ", with the prevalence that is known"
     if matched:
 
@@ -227,9 +237,9 @@ def _audible_windows(description: ModelDescription, clips: Clips) -> ClipWindows
 def _mix_statistics(
     description: ModelDescription, network: CNN, clips: Clips, windows: ClipWindows, share: float
 ) -> bool:
-    """Give the windows a share in the statistics of batch normalisation, if there is any."""
+    """Give the windows a share in the statistics of batch normalisation; return whether it has."""
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
-    if not norms:
+    if not norms or not share:
         return False
     trained = [copy.deepcopy(norm.state_dict()) for norm in norms]
     momenta = [norm.momentum for norm in norms]

@@ -13,6 +13,7 @@ from irmas_dist.config.decisions import ThresholdSettings
 from irmas_dist.errors import IrmasError
 from irmas_dist.evaluation.operating_points import NEVER
 from irmas_dist.evaluation.scores import Scores, read_scores, write_scores
+from irmas_dist.evaluation.thresholds import averaged_thresholds
 from irmas_dist.features.clips import Clips
 from irmas_dist.inference.adapt import FEW, adapt_network
 from irmas_dist.inference.logit_matching import logits_of
@@ -146,6 +147,27 @@ def test_statistics_are_a_mean_of_both(description: ModelDescription, network: C
     assert not torch.equal(none, all_)
     torch.testing.assert_close(
         none, torch.cat([v.flatten() for k, v in network.state_dict().items() if "running" in k])
+    )
+
+
+def test_scores_of_what_was_listened_to_have_the_evidence_of_validation(
+    description: ModelDescription, network: CNN
+) -> None:
+    assert description.validation_settings.evidence < 1
+    validation = validation_of(description, network, sounds(120))
+    untouched, adapted = (
+        adapt_network(
+            description, network, validation, sounds(80), "there",
+            AdaptationSettings(share=share, match=0),
+        ).description
+        for share in (0.0, 0.5)
+    )  # fmt: skip
+    assert untouched.thresholds == description.thresholds
+    assert untouched.thresholds_from == description.thresholds_from
+    best = averaged_thresholds(validation.labels, validation.scores, ThresholdSettings(evidence=1))
+    np.testing.assert_array_equal(adapted.threshold_array(), best)
+    assert adapted.thresholds_from == (
+        "120 mixtures of held-out training clips (per instrument, for macro F1)"
     )
 
 
