@@ -37,11 +37,16 @@ if TYPE_CHECKING:
 SPACE = "quick"
 
 
-def _option(model: type[Settings], name: str) -> Any:
-    """Return a command line option with a setting's description and default."""
+def _option(model: type[Settings], name: str, default: str | None = None) -> Any:
+    """Return a command line option with a setting's description and default, or another one."""
     field = model.model_fields[name]
     text = " ".join((field.description or "").split()).replace("``", "")
-    return typer.Option(help=text, show_default=field.default is not None and str(field.default))
+    own = field.default is not None and str(field.default)
+    return typer.Option(help=text, show_default=default or own)
+
+
+def _fitting(name: str) -> Any:
+    return _option(ThresholdSettings, name, "the recipe's")
 
 
 def _given(model: type[Settings], arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -185,15 +190,20 @@ def thresholds(
             "too; default: thresholds only."
         ),
     ] = None,
-    rule: Annotated[ThresholdRule | None, _option(ThresholdSettings, "rule")] = None,
-    objective: Annotated[ObjectiveName | None, _option(ThresholdSettings, "objective")] = None,
-    cost_of_missing: Annotated[float | None, _option(ThresholdSettings, "cost_of_missing")] = None,
-    evidence: Annotated[float | None, _option(ThresholdSettings, "evidence")] = None,
+    rule: Annotated[ThresholdRule | None, _fitting("rule")] = None,
+    objective: Annotated[ObjectiveName | None, _fitting("objective")] = None,
+    cost_of_missing: Annotated[float | None, _fitting("cost_of_missing")] = None,
+    evidence: Annotated[float | None, _fitting("evidence")] = None,
     json: Json = False,
 ) -> None:
     """Fit a model's decision thresholds to its validation scores again."""
-    settings = from_options(ThresholdSettings, {}, **_given(ThresholdSettings, locals()))
+    given = _given(ThresholdSettings, locals())
+    from_options(ThresholdSettings, {}, **given)  # Refused before the model is read.
     from irmas_dist.inference.thresholds import search_decisions
+    from irmas_dist.training.model_description import read_description
+
+    of_recipe = read_description(model).recipe.get("thresholds", {})
+    settings = from_options(ThresholdSettings, {}, **(of_recipe | given))
 
     fitted(*search_decisions(model, settings, features), settings.objective, json)
 

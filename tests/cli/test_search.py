@@ -12,6 +12,7 @@ from irmas_dist.cli.main import app, run
 from irmas_dist.config.base import Settings
 from irmas_dist.config.decisions import ThresholdSettings
 from irmas_dist.config.sweep import SweepSettings
+from irmas_dist.errors import IrmasError
 from irmas_dist.search.sweep_directory import make_record, write_record
 from tests.cli.conftest import Ended
 
@@ -21,17 +22,18 @@ def options(command: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("command", "settings"), [("sweep", SweepSettings), ("thresholds", ThresholdSettings)]
+    ("command", "settings", "default"),
+    [("sweep", SweepSettings, None), ("thresholds", ThresholdSettings, "the recipe's")],
 )
 def test_help_has_the_description_and_the_default_of_a_setting(
-    command: str, settings: type[Settings]
+    command: str, settings: type[Settings], default: str | None
 ) -> None:
     found = options(command)
     for name, field in settings.model_fields.items():
         if name not in found:  # only recipes set it
             continue
         assert found[name].help == " ".join(field.description.split()).replace("``", "")
-        assert field.default is None or found[name].show_default == str(field.default)
+        assert field.default is None or found[name].show_default == (default or str(field.default))
 
 
 def test_every_setting_of_a_sweep_is_an_option() -> None:
@@ -101,3 +103,20 @@ def test_the_same_command_resumes_an_interrupted_sweep(
     assert warm_starts == ["earlier.db", None, None]
     irmas("sweep", "features", "swept", "--resume", "--trials", "5")
     assert "--trials 5 rather than 4" in " ".join(irmas(*begin).err.split())
+
+
+def test_thresholds_are_fitted_as_the_recipe_says_where_options_do_not(
+    models: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("IRMAS_LOG_DIR", str(tmp_path))
+    asked: list[ThresholdSettings] = []
+
+    def search(model: str, settings: ThresholdSettings, features: str | None) -> None:
+        asked.append(settings)
+        raise IrmasError("asked")
+
+    monkeypatch.setattr("irmas_dist.inference.thresholds.search_decisions", search)
+    model = str(models / "good")
+    assert run(["thresholds", model]) == run(["thresholds", model, "--evidence", "0.9"]) == 1
+    of_recipe = ThresholdSettings(rule="global")
+    assert asked == [of_recipe, of_recipe.model_copy(update={"evidence": 0.9})]

@@ -33,7 +33,7 @@ def test_thresholds_can_be_fitted_again_without_the_network(
     path, description, _ = trained
     changed, _ = search_decisions(path, ThresholdSettings(rule="global"))
     assert len(set(changed.thresholds.values())) == 1
-    again, _ = search_decisions(path, ThresholdSettings())
+    again, _ = search_decisions(path, description.threshold_settings)
     assert again.thresholds == description.thresholds
 
 
