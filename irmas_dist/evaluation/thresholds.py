@@ -32,6 +32,10 @@ EXTREME = 1e-4
 Where most are nearer, as scores of rare instruments may be, their median is taken."""
 
 
+TINY = 1e-9
+"""How near to 0 and 1 a mean score may be to have finite log-odds."""
+
+
 def fit_thresholds(labels: Labels, scores: ScoreArray, settings: ThresholdSettings) -> Thresholds:
     """Return the thresholds that are best on these clips.
 
@@ -85,7 +89,7 @@ def averaged_thresholds(
     means = np.average(scores.astype(np.float64), axis=0, weights=weights)
     if settings.rule == "global":
         means = means.mean()
-    means = logit(np.clip(means, EXTREME, 1 - EXTREME))
+    means = logit(np.clip(means, TINY, 1 - TINY))
     moved = expit(means + settings.evidence * (logit(fitted.astype(np.float64)) - means))
     return np.where(fitted >= NEVER, fitted, moved).astype(np.float32)
 

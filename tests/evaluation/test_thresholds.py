@@ -91,13 +91,14 @@ def test_averaged_thresholds_suit_scores_near_0_or_1(rule: str, mirrored: bool) 
     rule=st.sampled_from(["global", "per_instrument"]),
     objective=st.sampled_from(["macro_f1", "micro_f1", "subset_accuracy"]),
     weighted=st.booleans(),
+    scale=st.sampled_from([1, 1e-4]),
 )
 def test_evidence_is_the_share_of_log_odds_beyond_the_mean_score_that_thresholds_keep(
-    seed: int, evidence: float, rule: str, objective: str, weighted: bool
+    seed: int, evidence: float, rule: str, objective: str, weighted: bool, scale: float
 ) -> None:
     rng = np.random.default_rng(seed)
     labels = (rng.random((60, 3)) < [0.5, 0.2, 0]).astype(np.int8)
-    scores = expit(rng.normal(labels - 1, 1)).astype(np.float32)
+    scores = (scale * expit(rng.normal(labels - 1, 1))).astype(np.float32)
     weights = rng.random(60) if weighted else None
     fitted, moved = (
         averaged_thresholds(labels, scores, one, weights)
