@@ -63,7 +63,7 @@ def _convolution(
         case "group":
             return [convolution, nn.GroupNorm(math.gcd(8, outputs), outputs)]
         case "instance":
-            return [convolution, nn.InstanceNorm2d(outputs, affine=True)]
+            return [convolution, InstanceNorm(outputs, affine=True)]
 
 
 class Residual(nn.Module):
@@ -84,6 +84,20 @@ class Residual(nn.Module):
         return total
 
 
+class InstanceNorm(nn.InstanceNorm2d):
+    """Instance normalisation whose exported graph takes any number of windows."""
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Return maps of the same shape (windows, channels, bands, frames)."""
+        if not torch.compiler.is_exporting():
+            normalised: Tensor = super().forward(maps)
+            return normalised
+        # PyTorch's operation, which is faster on CPUs, would fix the number of windows.
+        var, mean = torch.var_mean(maps, dim=(2, 3), correction=0, keepdim=True)
+        normalised = (maps - mean) * torch.rsqrt(var + self.eps)
+        return normalised * self.weight[:, None, None] + self.bias[:, None, None]
+
+
 class InstanceBatchNorm(nn.Module):
     """One half of the channels normalised window by window, the other over the batch.
 
@@ -98,22 +112,13 @@ class InstanceBatchNorm(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.per_window = channels // 2
-        self.instance = nn.InstanceNorm2d(self.per_window, affine=True)
+        self.instance = InstanceNorm(self.per_window, affine=True)
         self.batch = nn.BatchNorm2d(channels - self.per_window)
 
     def forward(self, maps: Tensor) -> Tensor:
         """Return maps of the same shape (windows, channels, bands, frames)."""
         first, second = maps[:, : self.per_window], maps[:, self.per_window :]
-        return torch.cat([self._of_windows(first), self.batch(second)], dim=1)
-
-    def _of_windows(self, maps: Tensor) -> Tensor:
-        if not torch.compiler.is_exporting():
-            normalised: Tensor = self.instance(maps)
-            return normalised
-        # The operation behind InstanceNorm2d, faster on CPUs, would fix the number of windows.
-        weight, bias = self.instance.weight[:, None, None], self.instance.bias[:, None, None]
-        var, mean = torch.var_mean(maps, dim=(2, 3), correction=0, keepdim=True)
-        return (maps - mean) * torch.rsqrt(var + self.instance.eps) * weight + bias
+        return torch.cat([self.instance(first), self.batch(second)], dim=1)
 
 
 class SqueezeExcite(nn.Module):

@@ -12,9 +12,6 @@ from irmas_dist.config.decisions import RELATIVE_RULES, AggregationRule, Thresho
 RECORDED_VERSIONS = ("irmas-dist", "torch", "ray", "numpy", "scipy", "soundfile", "soxr")
 """Packages whose version may change a result."""
 
-MIXTURES = "mixtures of held-out training clips"
-"""The validation clips of a model that was given none of their own."""
-
 
 def versions() -> dict[str, str]:
     """Return the version of each package that may change a result; unknown if not installed.
@@ -67,8 +64,9 @@ def for_validation(
         recipe: As in ``model.json``.
         data: As in ``model.json``.
     """
-    mixed = validated_on(recipe, data) == MIXTURES
-    by_group = recipe.get("validation", {}).get("by", "group") == "group"
+    validation = recipe.get("validation", {})
+    mixed = validation.get("mixed", True) and not data.get("validated_on")
+    by_group = validation.get("by", "group") == "group"
     if mixed and by_group and aggregation not in RELATIVE_RULES:
         return settings
     return settings.model_copy(update={"evidence": 1.0})
@@ -106,4 +104,4 @@ def validated_on(recipe: Mapping[str, Any], data: Mapping[str, Any]) -> str:
     if stores := len(data.get("validated_on", ())):
         return f"clips of {'a store' if stores == 1 else f'{stores} stores'} to validate on"
     mixed = recipe.get("validation", {}).get("mixed", True)
-    return MIXTURES if mixed else "held-out clips"
+    return "mixtures of held-out training clips" if mixed else "held-out clips"

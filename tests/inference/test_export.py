@@ -52,7 +52,7 @@ KINDS = {
         "head": "average",
         "aggregation": "attention",
         "features": {"power": 1.0, "dtype": "float32", "sample_rate": 16_000, "fmax": 7_000.0},
-        "normalisation": "group",
+        "normalisation": "instance",
         "activation": "silu",
         "dense": 0,
         "hop_frames": 50,
