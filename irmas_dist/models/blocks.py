@@ -92,7 +92,7 @@ class InstanceNorm(nn.InstanceNorm2d):
         if not torch.compiler.is_exporting():
             normalised: Tensor = super().forward(maps)
             return normalised
-        # PyTorch's operation, which is faster on CPUs, would fix the number of windows.
+        # PyTorch's operation, faster on CPUs, fixes the number of windows of a part of the maps.
         var, mean = torch.var_mean(maps, dim=(2, 3), correction=0, keepdim=True)
         normalised = (maps - mean) * torch.rsqrt(var + self.eps)
         return normalised * self.weight[:, None, None] + self.bias[:, None, None]
