@@ -29,15 +29,14 @@ import ray
 import torch
 from processes.arguments import parser_of
 from processes.machine import machine
+from processes.noise import noise
 from torch.nn import functional as F
 
 from irmas_dist.config.recipe import Recipe, build_recipe, load_recipe
 from irmas_dist.config.training import IngestSettings, WorkerSettings
 from irmas_dist.corpus.index import index_tree
 from irmas_dist.corpus.manifest import write_manifest
-from irmas_dist.features.clips import Clips
 from irmas_dist.features.extract import extract
-from irmas_dist.features.store import StoreInfo
 from irmas_dist.models.cnn import CNN
 from irmas_dist.rendering.render import RenderSettings, render
 from irmas_dist.training.data import TrainingData, load_training_data
@@ -236,7 +235,7 @@ def on_a_gpu() -> Measured:
     result: Measured = {}
     for name, batch in GPU_CASES:
         recipe = load_recipe(name, [f"training.batch_size={batch}"])
-        data = noise(recipe)
+        data = noise(recipe, GPU_CLIPS)
         one_by_one = change(recipe, {"training.graph": "off"})
         contestants = {
             "captured steps": Learner(data, recipe, device=DEVICE).train_epoch,
@@ -249,29 +248,6 @@ def on_a_gpu() -> Measured:
         result[case] = ratio(f"f, {case}", rates) | {"bare_loop": float(np.median(bare))}
         print(f"      bare loop: {np.median(bare):.1f} windows/s")
     return result
-
-
-def noise(recipe: Recipe) -> TrainingData:
-    """Return as many clips of noise as IRMAS has for training."""
-    features, vocabulary = recipe.features, recipe.corpus.vocabulary
-    length = int(3 * features.frames_per_second) + 1
-    rng = np.random.default_rng(0)
-    frames = rng.standard_normal((GPU_CLIPS * length, features.bands), np.float32)
-    clips = Clips(
-        frames=(frames - 9).astype(np.float16),
-        starts=np.arange(GPU_CLIPS) * length,
-        lengths=np.full(GPU_CLIPS, length),
-        labels=np.eye(len(vocabulary), dtype=np.float32)[np.arange(GPU_CLIPS) % len(vocabulary)],
-        clip_ids=[str(index) for index in range(GPU_CLIPS)],
-        parts=["training"] * GPU_CLIPS,
-        groups=[str(index) for index in range(GPU_CLIPS)],
-    )
-    store = StoreInfo(
-        settings=features, vocabulary=vocabulary, fingerprint="", manifest="", identity="",
-        clips={"training": GPU_CLIPS}, frames=len(frames), shards=[],
-        mean=[-9.0] * features.bands, std=[1.0] * features.bands,
-    )  # fmt: skip
-    return TrainingData(clips, clips.select(list(range(64))), store)
 
 
 def change(recipe: Recipe, values: Measured) -> Recipe:
