@@ -72,9 +72,12 @@ def _finish_uploads(seconds: float) -> None:
         say(escape(not_sent(untold, begun)))
     elif begun and not left:
         for work in afterwards:
-            thread = Thread(target=lambda do=work: addresses.append(do() or ""), daemon=True)
+            shown: list[str] = []  # Its own: one that is late finds nobody who reads it.
+            keep = shown.append
+            thread = Thread(target=lambda do=work, keep=keep: keep(do() or ""), daemon=True)
             thread.start()
             thread.join(LAST_S)
+            addresses.extend(shown)
         count = len(run_names(begun))
         done = f"{count} {'run' if count == 1 else 'runs'} uploaded"
         say(escape(" ".join([f"W&B: {done}", *filter(None, addresses)])))

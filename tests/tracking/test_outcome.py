@@ -1,5 +1,6 @@
 """The terminal shows where runs are, and which were not uploaded, why, and what to do."""
 
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -114,11 +115,16 @@ def test_what_is_done_afterwards_may_hang(
     begun: list[Upload], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(outcome, "LAST_S", 0.1)
-    began = time.monotonic()
+    began, over = time.monotonic(), threading.Event()
+    before = set(threading.enumerate())
     with uploads_awaited(1):
         begun.append(upload("a", sent=True))
-        afterwards.append(lambda: time.sleep(5))
+        afterwards.append(lambda: "late" if over.wait(10) else None)
     assert time.monotonic() - began < 3
+    over.set()
+    for thread in set(threading.enumerate()) - before:
+        thread.join(10)
+    assert not addresses
 
 
 @pytest.mark.parametrize(
@@ -136,15 +142,18 @@ def test_after_an_interruption_there_is_less_waiting(
     assert most <= time.monotonic() - began < most + 0.35
 
 
+def show_to_the_end(settings: TrackingSettings, kind: str, name: str) -> None:
+    before = set(threading.enumerate())
+    show_address(settings, kind, name)
+    for thread in set(threading.enumerate()) - before:
+        thread.join(10)
+
+
 def test_an_address_is_shown_once_it_is_known(
     wandb_server: WandbServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    show_address(TrackingSettings(), "runs", "1")
-    until = time.monotonic() + 10
-    while not addresses and time.monotonic() < until:
-        time.sleep(0.01)
+    show_to_the_end(TrackingSettings(), "runs", "1")
     assert addresses == [f"{wandb_server.url}/tester/irmas-dist/runs/1"]
-    time.sleep(0.05)
     assert f"W&B: {addresses[0]}" in capsys.readouterr().err
     addresses.clear()
 
@@ -153,7 +162,6 @@ def test_an_address_that_cannot_be_known_is_not_missed(
     wandb_server: WandbServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     wandb_server.faults = [Fault(status=403)]
-    show_address(TrackingSettings(), "runs", "1")
-    time.sleep(0.3)
+    show_to_the_end(TrackingSettings(), "runs", "1")
     assert not addresses
     assert "W&B:" not in capsys.readouterr().err
