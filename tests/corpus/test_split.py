@@ -73,14 +73,13 @@ def single_label(draw: st.DrawFn, at_least: int = 5) -> Corpus:
     return Corpus(groups, instruments)
 
 
-@st.composite
-def multilabel(draw: st.DrawFn) -> Corpus:
+def songs(count: int, seed: int) -> Corpus:
     """Songs of 1 to 5 excerpts with 1 to 3 of 6 instruments each, some common and some rare."""
     instruments = 6
-    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    rng = np.random.default_rng(seed)
     weights = np.array([1, 2, 3, 5, 8, 13]) / 32
     groups = {}
-    for song in range(draw(st.integers(20, 80))):
+    for song in range(count):
         line_up = rng.choice(instruments, 3, replace=False, p=weights)
         groups[f"song {song}"] = [
             frozenset(rng.choice(line_up, rng.integers(1, 4), replace=False).tolist())
@@ -91,6 +90,10 @@ def multilabel(draw: st.DrawFn) -> Corpus:
         for extra in range(5):
             groups[f"solo {instrument}/{extra}"] = [frozenset({instrument})]
     return Corpus(groups, instruments)
+
+
+def multilabel() -> st.SearchStrategy[Corpus]:
+    return st.builds(songs, st.integers(20, 80), st.integers(0, 2**32 - 1))
 
 
 def any_corpus() -> st.SearchStrategy[Corpus]:
@@ -131,14 +134,20 @@ def test_shares_are_kept_to_within_the_largest_group(
         assert (abs(corpus.counts(sides, fold) - total / folds) <= LARGEST).all()
 
 
-@settings(max_examples=60)
-@given(multilabel(), st.floats(0.1, 0.5), st.integers(0, 5))
-def test_shares_with_several_instruments_per_clip_are_approximate(
-    corpus: Corpus, share: float, seed: int
-) -> None:
-    total = corpus.labels.sum(axis=0)
-    held = corpus.counts(corpus.held_out(share, seed), 1)
-    assert np.mean(abs(held - share * total)) <= LARGEST
+@pytest.mark.parametrize("share", [0.15, 0.25, 0.5])
+def test_shares_with_several_instruments_per_clip_are_approximate(share: float) -> None:
+    """There is no bound for a single corpus, so that many are looked at together."""
+    dealt, drawn = [], []
+    for seed in range(60):
+        corpus = songs(20 + seed, seed)
+        wanted = share * corpus.labels.sum(axis=0)
+        dealt.append(np.mean(abs(corpus.counts(corpus.held_out(share), 1) - wanted)))
+        names = list(corpus.groups)
+        at_random = dict(zip(names, np.random.default_rng(seed).random(len(names)), strict=True))
+        sides = {name: int(at_random[name] < share) for name in names}
+        drawn.append(np.mean(abs(corpus.counts(sides, 1) - wanted)))
+    assert np.mean(dealt) <= LARGEST / 4
+    assert np.mean(dealt) <= np.mean(drawn) / 2
 
 
 @settings(max_examples=30)
