@@ -1,11 +1,14 @@
 """Facts about an audio file: its digest, duration, rate and channels, and whether it is usable."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from io import BufferedReader
 from operator import itemgetter
 from pathlib import Path
+from typing import Any
 
+from irmas_dist import storage
 from irmas_dist.corpus.audio import (
     WHOLE,
     AudioFile,
@@ -26,6 +29,7 @@ class AudioFacts:
     sample_rate: int | None = None  # in Hz
     channels: int | None = None
     bytes: int | None = None  # size of the file
+    modified_ns: int | None = None  # when the file was last changed, since 1970
     md5: str | None = None  # of the file, and of the span where the clip is one
     file_md5: str | None = None  # of the file alone
     problem: str | None = None  # why the file cannot be used; None when it can
@@ -38,11 +42,83 @@ def read_facts(location: Location) -> AudioFacts:
     A header is not believed: that of many formats is an estimate, and none tells silence or
     channels that cancel each other. Decoding a WAV of IRMAS takes less time than its digest.
     """
+    return read_spans(location, [WHOLE])[0]
+
+
+def read_spans(location: Location, spans: Sequence[Span]) -> list[AudioFacts]:
+    """Read the facts of clips that lie in one file; those of a whole file are `read_facts`'.
+
+    The file is fetched once, and read to its end: a span of a damaged file is not trusted.
+    """
+    try:
+        with decoding():
+            # Before it is read: what is written meanwhile is a later change.
+            version = size_and_time(location)
+            with local_file(location) as path:
+                whole = _of_file(path)
+                whole.modified_ns = version[1] if version else None
+                if whole.problem or all(span == WHOLE for span in spans):
+                    return [_of_span(None, span, whole) for span in spans]
+                with AudioFile(path) as file:
+                    # In order: in some files a span is reached only by decoding all before it.
+                    facts = {
+                        span: _of_span(file, span, whole)
+                        for span in sorted(spans, key=itemgetter(0))
+                    }
+                    return [facts[span] for span in spans]
+    except AudioError as error:
+        return [AudioFacts(problem=str(error)) for _ in spans]
+
+
+def has_changed(location: Location, path: str, span: Span, indexed: Mapping[str, Any]) -> bool:
+    """Return whether a file is another than the one that was indexed.
+
+    It is told by its size and, where the time of its last change differs too, which copies of a
+    tree may not keep, by its digest. That of each file would add half to the time of extraction.
+
+    Args:
+        location: Path or URL of the file.
+        path: The file, or a local copy of it.
+        span: The clip's.
+        indexed: ``bytes``, ``modified_ns`` and ``md5`` of the clip; None where not known.
+
+    Raises:
+        OSError: There is none, or it cannot be read.
+    """
+    if indexed["bytes"] not in (None, Path(path).stat().st_size):
+        return True
+    if indexed["modified_ns"] is None or indexed["md5"] is None:
+        return False
+    version = size_and_time(location)
+    if version and version[1] == indexed["modified_ns"]:
+        return False
+    with Path(path).open("rb") as content:
+        return _digest(content, span) != indexed["md5"]
+
+
+def size_and_time(location: Location) -> tuple[int, int] | None:
+    """Return a file's size, and when it was last changed in ns since 1970; None if it is none.
+
+    Raises:
+        OSError: The store of a URL does not answer.
+    """
+    if storage.is_url(location):
+        filesystem, inner = storage.resolve(location)
+        info = filesystem.get_file_info(inner)
+        return (info.size, info.mtime_ns) if info.is_file else None
+    # Not through pyarrow, which takes no names but in UTF-8.
+    if not Path(location).is_file():
+        return None
+    status = Path(location).stat()
+    return status.st_size, status.st_mtime_ns
+
+
+def _of_file(path: str) -> AudioFacts:
     facts = AudioFacts()
     try:
-        with decoding(), local_file(location) as path:
+        with decoding():
             with Path(path).open("rb") as content:
-                facts.md5 = facts.file_md5 = hashlib.file_digest(content, "md5").hexdigest()
+                facts.md5 = facts.file_md5 = _digest(content, WHOLE)
                 facts.bytes = content.tell()
             with AudioFile(path) as file:
                 facts.sample_rate, facts.channels = file.sample_rate, file.channels
@@ -55,24 +131,15 @@ def read_facts(location: Location) -> AudioFacts:
     return facts
 
 
-def read_spans(location: Location, spans: Sequence[Span]) -> list[AudioFacts]:
-    """Read the facts of clips that lie in one file; those of a whole file are `read_facts`'.
+def _digest(content: BufferedReader, span: Span) -> str:
+    return _of_clip(hashlib.file_digest(content, "md5").hexdigest(), span)
 
-    The file is fetched once, and read to its end: a span of a damaged file is not trusted.
-    """
-    try:
-        with decoding(), local_file(location) as path:
-            whole = read_facts(path)
-            if whole.problem or all(span == WHOLE for span in spans):
-                return [_of_span(None, span, whole) for span in spans]
-            with AudioFile(path) as file:
-                # In order: in some files a span is reached only by decoding all before it.
-                facts = {
-                    span: _of_span(file, span, whole) for span in sorted(spans, key=itemgetter(0))
-                }
-                return [facts[span] for span in spans]
-    except AudioError as error:
-        return [AudioFacts(problem=str(error)) for _ in spans]
+
+def _of_clip(file_md5: str, span: Span) -> str:
+    """Return the digest of a clip of a file."""
+    if span == WHOLE:
+        return file_md5
+    return hashlib.md5(f"{file_md5} {span}".encode()).hexdigest()
 
 
 def _of_span(file: AudioFile | None, span: Span, whole: AudioFacts) -> AudioFacts:
@@ -80,7 +147,7 @@ def _of_span(file: AudioFile | None, span: Span, whole: AudioFacts) -> AudioFact
         return whole
     facts = replace(whole, note=None)
     if whole.md5:
-        facts.md5 = hashlib.md5(f"{whole.md5} {span}".encode()).hexdigest()
+        facts.md5 = _of_clip(whole.md5, span)
     if file is None:
         return facts
     try:

@@ -1,7 +1,6 @@
 """The tasks of an extraction: each computes rows of the manifest and writes them as a shard."""
 
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,6 +8,7 @@ import pyarrow as pa
 
 from irmas_dist.config.features import LogMelSettings
 from irmas_dist.corpus.audio import decoding, local_file
+from irmas_dist.corpus.facts import has_changed
 from irmas_dist.errors import AudioError, IrmasError, UnavailableFileError
 from irmas_dist.features.diff import AUDIO, FILE, encode_labels
 from irmas_dist.features.logmel import log_mel
@@ -70,10 +70,9 @@ def compute_shard(
 
         try:
             with decoding(), local_file(clip["path"]) as path:
-                # Told by its size: a digest would add half to the time of a file.
-                if clip["bytes"] not in (None, Path(path).stat().st_size):
-                    raise UnavailableFileError("has changed since it was indexed: index again")
                 span = clip["start_s"] or 0.0, clip["end_s"]
+                if has_changed(clip["path"], path, span, clip):
+                    raise UnavailableFileError("has changed since it was indexed: index again")
                 mel = log_mel(path, settings, note=note, span=span)
         except AudioError as error:
             found_in = FILE if isinstance(error, UnavailableFileError) else AUDIO

@@ -1,7 +1,9 @@
 """The tasks of an extraction have every clip once, and report what they cannot use."""
 
+import os
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,8 @@ import pytest
 import soundfile
 
 from irmas_dist.config.features import LogMelSettings
+from irmas_dist.corpus.audio import WHOLE, Span
+from irmas_dist.corpus.facts import read_spans
 from irmas_dist.corpus.manifest import SCHEMA
 from irmas_dist.features import store
 from irmas_dist.features.diff import AUDIO, FILE
@@ -82,6 +86,32 @@ def test_a_file_of_another_size_than_was_indexed_is_a_reject(tmp_path: Path) -> 
     [reject] = result["rejects"]
     assert (reject["clip_id"], reject["found_in"]) == ("changed", FILE)
     assert reject["problem"] == "has changed since it was indexed: index again"
+
+
+def later(path: Path) -> None:
+    """Set the time of a file's last change to a second later."""
+    status = path.stat()
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 10**9))
+
+
+@pytest.mark.parametrize("span", [WHOLE, (0.25, 0.75)])
+def test_a_file_of_the_same_size_that_was_changed_is_a_reject(tmp_path: Path, span: Span) -> None:
+    path, out = tmp_path / "a.wav", str(tmp_path / "store")
+    soundfile.write(path, np.ones(22_050) / 2, 22_050)
+    [facts] = read_spans(path, [span])
+    indexed = row("a", path=str(path), start_s=span[0], end_s=span[1]) | asdict(facts)
+    block = pa.Table.from_pylist([indexed], SCHEMA)
+
+    def rejects() -> list[str]:
+        [result] = compute_shard(block, out, LogMelSettings(), IRMAS).to_pylist()
+        return [reject["problem"] for reject in result["rejects"]]
+
+    assert not rejects()
+    later(path)  # A copy, or touched: the same audio.
+    assert not rejects()
+    soundfile.write(path, np.ones(22_050) / 4, 22_050)
+    later(path)
+    assert rejects() == ["has changed since it was indexed: index again"]
 
 
 def test_a_shard_that_cannot_be_written_is_a_failure_not_an_exception(
