@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from math import inf
 from pathlib import Path
+from sys import maxsize
 from typing import Any, Self
 
 import numpy as np
@@ -90,6 +91,8 @@ class AudioFile:
         self._readable = checked(path)
         self._sound = _Sound(self._readable.source)
         self.samples = 0
+        # `maxsize` after a read or seek that failed, which ends nobody knows where: the next span
+        # is decoded anew.
         self._at = 0
         if self._sound.format not in FORMATS:
             self.__exit__()
@@ -120,7 +123,8 @@ class AudioFile:
             AudioError: The file or the span is empty, or the file ends before its header, or the
                 end of the span, says so.
         """
-        if self._at > self._start:
+        # The state of an MP3's decoder after a seek differs, by rounding, from that without one.
+        if self._at > self._start or (self._at and self._sound.format == "MP3" and self._seeks):
             self._sound.close()
             if not isinstance(self._readable.source, bytes):
                 self._readable.source.seek(0)
@@ -159,13 +163,20 @@ class AudioFile:
             self.__exit__()
             raise AudioError(f"is longer than {self._longest_s:g} s, the longest audio allowed")
 
+    @property
+    def _seeks(self) -> bool:
+        """Whether a place is sought in the file, instead of decoding what is before it."""
+        readable = self._readable
+        return self._sound.can_seek and readable.frames_known and readable.announced == 1
+
     def _skip_to_start(self) -> int:
         """Leave out what lies before the span; return how many samples there are before it."""
         if not self._start:
             return 0  # Seeking there, too, is refused of some formats.
-        if self._sound.can_seek and self._readable.frames_known and self._readable.announced == 1:
+        if self._seeks:
             place = self._place_to_seek()
             if place > self._at:
+                self._at = maxsize
                 self._at = self._sound.seek(place)
         while self._at < self._start and len(self._read(self._start - self._at, "float32")):
             pass
@@ -181,11 +192,12 @@ class AudioFile:
         return max(place, 0)
 
     def _read(self, most: float, dtype: str) -> Samples:
-        most = min(BLOCK_SAMPLES, most)
+        at, most = self._at, min(BLOCK_SAMPLES, most)
         if self._sound.can_seek:
-            most = min(most, self._sound.frames - self._at)
+            most = min(most, self._sound.frames - at)
+        self._at = maxsize
         samples: Samples = self._sound.read(max(int(most), 0), dtype, always_2d=True)
-        self._at += len(samples)
+        self._at = at + len(samples)
         return samples
 
     def __enter__(self) -> Self:

@@ -18,10 +18,10 @@ from rich.markup import escape
 
 from irmas_dist import storage
 from irmas_dist.config.corpus import TABLE_COLUMNS
-from irmas_dist.corpus.audio import WHOLE, Span
+from irmas_dist.corpus.audio import WHOLE
 from irmas_dist.corpus.audio_files import clip_id_of
 from irmas_dist.corpus.csv_tables import CsvRow, parse_number
-from irmas_dist.corpus.facts import read_spans
+from irmas_dist.corpus.facts import read_spans, span_of
 from irmas_dist.corpus.groups import WITHIN, group_in_source
 from irmas_dist.corpus.label_columns import INSTRUMENTS, LabelColumns, nfc, read_clip_table
 from irmas_dist.corpus.manifest import PARTS, TRAINING
@@ -182,7 +182,7 @@ def parse_seconds(text: str) -> float | None:
 
 def _add_facts(clips: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
     """Add the facts of clips of one file to their rows."""
-    spans: list[Span] = [(row["start_s"] or 0.0, row["end_s"]) for row in clips]
+    spans = list(map(span_of, clips))
     for row, facts in zip(clips, read_spans(clips[0]["path"], spans), strict=True):
         row |= asdict(facts)
     return clips

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from io import BufferedReader
+from functools import cache
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -70,8 +70,13 @@ def read_spans(location: Location, spans: Sequence[Span]) -> list[AudioFacts]:
         return [AudioFacts(problem=str(error)) for _ in spans]
 
 
-def has_changed(location: Location, path: str, span: Span, indexed: Mapping[str, Any]) -> bool:
-    """Return whether a file is another than the one that was indexed.
+def span_of(clip: Mapping[str, Any]) -> Span:
+    """Return the span of a clip by its row of a manifest."""
+    return clip["start_s"] or 0.0, clip["end_s"]
+
+
+def changed(location: Location, path: str, clips: Sequence[Mapping[str, Any]]) -> list[bool]:
+    """Return of each clip of a file whether the file is another than the one that was indexed.
 
     It is told by its size and, where the time of its last change differs too, which copies of a
     tree may not keep, by its digest. That of each file would add half to the time of extraction.
@@ -79,21 +84,28 @@ def has_changed(location: Location, path: str, span: Span, indexed: Mapping[str,
     Args:
         location: Path or URL of the file.
         path: The file, or a local copy of it.
-        span: The clip's.
-        indexed: ``bytes``, ``modified_ns`` and ``md5`` of the clip; None where not known.
+        clips: Their rows of the manifest.
 
     Raises:
         OSError: There is none, or it cannot be read.
     """
-    if indexed["bytes"] not in (None, Path(path).stat().st_size):
-        return True
-    if indexed["modified_ns"] is None or indexed["md5"] is None:
-        return False
-    version = size_and_time(location)
-    if version and version[1] == indexed["modified_ns"]:
-        return False
-    with Path(path).open("rb") as content:
-        return _digest(content, span) != indexed["md5"]
+    size, version = Path(path).stat().st_size, size_and_time(location)
+
+    @cache
+    def digest() -> str:
+        with Path(path).open("rb") as content:
+            return hashlib.file_digest(content, "md5").hexdigest()
+
+    def differs(clip: Mapping[str, Any]) -> bool:
+        if clip["bytes"] not in (None, size):
+            return True
+        if clip["modified_ns"] is None or clip["md5"] is None:
+            return False
+        if version and version[1] == clip["modified_ns"]:
+            return False
+        return _of_clip(digest(), span_of(clip)) != clip["md5"]
+
+    return [differs(clip) for clip in clips]
 
 
 def size_and_time(location: Location) -> tuple[int, int] | None:
@@ -118,7 +130,7 @@ def _of_file(path: str) -> AudioFacts:
     try:
         with decoding():
             with Path(path).open("rb") as content:
-                facts.md5 = facts.file_md5 = _digest(content, WHOLE)
+                facts.md5 = facts.file_md5 = hashlib.file_digest(content, "md5").hexdigest()
                 facts.bytes = content.tell()
             with AudioFile(path) as file:
                 facts.sample_rate, facts.channels = file.sample_rate, file.channels
@@ -129,10 +141,6 @@ def _of_file(path: str) -> AudioFacts:
     except AudioError as error:
         facts.problem = str(error)
     return facts
-
-
-def _digest(content: BufferedReader, span: Span) -> str:
-    return _of_clip(hashlib.file_digest(content, "md5").hexdigest(), span)
 
 
 def _of_clip(file_md5: str, span: Span) -> str:

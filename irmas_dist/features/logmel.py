@@ -9,6 +9,7 @@ Files of more than about 20 s are decoded, resampled and transformed in blocks, 
 result grows with their length.
 """
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, islice
 from math import inf
@@ -20,7 +21,7 @@ import soxr
 from numpy.lib.stride_tricks import as_strided
 
 from irmas_dist.config.features import LogMelSettings
-from irmas_dist.corpus.audio import WHOLE, AudioFile, Float32, Location, Samples, Span, open_audio
+from irmas_dist.corpus.audio import AudioFile, Float32, Location, Samples, open_audio
 from irmas_dist.corpus.mixdown import Mixdown, mix_down, peak_of
 from irmas_dist.errors import AudioError
 from irmas_dist.features.mel import kernels
@@ -36,24 +37,22 @@ def _unsaid(note: str) -> None:
 
 
 def log_mel(
-    audio: Location | Samples,
+    audio: Location | AudioFile | Samples,
     settings: LogMelSettings,
     sample_rate: int | None = None,
     note: Callable[[str], None] = _unsaid,
-    span: Span = WHOLE,
     longest_s: float = inf,
 ) -> LogMel:
     """Return the log-mel spectrogram of a file, of a span of one, or of an array.
 
     Args:
-        audio: Path or URL of an audio file, or samples of shape (samples,) or (samples,
-            channels), int16 or float32 with full scale at 1. Float samples beyond 1 are not
-            clipped, neither before nor after resampling.
+        audio: Path or URL of an audio file, one that is open with a span selected, or samples of
+            shape (samples,) or (samples, channels), int16 or float32 with full scale at 1. Float
+            samples beyond 1 are not clipped, neither before nor after resampling.
         settings: What to compute.
         sample_rate: Sample rate in Hz; required for arrays, unused otherwise.
         note: Called with one line if the audio is silent, or its channels cancel each other.
-        span: What to decode of a file; unused for arrays.
-        longest_s: Length of the longest file that is not refused, in seconds.
+        longest_s: Length in seconds of the longest file at a path or URL that is not refused.
 
     Returns:
         Natural logarithm of mel power, shape (bands, frames), where ``frames`` is
@@ -66,17 +65,19 @@ def log_mel(
         AudioError: The audio cannot be decoded, is too long, empty or truncated, or has NaN or
             infinite samples.
     """
+    if isinstance(audio, str | os.PathLike):
+        with open_audio(audio, longest_s=longest_s) as file:
+            return log_mel(file, settings, note=note)
     if isinstance(audio, np.ndarray):
         samples, rate = audio, sample_rate
     else:
-        with open_audio(audio, span, longest_s) as file:
-            blocks = file.blocks()
-            samples, rate = next(blocks), file.sample_rate
-            if rest := list(islice(blocks, 1)):
-                blocks = chain([samples], rest, blocks)
-                if settings.backend == "fast":
-                    return _log_mel_of_long_file(file, blocks, settings, note)
-                samples = np.concatenate(list(blocks))
+        blocks = audio.blocks()
+        samples, rate = next(blocks), audio.sample_rate
+        if rest := list(islice(blocks, 1)):
+            blocks = chain([samples], rest, blocks)
+            if settings.backend == "fast":
+                return _log_mel_of_long_file(audio, blocks, settings, note)
+            samples = np.concatenate(list(blocks))
     if rate is None:
         raise AudioError("an array of samples needs its sample rate")
     if len(samples) == 0:
@@ -125,7 +126,7 @@ def log_mel_blocks(
     Raises:
         AudioError: As in `log_mel`, before the first piece.
     """
-    with open_audio(location, WHOLE, longest_s) as file:
+    with open_audio(location, longest_s=longest_s) as file:
         blocks = file.blocks()
         samples = next(blocks)
         rest = list(islice(blocks, 1))

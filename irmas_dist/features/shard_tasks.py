@@ -1,5 +1,7 @@
 """The tasks of an extraction: each computes rows of the manifest and writes them as a shard."""
 
+from collections import defaultdict
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -7,11 +9,11 @@ import numpy as np
 import pyarrow as pa
 
 from irmas_dist.config.features import LogMelSettings
-from irmas_dist.corpus.audio import decoding, local_file
-from irmas_dist.corpus.facts import has_changed
+from irmas_dist.corpus.audio import AudioFile, decoding, local_file
+from irmas_dist.corpus.facts import changed, span_of
 from irmas_dist.errors import AudioError, IrmasError, UnavailableFileError
 from irmas_dist.features.diff import AUDIO, FILE, encode_labels
-from irmas_dist.features.logmel import log_mel
+from irmas_dist.features.logmel import LogMel, log_mel
 from irmas_dist.features.store import (
     REJECTS_SCHEMA,
     label_lists,
@@ -63,22 +65,20 @@ def compute_shard(
     notes: list[tuple[str, str]] = []
     labels, _ = encode_labels(block, vocabulary)
     lists = label_lists(labels).to_pylist()
-    for clip, known in zip(block.to_pylist(), lists, strict=True):
-
-        def note(text: str, clip_id: str = clip["clip_id"]) -> None:
-            notes.append((clip_id, text))
-
-        try:
-            with decoding(), local_file(clip["path"]) as path:
-                span = clip["start_s"] or 0.0, clip["end_s"]
-                if has_changed(clip["path"], path, span, clip):
-                    raise UnavailableFileError("has changed since it was indexed: index again")
-                mel = log_mel(path, settings, note=note, span=span)
-        except AudioError as error:
-            found_in = FILE if isinstance(error, UnavailableFileError) else AUDIO
-            rejects.append({**clip, "problem": str(error), "found_in": found_in})
-        else:
-            rows.append({**clip, "labels": known, "logmel": mel})
+    clips = block.to_pylist()
+    by_file: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for clip in clips:
+        by_file[clip["path"]].append(clip)
+    computed: dict[str, LogMel | AudioError] = {}
+    for location, of_file in by_file.items():
+        computed |= _compute_file(location, of_file, settings, notes)
+    for clip, known in zip(clips, lists, strict=True):
+        match computed[clip["clip_id"]]:
+            case AudioError() as error:
+                found_in = FILE if isinstance(error, UnavailableFileError) else AUDIO
+                rejects.append({**clip, "problem": str(error), "found_in": found_in})
+            case mel:
+                rows.append({**clip, "labels": known, "logmel": mel})
     size, failure = 0, None
     if rows:
         try:
@@ -95,6 +95,55 @@ def compute_shard(
             "failure": pa.array([failure], pa.string()),
         }
     )
+
+
+def _compute_file(
+    location: str,
+    clips: Sequence[dict[str, Any]],
+    settings: LogMelSettings,
+    notes: list[tuple[str, str]],
+) -> dict[str, LogMel | AudioError]:
+    """Compute the clips of one file, which is fetched and opened once.
+
+    Args:
+        location: Path or URL of the file.
+        clips: Their rows of the manifest.
+        settings: What to compute.
+        notes: Those on these clips are added.
+
+    Returns:
+        By ``clip_id``, the spectrogram or why there is none.
+    """
+    computed: dict[str, LogMel | AudioError] = {}
+    try:
+        with decoding(), local_file(location) as path:
+            for clip, differs in zip(clips, changed(location, path, clips), strict=True):
+                if differs:
+                    computed[clip["clip_id"]] = UnavailableFileError(
+                        "has changed since it was indexed: index again"
+                    )
+            if len(computed) == len(clips):
+                return computed
+            with AudioFile(path) as file:
+                # In order: in some files a span is reached only by decoding all before it.
+                for clip in sorted(clips, key=lambda clip: span_of(clip)[0]):
+                    clip_id: str = clip["clip_id"]
+                    if clip_id in computed:
+                        continue
+
+                    def note(text: str, clip_id: str = clip_id) -> None:
+                        notes.append((clip_id, text))
+
+                    file.select(span_of(clip))
+                    try:
+                        with decoding():
+                            computed[clip_id] = log_mel(file, settings, note=note)
+                    except AudioError as error:
+                        computed[clip_id] = error
+    except AudioError as error:
+        for clip in clips:
+            computed.setdefault(clip["clip_id"], error)
+    return computed
 
 
 class ShardComputer:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from irmas_dist import storage
 from irmas_dist.config.features import LogMelSettings
-from irmas_dist.corpus.audio import open_audio, read_audio
+from irmas_dist.corpus.audio import decoding, open_audio, read_audio
 from irmas_dist.errors import AudioError, UnknownFormatError
 from irmas_dist.features.logmel import log_mel
 from tests.corpus.formats import WRITTEN, content, without_tag
@@ -111,6 +111,24 @@ def test_encodings_in_which_no_place_can_be_found_are_read(tmp_path: Path, encod
     with open_audio(tmp_path / "a.wav", (0.25, 0.5)) as file:
         for _ in range(2):
             np.testing.assert_array_equal(np.concatenate(list(file.blocks())), whole[2_000:4_000])
+
+
+def test_a_span_after_one_that_could_not_be_decoded_is_right(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(-4_000, 4_000, (20_000, 1), np.int16)
+    soundfile.write(tmp_path / "a.flac", noise, 2_000)
+    content = bytearray((tmp_path / "a.flac").read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 200] = bytes(200)
+    (tmp_path / "a.flac").write_bytes(content)
+    with open_audio(tmp_path / "a.flac") as file:
+        for start, stop in ((4, 6), (9, 10), (4, 6), (0, 1), (4, 6), (8, 9)):
+            file.select((start, stop))
+            if start == 4:
+                with pytest.raises(AudioError, match="lost sync"), decoding():
+                    list(file.blocks())
+            else:
+                decoded = np.concatenate(list(file.blocks()))
+                np.testing.assert_array_equal(decoded, noise[start * 2_000 : stop * 2_000])
 
 
 def test_a_span_beyond_the_end_is_refused(tmp_path: Path) -> None:

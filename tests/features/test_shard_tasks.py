@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,14 @@ import pyarrow as pa
 import pytest
 import soundfile
 
+from irmas_dist import storage
 from irmas_dist.config.features import LogMelSettings
-from irmas_dist.corpus.audio import WHOLE, Span
+from irmas_dist.corpus.audio import WHOLE, Span, open_audio
 from irmas_dist.corpus.facts import read_spans
 from irmas_dist.corpus.manifest import SCHEMA
-from irmas_dist.features import store
+from irmas_dist.features import shard_tasks, store
 from irmas_dist.features.diff import AUDIO, FILE
+from irmas_dist.features.logmel import log_mel
 from irmas_dist.features.shard_tasks import ShardComputer, compute_shard, split_into_tasks
 from irmas_dist.instruments import IRMAS
 
@@ -86,6 +89,42 @@ def test_a_file_of_another_size_than_was_indexed_is_a_reject(tmp_path: Path) -> 
     [reject] = result["rejects"]
     assert (reject["clip_id"], reject["found_in"]) == ("changed", FILE)
     assert reject["problem"] == "has changed since it was indexed: index again"
+
+
+SPANS = [(4.0, 6.0), (0.0, None), (1.0, 2.5), (20.0, 21.0), (1.5, 3.0), (6.0, None)]
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "mp3"])
+def test_spans_of_a_file_are_computed_from_one_copy_as_each_alone(
+    tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, copies = tmp_path / f"a.{suffix}", list[str]()
+    noise = np.random.default_rng(0).standard_normal((8 * 22_050, 2)) / 8
+    soundfile.write(path, noise, 22_050)
+    whole_file = shard_tasks.local_file
+
+    def counted(location: str) -> AbstractContextManager[str]:
+        copies.append(location)
+        return whole_file(location)
+
+    monkeypatch.setattr(shard_tasks, "local_file", counted)
+    rows = [
+        row(f"{number}", path=str(path), start_s=start, end_s=end)
+        for number, (start, end) in enumerate(SPANS)
+    ]
+    block = pa.Table.from_pylist(rows, SCHEMA)
+    [result] = compute_shard(block, str(tmp_path / "store"), LogMelSettings(), IRMAS).to_pylist()
+    assert copies == [str(path)]
+    [reject] = result["rejects"]
+    assert (reject["clip_id"], reject["found_in"]) == ("3", AUDIO)
+    assert "the file ends after" in reject["problem"]
+    [shard] = (tmp_path / "store").glob("part-*")
+    table = storage.read_table(shard, ["clip_id", "logmel"])
+    stored = dict(zip(*(column.to_pylist() for column in table.columns), strict=True))
+    assert list(stored) == ["0", "1", "2", "4", "5"]
+    for clip_id, bytes_ in stored.items():
+        with open_audio(path, SPANS[int(clip_id)]) as file:
+            assert bytes_ == log_mel(file, LogMelSettings()).tobytes()
 
 
 def later(path: Path) -> None:
