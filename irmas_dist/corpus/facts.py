@@ -29,7 +29,7 @@ class AudioFacts:
     sample_rate: int | None = None  # in Hz
     channels: int | None = None
     bytes: int | None = None  # size of the file
-    modified_ns: int | None = None  # when the file was last changed, since 1970
+    modified_ns: int | None = None  # when a local file was last changed, since 1970
     md5: str | None = None  # of the file, and of the span where the clip is one
     file_md5: str | None = None  # of the file alone
     problem: str | None = None  # why the file cannot be used; None when it can
@@ -51,21 +51,18 @@ def read_spans(location: Location, spans: Sequence[Span]) -> list[AudioFacts]:
     The file is fetched once, and read to its end: a span of a damaged file is not trusted.
     """
     try:
-        with decoding():
+        with decoding(), local_file(location) as path:
             # Before it is read: what is written meanwhile is a later change.
-            version = size_and_time(location)
-            with local_file(location) as path:
-                whole = _of_file(path)
-                whole.modified_ns = version[1] if version else None
-                if whole.problem or all(span == WHOLE for span in spans):
-                    return [_of_span(None, span, whole) for span in spans]
-                with AudioFile(path) as file:
-                    # In order: in some files a span is reached only by decoding all before it.
-                    facts = {
-                        span: _of_span(file, span, whole)
-                        for span in sorted(spans, key=itemgetter(0))
-                    }
-                    return [facts[span] for span in spans]
+            modified_ns = None if storage.is_url(location) else Path(path).stat().st_mtime_ns
+            whole = replace(_of_file(path), modified_ns=modified_ns)
+            if whole.problem or all(span == WHOLE for span in spans):
+                return [_of_span(None, span, whole) for span in spans]
+            with AudioFile(path) as file:
+                # In order: in some files a span is reached only by decoding all before it.
+                facts = {
+                    span: _of_span(file, span, whole) for span in sorted(spans, key=itemgetter(0))
+                }
+                return [facts[span] for span in spans]
     except AudioError as error:
         return [AudioFacts(problem=str(error)) for _ in spans]
 
@@ -78,8 +75,9 @@ def span_of(clip: Mapping[str, Any]) -> Span:
 def changed(location: Location, path: str, clips: Sequence[Mapping[str, Any]]) -> list[bool]:
     """Return of each clip of a file whether the file is another than the one that was indexed.
 
-    It is told by its size and, where the time of its last change differs too, which copies of a
-    tree may not keep, by its digest. That of each file would add half to the time of extraction.
+    It is told by its size and its digest, which for a local file is computed only where the time
+    of its last change differs too, as copies of a tree may not keep it: that of each would add half
+    to the time of extraction.
 
     Args:
         location: Path or URL of the file.
@@ -89,7 +87,8 @@ def changed(location: Location, path: str, clips: Sequence[Mapping[str, Any]]) -
     Raises:
         OSError: There is none, or it cannot be read.
     """
-    size, version = Path(path).stat().st_size, size_and_time(location)
+    status = Path(path).stat()
+    same_time = () if storage.is_url(location) else (None, status.st_mtime_ns)
 
     @cache
     def digest() -> str:
@@ -97,32 +96,13 @@ def changed(location: Location, path: str, clips: Sequence[Mapping[str, Any]]) -
             return hashlib.file_digest(content, "md5").hexdigest()
 
     def differs(clip: Mapping[str, Any]) -> bool:
-        if clip["bytes"] not in (None, size):
+        if clip["bytes"] not in (None, status.st_size):
             return True
-        if clip["modified_ns"] is None or clip["md5"] is None:
-            return False
-        if version and version[1] == clip["modified_ns"]:
+        if clip["md5"] is None or clip["modified_ns"] in same_time:
             return False
         return _of_clip(digest(), span_of(clip)) != clip["md5"]
 
     return [differs(clip) for clip in clips]
-
-
-def size_and_time(location: Location) -> tuple[int, int] | None:
-    """Return a file's size, and when it was last changed in ns since 1970; None if it is none.
-
-    Raises:
-        OSError: The store of a URL does not answer.
-    """
-    if storage.is_url(location):
-        filesystem, inner = storage.resolve(location)
-        info = filesystem.get_file_info(inner)
-        return (info.size, info.mtime_ns) if info.is_file else None
-    # Not through pyarrow, which takes no names but in UTF-8.
-    if not Path(location).is_file():
-        return None
-    status = Path(location).stat()
-    return status.st_size, status.st_mtime_ns
 
 
 def _of_file(path: str) -> AudioFacts:

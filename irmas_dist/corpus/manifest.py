@@ -47,9 +47,9 @@ those of which nobody says whether they play; all others are absent. ``soft``: l
 and 1, null where there is none; those of 0.5 and more are in ``instruments`` too. ``group``: clips
 that share it must stay on one side of a split. ``start_s``, ``end_s``: the span of the file that
 the clip is, from 0 and to the end where null. ``bytes``: size of the file. ``modified_ns``: when
-it was last changed, in ns since 1970. ``md5``: digest of the file, and of the span where there is
-one. ``problem``: why the file cannot be used, null when it
-can; the other columns of an unusable file hold what is known of it.
+a local one was last changed, in ns since 1970. ``md5``: digest of the file, and of the span where
+there is one. ``problem``: why the file cannot be used, null when it can; the other columns of an
+unusable file hold what is known of it.
 """
 
 INSTRUMENTS = b"instruments"

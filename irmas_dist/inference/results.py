@@ -16,7 +16,6 @@ from typing import Any
 import pyarrow as pa
 
 from irmas_dist import storage
-from irmas_dist.corpus.facts import size_and_time
 from irmas_dist.errors import IrmasError
 from irmas_dist.inference.audio_inputs import STDIN, Prediction
 from irmas_dist.training.model_description import ModelDescription
@@ -125,7 +124,7 @@ class Journal:
 
     def add(self, prediction: Prediction) -> None:
         """Append a prediction."""
-        facts = {"path": prediction.path, "file": _version(prediction.path)}
+        facts = {"path": prediction.path, "file": _size_and_time(prediction.path)}
         self._append(as_object(prediction) | facts)
 
     def finish(self) -> None:
@@ -153,7 +152,7 @@ class Journal:
             if isinstance(entry, dict)
             and entry.keys() == {"path", "instruments", "scores", "note", "file"}
             and entry["file"]
-            and entry["file"] == _version(entry["path"])
+            and entry["file"] == _size_and_time(entry["path"])
         ]
 
     def _append(self, entry: dict[str, Any]) -> None:
@@ -168,9 +167,14 @@ def _line(entry: dict[str, Any]) -> bytes:
     return json.dumps(entry).encode() + b"\n"
 
 
-def _version(path: str) -> list[int] | None:
+def _size_and_time(path: str) -> list[int] | None:
     """Return a file's size and time of modification; None for pipes and missing files."""
-    if path == STDIN:
+    if path == STDIN or (not storage.is_url(path) and not Path(path).is_file()):
         return None
-    version = size_and_time(path)
-    return version and list(version)
+    # Not through pyarrow, which takes no names but in UTF-8.
+    if not storage.is_url(path):
+        status = Path(path).stat()
+        return [status.st_size, status.st_mtime_ns]
+    filesystem, inner = storage.resolve(path)
+    info = filesystem.get_file_info(inner)
+    return [info.size, info.mtime_ns] if info.is_file else None
