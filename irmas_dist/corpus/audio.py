@@ -5,7 +5,6 @@ truncated or joined, numbers of samples that are estimates.
 """
 
 import os
-import re
 import shutil
 import stat
 import tempfile
@@ -21,7 +20,7 @@ import numpy.typing as npt
 import soundfile
 
 from irmas_dist import storage
-from irmas_dist.corpus.containers import checked, is_placeholder
+from irmas_dist.corpus.containers import announced_by_log, checked
 from irmas_dist.errors import AudioError, UnavailableFileError, UnknownFormatError
 
 Float32 = npt.NDArray[np.float32]
@@ -50,11 +49,6 @@ _OGG_PAGE_SAMPLES = 2**18
 last page, of which only the end is stated."""
 
 _SIXTEEN_BITS = ("PCM_16", "PCM_S8", "PCM_U8")
-_TRUNCATED = re.compile(
-    # AIFF, AU, W64, CAF: the size of the chunk of samples by its header, and in the file.
-    r"^ *(?:data|SSND|Data Size|riff) *: (\d+) \(should be (\d+)\)",
-    re.MULTILINE,
-)
 
 # glibc returns freed memory to the system, and each clip would fault it in again, page by page,
 # for a third of its time. Once a block of almost 32 MB has been freed, glibc keeps 64 MB.
@@ -107,8 +101,15 @@ class AudioFile:
         if self._readable.frames_known:
             self._require_shorter(self._sound.frames)
 
-    def select(self, span: Span) -> None:
-        """Have `blocks` decode another span of the file, which is not looked through again."""
+    def select(self, span: Span, *, exact: bool = True) -> None:
+        """Have `blocks` decode another span of the file, which is not looked through again.
+
+        Args:
+            span: Where it begins and ends, in seconds.
+            exact: Whether its samples are bit for bit those of the span alone, which takes longer
+                with MP3s; else up to rounding.
+        """
+        self._exact = exact
         start, stop = span
         self._start = round(start * self.sample_rate)
         self._stop = None if stop is None else round(stop * self.sample_rate)
@@ -124,12 +125,9 @@ class AudioFile:
                 end of the span, says so.
         """
         # The state of an MP3's decoder after a seek differs, by rounding, from that without one.
-        if self._at > self._start or (self._at and self._sound.format == "MP3" and self._seeks):
-            self._sound.close()
-            if not isinstance(self._readable.source, bytes):
-                self._readable.source.seek(0)
-            self._sound = _Sound(self._readable.source)
-            self._at = 0
+        sought = self._exact and self._sound.format == "MP3" and self._seeks
+        if self._at > self._start or (self._at and sought):
+            self._reopen()
         self.samples = 0
         dtype = "int16" if self._sound.subtype in _SIXTEEN_BITS else "float32"
         before = self._skip_to_start()
@@ -156,6 +154,17 @@ class AudioFile:
                     f"{ends / self.sample_rate:.2f} s"
                 )
             raise AudioError("its span has no samples" if self._start else "holds no samples")
+
+    def _reopen(self) -> None:
+        self._sound.close()
+        self._at = maxsize
+        source = self._readable.source
+        if isinstance(source, bytes):
+            Path(os.fsdecode(source)).stat()  # libsndfile would not say that it is gone.
+        else:
+            source.seek(0)
+        self._sound = _Sound(source)
+        self._at = 0
 
     def _require_shorter(self, samples: int) -> None:
         """Refuse more audio than is allowed, before the rest of it is decoded."""
@@ -213,13 +222,8 @@ class AudioFile:
         if not self._readable.frames_known:
             return 0
         frames = self._sound.frames * self._readable.announced
-        # libsndfile takes most truncated files for shorter ones, and only logs the difference.
-        if self._sound.format not in ("WAV", "WAVEX", "RF64") and (
-            found := _TRUNCATED.search(self._sound.extra_info)
-        ):
-            announced, present = map(int, found.groups())
-            if announced > present and not is_placeholder(announced):
-                frames *= announced / max(present, 1)
+        if self._sound.format not in ("WAV", "WAVEX", "RF64"):
+            frames *= announced_by_log(self._sound.extra_info)
         return float(frames)
 
 

@@ -39,6 +39,12 @@ _ANY_SIZE = b"\xff\xff\xff\xff"
 _SCANNED = 2**20
 """Bytes searched at once for the beginning of a second file."""
 
+_TRUNCATED = re.compile(
+    # AIFF, AU, W64, CAF: the size of the chunk of samples by its header, and in the file.
+    r"^ *(?:data|SSND|Data Size|riff) *: (\d+) \(should be (\d+)\)",
+    re.MULTILINE,
+)
+
 
 class Readable(NamedTuple):
     """What libsndfile is to read of a file.
@@ -103,6 +109,18 @@ def checked(path: str) -> Readable:
                 view = _View(path, parts, claimed=1_000 * size + _SCANNED)
                 readable = Readable(view, frames_known=False)
     return readable
+
+
+def announced_by_log(log: str) -> float:
+    """Return the bytes of audio that a header announces for each that is there.
+
+    libsndfile takes most truncated files for shorter ones, and only logs the difference.
+    """
+    if found := _TRUNCATED.search(log):
+        announced, present = map(int, found.groups())
+        if announced > present and not is_placeholder(announced):
+            return announced / max(present, 1)
+    return 1.0
 
 
 def is_placeholder(size: int) -> bool:

@@ -53,8 +53,11 @@ def read_spans(location: Location, spans: Sequence[Span]) -> list[AudioFacts]:
     try:
         with decoding(), local_file(location) as path:
             # Before it is read: what is written meanwhile is a later change.
-            modified_ns = None if storage.is_url(location) else Path(path).stat().st_mtime_ns
-            whole = replace(_of_file(path), modified_ns=modified_ns)
+            modified_ns = Path(path).stat().st_mtime_ns
+            whole = _of_file(path)
+            # Some file systems take times that Parquet does not.
+            if not storage.is_url(location) and modified_ns < 2**63:
+                whole.modified_ns = modified_ns
             if whole.problem or all(span == WHOLE for span in spans):
                 return [_of_span(None, span, whole) for span in spans]
             with AudioFile(path) as file:
@@ -140,7 +143,7 @@ def _of_span(file: AudioFile | None, span: Span, whole: AudioFacts) -> AudioFact
         return facts
     try:
         with decoding():
-            file.select(span)
+            file.select(span, exact=False)
             facts.note = survey(file.blocks, "mean").note
             facts.duration_s = file.samples / file.sample_rate
     except AudioError as error:

@@ -27,8 +27,8 @@ MANIFEST = "manifest"
 LABELS = "labels"
 FILE = "file"
 AUDIO = "audio"
-"""Where a problem was found. What is wrong with a file, that it is missing, unreadable, or of
-another size than was indexed, may pass without a change of its audio."""
+"""Where a problem was found. What is wrong with a file, that it is missing, unreadable, or
+changed since it was indexed, may pass without a change of its audio."""
 
 
 @dataclass(frozen=True)

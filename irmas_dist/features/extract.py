@@ -87,7 +87,7 @@ def extract(
         address: Ray cluster to join, as in `ray_running`.
         max_rejects: Share of the manifest's files that may be unusable, 0 to 1.
         retry_rejects: Whether unchanged files that were unusable earlier are tried again, not only
-            those that were missing, unreadable, or of another size than was indexed.
+            those that were missing, unreadable, or changed since they were indexed.
         shard_seconds: Most audio in one shard.
 
     Raises:

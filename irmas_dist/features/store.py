@@ -49,7 +49,7 @@ REJECTS_SCHEMA = pa.schema(
     [(name, pa.string()) for name in ("clip_id", "md5", "problem", "found_in")]
 )
 """Columns of ``rejects.parquet``. ``found_in`` is the manifest, the labels, the file
-(missing, unreadable, or of another size than was indexed) or the audio."""
+(missing, unreadable, or changed since it was indexed) or the audio."""
 
 INFO = "features.json"
 REJECTS = "rejects.parquet"

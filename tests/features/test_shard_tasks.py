@@ -20,7 +20,7 @@ from irmas_dist.corpus.facts import read_spans
 from irmas_dist.corpus.manifest import SCHEMA
 from irmas_dist.features import shard_tasks, store
 from irmas_dist.features.diff import AUDIO, FILE
-from irmas_dist.features.logmel import log_mel
+from irmas_dist.features.logmel import LogMel, log_mel
 from irmas_dist.features.shard_tasks import ShardComputer, compute_shard, split_into_tasks
 from irmas_dist.instruments import IRMAS
 
@@ -125,6 +125,59 @@ def test_spans_of_a_file_are_computed_from_one_copy_as_each_alone(
     for clip_id, bytes_ in stored.items():
         with open_audio(path, SPANS[int(clip_id)]) as file:
             assert bytes_ == log_mel(file, LogMelSettings()).tobytes()
+
+
+def test_a_span_that_cannot_be_decoded_costs_the_others_of_its_file_nothing(
+    tmp_path: Path,
+) -> None:
+    path, rate = tmp_path / "a.flac", 22_050
+    noise = np.random.default_rng(0).integers(-4_000, 4_000, (10 * rate, 1), np.int16)
+    soundfile.write(path, noise, rate)
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 200] = bytes(200)
+    path.write_bytes(content)
+    spans = [(0.0, 1.0), (4.0, 6.0), (4.5, 5.5), (7.0, 8.0)]
+    rows = [
+        row(f"{number}", path=str(path), start_s=start, end_s=end)
+        for number, (start, end) in enumerate(spans)
+    ]
+    [result] = compute_shard(
+        pa.Table.from_pylist(rows, SCHEMA), str(tmp_path / "store"), LogMelSettings(), IRMAS
+    ).to_pylist()
+    assert [reject["clip_id"] for reject in result["rejects"]] == ["1", "2"]
+    assert all("lost sync" in reject["problem"] for reject in result["rejects"])
+    [shard] = (tmp_path / "store").glob("part-*")
+    found = dict(zip(*storage.read_table(shard, ["clip_id", "logmel"]).to_pydict().values(),
+                     strict=True))  # fmt: skip
+    for number in (0, 3):
+        start, end = (round(second * rate) for second in spans[number])
+        expected = log_mel(noise[start:end], LogMelSettings(), rate)
+        assert found[f"{number}"] == expected.tobytes()
+
+
+def test_a_file_that_goes_away_between_its_spans_is_a_missing_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.wav"
+    soundfile.write(path, np.ones(6 * 8_000) / 2, 8_000)
+
+    def log_mel_and_delete(*arguments: Any, **named: Any) -> LogMel:
+        mel = log_mel(*arguments, **named)
+        path.unlink()
+        return mel
+
+    monkeypatch.setattr(shard_tasks, "log_mel", log_mel_and_delete)
+    rows = [
+        row(f"{number}", path=str(path), start_s=start, end_s=start + 2)
+        for number, start in enumerate((0.0, 1.0, 1.5))
+    ]
+    block = pa.Table.from_pylist(rows, SCHEMA)
+    [result] = compute_shard(block, str(tmp_path / "store"), LogMelSettings(), IRMAS).to_pylist()
+    assert [(one["clip_id"], one["found_in"], one["problem"]) for one in result["rejects"]] == [
+        ("1", FILE, "no such file"),
+        ("2", FILE, "no such file"),
+    ]
 
 
 def later(path: Path) -> None:
