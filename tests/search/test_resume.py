@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import optuna
@@ -208,16 +208,23 @@ def test_trials_of_pausing_schedulers_are_resumed_too(driver: Driver, scheduler:
 @pytest.mark.drill
 def test_a_killed_worker_fails_its_own_trial_only(driver: Driver) -> None:
     process = driver.start(*driver.first, "--json")
-    driver.wait_until(process, driver.mid_trial)
-    # Ray's names of the process of a trial and of its methods. Other Rays may run on this host:
-    # only a worker of this one's raylet will do.
     session = ray._private.worker._global_node.get_session_dir_path()
-    worker = next(
-        process for process in psutil.process_iter()
-        if process.name().startswith("ray::ResourceTrainable")
-        and session in " ".join(process.parent().cmdline())
-    )  # fmt: skip
-    worker.kill()
+
+    def kill_the_worker_of_a_trial() -> bool:
+        if not driver.mid_trial():
+            return False
+        for worker in psutil.process_iter():
+            # Ray's names of the process of a trial and of its methods. Other Rays may run on this
+            # host: only a worker of this one's raylet will do.
+            with suppress(psutil.NoSuchProcess):  # It, or its parent, has ended.
+                of_a_trial = worker.name().startswith("ray::ResourceTrainable")
+                raylet = worker.parent() if of_a_trial else None
+                if raylet and session in " ".join(raylet.cmdline()):
+                    worker.kill()
+                    return True
+        return False  # The trial has ended meanwhile.
+
+    driver.wait_until(process, kill_the_worker_of_a_trial)
     printed, errors = process.communicate(timeout=250)
     assert process.returncode == 0, errors
     trials = json.loads(printed)["trials"]
