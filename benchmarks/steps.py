@@ -7,7 +7,6 @@ timed. Writes ``benchmarks/results/steps.json``.
 """
 
 import json
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +25,11 @@ RECIPES = ("irmas", "irmas-gpu", "han2016", "seed")
 STEPS = (4, 8)
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 LAUNCHES = ("cudaLaunchKernel", "cudaLaunchKernelExC", "cuLaunchKernel", "cudaGraphLaunch")
-READS = ("aten::_local_scalar_dense", "aten::nonzero")
-"""Whose results the host has to wait for."""
+READS = {
+    "cpu": ("aten::_local_scalar_dense", "aten::nonzero"),
+    "cuda": ("cudaStreamSynchronize", "cudaEventSynchronize", "cudaDeviceSynchronize"),
+}
+"""Operations whose results the host has to wait for; on a GPU, all that waits for it."""
 
 
 def in_cpu_adam(event: FunctionEvent) -> bool:
@@ -50,10 +52,9 @@ def epoch_of(recipe_name: str, steps: int) -> tuple[int, int]:
     with profile(activities=activities) as profiler:
         learner.train_epoch()
     events = profiler.events()
-    names = Counter(event.name for event in events)
-    reads = sum(event.name in READS and not in_cpu_adam(event) for event in events)
+    reads = sum(event.name in READS[DEVICE] and not in_cpu_adam(event) for event in events)
     if DEVICE == "cuda":
-        return sum(names[name] for name in LAUNCHES), reads
+        return sum(event.name in LAUNCHES for event in events), reads
     operations = [event for event in events if event.name.startswith("aten::")]
     within = {id(event.cpu_parent) for event in operations if event.cpu_parent}
     return sum(id(event) not in within for event in operations), reads

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import compress, pairwise
 from typing import Any
 
 import numpy as np
@@ -103,7 +103,7 @@ def _compute_file(
     settings: LogMelSettings,
     notes: list[tuple[str, str]],
 ) -> dict[str, LogMel | AudioError]:
-    """Compute the clips of one file, which is fetched and opened once.
+    """Compute the clips of one file, which is fetched and looked through once.
 
     Args:
         location: Path or URL of the file.
@@ -117,19 +117,18 @@ def _compute_file(
     computed: dict[str, LogMel | AudioError] = {}
     try:
         with decoding(), local_file(location) as path:
-            for clip, differs in zip(clips, changed(location, path, clips), strict=True):
-                if differs:
-                    computed[clip["clip_id"]] = UnavailableFileError(
-                        "has changed since it was indexed: index again"
-                    )
-            if len(computed) == len(clips):
+            differ = changed(location, path, clips)
+            for clip in compress(clips, differ):
+                computed[clip["clip_id"]] = UnavailableFileError(
+                    "has changed since it was indexed: index again"
+                )
+            if all(differ):
                 return computed
             with AudioFile(path) as file:
                 # In order: in some files a span is reached only by decoding all before it.
-                for clip in sorted(clips, key=lambda clip: span_of(clip)[0]):
+                same = (clip for clip in clips if clip["clip_id"] not in computed)
+                for clip in sorted(same, key=lambda clip: span_of(clip)[0]):
                     clip_id: str = clip["clip_id"]
-                    if clip_id in computed:
-                        continue
 
                     def note(text: str, clip_id: str = clip_id) -> None:
                         notes.append((clip_id, text))

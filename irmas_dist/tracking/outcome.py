@@ -73,8 +73,7 @@ def _finish_uploads(seconds: float) -> None:
     elif begun and not left:
         for work in afterwards:
             shown: list[str] = []  # Its own: one that is late finds nobody who reads it.
-            keep = shown.append
-            thread = Thread(target=lambda do=work, keep=keep: keep(do() or ""), daemon=True)
+            thread = Thread(target=lambda do=work, to=shown: to.append(do() or ""), daemon=True)
             thread.start()
             thread.join(LAST_S)
             addresses.extend(shown)

@@ -91,7 +91,16 @@ def test_a_file_of_another_size_than_was_indexed_is_a_reject(tmp_path: Path) -> 
     assert reject["problem"] == "has changed since it was indexed: index again"
 
 
-SPANS = [(4.0, 6.0), (0.0, None), (1.0, 2.5), (20.0, 21.0), (1.5, 3.0), (6.0, None)]
+def block_of(path: Path, spans: list[Span]) -> pa.Table:
+    """Return rows of clips of one file, named by their numbers."""
+    rows = [
+        row(f"{number}", path=str(path), start_s=start, end_s=end)
+        for number, (start, end) in enumerate(spans)
+    ]
+    return pa.Table.from_pylist(rows, SCHEMA)
+
+
+SPANS: list[Span] = [(4.0, 6.0), (0.0, None), (1.0, 2.5), (20.0, 21.0), (1.5, 3.0), (6.0, None)]
 
 
 @pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "mp3"])
@@ -108,11 +117,7 @@ def test_spans_of_a_file_are_computed_from_one_copy_as_each_alone(
         return whole_file(location)
 
     monkeypatch.setattr(shard_tasks, "local_file", counted)
-    rows = [
-        row(f"{number}", path=str(path), start_s=start, end_s=end)
-        for number, (start, end) in enumerate(SPANS)
-    ]
-    block = pa.Table.from_pylist(rows, SCHEMA)
+    block = block_of(path, SPANS)
     [result] = compute_shard(block, str(tmp_path / "store"), LogMelSettings(), IRMAS).to_pylist()
     assert copies == [str(path)]
     [reject] = result["rejects"]
@@ -137,14 +142,9 @@ def test_a_span_that_cannot_be_decoded_costs_the_others_of_its_file_nothing(
     middle = len(content) // 2
     content[middle : middle + 200] = bytes(200)
     path.write_bytes(content)
-    spans = [(0.0, 1.0), (4.0, 6.0), (4.5, 5.5), (7.0, 8.0)]
-    rows = [
-        row(f"{number}", path=str(path), start_s=start, end_s=end)
-        for number, (start, end) in enumerate(spans)
-    ]
-    [result] = compute_shard(
-        pa.Table.from_pylist(rows, SCHEMA), str(tmp_path / "store"), LogMelSettings(), IRMAS
-    ).to_pylist()
+    spans: list[Span] = [(0.0, 1.0), (4.0, 6.0), (4.5, 5.5), (7.0, 8.0)]
+    block = block_of(path, spans)
+    [result] = compute_shard(block, str(tmp_path / "store"), LogMelSettings(), IRMAS).to_pylist()
     assert [reject["clip_id"] for reject in result["rejects"]] == ["1", "2"]
     assert all("lost sync" in reject["problem"] for reject in result["rejects"])
     [shard] = (tmp_path / "store").glob("part-*")
@@ -168,11 +168,7 @@ def test_a_file_that_goes_away_between_its_spans_is_a_missing_file(
         return mel
 
     monkeypatch.setattr(shard_tasks, "log_mel", log_mel_and_delete)
-    rows = [
-        row(f"{number}", path=str(path), start_s=start, end_s=start + 2)
-        for number, start in enumerate((0.0, 1.0, 1.5))
-    ]
-    block = pa.Table.from_pylist(rows, SCHEMA)
+    block = block_of(path, [(0.0, 2.0), (1.0, 3.0), (1.5, 3.5)])
     [result] = compute_shard(block, str(tmp_path / "store"), LogMelSettings(), IRMAS).to_pylist()
     assert [(one["clip_id"], one["found_in"], one["problem"]) for one in result["rejects"]] == [
         ("1", FILE, "no such file"),
