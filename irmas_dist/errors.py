@@ -45,3 +45,16 @@ def without_password(text: str) -> str:
         return f"{name}=***" if name else "***@" if user is None else f"{user}:***@"
 
     return PASSWORD.sub(mask, text)
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's text, or its type where it has none."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def last_line(error: BaseException) -> str:
+    """Return the last line of an error's text, or its type where it has none.
+
+    Of an error that crossed processes, the last line states what was raised there.
+    """
+    return (str(error).strip() or type(error).__name__).splitlines()[-1].strip()

@@ -1,10 +1,10 @@
-"""Messages have no passwords."""
+"""Messages have one line, and no passwords."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from irmas_dist.errors import without_password
+from irmas_dist.errors import first_line, last_line, without_password
 
 WORD = st.text("abcXYZ019-_.%+!$", min_size=1)
 
@@ -52,3 +52,16 @@ def test_passwords_of_urls_are_masked_and_nothing_else(text: str, without: str) 
 def test_no_password_stays(scheme: str, user: str, password: str, host: str) -> None:
     secret = f"<{password}>"
     assert secret not in without_password(f"x {scheme}://{user}:{secret}@{host}/db y")
+
+
+@pytest.mark.parametrize(
+    ("error", "first", "last"),
+    [
+        (ValueError("one\ntwo\n"), "one", "two"),
+        (ValueError("\n one \n"), "one", "one"),
+        (ValueError(), "ValueError", "ValueError"),
+        (ValueError(" \n"), "ValueError", "ValueError"),
+    ],
+)
+def test_an_error_is_told_in_one_line(error: ValueError, first: str, last: str) -> None:
+    assert (first_line(error), last_line(error)) == (first, last)

@@ -13,7 +13,7 @@ from ray.util.placement_group import placement_group, remove_placement_group
 
 from irmas_dist.config.sweep import SweepSettings
 from irmas_dist.config.training import WorkerSettings
-from irmas_dist.errors import IrmasError
+from irmas_dist.errors import IrmasError, last_line
 from irmas_dist.terminal import say
 
 if TYPE_CHECKING:
@@ -170,7 +170,7 @@ def require_state_api() -> None:
     try:
         listed = ray.get(_nodes_by_state_api.remote(), timeout=60)
     except RayError as error:
-        reason = str(error).strip().splitlines()[-1]
+        reason = last_line(error)
         raise IrmasError(
             "trials of several workers need Ray's dashboard, which does not answer "
             f"({reason}); start Ray with its dashboard, and name it by its address if several "

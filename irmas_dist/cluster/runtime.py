@@ -17,7 +17,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from irmas_dist import storage
 from irmas_dist.cluster.without_ray import LOCAL, ray_address
-from irmas_dist.errors import IrmasError, without_password
+from irmas_dist.errors import IrmasError, first_line, without_password
 
 CONNECT_TIMEOUT_S = 5.0
 
@@ -187,7 +187,7 @@ def _provide_token() -> None:
 
 def _reason(error: Exception) -> str:
     """Say in one line why Ray cannot be used, and what to do."""
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    reason = first_line(error)
     if "AF_UNIX path length" in reason:
         return (
             "the path of the temporary directory is too long for its sockets; set RAY_TMPDIR to a "

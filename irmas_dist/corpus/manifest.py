@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from irmas_dist import storage
-from irmas_dist.errors import IrmasError
+from irmas_dist.errors import IrmasError, first_line
 from irmas_dist.instruments import IRMAS, Vocabulary
 
 TRAINING = "training"
@@ -96,7 +96,7 @@ def read_manifest(location: str | os.PathLike[str]) -> pa.Table:
     try:
         table = table.select(SCHEMA.names).cast(SCHEMA.with_metadata(table.schema.metadata))
     except (pa.ArrowException, ValueError) as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise IrmasError(
             f"{location} is not a manifest: {reason}; make one with 'irmas index'"
         ) from error

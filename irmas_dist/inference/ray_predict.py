@@ -17,7 +17,7 @@ import pyarrow as pa
 from irmas_dist import storage
 from irmas_dist.cluster.without_ray import gpu_count
 from irmas_dist.config.features import LogMelSettings
-from irmas_dist.errors import AudioError, IrmasError
+from irmas_dist.errors import AudioError, IrmasError, last_line
 from irmas_dist.inference.audio_inputs import (
     Prediction,
     as_prediction,
@@ -87,7 +87,7 @@ def predict_with_actors(
                 yield pickle.loads(row["prediction"])
         except RayActorError as error:
             # Its own error is at the end of a traceback.
-            reason = str(error).strip().splitlines()[-1]
+            reason = last_line(error)
             raise IrmasError(f"an actor that predicts has died: {reason}") from error
 
 

@@ -11,7 +11,7 @@ from ray.tune.experiment import Trial
 from ray.tune.utils import flatten_dict
 
 from irmas_dist import storage
-from irmas_dist.errors import IrmasError
+from irmas_dist.errors import IrmasError, last_line
 from irmas_dist.search.live_table import LiveTable
 from irmas_dist.search.searcher import MAX_NODES_LOST, StudySearcher
 from irmas_dist.search.sweep_directory import trial_directory
@@ -125,7 +125,7 @@ class SweepCallback(tune.Callback):
         """
         if self._study_error:
             raise IrmasError(
-                f"the study cannot be written ({_last_line(str(self._study_error))}); "
+                f"the study cannot be written ({last_line(self._study_error)}); "
                 "resume the sweep when it can be"
             ) from self._study_error
 

@@ -12,7 +12,7 @@ from irmas_dist.cluster.resources import share_of, wait_until_free, workers_on
 from irmas_dist.cluster.without_ray import gpu_count
 from irmas_dist.config.recipe import Recipe
 from irmas_dist.config.sweep import SweepSettings
-from irmas_dist.errors import IrmasError
+from irmas_dist.errors import IrmasError, last_line
 from irmas_dist.terminal import say
 from irmas_dist.training.data import TrainingData
 from irmas_dist.training.learner import Learner
@@ -62,12 +62,12 @@ def share_gpus(settings: SweepSettings, data: TrainingData, recipe: Recipe) -> S
     except (IrmasError, torch.OutOfMemoryError) as error:  # of the recipe: others may do well
         say(
             f"each trial has a GPU of its own, as a training of the recipe could not be measured "
-            f"({_last_line(error)}); --gpus decides by hand"
+            f"({escape(last_line(error))}); --gpus decides by hand"
         )
         return settings.model_copy(update={"gpus": 1.0})
     except RayError as error:
         say(
-            f"trials run on CPUs, as the GPU cannot be used ({_last_line(error)}); "
+            f"trials run on CPUs, as the GPU cannot be used ({escape(last_line(error))}); "
             "--gpus decides by hand"
         )
         return settings.model_copy(update={"gpus": 0.0})
@@ -78,10 +78,6 @@ def share_gpus(settings: SweepSettings, data: TrainingData, recipe: Recipe) -> S
         f"takes {memory.used / 2**30:.1f}) and its {cpus:g} CPUs; --gpus decides by hand"
     )
     return settings.model_copy(update={"gpus": share_of(count)})
-
-
-def _last_line(error: Exception) -> str:
-    return escape(str(error).strip().splitlines()[-1])
 
 
 def measure_on_gpu(data: TrainingData, recipe: Recipe, cpus: float) -> Memory:

@@ -7,7 +7,7 @@ from pathlib import Path
 from wsgiref.simple_server import WSGIServer, make_server
 
 from irmas_dist import storage
-from irmas_dist.errors import IrmasError
+from irmas_dist.errors import IrmasError, first_line
 from irmas_dist.search.storages import open_storage
 from irmas_dist.search.sweep_directory import SweepRecord, read_record, study_location
 from irmas_dist.tracking.outcome import not_sent, run_names
@@ -77,7 +77,7 @@ def _require_key() -> None:
     try:
         found = connection()
     except Exception as error:
-        raise IrmasError(f"W&B's API key cannot be used: {str(error).splitlines()[0]}") from error
+        raise IrmasError(f"W&B's API key cannot be used: {first_line(error)}") from error
     if found is None:
         raise IrmasError("W&B needs an API key: set WANDB_API_KEY, or run 'wandb login'")
 

@@ -11,7 +11,7 @@ from ray import tune
 
 from irmas_dist import storage
 from irmas_dist.config.recipe import build_recipe
-from irmas_dist.errors import IrmasError
+from irmas_dist.errors import IrmasError, first_line
 from irmas_dist.evaluation.arrays import Labels, ScoreArray
 from irmas_dist.evaluation.metrics import per_instrument
 from irmas_dist.evaluation.operating_points import decide
@@ -178,7 +178,7 @@ def _reason(error: Exception) -> str:
     """Return why a trial failed."""
     if isinstance(error, IrmasError):
         return str(error)
-    return f"out of GPU memory: {str(error).splitlines()[0]}"
+    return f"out of GPU memory: {first_line(error)}"
 
 
 def failure(reason: str) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import Any
 from irmas_dist import storage
 from irmas_dist.cluster.without_ray import LOCAL, gpu_count, ray_address
 from irmas_dist.config.serving import TOKEN, ServingSettings, is_loopback, require_token
-from irmas_dist.errors import IrmasError
+from irmas_dist.errors import IrmasError, last_line
 from irmas_dist.serving import haproxy
 from irmas_dist.serving.models import read_models
 from irmas_dist.serving.proxy import VARIABLES
@@ -91,7 +91,7 @@ def deployed(
                 controller_options={} if own else {"runtime_env": {"env_vars": VARIABLES}},
             )
         except ray.exceptions.RayError as error:
-            reason = str(error).strip().splitlines()[-1]
+            reason = last_line(error)
             raise IrmasError(
                 f"Ray Serve does not start: {reason}; {haproxy.ENABLED}=0 does without HAProxy"
             ) from error

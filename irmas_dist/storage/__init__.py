@@ -296,5 +296,5 @@ def _located(location: Location) -> Iterator[tuple[pafs.FileSystem, str]]:
     except OSError as error:
         # pyarrow's own begin with what it did, and the path once more.
         reason = re.sub(r".* Detail: \[errno \d+\] ", "", error.strerror or str(error), flags=re.S)
-        reason = reason.splitlines()[0].partition(" error_info=")[0]
+        reason = reason.partition("\n")[0].partition(" error_info=")[0]
         raise IrmasError(f"{location}: {reason}") from error

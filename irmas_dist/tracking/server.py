@@ -16,6 +16,7 @@ from urllib.parse import quote
 from rich.markup import escape
 
 from irmas_dist.config.tracking import Mode, TrackingSettings
+from irmas_dist.errors import first_line
 from irmas_dist.terminal import say
 
 PROGRAM = "irmas"
@@ -82,7 +83,7 @@ def resolve_mode(settings: TrackingSettings) -> Mode:
                     return "online"
                 problem = "" if asked == "auto" else "there is no API key"
             except Exception as error:  # noqa: BLE001 - W&B raises many types, some of them private
-                problem = str(error).splitlines()[0]
+                problem = first_line(error)
     if problem:
         say(escape(f"W&B cannot be used online ({problem}); {kept(settings.directory)}"))
     return "offline"
@@ -212,4 +213,4 @@ def reason(problem: str, asked: str = "its server") -> str:
         return DAMAGED
     if re.search("MailboxClosed|HandleAbandoned|Connection lost", problem):
         return f"{SERVICE} has ended"
-    return problem.splitlines()[0]
+    return problem.partition("\n")[0]

@@ -8,7 +8,7 @@ import torch
 from ray.exceptions import RayError, RayTaskError
 from rich.markup import escape
 
-from irmas_dist.errors import IrmasError
+from irmas_dist.errors import IrmasError, first_line
 from irmas_dist.terminal import say
 from irmas_dist.training.data import TrainingData
 from irmas_dist.training.learner import Learner
@@ -71,7 +71,7 @@ def train_in_actor(data: Any, attempt: Attempt, on_epoch: OnEpoch) -> Trained:
     except RayTaskError as error:
         raise IrmasError(failure_line(error.cause)) from error
     except RayError as error:
-        raise WorkerLostError(str(error).strip().splitlines()[0]) from error
+        raise WorkerLostError(first_line(error)) from error
     finally:
         # It may be out of reach rather than dead, and must not train beside the next one.
         ray.kill(actor)

@@ -17,15 +17,14 @@ from ray.data._internal.cluster_autoscaler.default_autoscaling_coordinator impor
     get_or_create_autoscaling_coordinator,
 )
 from ray.exceptions import RayError
-from ray.train import RunConfig, ScalingConfig
+from ray.train import RunConfig, ScalingConfig, TrainingFailedError
 from ray.train.collective import broadcast_from_rank_zero
 from ray.train.torch import TorchTrainer, get_device, prepare_model
-from ray.train.v2.api.exceptions import TrainingFailedError
 from ray.util.queue import Queue
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from rich.markup import escape
 
-from irmas_dist.errors import IrmasError
+from irmas_dist.errors import IrmasError, last_line
 from irmas_dist.terminal import say
 from irmas_dist.training.checkpoint import load_checkpoint, newest_checkpoint
 from irmas_dist.training.learner import DATA_PARALLEL, Learner
@@ -79,7 +78,7 @@ def train_in_ray_train(data: Any, attempt: Attempt, on_epoch: OnEpoch) -> Traine
     except (TrainingFailedError, RayError) as error:  # of a worker, of the controller
         if events.failure:
             raise IrmasError(events.failure) from error
-        raise WorkerLostError(str(error).strip().splitlines()[-1]) from error
+        raise WorkerLostError(last_line(error)) from error
     finally:
         events.close()
     return result
