@@ -25,6 +25,10 @@ class IrmasError(Exception):
     """
 
 
+class UsageError(IrmasError):
+    """An option with a value that it cannot have; the command line exits with status 2."""
+
+
 class AudioError(IrmasError):
     """A file or array without usable audio; the message is the reason, without its name."""
 

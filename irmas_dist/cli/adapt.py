@@ -10,7 +10,7 @@ from irmas_dist.cli.command import Json, StorePart, command
 from irmas_dist.cli.tables import as_json
 from irmas_dist.config.adaptation import AdaptationSettings
 from irmas_dist.config.base import from_options
-from irmas_dist.errors import IrmasError
+from irmas_dist.errors import UsageError
 from irmas_dist.terminal import show
 
 DEFAULTS = AdaptationSettings()
@@ -73,11 +73,11 @@ def adaptation(
     for given in prevalence or ():
         code, _, text = given.partition("=")
         if code in shares:
-            raise IrmasError(f"--prevalence {given}: {code} is given twice")
+            raise UsageError(f"--prevalence {given}: {code} is given twice")
         try:
             shares[code] = float(text)
         except ValueError as error:
-            raise IrmasError(
+            raise UsageError(
                 f"--prevalence {given}: expected code=share, such as pia=0.9"
             ) from error
     return from_options(AdaptationSettings, {}, share=share, match=match, prevalence=shares)

@@ -26,7 +26,7 @@ from rich.markup import escape
 from irmas_dist.config.base import OBJECT_STORES
 from irmas_dist.config.shipped import shipped_names
 from irmas_dist.config.training import split_weight
-from irmas_dist.errors import IrmasError
+from irmas_dist.errors import IrmasError, UsageError, first_line, is_out_of_memory
 from irmas_dist.terminal import chatter_to, results_to_stderr, say
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ def command(function: Callable[P, R]) -> Callable[P, R]:
             _say_where(log)
             raise
         except IrmasError as error:
-            message, status = str(error), 1
+            message, status = str(error), 2 if isinstance(error, UsageError) else 1
         except (KeyboardInterrupt, SystemExit) as error:
             # Ray answers SIGINT and SIGTERM by SystemExit.
             advice = str(error) if isinstance(error, KeyboardInterrupt) else ""
@@ -165,14 +165,14 @@ def _prepare_stdout(command: str, arguments: Mapping[str, Any]) -> None:
     """Leave standard output to the file that is written there, if an option says so.
 
     Raises:
-        IrmasError: What is written there is a directory.
+        UsageError: What is written there is a directory.
         BadParameter: ``--json`` writes to standard output too.
     """
     for name in ("out", "preview_out", "work", "storage", "timeline"):
         if str(arguments.get(name)) != "-":
             continue
         if STREAMS.get(command) != name:
-            raise IrmasError("- stands for standard output, which cannot be a directory: use ./-")
+            raise UsageError("- stands for standard output, which cannot be a directory: use ./-")
         if arguments.get("json") and command != "predict":  # There it chooses the format.
             raise typer.BadParameter("--json and - both write to standard output: give one of them")
         results_to_stderr()
@@ -255,7 +255,7 @@ def _require_finite(arguments: Mapping[str, Any]) -> None:
     for name, value in arguments.items():
         if isinstance(value, float) and not math.isfinite(value):
             option = f"--{name.replace('_', '-')}"
-            raise IrmasError(f"{option} {value}: should be a finite number")
+            raise UsageError(f"{option} {value}: should be a finite number")
 
 
 def _say_where(log: Path) -> None:
@@ -297,14 +297,15 @@ def read_recipe(
         used: Parts of the recipe that the command uses; None means all.
 
     Raises:
-        IrmasError: The recipe cannot be used, or an override would have no effect.
+        UsageError: An override cannot be used, or would have no effect.
+        IrmasError: The recipe cannot be used.
     """
     from irmas_dist.config.recipe import load_recipe
 
     for override in overrides or ():
         part = override.partition("=")[0].partition(".")[0].strip()
         if used is not None and part not in used:
-            raise IrmasError(
+            raise UsageError(
                 f"--set {override}: this command uses nothing of the recipe but "
                 f"{' and '.join(used)}"
             )

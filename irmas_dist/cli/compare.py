@@ -13,7 +13,7 @@ from irmas_dist.cli.command import Config, Json, Overrides, command, read_recipe
 from irmas_dist.cli.scores import LabelFile
 from irmas_dist.cli.tables import HEADLINE, as_json, with_interval
 from irmas_dist.config.decisions import Protocol
-from irmas_dist.errors import IrmasError
+from irmas_dist.errors import UsageError
 from irmas_dist.terminal import show
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def compare(
     if len(models) < 2:
         raise typer.BadParameter("two or more are needed to compare")
     if len(set(models)) != len(models):
-        raise IrmasError(f"{max(models, key=models.count)} is named twice")
+        raise UsageError(f"{max(models, key=models.count)} is named twice")
     recipe = read_recipe(config, overrides, used=("corpus", "thresholds"))
     opened = {model: open_evaluated(model, labels, recipe.corpus.vocabulary) for model in models}
     if config or overrides:

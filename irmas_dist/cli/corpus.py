@@ -12,7 +12,7 @@ from rich.table import Column, Table
 
 from irmas_dist.cli.command import Config, Json, Overrides, command, read_recipe
 from irmas_dist.cli.tables import as_json, show_notes
-from irmas_dist.errors import IrmasError
+from irmas_dist.errors import IrmasError, UsageError
 from irmas_dist.terminal import say, show
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ def index(
 
     names = [ours for ours, _ in named]
     if repeated := [name for name in names if names.count(name) > 1]:
-        raise IrmasError(f"--column {repeated[0]}: is given twice")
+        raise UsageError(f"--column {repeated[0]}: is given twice")
     corpus = read_recipe(config, overrides, used=("corpus",)).corpus
     if vocabulary_from_table and table:
         if "instruments" in corpus.model_fields_set:

@@ -19,7 +19,7 @@ from irmas_dist.cli.command import (
 )
 from irmas_dist.cli.evaluated import evaluated
 from irmas_dist.cli.tables import show_path
-from irmas_dist.errors import IrmasError
+from irmas_dist.errors import UsageError
 
 if TYPE_CHECKING:
     from irmas_dist.evaluation.evaluate import Evaluation
@@ -201,7 +201,7 @@ def _evaluate_file(
     evaluated = merge(read) if merge else read
     if threshold is not None:
         if not 0 <= threshold <= 1:
-            raise IrmasError(f"--threshold {threshold:g}: must be from 0 to 1")
+            raise UsageError(f"--threshold {threshold:g}: must be from 0 to 1")
         chosen = np.full(len(evaluated.vocabulary), threshold, np.float32)
         origin = f"{threshold:g}, chosen beforehand"
     elif fit_on is not None:

@@ -26,7 +26,7 @@ from irmas_dist.config.decisions import ObjectiveName, ThresholdRule, ThresholdS
 from irmas_dist.config.shipped import shipped_names
 from irmas_dist.config.sweep import SamplerName, SchedulerName, SecondObjective, SweepSettings
 from irmas_dist.config.training import FurtherStore
-from irmas_dist.errors import IrmasError
+from irmas_dist.errors import UsageError
 from irmas_dist.terminal import say, show
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def sweep(
 
     if resume:
         if config or overrides or space:
-            raise IrmasError("--resume uses the sweep's own recipe and space: leave them out")
+            raise UsageError("--resume uses the sweep's own recipe and space: leave them out")
         record = read_record(out)
         recipe, searched = record.load(str(out))
         # The points of a warm start are in the study; the earlier study need not exist any more.

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, LiteralString, TypeVar, get_args, ge
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
-from irmas_dist.errors import IrmasError
+from irmas_dist.errors import UsageError
 
 OBJECT_STORES = ("s3", "gs", "gcs", "abfs", "abfss", "hdfs")
 """Schemes of the URLs of object stores."""
@@ -99,17 +99,17 @@ def from_options(settings: type[S], options: Mapping[str, str], **values: Any) -
         values: Values by field.
 
     Raises:
-        IrmasError: An option has a value that the settings refuse.
+        UsageError: An option has a value that the settings refuse.
     """
     try:
         return settings(**values)
     except ValidationError as error:
         first = error.errors()[0]
         if not first["loc"]:  # Several settings do not go together; the message names them.
-            raise IrmasError(describe_error(first)) from error
+            raise UsageError(describe_error(first)) from error
         field = str(first["loc"][0])
         option = options.get(field, f"--{field.replace('_', '-')}")
-        raise IrmasError(f"{option} {first['input']}: {describe_error(first)}") from error
+        raise UsageError(f"{option} {first['input']}: {describe_error(first)}") from error
 
 
 def differences(found: Settings, wanted: Settings) -> str:

@@ -14,7 +14,7 @@ from irmas_dist.config.shipped import find_config
 from irmas_dist.config.tracking import TrackingSettings
 from irmas_dist.config.training import IngestSettings, LearnerSettings
 from irmas_dist.config.yaml_files import YamlFile, parse_value, read_yaml
-from irmas_dist.errors import IrmasError
+from irmas_dist.errors import IrmasError, UsageError
 
 
 class Recipe(LearnerSettings):
@@ -35,8 +35,8 @@ def load_recipe(config: str | Path | None = None, overrides: Iterable[str] = ())
         overrides: ``name=value`` each, the name dotted (``training.lr=1e-3``), the value YAML.
 
     Raises:
-        IrmasError: There is no such recipe, it is not YAML, a key or value is unknown, or an
-            override names a group of settings.
+        UsageError: An override has an unknown name or value, or names a group of settings.
+        IrmasError: There is no such recipe, it is not YAML, or a key or value is unknown.
     """
     file = None if config is None else read_yaml(find_config(config, "recipe"))
     content = file.content if file else {}
@@ -46,14 +46,19 @@ def load_recipe(config: str | Path | None = None, overrides: Iterable[str] = ())
     for override in overrides:
         name, equals, text = override.partition("=")
         if not equals:
-            raise IrmasError(f"--set {override}: expected name=value, such as training.lr=1e-3")
+            raise UsageError(f"--set {override}: expected name=value, such as training.lr=1e-3")
         name = name.strip()
         # Whether the group's other settings were to stay would be a guess.
         if group := _group(name.split(".")):
             fields = ", ".join(group.model_fields)
-            raise IrmasError(f"--set: {name}={text}: this is a group of settings: {fields}")
+            raise UsageError(f"--set: {name}={text}: this is a group of settings: {fields}")
         values[name] = parse_value(text)
-    return build_recipe(content, values, "--set") if values else recipe
+    if not values:
+        return recipe
+    try:
+        return build_recipe(content, values, "--set")
+    except IrmasError as error:
+        raise UsageError(str(error)) from error
 
 
 def build_recipe(content: dict[str, Any], values: dict[str, Any], origin: str | YamlFile) -> Recipe:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from pydantic import Field, field_validator, model_validator
 
 from irmas_dist.config.base import OBJECT_STORES, Settings
-from irmas_dist.errors import IrmasError
+from irmas_dist.errors import IrmasError, UsageError
 
 TOKEN = "IRMAS_SERVE_TOKEN"
 """The environment variable with the token that clients must send."""
@@ -82,7 +82,7 @@ def parse_models(given: list[str]) -> dict[str, str]:
     """Return directories by name, of ``NAME=DIRECTORY`` or, for a single one, ``DIRECTORY``.
 
     Raises:
-        IrmasError: Several models, of which one has no name or two have the same.
+        UsageError: Several models, of which one has no name or two have the same.
     """
     models: dict[str, str] = {}
     for each in given:
@@ -91,11 +91,11 @@ def parse_models(given: list[str]) -> dict[str, str]:
             name, directory = "", each
         name = name or ("model" if len(given) == 1 else "")
         if not name:
-            raise IrmasError(f"{each}: of several models, each needs a name: NAME={each}")
+            raise UsageError(f"{each}: of several models, each needs a name: NAME={each}")
         if name in models:
-            raise IrmasError(f"{each}: two models are named {name}")
+            raise UsageError(f"{each}: two models are named {name}")
         if not directory:
-            raise IrmasError(f"{each}: names no directory")
+            raise UsageError(f"{each}: names no directory")
         models[name] = directory
     return models
 

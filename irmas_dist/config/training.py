@@ -13,7 +13,7 @@ from irmas_dist.config.base import Settings, describe_error
 from irmas_dist.config.decisions import AggregationRule, ThresholdSettings
 from irmas_dist.config.features import LogMelSettings
 from irmas_dist.config.model import ModelSettings
-from irmas_dist.errors import IrmasError
+from irmas_dist.errors import UsageError
 
 Precision = Literal["auto", "float32", "bfloat16"]
 
@@ -178,11 +178,11 @@ class FurtherStore(Settings):
         """Return what ``STORE`` or ``STORE:WEIGHT`` says.
 
         Raises:
-            IrmasError: The store is missing, the weight out of range, or both may be meant.
+            UsageError: The store is missing, the weight out of range, or both may be meant.
         """
         location, weight = split_weight(text)
         if weight is not None and location and Path(location).exists() and Path(text).exists():
-            raise IrmasError(
+            raise UsageError(
                 f"--also {text}: {text} and {location} both exist: write {text}:1 for {text}, or "
                 f"{location}/:{weight:g} for {location} with weight {weight:g}"
             )
@@ -190,7 +190,7 @@ class FurtherStore(Settings):
             return cls(location=location, **({} if weight is None else {"weight": weight}))
         except ValidationError as error:
             first = error.errors()[0]
-            raise IrmasError(f"--also {text}: {first['loc'][0]} {describe_error(first)}") from error
+            raise UsageError(f"--also {text}: {first['loc'][0]} {describe_error(first)}") from error
 
 
 def split_weight(text: str) -> tuple[str, float | None]:
@@ -236,8 +236,8 @@ def require_examples(workers: int, batch_size: int) -> None:
     """Refuse more workers than a step has examples.
 
     Raises:
-        IrmasError: There are more.
+        UsageError: There are more.
     """
     if workers > batch_size:
-        raise IrmasError(f"--workers {workers}: training.batch_size={batch_size} has no example "
+        raise UsageError(f"--workers {workers}: training.batch_size={batch_size} has no example "
                          "for some of them")  # fmt: skip

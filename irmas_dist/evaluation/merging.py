@@ -15,7 +15,7 @@ import numpy as np
 
 from irmas_dist.config.corpus import NO_CODE, is_code
 from irmas_dist.config.yaml_files import read_yaml
-from irmas_dist.errors import IrmasError
+from irmas_dist.errors import IrmasError, UsageError
 from irmas_dist.evaluation.arrays import Labels, ScoreArray, union
 from irmas_dist.evaluation.scores import Scores
 from irmas_dist.instruments import UNKNOWN, Vocabulary
@@ -29,7 +29,7 @@ def read_mapping(text: str) -> dict[str, str]:
     """
     if "=" not in text:
         if not Path(text).exists():
-            raise IrmasError(
+            raise UsageError(
                 f"--map {text}: expected code=code, such as gac=guitar, or a YAML file of them"
             )
         content = read_yaml(Path(text)).content
@@ -42,9 +42,9 @@ def read_mapping(text: str) -> dict[str, str]:
     for pair in text.split(","):
         code, _, new = (part.strip() for part in pair.partition("="))
         if not code or not new:
-            raise IrmasError(f"--map {text}: expected code=code, such as gac=guitar, not {pair!r}")
+            raise UsageError(f"--map {text}: expected code=code, such as gac=guitar, not {pair!r}")
         if mapping.setdefault(code, new) != new:
-            raise IrmasError(f"--map {text}: {code} is mapped to {mapping[code]} and to {new}")
+            raise UsageError(f"--map {text}: {code} is mapped to {mapping[code]} and to {new}")
         _require_code(new, f"--map {text}")
     return mapping
 

@@ -29,7 +29,7 @@ from torch import nn
 
 from irmas_dist.config.adaptation import AdaptationSettings
 from irmas_dist.config.decisions import RELATIVE_RULES
-from irmas_dist.errors import IrmasError
+from irmas_dist.errors import IrmasError, UsageError
 from irmas_dist.evaluation.operating_points import NEVER
 from irmas_dist.evaluation.scores import Scores
 from irmas_dist.evaluation.thresholds import averaged_thresholds
@@ -211,7 +211,7 @@ def _check_prevalence(prevalence: Mapping[str, float], description: ModelDescrip
             known = ", ".join(description.instruments)
             raise IrmasError(f"--prevalence {code}={share:g}: {code} is none of {known}")
         if not 0 <= share <= 1:
-            raise IrmasError(f"--prevalence {code}={share:g}: must be from 0 to 1")
+            raise UsageError(f"--prevalence {code}={share:g}: must be from 0 to 1")
     if prevalence and not any(prevalence.get(code, 1.0) for code in description.instruments):
         raise IrmasError("--prevalence: by these no instrument plays")
 

@@ -10,7 +10,7 @@ import numpy as np
 from irmas_dist import storage
 from irmas_dist.config.adaptation import AdaptationSettings
 from irmas_dist.corpus.manifest import TESTING
-from irmas_dist.errors import AudioError, IrmasError
+from irmas_dist.errors import AudioError, IrmasError, UsageError
 from irmas_dist.features.clips import Clips, read_clips
 from irmas_dist.features.logmel import log_mel
 from irmas_dist.features.store import INFO, shard_names
@@ -63,7 +63,7 @@ def adapt(
             of another result, or a part is given of audio.
     """
     if part is not None and not _is_store(to):
-        raise IrmasError(f"--part {part} is of a feature store, and {to} is none: leave it out")
+        raise UsageError(f"--part {part} is of a feature store, and {to} is none: leave it out")
     if storage.absolute(out) == storage.absolute(model):
         raise IrmasError(f"{out} is the model itself: name another directory")
     refuse_other_results(out, "model.json")

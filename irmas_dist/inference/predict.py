@@ -8,7 +8,7 @@ from rich.markup import escape
 
 from irmas_dist import storage
 from irmas_dist.config.adaptation import AdaptationSettings
-from irmas_dist.errors import IrmasError
+from irmas_dist.errors import IrmasError, UsageError
 from irmas_dist.inference.adapt_model import adapted_predictor
 from irmas_dist.inference.audio_inputs import STDIN, Prediction, find_audio, predict_file
 from irmas_dist.inference.mirex import MirexLabels, write_mirex
@@ -63,7 +63,7 @@ def predict(
     use_ray = workers is not None or address is not None
     if adapt_to is not None:
         if use_ray:
-            raise IrmasError("--adapt-to is not for actors: adapt the model first, 'irmas adapt'")
+            raise UsageError("--adapt-to is not for actors: adapt the model first, 'irmas adapt'")
         predictor, notes = adapted_predictor(model, adapt_to, AdaptationSettings())
     else:
         predictor, notes = Predictor.load(model, "cpu" if use_ray else "auto"), []

@@ -4,7 +4,7 @@ from irmas_dist.cluster.resources import require_state_api, trial_capacity
 from irmas_dist.config.recipe import Recipe
 from irmas_dist.config.sweep import PAUSING, SweepSettings
 from irmas_dist.config.training import require_examples
-from irmas_dist.errors import IrmasError
+from irmas_dist.errors import IrmasError, UsageError
 from irmas_dist.search.samplers import best_points, build_sampler
 from irmas_dist.search.schedulers import build_scheduler
 from irmas_dist.search.space import Space
@@ -21,25 +21,25 @@ def check_settings(settings: SweepSettings, space: Space, recipe: Recipe) -> Non
         IrmasError: They do not; the message names the options.
     """
     if settings.against and settings.scheduler != "none":
-        raise IrmasError(f"--scheduler {settings.scheduler} compares by one objective; use none")
+        raise UsageError(f"--scheduler {settings.scheduler} compares by one objective; use none")
     if settings.scheduler in PAUSING and settings.sampler in ("cmaes", "nsga2"):
-        raise IrmasError(
+        raise UsageError(
             f"--sampler {settings.sampler} learns from results, and --scheduler "
             f"{settings.scheduler} draws all trials before there is one; use --sampler random"
         )
     if settings.scheduler in PAUSING and settings.concurrent:
-        raise IrmasError(
+        raise UsageError(
             f"--scheduler {settings.scheduler} decides how many trials run: leave out --concurrent "
             f"{settings.concurrent}; a sweep that began with it needs another scheduler"
         )
     if settings.workers > 1 and settings.gpus not in (None, 0.0, 1.0):
-        raise IrmasError(
+        raise UsageError(
             f"--gpus {settings.gpus:g}: with --workers above 1, a worker has one GPU or none"
         )
     if settings.workers > 1 and settings.scheduler in PAUSING:
-        raise IrmasError(f"--scheduler {settings.scheduler} needs trials of one worker")
+        raise UsageError(f"--scheduler {settings.scheduler} needs trials of one worker")
     if settings.workers > 1 and settings.against == "latency":
-        raise IrmasError("--against latency needs trials of one worker")
+        raise UsageError("--against latency needs trials of one worker")
     batches = space.entries.get("training.batch_size")
     sizes = batches.samples() if batches else [recipe.training.batch_size]
     require_examples(settings.workers, min(sizes))

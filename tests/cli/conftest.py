@@ -22,9 +22,9 @@ class Ended(NamedTuple):
     out: str
     err: str
 
-    def refusal(self) -> str:
-        """The one line of a command that failed, after `irmas: `."""
-        assert (self.code, self.out) == (1, "")
+    def refusal(self, code: int = 1) -> str:
+        """The one line of a command that failed, or was used wrongly (2), after `irmas: `."""
+        assert (self.code, self.out) == (code, "")
         assert self.err.startswith("irmas: ")
         assert self.err.count("\n") == 1
         return self.err.removeprefix("irmas: ").rstrip("\n")

@@ -104,7 +104,7 @@ def test_models_of_other_clips_are_not_compared(
     assert (code, out, err.count("\n")) == (1, "", 1)
     assert message in err
     code, _, err = irmas("compare", FOREST, FOREST)
-    assert (code, "is named twice" in err) == (1, True)
+    assert (code, "is named twice" in err) == (2, True)
     code, _, err = irmas("compare", FOREST, "other.parquet", "--protocol", "validation")
     assert code == 1
 

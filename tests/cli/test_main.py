@@ -247,7 +247,7 @@ def test_an_override_without_effect_is_refused(
     irmas: Callable[..., Ended], command: str, used: str
 ) -> None:
     ended = irmas(*command.split(), "--set", "training.lr=0.1")
-    assert ended.refusal() == (
+    assert ended.refusal(2) == (
         f"--set training.lr=0.1: this command uses nothing of the recipe but {used}"
     )
 

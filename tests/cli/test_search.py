@@ -53,7 +53,7 @@ def test_values_out_of_range_are_refused_by_the_settings(
     capfd: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     monkeypatch.setenv("IRMAS_LOG_DIR", str(tmp_path))
-    assert run(arguments) == 1
+    assert run(arguments) == 2
     assert message in capfd.readouterr().err
 
 

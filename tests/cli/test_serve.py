@@ -19,24 +19,25 @@ def no_token(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "code", "told"),
     [
-        ("nothing", "is not a model directory"),
-        ("a b", "of several models, each needs a name"),
-        ("{model} --host 0.0.0.0", "set IRMAS_SERVE_TOKEN"),
-        ("{model} --replicas 3 --max-replicas 2", "--max-replicas 2 is less than --replicas 3"),
-        ("{model} --allow-url-prefix /etc", "should be a bucket or folder"),
-        ("{model} --host 192.0.2.1", "IRMAS_SERVE_TOKEN"),
+        ("nothing", 1, "is not a model directory"),
+        ("a b", 2, "of several models, each needs a name"),
+        ("{model} --host 0.0.0.0", 1, "set IRMAS_SERVE_TOKEN"),
+        ("{model} --replicas 3 --max-replicas 2", 2, "--max-replicas 2 is less than --replicas 3"),
+        ("{model} --allow-url-prefix /etc", 2, "should be a bucket or folder"),
+        ("{model} --host 192.0.2.1", 1, "IRMAS_SERVE_TOKEN"),
     ],
 )
 def test_what_cannot_be_served_is_refused(
     irmas: Callable[..., Ended],
     model: Path,  # noqa: F811
     arguments: str,
+    code: int,
     told: str,
 ) -> None:
     ended = irmas("serve", *arguments.format(model=model).split())
-    assert told in ended.refusal()
+    assert told in ended.refusal(code)
 
 
 def test_a_taken_port_is_refused(irmas: Callable[..., Ended], model: Path) -> None:  # noqa: F811

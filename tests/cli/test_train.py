@@ -24,7 +24,7 @@ from tests.cli.conftest import Ended
 def test_a_value_that_cannot_be_is_refused_at_once(
     irmas: Callable[..., Ended], options: str, refusal: str
 ) -> None:
-    assert irmas("train", "features", "model", *options.split()).refusal().startswith(refusal)
+    assert irmas("train", "features", "model", *options.split()).refusal(2).startswith(refusal)
 
 
 @pytest.mark.parametrize("option", ["--workers 0", "--min-workers 0", "--retries -1", "--wait -1"])

@@ -314,7 +314,7 @@ def test_the_command_writes_a_model_that_says_so(
         (("--part", "training"), "--part training is of a feature store"),
     ]:
         code, _, err = irmas("adapt", model, audio, tmp_path / "no", *arguments)
-        assert (code, message in err) == (1, True)
+        assert (code, message in err) == (2, True)
     code, _, err = irmas("adapt", model, tmp_path / "gone", tmp_path / "no")
     assert (code, "gone: no such file or folder" in err) == (1, True)
     assert irmas("adapt", model, audio, out)[0] == 0  # again, with other settings
