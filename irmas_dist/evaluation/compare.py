@@ -1,8 +1,12 @@
 """Several models on the same clips: which differences are significant."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
+
+import numpy as np
+from scipy import sparse
+from scipy.sparse.csgraph import connected_components
 
 from irmas_dist.config.decisions import FOR_SCORES, Protocol, ThresholdSettings
 from irmas_dist.errors import IrmasError
@@ -85,17 +89,16 @@ def compare(
             same clips, labels and instruments.
     """
     first_name, (first, _) = next(iter(opened.items()))
-    aligned = {
-        name: (_aligned(scores, name, first, first_name), own)
-        for name, (scores, own) in opened.items()
-    }
-    without = [name for name, (_, own) in aligned.items() if own is None]
+    aligned = [_aligned(scores, name, first, first_name) for name, (scores, _) in opened.items()]
+    groups = _joined_groups([scores.groups for scores in aligned])
+    without = [name for name, (_, own) in opened.items() if own is None]
     chosen: Protocol = protocol or ("cross-validated" if without else "validation")
     if chosen in CHOSEN_BEFORE and without:
         raise IrmasError(f"{without[0]} has no thresholds of its own; compare by another protocol")
-    draws = draw_songs(first.groups)
+    draws = draw_songs(groups)
     results = {}
-    for name, (scores, own) in aligned.items():
+    for (name, (_, own)), found in zip(opened.items(), aligned, strict=True):
+        scores = replace(found, groups=groups)
         decisions = decide_by(chosen, scores, own, settings)
         results[name] = apply_protocols(scores, {chosen: decisions}, draws)[chosen]
     pairs = list(combinations(results, 2))
@@ -109,7 +112,7 @@ def compare(
             differences[pair][metric] = Difference(
                 float(gap[0]), interval(gap, draws), corrected[pair] if tested else None
             )
-    songs = len(set(first.groups))
+    songs = len(set(groups))
     return Comparison(chosen, settings, results, differences, len(first.clip_ids), songs)
 
 
@@ -132,4 +135,27 @@ def _aligned(scores: Scores, name: str, first: Scores, first_name: str) -> Score
     if (scores.labels[order] != first.labels).any():
         wrong = int((scores.labels[order] != first.labels).any(axis=1).argmax())
         raise IrmasError(f"{name} and {first_name} label {first.clip_ids[wrong]!r} differently")
-    return replace(first, scores=scores.scores[order])
+    groups = [scores.groups[row] for row in order]
+    return replace(first, scores=scores.scores[order], groups=groups)
+
+
+def _joined_groups(groupings: Sequence[list[str]]) -> list[str]:
+    """Return the group of each clip, where clips share one that share one in any of several.
+
+    Scores of another model may know nothing of songs. A group has the name that its first clip
+    has in the first grouping.
+    """
+    clips = count = len(groupings[0])
+    songs = []
+    for groups in groupings:
+        names, numbers = np.unique(groups, return_inverse=True)
+        songs.append(count + numbers)
+        count += len(names)
+    ends = np.tile(np.arange(clips), len(groupings)), np.concatenate(songs)
+    shared = sparse.coo_array((np.ones(len(ends[0])), ends), shape=(count, count))
+    _, joined = connected_components(shared, directed=False)
+    named: dict[int, str] = {}
+    return [
+        named.setdefault(int(group), name)
+        for group, name in zip(joined, groupings[0], strict=False)  # Songs follow the clips.
+    ]

@@ -9,6 +9,7 @@ name; ``scored_by`` beside them says which model gave the scores.
 
 import json
 import os
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,8 +97,8 @@ def read_scores(location: str | os.PathLike[str]) -> Scores:
     """Read a scores table.
 
     Raises:
-        IrmasError: There is no such file, it is not a scores table, or a score is not a
-            number from 0 to 1.
+        IrmasError: There is no such file, it is not a scores table, a clip is listed twice or
+            without a group, or a label or a score is none.
     """
     if not storage.exists(location):
         raise IrmasError(f"{location}: no such scores file; write it with 'irmas evaluate'")
@@ -115,11 +116,18 @@ def read_scores(location: str | os.PathLike[str]) -> Scores:
             "write it again with 'irmas evaluate'"
         )
     vocabulary = Vocabulary.of(json.loads(metadata[INSTRUMENTS_KEY.encode()]))
+    if empty := [name for name in SCHEMA.names if table.column(name).null_count]:
+        raise IrmasError(f"{location}: {empty[0]} is missing in some rows")
     try:
         table = table.select(SCHEMA.names).cast(SCHEMA)
     except pa.ArrowException as error:
         raise IrmasError(f"{location} is not a scores table: {error}") from error
     clip_ids = table.column("clip_id").to_pylist()
+    if repeated := [clip_id for clip_id, times in Counter(clip_ids).items() if times > 1]:
+        raise IrmasError(f"{location}: {repeated[0]!r} is listed twice")
+    labels = _matrix(table, "labels", len(vocabulary), location)
+    if not np.isin(labels, (0, 1, UNKNOWN)).all():
+        raise IrmasError(f"{location}: labels are 1, 0, or null where unknown")
     values = _matrix(table, "scores", len(vocabulary), location)
     wrong = ~((values >= 0) & (values <= 1)).all(axis=1)
     if wrong.any():
@@ -131,7 +139,7 @@ def read_scores(location: str | os.PathLike[str]) -> Scores:
         clip_ids=clip_ids,
         parts=table.column("part").to_pylist(),
         groups=table.column("group").to_pylist(),
-        labels=_matrix(table, "labels", len(vocabulary), location),
+        labels=labels.astype(np.int8),
         scores=values,
         vocabulary=vocabulary,
         scored_by=metadata.get(SCORED_BY_KEY.encode(), b"").decode(),
@@ -150,6 +158,6 @@ def _matrix(
         )
     values = pc.list_flatten(column)
     if name == "labels":
-        values = values.cast(pa.int8()).fill_null(UNKNOWN)
+        values = values.cast(pa.int16()).fill_null(UNKNOWN)
     array: npt.NDArray[Any] = values.to_numpy()
     return array.reshape(-1, instruments)

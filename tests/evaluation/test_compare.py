@@ -63,6 +63,27 @@ def test_too_few_songs_to_be_sure_have_no_p_value_and_no_real_difference(thinned
         assert {found.p for found in by_metric.values()} == {None}
 
 
+@pytest.mark.parametrize("protocol", ["fixed", "cross-validated"])
+def test_songs_that_one_table_does_not_know_are_those_of_another(thinned, protocol):
+    """Which is named first does not matter."""
+    without = replace(thinned, groups=list(thinned.clip_ids), scores=thinned.scores**2)
+    opened = {"with": (thinned, None), "without": (without, None)}
+    one = compare(opened, protocol)
+    other = compare(dict(reversed(opened.items())), protocol)
+    assert one.songs == other.songs == len(set(thinned.groups)) < len(thinned.clip_ids)
+    for metric in COMPARED:
+        ours, theirs = one.differences["with", "without"], other.differences["without", "with"]
+        assert ours[metric].p == theirs[metric].p
+        assert ours[metric].value == -theirs[metric].value
+
+
+def test_clips_that_share_a_song_by_any_table_are_of_one(thinned):
+    few = pick(thinned, np.arange(6))
+    tables = [replace(few, groups=list(groups)) for groups in ("aabcde", "abbcde", "abcdee")]
+    opened = {str(number): (table, None) for number, table in enumerate(tables)}
+    assert compare(opened, "fixed").songs == 3  # 0 to 2, 3, and 4 with 5
+
+
 def test_other_clips_labels_or_instruments_are_refused(thinned):
     fewer = pick(thinned, np.arange(5))
     changed = replace(thinned, labels=1 - thinned.labels)

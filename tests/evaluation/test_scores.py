@@ -113,3 +113,26 @@ def test_columns_of_another_type_are_refused(tmp_path):
 
     with pytest.raises(IrmasError, match="not a scores table"):
         read_scores(changed(tmp_path, spell_out))
+
+
+@pytest.mark.parametrize(
+    ("change", "refusal"),
+    [
+        ({"clip_id": "part 1/Naïve “song” #1-1"}, "'part 1/Naïve “song” #1-1' is listed twice"),
+        ({"group": None}, "group is missing in some rows"),
+        ({"labels": None}, "labels is missing in some rows"),
+        ({"labels": [2] * 11}, "labels are 1, 0, or null where unknown"),
+        ({"labels": [255] * 11}, "labels are 1, 0, or null where unknown"),
+        ({"scores": None}, "scores is missing in some rows"),
+    ],
+)
+def test_a_row_that_is_none_is_refused(tmp_path, change, refusal):
+    write_scores(tmp_path / "scores.parquet", some_scores())
+    table = pq.read_table(tmp_path / "scores.parquet")
+    rows = table.to_pylist()
+    schema = pa.schema([field.with_nullable(True) for field in SCHEMA], table.schema.metadata)
+    changed = pa.Table.from_pylist([rows[0] | change, *rows[1:]], schema=schema)
+    pq.write_table(changed, tmp_path / "scores.parquet")
+    with pytest.raises(IrmasError) as caught:
+        read_scores(tmp_path / "scores.parquet")
+    assert str(caught.value) == f"{tmp_path / 'scores.parquet'}: {refusal}"
