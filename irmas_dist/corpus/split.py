@@ -65,25 +65,39 @@ def held_out(
 
 
 def _by_source(groups: Sequence[str], labels: npt.NDArray[np.bool_]) -> list[str]:
-    """Return larger groups: the clips of one source with the same instruments.
+    """Return larger groups: all clips that an instrument has of a source.
 
-    Where an instrument of theirs has no other source, the clips keep their groups.
+    Instruments that a source has in one group are held out together. Where one of these has no
+    other source, the clips keep their groups.
+
+    Raises:
+        IrmasError: No clip has a source, or no instrument several.
     """
     if not any(map(has_source, groups)):
         raise IrmasError("no clip has a source to be held out by: leave validation.by=source out")
-    instruments: dict[str, frozenset[int]] = {}
+    played: dict[str, frozenset[int]] = {}
     for group, row in zip(groups, labels, strict=True):
-        instruments[group] = instruments.get(group, frozenset()) | set(np.flatnonzero(row).tolist())
+        played[group] = played.get(group, frozenset()) | set(np.flatnonzero(row).tolist())
+    together: dict[str, list[frozenset[int]]] = {}
     sources: dict[int, set[str]] = {}
-    for group, played in instruments.items():
-        for instrument in played:
-            sources.setdefault(instrument, set()).add(source_of(group))
-    return [
-        f"{source_of(group)}: {sorted(played)}"
-        if (played := instruments[group]) and all(len(sources[one]) > 1 for one in played)
-        else group
-        for group in groups
-    ]
+    for group, instruments in played.items():
+        source = source_of(group)
+        for instrument in instruments:
+            sources.setdefault(instrument, set()).add(source)
+        units = together.setdefault(source, [])
+        met = [unit for unit in units if unit & instruments]
+        together[source] = [*(unit for unit in units if unit not in met), instruments.union(*met)]
+    found: dict[str, str] = {}
+    for group, instruments in played.items():
+        source = source_of(group)
+        unit = next((one for one in together[source] if one & instruments), frozenset[int]())
+        several = bool(unit) and all(len(sources[one]) > 1 for one in unit)
+        found[group] = f"{source}: {sorted(unit)}" if several else group
+    if found.keys() == set(found.values()):
+        raise IrmasError(
+            "no instrument has several sources to be held out by: leave validation.by=source out"
+        )
+    return [found[group] for group in groups]
 
 
 def k_folds(

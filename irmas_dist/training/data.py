@@ -156,6 +156,13 @@ def open_training_data(
                 f"--also {store.location}:{store.weight:g} gives no example in an epoch of "
                 f"{own:,}: weigh it more"
             )
+    is_split = not (validate_on or VALIDATION in data.store.clips)
+    if start and is_split and start.has_learnt_from(data.store.identity, recipe.validation):
+        say(
+            f"{escape(start.name)} has learnt clips that are held out of {escape(features)} now, "
+            "and figures of validation and thresholds will be too good: hold out what was held out "
+            "when it was trained"
+        )
     return replace(data, start=start)
 
 

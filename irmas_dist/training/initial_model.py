@@ -1,11 +1,12 @@
 """The model that a training starts from, and the blocks of it that are kept at first."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from irmas_dist.config.base import differences
+from irmas_dist.config.corpus import SplitSettings
 from irmas_dist.config.features import LogMelSettings
 from irmas_dist.config.training import NOTHING_TO_KEEP, LearnerSettings
 from irmas_dist.errors import IrmasError
@@ -29,6 +30,7 @@ class InitialModel:
         digest: Digest of its weights.
         learnt: What it has learnt from: the ``data`` of its ``model.json``.
         adapted_to: What it was adapted to; None if nothing.
+        split: The ``validation`` settings of its recipe.
     """
 
     name: str
@@ -40,6 +42,25 @@ class InitialModel:
     digest: str
     learnt: dict[str, Any]
     adapted_to: str | None = None
+    split: Mapping[str, Any] = field(default_factory=dict)
+
+    def has_learnt_from(self, store: str, settings: SplitSettings) -> bool:
+        """Return whether it has learnt clips that these settings hold out of a store.
+
+        Args:
+            store: Identity of the store.
+            settings: How it is split.
+        """
+        same = {name: getattr(settings, name) for name in SplitSettings.model_fields}
+        split_alike = self.split.items() >= same.items() and "validated_on" not in self.learnt
+        if self.learnt.get("store") == store and not split_alike:
+            return True
+        learnt: dict[str, Any] | None = self.learnt
+        while learnt:
+            if any(one["store"] == store for one in learnt.get("also", ())):
+                return True
+            learnt = learnt.get("init", {}).get("data")
+        return False
 
     @property
     def record(self) -> dict[str, Any]:

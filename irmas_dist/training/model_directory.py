@@ -101,6 +101,7 @@ def read_initial_model(directory: str | os.PathLike[str]) -> InitialModel:
         digest=description.weights,
         learnt=description.data,
         adapted_to=description.adapted["to"] if description.adapted else None,
+        split=description.recipe.get("validation", {}),
     )
 
 

@@ -241,8 +241,32 @@ def test_by_source_what_is_heard_of_an_instrument_is_all_of_another_source(
     assert {out[row] for row in np.flatnonzero(labels[:, 2])} == {True, False}
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_by_source_instruments_of_one_clip_are_held_out_together(seed: int) -> None:
+    names, labels = [], []
+    for source in "abcdef":
+        for number, row in enumerate([[1, 0], [0, 1], [1, 1]] * 2):
+            names.append(group_in_source(f"group {number}", source))
+            labels.append(row)
+    out = held_out(names, np.array(labels) > 0, SplitSettings(by="source", share=0.3, seed=seed))
+    held, rest = ({source_of(names[row]) for row in np.flatnonzero(out == side)} for side in (1, 0))
+    assert held
+    assert rest
+    assert not held & rest
+
+
+def test_by_source_a_group_of_several_instruments_is_on_one_side() -> None:
+    names = [group_in_source("one", source) for source in "abcdef" for _ in range(2)]
+    labels = np.tile(np.eye(2, dtype=np.bool_), (6, 1))
+    out = held_out(names, labels, SplitSettings(by="source", share=0.3))
+    assert (out[::2] == out[1::2]).all()
+
+
 def test_holding_out_sources_needs_sources() -> None:
     labels = np.ones((4, 1), np.bool_)
+    one = [group_in_source(group, "library") for group in "abcd"]
+    with pytest.raises(IrmasError, match="no instrument has several sources to be held out by"):
+        held_out(one, labels, SplitSettings(by="source"))
     with pytest.raises(IrmasError, match="no clip has a source to be held out by"):
         held_out(list("abcd"), labels, SplitSettings(by="source"))
 

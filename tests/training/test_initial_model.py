@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from irmas_dist.config.recipe import Recipe, build_recipe
-from irmas_dist.config.training import WorkerSettings
+from irmas_dist.config.training import FurtherStore, WorkerSettings
 from irmas_dist.errors import IrmasError
 from irmas_dist.features.store import read_info
 from irmas_dist.instruments import Vocabulary
@@ -98,6 +98,30 @@ def test_a_start_from_an_adapted_model_is_said_and_recorded(
     assert f"the normalisation of {model}, which is adapted to songs" in said
     assert trained.data["init"]["adapted_to"] == "songs"
     assert trained.adapted is None
+
+
+def test_clips_that_the_model_has_learnt_are_not_held_out_in_silence(
+    model: str, store: str, other: str, settings: Recipe, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    start, told = read_initial_model(model), "has learnt clips that are held out of"
+
+    def said(place: str, start: InitialModel, **values: Any) -> bool:
+        open_training_data(place, recipe_of(settings, **values), start=start)
+        return told in " ".join(capsys.readouterr().err.split())
+
+    assert not said(store, start)  # The same clips are held out.
+    assert not said(other, start)
+    assert said(store, start, **{"validation.seed": 5})
+    assert not said(other, start, **{"validation.seed": 5})
+    both = str(tmp_path / "both")
+    further = [FurtherStore(location=store)]
+    train(recipe_of(settings), other, both, WorkerSettings(), further=further)
+    assert said(store, read_initial_model(both))
+    assert not said(other, read_initial_model(both))
+    last = str(tmp_path / "last")
+    train(recipe_of(settings), other, last, WorkerSettings(), init=both)
+    assert said(store, read_initial_model(last))
 
 
 def test_another_vocabulary_has_a_new_head(
