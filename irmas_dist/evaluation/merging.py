@@ -176,6 +176,11 @@ def shared(
             [code for code in side.codes if mapping.get(code, code) == new]
             for side in (ours, theirs)
         )
+        if new not in (*scores, *labels) and set(scores).isdisjoint(labels):
+            notes.append(
+                f"{new}: the model's {' and '.join(scores)} and {where}'s {' and '.join(labels)} "
+                "count as the same"
+            )
         if missing := _lacking(labels, scores, new):
             partial.add(new)
             notes.append(

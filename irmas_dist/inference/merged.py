@@ -51,7 +51,7 @@ def score_merged(
     info, description = matching_store(predictor.description, location), predictor.description
     require_known(mapping, description.vocabulary, info.vocabulary)
     ours, theirs, notes = shared(description.vocabulary, info.vocabulary, mapping, location)
-    ours = ours.without(_never(description))
+    ours = ours.without(known_absent(description))
     clips = read_clips(location, part)
     scores = Scores(
         clips.clip_ids, clips.parts, clips.groups,
@@ -67,8 +67,8 @@ def _prevalence(description: ModelDescription) -> dict[str, float]:
     return (description.adapted or {}).get("prevalence", {})
 
 
-def _never(description: ModelDescription) -> set[int]:
-    """Return the columns of instruments that are known not to play."""
+def known_absent(description: ModelDescription) -> set[int]:
+    """Return the columns of instruments that are known to play in no clip."""
     prevalence, codes = _prevalence(description), description.vocabulary.codes
     return {column for column, code in enumerate(codes) if prevalence.get(code) == 0}
 
@@ -85,7 +85,7 @@ def merged_thresholds(
         IrmasError: These scores are missing.
     """
     own = description.threshold_array()
-    never = _never(description)
+    never = known_absent(description)
     kept = [
         NEVER if never.issuperset(columns) else own[columns[0]] if len(columns) == 1 else np.nan
         for columns in merge.members
@@ -101,4 +101,5 @@ def merged_thresholds(
     validation = merge(scores)
     fitted = averaged_thresholds(validation.labels, validation.scores, settings, weights)
     origin = f"; of {', '.join(several)}: fitted to the model's scores of its validation clips"
-    return np.where(np.isnan(kept), fitted, kept).astype(np.float32), origin
+    chosen = np.where(np.isnan(kept), fitted, kept).astype(np.float32)
+    return np.maximum(chosen, np.finfo(np.float32).tiny), origin  # Silence scores 0.

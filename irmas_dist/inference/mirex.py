@@ -5,7 +5,7 @@ OpenMIC-2018, and no decisions: https://music-ir.org/mirex/wiki/2026:Audio_Instr
 A model of other instruments is mapped to it; labels that it does not know have a confidence of 0.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from irmas_dist import storage
@@ -33,8 +33,16 @@ class MirexLabels:
     notes: list[str]
 
     @classmethod
-    def of(cls, vocabulary: Vocabulary, mapping: Mapping[str, str]) -> "MirexLabels":
+    def of(
+        cls, vocabulary: Vocabulary, mapping: Mapping[str, str], absent: Collection[int] = ()
+    ) -> "MirexLabels":
         """Map a model's instruments; those with the code or the name of a label need no mapping.
+
+        Args:
+            vocabulary: The model's instruments.
+            mapping: Labels by code.
+            absent: Columns of instruments that do not count beside others of a label, see
+                `merged.known_absent`.
 
         Raises:
             IrmasError: The mapping names no instrument of the model, or no label, or the model
@@ -54,7 +62,7 @@ class MirexLabels:
             if code not in OPENMIC and name.lower() in labels
         }
         mapping = named | dict(mapping)
-        merge = Merge.of(vocabulary, mapping)
+        merge = Merge.of(vocabulary, mapping).without(absent)
         members = {
             label: [vocabulary.codes[column] for column in columns]
             for label, columns in zip(merge.vocabulary.codes, merge.members, strict=True)

@@ -192,7 +192,10 @@ def _describe(
 def _mean_thresholds(
     descriptions: Sequence[ModelDescription], calibrations: Sequence[Platt]
 ) -> npt.NDArray[np.float32]:
-    """Return means of the calibrated thresholds of the models that ever predict an instrument."""
+    """Return means of the calibrated thresholds of the models that ever predict an instrument.
+
+    What one is adapted to never predict, as it is known not to play, the ensemble does not either.
+    """
     each = [
         np.where(found < NEVER, calibrate(np.minimum(found, 1)), np.nan)
         for found, calibrate in zip(
@@ -202,7 +205,12 @@ def _mean_thresholds(
     decides = ~np.isnan(each)
     total = np.nansum(each, axis=0)
     means = total / np.maximum(decides.sum(axis=0), 1)
-    return np.where(decides.any(axis=0), means, NEVER).astype(np.float32)
+    absent = [
+        [(one.adapted or {}).get("prevalence", {}).get(code) == 0 for code in one.instruments]
+        for one in descriptions
+    ]
+    decided = decides.any(axis=0) & ~np.any(absent, axis=0)
+    return np.where(decided, means, NEVER).astype(np.float32)
 
 
 def _joint(

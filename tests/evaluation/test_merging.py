@@ -103,6 +103,7 @@ def test_two_names_of_one_thing_may_meet_in_a_third() -> None:
     _, labelled, notes = shared(IRMAS, theirs, mapping, "store")
     assert labelled.labels(np.array([[0, 0]], np.int8)).tolist() == [[0, 0]]
     assert not any("unknown" in note or "know" in note for note in notes)
+    assert "g: the model's gac and gel and store's guitar count as the same" in notes
 
 
 def test_a_code_that_is_mapped_away_is_not_the_whole_of_that_name() -> None:

@@ -82,6 +82,21 @@ def test_only_merged_instruments_get_new_thresholds(make_model: MakeModel) -> No
     assert origin == "; of guitar: fitted to the model's scores of its validation clips"
 
 
+def test_silence_has_no_merged_instrument(
+    make_model: MakeModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A threshold that is fitted may be 0, and silence scores 0."""
+    monkeypatch.setattr(
+        "irmas_dist.inference.merged.averaged_thresholds",
+        lambda labels, *_: np.zeros(labels.shape[1], np.float32),
+    )
+    model = make_model()
+    write_scores(model / "validation.parquet", scores_of_songs())
+    description = read_description(model)
+    merge = Merge.of(description.vocabulary, MAPPING)
+    assert merged_thresholds(str(model), description, merge)[0].min() > 0
+
+
 def test_what_is_known_not_to_play_has_no_part_in_a_merge(
     make_model: MakeModel, features: str
 ) -> None:

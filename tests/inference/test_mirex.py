@@ -31,6 +31,12 @@ def test_the_confidence_of_a_label_is_the_highest_of_its_instruments(tmp_path: P
     assert set(second.values()) == {""}
 
 
+def test_what_is_known_not_to_play_does_not_count_beside_others() -> None:
+    electric = IRMAS.codes.index("gel")
+    assert MirexLabels.of(IRMAS, MAPPING, {electric}).members["guitar"] == ["gac"]
+    assert MirexLabels.of(IRMAS, {"gel": "guitar"}, {electric}).members["guitar"] == ["gel"]
+
+
 def test_what_has_no_counterpart_is_named() -> None:
     lost, unknown = MirexLabels.of(IRMAS, {}).notes
     assert lost.endswith("left out: gac, gel")

@@ -11,6 +11,7 @@ import pytest
 from irmas_dist.config.recipe import Recipe, build_recipe
 from irmas_dist.config.training import WorkerSettings
 from irmas_dist.errors import IrmasError
+from irmas_dist.evaluation.operating_points import NEVER
 from irmas_dist.evaluation.platt import fit_platt
 from irmas_dist.evaluation.scores import read_scores
 from irmas_dist.evaluation.thresholds import averaged_thresholds
@@ -116,6 +117,22 @@ def test_thresholds_of_an_ensemble_are_fitted_again(model: Any, tmp_path: Path) 
 
 
 @pytest.mark.drill
+def test_what_a_member_is_adapted_never_to_predict_the_ensemble_does_not(
+    model: Any, tmp_path: Path
+) -> None:
+    one, other = model("one"), model("other", seed=1)
+    description = read_description(one)
+    absent, plays = list(description.instruments)[:2]
+    adapted = {"to": "songs", "clips": 80, "prevalence": {absent: 0.0, plays: 0.5}}
+    thresholds = description.thresholds | {absent: float(NEVER)}
+    changed = description.model_copy(update={"adapted": adapted, "thresholds": thresholds})
+    write_description(one, changed)
+    join_models([one, other], str(tmp_path / "joint"))
+    joint = dict(read_description(tmp_path / "joint").thresholds)
+    assert joint[absent] == float(NEVER)
+    assert joint[plays] < 1
+
+
 def test_members_validated_on_other_clips_have_no_joint_validation(
     model: Any, tmp_path: Path
 ) -> None:
