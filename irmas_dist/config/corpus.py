@@ -15,17 +15,19 @@ ConflictPolicy = Literal["keep", "drop"]
 TABLE_COLUMNS = ("path", "instruments", "part", "group", "source", "start", "end")
 """Columns of a table of clips with a meaning of their own."""
 
+RESERVED = (*TABLE_COLUMNS, "error", "note")
+"""Names of other columns, of tables of clips and of predictions."""
 
 NO_CODE = (
-    "cannot be the code of an instrument: a table of clips could not have it; codes are not empty, "
-    f"? or {', '.join(TABLE_COLUMNS)}, contain no | and neither begin nor end with a space"
+    "cannot be the code of an instrument: a table could not have it; codes are not empty, "
+    f"? or {', '.join(RESERVED)}, contain no | and neither begin nor end with a space"
 )
 """Why a text is no code, see `is_code`."""
 
 
 def is_code(text: str) -> bool:
     """Return whether a text can be the code of an instrument, in a table of clips, too."""
-    return text == text.strip() and text not in ("", "?", *TABLE_COLUMNS) and "|" not in text
+    return text == text.strip() and text not in ("", "?", *RESERVED) and "|" not in text
 
 
 class CorpusSettings(Settings):
@@ -78,8 +80,8 @@ class SplitSettings(Settings):
     """Seed of the split: the same seed holds out the same groups."""
     by: Literal["group", "source"] = "group"
     """What is held out whole: groups, or all clips that an instrument has of a source, where it has
-    several sources. Scores on sources that were heard in training promise more than other music
-    will give; but what is held out is not learnt, and sources are few."""
+    several sources. Figures on sources that training has seen are too good for other music; but
+    sources that are held out are lost for training, and there are few."""
 
 
 class ValidationSettings(SplitSettings):

@@ -17,7 +17,7 @@ def micro_f1(labels, decisions):
 @settings(max_examples=50)
 @given(st.integers(1, 10), st.integers(1, 4), st.integers(0, 2**32 - 1))
 def test_no_other_fixed_answer_is_better_where_it_was_chosen(clips, instruments, seed):
-    labels = np.random.default_rng(seed).integers(0, 2, (clips, instruments)).astype(np.uint8)
+    labels = np.random.default_rng(seed).integers(-1, 2, (clips, instruments)).astype(np.int8)
     decisions = most_frequent(labels, clips)
     best = max(
         micro_f1(labels, np.tile(np.array(answer, np.uint8), (clips, 1)))
