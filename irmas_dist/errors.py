@@ -59,6 +59,20 @@ def first_line(error: BaseException) -> str:
 def last_line(error: BaseException) -> str:
     """Return the last line of an error's text, or its type where it has none.
 
-    Of an error that crossed processes, the last line states what was raised there.
+    Of an error that crossed processes, the last line states what was raised there. Of one of CUDA
+    it is advice on debugging, and the line with the reason is returned.
     """
-    return (str(error).strip() or type(error).__name__).splitlines()[-1].strip()
+    text = str(error).strip() or type(error).__name__
+    reason = re.search(r"\bCUDA error: .*", text)
+    return reason[0] if reason else text.splitlines()[-1].strip()
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether there was too little memory, of the machine or of a GPU.
+
+    torch raises several types then, not all of which are its ``OutOfMemoryError``.
+    """
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    told = re.search("out of memory|can't allocate memory", first_line(error))
+    return isinstance(error, RuntimeError) and told is not None

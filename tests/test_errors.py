@@ -1,10 +1,11 @@
 """Messages have one line, and no passwords."""
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from irmas_dist.errors import first_line, last_line, without_password
+from irmas_dist.errors import first_line, is_out_of_memory, last_line, without_password
 
 WORD = st.text("abcXYZ019-_.%+!$", min_size=1)
 
@@ -65,3 +66,33 @@ def test_no_password_stays(scheme: str, user: str, password: str, host: str) -> 
 )
 def test_an_error_is_told_in_one_line(error: ValueError, first: str, last: str) -> None:
     assert (first_line(error), last_line(error)) == (first, last)
+
+
+OF_CUDA = """CUDA error: out of memory
+Search for `cudaErrorMemoryAllocation' in the documentation for more information.
+CUDA kernel errors might be asynchronously reported at some other API call.
+Compile with `TORCH_USE_CUDA_DSA` to enable device-side assertions.
+"""
+
+
+def test_of_an_error_of_cuda_the_reason_is_told_and_not_how_to_debug_it() -> None:
+    assert last_line(torch.AcceleratorError(OF_CUDA)) == "CUDA error: out of memory"
+    assert last_line(ValueError(f"Traceback:\n  torch.AcceleratorError: {OF_CUDA}")) == (
+        "CUDA error: out of memory"
+    )
+
+
+@pytest.mark.parametrize(
+    ("error", "short"),
+    [
+        (torch.OutOfMemoryError("Tried to allocate 2 GiB"), True),
+        (torch.AcceleratorError(OF_CUDA), True),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: 9 bytes"), True),
+        (MemoryError("Unable to allocate 8 GiB for an array"), True),
+        (torch.AcceleratorError("CUDA error: device-side assert triggered\nout of memory"), False),
+        (RuntimeError("sizes differ"), False),
+        (ValueError("out of memory"), False),
+    ],
+)
+def test_too_little_memory_is_told_from_a_bug(error: Exception, short: bool) -> None:
+    assert is_out_of_memory(error) == short

@@ -134,7 +134,8 @@ def command(function: Callable[P, R]) -> Callable[P, R]:
                     raise
                 except Exception as error:
                     traceback.print_exc()
-                    print(_as_bug(error))  # The suite looks for it.
+                    if not is_out_of_memory(error):
+                        print(_as_bug(error))  # The suite looks for it.
                     raise
         except (typer.Exit, typer.BadParameter):
             _say_where(log)
@@ -149,7 +150,9 @@ def command(function: Callable[P, R]) -> Callable[P, R]:
             # The reader of the pipe, such as head, has closed it.
             raise typer.Exit(141) from None
         except Exception as error:  # noqa: BLE001 - the last resort: its traceback is in the log
-            message, status = _as_bug(error), 1
+            short = is_out_of_memory(error)
+            message = f"out of memory: {first_line(error)}" if short else _as_bug(error)
+            status = 1
         else:
             _say_where(log)
             return result

@@ -191,7 +191,7 @@ def failure_reason(error: Exception | None, text: str | None) -> str:
         return "its worker process ended (out of memory, or killed)"
     if isinstance(error, RayTaskError) and error.cause is not None:
         cause = error.cause
-        return f"{type(cause).__name__}: {_last_line(str(cause)) or 'no message'}"
+        return f"{type(cause).__name__}: {last_line(cause) if str(cause).strip() else 'no message'}"
     return _last_line(text or "") or "for an unknown reason"
 
 

@@ -5,21 +5,21 @@ from typing import NamedTuple
 
 import ray
 import torch
-from ray.exceptions import RayError
+from ray.exceptions import RayError, RayTaskError
 from rich.markup import escape
 
 from irmas_dist.cluster.resources import share_of, wait_until_free, workers_on
 from irmas_dist.cluster.without_ray import gpu_count
 from irmas_dist.config.recipe import Recipe
 from irmas_dist.config.sweep import SweepSettings
-from irmas_dist.errors import IrmasError, last_line
+from irmas_dist.errors import IrmasError, is_out_of_memory, last_line
 from irmas_dist.terminal import say
 from irmas_dist.training.data import TrainingData
 from irmas_dist.training.learner import Learner
 
 MARGIN = 2.0
 """How many times the memory of the recipe's own network a trial may need: a space has larger ones.
-A trial that needs more than there is fails alone, and is told as out of memory."""
+A trial that needs more than there is fails alone, as out of memory."""
 
 CONTEXT_BYTES = 600 << 20
 """Memory of a process on a GPU beside its tensors: kernels and libraries."""
@@ -59,17 +59,17 @@ def share_gpus(settings: SweepSettings, data: TrainingData, recipe: Recipe) -> S
     )
     try:
         memory = measure_on_gpu(data, recipe, settings.cpus)
-    except (IrmasError, torch.OutOfMemoryError) as error:  # of the recipe: others may do well
-        say(
-            f"each trial has a GPU of its own, as a training of the recipe could not be measured "
-            f"({escape(last_line(error))}); --gpus decides by hand"
-        )
-        return settings.model_copy(update={"gpus": 1.0})
     except RayError as error:
-        say(
-            f"trials run on CPUs, as the GPU cannot be used ({escape(last_line(error))}); "
-            "--gpus decides by hand"
-        )
+        cause = error.cause if isinstance(error, RayTaskError) else error
+        reason = escape(last_line(cause))
+        if isinstance(cause, IrmasError) or is_out_of_memory(cause):
+            # Other networks of the space may do well.
+            say(
+                f"each trial has a GPU of its own, as a training of the recipe could not be "
+                f"measured ({reason}); --gpus decides by hand"
+            )
+            return settings.model_copy(update={"gpus": 1.0})
+        say(f"trials run on CPUs, as the GPU cannot be used ({reason}); --gpus decides by hand")
         return settings.model_copy(update={"gpus": 0.0})
     cpus = min(node.get("CPU", 0) / node["GPU"] for node in nodes if node.get("GPU"))
     count = trials_on_a_gpu(memory, cpus, gpus, settings)
@@ -84,9 +84,8 @@ def measure_on_gpu(data: TrainingData, recipe: Recipe, cpus: float) -> Memory:
     """Return `memory_of_a_training`, of a process beside a GPU of the cluster.
 
     Raises:
-        IrmasError: The training fails.
-        OutOfMemoryError: It takes more memory than the GPU has.
-        RayError: The process fails otherwise. Those above are of this type, too.
+        RayTaskError: The training fails, by its cause, or takes more memory than the GPU has.
+        RayError: The process fails otherwise.
     """
     measure = ray.remote(num_gpus=1, num_cpus=cpus, max_calls=1)(memory_of_a_training)
     memory: Memory = ray.get(measure.remote(data, recipe))

@@ -2,7 +2,6 @@
 
 import math
 import time
-from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,7 @@ from ray import tune
 
 from irmas_dist import storage
 from irmas_dist.config.recipe import build_recipe
-from irmas_dist.errors import IrmasError, first_line
+from irmas_dist.errors import IrmasError, first_line, is_out_of_memory
 from irmas_dist.evaluation.arrays import Labels, ScoreArray
 from irmas_dist.evaluation.metrics import per_instrument
 from irmas_dist.evaluation.operating_points import decide
@@ -19,7 +18,13 @@ from irmas_dist.evaluation.thresholds import fit_thresholds
 from irmas_dist.instruments import Vocabulary, hard_labels
 from irmas_dist.models.cnn import parameter_count
 from irmas_dist.search.sweep_directory import trial_directory
-from irmas_dist.training.checkpoint import FILE_NAME, Pace, load_checkpoint, save_checkpoint
+from irmas_dist.training.checkpoint import (
+    FILE_NAME,
+    Pace,
+    load_checkpoint,
+    save_checkpoint,
+    snapshot,
+)
 from irmas_dist.training.data import TrainingData
 from irmas_dist.training.learner import SELECTED_BY, Learner
 
@@ -39,7 +44,8 @@ class TrialLearner(Learner):
     """A Learner that keeps the validation scores of its best epoch."""
 
     _scores: np.ndarray
-    best_scores: np.ndarray | None = None
+    _best_scores: np.ndarray | None = None
+    _instruments: list[dict[str, Any]] | None = None
 
     def score_validation(self) -> tuple[np.ndarray, float]:
         """Score the validation clips, and keep the scores."""
@@ -50,19 +56,28 @@ class TrialLearner(Learner):
         """Run an epoch, and keep its scores if it is the best."""
         metrics = super().run_epoch()
         if self.best_epoch == self.epoch:
-            self.best_scores = self._scores
+            self._best_scores, self._instruments = self._scores, None
         return metrics
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Resume from a state, which has no scores."""
+        super().load_state_dict(state)
+        self._best_scores = self._instruments = None
 
     def evaluate_instruments(self) -> list[dict[str, Any]]:
         """Return precision, recall, F1, AP and threshold of each instrument, best epoch."""
-        if self.best_scores is None:  # The best epoch was before an interruption.
-            latest = deepcopy(self.state_dict())
-            self.restore_best()
-            self.best_scores, _ = self.score_validation()
-            self.load_state_dict(latest)
-        labels = hard_labels(self.data.validation.labels)
-        fitted = fit_thresholds(labels, self.best_scores, self.settings.thresholds)
-        return instrument_results(labels, self.best_scores, fitted, self.data.store.vocabulary)
+        if self._instruments is None:
+            scores = self._best_scores
+            if scores is None:  # The best epoch was before an interruption.
+                latest = snapshot(self)
+                self.restore_best()
+                scores, _ = self.score_validation()
+                self.load_state_dict(latest)
+            labels = hard_labels(self.data.validation.labels)
+            fitted = fit_thresholds(labels, scores, self.settings.thresholds)
+            vocabulary = self.data.store.vocabulary
+            self._instruments = instrument_results(labels, scores, fitted, vocabulary)
+        return self._instruments
 
 
 class LearnerTrial(tune.Trainable):
@@ -121,7 +136,7 @@ class LearnerTrial(tune.Trainable):
                 # Its driver may have died before it received the last saved epoch.
                 self._unreported = self._learner.epoch > 0
             self._cpu_s = time.process_time() - began
-        except (IrmasError, torch.OutOfMemoryError) as raised:
+        except (IrmasError, MemoryError, RuntimeError) as raised:
             self._failure = _reason(raised)
 
     def step(self) -> dict[str, Any]:
@@ -136,7 +151,7 @@ class LearnerTrial(tune.Trainable):
             try:
                 self._learner.run_epoch()
                 self._cpu_s += time.process_time() - began
-            except (IrmasError, torch.OutOfMemoryError) as raised:
+            except (IrmasError, MemoryError, RuntimeError) as raised:
                 self._failure = _reason(raised)
         if self._failure is not None:
             self._release()
@@ -175,10 +190,12 @@ class LearnerTrial(tune.Trainable):
 
 
 def _reason(error: Exception) -> str:
-    """Return why a trial failed."""
+    """Return why a trial failed; raise what is no failure of the trial alone."""
     if isinstance(error, IrmasError):
         return str(error)
-    return f"out of GPU memory: {first_line(error)}"
+    if is_out_of_memory(error):
+        return f"out of memory: {first_line(error)}"
+    raise error
 
 
 def failure(reason: str) -> dict[str, Any]:
@@ -204,14 +221,14 @@ def instrument_results(
 
 
 @torch.no_grad()
-def latency_ms(learner: Learner, runs: int = 20) -> float:
+def latency_ms(learner: Learner) -> float:
     """Return the median time in milliseconds of the network for one window."""
     bands = learner.data.store.settings.bands
     window = torch.zeros(1, bands, learner.frames, device=learner.device)
     network = learner.network.eval()
     times = []
-    for _ in range(runs + 3):
+    for _ in range(23):
         began = time.perf_counter()
         network(window).sum().item()  # waits for the device
         times.append(time.perf_counter() - began)
-    return 1_000 * float(np.median(times[3:]))
+    return 1_000 * float(np.median(times[3:]))  # The first ones warm up.

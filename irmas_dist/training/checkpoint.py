@@ -13,13 +13,14 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import copy, deepcopy
 from typing import Any
 
 import torch
 
 from irmas_dist import storage
 from irmas_dist.errors import IrmasError
-from irmas_dist.training.learner import Learner
+from irmas_dist.training.learner import STATE, Learner
 
 FILE_NAME = "optimizer.pt"
 _RELATIVE_PATH = re.compile(rf"attempt-(\d+)/epoch-(\d+)/{re.escape(FILE_NAME)}")
@@ -56,6 +57,15 @@ class Pace:
         yield
         self._ended = time.monotonic()
         self._spent = self._ended - began
+
+
+def snapshot(learner: Learner) -> dict[str, Any]:
+    """Return a copy of a Learner's state, which later epochs do not change."""
+    # The best weights are replaced rather than changed, and large.
+    return {
+        name: copy(value) if name in STATE else deepcopy(value)
+        for name, value in learner.state_dict().items()
+    }
 
 
 def save_checkpoint(

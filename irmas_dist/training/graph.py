@@ -5,7 +5,7 @@ a GPU computes them. Captured, they are replayed by one call.
 """
 
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -97,6 +97,15 @@ class Repeated(Generic[Result]):
         return result
 
 
+@cache
+def capture_stream(device: torch.device) -> torch.cuda.Stream:
+    """Return the stream of this process on which all work is captured.
+
+    cuBLAS keeps a workspace for every stream that it was used on, until the process ends.
+    """
+    return torch.cuda.Stream(device)
+
+
 class GraphSteps:
     """Takes the steps of epochs by replaying graphs, one for each size of a step.
 
@@ -111,7 +120,7 @@ class GraphSteps:
 
     def __init__(self, step: TrainingStep, pool: DeviceClips) -> None:
         self._step, self._pool, self._device = step, pool, pool.device
-        self._stream = torch.cuda.Stream(self._device)
+        self._stream = capture_stream(self._device)
         self._number = torch.zeros(1, dtype=torch.int64, device=self._device)
         self.reset()
 

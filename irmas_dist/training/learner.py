@@ -29,7 +29,7 @@ from irmas_dist.training.ingest import ClipLoader
 from irmas_dist.training.initial_model import frozen_blocks, start_network
 from irmas_dist.training.losses import Loss
 from irmas_dist.training.optimizer import Optimisation
-from irmas_dist.training.precision import Autocast, compile_network
+from irmas_dist.training.precision import Autocast, compile_network, without_tf32
 from irmas_dist.training.sampling import StoreWeights, plan_epoch
 from irmas_dist.training.step import TrainingStep
 from irmas_dist.training.steps import Changes, PlannedSteps, pack_steps
@@ -141,7 +141,7 @@ class Learner:
         if metrics[SELECTED_BY] > best:
             self.best_epoch = self.epoch
             self.best_weights = {
-                name: value.detach().cpu().clone()
+                name: value.detach().to("cpu", copy=True)
                 for name, value in self._optimisation.validated.state_dict().items()
             }
         self.history.append(metrics)
@@ -248,9 +248,13 @@ class Learner:
         return np.concatenate([share[0] for share in shares]), total
 
     def score(self, clips: Clips) -> npt.NDArray[np.float32]:
-        """Score clips once, each worker a share of them; shape (clips, instruments)."""
+        """Score clips once, as the trained model does: shape (clips, instruments).
+
+        In float32, whatever the precision of training; each worker scores a share of the clips.
+        """
         windows = self._windows_of(clips)
-        outputs = self._outputs(DeviceClips(clips, self.device), windows.to_device(self.device))
+        with without_tf32:
+            outputs = self._outputs(DeviceClips(clips, self.device), windows.to_device(self.device))
         scores = outputs.of_clips(windows, self.settings.window.aggregation)
         return np.concatenate(self._gathered(scores))
 
@@ -263,15 +267,15 @@ class Learner:
         return windows
 
     def _validate_windows(self) -> tuple[WindowOutputs, Tensor]:
-        outputs = self._outputs(self._validation, self._places)
+        with self._autocast():
+            outputs = self._outputs(self._validation, self._places)
         return outputs, self._loss(outputs.logits, self._window_labels)
 
     def _outputs(self, clips: DeviceClips, windows: DeviceWindows) -> WindowOutputs:
-        with self._autocast():
-            return score_windows(
-                self._optimisation.validated, self._standardise, clips, windows, self.frames,
-                self.data.store.settings,
-            )  # fmt: skip
+        return score_windows(
+            self._optimisation.validated, self._standardise, clips, windows, self.frames,
+            self.data.store.settings,
+        )  # fmt: skip
 
     def _gathered(self, share: Any) -> list[Any]:
         """Return the share of each worker."""

@@ -11,7 +11,7 @@ from rich.markup import escape
 
 from irmas_dist import storage
 from irmas_dist.config.training import LearnerSettings, WorkerSettings
-from irmas_dist.errors import IrmasError
+from irmas_dist.errors import IrmasError, is_out_of_memory
 from irmas_dist.terminal import say
 from irmas_dist.training.checkpoint import new_attempt
 from irmas_dist.training.data import TrainingData
@@ -56,8 +56,10 @@ def train_here(
             for metrics in run_epochs(learner, attempt):
                 on_epoch(metrics)
             weights, description, validation = finish(learner, recipe)
-    except (IrmasError, torch.OutOfMemoryError) as error:
-        raise IrmasError(failure_line(error)) from error
+    except (IrmasError, MemoryError, RuntimeError) as error:
+        if isinstance(error, IrmasError) or is_out_of_memory(error):
+            raise IrmasError(failure_line(error)) from error
+        raise
     description = save_model(out, weights, description, validation)
     storage.remove_directory(progress)
     return description

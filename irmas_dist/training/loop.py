@@ -2,7 +2,6 @@
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +17,7 @@ from irmas_dist.training.checkpoint import (
     newest_checkpoint,
     save_checkpoint,
     saved_history,
+    snapshot,
 )
 from irmas_dist.training.describe import describe
 from irmas_dist.training.learner import Learner
@@ -109,7 +109,7 @@ def run_epochs(
             raise
         waiting.append(metrics)
         if not (pace.due or learner.finished):
-            unsaved = deepcopy(learner.state_dict()) if learner.rank == 0 else None
+            unsaved = snapshot(learner) if learner.rank == 0 else None
             continue
         unsaved = None
         with pace.spending():

@@ -167,7 +167,7 @@ def test_an_export_that_is_not_exact_is_not_written(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The graph has other weights than the model that it is checked against.
-    other = Predictor.load(model)
+    other = Predictor.load(model, device="cpu")
     with torch.no_grad():
         other.network.layers[-1].bias += 0.01
     graph = Graph(other.description, other.network)

@@ -146,7 +146,7 @@ def test_too_little_memory_ends_a_trial_with_the_reason(
 
     monkeypatch.setattr(TrialLearner, "run_epoch", run_epoch)
     result = start().step()
-    assert result[FAILED] == "out of GPU memory: tried to allocate 2 GiB"
+    assert result[FAILED] == "out of memory: tried to allocate 2 GiB"
     assert result["done"]
     assert [learner() for learner in learners] == [None]
 
@@ -194,6 +194,8 @@ def test_the_instruments_of_a_best_epoch_before_an_interruption_are_computed_aga
         learner.history[0][SELECTED_BY] = 1.0  # so that the second epoch is not the best
         learner.run_epoch()
     resumed = TrialLearner(data, settings)
+    resumed.run_epoch()
+    resumed.evaluate_instruments()  # Those of this epoch are not those of the state that follows.
     resumed.load_state_dict(learner.state_dict())
     assert resumed.evaluate_instruments() == expected
     for name, value in learner.network.state_dict().items():

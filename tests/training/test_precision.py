@@ -2,15 +2,21 @@
 
 import shutil
 from contextlib import ExitStack
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from irmas_dist.config.recipe import Recipe, build_recipe
 from irmas_dist.config.training import LearnerSettings
 from irmas_dist.errors import IrmasError
+from irmas_dist.inference.predictor import Predictor
 from irmas_dist.training.data import TrainingData
+from irmas_dist.training.describe import describe
 from irmas_dist.training.learner import Learner
+from irmas_dist.training.model_directory import pack_weights, save_model
 from irmas_dist.training.precision import compile_network, computes_in_bfloat16, without_tf32
 from tests.training.test_learner import changed, without_dropout
 
@@ -72,3 +78,16 @@ def test_bfloat16_moves_the_loss_curve_by_less_than_two_percent(
         curves.append([epoch[name] for epoch in epochs for name in ("train_loss", "val_loss")])
     assert curves[0] != curves[1]
     assert curves[1] == pytest.approx(curves[0], rel=0.02)
+
+
+def test_thresholds_are_fitted_to_what_the_trained_model_scores(
+    data: TrainingData, settings: Recipe, tmp_path: Path
+) -> None:
+    precise = build_recipe(settings.model_dump(), {"training.precision": "bfloat16"}, "the test")
+    learner = Learner(data, precise)
+    learner.run_epoch()
+    description, validation = describe(learner, precise.model_dump(mode="json"))
+    save_model(str(tmp_path), pack_weights(learner.network), description, validation)
+    model = Predictor.load(tmp_path, device="cpu")
+    scores = model.score_clips(data.threshold_clips())
+    np.testing.assert_allclose(validation.scores, scores, atol=1e-5)
