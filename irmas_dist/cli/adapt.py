@@ -32,7 +32,7 @@ def adapt(
         str,
         typer.Argument(
             metavar="AUDIO|STORE",
-            help="What the model listens to, some 50 clips or more: a folder of audio, or a "
+            help="What the model is adapted to, some 50 clips or more: a folder of audio, or a "
             "feature store, whose labels are not read.",
         ),
     ],
@@ -42,7 +42,10 @@ def adapt(
     ] = DEFAULTS.share,
     match: Annotated[
         float,
-        typer.Option(help="How far logits go to the mean and deviation of the validation clips."),
+        typer.Option(
+            help="How far, 0 to 1, logits are moved to the mean and deviation of the validation "
+            "clips."
+        ),
     ] = DEFAULTS.match,
     prevalence: Prevalence = None,
     part: Annotated[

@@ -32,7 +32,7 @@ from irmas_dist.terminal import chatter_to, results_to_stderr, say
 if TYPE_CHECKING:
     from irmas_dist.config.recipe import Recipe
 
-MOST = 100_000
+MAX_COUNT = 100_000
 """Largest number of anything that an option takes: more is a slip of the keyboard."""
 
 STREAMS = {"index": "out", "extract": "preview_out", "report": "out", "predict": "out"}
@@ -47,10 +47,10 @@ FILES = (
 STDOUT_NAMES = ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 """While a command runs, these are its log."""
 
-HEARD = ("inputs", "preview", "check_on")
+AUDIO_ARGUMENTS = ("inputs", "preview", "check_on")
 """Arguments that name audio, whose name need not be UTF-8."""
 
-SENT_AS_THEY_ARE = ("command", "overrides")
+VERBATIM_ARGUMENTS = ("command", "overrides")
 """Arguments that name things elsewhere: a job's paths, a recipe's settings."""
 
 
@@ -94,7 +94,10 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the resolved reci
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 Address = Annotated[
     str | None,
-    typer.Option(help="Ray cluster to join: 'auto' or an address; default: this machine alone."),
+    typer.Option(
+        help="Ray cluster to join: 'auto' or an address; default: RAY_ADDRESS, else "
+        "this machine alone."
+    ),
 ]
 
 
@@ -199,7 +202,7 @@ def _located(name: str, value: Any) -> Any:
     Raises:
         IrmasError: A URL stands where only a local path can, or there is no such home.
     """
-    if isinstance(value, list) and name not in SENT_AS_THEY_ARE:
+    if isinstance(value, list) and name not in VERBATIM_ARGUMENTS:
         return [_located(name, item) for item in value]
     if not isinstance(value, str | Path):
         return value
@@ -208,7 +211,7 @@ def _located(name: str, value: Any) -> Any:
         return f"{_located(name, store)}:{weight}"
     if str(value) in STDOUT_NAMES:
         return type(value)("-")
-    if name not in SENT_AS_THEY_ARE:
+    if name not in VERBATIM_ARGUMENTS:
         _require_usable(name, str(value))
     # A Path has but one of a URL's slashes.
     url = re.match(r"([A-Za-z][\w+.-]*):/", str(value))
@@ -229,7 +232,7 @@ def _located(name: str, value: Any) -> Any:
 def _require_usable(name: str, value: str) -> None:
     """Refuse what no command can use as a name: too long, not UTF-8, or a device to be read."""
     text = value.encode("utf-8", "replace").decode()
-    if text != value and name not in HEARD:
+    if text != value and name not in AUDIO_ARGUMENTS:
         raise IrmasError(f"{text}: its name is not UTF-8; rename it")
     try:
         mode = Path(value).stat().st_mode

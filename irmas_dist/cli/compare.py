@@ -59,16 +59,18 @@ def compare(
     scored = {model: (scores, thresholds) for model, (scores, thresholds, _) in opened.items()}
     found = compare(scored, protocol, settings)
     adapted = {model: scores.adapted_to for model, (scores, _) in scored.items()}
-    compared(found, adapted, json)
+    show_comparison(found, adapted, json)
 
 
-def compared(comparison: "Comparison", adapted: Mapping[str, str], machine: bool) -> None:
+def show_comparison(
+    comparison: "Comparison", adapted: Mapping[str, str], json_output: bool
+) -> None:
     """Show several models side by side, and which differences are significant.
 
     Args:
         comparison: The figures.
         adapted: What each was adapted to; empty where to nothing.
-        machine: Whether to print JSON.
+        json_output: Whether to print JSON.
     """
     from irmas_dist.evaluation.protocols import CHOSEN_BEFORE, FITTED
 
@@ -76,7 +78,7 @@ def compared(comparison: "Comparison", adapted: Mapping[str, str], machine: bool
     protocols = dict.fromkeys(comparison.models, comparison.protocol)
     if comparison.protocol in CHOSEN_BEFORE:
         protocols = {name: "adapted" if adapted[name] else "validation" for name in protocols}
-    if machine:
+    if json_output:
         as_json({
             "clips": comparison.clips,
             "songs": comparison.songs,

@@ -115,7 +115,10 @@ def index(
     overrides: Overrides = None,
     address: Annotated[
         str | None,
-        typer.Option(help="Ray cluster to read with: 'auto' or an address; default: this machine."),
+        typer.Option(
+            help="Ray cluster to read with: 'auto' or an address; default: RAY_ADDRESS, else this "
+            "machine."
+        ),
     ] = None,
     json: Json = False,
 ) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from irmas_dist.cli.command import MOST, DryRun, Json, command, read_recipe
+from irmas_dist.cli.command import MAX_COUNT, DryRun, Json, command, read_recipe
 from irmas_dist.cli.tables import as_json, instrument_table, metric_table, show_recipe, trial_tables
 from irmas_dist.errors import IrmasError
 from irmas_dist.terminal import show
@@ -16,7 +16,7 @@ from irmas_dist.terminal import show
 @command
 def demo(
     out: Annotated[Path, typer.Option(help="Directory of all results.")] = Path("runs/demo"),
-    trials: Annotated[int, typer.Option(min=1, max=MOST, help="Trials of the search.")] = 10,
+    trials: Annotated[int, typer.Option(min=1, max=MAX_COUNT, help="Trials of the search.")] = 10,
     dry_run: DryRun = False,
     json: Json = False,
 ) -> None:
@@ -28,15 +28,15 @@ def demo(
     except ModuleNotFoundError as error:
         raise IrmasError(f"the demo needs {error.name}: pip install 'irmas-dist[demo]'") from error
     from irmas_dist.config.tracking import TrackingSettings
-    from irmas_dist.tracking.outcome import uploads_awaited
+    from irmas_dist.tracking.outcome import awaiting_uploads
 
-    with uploads_awaited(TrackingSettings().wait_s):
+    with awaiting_uploads(TrackingSettings().wait_s):
         return _show_results(run_demo(out, trials), json)
 
 
-def _show_results(summary: Mapping[str, Any], machine: bool) -> None:
+def _show_results(summary: Mapping[str, Any], json_output: bool) -> None:
     """Show the results of the demo."""
-    if machine:
+    if json_output:
         as_json(summary)
         return
     rows = {"this model": summary["metrics"], **summary["baselines"]}

@@ -25,12 +25,12 @@ def ensemble(
     # After the options have been checked: PyTorch takes seconds to import.
     from irmas_dist.training.ensemble import join_models
 
-    joined(join_models(models, out), out, json)
+    show_ensemble(join_models(models, out), out, json)
 
 
-def joined(description: "ModelDescription", path: str, machine: bool) -> None:
+def show_ensemble(description: "ModelDescription", path: str, json_output: bool) -> None:
     """Show an ensemble."""
-    if machine:
+    if json_output:
         return as_json({
             "path": path,
             "members": [

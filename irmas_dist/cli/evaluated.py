@@ -16,7 +16,7 @@ HEADINGS = {"micro_f1": "micro F1", "macro_f1": "macro F1", "lrap": "LRAP", "map
 """Metrics that published works report, and their headings."""
 
 
-def evaluated(evaluation: "Evaluation", machine: bool) -> None:
+def show_evaluation(evaluation: "Evaluation", json_output: bool) -> None:
     """Show figures by instrument and by protocol, beside baselines and published results."""
     from irmas_dist.evaluation.baselines import protocol_of
     from irmas_dist.evaluation.protocols import CHOSEN_BEFORE, FITTED, MEANING
@@ -25,7 +25,7 @@ def evaluated(evaluation: "Evaluation", machine: bool) -> None:
     benchmark = benchmark_of(evaluation.scores.vocabulary)
     works = benchmark.works if benchmark else ()
 
-    if machine:
+    if json_output:
         headline = evaluation.headline
         as_json({
             "protocol": headline.protocol,

@@ -81,12 +81,12 @@ def extract(
         max_rejects=max_rejects,
         retry_rejects=retry_rejects,
     )
-    return extracted(summary, json)
+    return show_extraction(summary, json)
 
 
-def extracted(summary: "ExtractSummary", machine: bool) -> None:
+def show_extraction(summary: "ExtractSummary", json_output: bool) -> None:
     """Show the outcome of an extraction."""
-    if machine:
+    if json_output:
         as_json(asdict(summary) | {"realtime_factor": summary.realtime_factor})
         return
     for reason, count in list(summary.rejects.items())[:5]:

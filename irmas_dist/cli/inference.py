@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 from rich.table import Column, Table
 
-from irmas_dist.cli.command import MOST, AdaptTo, Json, command
+from irmas_dist.cli.command import MAX_COUNT, AdaptTo, Json, command
 from irmas_dist.cli.tables import as_json, show_notes
 from irmas_dist.terminal import say, show, write
 
@@ -56,7 +56,7 @@ def predict(
         int | None,
         typer.Option(
             min=1,
-            max=MOST,
+            max=MAX_COUNT,
             help="Number of Ray actors, with one core each; default: run without Ray.",
         ),
     ] = None,

@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 from rich.table import Column, Table
 
-from irmas_dist.cli.command import MOST, Json, command
+from irmas_dist.cli.command import MAX_COUNT, Json, command
 from irmas_dist.cli.help import HelpfulCommand, HelpfulGroup
 from irmas_dist.cli.tables import as_json
 from irmas_dist.errors import IrmasError
@@ -61,11 +61,13 @@ def submit(
     cpus: Annotated[
         float | None,
         typer.Option(
-            min=0, max=MOST, help="CPUs for the command itself; default: 0 if it uses Ray, else 1."
+            min=0,
+            max=MAX_COUNT,
+            help="CPUs for the command itself; default: 0 if it uses Ray, else 1.",
         ),
     ] = None,
     gpus: Annotated[
-        float, typer.Option(min=0, max=MOST, help="GPUs for the command itself.")
+        float, typer.Option(min=0, max=MAX_COUNT, help="GPUs for the command itself.")
     ] = 0.0,
 ) -> None:
     """Run an irmas command on a Ray cluster."""
@@ -168,8 +170,8 @@ def _follow(submission: str, address: str | None) -> None:
         raise typer.Exit(job.exit_code)
 
 
-def _show(found: Sequence["Job"], machine: bool) -> None:
-    if machine:
+def _show(found: Sequence["Job"], json_output: bool) -> None:
+    if json_output:
         as_json({"jobs": [asdict(job) for job in found]})
         return
     # Two lines each, so that names and times fit in 80 columns.

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from irmas_dist.cli.command import MOST, Json, command
+from irmas_dist.cli.command import MAX_COUNT, Json, command
 from irmas_dist.cli.corpus import Dataset
 from irmas_dist.cli.tables import as_json
 from irmas_dist.terminal import show
@@ -27,7 +27,7 @@ def _with_twin(context: typer.Context, fraction: float | None) -> float | None:
 
 def _count(help_text: str, default: str, minimum: int = 1) -> Any:
     return typer.Option(
-        min=minimum, max=MOST, callback=_without_twin, help=help_text, show_default=default
+        min=minimum, max=MAX_COUNT, callback=_without_twin, help=help_text, show_default=default
     )
 
 
@@ -68,7 +68,7 @@ def render(
     excerpts: Annotated[int | None, _count("Excerpts of each test song.", "3")] = None,
     seed: Annotated[int, typer.Option(min=0, help="The same seed renders the same bytes.")] = 0,
     workers: Annotated[
-        int | None, typer.Option(min=1, max=MOST, help="Processes; default: one per core.")
+        int | None, typer.Option(min=1, max=MAX_COUNT, help="Processes; default: one per core.")
     ] = None,
     json: Json = False,
 ) -> None:

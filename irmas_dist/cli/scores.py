@@ -17,7 +17,7 @@ from irmas_dist.cli.command import (
     command,
     read_recipe,
 )
-from irmas_dist.cli.evaluated import evaluated
+from irmas_dist.cli.evaluated import show_evaluation
 from irmas_dist.cli.tables import show_path
 from irmas_dist.errors import UsageError
 
@@ -149,18 +149,18 @@ def evaluate(
             with tempfile.TemporaryDirectory(prefix="irmas-") as scratch:
                 directory = work or Path(scratch)
                 found = evaluate.evaluate_tree(model, tree, out or model, part, directory, address)
-    evaluated(found, json)
+    show_evaluation(found, json)
     if model is not None:
         from irmas_dist.reports.wandb_evaluation import log_evaluation
         from irmas_dist.storage.results import directory_name
-        from irmas_dist.tracking.outcome import uploads_awaited
+        from irmas_dist.tracking.outcome import awaiting_uploads
         from irmas_dist.training.model_description import read_description
 
         description = read_description(model)
         if at == "family" or mapping is not None or adapt_to is not None:
             # These figures are not to replace those of the model as it is.
             description = description.model_copy(update={"run": None})
-        with uploads_awaited(description.tracking.wait_s):
+        with awaiting_uploads(description.tracking.wait_s):
             log_evaluation(description, found, directory_name(model))
 
 
@@ -259,6 +259,8 @@ def report(
     if storage.exists(storage.join(model, "sweep.json")):
         from irmas_dist.reports.sweep_page import write_sweep_page
 
+        if scores is not None or tree is not None:
+            raise typer.BadParameter(f"{model} is a sweep: --scores and --tree go with a model")
         with lock_file(page):
             write_sweep_page(Path(model), page)
     else:

@@ -127,7 +127,7 @@ def sweep(
         return show_recipe(recipe, json)
     from irmas_dist.reports.wandb_summary import log_summary
     from irmas_dist.search.sweep import sweep as search
-    from irmas_dist.tracking.outcome import uploads_awaited
+    from irmas_dist.tracking.outcome import awaiting_uploads
     from irmas_dist.training.data import open_training_data
     from irmas_dist.training.train import read_start
 
@@ -136,9 +136,9 @@ def sweep(
         say(escape(line))
     data = open_training_data(features, recipe, further, start, validate_on or ())
     try:
-        with uploads_awaited(recipe.tracking.wait_s):
+        with awaiting_uploads(recipe.tracking.wait_s):
             summary = search(data, recipe, searched, out, settings, resume, address)
-            swept(summary, json)
+            show_sweep(summary, json)
             log_summary(summary)
     except (KeyboardInterrupt, SystemExit) as error:
         raise KeyboardInterrupt("the same command resumes") from error
@@ -174,6 +174,8 @@ def review(
         runs = "1 run" if len(sent) == 1 else f"{len(sent)} runs"
         done = f"{runs} uploaded" if sent else "nothing was left to upload"
         return show(escape(f"{done}, {earlier} were before" + (f": {view}" if view else "")))
+    if json:
+        raise typer.BadParameter("--json goes with --sync: there is no result otherwise")
     with reviewing.dashboard(path, port) as server:
         say(f"http://127.0.0.1:{server.server_port} shows the sweep in {path}; Ctrl-C ends it")
         server.serve_forever()
@@ -205,13 +207,13 @@ def thresholds(
     of_recipe = read_description(model).recipe.get("thresholds", {})
     settings = from_options(ThresholdSettings, {}, **(of_recipe | given))
 
-    fitted(*search_decisions(model, settings, features), settings.objective, json)
+    show_thresholds(*search_decisions(model, settings, features), settings.objective, json)
 
 
-def swept(summary: "SweepSummary", machine: bool) -> None:
+def show_sweep(summary: "SweepSummary", json_output: bool) -> None:
     """Show the five best trials, medians of the others, reasons of failures, and the files."""
     best_recipe = str(Path(summary.path, "best.yaml"))
-    if machine:
+    if json_output:
         return as_json({
             "path": summary.path,
             "trials": summary.trials,
@@ -229,11 +231,11 @@ def swept(summary: "SweepSummary", machine: bool) -> None:
     return show(escape(f"more: irmas report {summary.path}, irmas review {summary.path}"))
 
 
-def fitted(
+def show_thresholds(
     description: "ModelDescription",
     candidates: Sequence["Candidate"],
     objective: str,
-    machine: bool,
+    json_output: bool,
 ) -> None:
     """Show a model's thresholds, and the objective of every candidate."""
     compared: list[dict[str, Any]] = [
@@ -245,7 +247,7 @@ def fitted(
         }
         for one in candidates
     ]
-    if machine:
+    if json_output:
         return as_json({
             "thresholds": description.thresholds,
             "thresholds_from": description.thresholds_from,

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from irmas_dist.cli.command import MOST, Address, command
+from irmas_dist.cli.command import MAX_COUNT, Address, command
 from irmas_dist.terminal import say
 
 
@@ -59,7 +59,10 @@ def serve(
     timeout_s: Annotated[
         float,
         typer.Option(
-            "--timeout", min=0.001, max=MOST, help="Seconds within which a request is answered."
+            "--timeout",
+            min=0.001,
+            max=MAX_COUNT,
+            help="Seconds within which a request is answered.",
         ),
     ] = 120.0,
     max_requests: Annotated[

@@ -37,7 +37,7 @@ def as_json(value: Any) -> None:
     write(json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")
 
 
-def show_recipe(value: "Recipe", machine: bool) -> None:
+def show_recipe(value: "Recipe", json_output: bool) -> None:
     """Show a resolved recipe, and how large its network is."""
     from irmas_dist.config.yaml_files import dump_yaml
     from irmas_dist.models.cnn import CNN, parameter_count
@@ -45,7 +45,7 @@ def show_recipe(value: "Recipe", machine: bool) -> None:
     frames = value.window.frames(value.features)
     network = CNN(value.model, value.features.bands, frames, len(value.corpus.vocabulary))
     settings = value.model_dump(mode="json")
-    if machine:
+    if json_output:
         as_json({"recipe": settings, "parameters": parameter_count(network)})
         return
     write(dump_yaml(settings))
@@ -137,9 +137,9 @@ def _typical(values: Sequence[Any]) -> str:
     return max(texts, key=texts.count)
 
 
-def show_path(path: str, machine: bool) -> None:
+def show_path(path: str, json_output: bool) -> None:
     """Show where a page was written."""
-    if machine:
+    if json_output:
         as_json({"path": path})
     else:
         show(escape(path))

@@ -6,7 +6,7 @@ import typer
 from rich.markup import escape
 
 from irmas_dist.cli.command import (
-    MOST,
+    MAX_COUNT,
     Address,
     Also,
     Config,
@@ -17,7 +17,7 @@ from irmas_dist.cli.command import (
     command,
     read_recipe,
 )
-from irmas_dist.cli.ensemble import joined
+from irmas_dist.cli.ensemble import show_ensemble
 from irmas_dist.cli.tables import as_json, show_recipe
 from irmas_dist.config.base import from_options
 from irmas_dist.config.training import FurtherStore, WorkerSettings
@@ -46,13 +46,13 @@ def train(
         ),
     ] = 1,
     workers: Annotated[
-        int, typer.Option(min=1, max=MOST, help="Data-parallel workers.")
+        int, typer.Option(min=1, max=MAX_COUNT, help="Data-parallel workers.")
     ] = DEFAULTS.count,
     min_workers: Annotated[
         int | None,
         typer.Option(
             min=1,
-            max=MOST,
+            max=MAX_COUNT,
             help="Start and continue with as few workers as this, and add workers as nodes join; "
             "default: wait for all.",
         ),
@@ -64,7 +64,9 @@ def train(
     retries: Annotated[
         int,
         typer.Option(
-            min=0, max=MOST, help="How often to resume after a worker or node of a cluster is lost."
+            min=0,
+            max=MAX_COUNT,
+            help="How often to resume after a worker or node of a cluster is lost.",
         ),
     ] = DEFAULTS.retries,
     wait: Annotated[
@@ -92,27 +94,27 @@ def train(
     recipe = read_recipe(config, overrides)
     if dry_run:
         return show_recipe(recipe, json)
-    from irmas_dist.tracking.outcome import uploads_awaited
+    from irmas_dist.tracking.outcome import awaiting_uploads
 
     try:
-        with uploads_awaited(recipe.tracking.wait_s):
+        with awaiting_uploads(recipe.tracking.wait_s):
             if seeds > 1:
                 from irmas_dist.training.ensemble import train_seeds
 
                 ensemble = train_seeds(
                     recipe, seeds, features, out, settings, address, further, init
                 )
-                joined(ensemble, out, json)
+                show_ensemble(ensemble, out, json)
             else:
                 from irmas_dist.training.train import train
 
                 description = train(recipe, features, out, settings, address, further, init)
-                trained(description, out, json)
+                show_training(description, out, json)
     except (KeyboardInterrupt, SystemExit) as error:
         raise KeyboardInterrupt("the same command resumes") from error
 
 
-def trained(description: "ModelDescription", path: str, machine: bool) -> None:
+def show_training(description: "ModelDescription", path: str, json_output: bool) -> None:
     """Show the result of a training."""
     result = {
         "path": path,
@@ -121,7 +123,7 @@ def trained(description: "ModelDescription", path: str, machine: bool) -> None:
         "best_epoch": description.best_epoch,
         "validation": description.scores,
     }
-    if machine:
+    if json_output:
         as_json(result)
         return
     scores = description.scores

@@ -6,13 +6,13 @@ from irmas_dist.config.base import Settings
 
 
 class AdaptationSettings(Settings):
-    """How far a model follows audio of its user."""
+    """How far a model is adapted to audio of its user."""
 
     share: float = Field(0.65, ge=0.0, le=1.0)
     """Share that the audio has in the statistics of batch normalisation."""
     match: float = Field(0.8, ge=0.0, le=1.0)
-    """How far each instrument's mean and deviation of logits go from what they are to what they
-    are on the validation clips."""
+    """How far, from 0 (not at all) to 1 (all the way), the mean and the standard deviation of each
+    instrument's logits are moved to those of the validation clips."""
     prevalence: dict[str, float] = Field(default_factory=dict)
     """Share of the clips in which an instrument plays, by code, where it is known; others are as
     frequent as in the validation clips."""

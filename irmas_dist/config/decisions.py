@@ -58,7 +58,7 @@ class ThresholdSettings(Settings):
     def summary(self) -> str:
         """The rule and the objective in words, such as ``per instrument, for macro F1``.
 
-        Evidence is not among them: only of some clips it counts.
+        `evidence` is left out: it counts for some validation clips only.
         """
         objective = self.objective.replace("_f1", " F1")
         return f"{self.rule.replace('_', ' ')}, for {objective}"

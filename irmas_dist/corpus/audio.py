@@ -102,7 +102,7 @@ class AudioFile:
             self._require_shorter(self._sound.frames)
 
     def select(self, span: Span, *, exact: bool = True) -> None:
-        """Have `blocks` decode another span of the file, which is not looked through again.
+        """Select the span that `blocks` decodes next; the file is not checked again.
 
         Args:
             span: Where it begins and ends, in seconds.

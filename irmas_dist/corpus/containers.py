@@ -289,6 +289,6 @@ def _check_single(file: BinaryIO, head: bytes, start: int) -> None:
 
 def _joined(kind: str) -> AudioError:
     return AudioError(
-        f"is several {kind} files joined, which would not be heard as one: split it, or convert "
+        f"is several {kind} files joined, which would not be decoded as one: split it, or convert "
         "it to one"
     )

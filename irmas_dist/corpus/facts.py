@@ -118,7 +118,7 @@ def _of_file(path: str) -> AudioFacts:
             with AudioFile(path) as file:
                 facts.sample_rate, facts.channels = file.sample_rate, file.channels
                 try:
-                    facts.note = survey(file.blocks, "mean").note
+                    facts.note = survey(file.blocks).note
                 finally:
                     facts.duration_s = file.samples / file.sample_rate
     except AudioError as error:
@@ -144,7 +144,7 @@ def _of_span(file: AudioFile | None, span: Span, whole: AudioFacts) -> AudioFact
     try:
         with decoding():
             file.select(span, exact=False)
-            facts.note = survey(file.blocks, "mean").note
+            facts.note = survey(file.blocks).note
             facts.duration_s = file.samples / file.sample_rate
     except AudioError as error:
         facts.problem, facts.duration_s = str(error), None

@@ -6,6 +6,7 @@ a manifest and open no file.
 """
 
 import math
+import re
 from collections import defaultdict
 from dataclasses import dataclass
 from itertools import combinations
@@ -33,6 +34,17 @@ def has_source(group: str) -> bool:
 def source_of(group: str) -> str:
     """Return the source in the name of a group: the group itself where none is known."""
     return group.partition(WITHIN)[0].removeprefix(SOURCE) if has_source(group) else group
+
+
+def group_in_fold(group: str, fold: int) -> str:
+    """Return the name of a group of a fold, counted from 1; of fold 0, none, the group."""
+    return f"fold {fold}: {group}" if fold else group
+
+
+def split_fold(group: str) -> tuple[int, str]:
+    """Return fold and group of a name from `group_in_fold`."""
+    named = re.match(r"fold (\d+): ", group)
+    return (int(named[1]), group[named.end() :]) if named else (0, group)
 
 
 @dataclass(frozen=True)

@@ -122,17 +122,16 @@ def mix_down(samples: Samples, downmix: Downmix) -> tuple[Float32, str | None]:
     return np.zeros_like(mono) if mixdown.silent else mono, mixdown.note
 
 
-def survey(blocks: Callable[[], Iterable[Samples]], downmix: Downmix) -> Mixdown:
-    """Return the `Mixdown` of a file of any length after its last block.
+def survey(blocks: Callable[[], Iterable[Samples]]) -> Mixdown:
+    """Return the `Mixdown` to the mean of a file of any length, after its last block.
 
     Args:
         blocks: Returns the file's blocks from its beginning; called again if channels cancel.
-        downmix: The mean of the channels, or the first one alone.
     """
-    mixdown = Mixdown(downmix)
+    mixdown = Mixdown("mean")
     deque(map(mixdown, blocks()), maxlen=0)
     if mixdown.louder is not None:
-        mixdown = Mixdown(downmix, mixdown.louder)
+        mixdown = Mixdown("mean", mixdown.louder)
         deque(map(mixdown, blocks()), maxlen=0)
     return mixdown
 

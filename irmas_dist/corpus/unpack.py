@@ -44,7 +44,7 @@ def is_extracted(archive: Archive, out: Path) -> bool:
     if not (folder / MARKER).exists():
         return False
     marker = storage.read_json(folder / MARKER)
-    with storage.damage_told(folder / MARKER, "delete it"):
+    with storage.damage_reported(folder / MARKER, "delete it"):
         return marker["md5"] == archive.md5 and all(
             (folder / name).is_file() and (folder / name).stat().st_size == size
             for name, size in marker["files"].items()

@@ -32,7 +32,7 @@ from irmas_dist.instruments import IRMAS, PRESENT, UNKNOWN, Vocabulary
 
 CSV_SUFFIXES = (".csv", ".tsv")
 
-DECIDED = ("instruments", "error", "note")
+OTHER_COLUMNS = ("instruments", "error", "note")
 """Columns of predictions beside ``path`` and the scores."""
 
 T = TypeVar("T")
@@ -115,7 +115,7 @@ def _read_scores(location: str, vocabulary: Vocabulary) -> dict[str, list[float]
     """Return the scores of each clip, in the order of the vocabulary."""
     needed = ("path", *vocabulary.codes)
     columns, rows = _table(location, needed)
-    if unknown := [column for column in columns if column not in (*needed, *DECIDED)]:
+    if unknown := [column for column in columns if column not in (*needed, *OTHER_COLUMNS)]:
         raise IrmasError(
             f"{location}: column {unknown[0]!r} is no instrument; "
             f"these are {', '.join(vocabulary.codes)}"

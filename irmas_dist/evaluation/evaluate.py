@@ -1,6 +1,5 @@
 """Evaluation of scores: figures by every protocol that is possible, beside baselines."""
 
-import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from irmas_dist.config.decisions import FOR_SCORES, Protocol, ThresholdSettings
+from irmas_dist.corpus.groups import split_fold
 from irmas_dist.errors import IrmasError
 from irmas_dist.evaluation import baselines
 from irmas_dist.evaluation.arrays import Decisions, Thresholds
@@ -172,7 +172,7 @@ def thresholds_from(
     if scores.vocabulary != evaluated.vocabulary:
         raise IrmasError(f"{location} has scores of other instruments than the scores to evaluate")
     # Validation mixtures have the group of their first source after the number of their fold.
-    songs = [re.sub(r"^fold \d+: ", "", group) for group in scores.groups]
+    songs = [split_fold(group)[1] for group in scores.groups]
     for ours, theirs, others in (
         (evaluated.clip_ids, scores.clip_ids, "clips"),
         (evaluated.groups, songs, "songs, or give two songs of one name different groups"),

@@ -1,8 +1,11 @@
-"""Four ways to choose thresholds, whose figures must not be confused.
+"""Five ways to choose thresholds, whose figures must not be confused.
 
 ``validation``
     Thresholds chosen without any test data: the headline, and the only figure that predicts
     how the model will do on unknown music.
+``adapted``
+    Chosen without test labels as well, by a model that is adapted to unlabelled audio, as a rule
+    the test's own.
 ``fixed``
     One threshold for all instruments, `FIXED_THRESHOLD`, chosen before any data was seen. Shown
     where a data set's own baseline decides so.
@@ -36,7 +39,7 @@ from irmas_dist.instruments import Vocabulary
 
 MEANING: dict[Protocol, str] = {
     "validation": "thresholds chosen without any test data",
-    "adapted": "thresholds chosen without test labels, by a model that has listened to audio",
+    "adapted": "thresholds chosen without test labels, by a model adapted to unlabelled audio",
     "fixed": "0.5 for every instrument, whatever the data",
     "cross-validated": "thresholds fitted to the test's other songs",
     "oracle": "thresholds fitted to the test itself",
@@ -133,7 +136,7 @@ def decide_by(
     thresholds: Thresholds | None,
     settings: ThresholdSettings,
 ) -> Decisions:
-    """Decide clips by the given thresholds (``validation``), by 0.5, or by fitted ones.
+    """Decide clips by the given thresholds, by 0.5, or by fitted ones.
 
     Raises:
         IrmasError: There are too few songs for cross-validation, or none has an instrument.

@@ -229,7 +229,7 @@ def read_shards(location: str, names: Iterable[str]) -> list[Shard]:
 def _read_shard(location: str, name: str) -> Shard:
     path = storage.join(location, name)
     clips = storage.read_table(path, SHARD_SCHEMA.names)
-    with storage.damage_told(path, "delete it, and extract again"):
+    with storage.damage_reported(path, "delete it, and extract again"):
         meta = json.loads(clips.schema.metadata[_META])
         moments = np.array(meta.pop("moments"))
         return Shard(name=name, moments=moments, clips=clips.replace_schema_metadata(), **meta)
@@ -292,7 +292,7 @@ def read_info(location: str) -> StoreInfo:
         raise IrmasError(f"{location} is not a finished feature store; make one: irmas extract")
     content = storage.read_json(path)
     advice = "extract again into another directory"
-    with storage.damage_told(path, advice):
+    with storage.damage_reported(path, advice):
         if (found := content.pop("format", None)) != FORMAT:
             raise IrmasError(f"{path} has format {found}, this version reads {FORMAT}; {advice}")
         settings = LogMelSettings(**content.pop("settings"))

@@ -1,6 +1,6 @@
-"""A model that has listened to audio of its user, without labels.
+"""Adapt a model to unlabelled audio of its user (source-free domain adaptation).
 
-Audio of rooms, microphones and players that were not heard in training moves the maps of a network
+Audio of rooms, microphones and players that training had none of moves the maps of a network
 and the logits of its instruments, of each by another amount: thresholds that were right on
 validation clips are off. Three corrections need no label of the audio:
 
@@ -55,10 +55,10 @@ from irmas_dist.training.windows import (
     score_windows,
 )
 
-FEW = 50
+RELIABLE_CLIPS = 50
 """Clips below which statistics are too uncertain to go by."""
 
-FEWEST = 5
+MIN_DISTINCT_CLIPS = 5
 """Different clips below which there is no deviation to match."""
 
 CONCENTRATED = 0.65
@@ -120,16 +120,17 @@ def adapt_network(
     scores = _scores(description, outputs, clips)
     # Rounded, as copies may be scored in batches of other sizes.
     heard = np.unique(scores[scores.any(axis=1)].round(4), axis=0)
-    if len(heard) < FEW:
+    if len(heard) < RELIABLE_CLIPS:
         notes.append(
-            f"{len(heard)} audible clips are few to adapt to; from about {FEW} on it is reliable"
+            f"{len(heard)} audible clips are few to adapt to; from about {RELIABLE_CLIPS} on it is "
+            "reliable"
         )
     weights = prevalence_weights(validation, settings.prevalence)
     matched, reason = settings.match, ""
     if description.windows.aggregation in RELATIVE_RULES:
         matched = 0.0
         reason = f"scores aggregated by {description.windows.aggregation} are relative"
-    elif len(heard) < FEWEST:
+    elif len(heard) < MIN_DISTINCT_CLIPS:
         matched, reason = 0.0, f"{len(heard)} different clips have no mean and deviation to match"
     elif set(settings.prevalence) != set(description.instruments):
         ours = effective_instruments(scores, np.ones(len(clips)))

@@ -1,4 +1,4 @@
-"""The stage `adapt`: a model directory that has listened to audio without labels."""
+"""The stage `adapt`: a model directory that is adapted to unlabelled audio."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -37,7 +37,7 @@ class AdaptSummary:
 
     Attributes:
         path: Its directory.
-        clips: Number of clips that it has listened to.
+        clips: Number of clips that it is adapted to.
         notes: What the user should know, a line each.
     """
 

@@ -16,13 +16,13 @@ from irmas_dist.evaluation.platt import fit_platt
 from irmas_dist.evaluation.scores import Scores
 from irmas_dist.evaluation.thresholds import EXACT, EXTREME, fit_thresholds
 
-DRAWN = 400_000
+EXACT_FIT_CLIPS = 400_000
 """Clips with drawn labels to which thresholds are fitted: of fewer clips, each is drawn anew.
 
 Of 5,000, macro F1 of 200 clips depended by .005 on the draw; of so many, by .002.
 """
 
-SEARCHED = 5_000
+SEARCH_FIT_CLIPS = 5_000
 """The same where thresholds are searched for, which takes longer."""
 
 PRIOR_CLIPS = 25
@@ -54,7 +54,9 @@ def expected_thresholds(
         fit_platt(labels[:, [column]], labelled[:, [column]], weights)(scores[:, column])
         for column in range(scores.shape[1])
     ]
-    draws = -(-(DRAWN if settings.objective in EXACT else SEARCHED) // len(scores))
+    draws = -(
+        -(EXACT_FIT_CLIPS if settings.objective in EXACT else SEARCH_FIT_CLIPS) // len(scores)
+    )
     plays = np.random.default_rng(0).random((draws, *scores.shape)) < np.stack(calibrated, axis=1)
     drawn = plays.reshape(-1, scores.shape[1]).astype(np.int8)
     fitted = fit_thresholds(drawn, np.tile(scores, (draws, 1)), settings)

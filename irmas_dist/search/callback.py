@@ -99,7 +99,7 @@ class SweepCallback(tune.Callback):
         last = trial.last_result
         reason = last.get(FAILED)
         state = "failed" if reason else "completed" if last.get(FINISHED) else "pruned"
-        with self._study_told(), self._ending(trial, state, reason):
+        with self._recording_study_error(), self._ending(trial, state, reason):
             self._searcher.end(trial.trial_id, flatten_dict(last))
         self._keep_best_checkpoint(_number(trial), state, last.get(SELECTED_BY))
 
@@ -113,7 +113,7 @@ class SweepCallback(tune.Callback):
         if _number(trial) not in self._started:  # Its worker ended before it started the trial.
             self.on_trial_start(trial=trial)
         reason = failure_reason(error, text)
-        with self._study_told(), self._ending(trial, "failed", reason):
+        with self._recording_study_error(), self._ending(trial, "failed", reason):
             self._searcher.fail(trial.trial_id, reason)
         self._keep_best_checkpoint(_number(trial), "failed", None)
 
@@ -130,8 +130,8 @@ class SweepCallback(tune.Callback):
             ) from self._study_error
 
     @contextmanager
-    def _study_told(self) -> Iterator[None]:
-        """Keep an error of the block, from which Tune would go on."""
+    def _recording_study_error(self) -> Iterator[None]:
+        """Keep an error of the block, which Tune would ignore, for `on_step_end` to raise."""
         try:
             yield
         except Exception as error:

@@ -16,7 +16,7 @@ from irmas_dist.search.entries import (
 )
 from irmas_dist.search.space import Space, required
 
-MINOR = 0.02
+MIN_IMPORTANCE = 0.02
 """An entry with a smaller share of the importance can be fixed."""
 
 MIN_TRIALS = 8
@@ -61,7 +61,7 @@ def advise(
         values = [row["params"][name] for row in best if name in row["params"]]
         if not values:
             continue
-        if shares.get(name, 1.0) < MINOR:
+        if shares.get(name, 1.0) < MIN_IMPORTANCE:
             share = f"{100 * shares[name]:.0f} %"
             reason = f"hardly matters ({share} of the importance)"
             advice.append(Advice(name, reason, value=values[0]))

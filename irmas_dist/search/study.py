@@ -25,7 +25,7 @@ VALUES = "values"  # its values after population-based training changed them
 OUTCOME = "outcome"  # its outcome beyond its value, see `list_trials`
 
 # Attribute of a study:
-SEARCHED = "searched"  # digests of recipe, space and features, see `SweepRecord.digests`
+DIGESTS = "searched"  # digests of recipe, space and features, see `SweepRecord.digests`
 
 UNMARKED = timedelta(minutes=1)
 """A running trial of a shared study that no sweep has marked for so long has lost its driver; the
@@ -82,7 +82,7 @@ def check_study(
 
 
 def _require_same_search(study: optuna.Study, searched: Mapping[str, str]) -> None:
-    digests = study.user_attrs.get(SEARCHED) or (
+    digests = study.user_attrs.get(DIGESTS) or (
         {} if study.get_trials(deepcopy=False) else searched
     )
     for what, digest in searched.items():
@@ -108,7 +108,7 @@ def join_study(study: optuna.Study, sweep: str, searched: Mapping[str, str]) -> 
         IrmasError: The digests of the study differ, so that trials could not be compared.
     """
     _require_same_search(study, searched)
-    study.set_user_attr(SEARCHED, dict(searched))
+    study.set_user_attr(DIGESTS, dict(searched))
     study.set_user_attr(f"{SWEEP} {sweep}", datetime.now().isoformat(timespec="seconds"))
     return any(name.startswith(f"{SWEEP} ") and name != f"{SWEEP} {sweep}"
                for name in study.user_attrs)  # fmt: skip

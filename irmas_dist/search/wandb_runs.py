@@ -34,7 +34,7 @@ ENDS = "ends"
 
 
 @dataclass
-class _LiveTrial:
+class _LoggedTrial:
     """What W&B is told of a running trial: its values, and its metrics by epoch."""
 
     values: Facts = field(default_factory=dict)
@@ -72,7 +72,7 @@ class SweepRuns:
         self._record = record
         self._tracking = record.tracking
         self._ends = out / ENDS
-        self._live: dict[int, _LiveTrial] = {}
+        self._live: dict[int, _LoggedTrial] = {}
         self._open: dict[int, Run] = {}
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="wandb")
         self._uploading = False
@@ -142,7 +142,7 @@ class SweepRuns:
             values: Its values by name.
             history: After an interruption, the metrics of the epochs before it.
         """
-        trial = self._live.setdefault(number, _LiveTrial())
+        trial = self._live.setdefault(number, _LoggedTrial())
         trial.values = values
         for metrics in history:
             trial.log(metrics)

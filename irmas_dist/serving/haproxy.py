@@ -42,7 +42,7 @@ PORTS = range(20_000, 30_000)
 """Where Ray Serve's own proxy listens, beside the replicas' ports from 30000 on."""
 
 FAILED = "a replica failed during the request: try again"
-"""What clients are told whose replica dies."""
+"""The error that clients get when their replica dies."""
 
 UNWATCHED = (
     "http-request set-header x-request-disconnect-disabled ?1 "

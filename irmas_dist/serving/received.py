@@ -49,7 +49,7 @@ class RefusedRequestError(Exception):
 
 @dataclass(frozen=True)
 class ReceivedAudio:
-    """What a request wants to have heard.
+    """The audio that a request sends.
 
     Attributes:
         name: Of the file, as the client says.

@@ -252,7 +252,7 @@ def read_json(location: Location) -> Any:
 
 
 @contextmanager
-def damage_told(location: Location, advice: str) -> Iterator[None]:
+def damage_reported(location: Location, advice: str) -> Iterator[None]:
     """Turn what reading unexpected content raises into one line that ends with the advice."""
     try:
         yield

@@ -27,7 +27,7 @@ SUFFIX = ".lock"
 ATTEMPTS = 3
 """`is_locked` holds a lock too, for an instant."""
 
-NONE_THERE = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)
+LOCKS_UNSUPPORTED = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)
 """What file systems without locks answer, such as Lustre when it is mounted without."""
 
 
@@ -122,7 +122,7 @@ def _acquire(path: Path, location: Location) -> TextIO:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            if error.errno in NONE_THERE:
+            if error.errno in LOCKS_UNSUPPORTED:
                 say(f"{escape(str(location))}: its file system has no locks, so that nothing else "
                     "may write there now")  # fmt: skip
             elif error.errno in (errno.EAGAIN, errno.EACCES):

@@ -8,7 +8,7 @@ from rich.markup import escape
 
 from irmas_dist.config.tracking import TrackingSettings
 from irmas_dist.terminal import say
-from irmas_dist.tracking.server import address, kept
+from irmas_dist.tracking.server import address, kept_message
 from irmas_dist.tracking.uploads import Upload, uploads
 
 INTERRUPTED_WAIT_S = 5.0
@@ -48,7 +48,7 @@ def show_address(settings: TrackingSettings, kind: str, name: str) -> None:
 
 
 @contextmanager
-def uploads_awaited(seconds: float) -> Iterator[None]:
+def awaiting_uploads(seconds: float) -> Iterator[None]:
     """After the block, wait for uploads, and tell what was not uploaded.
 
     Args:
@@ -105,5 +105,5 @@ def not_sent(left: Sequence[Upload], begun: Sequence[Upload]) -> str:
     return (
         f"W&B: {len(names)} of {len(run_names(begun))} runs not uploaded "
         f"({'; '.join(problems) or 'the time was too short'}): {', '.join(names[:NAMED])}{more}; "
-        + kept(left[0].directory)
+        + kept_message(left[0].directory)
     )

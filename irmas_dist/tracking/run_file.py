@@ -23,7 +23,7 @@ BLOCK = 32_768
 CHUNK = struct.Struct("<IHB")
 """Checksum of kind and content, length of the content, and kind."""
 
-REST = "-rest.wandb"
+COPY_SUFFIX = "-rest.wandb"
 """End of the name of a copy that has only what was not sent yet."""
 
 SENT = ".wandb.synced"
@@ -96,7 +96,7 @@ def _update(values: dict[str, Any], changes: Iterable[Any]) -> None:
 def run_files(directory: str | Path, run_id: str = "*") -> list[Path]:
     """Return the files of runs below a directory's ``wandb``, those begun first first."""
     found = Path(directory).glob(f"wandb/*run-*/run-{run_id}.wandb")
-    files = [path.absolute() for path in found if not path.name.endswith(REST)]
+    files = [path.absolute() for path in found if not path.name.endswith(COPY_SUFFIX)]
     return sorted(files, key=lambda file: (started(file), file.parent.name))
 
 

@@ -85,7 +85,7 @@ def resolve_mode(settings: TrackingSettings) -> Mode:
             except Exception as error:  # noqa: BLE001 - W&B raises many types, some of them private
                 problem = first_line(error)
     if problem:
-        say(escape(f"W&B cannot be used online ({problem}); {kept(settings.directory)}"))
+        say(escape(f"W&B cannot be used online ({problem}); {kept_message(settings.directory)}"))
     return "offline"
 
 
@@ -101,7 +101,7 @@ def _own_mode() -> tuple[str, str]:
     return mode, f"mode={mode} in {' or '.join(map(str, files.sources))}"
 
 
-def kept(directory: str | Path) -> str:
+def kept_message(directory: str | Path) -> str:
     """Return where runs are that are not uploaded, and how they are."""
     named = shlex.quote(str(directory))
     return f"kept in {Path(directory, 'wandb')}; upload later: irmas review {named} --sync"

@@ -16,11 +16,11 @@ from typing import Any
 
 from rich.markup import escape
 
-from irmas_dist.storage.locks import NONE_THERE
+from irmas_dist.storage.locks import LOCKS_UNSUPPORTED
 from irmas_dist.terminal import progress, say
-from irmas_dist.tracking.rest import mark_before, remove_rest, unsent
 from irmas_dist.tracking.run_file import RunFile, is_sent, mark_sent
-from irmas_dist.tracking.server import DAMAGED, REFUSALS, Known, connection, kept, reason
+from irmas_dist.tracking.server import DAMAGED, REFUSALS, Known, connection, kept_message, reason
+from irmas_dist.tracking.unsent import mark_before, remove_copy, unsent
 
 SIDE_BY_SIDE = 32
 """Uploads at a time."""
@@ -162,7 +162,7 @@ class Uploads:
             if upload.sent and file != upload.file:
                 mark_sent(upload.file, size)
         if file != upload.file:
-            remove_rest(file)
+            remove_copy(file)
 
     async def _sync(self, service: Any, upload: Upload, file: Path, live: bool) -> bool:
         """Let wandb's service send a file; return whether all was sent."""
@@ -202,7 +202,7 @@ class Uploads:
         self.refused[place] = problem
         if live and problem not in self.told:
             self.told.add(problem)
-            say(escape(f"W&B: {problem}; {kept(upload.directory)}"))
+            say(escape(f"W&B: {problem}; {kept_message(upload.directory)}"))
 
     def begin_all(self, files: Iterable[Path]) -> None:
         """Upload files of runs that have ended."""
@@ -274,7 +274,7 @@ def _held(file: Path) -> Iterator[None]:
         try:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            if error.errno not in NONE_THERE:
+            if error.errno not in LOCKS_UNSUPPORTED:
                 raise RuntimeError("another process uploads it") from error
         yield
 

@@ -53,7 +53,7 @@ def record_of_training(out: str, settings: dict[str, Any], data: dict[str, Any])
     if storage.exists(begun):
         found: dict[str, Any] = storage.read_json(begun)
         holds = f"{out} holds an unfinished training"
-        with storage.damage_told(begun, ADVICE):
+        with storage.damage_reported(begun, ADVICE):
             try:
                 _require_same(holds, found["recipe"], found["data"], settings, data)
             except IrmasError:

@@ -225,9 +225,9 @@ def load_training_data(
     if further and not judges:
         new = HeldOut.of(aside, location, info)
         if settings.by == "source" and not of_its_own:
-            heard = set().union(*sources_of(own, info.vocabulary))
+            seen = set().union(*sources_of(own, info.vocabulary))
             held = set().union(*sources_of(aside, info.vocabulary))
-            new |= HeldOut(frozenset(), frozenset(), frozenset(held - heard))
+            new |= HeldOut(frozenset(), frozenset(), frozenset(held - seen))
     taken = [
         read_further(store, one, info.vocabulary, new, resident=resident)
         for store, one in zip(further, infos, strict=True)

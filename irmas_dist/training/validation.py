@@ -2,7 +2,6 @@
 
 import dataclasses
 import itertools
-import re
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -11,6 +10,7 @@ import torch
 
 from irmas_dist.config.augment import AugmentSettings
 from irmas_dist.config.features import LogMelSettings
+from irmas_dist.corpus.groups import group_in_fold, split_fold
 from irmas_dist.corpus.split import k_folds
 from irmas_dist.errors import IrmasError
 from irmas_dist.features.clips import Clips, joined
@@ -63,7 +63,6 @@ def mixtures_in_parts(
     made: list[Clips] = []
     count = waiting = 0
     for fold, lead, plan in _plan_validation(clips, examples, settings, features, seed):
-        prefix = f"fold {fold}: " if fold else ""
         for low, high, frames in _batches(clips.lengths[lead]):
             part = plan.part(low, high)
             changes = Changes.of(part, clips.lengths, frames)
@@ -77,7 +76,7 @@ def mixtures_in_parts(
                     labels=labels.numpy(),
                     clip_ids=[f"mixture {count + index + 1}" for index in range(size)],
                     parts=["validation"] * size,
-                    groups=[prefix + clips.groups[first] for first in lead[low:high]],
+                    groups=[group_in_fold(clips.groups[first], fold) for first in lead[low:high]],
                 )
             )
             count += size
@@ -122,10 +121,8 @@ def mixed_clips(
 
 def folds_of(groups: Sequence[str]) -> npt.NDArray[np.int64] | None:
     """Return the fold of each mixture from its group, shape (mixtures,); None without folds."""
-    found = [re.match(r"fold (\d+): ", group) for group in groups]
-    if not all(found):
-        return None
-    return np.array([int(match[1]) for match in found if match], np.int64)
+    folds = np.array([split_fold(group)[0] for group in groups], np.int64)
+    return folds if folds.all() else None
 
 
 def _plan_validation(

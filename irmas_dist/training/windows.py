@@ -18,6 +18,9 @@ from irmas_dist.models.standardise import Standardise
 GPU_SHARE = 0.5
 """Clips are kept on the GPU when they take at most this share of its free memory."""
 
+SCORED_AT_ONCE = 256
+"""Windows in a batch that is scored."""
+
 
 class DeviceClips:
     """Clips from which windows are gathered, kept on the device when they fit there.
@@ -164,7 +167,6 @@ def score_windows(
     windows: DeviceWindows,
     frames: int,
     features: LogMelSettings,
-    batch: int = 256,
 ) -> WindowOutputs:
     """Apply a network, in evaluation mode, to windows of clips with these features.
 
@@ -177,8 +179,10 @@ def score_windows(
     parts: list[Tensor] = []
     silent: list[Tensor] = []
     clips, offsets = windows
-    for low in range(0, len(clips), batch):
-        mel, inside = resident.windows(clips[low : low + batch], offsets[low : low + batch], frames)
+    for some_clips, some_offsets in zip(
+        clips.split(SCORED_AT_ONCE), offsets.split(SCORED_AT_ONCE), strict=True
+    ):
+        mel, inside = resident.windows(some_clips, some_offsets, frames)
         mel = mel.masked_fill(~inside[:, :, None], features.log_floor)
         parts.append(network(standardise(mel)).float())
         silent.append(mel.amax(dim=(1, 2)) <= features.silence)

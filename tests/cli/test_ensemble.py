@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from irmas_dist.cli.ensemble import joined
+from irmas_dist.cli.ensemble import show_ensemble
 from tests.cli.conftest import Ended
 
 MEMBER = SimpleNamespace(calibration={"scale": 0.5, "offset": -1.0}, scores={"val_macro_f1": 0.4})
@@ -20,7 +20,7 @@ DESCRIPTION = SimpleNamespace(
 
 
 def test_an_ensemble_is_shown_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    joined(DESCRIPTION, "models/[a]", machine=False)
+    show_ensemble(DESCRIPTION, "models/[a]", json_output=False)
     assert " ".join(capsys.readouterr().out.split()) == (
         "2 models: on validation mixtures micro F1 0.625, macro F1 0.500; thresholds: 40 mixtures "
         "of held-out training clips (global, for macro F1); 24,690 parameters in models/[a]"
@@ -28,7 +28,7 @@ def test_an_ensemble_is_shown_in_one_line(capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_an_ensemble_is_one_object_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
-    joined(DESCRIPTION, "model", machine=True)
+    show_ensemble(DESCRIPTION, "model", json_output=True)
     shown = json.loads(capsys.readouterr().out)
     assert shown["members"][0] == {
         "calibration": {"scale": 0.5, "offset": -1.0}, "validation": {"val_macro_f1": 0.4},

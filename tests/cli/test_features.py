@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from irmas_dist.cli.features import extracted
+from irmas_dist.cli.features import show_extraction
 from irmas_dist.features.extract import ExtractSummary
 from tests.cli.conftest import Ended
 
@@ -77,7 +77,7 @@ NOTHING_NEW = ExtractSummary(
 
 
 def shown(summary: ExtractSummary, capsys: pytest.CaptureFixture[str]) -> list[str]:
-    extracted(summary, machine=False)
+    show_extraction(summary, json_output=False)
     return capsys.readouterr().out.splitlines()
 
 
@@ -116,6 +116,6 @@ def test_what_was_rejected_rewritten_and_computed_is_shown(
 
 
 def test_a_program_is_told_how_fast_it_was(capsys: pytest.CaptureFixture[str]) -> None:
-    extracted(replace(NOTHING_NEW, hours=1.5), machine=True)
+    show_extraction(replace(NOTHING_NEW, hours=1.5), json_output=True)
     found = json.loads(capsys.readouterr().out)
     assert (found["realtime_factor"], found["clips"], found["rejects"]) == (2_700, 1_200, {})

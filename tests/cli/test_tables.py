@@ -126,7 +126,7 @@ def test_thresholds_and_their_objective_fit(
         SimpleNamespace(windows=one, fitted=-10.12345, cross_validated=float("nan"))
         for one in windows
     ]
-    search.fitted(description, candidates, objective, machine=False)
+    search.show_thresholds(description, candidates, objective, json_output=False)
     fits, ways, why, _ = shown()
     assert "too few groups" in str(why)
     assert sum("0.123" in line for line in rendered(fits)) == len(codes) - 1

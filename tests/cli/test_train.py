@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from irmas_dist.cli.train import trained
+from irmas_dist.cli.train import show_training
 from tests.cli.conftest import Ended
 
 
@@ -68,7 +68,7 @@ DESCRIPTION = SimpleNamespace(
 
 
 def test_a_trained_model_is_shown_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    trained(DESCRIPTION, "models/[a]", machine=False)
+    show_training(DESCRIPTION, "models/[a]", json_output=False)
     assert " ".join(capsys.readouterr().out.split()) == (
         "best epoch 2 of 3: validation micro F1 0.625, macro F1 0.500; "
         "12,345 parameters in models/[a]"
@@ -76,7 +76,7 @@ def test_a_trained_model_is_shown_in_one_line(capsys: pytest.CaptureFixture[str]
 
 
 def test_a_trained_model_is_one_object_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
-    trained(DESCRIPTION, "model", machine=True)
+    show_training(DESCRIPTION, "model", json_output=True)
     assert json.loads(capsys.readouterr().out) == {
         "path": "model",
         "parameters": 12_345,

@@ -15,7 +15,7 @@ from irmas_dist.evaluation.operating_points import NEVER
 from irmas_dist.evaluation.scores import Scores, read_scores, write_scores
 from irmas_dist.evaluation.thresholds import averaged_thresholds
 from irmas_dist.features.clips import Clips
-from irmas_dist.inference.adapt import FEW, adapt_network
+from irmas_dist.inference.adapt import RELIABLE_CLIPS, adapt_network
 from irmas_dist.inference.logit_matching import logits_of
 from irmas_dist.inference.predictor import Predictor
 from irmas_dist.instruments import IRMAS
@@ -249,7 +249,9 @@ def test_few_clips_and_no_normalisation_are_said(
     network = load_network(model, plain)
     assert isinstance(network, CNN)
     validation = validation_of(plain, network, sounds(120))
-    adapted = adapt_network(plain, network, validation, sounds(FEW - 1), "x", AdaptationSettings())
+    adapted = adapt_network(
+        plain, network, validation, sounds(RELIABLE_CLIPS - 1), "x", AdaptationSettings()
+    )
     assert "no batch normalisation" in adapted.notes[0]
     assert "49 audible clips are few to adapt to" in adapted.notes[1]
 
@@ -258,7 +260,7 @@ def test_copies_of_a_clip_and_silence_have_no_deviation_to_match(
     description: ModelDescription, network: CNN
 ) -> None:
     validation = validation_of(description, network, sounds(120))
-    copies = sounds(4).select(np.resize(np.arange(4), FEW))
+    copies = sounds(4).select(np.resize(np.arange(4), RELIABLE_CLIPS))
     settings = AdaptationSettings(prevalence={"pia": 0.5})
     adapted = adapt_network(description, network, validation, copies, "x", settings)
     assert adapted.description.adapted is not None

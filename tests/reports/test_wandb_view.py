@@ -9,7 +9,7 @@ import pytest
 from irmas_dist.config.tracking import TrackingSettings
 from irmas_dist.reports.wandb_view import try_to_save
 from irmas_dist.search.sweep_directory import read_record
-from irmas_dist.tracking.outcome import afterwards, uploads_awaited
+from irmas_dist.tracking.outcome import afterwards, awaiting_uploads
 from irmas_dist.tracking.start import start_run
 from tests.search.conftest import ENTRIES, write_sweep
 from tests.wandb_server import Fault, WandbServer
@@ -83,7 +83,7 @@ def test_it_is_saved_after_the_uploads_and_shown(
     wandb_server: WandbServer,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    with uploads_awaited(30):
+    with awaiting_uploads(30):
         tracking = TrackingSettings(directory=str(tmp_path))
         start_run(tracking, name="x", job_type="sweep", config={}, run_id="x").close()
         afterwards.append(lambda: try_to_save(swept))

@@ -12,7 +12,7 @@ import pytest
 
 from irmas_dist.config.recipe import Recipe
 from irmas_dist.search.wandb_runs import SweepRuns
-from irmas_dist.tracking.outcome import uploads_awaited
+from irmas_dist.tracking.outcome import awaiting_uploads
 from irmas_dist.tracking.run import Run
 from irmas_dist.tracking.run_file import HEADER, RunFile, run_files, unsent_files
 from irmas_dist.training.learner import SELECTED_BY
@@ -89,7 +89,7 @@ def test_a_run_has_its_epochs_and_the_facts_of_its_end(written: list[dict[str, A
 def test_a_sweep_s_runs_are_uploaded_while_it_goes_on(
     wandb_server: WandbServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with uploads_awaited(30):
+    with awaiting_uploads(30):
         runs = sweep_runs(tmp_path, mode="online")
         for number in range(3):
             runs.start(number, {"training.lr": 0.1})
@@ -121,7 +121,7 @@ def test_what_an_earlier_driver_had_no_time_to_upload_is_uploaded(
     unbegun = tmp_path / "wandb" / "offline-run-20260101_000000-identity-0003"
     unbegun.mkdir()
     (unbegun / "run-identity-0003.wandb").write_bytes(HEADER)
-    with uploads_awaited(30):
+    with awaiting_uploads(30):
         runs = sweep_runs(tmp_path, mode="auto")
         for number in (1, 2, 3):  # Of these, some go on.
             runs.start(number, {"training.lr": 0.1}, [{"epoch": 1.0}])
@@ -142,7 +142,7 @@ def test_a_resumed_sweep_without_trials_left_uploads_what_its_earlier_driver_did
     earlier.start(0, {"training.lr": 0.1})
     end(earlier, 0, "completed", {}, [])
     earlier.close()
-    with uploads_awaited(30):
+    with awaiting_uploads(30):
         runs = sweep_runs(tmp_path, mode="auto")
         runs.complete(set())
         runs.close()
@@ -160,7 +160,7 @@ def test_a_server_that_takes_nothing_costs_a_sweep_one_line(
         wandb_server.stop()
     else:
         wandb_server.faults = [fault]
-    with uploads_awaited(1):
+    with awaiting_uploads(1):
         runs = sweep_runs(tmp_path, mode="auto")
         for number in range(3):
             runs.start(number, {"training.lr": 0.1})

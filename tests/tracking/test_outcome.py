@@ -12,9 +12,9 @@ from irmas_dist.tracking import outcome
 from irmas_dist.tracking.outcome import (
     addresses,
     afterwards,
+    awaiting_uploads,
     not_sent,
     show_address,
-    uploads_awaited,
 )
 from irmas_dist.tracking.uploads import Upload, uploads
 from tests.wandb_server import Fault, WandbServer
@@ -71,7 +71,7 @@ def test_an_interruption_ends_the_waiting_and_tells_what_is_left(
 
     endless = upload("a")
     endless.ended.clear()
-    with uploads_awaited(60):
+    with awaiting_uploads(60):
         begun += [endless, upload("b", sent=True)]
         monkeypatch.setattr("irmas_dist.tracking.uploads.time.sleep", interrupt)
     monkeypatch.undo()
@@ -88,7 +88,7 @@ def test_only_some_of_many_runs_are_named() -> None:
 def test_an_upload_without_problems_shows_the_addresses(
     begun: list[Upload], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with uploads_awaited(1):
+    with awaiting_uploads(1):
         begun += [upload("a", sent=True), upload("a", sent=True), upload("b", sent=True)]
         addresses.append("http://w/tester/p/groups/g")
         afterwards.append(lambda: "http://w/view")
@@ -98,14 +98,14 @@ def test_an_upload_without_problems_shows_the_addresses(
 
 
 def test_nothing_is_shown_where_nothing_was_uploaded(capsys: pytest.CaptureFixture[str]) -> None:
-    with uploads_awaited(1):
+    with awaiting_uploads(1):
         pass
     assert not capsys.readouterr().err
 
 
 def test_nothing_is_done_afterwards_unless_all_is_there(begun: list[Upload]) -> None:
     done: list[int] = []
-    with uploads_awaited(1):
+    with awaiting_uploads(1):
         begun.append(upload("a", "x"))
         afterwards.append(lambda: done.append(1))
     assert not done
@@ -117,7 +117,7 @@ def test_what_is_done_afterwards_may_hang(
     monkeypatch.setattr(outcome, "LAST_S", 0.1)
     began, over = time.monotonic(), threading.Event()
     before = set(threading.enumerate())
-    with uploads_awaited(1):
+    with awaiting_uploads(1):
         begun.append(upload("a", sent=True))
         afterwards.append(lambda: "late" if over.wait(10) else None)
     assert time.monotonic() - began < 3
@@ -137,7 +137,7 @@ def test_after_an_interruption_there_is_less_waiting(
     endless = Upload(Path("runs/wandb/offline-run-1-a/run-a.wandb"), "a")
     began = time.monotonic()
     begun.append(endless)
-    with pytest.raises(type(error)), uploads_awaited(0.6):
+    with pytest.raises(type(error)), awaiting_uploads(0.6):
         raise error
     assert most <= time.monotonic() - began < most + 0.35
 

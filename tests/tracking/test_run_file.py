@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from irmas_dist.config.tracking import TrackingSettings
 from irmas_dist.tracking.run_file import (
     BLOCK,
+    COPY_SUFFIX,
     HEADER,
-    REST,
     RunFile,
     read_records,
     run_files,
@@ -108,7 +108,7 @@ def test_files_are_found_by_run_and_in_the_order_of_their_start(tmp_path: Path) 
         file = tmp_path / "wandb" / name / f"run-{name[-1]}.wandb"
         file.parent.mkdir(parents=True)
         file.touch()
-        file.with_name(file.stem + REST).touch()
+        file.with_name(file.stem + COPY_SUFFIX).touch()
     found = run_files(tmp_path, "a")
     assert [file.parent.name for file in found] == [names[1], names[0]]
     assert len(run_files(tmp_path)) == 3

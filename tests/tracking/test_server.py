@@ -10,7 +10,7 @@ from wandb.sdk import wandb_setup
 
 from irmas_dist.config.tracking import TrackingSettings
 from irmas_dist.tracking import server
-from irmas_dist.tracking.outcome import uploads_awaited
+from irmas_dist.tracking.outcome import awaiting_uploads
 from irmas_dist.tracking.run_file import run_files
 from irmas_dist.tracking.server import (
     Known,
@@ -94,7 +94,7 @@ def test_a_run_that_others_resume_is_not_ours(
     monkeypatch.setenv("WANDB_RESUME", "must")
     wandb.teardown()
     tracking = TrackingSettings(directory=str(tmp_path))
-    with uploads_awaited(30):
+    with awaiting_uploads(30):
         start_run(tracking, name="x", job_type="train", config={}, run_id="r1").close()
     wandb.teardown()
     assert wandb_server.runs["r1"].state == "finished"
@@ -136,7 +136,7 @@ def test_what_is_known_of_a_run_is_its_last_step_configuration_and_summary(
     wandb_server: WandbServer, tmp_path: Path
 ) -> None:
     assert known_run(None, "irmas-dist", "r1", 5) == Known()
-    with uploads_awaited(30):
+    with awaiting_uploads(30):
         run = start_run(
             TrackingSettings(directory=str(tmp_path)), name="x", job_type="train",
             config={"a": {"b": 1}}, run_id="r1",

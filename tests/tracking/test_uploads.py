@@ -14,9 +14,9 @@ import pytest
 
 from irmas_dist.config.tracking import TrackingSettings
 from irmas_dist.tracking import uploads as module
-from irmas_dist.tracking.outcome import uploads_awaited
+from irmas_dist.tracking.outcome import awaiting_uploads
 from irmas_dist.tracking.run import Run
-from irmas_dist.tracking.run_file import REST, RunFile, run_files, unsent_files
+from irmas_dist.tracking.run_file import COPY_SUFFIX, RunFile, run_files, unsent_files
 from irmas_dist.tracking.start import start_run
 from irmas_dist.tracking.uploads import Upload, uploads
 from tests.conftest import WANDB_KEY
@@ -57,7 +57,7 @@ def told(capsys: pytest.CaptureFixture[str]) -> list[str]:
 def test_a_run_arrives_whole(
     wandb_server: WandbServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with uploads_awaited(30):
+    with awaiting_uploads(30):
         logged(tmp_path)
     run = wandb_server.runs["r1"]
     assert (run.display_name, run.group, run.job_type) == ("the run", "g", "train")
@@ -79,7 +79,7 @@ def test_a_run_arrives_whole(
 
 
 def test_nothing_is_sent_that_was_not_asked_for(wandb_server: WandbServer, tmp_path: Path) -> None:
-    with uploads_awaited(30):
+    with awaiting_uploads(30):
         logged(tmp_path)
     run = wandb_server.runs["r1"]
     assert set(run.files) >= {"config.yaml", "wandb-summary.json"}
@@ -101,7 +101,7 @@ def test_a_run_is_seen_while_it_grows(
     run.log({"epoch": 2.0})
     wait_for(lambda: "r1" in wandb_server.runs)
     assert wandb_server.runs["r1"].state == "running"
-    with uploads_awaited(30):
+    with awaiting_uploads(30):
         run.close()
     assert wandb_server.runs["r1"].steps() == [1, 2]
 
@@ -137,7 +137,7 @@ def test_a_server_that_misbehaves_delays_nothing_and_loses_nothing(
     # A refusal ends the waiting, on a busy machine after more than two seconds.
     seconds = 5 if "refusing" in case else 1.8
     began = time.monotonic()
-    with uploads_awaited(seconds):
+    with awaiting_uploads(seconds):
         logged(tmp_path)
         assert time.monotonic() - began < 2
     assert time.monotonic() - began < seconds + 2.2
@@ -153,10 +153,10 @@ def test_a_server_that_misbehaves_delays_nothing_and_loses_nothing(
 
 def test_after_a_refusal_nothing_is_tried(wandb_server: WandbServer, tmp_path: Path) -> None:
     wandb_server.faults = [Fault(status=401)]
-    with uploads_awaited(10):
+    with awaiting_uploads(10):
         opened(tmp_path).close()
     asked = wandb_server.calls()
-    with uploads_awaited(10):
+    with awaiting_uploads(10):
         opened(tmp_path, run_id="r2").close()
     assert wandb_server.calls() == asked
 
@@ -183,7 +183,7 @@ def test_a_server_that_fails_for_a_while_gets_everything(
     wandb_server: WandbServer, tmp_path: Path
 ) -> None:
     wandb_server.faults = [Fault(status=500, for_s=0.5)]
-    with uploads_awaited(30):
+    with awaiting_uploads(30):
         logged(tmp_path)
     assert list(wandb_server.runs) == ["r1"]
     assert wandb_server.runs["r1"].steps() == [1, 2, 3]
@@ -196,7 +196,7 @@ def test_a_call_that_is_refused_costs_what_it_was_for_and_nothing_else(
     call: str, wandb_server: WandbServer, tmp_path: Path
 ) -> None:
     wandb_server.faults = [Fault(status=403, only={call})]
-    with uploads_awaited(10):
+    with awaiting_uploads(10):
         logged(tmp_path)
     run = wandb_server.runs["r1"]
     assert run.steps() == [1, 2, 3]
@@ -207,7 +207,7 @@ def test_a_call_that_is_refused_costs_what_it_was_for_and_nothing_else(
 def test_runs_are_uploaded_side_by_side(wandb_server: WandbServer, tmp_path: Path) -> None:
     wandb_server.faults = [Fault(delay_s=0.2)]
     began = time.monotonic()
-    with uploads_awaited(60):
+    with awaiting_uploads(60):
         for number in range(8):
             run = opened(tmp_path, run_id=f"r{number}", name=f"run {number}")
             run.log({"epoch": 1.0})
@@ -250,14 +250,14 @@ def test_after_a_kill_each_epoch_is_there_once(
     run = opened(tmp_path, resumed=True)
     for epoch in (1.0, 2.0, 3.0, 4.0):  # The checkpoint has them all.
         run.log({"epoch": epoch, "val_macro_f1": 1 / epoch})
-    with uploads_awaited(30):
+    with awaiting_uploads(30):
         run.close()
     stored = wandb_server.runs["r1"]
     assert stored.steps() == [1, 2, 3, 4]
     assert stored.summary["val_macro_f1"] == 1
     assert stored.state == "finished"
     assert not unsent_files(run_files(tmp_path))
-    assert not list(tmp_path.rglob(f"*{REST}*"))
+    assert not list(tmp_path.rglob(f"*{COPY_SUFFIX}*"))
 
 
 def upload(problem: str | None = None, failing_for: float | None = None) -> Upload:
@@ -323,7 +323,7 @@ def test_what_cannot_be_begun_is_kept(
         raise OSError("wandb's service does not start")
 
     monkeypatch.setattr("wandb.sdk.wandb_setup.singleton", refuse)
-    with uploads_awaited(10):
+    with awaiting_uploads(10):
         uploads.begin(tmp_path / "wandb" / "run-1-r1" / "run-r1.wandb", "r1", "the run", live=True)
     (line,) = told(capsys)
     assert "1 of 1 runs not uploaded (wandb's service does not start): the run; kept in" in line

@@ -9,7 +9,7 @@ from irmas_dist.config.recipe import Recipe, build_recipe
 from irmas_dist.config.training import WorkerSettings
 from irmas_dist.errors import IrmasError
 from irmas_dist.storage.locks import lock_directory
-from irmas_dist.tracking.outcome import uploads_awaited
+from irmas_dist.tracking.outcome import awaiting_uploads
 from irmas_dist.tracking.run_file import RunFile, read_records, run_files, write_records
 from irmas_dist.training.checkpoint import FILE_NAME, epoch_directory
 from irmas_dist.training.ensemble import train_seeds
@@ -187,7 +187,7 @@ def test_a_training_is_in_wandb_with_its_sweep_its_features_and_its_model(
         interrupt_after(0, patched)
         with pytest.raises(KeyboardInterrupt):
             train(unlogged, features, str(out), WorkerSettings())
-    with uploads_awaited(30):
+    with awaiting_uploads(30):
         described = train(
             build_recipe(recipe.model_dump(), changes, "the test"), features, str(out),
             WorkerSettings(),

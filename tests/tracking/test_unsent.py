@@ -9,11 +9,11 @@ import pytest
 import wandb
 
 from irmas_dist.config.tracking import TrackingSettings
-from irmas_dist.tracking.outcome import uploads_awaited
-from irmas_dist.tracking.rest import unsent
+from irmas_dist.tracking.outcome import awaiting_uploads
 from irmas_dist.tracking.run import Run
 from irmas_dist.tracking.run_file import SENT, read_records, run_files, write_records
 from irmas_dist.tracking.start import start_run
+from irmas_dist.tracking.unsent import unsent
 from irmas_dist.tracking.uploads import Uploads, uploads
 from tests.wandb_server import Fault, WandbServer
 
@@ -73,7 +73,7 @@ def test_what_a_file_says_last_stands(wandb_server: WandbServer, tmp_path: Path)
 
 def begun_elsewhere(directory: Path) -> None:
     """Log and upload two epochs of a run, and delete its files."""
-    with uploads_awaited(30):
+    with awaiting_uploads(30):
         run = opened(directory)
         run.log({"epoch": 1.0, "val_macro_f1": 0.9})
         run.log({"epoch": 2.0, "val_macro_f1": 0.8})
@@ -179,7 +179,7 @@ def test_an_evaluation_online_keeps_one_that_was_made_elsewhere(
     for directory, clips in (("a", 0), ("b", 100), ("a", 200)):
         new = {"name": "the run", "job_type": "train"}
         old = {"name": None, "job_type": "evaluate", "resumed": True}
-        with uploads_awaited(30):
+        with awaiting_uploads(30):
             run = opened(tmp_path / directory, **(old if clips else new))
             run.summarise({f"evaluation/{clips}": 0.7})
             run.close()
@@ -191,7 +191,7 @@ def test_the_summary_of_a_sweep_that_goes_on_elsewhere_adds_to_the_earlier_one(
     wandb_server: WandbServer, tmp_path: Path
 ) -> None:
     for directory in ("a", "b"):
-        with uploads_awaited(30):
+        with awaiting_uploads(30):
             run = opened(tmp_path / directory, job_type="sweep")
             run.table("leaderboard", ["trial"], [[directory]])
             run.summarise({directory: 1})
@@ -228,7 +228,7 @@ def test_a_training_elsewhere_goes_on_after_the_epochs_that_the_run_has(
     run = opened(tmp_path, resumed=True)
     for epoch, value in ((1.0, 0.9), (2.0, 0.8), (3.0, 0.7)):  # The checkpoint has them all.
         run.log({"epoch": epoch, "val_macro_f1": value})
-    with uploads_awaited(30):
+    with awaiting_uploads(30):
         run.close()
     run = wandb_server.runs["r1"]
     assert run.steps() == [1, 2, 3]
@@ -239,7 +239,7 @@ def test_a_training_elsewhere_goes_on_after_the_epochs_that_the_run_has(
 def test_a_resumed_run_that_the_server_has_nothing_of_is_sent_whole(
     wandb_server: WandbServer, tmp_path: Path
 ) -> None:
-    with uploads_awaited(30):
+    with awaiting_uploads(30):
         run = opened(tmp_path, resumed=True)  # Its process was killed before it had a file.
         run.log({"epoch": 1.0})
         run.close()

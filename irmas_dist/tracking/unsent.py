@@ -13,7 +13,7 @@ from rich.markup import escape
 
 from irmas_dist import storage
 from irmas_dist.terminal import say
-from irmas_dist.tracking.run_file import REST, RunFile, read_records, write_records
+from irmas_dist.tracking.run_file import COPY_SUFFIX, RunFile, read_records, write_records
 from irmas_dist.tracking.server import Known, known_run
 
 ANSWER_S = 10.0
@@ -43,8 +43,8 @@ def unsent(file: Path) -> Path:
         and all(Path(entry.local_path).exists() for entry in _entries(file))
     ):
         return file
-    rest = file.with_name(file.stem + REST)
-    remove_rest(rest)  # of an upload that was killed
+    rest = file.with_name(file.stem + COPY_SUFFIX)
+    remove_copy(rest)  # of an upload that was killed
     write_records(rest, _rest(file, known, storage.read_json(file.with_suffix(BEFORE))))
     return rest
 
@@ -55,7 +55,7 @@ def mark_before(file: Path, known: Known) -> None:
     storage.write_json(file.with_suffix(BEFORE), before)
 
 
-def remove_rest(rest: Path) -> None:
+def remove_copy(rest: Path) -> None:
     """Delete a copy, and what wandb's service has written beside it."""
     for made in rest.parent.glob(f"{rest.name}*"):
         made.unlink()
