@@ -1,5 +1,6 @@
 """Options of a search take descriptions, defaults and bounds from the settings."""
 
+import importlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,24 @@ def test_values_out_of_range_are_refused_by_the_settings(
     assert message in capfd.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("command", "refusal"),
+    [
+        ("review sweep --json", "--json goes with --sync"),
+        ("report sweep --scores a.parquet", "is a sweep: --scores and --tree go with a model"),
+        ("report sweep --tree tree", "is a sweep: --scores and --tree go with a model"),
+    ],
+)
+def test_options_that_a_sweep_has_no_use_for_are_refused(
+    irmas: Callable[..., Ended], tmp_path: Path, command: str, refusal: str
+) -> None:
+    (tmp_path / "sweep").mkdir()
+    (tmp_path / "sweep" / "sweep.json").write_text("{}")
+    ended = irmas(*command.split())
+    assert ended.code == 2
+    assert refusal in " ".join(ended.err.replace("│", " ").split())
+
+
 def test_the_same_command_resumes_an_interrupted_sweep(
     irmas: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -71,6 +90,9 @@ def test_the_same_command_resumes_an_interrupted_sweep(
         write_record(out, make_record(out, recipe, space, settings, {}, resume))
         raise KeyboardInterrupt
 
+    importlib.import_module(
+        "irmas_dist.training.train"
+    )  # It would keep what replaces the function.
     monkeypatch.setattr("irmas_dist.training.data.open_training_data", lambda *_: None)
     monkeypatch.setattr("irmas_dist.search.sweep.sweep", interrupt)
     begin = ["sweep", "features", "swept", "--config", "demo", "--trials", "4", "--study", "a.db"]
