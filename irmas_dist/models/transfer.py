@@ -1,6 +1,7 @@
 """Weights of one network in another: of all layers that fit."""
 
 from collections import Counter
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -10,6 +11,23 @@ from irmas_dist.models.cnn import CNN
 
 OUTPUT = "output"
 """Name of the output layer."""
+
+
+class NewParts(NamedTuple):
+    """What a network does not have of another, and keeps as it was.
+
+    Attributes:
+        layers: Names of the layers that do not fit.
+        instruments: Codes that the other lacks, of an output layer that fits.
+    """
+
+    layers: list[str]
+    instruments: list[str]
+
+    def __str__(self) -> str:
+        """Name them in a line; empty if nothing is new."""
+        rows = [f"{OUTPUT} of {', '.join(self.instruments)}"] if self.instruments else []
+        return ", ".join([*self.layers, *rows])
 
 
 def named_layers(network: CNN) -> dict[str, nn.Module]:
@@ -34,7 +52,7 @@ def named_layers(network: CNN) -> dict[str, nn.Module]:
 
 
 @torch.no_grad()
-def transfer(source: CNN, given: Vocabulary, target: CNN, wanted: Vocabulary) -> list[str]:
+def transfer(source: CNN, given: Vocabulary, target: CNN, wanted: Vocabulary) -> NewParts:
     """Copy the weights and statistics of all layers that fit; the others stay as they are.
 
     A layer fits that has the same place and shape; of the output layer the row of each
@@ -45,26 +63,22 @@ def transfer(source: CNN, given: Vocabulary, target: CNN, wanted: Vocabulary) ->
         given: Its instruments.
         target: The network to copy into.
         wanted: Its instruments.
-
-    Returns:
-        The names of the layers that do not fit, and of the output layer with those of its
-        instruments that are new.
     """
-    new: list[str] = []
+    new = NewParts([], [])
     found = named_layers(source)
     for name, layer in named_layers(target).items():
         other = found.get(name)
         if name == OUTPUT:
             rows = [code for code in wanted.codes if code in given]
-            fits = not any(one.startswith("head") for one in new) and rows
-            if not (fits and _copy_rows(found[OUTPUT], given, layer, wanted, rows)):
-                new.append(name)
-            elif lacking := [code for code in wanted.codes if code not in given]:
-                new.append(f"{name} of {', '.join(lacking)}")
+            fits = not any(one.startswith("head") for one in new.layers) and rows
+            if fits and _copy_rows(found[OUTPUT], given, layer, wanted, rows):
+                new.instruments.extend(code for code in wanted.codes if code not in given)
+            else:
+                new.layers.append(name)
         elif other is not None and _shapes(other) == _shapes(layer):
             layer.load_state_dict(other.state_dict())
         else:
-            new.append(name)
+            new.layers.append(name)
     return new
 
 

@@ -74,8 +74,8 @@ def default_soundfont() -> Path:
     package = find_spec("pretty_midi")
     if package is None or package.origin is None:
         raise IrmasError(
-            "no soundfont: name one, or install pretty_midi, which has one, "
-            "with \"pip install 'irmas-dist[demo]'\""
+            "no soundfont: name one, or install pretty_midi, which has one: "
+            "pip install 'irmas-dist[demo]'"
         )
     return Path(package.origin).parent / "TimGM6mb.sf2"
 
@@ -94,9 +94,7 @@ def load_soundfont(path: str, program: int = 0, is_drum: bool = False) -> Any:
     try:
         import symusic
     except ImportError as error:
-        raise IrmasError(
-            "rendering needs symusic: install it with \"pip install 'irmas-dist[demo]'\""
-        ) from error
+        raise IrmasError("rendering needs symusic: pip install 'irmas-dist[demo]'") from error
     return symusic.Synthesizer(path, SAMPLE_RATE)
 
 

@@ -12,7 +12,7 @@ from irmas_dist.config.training import NOTHING_TO_KEEP, LearnerSettings
 from irmas_dist.errors import IrmasError
 from irmas_dist.instruments import Vocabulary
 from irmas_dist.models.cnn import CNN
-from irmas_dist.models.transfer import named_layers, transfer
+from irmas_dist.models.transfer import NewParts, named_layers, transfer
 from irmas_dist.training.optimizer import Optimisation
 
 
@@ -85,16 +85,17 @@ class InitialModel:
         network = CNN(settings.model, features.bands, frames, len(vocabulary))
         new = start_network(network, settings, vocabulary, self)
         layers = len(named_layers(network))
-        kept = layers - len(whole_layers(new))
+        kept = layers - len(new.layers)
         taken = f"{kept} of {layers} layers and the normalisation of {self.name}"
         if self.adapted_to:
             taken += f", which is adapted to {self.adapted_to}"
-        return f"starting from {taken}" + (f"; new: {', '.join(new)}" if new else "")
+        named = str(new)
+        return f"starting from {taken}" + (f"; new: {named}" if named else "")
 
 
 def start_network(
     network: CNN, settings: LearnerSettings, vocabulary: Vocabulary, start: InitialModel | None
-) -> list[str]:
+) -> NewParts:
     """Copy all weights of a model that fit into a network; without a model change nothing.
 
     Args:
@@ -104,7 +105,7 @@ def start_network(
         start: The model to start from.
 
     Returns:
-        What is new in the network, see `transfer`.
+        What is new in the network.
 
     Raises:
         IrmasError: Nothing fits, or blocks are to be kept that are random.
@@ -113,24 +114,19 @@ def start_network(
     if start is None:
         if freeze.epochs:
             raise IrmasError(NOTHING_TO_KEEP)
-        return []
+        return NewParts([], [])
     new = transfer(start.network, start.vocabulary, network, vocabulary)
-    if len(whole_layers(new)) == len(named_layers(network)):
+    if len(new.layers) == len(named_layers(network)):
         alike = {"dropout": settings.model.dropout}  # It has no weights.
         differ = differences(start.network.settings.model_copy(update=alike), settings.model)
         raise IrmasError(f"--init {start.name}: none of its layers fits this recipe: {differ}")
     frozen = tuple(f"block {number} " for number in range(1, freeze.blocks + 1))
-    if random := [name for name in new if name.startswith(frozen)] if frozen else []:
+    if random := [name for name in new.layers if name.startswith(frozen)] if frozen else []:
         raise IrmasError(
             f"training.freeze.blocks={freeze.blocks} keeps weights that --init {start.name} does "
             f"not have: {', '.join(random)}"
         )
     return new
-
-
-def whole_layers(new: list[str]) -> list[str]:
-    """Return the layers that are wholly new, of what `transfer` returned."""
-    return [name for name in new if " of " not in name]
 
 
 @contextmanager

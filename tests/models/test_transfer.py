@@ -49,7 +49,7 @@ def taken(source: CNN, target: CNN) -> set[str]:
 )
 def test_a_network_of_the_same_settings_becomes_the_same(model: dict[str, Any]) -> None:
     source, target = network(1, **model), network(2, **model)
-    assert transfer(source, ABC, target, ABC) == []
+    assert transfer(source, ABC, target, ABC) == ([], [])
     for name, value in target.state_dict().items():
         assert torch.equal(value, source.state_dict()[name]), name
     windows = torch.randn(3, 16, 16)
@@ -58,14 +58,16 @@ def test_a_network_of_the_same_settings_becomes_the_same(model: dict[str, Any]) 
 
 def test_layers_without_weights_move_no_layer_to_another_place() -> None:
     source, target = network(1), network(2, dropout={"maps": 0.2, "head": 0.3})
-    assert transfer(source, ABC, target, ABC) == []
+    assert transfer(source, ABC, target, ABC) == ([], [])
     assert taken(source, target) == named_layers(source).keys()
 
 
 def test_a_block_more_leaves_the_others_as_they_were_learnt() -> None:
     source, target = network(1), network(2, blocks=3)
     new = transfer(source, ABC, target, ABC)
-    assert new == ["block 3 Conv2d 1", "block 3 BatchNorm2d 1", "head Linear 1", "output"]
+    changed = ["block 3 Conv2d 1", "block 3 BatchNorm2d 1", "head Linear 1", "output"]
+    assert new == (changed, [])
+    assert str(new) == "block 3 Conv2d 1, block 3 BatchNorm2d 1, head Linear 1, output"
     blocks = {f"block {n} {kind} 1" for n in (1, 2) for kind in ("Conv2d", "BatchNorm2d")}
     assert taken(source, target) == blocks
 
@@ -73,7 +75,7 @@ def test_a_block_more_leaves_the_others_as_they_were_learnt() -> None:
 def test_another_dense_layer_makes_a_new_head() -> None:
     source, target = network(1), network(2, dense=16)
     before = network(2, dense=16).parts()[-1].state_dict()
-    assert transfer(source, ABC, target, ABC) == ["head Linear 1", "output"]
+    assert transfer(source, ABC, target, ABC) == (["head Linear 1", "output"], [])
     for name, value in target.parts()[-1].state_dict().items():
         assert torch.equal(value, before[name])
 
@@ -82,7 +84,9 @@ def test_outputs_are_taken_by_the_code_of_their_instrument() -> None:
     wanted = Vocabulary.of({"c": "C", "d": "D", "a": "A"})
     source, target = network(1), network(2, wanted)
     fresh = network(2, wanted).layers[-1]
-    assert transfer(source, ABC, target, wanted) == ["output of d"]
+    new = transfer(source, ABC, target, wanted)
+    assert new == ([], ["d"])
+    assert str(new) == "output of d"
     for name in ("weight", "bias"):
         ours, theirs = target.layers[-1].get_parameter(name), source.layers[-1].get_parameter(name)
         assert torch.equal(ours[0], theirs[2])
@@ -93,7 +97,7 @@ def test_outputs_are_taken_by_the_code_of_their_instrument() -> None:
 def test_no_instrument_in_common_makes_a_new_output() -> None:
     wanted = Vocabulary.of({"x": "X", "y": "Y", "z": "Z"})
     source, target = network(1), network(2, wanted)
-    assert transfer(source, ABC, target, wanted) == ["output"]
+    assert transfer(source, ABC, target, wanted) == (["output"], [])
     assert "output" not in taken(source, target)
     assert "head Linear 1" in taken(source, target)
 
@@ -101,4 +105,4 @@ def test_no_instrument_in_common_makes_a_new_output() -> None:
 def test_nothing_fits_another_width() -> None:
     target = network(2, width=6, dense=9)
     new = transfer(network(1), ABC, target, ABC)
-    assert new == list(named_layers(target))
+    assert new == (list(named_layers(target)), [])
