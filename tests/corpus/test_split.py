@@ -245,7 +245,7 @@ def test_by_source_what_is_heard_of_an_instrument_is_all_of_another_source(
 def test_by_source_instruments_of_one_clip_are_held_out_together(seed: int) -> None:
     names, labels = [], []
     for source in "abcdef":
-        for number, row in enumerate([[1, 0], [0, 1], [1, 1]] * 2):
+        for number, row in enumerate([[1, 1, 0], [0, 1, 1], [1, 0, 0]] * 2):
             names.append(group_in_source(f"group {number}", source))
             labels.append(row)
     out = held_out(names, np.array(labels) > 0, SplitSettings(by="source", share=0.3, seed=seed))

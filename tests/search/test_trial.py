@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from irmas_dist.config.recipe import Recipe
+from irmas_dist.config.recipe import Recipe, build_recipe
 from irmas_dist.instruments import Vocabulary
 from irmas_dist.search.trial import (
     EPOCH,
@@ -193,7 +193,8 @@ def test_the_instruments_of_a_best_epoch_before_an_interruption_are_computed_aga
         validate_perfectly_then_badly(patched, data)
         learner.history[0][SELECTED_BY] = 1.0  # so that the second epoch is not the best
         learner.run_epoch()
-    resumed = TrialLearner(data, settings)
+    other = build_recipe(settings.model_dump(), {"seed": settings.seed + 1}, "the test")
+    resumed = TrialLearner(data, other)
     resumed.run_epoch()
     resumed.evaluate_instruments()  # Those of this epoch are not those of the state that follows.
     resumed.load_state_dict(learner.state_dict())

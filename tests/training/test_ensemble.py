@@ -116,7 +116,6 @@ def test_thresholds_of_an_ensemble_are_fitted_again(model: Any, tmp_path: Path) 
         search_decisions(out, Recipe().thresholds, "features")
 
 
-@pytest.mark.drill
 def test_what_a_member_is_adapted_never_to_predict_the_ensemble_does_not(
     model: Any, tmp_path: Path
 ) -> None:
@@ -124,15 +123,19 @@ def test_what_a_member_is_adapted_never_to_predict_the_ensemble_does_not(
     description = read_description(one)
     absent, plays = list(description.instruments)[:2]
     adapted = {"to": "songs", "clips": 80, "prevalence": {absent: 0.0, plays: 0.5}}
-    thresholds = description.thresholds | {absent: float(NEVER)}
+    decided = dict.fromkeys(description.instruments, 0.5)
+    thresholds = decided | {absent: float(NEVER)}
     changed = description.model_copy(update={"adapted": adapted, "thresholds": thresholds})
     write_description(one, changed)
+    plain = read_description(other).model_copy(update={"thresholds": decided})
+    write_description(other, plain)
     join_models([one, other], str(tmp_path / "joint"))
     joint = dict(read_description(tmp_path / "joint").thresholds)
     assert joint[absent] == float(NEVER)
     assert joint[plays] < 1
 
 
+@pytest.mark.drill
 def test_members_validated_on_other_clips_have_no_joint_validation(
     model: Any, tmp_path: Path
 ) -> None:
