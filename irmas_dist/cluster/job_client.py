@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobSubmissionClient
 
-from irmas_dist.errors import IrmasError, last_line
+from irmas_dist.errors import IrmasError
 
 DASHBOARD_PORT = 8265
 """Ray's default port for the dashboard, which serves the Jobs API."""
@@ -160,7 +160,7 @@ def one_line_errors(url: str) -> Iterator[None]:
         ) from error
     except (RuntimeError, ValueError) as error:
         # An error on the cluster arrives as a traceback, which ends with its reason.
-        last = last_line(error).rstrip(".")
+        last = (str(error).rstrip(".\n") or type(error).__name__).splitlines()[-1]
         reason = re.sub(r"^[\w.]+(Error|Exception): ", "", last)
         raise IrmasError(f"the Ray cluster at {url} refuses: {reason}") from error
 

@@ -117,12 +117,14 @@ class InstanceBatchNorm(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         """Return maps of the same shape (windows, channels, bands, frames)."""
+        first, second = maps[:, : self.per_window], maps[:, self.per_window :]
+        if torch.compiler.is_exporting():
+            return torch.cat([self.instance(first), self.batch(second)], dim=1)
         # Half of the channels, and what instance normalisation returns, are not channels-last, by
         # which convolutions are faster.
         last = torch.channels_last
-        first = self.instance(maps[:, : self.per_window]).contiguous(memory_format=last)
-        second = self.batch(maps[:, self.per_window :].contiguous(memory_format=last))
-        return torch.cat([first, second], dim=1)
+        normalised = self.instance(first).contiguous(memory_format=last)
+        return torch.cat([normalised, self.batch(second.contiguous(memory_format=last))], dim=1)
 
 
 class SqueezeExcite(nn.Module):
