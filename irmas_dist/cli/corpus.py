@@ -226,7 +226,7 @@ def _counts(summary: "IndexSummary", vocabulary: "Vocabulary") -> Table:
         for part, count in clips.items():
             cells.append(f"{count:,} of {known[code][part]:,}" if partly_known else f"{count:,}")
             cells.append(f"{summary.hours_per_instrument[code][part]:,.2f}")
-        grid.add_row(vocabulary.name(code), *cells)
+        grid.add_row(escape(vocabulary.name(code)), *cells)
     return grid
 
 

@@ -259,7 +259,7 @@ def show_thresholds(
         Column("instrument", overflow="fold"), Column("threshold", no_wrap=True)
     )
     for code, value in description.thresholds.items():
-        thresholds_table.add_row(description.instruments[code], threshold_cell(value))
+        thresholds_table.add_row(escape(description.instruments[code]), threshold_cell(value))
     show(thresholds_table)
     compared_table = Table("aggregation", "hop in frames", f"{objective} fitted", "cross-validated")
     for rule, hop, fit, held_out in map(dict.values, compared):

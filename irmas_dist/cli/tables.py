@@ -197,12 +197,12 @@ def instrument_table(
         clips = f"{row['clips']} of {row['known']}" if partly_known else str(row["clips"])
         threshold = threshold_cell(row["threshold"])
         if not row["known"]:
-            grid.add_row(row["name"], clips, *[""] * 5, threshold)
+            grid.add_row(escape(row["name"]), clips, *[""] * 5, threshold)
             continue
         values = (figure(row[key]) for key in ("precision", "recall", "f1"))
         low, high = row["f1_low"], row["f1_high"]
         span = "" if low is None else _span(low, high, digits=2)
-        grid.add_row(row["name"], clips, *values, span, figure(row["ap"]), threshold)
+        grid.add_row(escape(row["name"]), clips, *values, span, figure(row["ap"]), threshold)
     return grid
 
 

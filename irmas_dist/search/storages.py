@@ -4,6 +4,7 @@ import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from urllib.parse import quote
 
 import optuna
 from optuna.exceptions import StorageInternalError
@@ -32,7 +33,8 @@ def open_storage(location: str, create: bool = False) -> BaseStorage:
         return _open_journal(location)
     if file and not create:
         _require_studies(file, location)
-    url = location if "://" in location else f"sqlite:///{location}"
+    # SQLAlchemy takes a ? for the beginning of options, and decodes %20.
+    url = location if "://" in location else f"sqlite:///{quote(location)}"
     # The extra installs psycopg 3; SQLAlchemy's default is its predecessor.
     for plain in ("postgresql://", "postgres://"):
         if url.startswith(plain):

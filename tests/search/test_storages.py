@@ -59,6 +59,15 @@ def test_a_study_that_is_only_read_is_not_created(tmp_path: Path, name: str) -> 
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("name", ["what?", "a%20b", "c#1", "50%", "a b&c=d", "ä"])
+def test_a_study_is_in_the_file_that_is_named(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name / "study.db"
+    path.parent.mkdir()
+    open_storage(str(path), create=True)
+    assert path.stat().st_size
+    assert list(tmp_path.iterdir()) == [path.parent]
+
+
 def test_a_database_that_is_not_optunas_gets_no_tables(tmp_path: Path) -> None:
     with closing(sqlite3.connect(tmp_path / "other.db")) as other:
         other.execute("CREATE TABLE mine (a INTEGER)")
