@@ -51,7 +51,7 @@ def score_merged(
     info, description = matching_store(predictor.description, location), predictor.description
     require_known(mapping, description.vocabulary, info.vocabulary)
     ours, theirs, notes = shared(description.vocabulary, info.vocabulary, mapping, location)
-    ours = ours.without(known_absent(description))
+    ours = ours.without(description.known_absent)
     clips = read_clips(location, part)
     scores = Scores(
         clips.clip_ids, clips.parts, clips.groups,
@@ -67,12 +67,6 @@ def _prevalence(description: ModelDescription) -> dict[str, float]:
     return (description.adapted or {}).get("prevalence", {})
 
 
-def known_absent(description: ModelDescription) -> set[int]:
-    """Return the columns of instruments that are known to play in no clip."""
-    prevalence, codes = _prevalence(description), description.vocabulary.codes
-    return {column for column, code in enumerate(codes) if prevalence.get(code) == 0}
-
-
 def merged_thresholds(
     model: str, description: ModelDescription, merge: Merge
 ) -> tuple[Thresholds, str]:
@@ -85,7 +79,7 @@ def merged_thresholds(
         IrmasError: These scores are missing.
     """
     own = description.threshold_array()
-    never = known_absent(description)
+    never = description.known_absent
     kept = [
         NEVER if never.issuperset(columns) else own[columns[0]] if len(columns) == 1 else np.nan
         for columns in merge.members

@@ -42,7 +42,7 @@ class MirexLabels:
             vocabulary: The model's instruments.
             mapping: Labels by code.
             absent: Columns of instruments that do not count beside others of a label, see
-                `merged.known_absent`.
+                `ModelDescription.known_absent`.
 
         Raises:
             IrmasError: The mapping names no instrument of the model, or no label, or the model

@@ -11,7 +11,6 @@ from irmas_dist.config.adaptation import AdaptationSettings
 from irmas_dist.errors import IrmasError, UsageError
 from irmas_dist.inference.adapt_model import adapted_predictor
 from irmas_dist.inference.audio_inputs import STDIN, Prediction, find_audio, predict_file
-from irmas_dist.inference.merged import known_absent
 from irmas_dist.inference.mirex import MirexLabels, write_mirex
 from irmas_dist.inference.predictor import Predictor
 from irmas_dist.inference.ray_predict import predict_with_actors
@@ -69,7 +68,7 @@ def predict(
     else:
         predictor, notes = Predictor.load(model, "cpu" if use_ray else "auto"), []
     vocabulary = predictor.description.vocabulary
-    absent = known_absent(predictor.description)
+    absent = predictor.description.known_absent
     labels = MirexLabels.of(vocabulary, mapping or {}, absent) if form == "mirex" else None
     for note in [*notes, *(labels.notes if labels else ())]:
         say(escape(note))

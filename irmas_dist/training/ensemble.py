@@ -205,12 +205,10 @@ def _mean_thresholds(
     decides = ~np.isnan(each)
     total = np.nansum(each, axis=0)
     means = total / np.maximum(decides.sum(axis=0), 1)
-    absent = [
-        [(one.adapted or {}).get("prevalence", {}).get(code) == 0 for code in one.instruments]
-        for one in descriptions
-    ]
-    decided = decides.any(axis=0) & ~np.any(absent, axis=0)
-    return np.where(decided, means, NEVER).astype(np.float32)
+    chosen = np.where(decides.any(axis=0), means, NEVER).astype(np.float32)
+    for one in descriptions:
+        chosen[list(one.known_absent)] = NEVER
+    return chosen
 
 
 def _joint(

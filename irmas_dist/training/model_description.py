@@ -142,6 +142,12 @@ class ModelDescription(Settings):
         logged = {"tracking": self.recipe.get("tracking", {})}
         return build_recipe(logged, {}, "the model's recipe").tracking
 
+    @property
+    def known_absent(self) -> set[int]:
+        """The columns of instruments that it is adapted to as playing in no clip."""
+        prevalence = (self.adapted or {}).get("prevalence", {})
+        return {n for n, code in enumerate(self.instruments) if prevalence.get(code) == 0}
+
     def threshold_array(self) -> np.ndarray:
         """Thresholds in the order of the outputs, float32, shape (instruments,), above 0.
 
