@@ -164,10 +164,11 @@ def test_no_figure_of_an_instrument_is_cut(name: str) -> None:
         assert ("67890" in values) == partly_known
 
 
-def test_an_instrument_that_is_known_in_no_clip_has_no_figures() -> None:
+@pytest.mark.parametrize("name", ["ukulele", "hat [/x]", "hat [x]"])
+def test_an_instrument_that_is_known_in_no_clip_has_no_figures(name: str) -> None:
     row = dict.fromkeys(("precision", "recall", "f1", "f1_low", "f1_high", "ap"), 0.0)
-    row |= {"name": "ukulele", "clips": 0, "known": 0, "threshold": 0.5}
+    row |= {"name": name, "clips": 0, "known": 0, "threshold": 0.5}
     lines = rendered(tables.instrument_table([row], "cross-validated", partly_known=True))
-    (values,) = [line for line in lines if "ukulele" in line]
+    (values,) = [line for line in lines if name in line]
     assert "0 of 0" in values
     assert "0.000" not in values
