@@ -4,13 +4,14 @@ CSV, TSV or Parquet with the column ``path``, relative to the table or to anothe
 and labels (`label_columns`). Optional are ``part`` (training, where it says nothing, validation or
 testing), ``group``: clips that share it stay on one side of a split, ``source``: a collection of
 groups, such as a sample library, and ``start`` and ``end``, in seconds: the clip is that span of
-its file. Other columns are ignored.
+its file. Other columns are named and ignored, unless they are all but one of these.
 """
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
+from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -31,6 +32,12 @@ from irmas_dist.terminal import progress, say
 
 READERS = 32
 """Files that are read in parallel: those of an object store are answered slowly."""
+
+NEAR = 0.8
+"""Likeness (`difflib.get_close_matches`) from which a column may be a misspelt one."""
+
+NAMED = 5
+"""Columns that are named when a table has many that are ignored."""
 
 LATEST_S = 1e7
 """Time in a file, in seconds, that can only be a mistake: four months."""
@@ -57,8 +64,8 @@ def index_table(
         groups of identical files are not joined yet.
 
     Raises:
-        IrmasError: A column is missing, a value is none that its column may have, or a path is
-            listed twice; with the line and the column.
+        IrmasError: A column is missing or may be misspelt, a value is none that its column may
+            have, or a path is listed twice; with the line and the column.
     """
     called = {
         name: nfc((columns or {}).get(name, name)) for name in (*TABLE_COLUMNS, *vocabulary.codes)
@@ -68,6 +75,7 @@ def index_table(
     content = read_clip_table(table, (called["path"],))
     _require_columns(columns or {}, called, content.columns, table)
     columns_of_labels = LabelColumns.of(content, table, vocabulary, called)
+    _name_ignored(called, columns or {}, content.columns, table)
     folder = storage.absolute(root) if root else _parent(table)
     rows: list[dict[str, Any]] = []
     lines: dict[Any, tuple[str, str]] = {}
@@ -90,6 +98,9 @@ def index_table(
         rows.append(row)
     if not rows:
         raise IrmasError(f"{table} lists no clip")
+    if not columns_of_labels.by_column and (none := sum(not row["instruments"] for row in rows)):
+        empty = f"{called[INSTRUMENTS]!r} being empty"
+        say(escape(f"clips in which no instrument plays, {empty}: {none:,}"))
     by_file: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
         by_file[row["path"]].append(row)
@@ -114,8 +125,23 @@ def _require_columns(
         labels = [one for one in same if one == INSTRUMENTS or one not in TABLE_COLUMNS]
         if labels and len(same) > 1:
             raise IrmasError(f"--column {name}={column}: {column!r} would be {' and '.join(same)}")
-        if name in labels and name in has and name not in called.values():
-            say(escape(f"the column {name!r} is ignored: --column {name}={column}"))
+
+
+def _name_ignored(
+    called: Mapping[str, str], named: Mapping[str, str], has: Sequence[str], table: str
+) -> None:
+    """Say which columns have no meaning; refuse one that is spelt almost as one that is missing."""
+    ignored = [column for column in has if column not in called.values()]
+    missing = [name for name in TABLE_COLUMNS if called[name] not in has and name not in named]
+    for column in ignored:
+        if near := get_close_matches(column.casefold(), missing, n=1, cutoff=NEAR):
+            raise IrmasError(
+                f"{table} has the column {column!r} and no {near[0]!r}: if they are the same, add "
+                f"--column {near[0]}={column}; otherwise rename the column"
+            )
+    if ignored:
+        more = f" and {len(ignored) - NAMED:,} more" if len(ignored) > NAMED else ""
+        say(escape(f"columns that are ignored: {', '.join(ignored[:NAMED])}{more}"))
 
 
 def _row(

@@ -32,7 +32,8 @@ def table_vocabulary(
         soft: Whether labels may lie between 0 and 1.
 
     Raises:
-        IrmasError: The table cannot be read, or names no instrument.
+        IrmasError: The table cannot be read, names no instrument, or has a code that cannot be
+            one, or looks like several.
     """
     called = columns or {}
     named = {theirs: ours for ours, theirs in called.items()}
@@ -40,9 +41,16 @@ def table_vocabulary(
     found: Sequence[str] = []
     others: dict[str, str] = {}
     if (listed := called.get("instruments", "instruments")) in content.columns:
-        found = sorted({code for row in content.rows for code in split_codes(row.values[listed])})
-        if wrong := [code for code in found if not is_code(code)]:
-            raise IrmasError(f"{table}, column {listed!r}: {wrong[0]!r} {NO_CODE}")
+        lines = {code: row for row in content.rows for code in split_codes(row.values[listed])}
+        for code, row in lines.items():
+            if not is_code(code):
+                raise IrmasError(f"{row.where}, column {listed!r}: {code!r} {NO_CODE}")
+            if "," in code or ";" in code:
+                raise IrmasError(
+                    f"{row.where}, column {listed!r}: {code!r} looks like several codes, and these "
+                    "are separated by |; if it is one, write a recipe with corpus.instruments"
+                )
+        found = sorted(lines)
     else:
         for column in content.columns:
             if (name := named.get(column, column)) in TABLE_COLUMNS:

@@ -299,11 +299,45 @@ def test_a_column_that_another_is_taken_for_is_ignored_and_a_line_says_so(
     text = "path,instruments,codes\naudio/0.wav,a guitar,a|b\n"
     (row,) = index_table(table(folder, text), VOCABULARY, columns={"instruments": "codes"})
     assert row["instruments"] == ["a", "b"]
-    assert "the column 'instruments' is ignored: --column" in capfd.readouterr().err
+    assert "columns that are ignored: instruments\n" in capfd.readouterr().err
     text = "path,a,b,c\naudio/0.wav,1,0,?\n"
     (row,) = index_table(table(folder, text), VOCABULARY, columns={"a": "b", "b": "a"})
     assert (row["instruments"], row["unknown"]) == (["b"], ["c"])
     assert "ignored" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("column", "name"), [("grup", "group"), ("Part", "part"), ("ends", "end"), ("SOURCE", "source")]
+)
+def test_a_column_that_may_be_misspelt_is_refused(folder: Path, column: str, name: str) -> None:
+    path = table(folder, f"path,instruments,{column}\naudio/0.wav,a,testing\n")
+    message = rf"the column '{column}' and no '{name}': .* add --column {name}={column}"
+    with pytest.raises(IrmasError, match=message):
+        index_table(path, VOCABULARY)
+
+
+def test_other_columns_are_ignored_and_a_line_names_them(
+    folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    index_table(table(folder, "path,a,b,c,artist\naudio/0.wav,1,0,0,part\n"), VOCABULARY)
+    assert capfd.readouterr().err.startswith("columns that are ignored: artist\n")
+    many = ",".join(f"x{number}" for number in range(7))
+    values = ",".join("1234567")
+    path = table(folder, f"path,a,b,c,part,groups,group,{many}\naudio/0.wav,1,0,0,,,,{values}\n")
+    index_table(path, VOCABULARY)
+    said = "columns that are ignored: groups, x0, x1, x2, x3 and 3 more\n"
+    assert capfd.readouterr().err.startswith(said)
+
+
+def test_clips_in_which_nothing_plays_are_counted(
+    folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = table(folder, "path,instruments\naudio/0.wav,a\naudio/1.wav,\naudio/2.wav,|\n")
+    index_table(path, VOCABULARY)
+    said = "clips in which no instrument plays, 'instruments' being empty: 2\n"
+    assert capfd.readouterr().err.startswith(said)
+    index_table(table(folder, "path,a,b,c\naudio/0.wav,0,0,0\n"), VOCABULARY)
+    assert "no instrument plays" not in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("end", ["1e999", "1e300", "-1", "x"])

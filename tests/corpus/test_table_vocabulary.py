@@ -52,6 +52,13 @@ def test_the_codes_of_one_column_are_instruments(tmp_path: Path) -> None:
     assert table_vocabulary(path).vocabulary.codes == ("bağlama", "ney", "oud")
 
 
+@pytest.mark.parametrize("cell", ["kick,snare", "kick; snare"])
+def test_codes_that_something_else_separates_are_refused(tmp_path: Path, cell: str) -> None:
+    path = table(tmp_path, f'path,instruments\na.wav,kick\nb.wav,"{cell}"\n')
+    with pytest.raises(IrmasError, match=rf"line 3, column 'instruments': '{cell}' .* by |"):
+        table_vocabulary(path)
+
+
 def test_a_table_without_instruments_is_refused_with_the_reasons(tmp_path: Path) -> None:
     with pytest.raises(IrmasError, match=r"names no instrument; take: .*line 2: 'a' is no label"):
         table_vocabulary(table(tmp_path, "path,take\na.wav,a\n"))
