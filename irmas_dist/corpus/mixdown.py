@@ -8,7 +8,7 @@ a codec's errors; the louder of them is used then.
 from collections import deque
 from collections.abc import Callable, Iterable
 from functools import reduce
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -21,6 +21,9 @@ recording is its dither and rounding."""
 
 SILENT = f"silent: no sample reaches {20 * np.log10(SILENCE):.0f} dBFS"
 """What is said of a silent file."""
+
+MOST_CHANNELS = 32
+"""Channels beyond which an array with fewer samples must have its axes swapped."""
 
 CANCELLED = 1e-3
 """Channels cancel when their sum has less than this share of the power that the sum of unrelated
@@ -98,6 +101,35 @@ class Mixdown:
         if self._chosen is None:
             return None
         return f"its channels cancel each other: the louder, channel {self._chosen + 1}, is used"
+
+
+def check_samples(audio: Any, sample_rate: int | None) -> tuple[Samples, int]:
+    """Return samples that a caller gives, as an array, and their rate.
+
+    Args:
+        audio: Anything of shape (samples,) or (samples, channels) that numpy takes for an array.
+        sample_rate: In Hz.
+
+    Raises:
+        AudioError: There are no samples, or they have another shape or type, or no rate.
+    """
+    samples = np.asarray(audio)
+    if sample_rate is None:
+        raise AudioError("an array of samples needs its sample rate")
+    if not 0 < sample_rate < np.inf:
+        raise AudioError(f"a sample rate of {sample_rate} is none in Hz")
+    if samples.dtype != np.int16 and samples.dtype.kind != "f":
+        raise AudioError(
+            f"samples of type {samples.dtype} are neither int16 nor float with full scale at 1"
+        )
+    swapped = samples.ndim == 2 and samples.shape[1] > max(len(samples), MOST_CHANNELS)
+    if samples.ndim not in (1, 2) or (swapped and samples.size):
+        raise AudioError(
+            f"an array of shape {samples.shape} is not one of (samples,) or (samples, channels)"
+        )
+    if samples.size == 0:
+        raise AudioError("holds no samples")
+    return samples, sample_rate
 
 
 def mix_down(samples: Samples, downmix: Downmix) -> tuple[Float32, str | None]:

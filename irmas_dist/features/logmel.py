@@ -22,8 +22,7 @@ from numpy.lib.stride_tricks import as_strided
 
 from irmas_dist.config.features import LogMelSettings
 from irmas_dist.corpus.audio import AudioFile, Float32, Location, Samples, open_audio
-from irmas_dist.corpus.mixdown import Mixdown, mix_down, peak_of
-from irmas_dist.errors import AudioError
+from irmas_dist.corpus.mixdown import Mixdown, check_samples, mix_down, peak_of
 from irmas_dist.features.mel import kernels
 
 LogMel = npt.NDArray[np.float16] | Float32
@@ -47,7 +46,7 @@ def log_mel(
 
     Args:
         audio: Path or URL of an audio file, one that is open with a span selected, or samples of
-            shape (samples,) or (samples, channels), int16 or float32 with full scale at 1. Float
+            shape (samples,) or (samples, channels), int16 or float with full scale at 1. Float
             samples beyond 1 are not clipped, neither before nor after resampling.
         settings: What to compute.
         sample_rate: Sample rate in Hz; required for arrays, unused otherwise.
@@ -63,13 +62,13 @@ def log_mel(
 
     Raises:
         AudioError: The audio cannot be decoded, is too long, empty or truncated, or has NaN or
-            infinite samples.
+            infinite samples; or an array has another shape or type, or no rate.
     """
     if isinstance(audio, str | os.PathLike):
         with open_audio(audio, longest_s=longest_s) as file:
             return log_mel(file, settings, note=note)
-    if isinstance(audio, np.ndarray):
-        samples, rate = audio, sample_rate
+    if not isinstance(audio, AudioFile):
+        samples, rate = check_samples(audio, sample_rate)
     else:
         blocks = audio.blocks()
         samples, rate = next(blocks), audio.sample_rate
@@ -78,10 +77,6 @@ def log_mel(
             if settings.backend == "fast":
                 return _log_mel_of_long_file(audio, blocks, settings, note)
             samples = np.concatenate(list(blocks))
-    if rate is None:
-        raise AudioError("an array of samples needs its sample rate")
-    if len(samples) == 0:
-        raise AudioError("holds no samples")
     mono, said = mix_down(samples, settings.downmix)
     if said:
         note(said)

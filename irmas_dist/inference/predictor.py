@@ -118,14 +118,15 @@ class Predictor:
         """Score audio.
 
         Args:
-            samples: Shape (samples,) or (samples, channels), int16 or float32 in [-1, 1].
+            samples: Shape (samples,) or (samples, channels), int16 or float in [-1, 1].
             sample_rate: In Hz, any.
 
         Returns:
             Score from 0 to 1 by instrument code. Silence (`corpus.mixdown`) scores 0.
 
         Raises:
-            AudioError: There are no samples, or some are NaN or infinite.
+            AudioError: There are no samples, they have another shape or type, or some are NaN or
+                infinite; or the rate is none.
         """
         return self._timeline([log_mel(samples, self.description.features, sample_rate)], []).scores
 
