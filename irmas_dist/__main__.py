@@ -12,6 +12,9 @@ def main() -> None:
     # Only now: help and errors of usage must not wait for torch and Ray.
     try:
         from irmas_dist.cli.main import run
+    except KeyboardInterrupt:
+        print("irmas: interrupted", file=sys.stderr)
+        sys.exit(130)
     except ModuleNotFoundError as error:
         # As a rule on a cluster's node, where the code was sent and its libraries were not.
         sys.exit(

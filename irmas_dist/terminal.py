@@ -35,8 +35,16 @@ LINE_EVERY_S = 10.0
 RATE_OVER_S = 600.0
 """Time over which the rate of progress is taken."""
 
-_out = Console(soft_wrap=True)
-_err = Console(stderr=True, soft_wrap=True)
+
+class _Console(Console):
+    """A console whose reader may go: rich ends the process then, as if it were interrupted."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
+_out = _Console(soft_wrap=True)
+_err = _Console(stderr=True, soft_wrap=True)
 _results = _out
 
 
@@ -204,8 +212,8 @@ def chatter_to(*log_paths: Path) -> Iterator[Path]:
     ):
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
-        _out = _results = Console(file=terminal_out, soft_wrap=True)
-        _err = Console(file=terminal_err, soft_wrap=True)
+        _out = _results = _Console(file=terminal_out, soft_wrap=True)
+        _err = _Console(file=terminal_err, soft_wrap=True)
         try:
             # In notebooks and test runners, these do not write to the descriptors.
             with redirect_stdout(log), redirect_stderr(log):

@@ -132,6 +132,35 @@ def test_an_interruption_may_say_what_to_do(tmp_path: Path, ending: str, line: s
     assert err.splitlines()[-1].startswith(f"{line} (log: ")
 
 
+IMPORTING = """
+import sys
+class Interrupting:
+    def find_spec(self, name, *_):
+        if name == "irmas_dist.cli.main":
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Interrupting())
+from irmas_dist.__main__ import main
+main()
+"""
+
+
+def test_an_interrupt_while_modules_are_imported_ends_with_130(tmp_path: Path) -> None:
+    ended = run([sys.executable, "-c", IMPORTING], tmp_path)
+    assert ended == (130, "", "irmas: interrupted\n")
+
+
+@pytest.mark.parametrize("loud", [True, False])
+def test_a_reader_that_has_gone_ends_it_with_141(tmp_path: Path, loud: bool) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    ended = subprocess.run(
+        noisy("say('never reached')", loud=loud), cwd=tmp_path, env=ENVIRONMENT, stdout=writing,
+        stderr=subprocess.PIPE,
+    )  # fmt: skip
+    os.close(writing)
+    assert (ended.returncode, ended.stderr) == (141, b"")
+
+
 @command
 def located(
     path: Path | None = None, place: str | None = None, places: list[str] | None = None
