@@ -67,7 +67,10 @@ R = TypeVar("R")
 
 Config = Annotated[
     str | None,
-    typer.Option("--config", help=f"Recipe: a YAML file, or {', '.join(shipped_names('recipe'))}."),
+    typer.Option(
+        "--config",
+        help=f"Recipe: a YAML file, a model directory, or {', '.join(shipped_names('recipe'))}.",
+    ),
 ]
 Overrides = Annotated[
     list[str] | None,
@@ -298,7 +301,7 @@ def read_recipe(
     """Read the recipe that ``--config`` and ``--set`` ask for.
 
     Args:
-        config: Name or file; None means the defaults.
+        config: Name, file or model directory; None means the defaults.
         overrides: ``name=value`` each.
         used: Parts of the recipe that the command uses; None means all.
 

@@ -1,5 +1,6 @@
 """The recipe: all settings of a run, read from YAML, overridden by name and validated."""
 
+import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -31,14 +32,15 @@ def load_recipe(config: str | Path | None = None, overrides: Iterable[str] = ())
     """Read a recipe and apply overrides.
 
     Args:
-        config: A YAML file, or the name of a shipped recipe; None means the defaults.
+        config: A YAML file, a model directory, which has the recipe that it was trained with, or
+            the name of a shipped recipe; None means the defaults.
         overrides: ``name=value`` each, the name dotted (``training.lr=1e-3``), the value YAML.
 
     Raises:
         UsageError: An override has an unknown name or value, or names a group of settings.
         IrmasError: There is no such recipe, it is not YAML, or a key or value is unknown.
     """
-    file = None if config is None else read_yaml(find_config(config, "recipe"))
+    file = None if config is None else _recipe_of(config)
     content = file.content if file else {}
     # Alone first, so that errors after it are due to the overrides.
     recipe = build_recipe(content, {}, file or "the defaults")
@@ -59,6 +61,16 @@ def load_recipe(config: str | Path | None = None, overrides: Iterable[str] = ())
         return build_recipe(content, values, "--set")
     except IrmasError as error:
         raise UsageError(str(error)) from error
+
+
+def _recipe_of(config: str | Path) -> YamlFile:
+    model = Path(config).expanduser() / "model.json"
+    if not model.is_file():
+        return read_yaml(find_config(config, "recipe"))
+    try:
+        return YamlFile(model, dict(json.loads(model.read_bytes())["recipe"]), {})
+    except (ValueError, TypeError, KeyError) as error:
+        raise IrmasError(f"{model} is damaged: it has no recipe") from error
 
 
 def build_recipe(content: dict[str, Any], values: dict[str, Any], origin: str | YamlFile) -> Recipe:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from irmas_dist.config.base import differences
 from irmas_dist.config.features import LogMelSettings
 from irmas_dist.corpus.audio import Samples
 from irmas_dist.errors import IrmasError
@@ -67,10 +68,10 @@ def matching_store(description: ModelDescription, location: str) -> StoreInfo:
         IrmasError: Its spectrograms are not like those that the model was trained with.
     """
     info = read_info(location)
-    if info.settings != description.features:
+    if differ := differences(info.settings, description.features):
         raise IrmasError(
-            f"{location} was made with other feature settings than the model was trained with; "
-            "extract the audio again with the model's recipe"
+            f"{location} was made with other feature settings than the model was trained with: "
+            f"{differ}; extract the audio again with --config MODEL"
         )
     return info
 
@@ -186,7 +187,8 @@ class Predictor:
             theirs = ", ".join(info.vocabulary.codes)
             raise IrmasError(
                 f"{location} has other instruments than the model: {theirs}; "
-                "extract the audio again with the model's recipe, or say which are the same: --map"
+                "index and extract the audio again with --config MODEL, or say which are the same: "
+                "--map"
             )
         clips = read_clips(location, part)
         return Scores(

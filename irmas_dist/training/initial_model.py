@@ -1,5 +1,6 @@
 """The model that a training starts from, and the blocks of it that are kept at first."""
 
+import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -79,7 +80,7 @@ class InitialModel:
         if differ := differences(self.features, features):
             raise IrmasError(
                 f"--init {self.name} was trained with other feature settings than this recipe "
-                f"has: {differ}; extract the audio again with the model's recipe"
+                f"has: {differ}; extract the audio again with --config {shlex.quote(self.name)}"
             )
         frames = settings.window.frames(features)
         network = CNN(settings.model, features.bands, frames, len(vocabulary))

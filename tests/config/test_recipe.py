@@ -1,5 +1,6 @@
 """A recipe is its file with overrides by name; what it does not take is refused by name."""
 
+import json
 import os
 import subprocess
 import sys
@@ -39,6 +40,18 @@ def test_overrides_replace_values_of_the_file_and_leave_the_rest(tmp_path: Path)
     assert (recipe.seed, recipe.training.epochs, recipe.training.lr) == (7, 5, 1e-3)
     assert recipe.model.dropout.dense == 0.25
     assert recipe.validation == Recipe().validation
+
+
+def test_a_model_has_the_recipe_that_it_was_trained_with(tmp_path: Path) -> None:
+    description = {"recipe": load_recipe("demo", ["seed=7"]).model_dump(mode="json")}
+    (tmp_path / "model.json").write_text(json.dumps(description))
+    assert load_recipe(tmp_path) == load_recipe("demo", ["seed=7"])
+    assert load_recipe(tmp_path, ["seed=8"]) == load_recipe("demo", ["seed=8"])
+    for damaged in ("{", "[]", "{}", '{"recipe": 1}', '{"recipe": {"x": 1}}'):
+        (tmp_path / "model.json").write_text(damaged)
+        assert str(tmp_path / "model.json") in refusal(load_recipe, tmp_path)
+    (tmp_path / "model.json").unlink()
+    assert "no such file" in refusal(load_recipe, tmp_path)
 
 
 def test_of_two_overrides_of_one_name_the_last_applies() -> None:
