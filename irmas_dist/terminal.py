@@ -15,7 +15,7 @@ from typing import BinaryIO, Protocol, TextIO
 
 from rich.console import Console, RenderableType
 from rich.live import Live
-from rich.markup import escape
+from rich.markup import escape as escape_markup
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -35,6 +35,12 @@ LINE_EVERY_S = 10.0
 RATE_OVER_S = 600.0
 """Time over which the rate of progress is taken."""
 
+LEAST_COLUMNS = 80
+"""Width of a terminal below which tables are not narrowed: their figures would be cut."""
+
+CONTROLS = {code: repr(chr(code))[1:-1] for code in (*range(0x20), *range(0x7F, 0xA0))}
+"""Characters that a terminal may obey, as Python writes them."""
+
 
 class _Console(Console):
     """A console whose reader may go: rich ends the process then, as if it were interrupted."""
@@ -46,6 +52,16 @@ class _Console(Console):
 _out = _Console(soft_wrap=True)
 _err = _Console(stderr=True, soft_wrap=True)
 _results = _out
+
+
+def visible(text: str) -> str:
+    """Return a text with control characters as Python writes them: names of files may have any."""
+    return text.translate(CONTROLS)
+
+
+def escape(text: str) -> str:
+    """Return a text as rich's markup of it, in one line, with control characters `visible`."""
+    return escape_markup(visible(text))
 
 
 def say(message: str) -> None:
@@ -213,6 +229,7 @@ def chatter_to(*log_paths: Path) -> Iterator[Path]:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
         _out = _results = _Console(file=terminal_out, soft_wrap=True)
+        _out.width = max(_out.width, LEAST_COLUMNS)
         _err = _Console(file=terminal_err, soft_wrap=True)
         try:
             # In notebooks and test runners, these do not write to the descriptors.

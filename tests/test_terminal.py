@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from irmas_dist import terminal
-from irmas_dist.terminal import chatter_to, progress, say, show
+from irmas_dist.terminal import chatter_to, escape, progress, say, show
 
 
 @pytest.fixture
@@ -126,3 +126,18 @@ def test_a_log_is_where_it_can_be_and_else_nowhere(
         say("a message")
     assert not log.is_file()
     assert capfd.readouterr() == ("", "a message\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("a\x1b[2Jb.wav", r"a\x1b[2Jb.wav"),
+        ("a\nb\r\x9b1m.wav", r"a\nb\r\x9b1m.wav"),
+        ("[bold]é 音.wav", "[bold]é 音.wav"),
+    ],
+)
+def test_a_name_cannot_command_the_terminal(
+    capsys: pytest.CaptureFixture[str], name: str, shown: str
+) -> None:
+    say(escape(name))
+    assert capsys.readouterr().err == f"{shown}\n"

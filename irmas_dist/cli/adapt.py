@@ -4,14 +4,13 @@ from dataclasses import asdict
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
 from irmas_dist.cli.command import Json, StorePart, command
 from irmas_dist.cli.tables import as_json
 from irmas_dist.config.adaptation import AdaptationSettings
 from irmas_dist.config.base import from_options
 from irmas_dist.errors import UsageError
-from irmas_dist.terminal import show
+from irmas_dist.terminal import escape, show
 
 DEFAULTS = AdaptationSettings()
 

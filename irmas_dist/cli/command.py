@@ -21,13 +21,12 @@ from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
 from urllib.parse import unquote, urlsplit
 
 import typer
-from rich.markup import escape
 
 from irmas_dist.config.base import OBJECT_STORES
 from irmas_dist.config.shipped import shipped_names
 from irmas_dist.config.training import split_weight
 from irmas_dist.errors import IrmasError, UsageError, first_line, is_out_of_memory
-from irmas_dist.terminal import chatter_to, results_to_stderr, say
+from irmas_dist.terminal import chatter_to, escape, results_to_stderr, say, visible
 
 if TYPE_CHECKING:
     from irmas_dist.config.recipe import Recipe
@@ -164,7 +163,7 @@ def command(function: Callable[P, R]) -> Callable[P, R]:
             return result
         where = f" (log: {log})" if log.is_file() else ""
         # Not through rich, which would take brackets in names for markup.
-        print(f"irmas: {' '.join(message.split())}{where}", file=sys.stderr)
+        print(f"irmas: {visible(' '.join(message.split()))}{where}", file=sys.stderr)
         raise typer.Exit(status)
 
     return wrapped

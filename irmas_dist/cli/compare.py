@@ -6,7 +6,6 @@ from string import ascii_uppercase
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 from rich.table import Column, Table
 
 from irmas_dist.cli.command import Config, Json, Overrides, command, read_recipe
@@ -14,7 +13,7 @@ from irmas_dist.cli.scores import LabelFile
 from irmas_dist.cli.tables import HEADLINE, as_json, with_interval
 from irmas_dist.config.decisions import Protocol
 from irmas_dist.errors import UsageError
-from irmas_dist.terminal import show
+from irmas_dist.terminal import escape, show
 
 if TYPE_CHECKING:
     from irmas_dist.evaluation.compare import Comparison

@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 from rich.table import Column, Table
 
 from irmas_dist.cli.command import Config, Json, Overrides, command, read_recipe
 from irmas_dist.cli.tables import as_json, show_notes
 from irmas_dist.errors import IrmasError, UsageError
-from irmas_dist.terminal import say, show
+from irmas_dist.terminal import escape, say, show
 
 if TYPE_CHECKING:
     from irmas_dist.corpus.summary import IndexSummary

@@ -5,12 +5,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
 
 from irmas_dist.cli.command import MAX_COUNT, DryRun, Json, command, read_recipe
 from irmas_dist.cli.tables import as_json, instrument_table, metric_table, show_recipe, trial_tables
 from irmas_dist.errors import IrmasError
-from irmas_dist.terminal import show
+from irmas_dist.terminal import escape, show
 
 
 @command

@@ -3,11 +3,10 @@
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 
 from irmas_dist.cli.command import Json, command
 from irmas_dist.cli.tables import as_json
-from irmas_dist.terminal import show
+from irmas_dist.terminal import escape, show
 
 if TYPE_CHECKING:
     from irmas_dist.training.model_description import ModelDescription

@@ -3,11 +3,10 @@
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from rich.markup import escape
 from rich.table import Column, Table
 
 from irmas_dist.cli.tables import as_json, figure, instrument_table, with_interval
-from irmas_dist.terminal import show
+from irmas_dist.terminal import escape, show
 
 if TYPE_CHECKING:
     from irmas_dist.evaluation.evaluate import Evaluation

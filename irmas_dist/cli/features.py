@@ -5,12 +5,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
 
 from irmas_dist.cli.command import Address, Config, DryRun, Json, Overrides, command, read_recipe
 from irmas_dist.cli.tables import as_json, show_notes, show_path, show_recipe
 from irmas_dist.config.features import MAX_REJECTS
-from irmas_dist.terminal import say, show
+from irmas_dist.terminal import escape, say, show
 
 if TYPE_CHECKING:
     from irmas_dist.features.extract import ExtractSummary

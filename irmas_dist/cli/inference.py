@@ -6,12 +6,11 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from rich.markup import escape
 from rich.table import Column, Table
 
 from irmas_dist.cli.command import MAX_COUNT, AdaptTo, Json, command
 from irmas_dist.cli.tables import as_json, show_notes
-from irmas_dist.terminal import say, show, write
+from irmas_dist.terminal import escape, say, show, write
 
 if TYPE_CHECKING:
     from irmas_dist.inference.audio_inputs import Prediction

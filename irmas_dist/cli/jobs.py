@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
 from rich.table import Column, Table
 
 from irmas_dist.cli.command import MAX_COUNT, Json, command
 from irmas_dist.cli.help import HelpfulCommand, HelpfulGroup
 from irmas_dist.cli.tables import as_json
 from irmas_dist.errors import IrmasError
-from irmas_dist.terminal import say, show, write
+from irmas_dist.terminal import escape, say, show, write
 
 if TYPE_CHECKING:
     from irmas_dist.cluster.jobs import Job
@@ -182,6 +181,6 @@ def _show(found: Sequence["Job"], json_output: bool) -> None:
     )
     for job in found:
         times = (f"{when:%Y-%m-%d %H:%M:%S}" if when else "" for when in (job.started, job.ended))
-        name = escape(f"{job.submission_id}\n{job.entrypoint}")
+        name = f"{escape(job.submission_id)}\n{escape(job.entrypoint)}"
         grid.add_row(name, job.status.value.lower(), "\n".join(times))
     show(grid)

@@ -5,12 +5,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
 
 from irmas_dist.cli.command import MAX_COUNT, Json, command
 from irmas_dist.cli.corpus import Dataset
 from irmas_dist.cli.tables import as_json
-from irmas_dist.terminal import show
+from irmas_dist.terminal import escape, show
 
 
 def _without_twin(context: typer.Context, count: int | None) -> int | None:

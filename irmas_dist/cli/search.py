@@ -1,12 +1,12 @@
 """The commands around a search: sweep, review and thresholds."""
 
 import math
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
 from rich.table import Column, Table
 
 from irmas_dist.cli.command import (
@@ -27,7 +27,7 @@ from irmas_dist.config.shipped import shipped_names
 from irmas_dist.config.sweep import SamplerName, SchedulerName, SecondObjective, SweepSettings
 from irmas_dist.config.training import FurtherStore
 from irmas_dist.errors import UsageError
-from irmas_dist.terminal import say, show
+from irmas_dist.terminal import escape, say, show
 
 if TYPE_CHECKING:
     from irmas_dist.inference.thresholds import Candidate
@@ -228,7 +228,8 @@ def show_sweep(summary: "SweepSummary", json_output: bool) -> None:
     show(escape(f"best recipe: {best_recipe}"))
     if summary.model:
         show(escape(f"best model: {summary.model}"))
-    return show(escape(f"more: irmas report {summary.path}, irmas review {summary.path}"))
+    path = shlex.quote(summary.path)
+    return show(escape(f"more: irmas report {path}, irmas review {path}"))
 
 
 def show_thresholds(

@@ -3,10 +3,9 @@
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
 from irmas_dist.cli.command import MAX_COUNT, Address, command
-from irmas_dist.terminal import say
+from irmas_dist.terminal import escape, say
 
 
 @command

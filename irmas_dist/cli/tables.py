@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Group
-from rich.markup import escape
 from rich.table import Column, Table
 from rich.text import Text
 
-from irmas_dist.terminal import show, write
+from irmas_dist.terminal import escape, show, write
 
 if TYPE_CHECKING:
     from irmas_dist.config.recipe import Recipe

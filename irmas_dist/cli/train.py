@@ -3,7 +3,6 @@
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 
 from irmas_dist.cli.command import (
     MAX_COUNT,
@@ -21,7 +20,7 @@ from irmas_dist.cli.ensemble import show_ensemble
 from irmas_dist.cli.tables import as_json, show_recipe
 from irmas_dist.config.base import from_options
 from irmas_dist.config.training import FurtherStore, WorkerSettings
-from irmas_dist.terminal import show
+from irmas_dist.terminal import escape, show
 
 if TYPE_CHECKING:
     from irmas_dist.training.model_description import ModelDescription

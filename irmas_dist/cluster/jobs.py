@@ -20,13 +20,12 @@ from typing import Any
 
 import aiohttp
 from ray.job_submission import JobStatus, JobType
-from rich.markup import escape
 
 from irmas_dist.cluster.job_client import Client, connect, one_line_errors
 from irmas_dist.cluster.packaging import checkout, left_behind, pack
 from irmas_dist.cluster.resources import require_job_capacity
 from irmas_dist.errors import PASSWORD, IrmasError
-from irmas_dist.terminal import say
+from irmas_dist.terminal import escape, say
 
 LOG_TIMEOUT_S = 60.0
 """A log connection without data for this long is reopened, since it may be dead."""

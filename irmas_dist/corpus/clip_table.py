@@ -15,8 +15,6 @@ from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from rich.markup import escape
-
 from irmas_dist import storage
 from irmas_dist.config.corpus import TABLE_COLUMNS
 from irmas_dist.corpus.audio import WHOLE
@@ -28,7 +26,7 @@ from irmas_dist.corpus.label_columns import INSTRUMENTS, LabelColumns, nfc, read
 from irmas_dist.corpus.manifest import PARTS, TRAINING
 from irmas_dist.errors import IrmasError
 from irmas_dist.instruments import PRESENT, Vocabulary
-from irmas_dist.terminal import progress, say
+from irmas_dist.terminal import escape, progress, say
 
 READERS = 32
 """Files that are read in parallel: those of an object store are answered slowly."""

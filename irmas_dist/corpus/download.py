@@ -16,7 +16,6 @@ from threading import Event
 
 import requests
 from requests.adapters import HTTPAdapter
-from rich.markup import escape
 from urllib3.exceptions import HTTPError, MaxRetryError
 from urllib3.util import Retry
 
@@ -32,7 +31,7 @@ from irmas_dist.corpus.unpack import (
 )
 from irmas_dist.errors import IrmasError
 from irmas_dist.storage.locks import lock_directory
-from irmas_dist.terminal import Advance, progress, say
+from irmas_dist.terminal import Advance, escape, progress, say
 
 RETRIES = 4
 BACKOFF_S = 0.5

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shlex
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -83,7 +84,7 @@ def read_manifest(location: str | os.PathLike[str]) -> pa.Table:
         what = (
             "a feature store: the manifest comes first"
             if storage.exists(storage.join(location, "features.json"))
-            else f"a directory: make a manifest of it with 'irmas index {location}'"
+            else f"a directory: make a manifest of it: irmas index {shlex.quote(str(location))}"
         )
         raise IrmasError(f"{location} is {what}")
     table = storage.read_table(location)

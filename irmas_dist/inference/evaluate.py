@@ -1,5 +1,6 @@
 """The stage `evaluate`: score labelled clips with a model, and evaluate the scores."""
 
+import shlex
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
@@ -205,7 +206,9 @@ def read_model_scores(
     """
     description, path = read_description(model), scores or storage.join(model, SCORES)
     if scores is None and not storage.exists(path):
-        raise IrmasError(f"{model} has not been evaluated: run 'irmas evaluate {model}' first")
+        raise IrmasError(
+            f"{model} has not been evaluated: first run irmas evaluate {shlex.quote(model)}"
+        )
     found = read_scores(path)
     _require_same_instruments(description, found, path)
     if found.adapted_to and description.adapted is None:
@@ -217,7 +220,7 @@ def read_model_scores(
     if not of_this and (scores is None or found.scored_by):
         raise IrmasError(
             f"{path} holds scores of another model than {model} is now, or of other windows or "
-            f"aggregation: run 'irmas evaluate {model}' again"
+            f"aggregation: run irmas evaluate {shlex.quote(model)} again"
         )
     return description, found, path
 

@@ -4,8 +4,6 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, closing, nullcontext
 from dataclasses import replace
 
-from rich.markup import escape
-
 from irmas_dist import storage
 from irmas_dist.config.adaptation import AdaptationSettings
 from irmas_dist.errors import IrmasError, UsageError
@@ -18,7 +16,7 @@ from irmas_dist.inference.results import open_journal, write_predictions
 from irmas_dist.inference.timeline_files import require_distinct, write_timeline
 from irmas_dist.storage.locks import lock_file
 from irmas_dist.storage.results import refuse_inputs
-from irmas_dist.terminal import progress, say
+from irmas_dist.terminal import escape, progress, say
 
 
 def predict(

@@ -8,8 +8,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from rich.markup import escape
-
 from irmas_dist import storage
 from irmas_dist.config.decisions import RELATIVE_RULES
 from irmas_dist.errors import IrmasError
@@ -19,7 +17,7 @@ from irmas_dist.inference.evaluate import SCORES, evaluate_model_scores, read_mo
 from irmas_dist.inference.export import ExportSummary, tolerance
 from irmas_dist.reports.templates import render_template
 from irmas_dist.storage.results import directory_name
-from irmas_dist.terminal import say
+from irmas_dist.terminal import escape, say
 from irmas_dist.training.model_description import ModelDescription, read_description
 from irmas_dist.training.provenance import validated_on
 

@@ -9,11 +9,9 @@ import unicodedata
 from pathlib import Path
 from typing import Any
 
-from rich.markup import escape
-
 from irmas_dist import storage
 from irmas_dist.search.sweep_directory import SweepRecord, read_record
-from irmas_dist.terminal import say
+from irmas_dist.terminal import escape, say
 from irmas_dist.tracking.server import default_entity, reason
 from irmas_dist.training.learner import SELECTED_BY
 

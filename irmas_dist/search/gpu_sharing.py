@@ -6,14 +6,13 @@ from typing import NamedTuple
 import ray
 import torch
 from ray.exceptions import RayError, RayTaskError
-from rich.markup import escape
 
 from irmas_dist.cluster.resources import share_of, wait_until_free, workers_on
 from irmas_dist.cluster.without_ray import gpu_count
 from irmas_dist.config.recipe import Recipe
 from irmas_dist.config.sweep import SweepSettings
 from irmas_dist.errors import IrmasError, is_out_of_memory, last_line
-from irmas_dist.terminal import say
+from irmas_dist.terminal import escape, say
 from irmas_dist.training.data import TrainingData
 from irmas_dist.training.learner import Learner
 

@@ -5,13 +5,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Group
-from rich.markup import escape
 from rich.progress_bar import ProgressBar
 from rich.table import Column, Table
 from rich.text import Text
 
 from irmas_dist.search.study import with_epoch
-from irmas_dist.terminal import say
+from irmas_dist.terminal import escape, say
 
 SHOWN = 8  # ended trials, the best ones
 REASONS = 3  # failures below the table, the latest ones

@@ -133,13 +133,15 @@ def open_study(location: str, name: str | None = None) -> optuna.Study:
     """Open an existing study.
 
     Args:
-        location: As for `open_storage`; without a name also ``location#name``.
+        location: As for `open_storage`; without a name also ``location#name``,
+            unless it is the name of a file.
         name: Its name; none: the only study there.
 
     Raises:
         IrmasError: There is no such study, or several and no name.
     """
-    if name is None and "#" in location:
+    is_file = Path(location.removeprefix("sqlite:///")).is_file()
+    if name is None and "#" in location and not is_file:
         location, _, name = location.rpartition("#")
     storage = open_storage(location)
     names = optuna.get_all_study_names(storage)

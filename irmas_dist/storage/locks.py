@@ -15,11 +15,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
-from rich.markup import escape
-
 from irmas_dist.errors import IrmasError
 from irmas_dist.storage import STDOUT, Location, absolute, is_url, name_after
-from irmas_dist.terminal import say
+from irmas_dist.terminal import escape, say
 
 SUFFIX = ".lock"
 """Name of the locked file in a directory; it says who writes there."""

@@ -4,10 +4,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from threading import Thread
 
-from rich.markup import escape
-
 from irmas_dist.config.tracking import TrackingSettings
-from irmas_dist.terminal import say
+from irmas_dist.terminal import escape, say
 from irmas_dist.tracking.server import address, kept_message
 from irmas_dist.tracking.uploads import Upload, uploads
 

@@ -11,12 +11,10 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec
 
-from rich.markup import escape
-
 from irmas_dist import storage
 from irmas_dist.config.tracking import LONGEST_NAME, Mode
 from irmas_dist.errors import without_password
-from irmas_dist.terminal import say
+from irmas_dist.terminal import escape, say
 from irmas_dist.tracking.run_file import RunFile
 from irmas_dist.tracking.server import SERVICE, Known, reason
 

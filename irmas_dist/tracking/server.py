@@ -13,11 +13,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from rich.markup import escape
-
 from irmas_dist.config.tracking import Mode, TrackingSettings
 from irmas_dist.errors import first_line
-from irmas_dist.terminal import say
+from irmas_dist.terminal import escape, say
 
 PROGRAM = "irmas"
 """The program that made a run."""

@@ -9,10 +9,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from rich.markup import escape
-
 from irmas_dist import storage
-from irmas_dist.terminal import say
+from irmas_dist.terminal import escape, say
 from irmas_dist.tracking.run_file import COPY_SUFFIX, RunFile, read_records, write_records
 from irmas_dist.tracking.server import Known, known_run
 

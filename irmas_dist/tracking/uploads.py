@@ -14,10 +14,8 @@ from pathlib import Path
 from threading import Event, Lock
 from typing import Any
 
-from rich.markup import escape
-
 from irmas_dist.storage.locks import LOCKS_UNSUPPORTED
-from irmas_dist.terminal import progress, say
+from irmas_dist.terminal import escape, progress, say
 from irmas_dist.tracking.run_file import RunFile, is_sent, mark_sent
 from irmas_dist.tracking.server import DAMAGED, REFUSALS, Known, connection, kept_message, reason
 from irmas_dist.tracking.unsent import mark_before, remove_copy, unsent

@@ -6,10 +6,9 @@ from typing import Any
 import ray
 import torch
 from ray.exceptions import RayError, RayTaskError
-from rich.markup import escape
 
 from irmas_dist.errors import IrmasError, first_line
-from irmas_dist.terminal import say
+from irmas_dist.terminal import escape, say
 from irmas_dist.training.data import TrainingData
 from irmas_dist.training.learner import Learner
 from irmas_dist.training.loop import (

@@ -8,7 +8,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from rich.markup import escape
 
 from irmas_dist import storage
 from irmas_dist.cluster.without_ray import fits_in_memory
@@ -31,7 +30,7 @@ from irmas_dist.features.clips import (
 )
 from irmas_dist.features.store import SHARD_SCHEMA, StoreInfo, read_info
 from irmas_dist.instruments import PRESENT, Vocabulary
-from irmas_dist.terminal import say
+from irmas_dist.terminal import escape, say
 from irmas_dist.training.sampling import StoreWeights, mixing_alone
 from irmas_dist.training.stores import (
     FurtherData,

@@ -7,12 +7,11 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from rich.markup import escape
 
 from irmas_dist import storage
 from irmas_dist.config.training import LearnerSettings, WorkerSettings
 from irmas_dist.errors import IrmasError, is_out_of_memory
-from irmas_dist.terminal import say
+from irmas_dist.terminal import escape, say
 from irmas_dist.training.checkpoint import new_attempt
 from irmas_dist.training.data import TrainingData
 from irmas_dist.training.learner import Learner

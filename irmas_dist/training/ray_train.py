@@ -22,10 +22,9 @@ from ray.train.collective import broadcast_from_rank_zero
 from ray.train.torch import TorchTrainer, get_device, prepare_model
 from ray.util.queue import Queue
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-from rich.markup import escape
 
 from irmas_dist.errors import IrmasError, last_line
-from irmas_dist.terminal import say
+from irmas_dist.terminal import escape, say
 from irmas_dist.training.checkpoint import load_checkpoint, newest_checkpoint
 from irmas_dist.training.learner import DATA_PARALLEL, Learner
 from irmas_dist.training.loop import (

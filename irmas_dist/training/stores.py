@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from rich.markup import escape
 
 from irmas_dist.config.base import differences
 from irmas_dist.config.training import FurtherStore
@@ -22,7 +21,7 @@ from irmas_dist.errors import IrmasError
 from irmas_dist.features.clips import Clips, StreamedStore, joined, read_clips
 from irmas_dist.features.store import StoreInfo, read_info, read_shards
 from irmas_dist.instruments import PRESENT, Vocabulary
-from irmas_dist.terminal import say
+from irmas_dist.terminal import escape, say
 
 
 @dataclass(frozen=True)

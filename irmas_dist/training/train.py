@@ -9,8 +9,6 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from rich.markup import escape
-
 from irmas_dist import storage
 from irmas_dist.cluster.without_ray import LOCAL, gpu_count, ray_address, ray_initialised
 from irmas_dist.config.recipe import Recipe
@@ -25,7 +23,7 @@ from irmas_dist.features.store import StoreInfo
 from irmas_dist.models.map_sizes import map_sizes
 from irmas_dist.storage.locks import lock_directory
 from irmas_dist.storage.results import directory_name, refuse_other_results
-from irmas_dist.terminal import progress, say
+from irmas_dist.terminal import escape, progress, say
 from irmas_dist.tracking.outcome import show_address
 from irmas_dist.tracking.start import start_run
 from irmas_dist.training.begun import BEGUN, finished_model, record_of_training

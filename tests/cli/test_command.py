@@ -67,6 +67,7 @@ def run(command: list[str], cwd: Path, **environment: str) -> tuple[int, str, st
         ("pass", 0, "log: {log}"),
         ("raise typer.Exit(7)", 7, "log: {log}"),
         ("raise IrmasError('[x] is gone')", 1, "irmas: [x] is gone (log: {log})"),
+        (r"raise IrmasError('\x1b[2Jx')", 1, r"irmas: \x1b[2Jx (log: {log})"),
         (
             "raise OSError('a\\nb')",
             1,
@@ -104,6 +105,19 @@ def test_where_no_log_can_be_kept_it_goes_to_the_temporary_directory(
     ended = run(noisy("pass"), tmp_path, **environment)
     (log,) = tmp_path.glob("tmp/noisy-*.log")
     assert ended == (0, "the result\n", f"on the way\nlog: {log}\n")
+
+
+TABLE = """
+    from rich.table import Column, Table
+    grid = Table(*(Column("x", no_wrap=True) for _ in range(4)))
+    grid.add_row(*["0.123 (0.100)"] * 4)
+    show(grid)
+"""
+
+
+def test_a_narrow_terminal_cuts_no_figure(tmp_path: Path) -> None:
+    _, out, _ = run(noisy(TABLE.strip(), loud=False), tmp_path, COLUMNS="60")
+    assert out.count("0.123 (0.100)") == 4
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])

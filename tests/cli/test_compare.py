@@ -162,7 +162,7 @@ def test_a_model_that_was_not_evaluated_is_not_compared(
     (tmp_path / "new" / "model.json").write_bytes((models / "good" / "model.json").read_bytes())
     code, _, err = irmas("compare", models / "good", "new")
     assert code == 1
-    assert "new has not been evaluated: run 'irmas evaluate new' first" in err
+    assert "new has not been evaluated: first run irmas evaluate new" in err
 
 
 def test_scores_of_own_instruments_are_compared(
@@ -193,7 +193,7 @@ def test_scores_of_an_earlier_state_of_a_model_are_not_compared(
     for command in (("compare", models / "good", "other"), ("report", "other")):
         code, _, err = irmas(*command)
         assert code == 1
-        assert "other windows or aggregation: run 'irmas evaluate other' again" in err
+        assert "other windows or aggregation: run irmas evaluate other again" in err
 
 
 @pytest.mark.parametrize("protocol", ["", "--protocol=validation", "--protocol=adapted"])

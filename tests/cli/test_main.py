@@ -223,7 +223,7 @@ def test_help_does_not_wait_for_heavy_libraries(tmp_path: Path) -> None:
         ("compare empty missing.csv", "empty"),
         ("predict empty a.wav", "empty is not a model directory"),
         ("thresholds empty", "empty is not a model directory"),
-        ("extract empty new", "empty is a directory: make a manifest of it with 'irmas index"),
+        ("extract empty new", "empty is a directory: make a manifest of it: irmas index"),
         ("report empty", "empty is not a model directory"),
     ],
 )

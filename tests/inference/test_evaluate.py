@@ -93,7 +93,7 @@ def test_scores_of_other_instruments_are_refused(predictor: Predictor, scores: S
 def test_a_model_directory_or_a_file_of_scores_is_opened(
     model: Path, scores: Scores, tmp_path: Path
 ) -> None:
-    with pytest.raises(IrmasError, match=f"run 'irmas evaluate {model}' first"):
+    with pytest.raises(IrmasError, match=f"first run irmas evaluate {model}"):
         open_evaluated(str(model), None)
     write_scores(str(tmp_path / "scores.parquet"), scores)
     for name in (str(tmp_path), str(tmp_path / "scores.parquet")):

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+import optuna
 import pytest
 
 from irmas_dist.errors import IrmasError
@@ -63,8 +64,9 @@ def test_a_study_that_is_only_read_is_not_created(tmp_path: Path, name: str) -> 
 def test_a_study_is_in_the_file_that_is_named(tmp_path: Path, name: str) -> None:
     path = tmp_path / name / "study.db"
     path.parent.mkdir()
-    open_storage(str(path), create=True)
-    assert path.stat().st_size
+    optuna.create_study(storage=open_storage(str(path), create=True), study_name="s")
+    assert open_study(str(path)).study_name == "s"
+    assert open_study(f"{path}#s").study_name == "s"
     assert list(tmp_path.iterdir()) == [path.parent]
 
 
