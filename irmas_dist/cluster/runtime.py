@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 
 import ray
 from ray.exceptions import AuthenticationError, RayError
@@ -73,7 +74,8 @@ def ray_running(address: str | None = None, dashboard: bool = False) -> Iterator
     try:
         if target == LOCAL:
             # Its processes inherit them; a `runtime_env` would take each of them seconds more.
-            with default_variables(WORKER_ENVIRONMENT | TRAIN_ENVIRONMENT | NO_PREEMPTION):
+            environment = WORKER_ENVIRONMENT | TRAIN_ENVIRONMENT | NO_PREEMPTION
+            with default_variables(environment), _deferred_interrupts():
                 # A dashboard takes seconds and memory.
                 ray.init(address=target, include_dashboard=dashboard)
         else:
@@ -84,7 +86,11 @@ def ray_running(address: str | None = None, dashboard: bool = False) -> Iterator
                 environment["RAY_ADDRESS"] = target
             for name, value in TRAIN_ENVIRONMENT.items():
                 os.environ.setdefault(name, value)
-            ray.init(address=target, runtime_env={"env_vars": environment})
+            with _deferred_interrupts():
+                ray.init(address=target, runtime_env={"env_vars": environment})
+    except KeyboardInterrupt:
+        ray.shutdown()
+        raise
     except Exception as error:
         ray.shutdown()  # what it has started nevertheless
         what = "cannot start Ray" if target == LOCAL else f"cannot use Ray at {target}"
@@ -96,6 +102,43 @@ def ray_running(address: str | None = None, dashboard: bool = False) -> Iterator
         yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _deferred_interrupts() -> Iterator[None]:
+    """Let SIGINT and SIGTERM act at the end of the block only; a second one acts at once.
+
+    Ray's core hangs or crashes when it is interrupted while it starts, and leaves its processes.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    # What is ignored, as under nohup, stays so.
+    before = {
+        number: handler
+        for number in (signal.SIGINT, signal.SIGTERM)
+        if (handler := signal.getsignal(number)) not in (signal.SIG_IGN, None)
+    }
+    received: list[int] = []
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    def defer(number: int, _: FrameType | None) -> None:
+        received.append(number)
+        if len(received) > 1:
+            restore()
+            signal.raise_signal(number)
+
+    for number in before:
+        signal.signal(number, defer)
+    try:
+        yield
+    finally:
+        restore()
+    if received:
+        signal.raise_signal(received[0])
 
 
 @contextmanager

@@ -183,3 +183,35 @@ def test_default_variables_are_set_where_they_are_missing_and_for_the_block_only
         assert (os.environ["IRMAS_SET"], os.environ["IRMAS_MISSING"]) == ("before", "default")
     assert os.environ["IRMAS_SET"] == "before"
     assert "IRMAS_MISSING" not in os.environ
+
+
+INTERRUPTED = """
+import signal, sys
+import ray
+from irmas_dist.cluster.runtime import ray_running
+
+start = ray.init
+
+def interrupted(*arguments, **named):
+    signal.raise_signal(signal.{name})
+    start(*arguments, **named)
+    print("started", ray.is_initialized())
+
+ray.init = interrupted
+signal.signal(signal.SIGTERM, signal.default_int_handler)
+try:
+    with ray_running():
+        print("never")
+except KeyboardInterrupt:
+    print("interrupted", ray.is_initialized())
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_an_interrupt_waits_until_ray_is_up_and_ends_it(name: str) -> None:
+    program = INTERRUPTED.replace("{name}", name)
+    environment = {**os.environ, "RAY_ADDRESS": ""}
+    ended = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True
+    )
+    assert ended.stdout.splitlines() == ["started True", "interrupted False"], ended.stderr
