@@ -3,7 +3,7 @@
 import re
 import sys
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -22,6 +22,7 @@ from irmas_dist.cli.scores import evaluate, report
 from irmas_dist.cli.search import review, sweep, thresholds
 from irmas_dist.cli.serve import serve
 from irmas_dist.cli.train import train
+from irmas_dist.terminal import visible
 
 app = typer.Typer(
     name="irmas",
@@ -67,7 +68,8 @@ def run(arguments: Sequence[str]) -> int:
         arguments: What follows ``irmas``.
 
     Returns:
-        0 when done, 1 when the command failed, 2 when it was used wrongly, 130 when interrupted.
+        0 when done, 1 when the command failed, 2 when it was used wrongly, 130 when interrupted,
+        141 when the reader of its output has gone.
     """
     for number, argument in enumerate(arguments, start=1):
         if re.fullmatch(r"(--[\w-]+=)?\s*", argument):
@@ -75,7 +77,19 @@ def run(arguments: Sequence[str]) -> int:
             print(f"irmas: argument {number} is empty: is a variable not set?", file=sys.stderr)
             return 2
     try:
-        app(list(arguments), prog_name="irmas")
-    except SystemExit as end:
-        return int(end.code or 0)
-    return 0
+        status = app(list(arguments), prog_name="irmas", standalone_mode=False)
+    except SystemExit:  # typer and rich end so where the reader of the help has gone.
+        return 141
+    except typer.TyperException as error:
+        # Without a command, the help says enough.
+        if type(error).__name__ != "NoArgsIsHelpError":
+            print(f"irmas: {_as_line(error)}", file=sys.stderr)
+        return 2
+    return status or 0
+
+
+def _as_line(error: Any) -> str:
+    """Describe an error of the parser, or a `typer.BadParameter`, in one line."""
+    message = error.format_message().removeprefix("Invalid value: ").replace("Value error, ", "")
+    message = visible(" ".join(message.split()).rstrip("."))
+    return f"{message} (see {error.ctx.command_path} --help)" if error.ctx else message

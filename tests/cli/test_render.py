@@ -1,12 +1,14 @@
 """The command render: options, and what it prints."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from irmas_dist.cli import main
 from irmas_dist.rendering.twin import RECORD
+from tests.cli.conftest import Ended
 from tests.corpus.catalogues import write_catalogue
 
 
@@ -23,10 +25,9 @@ from tests.corpus.catalogues import write_catalogue
     ],
 )
 def test_options_that_do_not_go_together(
-    options: str, message: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    options: str, message: str, tmp_path: Path, irmas: Callable[..., Ended]
 ) -> None:
-    assert main.run(["render", str(tmp_path / "out"), *options.split()]) == 2
-    assert message in " ".join(capfd.readouterr().err.replace("│", " ").split())
+    assert message in irmas("render", "out", *options.split()).refusal(2)
     assert not (tmp_path / "out").exists()
 
 

@@ -26,10 +26,10 @@ from irmas_dist.training.model_description import (
     ScoringWindows,
 )
 from irmas_dist.training.model_directory import pack_weights, save_model
+from tests.cli.conftest import Ended
 
 SMALL = {"blocks": 2, "width": 8, "convolutions": 1, "pool": 2, "dense": 16}
 MakeModel = Callable[..., Path]
-Ended = tuple[int, str, str]
 Irmas = Callable[..., Ended]
 
 
@@ -125,7 +125,7 @@ def irmas(
     monkeypatch.setenv("COLUMNS", "200")
 
     def run_line(*arguments: object) -> Ended:
-        return run([str(argument) for argument in arguments]), *capfd.readouterr()
+        return Ended(run([str(argument) for argument in arguments]), *capfd.readouterr())
 
     return run_line
 

@@ -11,7 +11,8 @@ import pytest
 
 from irmas_dist.inference.predictor import Predictor
 from irmas_dist.instruments import IRMAS
-from tests.inference.conftest import Ended, Irmas, predictions, table
+from tests.cli.conftest import Ended
+from tests.inference.conftest import Irmas, predictions, table
 
 
 def refusal(ended: Ended) -> str:
