@@ -105,7 +105,6 @@ def sweep(
     """Search a space with Ray Tune and Optuna; the same command resumes a sweep."""
     given = _given(SweepSettings, locals())
     further = [FurtherStore.parse(each) for each in also or ()]
-    from irmas_dist.search.checks import check_settings
     from irmas_dist.search.space import load_space
     from irmas_dist.search.sweep_directory import holds_same, read_record
 
@@ -122,6 +121,9 @@ def sweep(
         searched = load_space(space or SPACE, recipe)
         if resume := holds_same(out, recipe, searched, settings):
             settings = settings.model_copy(update={"warm_start": None})  # As above.
+    # Only now: it imports torch and Ray.
+    from irmas_dist.search.checks import check_settings
+
     check_settings(settings, searched, recipe)
     if dry_run:
         return show_recipe(recipe, json)

@@ -136,6 +136,8 @@ def describe_error(error: ErrorDetails) -> str:
     match error["type"]:
         case "tuple_type":
             return "should be a list"
+        case "dict_type":
+            return "should be a mapping of names to values, such as {gac: acoustic guitar}"
         case "too_short":
             return f"should have {error['ctx']['min_length']} or more items"
         case "value_error":

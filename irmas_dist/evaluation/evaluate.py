@@ -100,7 +100,7 @@ def evaluate_scores(
     try:
         decisions["cross-validated"] = decide_by("cross-validated", scores, None, settings)
     except IrmasError as error:
-        notes.append(f"not cross-validated: {error}")
+        notes.append(str(error))
     decisions["oracle"] = decide_by("oracle", scores, None, settings)
     results = apply_protocols(scores, decisions, draw_songs(scores.groups))
     if len(set(scores.groups)) == 1:

@@ -28,6 +28,7 @@ import numpy.typing as npt
 
 from irmas_dist.config.decisions import Protocol, ThresholdSettings
 from irmas_dist.corpus.split import k_folds
+from irmas_dist.errors import IrmasError
 from irmas_dist.evaluation import metrics
 from irmas_dist.evaluation.arrays import Decisions, Labels, ScoreArray, Thresholds
 from irmas_dist.evaluation.bootstrap import Draws, Interval, interval
@@ -148,7 +149,10 @@ def decide_by(
         case "fixed":
             return decide(scores.scores, FIXED_THRESHOLD)
         case "cross-validated":
-            folds = k_folds(scores.groups, scores.labels == 1, FOLDS, 0, scores.vocabulary)
+            try:
+                folds = k_folds(scores.groups, scores.labels == 1, FOLDS, 0, scores.vocabulary)
+            except IrmasError as error:
+                raise IrmasError(f"thresholds cannot be cross-validated: {error}") from error
             return cross_validated(scores.labels, scores.scores, folds, settings)
         case "oracle":
             fitted = fit_thresholds(scores.labels, scores.scores, settings)

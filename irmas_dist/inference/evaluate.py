@@ -22,6 +22,7 @@ from irmas_dist.inference.merged import merged_thresholds, score_merged
 from irmas_dist.inference.predictor import Predictor
 from irmas_dist.instruments import IRMAS, Vocabulary
 from irmas_dist.storage.locks import lock_file
+from irmas_dist.storage.results import refuse_other_results
 from irmas_dist.training.model_description import ModelDescription, read_description
 from irmas_dist.training.model_directory import scorer_identity
 
@@ -57,6 +58,7 @@ def evaluate(
         predictor, notes = Predictor.load(model), list[str]()
     else:
         predictor, notes = adapted_predictor(model, adapt_to, AdaptationSettings(), part)
+    refuse_other_results(out, "model.json")
     path = storage.join(out, SCORES)
     with lock_file(path):
         if mapping is None:
@@ -118,6 +120,7 @@ def evaluate_tree(
         IrmasError: The model or the tree cannot be used.
     """
     predictor = Predictor.load(model)
+    refuse_other_results(out, "model.json")
     description = predictor.description
     manifest, features = work / "manifest.parquet", str(work / "features")
     with lock_file(storage.join(out, SCORES)):

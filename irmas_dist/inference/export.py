@@ -28,6 +28,7 @@ from irmas_dist.inference.audio_inputs import find_audio
 from irmas_dist.inference.export_graph import Graph
 from irmas_dist.inference.predictor import Predictor
 from irmas_dist.storage.locks import lock_directory
+from irmas_dist.storage.results import refuse_other_results
 from irmas_dist.training.model_description import ModelDescription
 
 CLIP_SECONDS = (0.01, 0.4, 1.7, 5.0, 19.3)
@@ -87,6 +88,7 @@ def export(
             raise IrmasError(f"irmas export needs {package}: pip install 'irmas-dist[export]'")
     predictor = Predictor.load(model, device="cpu")
     storage.resolve(out)  # Nothing can be written to a URL of an unknown store.
+    refuse_other_results(out, "model.json")
     with lock_directory(out):
         return _export(predictor, out, audio, sample_rates)
 

@@ -176,7 +176,7 @@ def test_few_songs_are_evaluated_without_cross_validation_with_a_note(
     assert code == 0
     found = json.loads(out)
     assert (found["protocol"], found["clips"], found["songs"]) == ("oracle", 6, 3)
-    assert "not cross-validated" in found["notes"][0]
+    assert "cannot be cross-validated" in found["notes"][0]
 
 
 @pytest.mark.parametrize(

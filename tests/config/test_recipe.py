@@ -101,6 +101,7 @@ def test_what_applies_without_a_recipe_is_the_irmas_recipe() -> None:
         ("model.dropout=0.5", "model.dropout=0.5: this is a group of settings: blocks, dense"),
         ("augment.mix.counts=[]", "augment.mix.counts=[]: should have 1 or more items"),
         ("augment.mix.counts=2", "augment.mix.counts=2: should be a list"),
+        ("corpus.instruments=[a]", "corpus.instruments=['a']: should be a mapping of names to"),
         ("augment.mix.counts=[1, x]", "augment.mix.counts.1='x': should be a valid number"),
         ("features.fmax=20000", "features: fmin 0 Hz and fmax 20000 Hz must be in order"),
         (

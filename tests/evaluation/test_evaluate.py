@@ -69,7 +69,8 @@ def test_too_few_songs_are_not_cross_validated_and_a_note_says_so() -> None:
     evaluation = evaluate_scores(scores, "s.parquet")
     assert list(evaluation.results) == ["oracle"]
     (note,) = evaluation.notes
-    assert note.startswith("not cross-validated: instrument vio has too few groups of clips (4)")
+    told = "thresholds cannot be cross-validated: instrument vio has too few groups of clips (4)"
+    assert note.startswith(told)
     fitted = fit_thresholds(scores.labels, scores.scores, FOR_SCORES)
     assert [row["threshold"] for row in evaluation.instruments] == fitted.tolist()
 
@@ -78,7 +79,8 @@ def test_clips_without_any_instrument_are_not_cross_validated_and_a_note_says_so
     evaluation = evaluate_scores(some_scores(40, labels=[[0, 0]]), "s.parquet")
     assert list(evaluation.results) == ["oracle"]
     refused, absent = evaluation.notes
-    assert refused == "not cross-validated: no clip has an instrument to be split by"
+    told = "thresholds cannot be cross-validated: no clip has an instrument to be split by"
+    assert refused == told
     assert absent.startswith("known to play in no clip: vio, cel; ")
     assert evaluation.metrics["micro_f1"] == 0
     assert not evaluation.headline.decisions.any()

@@ -143,6 +143,9 @@ def test_a_tree_without_clips_of_the_part_is_refused(
     training = tree / "IRMAS-TrainingData"
     with pytest.raises(IrmasError, match="has no usable clips for testing"):
         evaluate_tree(str(model), training, str(tmp_path), TESTING, tmp_path / "work", None)
+    (tmp_path / "sweep.json").touch()
+    with pytest.raises(IrmasError, match="holds a sweep: name another directory"):
+        evaluate_tree(str(model), tree, str(tmp_path), TESTING, tmp_path / "work", None)
     assert not (tmp_path / "work").exists()
 
 

@@ -220,6 +220,7 @@ def test_a_model_is_exported_with_its_card(
         ("empty", "empty is not a model directory: it has no model.json"),
         ("MODEL --check-on missing.wav", "missing.wav: no such file"),
         ("MODEL --check-on empty", "empty holds no audio files"),
+        ("MODEL --out store", "store holds a feature store: name another directory"),
         ("MODEL --sample-rate 44099", "44099 Hz cannot be resampled to the model's 22050 Hz in a "),
     ],
 )
@@ -228,6 +229,8 @@ def test_what_cannot_be_exported(
     arguments: str, message: str,
 ) -> None:  # fmt: skip
     (tmp_path / "empty").mkdir()
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / "features.json").touch()
     line = [str(model) if word == "MODEL" else word for word in arguments.split()]
     code, out, err = irmas("export", *line)
     assert (code, out) == (1, "")

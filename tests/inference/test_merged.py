@@ -133,6 +133,7 @@ def test_what_cannot_be_judged_is_refused(
         (("--map", "gca=guitar", "--out", out), 1, "gca is none of cel"),
         (("--map", "gac=guitar"), 2, "name their place with --out"),
         (("--at", "family", "--out", out), 1, "the recipe has no families"),
+        (("--map", "gac=guitar", "--out", features), 1, "holds a feature store: name another"),
         (("--at", "family", "--map", "gac=guitar", "--out", out), 2, "leave out --map"),
     ]:
         ended = irmas("evaluate", model, "--features", features, *arguments)

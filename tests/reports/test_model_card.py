@@ -40,6 +40,13 @@ def test_a_card_says_what_the_model_directory_says(model: Path) -> None:
     assert "\n\n\n" not in card
 
 
+def test_names_stay_in_their_cells(model: Path) -> None:
+    description = Predictor.load(model).description
+    instruments = {**description.instruments, "voi": "voice | choir"}
+    card = model_card("model", description.model_copy(update={"instruments": instruments}))
+    assert r"| voi | voice \| choir | 0.500 |" in section(card, "Use")
+
+
 def test_a_card_has_the_figures_of_an_evaluation_with_their_protocol(
     make_model: MakeModel,
 ) -> None:
