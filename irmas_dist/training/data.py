@@ -16,7 +16,7 @@ from irmas_dist.config.corpus import ValidationSettings
 from irmas_dist.config.features import LogMelSettings
 from irmas_dist.config.recipe import Recipe
 from irmas_dist.config.training import FurtherStore, IngestSettings
-from irmas_dist.corpus.manifest import TRAINING, VALIDATION
+from irmas_dist.corpus.manifest import TESTING, TRAINING, VALIDATION
 from irmas_dist.corpus.split import held_out
 from irmas_dist.errors import IrmasError
 from irmas_dist.features.clips import (
@@ -227,6 +227,9 @@ def load_training_data(
             seen = set().union(*sources_of(own, info.vocabulary))
             held = set().union(*sources_of(aside, info.vocabulary))
             new |= HeldOut(frozenset(), frozenset(), frozenset(held - seen))
+    if further and TESTING in info.clips:
+        tests = HeldOut.of(read_clips(location, TESTING, with_frames=False), location, info)
+        new |= HeldOut(frozenset(), tests.audio)
     taken = [
         read_further(store, one, info.vocabulary, new, resident=resident)
         for store, one in zip(further, infos, strict=True)

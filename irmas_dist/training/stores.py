@@ -185,7 +185,7 @@ def require_positives(clips: Clips, name: str) -> None:
 
 
 def new_clips(clips: Clips, location: str, info: StoreInfo, aside: "HeldOut") -> Clips:
-    """Return the clips of a store that share nothing with validation; say how many do.
+    """Return the clips of a store that share nothing with what is held out; say how many do.
 
     Raises:
         IrmasError: All do.
@@ -194,20 +194,20 @@ def new_clips(clips: Clips, location: str, info: StoreInfo, aside: "HeldOut") ->
     if shared.all():
         raise IrmasError(
             f"{location}: every training clip shares a group, the audio or a held-out source "
-            "with validation clips; "
-            "there is nothing to learn"
+            "with validation clips, or the audio with testing clips; there is nothing to learn"
         )
     if count := int(shared.sum()):
         say(
             f"{count:,} of {len(clips):,} training clips of {escape(location)} share a group, "
-            "the audio or a held-out source with validation clips: left out"
+            "the audio or a held-out source with validation clips, or the audio with testing "
+            "clips: left out"
         )
     return clips.select(np.flatnonzero(~shared))
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Groups, audio and sources of validation clips, which must not be learnt.
+    """Groups, audio and sources of validation clips, and audio of testing clips: not to be learnt.
 
     Attributes:
         groups: Their groups.

@@ -87,6 +87,21 @@ def test_what_shares_a_group_or_the_audio_with_validation_is_left_out(
         assert f"{held_out} of 48 training clips of {place} share a group, the audio or" in said
 
 
+@pytest.mark.parametrize("mode", ["resident", "streaming"])
+def test_the_audio_of_testing_clips_is_learnt_from_no_other_store(
+    settings: Recipe, tmp_path: Path, mode: str
+) -> None:
+    clips = synthetic_clips(48, seed=0)
+    parts = replace(
+        clips, parts=["testing" if index % 6 == 0 else "training" for index in range(48)]
+    )
+    first = write_store(tmp_path / "first", parts, "first")
+    second = write_store(tmp_path / "second", clips, "second", audio="first")
+    alone = open_training_data(first, settings)
+    both = open_both(first, second, settings, mode)
+    assert both.stores.counts == (len(alone.training), len(alone.training))
+
+
 @pytest.mark.parametrize(
     ("codes", "expected"),
     [
