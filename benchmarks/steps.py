@@ -24,7 +24,10 @@ RESULTS = Path(__file__).parent / "results"
 RECIPES = ("irmas", "irmas-gpu", "han2016", "seed")
 STEPS = (4, 8)
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-LAUNCHES = ("cudaLaunchKernel", "cudaLaunchKernelExC", "cuLaunchKernel", "cudaGraphLaunch")
+LAUNCHES = (
+    *("cudaLaunchKernel", "cudaLaunchKernelExC", "cuLaunchKernel", "cuLaunchKernelEx"),
+    "cudaGraphLaunch",
+)
 READS = {
     "cpu": ("aten::_local_scalar_dense", "aten::nonzero"),
     "cuda": ("cudaStreamSynchronize", "cudaEventSynchronize", "cudaDeviceSynchronize"),
