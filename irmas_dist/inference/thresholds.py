@@ -27,7 +27,7 @@ from irmas_dist.instruments import UNKNOWN
 from irmas_dist.storage.locks import lock_directory
 from irmas_dist.terminal import progress
 from irmas_dist.training.data import load_training_data
-from irmas_dist.training.epoch_metrics import f1_at
+from irmas_dist.training.epoch_metrics import f1_at, validation_metrics
 from irmas_dist.training.model_description import (
     ModelDescription,
     ScoringWindows,
@@ -120,6 +120,13 @@ def _search(
     if not any(math.isnan(one.cross_validated) for one in candidates):
         candidates.sort(key=lambda one: one.cross_validated, reverse=True)
     best = candidates[0]
+    labels, values, sizes = best.scores.labels, best.scores.scores, store_sizes(data)
+    figures = f1_at(labels, values, best.thresholds, sizes)
+    if (
+        best.windows != description.windows
+    ):  # They are of other scores than those of the best epoch.
+        vocabulary = description.vocabulary
+        figures = validation_metrics(labels, values, settings, vocabulary, sizes) | figures
     of_recipe = description.model_copy(update={"thresholds_fitted": None})
     changed = description.model_copy(
         update={
@@ -129,13 +136,7 @@ def _search(
                 rules[best.windows], len(best.scores.clip_ids), description.recipe, data
             ),
             "thresholds_fitted": None if settings == of_recipe.threshold_settings else settings,
-            "scores": description.scores
-            | f1_at(
-                best.scores.labels,
-                best.scores.scores,
-                best.thresholds,
-                store_sizes(data),
-            ),
+            "scores": description.scores | figures,
         }
     )
     if best.windows != description.windows:

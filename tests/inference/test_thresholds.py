@@ -10,6 +10,7 @@ from sklearn.metrics import f1_score
 from irmas_dist.config.decisions import AGGREGATION_RULES, ThresholdSettings
 from irmas_dist.config.recipe import Recipe
 from irmas_dist.errors import IrmasError
+from irmas_dist.evaluation.metrics import overall_metrics
 from irmas_dist.evaluation.scores import read_scores, write_scores
 from irmas_dist.evaluation.thresholds import averaged_thresholds, fit_thresholds
 from irmas_dist.inference import thresholds
@@ -45,6 +46,7 @@ def test_the_best_candidate_is_chosen_and_written_to_the_model(
     model: str, features: str, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(thresholds, "folds_of", lambda groups: np.arange(len(groups)) % 3)
+    before = Predictor.load(model).description
     changed, candidates = search_decisions(model, ThresholdSettings(), features)
     assert len(candidates) == len(AGGREGATION_RULES) * 2
     values = [candidate.cross_validated for candidate in candidates]
@@ -58,6 +60,10 @@ def test_the_best_candidate_is_chosen_and_written_to_the_model(
     clips = open_training_data(features, recipe).threshold_clips()
     np.testing.assert_allclose(validation.scores, predictor.score_clips(clips), atol=1e-5)
     assert changed.scores["val_macro_f1"] == pytest.approx(best.fitted)
+    assert best.windows != before.windows
+    overall = overall_metrics(validation.labels, validation.scores, np.full(11, 0.5, np.float32))
+    for name in ("lrap", "map", "micro_recall", "label_accuracy"):
+        assert changed.scores[f"val_{name}"] == pytest.approx(overall[name])
 
 
 def test_without_features_only_the_thresholds_change(model: str) -> None:
