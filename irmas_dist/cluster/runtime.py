@@ -88,7 +88,7 @@ def ray_running(address: str | None = None, dashboard: bool = False) -> Iterator
                 os.environ.setdefault(name, value)
             with _deferred_interrupts():
                 ray.init(address=target, runtime_env={"env_vars": environment})
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit):  # Ray answers SIGTERM by the second.
         ray.shutdown()
         raise
     except Exception as error:
@@ -106,39 +106,30 @@ def ray_running(address: str | None = None, dashboard: bool = False) -> Iterator
 
 @contextmanager
 def _deferred_interrupts() -> Iterator[None]:
-    """Let SIGINT and SIGTERM act at the end of the block only; a second one acts at once.
+    """Let SIGINT act at the end of the block only; a second one acts at once.
 
     Ray's core hangs or crashes when it is interrupted while it starts, and leaves its processes.
     """
-    if threading.current_thread() is not threading.main_thread():
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or before == signal.SIG_IGN:
         yield
         return
-    # What is ignored, as under nohup, stays so.
-    before = {
-        number: handler
-        for number in (signal.SIGINT, signal.SIGTERM)
-        if (handler := signal.getsignal(number)) not in (signal.SIG_IGN, None)
-    }
-    received: list[int] = []
-
-    def restore() -> None:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    received = 0
 
     def defer(number: int, _: FrameType | None) -> None:
-        received.append(number)
-        if len(received) > 1:
-            restore()
+        nonlocal received
+        received += 1
+        if received > 1:
+            signal.signal(number, before)
             signal.raise_signal(number)
 
-    for number in before:
-        signal.signal(number, defer)
+    signal.signal(signal.SIGINT, defer)
     try:
         yield
     finally:
-        restore()
-    if received:
-        signal.raise_signal(received[0])
+        signal.signal(signal.SIGINT, before)
+        if received == 1:
+            signal.raise_signal(signal.SIGINT)
 
 
 @contextmanager

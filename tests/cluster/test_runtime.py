@@ -186,32 +186,42 @@ def test_default_variables_are_set_where_they_are_missing_and_for_the_block_only
 
 
 INTERRUPTED = """
-import signal, sys
+import signal
 import ray
 from irmas_dist.cluster.runtime import ray_running
 
-start = ray.init
+connect = ray._private.worker.connect
 
 def interrupted(*arguments, **named):
     signal.raise_signal(signal.{name})
-    start(*arguments, **named)
-    print("started", ray.is_initialized())
+    print("not yet")
+    {then}
 
-ray.init = interrupted
+ray._private.worker.connect = interrupted
 signal.signal(signal.SIGTERM, signal.default_int_handler)
 try:
     with ray_running():
         print("never")
-except KeyboardInterrupt:
-    print("interrupted", ray.is_initialized())
+except BaseException as error:
+    print(type(error).__name__, ray._private.worker._global_node)
 """
 
 
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
-def test_an_interrupt_waits_until_ray_is_up_and_ends_it(name: str) -> None:
-    program = INTERRUPTED.replace("{name}", name)
+@pytest.mark.parametrize(
+    ("name", "then", "expected"),
+    [
+        ("SIGINT", "connect(*arguments, **named)", ["not yet", "KeyboardInterrupt None"]),
+        ("SIGINT", "raise RuntimeError", ["not yet", "KeyboardInterrupt None"]),
+        ("SIGTERM", "connect(*arguments, **named)", ["SystemExit None"]),
+    ],
+)
+def test_interrupted_while_it_starts_ray_is_ended(
+    name: str, then: str, expected: list[str]
+) -> None:
+    """SIGINT waits until Ray is up, or has failed; on SIGTERM, Ray ends at once."""
+    program = INTERRUPTED.replace("{name}", name).replace("{then}", then)
     environment = {**os.environ, "RAY_ADDRESS": ""}
     ended = subprocess.run(
         [sys.executable, "-c", program], env=environment, capture_output=True, text=True
     )
-    assert ended.stdout.splitlines() == ["started True", "interrupted False"], ended.stderr
+    assert ended.stdout.splitlines() == expected, ended.stderr
