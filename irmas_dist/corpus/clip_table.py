@@ -4,9 +4,10 @@ CSV, TSV or Parquet with the column ``path``, relative to the table or to anothe
 and labels (`label_columns`). Optional are ``part`` (training, where it says nothing, validation or
 testing), ``group``: clips that share it stay on one side of a split, ``source``: a collection of
 groups, such as a sample library, and ``start`` and ``end``, in seconds: the clip is that span of
-its file. Other columns are named and ignored, unless they are all but one of these.
+its file. Other columns are named and ignored.
 """
 
+import shlex
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -32,7 +33,7 @@ READERS = 32
 """Files that are read in parallel: those of an object store are answered slowly."""
 
 NEAR = 0.8
-"""Likeness (`difflib.get_close_matches`) from which a column may be a misspelt one."""
+"""Likeness (`difflib.get_close_matches`) from which a column that is ignored may be misspelt."""
 
 NAMED = 5
 """Columns that are named when a table has many that are ignored."""
@@ -128,18 +129,25 @@ def _require_columns(
 def _name_ignored(
     called: Mapping[str, str], named: Mapping[str, str], has: Sequence[str], table: str
 ) -> None:
-    """Say which columns have no meaning; refuse one that is spelt almost as one that is missing."""
+    """Say which columns have no meaning; refuse ``Part`` or ``groups`` where there is no other."""
     ignored = [column for column in has if column not in called.values()]
     missing = [name for name in TABLE_COLUMNS if called[name] not in has and name not in named]
+    missing = [name for name in missing if name != INSTRUMENTS]  # Instruments have columns then.
+    told = []
     for column in ignored:
-        if near := get_close_matches(column.casefold(), missing, n=1, cutoff=NEAR):
-            raise IrmasError(
-                f"{table} has the column {column!r} and no {near[0]!r}: if they are the same, add "
-                f"--column {near[0]}={column}; otherwise rename the column"
-            )
-    if ignored:
-        more = f" and {len(ignored) - NAMED:,} more" if len(ignored) > NAMED else ""
-        say(escape(f"columns that are ignored: {', '.join(ignored[:NAMED])}{more}"))
+        for name in missing:
+            if column.casefold().strip("_ ").rstrip("s") == name.rstrip("s"):
+                option = shlex.quote(f"{name}={column}")
+                raise IrmasError(
+                    f"{table} has the column {column!r} and no {name!r}: if they are the same, add "
+                    f"--column {option}; otherwise rename the column"
+                )
+        near = get_close_matches(column.casefold(), missing, n=1, cutoff=NEAR)
+        told.append(f"{column} (for {near[0]}, see --column?)" if near else column)
+    if told:
+        more = f" and {len(told) - NAMED:,} more" if len(told) > NAMED else ""
+        told.sort(key=lambda one: not one.endswith("?)"))
+        say(escape(f"columns that are ignored: {', '.join(told[:NAMED])}{more}"))
 
 
 def _row(

@@ -8,6 +8,7 @@ a codec's errors; the louder of them is used then.
 from collections import deque
 from collections.abc import Callable, Iterable
 from functools import reduce
+from numbers import Real
 from typing import Any, Literal
 
 import numpy as np
@@ -53,7 +54,7 @@ class Mixdown:
         self._of_each = np.zeros(1)
 
     def __call__(self, samples: Samples) -> Float32:
-        """Mix samples of shape (samples,) or (samples, channels), int16 or float32 at full scale 1.
+        """Mix samples of shape (samples,) or (samples, channels), int16 or float at full scale 1.
 
         Returns:
             Samples of shape (samples,).
@@ -113,11 +114,16 @@ def check_samples(audio: Any, sample_rate: int | None) -> tuple[Samples, int]:
     Raises:
         AudioError: There are no samples, or they have another shape or type, or no rate.
     """
-    samples = np.asarray(audio)
+    try:
+        samples = np.asarray(audio)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise AudioError(f"cannot be read as an array of samples: {error}") from error
     if sample_rate is None:
         raise AudioError("an array of samples needs its sample rate")
-    if not 0 < sample_rate < np.inf:
-        raise AudioError(f"a sample rate of {sample_rate} is none in Hz")
+    if not isinstance(sample_rate, Real) or not 1 < sample_rate < np.inf:
+        raise AudioError(f"a sample rate of {sample_rate!r} is none in Hz")
+    if not samples.dtype.isnative:
+        samples = samples.astype(samples.dtype.newbyteorder("="))
     if samples.dtype != np.int16 and samples.dtype.kind != "f":
         raise AudioError(
             f"samples of type {samples.dtype} are neither int16 nor float with full scale at 1"
@@ -126,6 +132,7 @@ def check_samples(audio: Any, sample_rate: int | None) -> tuple[Samples, int]:
     if samples.ndim not in (1, 2) or (swapped and samples.size):
         raise AudioError(
             f"an array of shape {samples.shape} is not one of (samples,) or (samples, channels)"
+            + ("; swap its axes" if swapped else "")
         )
     if samples.size == 0:
         raise AudioError("holds no samples")
@@ -136,7 +143,7 @@ def mix_down(samples: Samples, downmix: Downmix) -> tuple[Float32, str | None]:
     """Mix the samples of a whole file to one channel.
 
     Args:
-        samples: Shape (samples,) or (samples, channels), int16 or float32.
+        samples: Shape (samples,) or (samples, channels), int16 or float.
         downmix: The mean of the channels, or the first one alone.
 
     Returns:

@@ -41,7 +41,10 @@ def table_vocabulary(
     found: Sequence[str] = []
     others: dict[str, str] = {}
     if (listed := called.get("instruments", "instruments")) in content.columns:
-        lines = {code: row for row in content.rows for code in split_codes(row.values[listed])}
+        lines: dict[str, CsvRow] = {}
+        for row in content.rows:
+            for code in split_codes(row.values[listed]):
+                lines.setdefault(code, row)
         for code, row in lines.items():
             if not is_code(code):
                 raise IrmasError(f"{row.where}, column {listed!r}: {code!r} {NO_CODE}")

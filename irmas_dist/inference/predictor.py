@@ -71,7 +71,7 @@ def matching_store(description: ModelDescription, location: str) -> StoreInfo:
     if differ := differences(info.settings, description.features):
         raise IrmasError(
             f"{location} was made with other feature settings than the model was trained with: "
-            f"{differ}; extract the audio again with --config MODEL"
+            f"{differ}; extract the audio again with the model as --config"
         )
     return info
 
@@ -187,8 +187,8 @@ class Predictor:
             theirs = ", ".join(info.vocabulary.codes)
             raise IrmasError(
                 f"{location} has other instruments than the model: {theirs}; "
-                "index and extract the audio again with --config MODEL, or say which are the same: "
-                "--map"
+                "index and extract the audio again with the model as --config, or say which are "
+                "the same: --map"
             )
         clips = read_clips(location, part)
         return Scores(
