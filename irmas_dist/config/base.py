@@ -137,7 +137,7 @@ def describe_error(error: ErrorDetails) -> str:
         case "tuple_type":
             return "should be a list"
         case "dict_type":
-            return "should be a mapping of names to values, such as {gac: acoustic guitar}"
+            return "should be a mapping of names to values: {name: value}"
         case "too_short":
             return f"should have {error['ctx']['min_length']} or more items"
         case "value_error":

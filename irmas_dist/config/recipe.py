@@ -1,6 +1,5 @@
 """The recipe: all settings of a run, read from YAML, overridden by name and validated."""
 
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -8,10 +7,11 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from irmas_dist import storage
 from irmas_dist.config.base import Settings, describe_error
 from irmas_dist.config.corpus import CorpusSettings, ValidationSettings
 from irmas_dist.config.features import LogMelSettings
-from irmas_dist.config.shipped import find_config
+from irmas_dist.config.shipped import find_config, shipped_names
 from irmas_dist.config.tracking import TrackingSettings
 from irmas_dist.config.training import IngestSettings, LearnerSettings
 from irmas_dist.config.yaml_files import YamlFile, parse_value, read_yaml
@@ -64,11 +64,11 @@ def load_recipe(config: str | Path | None = None, overrides: Iterable[str] = ())
 
 
 def _recipe_of(config: str | Path) -> YamlFile:
-    model = Path(config).expanduser() / "model.json"
-    if not model.is_file():
+    model = storage.join(config, "model.json")
+    if str(config) in shipped_names("recipe") or not storage.exists(model):
         return read_yaml(find_config(config, "recipe"))
     try:
-        return YamlFile(model, dict(json.loads(model.read_bytes())["recipe"]), {})
+        return YamlFile(Path(model), dict(storage.read_json(model)["recipe"]), {})
     except (ValueError, TypeError, KeyError) as error:
         raise IrmasError(f"{model} is damaged: it has no recipe") from error
 

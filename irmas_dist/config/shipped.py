@@ -35,8 +35,9 @@ def find_config(name: str | Path, kind: Kind) -> Path:
         return path
     if str(name) in shipped_names(kind):
         return _folder(kind) / f"{name}.yaml"
+    model = " or model directory" if kind == "recipe" else ""
     raise IrmasError(
-        f"{name}: no such file, and no {kind} of this name: there are "
+        f"{name}: no such file{model}, and no {kind} of this name: there are "
         f"{', '.join(shipped_names(kind))}"
     )
 

@@ -51,7 +51,18 @@ def test_a_model_has_the_recipe_that_it_was_trained_with(tmp_path: Path) -> None
         (tmp_path / "model.json").write_text(damaged)
         assert str(tmp_path / "model.json") in refusal(load_recipe, tmp_path)
     (tmp_path / "model.json").unlink()
-    assert "no such file" in refusal(load_recipe, tmp_path)
+    assert "no such file or model directory" in refusal(load_recipe, tmp_path)
+
+
+def test_a_model_directory_does_not_hide_a_shipped_recipe_of_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "demo").mkdir()
+    description = {"recipe": load_recipe("demo", ["seed=7"]).model_dump(mode="json")}
+    (tmp_path / "demo" / "model.json").write_text(json.dumps(description))
+    assert load_recipe("demo").seed == 0
+    assert load_recipe("./demo").seed == 7
 
 
 def test_of_two_overrides_of_one_name_the_last_applies() -> None:
@@ -148,7 +159,10 @@ def test_every_group_says_what_it_has(name: str, group: type[Settings]) -> None:
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        (None, "r.yaml: no such file, and no recipe of this name: there are demo, han2016, "),
+        (
+            None,
+            "r.yaml: no such file or model directory, and no recipe of this name: there are ",
+        ),
         (b"a: [1\nb: 2", "r.yaml is not YAML: line 2, column 2: expected ',' or ']', but got ':'"),
         (b"model: \xff", "r.yaml is not YAML: "),
         (b"- model", "r.yaml must hold settings by name, not ['model']"),

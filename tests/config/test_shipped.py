@@ -47,6 +47,6 @@ def test_neither_a_file_nor_a_name_is_refused_with_the_names(
     with pytest.raises(IrmasError) as refused:
         find_config(name, kind)
     names = ", ".join(shipped_names(kind))
-    assert (
-        str(refused.value) == f"{name}: no such file, and no {kind} of this name: there are {names}"
-    )
+    files = {"recipe": "file or model directory", "space": "file"}[kind]
+    told = f"{name}: no such {files}, and no {kind} of this name: there are {names}"
+    assert str(refused.value) == told
