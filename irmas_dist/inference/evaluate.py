@@ -54,11 +54,11 @@ def evaluate(
     Raises:
         IrmasError: The model or the features cannot be used, or do not go together.
     """
+    refuse_other_results(out, "model.json")
     if adapt_to is None:
         predictor, notes = Predictor.load(model), list[str]()
     else:
         predictor, notes = adapted_predictor(model, adapt_to, AdaptationSettings(), part)
-    refuse_other_results(out, "model.json")
     path = storage.join(out, SCORES)
     with lock_file(path):
         if mapping is None:
@@ -119,8 +119,8 @@ def evaluate_tree(
     Raises:
         IrmasError: The model or the tree cannot be used.
     """
-    predictor = Predictor.load(model)
     refuse_other_results(out, "model.json")
+    predictor = Predictor.load(model)
     description = predictor.description
     manifest, features = work / "manifest.parquet", str(work / "features")
     with lock_file(storage.join(out, SCORES)):

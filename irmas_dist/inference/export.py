@@ -86,9 +86,9 @@ def export(
     for package in ("onnx", "onnxruntime", "onnxscript"):
         if find_spec(package) is None:
             raise IrmasError(f"irmas export needs {package}: pip install 'irmas-dist[export]'")
-    predictor = Predictor.load(model, device="cpu")
     storage.resolve(out)  # Nothing can be written to a URL of an unknown store.
     refuse_other_results(out, "model.json")
+    predictor = Predictor.load(model, device="cpu")
     with lock_directory(out):
         return _export(predictor, out, audio, sample_rates)
 

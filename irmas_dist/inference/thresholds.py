@@ -122,11 +122,11 @@ def _search(
     best = candidates[0]
     labels, values, sizes = best.scores.labels, best.scores.scores, store_sizes(data)
     figures = f1_at(labels, values, best.thresholds, sizes)
-    if (
-        best.windows != description.windows
-    ):  # They are of other scores than those of the best epoch.
-        vocabulary = description.vocabulary
-        figures = validation_metrics(labels, values, settings, vocabulary, sizes) | figures
+    rescored = best.windows != description.windows
+    # All validation figures in model.json are of the old scores then.
+    if rescored:
+        metrics = validation_metrics(labels, values, settings, description.vocabulary, sizes)
+        figures = metrics | figures
     of_recipe = description.model_copy(update={"thresholds_fitted": None})
     changed = description.model_copy(
         update={
@@ -139,7 +139,7 @@ def _search(
             "scores": description.scores | figures,
         }
     )
-    if best.windows != description.windows:
+    if rescored:
         write_scores(path, best.scores)
     write_description(model, changed)
     return changed, candidates

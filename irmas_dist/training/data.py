@@ -190,7 +190,8 @@ def load_training_data(
     """Read a feature store, a path or URL: its validation clips, or else split the training ones.
 
     With stores to ``validate_on`` it is not split. Of it, then, and of ``further`` stores always,
-    all training clips are read that share nothing with validation.
+    all training clips are read that share nothing with validation; of further stores, none is read
+    that has the audio of a testing clip of the first.
 
     Raises:
         IrmasError: As for `open_training_data`, but for the recipe's settings.

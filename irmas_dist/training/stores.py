@@ -193,14 +193,13 @@ def new_clips(clips: Clips, location: str, info: StoreInfo, aside: "HeldOut") ->
     shared = aside.shares(clips, location, info)
     if shared.all():
         raise IrmasError(
-            f"{location}: every training clip shares a group, the audio or a held-out source "
-            "with validation clips, or the audio with testing clips; there is nothing to learn"
+            f"{location}: every training clip shares a group, the audio or a source with clips "
+            "that are held out; there is nothing to learn"
         )
     if count := int(shared.sum()):
         say(
             f"{count:,} of {len(clips):,} training clips of {escape(location)} share a group, "
-            "the audio or a held-out source with validation clips, or the audio with testing "
-            "clips: left out"
+            "the audio or a source with clips that are held out: left out"
         )
     return clips.select(np.flatnonzero(~shared))
 
