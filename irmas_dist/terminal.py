@@ -85,7 +85,7 @@ def write(text: str) -> None:
 def results_to_stderr() -> None:
     """Print results on standard error until the end of the command: a file has the other."""
     global _results
-    _results = _err
+    _results = _Console(file=_err.file, width=max(_err.width, LEAST_COLUMNS), soft_wrap=True)
 
 
 def write_bytes(content: bytes) -> None:
@@ -229,8 +229,8 @@ def chatter_to(*log_paths: Path) -> Iterator[Path]:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
         _out = _results = _Console(file=terminal_out, soft_wrap=True)
-        _out.width = max(_out.width, LEAST_COLUMNS)
         _err = _Console(file=terminal_err, soft_wrap=True)
+        _results.width = max(_results.width, LEAST_COLUMNS)
         try:
             # In notebooks and test runners, these do not write to the descriptors.
             with redirect_stdout(log), redirect_stderr(log):

@@ -78,8 +78,11 @@ def run(arguments: Sequence[str]) -> int:
             return 2
     try:
         status = app(list(arguments), prog_name="irmas", standalone_mode=False)
-    except SystemExit:  # typer and rich end so where the reader of the help has gone.
-        return 141
+    except SystemExit as end:  # With 1, typer and rich end where the reader of the help has gone.
+        return 141 if end.code == 1 else int(end.code or 0)
+    except OSError as error:  # of the help
+        print(f"irmas: standard output: {error.strerror}", file=sys.stderr)
+        return 1
     except typer.TyperException as error:
         # Without a command, the help says enough.
         if type(error).__name__ != "NoArgsIsHelpError":
@@ -92,4 +95,5 @@ def _as_line(error: Any) -> str:
     """Describe an error of the parser, or a `typer.BadParameter`, in one line."""
     message = error.format_message().removeprefix("Invalid value: ").replace("Value error, ", "")
     message = visible(" ".join(message.split()).rstrip("."))
-    return f"{message} (see {error.ctx.command_path} --help)" if error.ctx else message
+    context = getattr(error, "ctx", None)
+    return f"{message} (see {context.command_path if context else 'irmas'} --help)"

@@ -179,7 +179,8 @@ def review(
     if json:
         raise typer.BadParameter("--json goes with --sync: there is no result otherwise")
     with reviewing.dashboard(path, port) as server:
-        say(f"http://127.0.0.1:{server.server_port} shows the sweep in {path}; Ctrl-C ends it")
+        address = f"http://127.0.0.1:{server.server_port}"
+        say(escape(f"{address} shows the sweep in {path}; Ctrl-C ends it"))
         server.serve_forever()
     return None
 

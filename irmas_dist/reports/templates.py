@@ -5,6 +5,11 @@ from typing import Any
 import jinja2
 
 
+def _as_cell(text: str) -> str:
+    """Return a text as a cell of a table in Markdown."""
+    return text.replace("|", "\\|")
+
+
 def render_template(template: str, **values: Any) -> str:
     """Render a template; in HTML values are escaped, and an undefined value is an error.
 
@@ -19,4 +24,5 @@ def render_template(template: str, **values: Any) -> str:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
+    environment.filters["cell"] = _as_cell
     return environment.get_template(template).render(**values)

@@ -10,7 +10,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from irmas_dist.search.study import with_epoch
-from irmas_dist.terminal import escape, say
+from irmas_dist.terminal import escape, say, visible
 
 SHOWN = 8  # ended trials, the best ones
 REASONS = 3  # failures below the table, the latest ones
@@ -104,7 +104,9 @@ class LiveTable:
                 f"{until - trial['began']:.0f}",
             )
         failed = [(number, trial) for number, trial in trials if trial.get("reason")]
-        reasons = [Text(f"trial {n} failed: {one['reason']}") for n, one in failed[-REASONS:]]
+        reasons = [
+            Text(visible(f"trial {n} failed: {one['reason']}")) for n, one in failed[-REASONS:]
+        ]
         bar = ProgressBar(total=self._total, completed=self._ended(), width=40)
         count = Text(f" {self._ended()} of {self._total} trials{self._time_left()}")
         return Group(grid, *reasons, bar, count)

@@ -118,6 +118,21 @@ TABLE = """
 def test_a_narrow_terminal_cuts_no_figure(tmp_path: Path) -> None:
     _, out, _ = run(noisy(TABLE.strip(), loud=False), tmp_path, COLUMNS="60")
     assert out.count("0.123 (0.100)") == 4
+    imported = "from irmas_dist.terminal import results_to_stderr"
+    on_stderr = f"{imported}\n    results_to_stderr(){TABLE}"
+    _, _, err = run(noisy(on_stderr.strip(), loud=False), tmp_path, COLUMNS="60")
+    assert err.count("0.123 (0.100)") == 4
+
+
+def test_a_standard_output_that_is_full_ends_the_help_in_one_line() -> None:
+    with Path("/dev/full").open("w") as full:
+        for option in ("--help", "--version"):
+            ended = subprocess.run(
+                [sys.executable, "-m", "irmas_dist", option], env=ENVIRONMENT, stdout=full,
+                stderr=subprocess.PIPE, text=True,
+            )  # fmt: skip
+            told = "irmas: standard output: No space left on device\n"
+            assert (ended.returncode, ended.stderr) == (1, told), option
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
