@@ -215,7 +215,7 @@ def test_help_does_not_wait_for_heavy_libraries(tmp_path: Path) -> None:
         ("index https://localhost/tree", "cannot use https://localhost/tree for storage: "),
         ("extract missing.parquet out", "missing.parquet: no such file or directory"),
         ("extract text.parquet out", "text.parquet is not a Parquet file"),
-        ("train empty model --config none", "none: no such file, and no recipe of this name"),
+        ("train empty model --config none", "none: no such file or model directory, and no"),
         ("train empty model", "empty is not a finished feature store; make one: irmas extract"),
         (f"sweep empty out --space {ROOT}/configs/spaces/quick.yaml", "empty is not a finished"),
         ("sweep empty out --space none.yaml", "none.yaml: "),
