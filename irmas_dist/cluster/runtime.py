@@ -111,7 +111,8 @@ def _deferred_interrupts() -> Iterator[None]:
     Ray's core hangs or crashes when it is interrupted while it starts, and leaves its processes.
     """
     before = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or before == signal.SIG_IGN:
+    # What is ignored, as under nohup, stays so.
+    if threading.current_thread() is not threading.main_thread() or not callable(before):
         yield
         return
     received = 0
