@@ -26,6 +26,9 @@ CONTEXT_BYTES = 600 << 20
 MEMORY_SHARE = 0.9
 """Share of a GPU's memory that trials may use together."""
 
+MPS_CLIENTS = 48
+"""Processes that NVIDIA's MPS serves on one GPU, by its manual; 60 from CUDA 13.1 on."""
+
 
 class Memory(NamedTuple):
     """Bytes of GPU memory that a training takes for its tensors, and that the GPU has."""
@@ -99,7 +102,7 @@ def trials_on_a_gpu(memory: Memory, cpus: float, gpus: float, settings: SweepSet
     by_memory = MEMORY_SHARE * memory.total / (MARGIN * memory.used + CONTEXT_BYTES)
     by_cpus = cpus / settings.cpus
     most = math.ceil((settings.concurrent or settings.trials) / gpus)
-    return max(int(min(by_memory, by_cpus, most)), 1)
+    return max(int(min(by_memory, by_cpus, most, MPS_CLIENTS)), 1)
 
 
 def memory_of_a_training(data: TrainingData, recipe: Recipe) -> Memory:

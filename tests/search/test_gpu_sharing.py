@@ -36,6 +36,7 @@ GIB = 2**30
         (10, 16, 1, {"trials": 40}, 3),  # 72 GiB, of which each may take 20 and its context
         (70, 16, 1, {"trials": 40}, 1),
         (0.1, 0.5, 1, {"trials": 40}, 1),
+        (0.1, 224, 1, {"trials": 200}, 48),  # what MPS serves
     ],
 )
 def test_as_many_share_a_gpu_as_memory_cpus_and_trials_allow(
