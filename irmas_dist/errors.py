@@ -1,6 +1,7 @@
 """The exception that users see: one line that says what to do about it."""
 
 import re
+from collections.abc import Sequence
 
 PASSWORD = re.compile(
     r"(?<=://)([^/\s:@\"]*):(?:\S+@|(?!\d+(?:[^\w@]|$))(?<!\[:)(?:(?!://)[^'\"\n])+@(?=[^'\"\s@]*(?:['\"]|$)))"
@@ -49,6 +50,12 @@ def without_password(text: str) -> str:
         return f"{name}=***" if name else "***@" if user is None else f"{user}:***@"
 
     return PASSWORD.sub(mask, text)
+
+
+def listed(names: Sequence[str], most: int = 5) -> str:
+    """Return the first ``most`` names, and how many more there are."""
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def first_line(error: BaseException) -> str:

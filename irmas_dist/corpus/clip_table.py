@@ -25,7 +25,7 @@ from irmas_dist.corpus.facts import read_spans, span_of
 from irmas_dist.corpus.groups import WITHIN, group_in_source
 from irmas_dist.corpus.label_columns import INSTRUMENTS, LabelColumns, nfc, read_clip_table
 from irmas_dist.corpus.manifest import PARTS, TRAINING
-from irmas_dist.errors import IrmasError
+from irmas_dist.errors import IrmasError, listed
 from irmas_dist.instruments import PRESENT, Vocabulary
 from irmas_dist.terminal import escape, progress, say
 
@@ -34,9 +34,6 @@ READERS = 32
 
 NEAR = 0.8
 """Likeness (`difflib.get_close_matches`) from which a column that is ignored may be misspelt."""
-
-NAMED = 5
-"""Columns that are named when a table has many that are ignored."""
 
 LATEST_S = 1e7
 """Time in a file, in seconds, that can only be a mistake: four months."""
@@ -145,9 +142,8 @@ def _name_ignored(
         near = get_close_matches(column.casefold(), missing, n=1, cutoff=NEAR)
         told.append(f"{column} (for {near[0]}, see --column?)" if near else column)
     if told:
-        more = f" and {len(told) - NAMED:,} more" if len(told) > NAMED else ""
         told.sort(key=lambda one: not one.endswith("?)"))
-        say(escape(f"columns that are ignored: {', '.join(told[:NAMED])}{more}"))
+        say(escape(f"columns that are ignored: {listed(told)}"))
 
 
 def _row(

@@ -5,15 +5,13 @@ from contextlib import contextmanager
 from threading import Thread
 
 from irmas_dist.config.tracking import TrackingSettings
+from irmas_dist.errors import listed
 from irmas_dist.terminal import escape, say
 from irmas_dist.tracking.server import address, kept_message
 from irmas_dist.tracking.uploads import Upload, uploads
 
 INTERRUPTED_WAIT_S = 5.0
 """How long an interrupted command waits for uploads."""
-
-NAMED = 5
-"""Runs that are named in a message."""
 
 LAST_S = 10.0
 """How long to wait for what is done after the uploads."""
@@ -99,9 +97,8 @@ def not_sent(left: Sequence[Upload], begun: Sequence[Upload]) -> str:
     """
     problems = list(dict.fromkeys(upload.problem for upload in left if upload.problem))
     names = run_names(left)
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
     return (
         f"W&B: {len(names)} of {len(run_names(begun))} runs not uploaded "
-        f"({'; '.join(problems) or 'the time was too short'}): {', '.join(names[:NAMED])}{more}; "
+        f"({'; '.join(problems) or 'the time was too short'}): {listed(names)}; "
         + kept_message(left[0].directory)
     )

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from irmas_dist import storage
 from irmas_dist.config.base import nested_differences
-from irmas_dist.errors import IrmasError
+from irmas_dist.errors import IrmasError, listed
 
 if TYPE_CHECKING:
     from irmas_dist.training.model_description import ModelDescription
@@ -87,8 +87,7 @@ def _require_same(
     # How it is logged does not change what is trained.
     ours, theirs = ({**one, "tracking": None} for one in (recipe, settings))
     if differ := nested_differences(ours, theirs):
-        more = f" and {len(differ) - 3} more" if len(differ) > 3 else ""
-        raise IrmasError(f"{holds} of another recipe: {', '.join(differ[:3])}{more}; {ADVICE}")
+        raise IrmasError(f"{holds} of another recipe: {listed(differ, 3)}; {ADVICE}")
     if found["store"] != data["store"]:
         raise IrmasError(
             f"{holds} of other features ({found['store']}, not {data['store']}); {ADVICE}"
