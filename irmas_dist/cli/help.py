@@ -46,11 +46,13 @@ def _brief(parameter: Any) -> Any:
     """
     shown = copy.copy(parameter)
     shown.min = shown.max = None
+    annotation = parameter.type_descriptor.annotation
     if isinstance(parameter, TyperArgument):
+        if elements := get_args(annotation):  # The line of usage tells that there may be several.
+            shown.display_type = lambda ctx: TYPES[elements[0]]
         return shown
     if isinstance(parameter.show_default, str):  # It would be in parentheses.
         shown.default, shown.show_default = parameter.show_default, True
-    annotation = parameter.type_descriptor.annotation
     if parameter.is_flag:
         shown.metavar = ""
     elif choices := parameter.type_descriptor.choices:
