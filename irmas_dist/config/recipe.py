@@ -68,7 +68,7 @@ def _recipe_of(config: str | Path) -> YamlFile:
     if str(config) in shipped_names("recipe") or not storage.exists(model):
         return read_yaml(find_config(config, "recipe"))
     try:
-        return YamlFile(Path(model), dict(storage.read_json(model)["recipe"]), {})
+        return YamlFile(model, dict(storage.read_json(model)["recipe"]), {})
     except (ValueError, TypeError, KeyError) as error:
         raise IrmasError(f"{model} is damaged: it has no recipe") from error
 

@@ -38,12 +38,12 @@ class YamlFile:
     """The content of a YAML file, and where in it each value stands.
 
     Attributes:
-        path: The file.
+        path: The file, as errors name it.
         content: Nested values by name.
         lines: Line of each value, from 1.
     """
 
-    path: Path
+    path: str
     content: dict[str, Any]
     lines: dict[Keys, int]
 
@@ -52,7 +52,7 @@ class YamlFile:
         for count in range(len(keys), 0, -1):
             if line := self.lines.get(keys[:count]):
                 return f"{self.path}, line {line}"
-        return str(self.path)
+        return self.path
 
 
 def read_yaml(path: Path) -> YamlFile:
@@ -81,10 +81,10 @@ def read_yaml(path: Path) -> YamlFile:
     except RecursionError as error:
         raise IrmasError(f"{path}: lists or mappings are nested too deeply") from error
     if content is None:
-        return YamlFile(path, {}, {})
+        return YamlFile(str(path), {}, {})
     if not isinstance(content, dict):
         raise IrmasError(f"{path} must hold settings by name, not {content!r}")
-    return YamlFile(path, _in_nfc(content), lines)
+    return YamlFile(str(path), _in_nfc(content), lines)
 
 
 def parse_value(text: str) -> Any:

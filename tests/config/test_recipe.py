@@ -50,6 +50,9 @@ def test_a_model_has_the_recipe_that_it_was_trained_with(tmp_path: Path) -> None
     for damaged in ("{", "[]", "{}", '{"recipe": 1}', '{"recipe": {"x": 1}}'):
         (tmp_path / "model.json").write_text(damaged)
         assert str(tmp_path / "model.json") in refusal(load_recipe, tmp_path)
+    (tmp_path / "model.json").write_text(json.dumps({"recipe": {"training": {"epochs": -1}}}))
+    url = tmp_path.as_uri()
+    assert refusal(load_recipe, url).startswith(f"{url}/model.json: training.epochs=-1")
     (tmp_path / "model.json").unlink()
     assert "no such file or model directory" in refusal(load_recipe, tmp_path)
 
