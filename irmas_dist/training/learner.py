@@ -306,3 +306,4 @@ class Learner:
             self._graphs.reset()
         for name in STATE:
             setattr(self, name, copy(state[name]))
+        self.best_weights = {name: weight.cpu() for name, weight in self.best_weights.items()}
