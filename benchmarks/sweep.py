@@ -1,8 +1,8 @@
 """A sweep's trials per hour, and what a trial costs beside its training: ours against others.
 
-One command, some 12 minutes: the same trials (the same values, seeds and epochs, each of as many
-clips as this machine trains on in about 5 s, or 2 s with a GPU) on two cores, or on a GPU and the
-cores beside it, by
+One command, some 12 minutes, with a GPU one round and less: the same trials (the same values, seeds
+and epochs, each of as many clips as this machine trains on in about 5 s, or 2 s with a GPU) on two
+cores, or on a GPU and the cores beside it, by
 
 * ``ours``: `LearnerTrial` under Tune, actors reused, features in the object store;
 * ``plain``: ``study.optimize(n_jobs=1)`` in one process, once with one thread and once with
@@ -52,12 +52,12 @@ if GPU:
     TRIALS |= {"ours": 5 * CPUS, "function": 3 * CPUS}
 """Trials of each contestant in each round."""
 
-ROUNDS = 2
+ROUNDS = 1 if GPU else 2
 TRIAL_S = 2.0 if GPU else 5.0
 """CPU time that a trial's training is to take."""
 
-LONG = 6_000
-"""Frames of the clips with which memory is measured: with copies of them it would show."""
+LONG, LONG_CLIPS = 6_000, 400
+"""Frames of the clips with which memory is measured, and how many: copies of them would show."""
 
 FEATURES = {"n_fft": 1_024, "hop_length": 512, "bands": 64}
 
@@ -321,7 +321,7 @@ def contest(name: str, trials: int, width: int, clips: int) -> dict:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         recipe = make_recipe(folder, width)
         plain = recipe.model_dump()
-        data = make_data(clips, LONG) if name.startswith("memory") else make_data(clips)
+        data = make_data(LONG_CLIPS, LONG) if name.startswith("memory") else make_data(clips)
         began = time.time()
         if name.startswith("memory"):
             result = by_memory(data, plain, trials)

@@ -242,6 +242,8 @@ def on_a_gpu() -> Measured:
             "one by one": Learner(data, one_by_one, device=DEVICE).train_epoch,
             "bare loop": bare_loop(recipe, data, GPU_CLIPS, DEVICE, plain=False),
         }
+        for _ in range(3):  # Until the graphs of its first epochs' steps have been captured.
+            contestants["captured steps"]()
         rates = race({key: timed(GPU_CLIPS, work) for key, work in contestants.items()}, rounds=5)
         bare = rates.pop("bare loop")
         case = f"{name}, batch {batch}"
@@ -296,6 +298,7 @@ def first_epoch(features: str) -> Measured:
                         if process.poll():
                             raise RuntimeError(process.communicate()[1].decode())
                     seconds.append(time.time() - began)
+                    process.terminate()
                     process.communicate()
         found[f"{workers} workers"] = float(np.median(seconds))
         print(
