@@ -75,9 +75,12 @@ def ray_running(address: str | None = None, dashboard: bool = False) -> Iterator
         if target == LOCAL:
             # Its processes inherit them; a `runtime_env` would take each of them seconds more.
             environment = WORKER_ENVIRONMENT | TRAIN_ENVIRONMENT | NO_PREEMPTION
-            with default_variables(environment), _deferred_interrupts():
+            port = _free_port() if dashboard else None
+            # Else those that ask the dashboard would ask that of the Ray that started last here.
+            own = {"RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{port}"} if port else {}
+            with default_variables(environment), set_variables(own), _deferred_interrupts():
                 # A dashboard takes seconds and memory.
-                ray.init(address=target, include_dashboard=dashboard)
+                ray.init(address=target, include_dashboard=dashboard, dashboard_port=port)
         else:
             # Workers inherit variables that are already set, and Ray refuses to set them twice.
             environment = {k: v for k, v in WORKER_ENVIRONMENT.items() if k not in os.environ}
@@ -152,6 +155,13 @@ def set_variables(values: Mapping[str, str]) -> Iterator[None]:
             os.environ.pop(name, None)
             if value is not None:
                 os.environ[name] = value
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 def require_shared(out: str | None, *inputs: str) -> None:

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -172,6 +173,29 @@ def test_workers_keep_the_memory_of_freed_tensors_for_the_next(
     assert done.returncode == 0, done.stderr
     # A page fault for each page of one of the twenty tensors may happen, for each of all not.
     assert int(done.stdout.splitlines()[-1]) < 78_125
+
+
+BESIDE_ANOTHER = """
+from irmas_dist.cluster.resources import require_state_api
+from irmas_dist.cluster.runtime import ray_running
+
+with ray_running(dashboard=True):
+    require_state_api()
+"""
+
+
+def test_its_own_dashboard_answers_also_where_another_ray_was_started() -> None:
+    with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as temporary:
+        # Of one that is gone, and has left its address.
+        (Path(temporary) / "ray").mkdir()
+        (Path(temporary) / "ray" / "ray_current_cluster").write_text(f"127.0.0.1:{free_port()}")
+        environment = {key: os.environ[key] for key in os.environ if key[:4] != "RAY_"}
+        subprocess.run(
+            [sys.executable, "-c", BESIDE_ANOTHER],
+            env=environment | {"RAY_TMPDIR": temporary},
+            check=True,
+            timeout=120,
+        )
 
 
 def test_default_variables_are_set_where_they_are_missing_and_for_the_block_only(
