@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 MAX_COUNT = 100_000
 """Largest number of anything that an option takes: more is a slip of the keyboard."""
 
+WRITTEN = ("out", "preview_out", "work", "storage", "timeline")
+"""Parameters that say where a command writes."""
+
 STREAMS = {"index": "out", "extract": "preview_out", "report": "out", "predict": "out"}
 """The option of each command that names one file to write, which may be standard output."""
 
@@ -176,7 +179,7 @@ def _prepare_stdout(command: str, arguments: Mapping[str, Any]) -> None:
         UsageError: What is written there is a directory.
         BadParameter: ``--json`` writes to standard output too.
     """
-    for name in ("out", "preview_out", "work", "storage", "timeline"):
+    for name in WRITTEN:
         if str(arguments.get(name)) != "-":
             continue
         if STREAMS.get(command) != name:

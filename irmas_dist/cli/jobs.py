@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Column, Table
 
-from irmas_dist.cli.command import MAX_COUNT, Json, command
+from irmas_dist.cli.command import MAX_COUNT, WRITTEN, Json, command
 from irmas_dist.cli.help import HelpfulCommand, HelpfulGroup
 from irmas_dist.cli.tables import as_json
 from irmas_dist.errors import IrmasError
@@ -149,12 +149,17 @@ def runs_on_ray(command: list[str], commands: Any) -> bool:
     if parser is None:
         return True
     given = parser.make_context(name, arguments, resilient_parsing=True).params
-    out = given.get("out")
-    if out and not given.get("dry_run") and not (is_url(out) or Path(out).is_absolute()):
-        raise IrmasError(
-            f"{name} would write {out} into the job's own directory, which is deleted after "
-            "it: name the result by an absolute path or URL that the nodes can reach"
-        )
+    places = [given.get(option) for option in WRITTEN]
+    if given.get("study"):
+        from irmas_dist.search.storages import file_of
+
+        places.append(file_of(given["study"]))
+    for path in places if not given.get("dry_run") else ():
+        if path and not (is_url(path) or str(path) == "-" or Path(path).is_absolute()):
+            raise IrmasError(
+                f"{name} would write {path} into the job's own directory, which is deleted after "
+                "it: name the result by an absolute path or URL that the nodes can reach"
+            )
     if name == "evaluate":  # Ray extracts the features of a tree.
         return bool(given.get("tree"))
     return "address" in given or name in ("demo", "jobs")

@@ -131,12 +131,24 @@ def test_commands_that_leave_their_work_to_ray(command: str, expected: bool) -> 
 
 
 @pytest.mark.parametrize(
-    "command", ["train features model", "index tree", "sweep /f runs/s", "demo", "render tree"]
+    "command",
+    [
+        "train features model",
+        "index tree",
+        "sweep /f runs/s",
+        "sweep /f /s --study my.db",
+        "sweep /f /s --study sqlite:///my.db",
+        "sweep /f /s --storage checkpoints",
+        "predict /m /a --out /p.csv --timeline lines",
+        "demo",
+        "render tree",
+    ],
 )
 def test_results_are_not_written_into_the_job_s_own_directory(command: str) -> None:
     with pytest.raises(IrmasError, match="which is deleted after it"):
         runs_on_ray(command.split(), get_command(app))
-    runs_on_ray(["train", "features", "model", "--dry-run"], get_command(app))
+    for allowed in ("train features model --dry-run", "sweep /f /s --study postgresql://h/db"):
+        runs_on_ray(allowed.split(), get_command(app))
 
 
 def test_missing_dependencies_are_reported_in_one_line(tmp_path: Path) -> None:
