@@ -18,7 +18,13 @@ WARM_STARTS = 5
 """Number of best trials of an earlier study that run first."""
 
 
-def build_sampler(name: SamplerName, space: Space, seed: int, objectives: int) -> BaseSampler:
+GENERATIONS = 5
+"""Generations of a genetic algorithm with few trials: the first is drawn at random."""
+
+
+def build_sampler(
+    name: SamplerName, space: Space, seed: int, objectives: int, trials: int
+) -> BaseSampler:
     """Build a sampler.
 
     Args:
@@ -31,6 +37,7 @@ def build_sampler(name: SamplerName, space: Space, seed: int, objectives: int) -
         space: The search space.
         seed: Seed of the draws.
         objectives: Number of objectives, 1 or 2.
+        trials: Number of trials of the sweep.
 
     Raises:
         IrmasError: The sampler does not support this space or number of objectives.
@@ -39,7 +46,9 @@ def build_sampler(name: SamplerName, space: Space, seed: int, objectives: int) -
         # Conditional entries need group, which models together what is searched together.
         return optuna.samplers.TPESampler(multivariate=True, group=True, seed=seed)
     if name == "nsga2":
-        return optuna.samplers.NSGAIISampler(seed=seed)
+        # Optuna's default of 50 would leave fewer trials than that to chance.
+        population = min(max(trials // GENERATIONS, 2), 50)
+        return optuna.samplers.NSGAIISampler(population_size=population, seed=seed)
     if name == "cmaes":
         entries = space.entries.values()
         if not any(not isinstance(entry, CategoricalEntry) and not entry.when for entry in entries):

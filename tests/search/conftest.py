@@ -44,7 +44,7 @@ def make_study(
     return optuna.create_study(
         storage=storage,
         study_name=name,
-        sampler=build_sampler(sampler, space, seed=0, objectives=1),
+        sampler=build_sampler(sampler, space, seed=0, objectives=1, trials=20),
         direction="maximize",
         load_if_exists=True,
     )

@@ -6,6 +6,7 @@ import optuna
 import pytest
 
 from irmas_dist.config.recipe import Recipe
+from irmas_dist.config.sweep import SamplerName
 from irmas_dist.search.samplers import best_points, build_sampler, enqueue
 from irmas_dist.search.space import Space, build_space
 from irmas_dist.search.storages import open_storage, open_study
@@ -82,7 +83,7 @@ def test_of_a_vast_grid_only_the_points_that_run_are_made(tmp_path: Path) -> Non
 @pytest.mark.parametrize("name", ["tpe", "random", "cmaes", "nsga2"])
 def test_every_sampler_draws_the_same_for_the_same_seed(name: str, space: Space) -> None:
     def draw() -> list[dict]:
-        sampler = build_sampler(name, space, 3, 1)
+        sampler = build_sampler(name, space, 3, 1, 20)
         made = optuna.create_study(sampler=sampler, direction="maximize")
         for value in (0.1, 0.4, 0.2):
             trial = made.ask()
@@ -91,3 +92,18 @@ def test_every_sampler_draws_the_same_for_the_same_seed(name: str, space: Space)
         return [trial.params for trial in made.trials]
 
     assert draw() == draw()
+
+
+def test_a_genetic_algorithm_learns_in_a_short_sweep(space: Space) -> None:
+    def draw(name: SamplerName) -> list[dict]:
+        sampler = build_sampler(name, space, 3, 2, 20)
+        made = optuna.create_study(sampler=sampler, directions=["maximize", "minimize"])
+        for number in range(20):
+            trial = made.ask()
+            space(trial)
+            made.tell(trial, [number % 7, number % 5])
+        return [trial.params for trial in made.trials]
+
+    evolved, chance = draw("nsga2"), draw("random")
+    assert evolved[:4] == chance[:4]
+    assert evolved[4:] != chance[4:]

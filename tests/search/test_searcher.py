@@ -151,7 +151,7 @@ def test_drivers_of_one_grid_run_each_of_its_points_once(tmp_path: Path) -> None
 def test_two_objectives_are_recorded_together(space: Space, tmp_path: Path) -> None:
     study = optuna.create_study(
         storage=f"sqlite:///{tmp_path}/two.db",
-        sampler=build_sampler("nsga2", space, 0, 2),
+        sampler=build_sampler("nsga2", space, 0, 2, 20),
         directions=["maximize", "minimize"],
     )
     searcher = StudySearcher(study, space, "a", 1, [], "parameters")

@@ -69,7 +69,7 @@ def test_importances_are_for_macro_f1_with_a_second_objective_too() -> None:
     found = []
     for second in ([], [1.0]):
         study = optuna.create_study(
-            sampler=build_sampler("random", space, 0, 1 + len(second)),
+            sampler=build_sampler("random", space, 0, 1 + len(second), 20),
             directions=["maximize", *("minimize" for _ in second)],
         )
         for _ in range(40):
