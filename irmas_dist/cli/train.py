@@ -71,7 +71,7 @@ def train(
     wait: Annotated[
         float,
         typer.Option(min=0, max=1e9, help="Seconds to wait for free resources in the cluster."),
-    ] = DEFAULTS.wait_timeout_s,
+    ] = DEFAULTS.wait_timeout_s or 0.0,
     address: Address = None,
     dry_run: DryRun = False,
     json: Json = False,

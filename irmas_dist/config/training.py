@@ -216,8 +216,9 @@ class WorkerSettings(Settings):
     """Whether each worker has a GPU; None: if there are enough of them."""
     retries: int = Field(3, ge=0)
     """How often training resumes from its last checkpoint after losing a worker or node."""
-    wait_timeout_s: float = Field(30.0, ge=0.0)
-    """How long to wait for resources of the cluster. An autoscaler may need minutes."""
+    wait_timeout_s: float | None = Field(30.0, ge=0.0)
+    """How long to wait for resources of the cluster; None waits for ever. An autoscaler may need
+    minutes."""
     checkpoints_to_keep: int = Field(2, ge=1)
     """Checkpoints kept during training: the last ones, as the very last may be damaged."""
 

@@ -29,7 +29,7 @@ from irmas_dist.search.trial import (
 from irmas_dist.training.data import TrainingData
 from irmas_dist.training.distributed import train_distributed
 from irmas_dist.training.learner import SELECTED_BY
-from irmas_dist.training.loop import latest_history
+from irmas_dist.training.loop import WorkerLostError, latest_history
 from irmas_dist.training.model_description import ModelDescription, read_description
 from irmas_dist.training.model_directory import VALIDATION_SCORES
 
@@ -72,18 +72,22 @@ def distributed_trial(
     training = ThreadPoolExecutor(1).submit(train)
     resumed = latest_history(directory) if config[TRIAL]["resume"] else []
     best = max((epoch[SELECTED_BY] for epoch in resumed), default=-math.inf)
+    reported = 0
     while not (training.done() and epochs.empty()):
         try:
             metrics = epochs.get(timeout=POLL_S)
         except Empty:
             continue
         best = max(best, metrics[SELECTED_BY])
-        if metrics["epoch"] >= settings.training.epochs:
-            continue  # Reported below, with the model: a scheduler would stop the trial here.
+        # The last one is reported below, with the model: a scheduler would stop the trial here.
+        # After the loss of a worker some are repeated.
+        if not reported < metrics["epoch"] < settings.training.epochs:
+            continue
+        reported = int(metrics["epoch"])
         tune.report(epoch_result(metrics, best, **{FINISHED: False}))
     try:
         model = training.result()
-    except IrmasError as error:
+    except (IrmasError, WorkerLostError) as error:
         tune.report(failure(str(error)))
         return
     validation = read_scores(storage.join(directory, VALIDATION_SCORES))

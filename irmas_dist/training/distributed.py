@@ -13,7 +13,6 @@ import ray
 from irmas_dist import storage
 from irmas_dist.cluster.resources import wait_for_resources
 from irmas_dist.config.training import LearnerSettings, WorkerSettings
-from irmas_dist.errors import IrmasError
 from irmas_dist.terminal import say
 from irmas_dist.training.checkpoint import new_attempt
 from irmas_dist.training.data import TrainingData
@@ -44,6 +43,7 @@ def train_distributed(
 
     Raises:
         IrmasError: The cluster lacks the resources for the workers, or training failed.
+        WorkerLostError: Workers were lost more often than training is to resume.
     """
     storage.make_directory(out)
     progress = storage.join(storage.absolute(out), RUN_NAME)
@@ -76,9 +76,9 @@ def _train(
             return start(data, attempt, on_epoch)
         except WorkerLostError as error:
             if not retries_left:
-                raise IrmasError(
+                raise WorkerLostError(
                     f"training lost its workers {workers.retries + 1} times, the last time with: "
-                    f"{error}; the same command resumes from the last checkpoint"
+                    f"{error}"
                 ) from error
             retries = "1 retry" if retries_left == 1 else f"{retries_left} retries"
             say(f"a worker was lost; resuming from the last checkpoint ({retries} left)")

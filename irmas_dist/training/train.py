@@ -171,9 +171,16 @@ def _with_ray(
         early = pool.submit(opening) if ray_address(address) == LOCAL else None
         with ray_running(address):
             from irmas_dist.training.distributed import train_distributed
+            from irmas_dist.training.loop import WorkerLostError
 
             require_shared(out)
-            yield train_distributed, early.result() if early else opening()
+            opened = early.result() if early else opening()
+            try:
+                yield train_distributed, opened
+            except WorkerLostError as error:
+                raise IrmasError(
+                    f"{error}; the same command resumes from the last checkpoint"
+                ) from error
 
 
 def _tracked(

@@ -4,30 +4,51 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+import ray  # noqa: F401  (puts the psutil that it brings along on the import path)
+
+# isort: split
+import psutil
 
 from irmas_dist.config.recipe import Recipe
 from irmas_dist.config.training import WorkerSettings
 from irmas_dist.errors import IrmasError
 from irmas_dist.search import distributed_trial
 from irmas_dist.search.trial import EPOCH, FAILED, TRIAL
+from irmas_dist.training.checkpoint import FILE_NAME
 from irmas_dist.training.learner import SELECTED_BY
 from tests.conftest import CONFIGS, TINY
-from tests.ray_cluster import running_cluster
+from tests.ray_cluster import RunningCluster, running_cluster
+
+
+def workers_of(cluster: RunningCluster) -> list[psutil.Process]:
+    """Processes of Ray Train's workers on a cluster."""
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        with suppress(psutil.Error, AttributeError):
+            ours = cluster.dashboard_url.split("/")[-1] in " ".join(process.parent().cmdline())
+            if ours and "TrainWorker" in " ".join(process.info["cmdline"] or ()):
+                found.append(process)
+    return found
 
 
 @pytest.mark.drill
-def test_a_trial_of_two_workers_trains_on_both(features: str, tmp_path: Path) -> None:
+def test_a_trial_of_two_workers_trains_on_both_and_survives_the_loss_of_one(
+    features: str, tmp_path: Path
+) -> None:
     space = tmp_path / "space.yaml"
     space.write_text("training.lr: {type: float, low: 1.0e-4, high: 1.0e-2, log: true}\n")
     command = [sys.executable, "-m", "irmas_dist", "sweep", features, str(tmp_path / "swept")]
     command += ["--space", str(space), "--config", str(CONFIGS / "demo.yaml"), "--json"]
     command += ["--trials", "1", "--workers", "2"]
-    for override in (*TINY, f"tracking.directory={tmp_path}"):
+    longer = ("training.epochs=6", "training.windows_per_clip=24", "training.patience=6")
+    for override in (*TINY, *longer, f"tracking.directory={tmp_path}"):
         command += ["--set", override]
     with running_cluster(num_cpus=2) as cluster:
         environment = {
@@ -37,12 +58,17 @@ def test_a_trial_of_two_workers_trains_on_both(features: str, tmp_path: Path) ->
             "PYTHONPATH": str(Path(__file__).parents[2]),
             "IRMAS_LOG_DIR": str(tmp_path / "logs"),
         }
-        done = subprocess.run(
-            command, env=environment, capture_output=True, text=True, timeout=280, check=False
-        )
-    assert done.returncode == 0, done.stderr
-    (trial,) = json.loads(done.stdout)["trials"]
-    assert (trial["state"], trial["epochs"]) == ("completed", 2)
+        with subprocess.Popen(
+            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as sweep:
+            while not list(tmp_path.glob(f"swept/**/progress/*/*/{FILE_NAME}")):
+                assert sweep.poll() is None, sweep.communicate()
+                time.sleep(0.02)
+            workers_of(cluster)[0].kill()
+            out, errors = sweep.communicate(timeout=280)
+    assert sweep.returncode == 0, errors
+    (trial,) = json.loads(out)["trials"]
+    assert (trial["state"], trial["epochs"]) == ("completed", 6)
     assert (tmp_path / "swept" / "model" / "model.json").exists()
     assert len(trial["instruments"]) == 11
 
