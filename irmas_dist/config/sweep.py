@@ -40,7 +40,8 @@ class SweepSettings(Settings):
     against: SecondObjective | None = None
     """A second objective, minimised while macro F1 is maximised."""
     grace_epochs: int = Field(3, ge=1, le=100_000)
-    """Epochs of every trial before the scheduler compares it with others."""
+    """Epochs of every trial before ``asha`` and ``median`` compare it with others; with ``pbt``,
+    between its changes."""
     reduction: float = Field(3.0, gt=1.0, le=10_000)
     """``asha`` and ``hyperband`` keep one trial in so many."""
     study: str | None = None

@@ -1,15 +1,17 @@
 """Checks whether a sweep can run, before it writes anything: without Ray, and with it."""
 
+import optuna
+
 from irmas_dist.cluster.resources import require_state_api, trial_capacity
 from irmas_dist.config.recipe import Recipe
 from irmas_dist.config.sweep import PAUSING, SweepSettings
 from irmas_dist.config.training import require_examples
-from irmas_dist.errors import IrmasError, UsageError
+from irmas_dist.errors import IrmasError, UsageError, listed
 from irmas_dist.search.samplers import best_points, build_sampler
 from irmas_dist.search.schedulers import build_scheduler
 from irmas_dist.search.space import Space
 from irmas_dist.search.storages import file_of, open_study
-from irmas_dist.search.study import directions
+from irmas_dist.search.study import directions, interrupted_trials
 from irmas_dist.storage import exists, is_url
 from irmas_dist.storage.locks import lock_directory
 
@@ -26,6 +28,12 @@ def check_settings(settings: SweepSettings, space: Space, recipe: Recipe) -> Non
         raise UsageError(
             f"--sampler {settings.sampler} learns from results, and --scheduler "
             f"{settings.scheduler} draws all trials before there is one; use --sampler random"
+        )
+    grace = SweepSettings.model_fields["grace_epochs"].default
+    if settings.scheduler == "hyperband" and settings.grace_epochs != grace:
+        raise UsageError(
+            "--scheduler hyperband compares the trials of one of its brackets after an epoch: "
+            f"leave out --grace-epochs {settings.grace_epochs}, or use --scheduler asha"
         )
     if settings.scheduler in PAUSING and settings.concurrent:
         raise UsageError(
@@ -49,7 +57,8 @@ def check_settings(settings: SweepSettings, space: Space, recipe: Recipe) -> Non
     if settings.warm_start:
         best_points(open_study(settings.warm_start), space)
     build_scheduler(settings, space, recipe.training.epochs)
-    build_sampler(settings.sampler, space, recipe.seed, len(directions(settings.against)))
+    objectives = len(directions(settings.against))
+    build_sampler(settings.sampler, space, recipe.seed, objectives, settings.trials)
 
 
 def _require_places(settings: SweepSettings) -> None:
@@ -77,3 +86,25 @@ def check_cluster(settings: SweepSettings) -> None:
     trial_capacity(settings)
     if settings.workers > 1:
         require_state_api()
+
+
+def check_resumed(
+    study: optuna.Study, sweep: str, before: SweepSettings, now: SweepSettings
+) -> None:
+    """Check that interrupted trials can be resumed with the settings.
+
+    Args:
+        study: The study.
+        sweep: The sweep's identity.
+        before: The settings of its last driver.
+        now: The settings.
+
+    Raises:
+        IrmasError: They were of one worker, and are to be of several, or the other way round.
+    """
+    numbers = [str(trial.number) for trial in interrupted_trials(study, sweep)]
+    if numbers and (before.workers == 1) != (now.workers == 1):
+        raise IrmasError(
+            f"trials {listed(numbers)} were interrupted on --workers {before.workers}, and "
+            f"--workers {now.workers} does not read their checkpoints: resume them as they were"
+        )

@@ -1,7 +1,6 @@
 """A sweep: Optuna proposes trials, Tune runs them, a scheduler stops the poor ones early."""
 
 import time
-from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,8 +22,9 @@ from irmas_dist.config.sweep import PAUSING, SweepSettings
 from irmas_dist.config.training import WorkerSettings
 from irmas_dist.config.yaml_files import dump_yaml
 from irmas_dist.errors import IrmasError
+from irmas_dist.search.best_model import write_best_model
 from irmas_dist.search.callback import SweepCallback
-from irmas_dist.search.checks import check_cluster, check_settings
+from irmas_dist.search.checks import check_cluster, check_resumed, check_settings
 from irmas_dist.search.distributed_trial import distributed_trial
 from irmas_dist.search.gpu_sharing import share_gpus
 from irmas_dist.search.live_table import LiveTable
@@ -48,24 +48,18 @@ from irmas_dist.search.sweep_directory import (
     RECORD,
     SweepRecord,
     make_record,
+    read_record,
     study_location,
-    trial_directory,
     trials_root,
     trials_storage,
     write_record,
 )
 from irmas_dist.search.trial import SECOND, TRIAL, LearnerTrial
-from irmas_dist.search.wandb_runs import SweepRuns, trial_run_id
+from irmas_dist.search.wandb_runs import SweepRuns
 from irmas_dist.storage.locks import lock_directory
 from irmas_dist.storage.results import refuse_other_results
 from irmas_dist.terminal import say, watching
-from irmas_dist.training.checkpoint import FILE_NAME, load_checkpoint
 from irmas_dist.training.data import TrainingData
-from irmas_dist.training.describe import describe
-from irmas_dist.training.learner import Learner
-from irmas_dist.training.model_description import read_description, write_description
-from irmas_dist.training.model_directory import pack_weights, save_model
-from irmas_dist.training.precision import available_device
 
 DRIVER_BYTES = 256 << 20
 """Memory reserved for the driver of a trial of several workers."""
@@ -143,6 +137,8 @@ def sweep(
             require_shared(settings.storage or str(out))  # Trials write only there.
             check_cluster(settings)
             study = _open_study(record, space, recipe, out, settings.warm_start)
+            if resume:
+                check_resumed(study, record.identity, read_record(out).settings, settings)
             write_record(out, record)
             with closing(SweepRuns(record, out)) as wandb_runs:
                 left = _run(data, recipe, space, out, record, study, wandb_runs)
@@ -161,10 +157,11 @@ def sweep(
         with storage.write_atomically(out / "best.yaml") as stream:
             stream.write(dump_yaml(best_recipe.model_dump(mode="json")).encode())
         storage.write_json(out / "trials.json", rows)
-        model = _write_model(data, best_recipe, best, out, record)
+        model = write_best_model(data, best_recipe, best, out, record)
         own = {trial.number for trial in own_trials(study, record.identity)}
         if model is None and best["number"] not in own:
-            say(f"the best trial, {best['number']}, and its model belong to another sweep")
+            earlier = f"; {out}/model is of an earlier one" if (out / "model").exists() else ""
+            say(f"the best trial, {best['number']}, and its model belong to another sweep{earlier}")
         shares = importances(study)
     return SweepSummary(str(out), rows, shares, best_recipe, model, time.monotonic() - began)
 
@@ -188,7 +185,9 @@ def _open_study(
     # A sampler of a resumed sweep, or beside another one, must not start with the same draws.
     seed = recipe.seed + sum(len(one.get_trials(deepcopy=False)) for one in (study, earlier) if one)
     seed += int(record.identity, 16) if shared else 0
-    study.sampler = build_sampler(settings.sampler, space, seed % 2**32, len(objectives))
+    study.sampler = build_sampler(
+        settings.sampler, space, seed % 2**32, len(objectives), settings.trials
+    )
     if earlier and warm_start:
         count = enqueue(study, best_points(earlier, space))
         say(f"{count} points of the study at {public_location(warm_start)} run first")
@@ -268,10 +267,12 @@ def _trainable(data: TrainingData, recipe: Recipe, root: str, settings: SweepSet
     if settings.workers == 1:
         gpus = settings.gpus or 0.0
         latency = settings.against == "latency"
-        single = tune.with_parameters(LearnerTrial, **common, gpu=gpus > 0, latency=latency)
+        own = {"cpus": settings.cpus, "gpu": gpus > 0, "latency": latency}
+        single = tune.with_parameters(LearnerTrial, **common, **own)
         return tune.with_resources(single, {"CPU": settings.cpus, "GPU": gpus})
+    # As trials of one worker do, it waits for resources that others have.
     workers = WorkerSettings(
-        count=settings.workers, cpus=settings.cpus, gpu=bool(settings.gpus), retries=0
+        count=settings.workers, cpus=settings.cpus, gpu=bool(settings.gpus), wait_timeout_s=None
     )
     distributed = tune.with_parameters(distributed_trial, **common, workers=workers)
     # The workers reserve their own resources, and Tune refuses to reserve none at all.
@@ -280,31 +281,3 @@ def _trainable(data: TrainingData, recipe: Recipe, root: str, settings: SweepSet
 
 def _trial_name(trial: Trial) -> str:
     return f"{trial.config[TRIAL]['number']:04d}"
-
-
-def _write_model(
-    data: TrainingData, recipe: Recipe, best: Mapping[str, Any], out: Path, record: SweepRecord
-) -> str | None:
-    """Write the model directory of the best trial, from its own or from its checkpoint."""
-    directory = trial_directory(trials_root(out, record), best["number"])
-    model = str(out / "model")
-    run = trial_run_id(record.identity, best["number"])
-    if storage.exists(storage.join(directory, "model.json")):
-        # The last makes it a model.
-        for name in sorted(storage.list_files(directory), key=lambda name: name == "model.json"):
-            with storage.write_atomically(storage.join(model, name)) as stream:
-                stream.write(storage.read_bytes(storage.join(directory, name)))
-        changed = {"recipe": recipe.model_dump(mode="json"), "run": run}
-        write_description(model, read_description(model).model_copy(update=changed))
-        return model
-    if not storage.exists(storage.join(directory, FILE_NAME)):
-        return None
-    # It only scores here, on whatever this machine has.
-    plain = recipe.training.model_copy(update={"graph": "off", "compile": False})
-    scoring = recipe.model_copy(update={"training": plain})
-    learner = Learner(data, scoring, device=available_device())
-    load_checkpoint(directory, learner)
-    description, validation = describe(learner, recipe.model_dump(mode="json"))
-    description = description.model_copy(update={"run": run})
-    save_model(model, pack_weights(learner.network), description, validation)
-    return model

@@ -99,14 +99,17 @@ class LearnerTrial(tune.Trainable):
         root: str,
         gpu: bool = False,
         latency: bool = False,
+        cpus: float = 1.0,
     ) -> None:
         """Build the first trial's Learner; the arguments are those of `distributed_trial`.
 
         ``gpu`` says whether Ray has assigned one, or a share of one: without, a process sees all
-        of the node's. ``latency`` says whether to measure the network's latency.
+        of the node's. ``latency`` says whether to measure the network's latency. ``cpus`` are those
+        that Ray has assigned.
         """
         self._data, self._recipe, self._root, self._latency = data, recipe, root, latency
         self._device = "cuda" if gpu else "cpu"
+        torch.set_num_threads(max(int(cpus), 1))
         self._begin(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:

@@ -2,13 +2,15 @@
 
 from typing import Any
 
+import optuna
 import pytest
 
 from irmas_dist.config.recipe import Recipe, build_recipe
 from irmas_dist.config.sweep import SweepSettings
 from irmas_dist.errors import IrmasError
-from irmas_dist.search.checks import check_settings
+from irmas_dist.search.checks import check_resumed, check_settings
 from irmas_dist.search.space import Space, build_space
+from tests.search.conftest import finish, make_searcher
 
 
 def test_no_scheduler_compares_trials_by_two_objectives(space: Space) -> None:
@@ -38,6 +40,13 @@ def test_a_scheduler_that_decides_how_many_trials_run_names_what_else_does(space
         check_settings(asked, space, Recipe())
 
 
+def test_hyperband_has_no_grace_epochs(space: Space) -> None:
+    asked = SweepSettings(scheduler="hyperband", grace_epochs=5)
+    with pytest.raises(IrmasError, match="after an epoch: leave out --grace-epochs 5, or use"):
+        check_settings(asked, space, Recipe())
+    check_settings(SweepSettings(scheduler="hyperband"), space, Recipe())
+
+
 def test_every_worker_of_a_trial_has_an_example(space: Space) -> None:
     asked = SweepSettings(workers=4)
     check_settings(asked, space, Recipe())
@@ -47,3 +56,16 @@ def test_every_worker_of_a_trial_has_an_example(space: Space) -> None:
     sizes = {"training.batch_size": {"type": "categorical", "choices": [8, 3]}}
     with pytest.raises(IrmasError, match=r"--workers 4: training\.batch_size=3 has no example"):
         check_settings(asked, build_space(sizes, Recipe(), "the test"), Recipe())
+
+
+def test_interrupted_trials_are_resumed_on_one_or_on_several_workers_as_they_were(
+    study: optuna.Study, space: Space
+) -> None:
+    one, two, three = (SweepSettings(workers=count) for count in (1, 2, 3))
+    finish(study, space, [0.4])
+    check_resumed(study, "a", one, two)
+    make_searcher(study, space).suggest("interrupted")
+    for before, now in ((one, two), (two, one)):
+        with pytest.raises(IrmasError, match="trials 1 were interrupted on --workers"):
+            check_resumed(study, "a", before, now)
+    check_resumed(study, "a", two, three)

@@ -9,10 +9,12 @@ from typing import Any
 import optuna
 import pytest
 
+from irmas_dist.config.decisions import ThresholdSettings
 from irmas_dist.config.recipe import Recipe, build_recipe, load_recipe, with_values
 from irmas_dist.config.sweep import SweepSettings
 from irmas_dist.errors import IrmasError
 from irmas_dist.inference.predictor import Predictor
+from irmas_dist.inference.thresholds import search_decisions
 from irmas_dist.reports.wandb_summary import log_summary
 from irmas_dist.search.space import build_space, load_space
 from irmas_dist.search.storages import open_storage
@@ -21,8 +23,8 @@ from irmas_dist.search.sweep import (
     SweepSummary,
     _open_study,
     _trainable,
-    _write_model,
     sweep,
+    write_best_model,
 )
 from irmas_dist.search.sweep_directory import make_record, read_record, trials_root
 from irmas_dist.storage.locks import lock_directory
@@ -84,9 +86,23 @@ def test_a_model_of_trials_on_gpus_is_written_where_there_is_none(
     record = read_record(out)
     shutil.copytree(trials_root(out, record), tmp_path / "trials")
     data = open_training_data(features, best)
-    model = _write_model(data, best, summary.trials[0], tmp_path, record)
+    model = write_best_model(data, best, summary.trials[0], tmp_path, record)
     assert model is not None
     assert read_description(model).recipe["training"]["graph"] == "on"
+
+
+def test_thresholds_that_were_fitted_again_stay(
+    swept: tuple[SweepSummary, Recipe], features: str, tmp_path: Path
+) -> None:
+    summary, recipe = swept
+    out, best = Path(summary.path), load_recipe(Path(summary.path) / "best.yaml")
+    shutil.copytree(out / "model", tmp_path / "model")
+    shutil.copytree(trials_root(out, read_record(out)), tmp_path / "trials")
+    again, _ = search_decisions(str(tmp_path / "model"), ThresholdSettings(rule="global"))
+    assert len(set(again.thresholds.values())) == 1
+    data = open_training_data(features, recipe)
+    write_best_model(data, best, summary.trials[0], tmp_path, read_record(out))
+    assert read_description(str(tmp_path / "model")) == again
 
 
 def test_of_a_grid_as_many_points_wait_as_trials_will_run(tmp_path: Path) -> None:

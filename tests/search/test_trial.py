@@ -42,16 +42,22 @@ def configuration(number: int = 7, resume: bool = False, **values: object) -> di
 
 
 @pytest.fixture
-def start(data: TrainingData, settings: Recipe, tmp_path: Path) -> Start:
+def start(data: TrainingData, settings: Recipe, tmp_path: Path) -> Iterator[Start]:
     """Start a trial with the arguments of `configuration`."""
 
-    def begin(gpu: bool = False, latency: bool = False, **config: Any) -> LearnerTrial:
+    def begin(
+        gpu: bool = False, latency: bool = False, cpus: float | None = None, **config: Any
+    ) -> LearnerTrial:
         trial = LearnerTrial.__new__(LearnerTrial)  # Tune's part of it needs Ray
         recipe = settings.model_dump()
-        trial.setup(configuration(**config), data, recipe, str(tmp_path), gpu, latency)
+        trial.setup(
+            configuration(**config), data, recipe, str(tmp_path), gpu, latency, cpus or threads
+        )
         return trial
 
-    return begin
+    threads = torch.get_num_threads()
+    yield begin
+    torch.set_num_threads(threads)
 
 
 def without_time(result: dict[str, Any]) -> dict[str, Any]:
@@ -136,6 +142,13 @@ def test_a_trial_leaves_no_learner_to_the_next(
             pass
         trial.reset_config(configuration(number, training__epochs=2))
         assert [learner() is not None for learner in learners] == [False] * (number - 1) + [True]
+
+
+@pytest.mark.parametrize(("cpus", "threads"), [(0.5, 1), (3.0, 3)])
+def test_a_trial_has_as_many_threads_as_cpus(start: Start, cpus: float, threads: int) -> None:
+    """Whatever OMP_NUM_THREADS says, which Ray leaves as it is."""
+    start(cpus=cpus)
+    assert torch.get_num_threads() == threads
 
 
 def test_too_little_memory_ends_a_trial_with_the_reason(

@@ -1,0 +1,47 @@
+"""The model directory of a sweep's best trial."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from irmas_dist import storage
+from irmas_dist.config.recipe import Recipe
+from irmas_dist.search.sweep_directory import SweepRecord, trial_directory, trials_root
+from irmas_dist.search.wandb_runs import trial_run_id
+from irmas_dist.training.checkpoint import FILE_NAME, load_checkpoint
+from irmas_dist.training.data import TrainingData
+from irmas_dist.training.describe import describe
+from irmas_dist.training.learner import Learner
+from irmas_dist.training.model_description import read_description, write_description
+from irmas_dist.training.model_directory import pack_weights, save_model
+from irmas_dist.training.precision import available_device
+
+
+def write_best_model(
+    data: TrainingData, recipe: Recipe, best: Mapping[str, Any], out: Path, record: SweepRecord
+) -> str | None:
+    """Write the model directory of the best trial, from its own or from its checkpoint."""
+    directory = trial_directory(trials_root(out, record), best["number"])
+    model = str(out / "model")
+    run = trial_run_id(record.identity, best["number"])
+    if storage.exists(storage.join(model, "model.json")) and read_description(model).run == run:
+        return model  # Its thresholds may have been fitted again since.
+    if storage.exists(storage.join(directory, "model.json")):
+        # The last makes it a model.
+        for name in sorted(storage.list_files(directory), key=lambda name: name == "model.json"):
+            with storage.write_atomically(storage.join(model, name)) as stream:
+                stream.write(storage.read_bytes(storage.join(directory, name)))
+        changed = {"recipe": recipe.model_dump(mode="json"), "run": run}
+        write_description(model, read_description(model).model_copy(update=changed))
+        return model
+    if not storage.exists(storage.join(directory, FILE_NAME)):
+        return None
+    # It only scores here, on whatever this machine has.
+    plain = recipe.training.model_copy(update={"graph": "off", "compile": False})
+    scoring = recipe.model_copy(update={"training": plain})
+    learner = Learner(data, scoring, device=available_device())
+    load_checkpoint(directory, learner)
+    description, validation = describe(learner, recipe.model_dump(mode="json"))
+    description = description.model_copy(update={"run": run})
+    save_model(model, pack_weights(learner.network), description, validation)
+    return model
