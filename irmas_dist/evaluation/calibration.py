@@ -61,4 +61,6 @@ def calibration_error(labels: Labels, scores: ScoreArray, draws: Draws) -> Float
 
 def _bins(scores: ScoreArray) -> npt.NDArray[np.int64]:
     """Return the bin of each score, from 0 to ``BINS - 1``."""
-    return np.searchsorted(np.linspace(0, 1, BINS + 1)[1:-1], scores.astype(np.float64))
+    # In float32: as float64, scores of .6 would be above the edge at .6, and those of .7 not.
+    edges = np.linspace(0, 1, BINS + 1)[1:-1].astype(np.float32)
+    return np.searchsorted(edges, scores.astype(np.float32))

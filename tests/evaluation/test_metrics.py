@@ -50,9 +50,12 @@ def auc_by_scikit_learn(labels, scores):
 
 
 def ece_by_scikit_learn(labels, scores):
-    scores = scores.astype(np.float64)
-    frequency, mean_score = calibration_curve(labels, scores, n_bins=BINS)
-    in_bin = np.bincount(np.digitize(scores, np.linspace(0, 1, BINS + 1)[1:-1], right=True))
+    # By the middles of the bins: as float64, scores on an edge are on either side of it.
+    edges = np.linspace(0, 1, BINS + 1)[1:-1].astype(np.float32)
+    bins = np.digitize(scores, edges, right=True)
+    frequency, _ = calibration_curve(labels, (bins + 0.5) / BINS, n_bins=BINS)
+    in_bin, total = np.bincount(bins), np.bincount(bins, scores.astype(np.float64))
+    mean_score = total[in_bin > 0] / in_bin[in_bin > 0]
     return np.average(np.abs(frequency - mean_score), weights=in_bin[in_bin > 0])
 
 
@@ -86,6 +89,15 @@ def test_a_forest_on_irmas_against_scikit_learn(forest, threshold):
     ours = metrics.overall_metrics(forest.labels, forest.scores, threshold)
     theirs = scikit_learn(forest.labels, forest.scores, threshold)
     assert ours == pytest.approx(theirs, abs=CLOSE)
+
+
+def test_a_score_on_an_edge_belongs_to_the_bin_below():
+    """In one bin, errors of .6 and .7 would cancel."""
+    scores = np.repeat(np.array([0.6, 0.7], np.float32), 100)[:, None]
+    labels = (np.arange(200) < 70) | (np.arange(200) >= 140)
+    assert metrics.overall_metrics(labels[:, None].astype(np.int8), scores, 0.5)["ece"] == (
+        pytest.approx(0.1)
+    )
 
 
 def test_each_instrument_against_scikit_learn(forest):
