@@ -183,6 +183,11 @@ def _table(location: str, needed: tuple[str, ...]) -> tuple[Collection[str], lis
         found = content.get("predictions") if isinstance(content, dict) else None
         if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
             raise IrmasError(f"{location} has no predictions; write them with 'irmas predict'")
+        for number, one in enumerate(found, start=1):
+            if not isinstance(one.get("scores") or {}, dict) or not one.get("path"):
+                raise IrmasError(
+                    f"{location}, prediction {number}: needs a path, and scores by instrument"
+                )
         rows = [{**one, **(one.get("scores") or {})} for one in found]
         for one in rows:
             one.pop("scores", None)
@@ -190,7 +195,7 @@ def _table(location: str, needed: tuple[str, ...]) -> tuple[Collection[str], lis
         rows = storage.read_table(location).to_pylist()
     columns = dict.fromkeys(column for row in rows for column in row)
     for column in needed:
-        if column not in columns and not any(row.get("error") for row in rows):
+        if column not in columns and not all(row.get("error") for row in rows):
             raise IrmasError(f"{location} has no column {column!r}; it needs {', '.join(needed)}")
     return columns, [
         CsvRow(
@@ -209,12 +214,11 @@ def _with_irmas_labels(
         raise IrmasError("these instruments are not IRMAS's; give the clips' labels with --labels")
     entries = {clip_id_of(entry.path): entry for entry in read_catalogue()}
     values = _below_tree(values, entries)
-    first = entries.get(next(iter(values)))
-    part = first.part if first else TESTING
+    parts = {entries[clip_id].part for clip_id in values if clip_id in entries} or {TESTING}
     return values, {
         clip_id: _named(clip_id, vocabulary.encode(entry.instruments), vocabulary)
         for clip_id, entry in entries.items()
-        if entry.part == part
+        if entry.part in parts
     }
 
 

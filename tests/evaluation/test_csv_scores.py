@@ -7,6 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from irmas_dist.corpus.audio_files import clip_id_of
+from irmas_dist.corpus.catalogue import read_catalogue
 from irmas_dist.errors import IrmasError
 from irmas_dist.evaluation.csv_scores import open_scores
 from irmas_dist.instruments import IRMAS, UNKNOWN, Vocabulary
@@ -91,6 +93,15 @@ def test_paths_may_begin_above_the_tree(tmp_path, above):
     assert open_scores(*files, DUO).clip_ids == ["x/a", "y/a"]
 
 
+def test_scores_of_irmas_may_be_of_both_parts(tmp_path):
+    entries = {entry.part: clip_id_of(entry.path) for entry in read_catalogue()}
+    zeros = ",0.5" * len(IRMAS)
+    rows = [f"{clip_id}{zeros}" for clip_id in entries.values()]
+    scores, _ = write(tmp_path, "\n".join([f"path,{','.join(IRMAS.codes)}", *rows]), "")
+    with pytest.raises(IrmasError, match="has no scores for 9,577 of the 9,579 clips of IRMAS"):
+        open_scores(scores)
+
+
 def test_paths_in_different_places_are_not_taken_for_one_tree(tmp_path):
     scores = "path,vio,cel\nhere/x/a.wav,1,0\nthere/y/a.wav,0,1\n"
     files = write(tmp_path, scores, "path,instruments\nx/a,vio\ny/a,cel\n")
@@ -116,6 +127,25 @@ def write_predictions(tmp_path, suffix, rows):
         ]
         path.write_text(json.dumps({"predictions": found}))
     return str(path)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"path": "a", "scores": [0.5]}, {"scores": {}}, {"error": "gone"}]
+)
+def test_a_prediction_of_another_form_is_refused(tmp_path, wrong):
+    path = tmp_path / "p.json"
+    right = {"path": "m/a.wav", "error": None, "scores": {"vio": 0.5, "cel": 0.5}}
+    path.write_text(json.dumps({"predictions": [right, wrong]}))
+    with pytest.raises(IrmasError, match="prediction 2: needs a path, and scores by instrument"):
+        open_scores(str(path), "labels.csv", DUO)
+
+
+def test_a_missing_instrument_is_named_also_where_a_file_has_no_scores(tmp_path):
+    path, rows = tmp_path / "p.json", [{"path": "m/a.wav", "scores": {"vio": 0.5}}]
+    rows += [{"path": "m/b.wav", "error": "cannot be decoded"}]
+    path.write_text(json.dumps({"predictions": rows}))
+    with pytest.raises(IrmasError, match="has no column 'cel'; it needs path, vio, cel"):
+        open_scores(str(path), "labels.csv", DUO)
 
 
 @pytest.mark.parametrize("suffix", [".parquet", ".json"])
