@@ -177,12 +177,14 @@ def _genres(scores: Scores) -> npt.NDArray[np.str_]:
 def _micro_f1_by(
     what: str, kinds: npt.NDArray[Any], labels: Labels, decisions: Decisions
 ) -> Markup | None:
-    """Draw micro F1 of each kind of clips, or return None where no kind is known."""
+    """Draw micro F1 of each kind of clips with an instrument, or return None without any."""
     names, values = [], []
     for kind in np.unique(kinds).tolist():
         if kind == "":
             continue
         clips = kinds == kind
+        if not (labels[clips] == 1).any():  # F1 would be 0, however right they are.
+            continue
         values.append(decision_metrics(labels[clips], decisions[clips])["micro_f1"])
         count = np.count_nonzero(clips)
         names.append(f"{kind}\n{count:,} {'clip' if count == 1 else 'clips'}")

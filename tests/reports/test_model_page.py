@@ -235,6 +235,16 @@ def test_the_clips_in_which_an_instrument_is_known_are_counted(tmp_path, page):
     assert str(len(labels) - 7) in partly.words
 
 
+def test_where_nothing_is_known_there_is_no_figure(tmp_path):
+    scores = some_scores()
+    labels = scores.labels.astype(np.int8)
+    labels[:, 0] = -1
+    labels[:3, 1:] = 0  # clips in which nothing plays
+    page = report(tmp_path, scores=dataclasses.replace(scores, labels=labels))
+    assert page.text.count("known in no clip") == 3  # its row, its curve and its calibration
+    assert "0\n3 clips" not in page.text
+
+
 def test_baselines_stand_beside_the_model(page):
     assert "These scores" in page.text
     assert "Always voice and piano" in page.text
