@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import logit
 
+from irmas_dist.errors import IrmasError
 from irmas_dist.evaluation.scores import Scores
 
 ROUNDS = 30
@@ -32,6 +33,9 @@ def prevalence_weights(validation: Scores, prevalence: Mapping[str, float]) -> F
 
     By iterative proportional fitting, which needs few rounds for weights that are near. Frequent
     among the clips of which it is known whether the instrument plays; others keep their weight.
+
+    Raises:
+        IrmasError: An instrument that is to play in some clips does so in none, or in all.
     """
     weights = np.ones(len(validation.labels))
     for _ in range(200 if prevalence else 0):
@@ -43,6 +47,12 @@ def prevalence_weights(validation: Scores, prevalence: Mapping[str, float]) -> F
                 kept = np.clip(share, 1e-6, 1 - 1e-6)
                 weights[present] *= kept / now
                 weights[absent] *= (1 - kept) / (1 - now)
+            elif round(now) != share:
+                where = "all" if now else "none"
+                raise IrmasError(
+                    f"--prevalence {code}={share:g}: it plays in {where} of the model's validation "
+                    "clips, which cannot stand for so many; leave it out"
+                )
     return weights / weights.mean()
 
 

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from irmas_dist.errors import IrmasError
 from irmas_dist.evaluation.scores import Scores
 from irmas_dist.inference.logit_matching import (
     effective_instruments,
@@ -56,6 +57,16 @@ def test_instruments_are_as_frequent_as_they_are_known_to_be() -> None:
     np.testing.assert_allclose(shares[[0, 2]], [0.9, 0.0], atol=1e-3)
     assert shares[1] == pytest.approx(0.4, abs=0.12)  # few clips have a and not c
     np.testing.assert_array_equal(prevalence_weights(table, {}), np.ones(500))
+
+
+@pytest.mark.parametrize(("label", "where"), [(0, "none"), (1, "all")])
+def test_a_prevalence_that_no_weights_give_is_refused(label: int, where: str) -> None:
+    labels = np.array([[label, 0], [label, 1]], np.int8)
+    clips, vocabulary = ["1", "2"], Vocabulary.of({"a": "A", "b": "B"})
+    table = Scores(clips, clips, clips, labels, labels.astype(np.float32), vocabulary)
+    prevalence_weights(table, {"a": label})
+    with pytest.raises(IrmasError, match=f"--prevalence a=0.3: it plays in {where} of the model's"):
+        prevalence_weights(table, {"a": 0.3})
 
 
 def test_prevalence_is_of_the_clips_in_which_an_instrument_is_known() -> None:
