@@ -177,7 +177,7 @@ def adapt_network(
     record = {
         "to": to,
         "clips": len(clips),
-        "share": settings.share,
+        "share": settings.share if listened else 0.0,
         "match": matched,
         "prevalence": settings.prevalence,
         "scale": dict(zip(description.instruments, scale.tolist(), strict=True)),

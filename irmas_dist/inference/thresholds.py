@@ -36,8 +36,10 @@ from irmas_dist.training.model_description import (
 )
 from irmas_dist.training.model_directory import (
     VALIDATION_SCORES,
+    are_of_other_windows,
     load_network,
     read_validation_scores,
+    scorer_identity,
 )
 from irmas_dist.training.provenance import for_validation, store_sizes, threshold_origin
 from irmas_dist.training.validation import folds_of
@@ -105,13 +107,20 @@ def _search(
     if description.members and features is not None:
         raise IrmasError(f"{model} is an ensemble, whose aggregation and hop are its members' own: "
                          "leave --features out")  # fmt: skip
-    fitted_to = read_validation_scores(model, "to which thresholds would be fitted")
+    purpose, again = "to which thresholds would be fitted", features is not None
+    fitted_to = read_validation_scores(model, purpose, of_other_windows=again)
+    stale = are_of_other_windows(fitted_to, description)
     scored = {description.windows: fitted_to}
     if features is not None:
-        scored |= _score_again(model, description, fitted_to, features)
+        scored |= _score_again(model, description, fitted_to, features, stale)
     data = description.parts[0].data
     rules = {
-        windows: for_validation(settings, windows.aggregation, description.recipe, data)
+        windows: for_validation(
+            settings,
+            [part.aggregation for part in description.members] or [windows.aggregation],
+            description.recipe,
+            data,
+        )
         for windows in scored
     }
     candidates = [_fit(windows, scores, rules[windows]) for windows, scores in scored.items()]
@@ -122,7 +131,7 @@ def _search(
     best = candidates[0]
     labels, values, sizes = best.scores.labels, best.scores.scores, store_sizes(data)
     figures = f1_at(labels, values, best.thresholds, sizes)
-    rescored = best.windows != description.windows
+    rescored = stale or best.windows != description.windows
     # All validation figures in model.json are of the old scores then.
     if rescored:
         metrics = validation_metrics(labels, values, settings, description.vocabulary, sizes)
@@ -140,15 +149,23 @@ def _search(
         }
     )
     if rescored:
-        write_scores(path, best.scores)
+        write_scores(path, replace(best.scores, scored_by=scorer_identity(changed)))
     write_description(model, changed)
     return changed, candidates
 
 
 def _score_again(
-    model: str, description: ModelDescription, known: Scores, features: str
+    model: str, description: ModelDescription, known: Scores, features: str, stale: bool
 ) -> dict[ScoringWindows, Scores]:
-    """Score the validation mixtures with the other aggregation rules and half the hop."""
+    """Score the validation mixtures with the other aggregation rules and half the hop.
+
+    Args:
+        model: Model directory.
+        description: Of the model.
+        known: Scores of these mixtures.
+        features: The store that they are of.
+        stale: Whether to score with its own windows, too.
+    """
     identity, trained_on = store.read_info(features).identity, description.data["store"]
     if identity != trained_on:
         raise IrmasError(
@@ -164,7 +181,7 @@ def _score_again(
         for frames in dict.fromkeys((hop, max(hop // 2, 1)))
         for rule in AGGREGATION_RULES
     ]
-    others = [windows for windows in every if windows != description.windows]
+    others = [windows for windows in every if stale or windows != description.windows]
     found: dict[ScoringWindows, Scores] = {}
     with progress("score", len(others), "aggregations and hops") as advance:
         for windows in others:

@@ -46,7 +46,7 @@ def describe(learner: Learner, recipe: dict[str, Any]) -> tuple[ModelDescription
     labels = hard_labels(clips.labels)
     vocabulary = data.store.vocabulary
     aggregation = learner.settings.window.aggregation
-    rule = for_validation(learner.settings.thresholds, aggregation, recipe, data.provenance)
+    rule = for_validation(learner.settings.thresholds, [aggregation], recipe, data.provenance)
     thresholds = averaged_thresholds(labels, values, rule)
     network = learner.network
     mean, std = data.normalisation

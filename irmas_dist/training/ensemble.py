@@ -39,7 +39,13 @@ from irmas_dist.training.model_directory import (
     save_model,
     weights_digest,
 )
-from irmas_dist.training.provenance import commit, store_sizes, threshold_origin, versions
+from irmas_dist.training.provenance import (
+    commit,
+    for_validation,
+    store_sizes,
+    threshold_origin,
+    versions,
+)
 from irmas_dist.training.train import train
 
 SEEDS = 2**32
@@ -160,7 +166,9 @@ def _describe(
     ]
     joint = _joint(descriptions, validations, calibrations)
     to = [str(part.adapted["to"]) for part in parts if part.adapted]
-    rule, stores = first.validation_settings, store_sizes(first.data)
+    rules = [part.aggregation for part in parts]
+    rule = for_validation(first.threshold_settings, rules, first.recipe, first.data)
+    stores = store_sizes(first.data)
     metrics: dict[str, float] = {}
     if joint is None:
         thresholds = _mean_thresholds(descriptions, calibrations)
@@ -235,4 +243,5 @@ def _joint(
     scores = [
         calibrate(one.scores) for one, calibrate in zip(validations, calibrations, strict=True)
     ]
+    first = replace(first, scored_by="")
     return replace(first, scores=np.mean(scores, axis=0, dtype=np.float32))

@@ -124,8 +124,12 @@ class ModelDescription(Settings):
     @property
     def validation_settings(self) -> ThresholdSettings:
         """How thresholds are fitted to its validation scores, see `for_validation`."""
-        data = self.parts[0].data
-        return for_validation(self.threshold_settings, self.windows.aggregation, self.recipe, data)
+        rules = [part.aggregation for part in self.parts]
+        fitted = for_validation(self.threshold_settings, rules, self.recipe, self.parts[0].data)
+        if self.adapted and self.adapted.get("share") and not self.adapted.get("match"):
+            # What the network has listened to is no other source any more.
+            return fitted.model_copy(update={"evidence": 1.0})
+        return fitted
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -144,9 +148,14 @@ class ModelDescription(Settings):
 
     @property
     def known_absent(self) -> set[int]:
-        """The columns of instruments that it is adapted to as playing in no clip."""
-        prevalence = (self.adapted or {}).get("prevalence", {})
-        return {n for n, code in enumerate(self.instruments) if prevalence.get(code) == 0}
+        """The columns of instruments that it, or a member, is adapted to as playing in no clip."""
+        absent = {
+            code
+            for part in self.parts
+            for code, share in (part.adapted or {}).get("prevalence", {}).items()
+            if share == 0
+        }
+        return {n for n, code in enumerate(self.instruments) if code in absent}
 
     def threshold_array(self) -> np.ndarray:
         """Thresholds in the order of the outputs, float32, shape (instruments,), above 0.

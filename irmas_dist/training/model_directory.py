@@ -8,6 +8,7 @@ complete once it has a ``model.json``, which is therefore written last.
 import hashlib
 import json
 import os
+import shlex
 
 import safetensors.torch
 from torch import nn
@@ -54,17 +55,34 @@ def save_model(
     return description
 
 
-def read_validation_scores(directory: str | os.PathLike[str], purpose: str) -> Scores:
+def read_validation_scores(
+    directory: str | os.PathLike[str], purpose: str, *, of_other_windows: bool = False
+) -> Scores:
     """Read a model's validation scores, which are there for a purpose.
 
     Raises:
-        IrmasError: There are none.
+        IrmasError: There are none; or, unless it is allowed, they are of other windows than the
+            model's, as an interruption leaves them.
     """
     path = storage.join(directory, VALIDATION_SCORES)
     scores = read_scores(path) if storage.exists(path) else None
     if scores is None or not scores.clip_ids:
         raise IrmasError(f"{directory} has no validation scores, {purpose}")
+    if not of_other_windows and are_of_other_windows(scores, read_description(directory)):
+        raise IrmasError(
+            f"{path} holds scores of other windows than {directory}, as an interruption leaves it: "
+            f"run irmas thresholds {shlex.quote(str(directory))} --features STORE again"
+        )
     return scores
+
+
+def are_of_other_windows(validation: Scores, description: ModelDescription) -> bool:
+    """Return whether validation scores say that they are of another model than this is now.
+
+    Those of an adapted model are the original's.
+    """
+    own = validation.scored_by in ("", scorer_identity(description))
+    return not own and description.adapted is None
 
 
 def load_network(

@@ -2,7 +2,7 @@
 
 import importlib.metadata
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,7 @@ def commit() -> str | None:
 
 def for_validation(
     settings: ThresholdSettings,
-    aggregation: AggregationRule,
+    aggregations: Sequence[AggregationRule],
     recipe: Mapping[str, Any],
     data: Mapping[str, Any],
 ) -> ThresholdSettings:
@@ -60,14 +60,15 @@ def for_validation(
 
     Args:
         settings: As in the recipe, or instead of it.
-        aggregation: Of the model's windows.
+        aggregations: Of the windows of the model, or of each of an ensemble's.
         recipe: As in ``model.json``.
         data: As in ``model.json``.
     """
     validation = recipe.get("validation", {})
     mixed = validation.get("mixed", True) and not data.get("validated_on")
     by_group = validation.get("by", "group") == "group"
-    if mixed and by_group and aggregation not in RELATIVE_RULES:
+    relative = all(rule in RELATIVE_RULES for rule in aggregations)
+    if mixed and by_group and not relative:
         return settings
     return settings.model_copy(update={"evidence": 1.0})
 

@@ -166,6 +166,8 @@ def test_scores_of_what_was_listened_to_have_the_evidence_of_validation(
     assert untouched.thresholds_from == description.thresholds_from
     best = averaged_thresholds(validation.labels, validation.scores, ThresholdSettings(evidence=1))
     np.testing.assert_array_equal(adapted.threshold_array(), best)
+    assert adapted.validation_settings.evidence == 1  # of merged instruments, too
+    assert untouched.validation_settings == description.validation_settings
     assert adapted.thresholds_from == (
         "120 mixtures of held-out training clips (per instrument, for macro F1)"
     )

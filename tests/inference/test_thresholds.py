@@ -19,7 +19,7 @@ from irmas_dist.inference.thresholds import search_decisions
 from irmas_dist.training.data import open_training_data
 from irmas_dist.training.describe import describe
 from irmas_dist.training.learner import Learner
-from irmas_dist.training.model_directory import pack_weights, save_model
+from irmas_dist.training.model_directory import pack_weights, save_model, scorer_identity
 
 
 @pytest.fixture
@@ -64,6 +64,28 @@ def test_the_best_candidate_is_chosen_and_written_to_the_model(
     overall = overall_metrics(validation.labels, validation.scores, np.full(11, 0.5, np.float32))
     for name in ("lrap", "map", "micro_recall", "label_accuracy"):
         assert changed.scores[f"val_{name}"] == pytest.approx(overall[name])
+
+
+def test_an_interruption_leaves_no_scores_of_other_windows_in_silence(
+    model: str, features: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Scores are written before the description says of which windows they are."""
+
+    def interrupted(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(thresholds, "folds_of", lambda groups: np.arange(len(groups)) % 3)
+    with monkeypatch.context() as patched:
+        patched.setattr(thresholds, "write_description", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            search_decisions(model, ThresholdSettings(), features)
+    with pytest.raises(IrmasError, match=r"holds scores of other windows than .* --features STORE"):
+        search_decisions(model, ThresholdSettings())
+    changed, _ = search_decisions(model, ThresholdSettings(), features)
+    validation = read_scores(f"{model}/validation.parquet")
+    assert validation.scored_by == scorer_identity(changed)
+    again, _ = search_decisions(model, ThresholdSettings())
+    assert again.thresholds == changed.thresholds
 
 
 def test_without_features_only_the_thresholds_change(model: str) -> None:

@@ -133,6 +133,7 @@ def test_what_a_member_is_adapted_never_to_predict_the_ensemble_does_not(
     joint = dict(read_description(tmp_path / "joint").thresholds)
     assert joint[absent] == float(NEVER)
     assert joint[plays] < 1
+    assert read_description(tmp_path / "joint").known_absent == {0}
 
 
 @pytest.mark.drill

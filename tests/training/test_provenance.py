@@ -3,7 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -76,16 +76,18 @@ def test_versions_name_what_may_change_a_result() -> None:
 def test_thresholds_say_what_they_were_fitted_to(
     recipe: dict[str, Any], data: dict[str, Any], expected: str
 ) -> None:
-    settings = for_validation(ThresholdSettings(rule="global"), "mean", recipe, data)
+    settings = for_validation(ThresholdSettings(rule="global"), ["mean"], recipe, data)
     origin = threshold_origin(settings, 9, recipe, data)
     evidence = "; evidence 0.6" if "mixtures" in expected else ""
     assert origin == f"{expected} (global, for macro F1{evidence})"
 
 
 @pytest.mark.parametrize(
-    ("aggregation", "recipe", "data", "kept"),
+    ("aggregations", "recipe", "data", "kept"),
     [
         ("mean", {}, {}, 0.7),
+        ("s2 mean", {}, {}, 0.7),
+        ("s2 han2017", {}, {}, 1),
         ("attention", {"validation": {"by": "group"}}, {}, 0.7),
         ("s2", {}, {}, 1),
         ("han2017", {}, {}, 1),
@@ -95,8 +97,9 @@ def test_thresholds_say_what_they_were_fitted_to(
     ],
 )
 def test_only_mixtures_of_held_out_groups_have_more_evidence_than_other_sources(
-    aggregation: AggregationRule, recipe: dict[str, Any], data: dict[str, Any], kept: float
+    aggregations: str, recipe: dict[str, Any], data: dict[str, Any], kept: float
 ) -> None:
     settings = ThresholdSettings(objective="micro_f1", evidence=0.7)
-    found = for_validation(settings, aggregation, recipe, data)
+    rules = cast("list[AggregationRule]", aggregations.split())
+    found = for_validation(settings, rules, recipe, data)
     assert found == settings.model_copy(update={"evidence": kept})
