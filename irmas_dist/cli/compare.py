@@ -1,6 +1,6 @@
 """The command that compares models on the same clips."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import product
 from string import ascii_uppercase
 from typing import TYPE_CHECKING, Annotated
@@ -42,7 +42,7 @@ def compare(
     """Compare models on the same clips, and test which differences are significant."""
     from irmas_dist.config.decisions import FOR_SCORES
     from irmas_dist.evaluation.compare import compare
-    from irmas_dist.inference.evaluate import open_evaluated
+    from irmas_dist.inference.evaluate import notes_on, open_evaluated
 
     if len(models) < 2:
         raise typer.BadParameter("two or more are needed to compare")
@@ -58,17 +58,22 @@ def compare(
     scored = {model: (scores, thresholds) for model, (scores, thresholds, _) in opened.items()}
     found = compare(scored, protocol, settings)
     adapted = {model: scores.adapted_to for model, (scores, _) in scored.items()}
-    show_comparison(found, adapted, json)
+    notes = {model: notes_on(one) if one.scored_by else [] for model, (one, _) in scored.items()}
+    show_comparison(found, adapted, notes, json)
 
 
 def show_comparison(
-    comparison: "Comparison", adapted: Mapping[str, str], json_output: bool
+    comparison: "Comparison",
+    adapted: Mapping[str, str],
+    notes: Mapping[str, Sequence[str]],
+    json_output: bool,
 ) -> None:
     """Show several models side by side, and which differences are significant.
 
     Args:
         comparison: The figures.
         adapted: What each was adapted to; empty where to nothing.
+        notes: What is to be known of the scores of each.
         json_output: Whether to print JSON.
     """
     from irmas_dist.evaluation.protocols import CHOSEN_BEFORE, FITTED
@@ -86,6 +91,7 @@ def show_comparison(
                 name: {
                     "protocol": protocols[name],
                     "adapted_to": adapted[name] or None,
+                    "notes": list(notes[name]),
                     "metrics": result.metrics,
                     "intervals": result.intervals,
                 }
@@ -130,6 +136,9 @@ def show_comparison(
         of = [letters[name] for name in comparison.models if protocols[name] == protocol]
         whose = "" if len(of) == len(letters) else f"{', '.join(of)}: "
         show(f"{whose}{protocol}: {MEANING[protocol]}{f' ({fitted})' if fitted else ''}")
+    for name, told in notes.items():
+        for note in told:
+            show(escape(f"{letters[name]}: {note}"))
     several = ", corrected for several comparisons (Holm)" if len(comparison.models) > 2 else ""
     tested = all(
         found.p is not None

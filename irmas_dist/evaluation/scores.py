@@ -4,7 +4,8 @@ Thresholds, metrics and reports need this file alone. It is Parquet with one row
 clip, readable with pyarrow or pandas: ``clip_id``, ``part``, ``group``, ``labels`` (per instrument
 0, 1 or, where it is unknown, null) and ``scores`` (one number from 0 to 1 per instrument). The
 instruments, in the order of both lists, are in the schema's metadata as a JSON object of code to
-name; ``scored_by`` beside them says which model gave the scores.
+name; beside them ``scored_by`` says which model gave the scores, and ``notes`` what is to be known
+of them.
 """
 
 import json
@@ -42,6 +43,9 @@ SCORED_BY_KEY = "scored_by"
 ADAPTED_TO_KEY = "adapted_to"
 """The entry of the schema's metadata that says what the model was adapted to."""
 
+NOTES_KEY = "notes"
+"""The entry of the schema's metadata that holds a JSON list of notes."""
+
 
 @dataclass(frozen=True, eq=False)
 class Scores:
@@ -58,6 +62,7 @@ class Scores:
         scored_by: Identity of the model, see `model_directory.scorer_identity`; empty where
             nobody says.
         adapted_to: What the model was adapted to; empty where to nothing.
+        notes: What is to be known of them wherever they are shown, each a line.
     """
 
     clip_ids: list[str]
@@ -68,6 +73,7 @@ class Scores:
     vocabulary: Vocabulary
     scored_by: str = ""
     adapted_to: str = ""
+    notes: tuple[str, ...] = ()
 
 
 def write_scores(location: str | os.PathLike[str], scores: Scores) -> None:
@@ -77,6 +83,7 @@ def write_scores(location: str | os.PathLike[str], scores: Scores) -> None:
         INSTRUMENTS_KEY: json.dumps(instruments),
         SCORED_BY_KEY: scores.scored_by,
         ADAPTED_TO_KEY: scores.adapted_to,
+        NOTES_KEY: json.dumps(scores.notes),
     }
     table = pa.table(
         {
@@ -115,7 +122,14 @@ def read_scores(location: str | os.PathLike[str]) -> Scores:
             f"{location} does not say which instruments its scores are for; "
             "write it again with 'irmas evaluate'"
         )
-    vocabulary = Vocabulary.of(json.loads(metadata[INSTRUMENTS_KEY.encode()]))
+    try:
+        instruments = json.loads(metadata[INSTRUMENTS_KEY.encode()])
+        notes = tuple(map(str, json.loads(metadata.get(NOTES_KEY.encode(), b"[]"))))
+        vocabulary = Vocabulary.of({str(code): str(name) for code, name in instruments.items()})
+    except (ValueError, AttributeError, TypeError) as error:
+        raise IrmasError(
+            f"{location}: its metadata are damaged; write it again with 'irmas evaluate'"
+        ) from error
     if empty := [name for name in SCHEMA.names if table.column(name).null_count]:
         raise IrmasError(f"{location}: {empty[0]} is missing in some rows")
     try:
@@ -144,6 +158,7 @@ def read_scores(location: str | os.PathLike[str]) -> Scores:
         vocabulary=vocabulary,
         scored_by=metadata.get(SCORED_BY_KEY.encode(), b"").decode(),
         adapted_to=metadata.get(ADAPTED_TO_KEY.encode(), b"").decode(),
+        notes=notes,
     )
 
 

@@ -54,35 +54,54 @@ def evaluate(
     Raises:
         IrmasError: The model or the features cannot be used, or do not go together.
     """
-    refuse_other_results(out, "model.json")
+    _require_place(out, model, own=mapping is None and adapt_to is None and part == TESTING)
     if adapt_to is None:
         predictor, notes = Predictor.load(model), list[str]()
     else:
         predictor, notes = adapted_predictor(model, adapt_to, AdaptationSettings(), part)
     path = storage.join(out, SCORES)
     with lock_file(path):
-        if mapping is None:
-            evaluation = _evaluate(predictor, features, out, part)
-            evaluation.notes.extend([*notes, *_chosen_by(predictor.description, features, part)])
-            return evaluation
-        found = score_merged(predictor, features, part, mapping)
         description = predictor.description
+        notes += _chosen_by(description, features, part)
+        if mapping is None:
+            return _evaluate(predictor, features, out, part, notes)
+        found = score_merged(predictor, features, part, mapping)
         thresholds, origin = merged_thresholds(model, description, found.merge)
         # They are nobody's under the model's own codes.
-        write_scores(path, replace(_signed(found.scores, description), scored_by="merged"))
-        evaluation = _evaluate_with(description, found.scores, path, thresholds, origin)
-    evaluation.notes.extend([*notes, *found.notes, *_chosen_by(description, features, part)])
-    return evaluation
+        signed = _signed(found.scores, description, [*notes, *found.notes])
+        write_scores(path, replace(signed, scored_by="merged"))
+        return _evaluate_with(description, signed, path, thresholds, origin)
 
 
-def _signed(scores: Scores, description: ModelDescription) -> Scores:
-    """Return scores with whose they are."""
+def _require_place(out: str, model: str, *, own: bool) -> None:
+    """Refuse a place where the scores would replace what a model's own evaluation is shown from.
+
+    Args:
+        out: The place.
+        model: The model that gives the scores.
+        own: Whether they are its own, of the clips that it is judged by.
+    """
+    refuse_other_results(out, "model.json")
+    same = storage.absolute(out) == storage.absolute(model)
+    if not (own and same) and storage.exists(storage.join(out, "model.json")):
+        what = "other scores of that model" if same else "another model's"
+        raise IrmasError(
+            f"{out} is a model, whose evaluation would be replaced by {what}: name another place "
+            "with --out"
+        )
+
+
+def _signed(scores: Scores, description: ModelDescription, notes: list[str]) -> Scores:
+    """Return scores with whose they are, and what is to be known of them."""
     adapted_to = description.adapted["to"] if description.adapted else ""
-    return replace(scores, scored_by=scorer_identity(description), adapted_to=adapted_to)
+    identity = scorer_identity(description)
+    return replace(scores, scored_by=identity, adapted_to=adapted_to, notes=tuple(notes))
 
 
-def _evaluate(predictor: Predictor, features: str, out: str, part: str) -> Evaluation:
-    scores = _signed(predictor.score_store(features, part), predictor.description)
+def _evaluate(
+    predictor: Predictor, features: str, out: str, part: str, notes: list[str]
+) -> Evaluation:
+    scores = _signed(predictor.score_store(features, part), predictor.description, notes)
     path = storage.join(out, SCORES)
     write_scores(path, scores)
     return evaluate_model_scores(predictor.description, scores, path)
@@ -119,7 +138,7 @@ def evaluate_tree(
     Raises:
         IrmasError: The model or the tree cannot be used.
     """
-    refuse_other_results(out, "model.json")
+    _require_place(out, model, own=part == TESTING)
     predictor = Predictor.load(model)
     description = predictor.description
     manifest, features = work / "manifest.parquet", str(work / "features")
@@ -133,13 +152,13 @@ def evaluate_tree(
             str(manifest), features, description.features, description.vocabulary,
             address=address, max_rejects=1.0,
         )  # fmt: skip
-        evaluation = _evaluate(predictor, features, out, part)
-    for note, count in Counter(summary.notes.values()).items():
-        first = next(clip for clip, text in summary.notes.items() if text == note)
-        evaluation.notes.append(f"{count:,} of {len(files):,} files, such as {first}: {note}")
-    for reason, count in summary.rejects.items():
-        evaluation.notes.append(f"left out of {len(files):,} files for {part}, {count:,}: {reason}")
-    return evaluation
+        notes = _chosen_by(description, features, part)
+        for note, count in Counter(summary.notes.values()).items():
+            first = next(clip for clip, text in summary.notes.items() if text == note)
+            notes.append(f"{count:,} of {len(files):,} files, such as {first}: {note}")
+        for reason, count in summary.rejects.items():
+            notes.append(f"left out of {len(files):,} files for {part}, {count:,}: {reason}")
+        return _evaluate(predictor, features, out, part, notes)
 
 
 def evaluate_model_scores(description: ModelDescription, scores: Scores, path: str) -> Evaluation:
@@ -160,17 +179,24 @@ def _evaluate_with(
         description.threshold_settings,
         "validation" if description.adapted is None else "adapted",
     )  # fmt: skip
+    evaluation.notes.extend(notes_on(scores))
+    return evaluation
+
+
+def notes_on(scores: Scores) -> list[str]:
+    """Return what is to be known of a model's scores wherever they are shown."""
+    notes = []
     if silent := int((~scores.scores.any(axis=1)).sum()):
-        evaluation.notes.append(
+        notes.append(
             f"{silent:,} of {len(scores.clip_ids):,} clips are silent: they score 0, have no "
             "instrument by the model's thresholds, and count in every figure as such"
         )
     if training_parts := sorted(set(scores.parts) - {TESTING}):
-        evaluation.notes.append(
+        notes.append(
             f"the model has learnt from clips of {' and '.join(training_parts)}: "
             "these figures do not measure how well it does on other music"
         )
-    return evaluation
+    return [*notes, *scores.notes]
 
 
 def open_evaluated(

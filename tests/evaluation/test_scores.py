@@ -136,3 +136,11 @@ def test_a_row_that_is_none_is_refused(tmp_path, change, refusal):
     with pytest.raises(IrmasError) as caught:
         read_scores(tmp_path / "scores.parquet")
     assert str(caught.value) == f"{tmp_path / 'scores.parquet'}: {refusal}"
+
+
+@pytest.mark.parametrize("instruments", ['["low"]', "{low", "7"])
+def test_damaged_metadata_are_refused(tmp_path, instruments):
+    metadata = {"instruments": instruments}
+    path = changed(tmp_path, lambda table: table.replace_schema_metadata(metadata))
+    with pytest.raises(IrmasError, match="its metadata are damaged; write it again"):
+        read_scores(path)

@@ -1,8 +1,10 @@
 """The evaluation of a model: its scores on labelled clips, with its own thresholds."""
 
+import shutil
 import unicodedata
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -192,13 +194,35 @@ def test_clips_that_a_model_was_validated_on_are_no_test(
 
     def is_said(mapping: dict[str, str] | None = None) -> bool:
         notes = evaluate(str(model), place, str(tmp_path), mapping=mapping).notes
-        return any(note.startswith("the model was validated on these clips") for note in notes)
+        kept = read_scores(tmp_path / "scores.parquet").notes
+        assert set(kept) <= set(notes)
+        return any(note.startswith("the model was validated on these clips") for note in kept)
 
     assert not is_said()
     data = description.data | {"validated_on": [{"store": info.identity, "part": "testing"}]}
     write_description(model, description.model_copy(update={"data": data}))
     assert is_said()
     assert is_said(mapping={"gac": "guitar", "gel": "guitar"})
+    # Wherever they are shown later.
+    evaluate(str(model), place, str(model))
+    evaluation = evaluate_model_scores(*read_model_scores(str(model)))
+    assert "the model was validated on these clips" in " ".join(evaluation.notes)
+
+
+def test_no_evaluation_replaces_what_another_model_or_other_clips_gave(
+    make_model: MakeModel, tmp_path: Path
+) -> None:
+    model, other = str(make_model()), tmp_path / "other"
+    shutil.copytree(model, other)
+    place = str(tmp_path / "store")
+    write_noise(place, read_description(model), 1)
+    with pytest.raises(IrmasError, match="evaluation would be replaced by another model's"):
+        evaluate(model, place, str(other))
+    for options in ({"part": "training"}, {"mapping": {"gac": "g"}}, {"adapt_to": place}):
+        arguments: Any = options
+        with pytest.raises(IrmasError, match="replaced by other scores of that model: name anoth"):
+            evaluate(model, place, model, **arguments)
+    assert not list(tmp_path.glob("**/scores.parquet"))
 
 
 def test_figures_of_an_adapted_model_have_a_protocol_of_their_own(
