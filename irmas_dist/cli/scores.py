@@ -217,7 +217,10 @@ def report(
     ] = None,
     scores: Annotated[
         str | None,
-        typer.Option(help="Scores file; default: scores.parquet in the model directory."),
+        typer.Option(
+            help="Scores, as evaluate --scores; with MODEL a scores.parquet of its own, default: "
+            "that in its directory."
+        ),
     ] = None,
     labels: LabelFile = None,
     threshold: Threshold = None,

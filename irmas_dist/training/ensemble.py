@@ -46,7 +46,7 @@ from irmas_dist.training.provenance import (
     threshold_origin,
     versions,
 )
-from irmas_dist.training.train import train
+from irmas_dist.training.train import require_same_training, train
 
 SEEDS = 2**32
 """Seeds are below this number."""
@@ -89,10 +89,12 @@ def train_seeds(
     models = {seed: storage.join(out, f"seed-{seed}") for seed in wanted}
     if joined and (gone := [m for m in models.values() if not _is_model(m)]):
         raise IrmasError(f"{out} holds an ensemble of models of which {gone[0]} is gone; {ADVICE}")
+    recipes = {seed: recipe.model_copy(update={"seed": seed}) for seed in wanted}
+    for seed, model in models.items():  # Before the first is trained.
+        require_same_training(recipes[seed], features, model, further, init)
     for seed, model in models.items():
-        one = Recipe.model_validate(recipe.model_dump() | {"seed": seed})
         name = f"{directory_name(out)}-seed-{seed}"
-        train(one, features, model, workers, address, further, init, name)
+        train(recipes[seed], features, model, workers, address, further, init, name)
     return join_models(list(models.values()), out)
 
 

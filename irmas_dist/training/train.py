@@ -75,17 +75,7 @@ def train(
     """
     refuse_other_results(out, "model.json")
     settings = recipe.model_dump(mode="json")
-    info = read_matching_info(features, recipe)
-    infos = read_other_infos(info, features, [one.location for one in further], "--also")
-    data: dict[str, Any] = {"store": info.identity}
-    if further:
-        data["also"] = [
-            {"store": one.identity, "weight": store.weight}
-            for one, store in zip(infos, further, strict=True)
-        ]
-    start, line = read_start(init, recipe)
-    if start:
-        data["init"] = start.record
+    infos, start, line, data = _read_inputs(recipe, features, further, init)
     if finished := finished_model(out, settings, data):
         return finished
     map_sizes(recipe.model, recipe.features.bands, recipe.window.frames(recipe.features))
@@ -95,7 +85,7 @@ def train(
         if finished := finished_model(out, settings, data):
             return finished
         about = record_of_training(out, settings, data)
-        here = _is_worker(recipe, [info, *infos], workers, address)
+        here = _is_worker(recipe, infos, workers, address)
         opening = partial(_open, features, recipe, workers, further, start)
         if line:
             say(escape(line))
@@ -108,6 +98,39 @@ def train(
             storage.write_json(storage.join(out, BEGUN), about)
             name = name or directory_name(out)
             return _tracked(trainer, opened, recipe, out, workers, about, resumed, name)
+
+
+def require_same_training(
+    recipe: Recipe, features: str, out: str, further: Sequence[FurtherStore], init: str | None
+) -> None:
+    """Refuse a directory in which `train` would refuse these arguments, which are its own.
+
+    Raises:
+        IrmasError: It holds a model of another recipe or of other features, finished or not.
+    """
+    refuse_other_results(out, "model.json")
+    settings = recipe.model_dump(mode="json")
+    *_, data = _read_inputs(recipe, features, further, init)
+    if finished_model(out, settings, data) is None:
+        record_of_training(out, settings, data)
+
+
+def _read_inputs(
+    recipe: Recipe, features: str, further: Sequence[FurtherStore], init: str | None
+) -> "tuple[list[StoreInfo], InitialModel | None, str, dict[str, Any]]":
+    """Return the stores, what `read_start` does, and the record of all of these."""
+    info = read_matching_info(features, recipe)
+    infos = read_other_infos(info, features, [one.location for one in further], "--also")
+    data: dict[str, Any] = {"store": info.identity}
+    if further:
+        data["also"] = [
+            {"store": one.identity, "weight": store.weight}
+            for one, store in zip(infos, further, strict=True)
+        ]
+    start, line = read_start(init, recipe)
+    if start:
+        data["init"] = start.record
+    return [info, *infos], start, line, data
 
 
 def read_start(init: str | None, recipe: Recipe) -> "tuple[InitialModel | None, str]":

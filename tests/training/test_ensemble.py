@@ -136,6 +136,17 @@ def test_what_a_member_is_adapted_never_to_predict_the_ensemble_does_not(
     assert read_description(tmp_path / "joint").known_absent == {0}
 
 
+def test_a_later_seed_of_another_recipe_is_refused_before_the_first_is_trained(
+    store: str, short: Recipe, tmp_path: Path
+) -> None:
+    out = tmp_path / "all"
+    other = build_recipe(short.model_dump(), {"seed": 1, "training.lr": 0.002}, "the test")
+    train(other, store, str(out / "seed-1"), WORKERS)
+    with pytest.raises(IrmasError, match=r"seed-1 holds a model of another recipe: training\.lr"):
+        train_seeds(short, 2, store, str(out), WORKERS)
+    assert not (out / "seed-0").exists()
+
+
 @pytest.mark.drill
 def test_members_validated_on_other_clips_have_no_joint_validation(
     model: Any, tmp_path: Path
