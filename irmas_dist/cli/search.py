@@ -3,6 +3,7 @@
 import math
 import shlex
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -127,6 +128,8 @@ def sweep(
     check_settings(settings, searched, recipe)
     if dry_run:
         return show_recipe(recipe, json)
+    from irmas_dist.cluster.runtime import ray_running
+    from irmas_dist.cluster.without_ray import LOCAL, ray_address
     from irmas_dist.reports.wandb_summary import log_summary
     from irmas_dist.search.sweep import sweep as search
     from irmas_dist.tracking.outcome import awaiting_uploads
@@ -136,9 +139,12 @@ def sweep(
     start, line = read_start(init, recipe)
     if line:
         say(escape(line))
-    data = open_training_data(features, recipe, further, start, validate_on or ())
+    # Of a cluster, the nodes' memory decides whether features are held in memory.
+    joined = ray_address(address) != LOCAL
+    cluster = ray_running(address, dashboard=settings.workers > 1) if joined else nullcontext()
     try:
-        with awaiting_uploads(recipe.tracking.wait_s):
+        with awaiting_uploads(recipe.tracking.wait_s), cluster:
+            data = open_training_data(features, recipe, further, start, validate_on or ())
             summary = search(data, recipe, searched, out, settings, resume, address)
             show_sweep(summary, json)
             log_summary(summary)
