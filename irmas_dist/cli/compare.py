@@ -58,7 +58,10 @@ def compare(
     scored = {model: (scores, thresholds) for model, (scores, thresholds, _) in opened.items()}
     found = compare(scored, protocol, settings)
     adapted = {model: scores.adapted_to for model, (scores, _) in scored.items()}
-    notes = {model: notes_on(one) if one.scored_by else [] for model, (one, _) in scored.items()}
+    notes = {
+        model: [*(notes_on(one) if one.scored_by else ()), *one.notes]
+        for model, (one, _) in scored.items()
+    }
     show_comparison(found, adapted, notes, json)
 
 

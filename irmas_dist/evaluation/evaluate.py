@@ -121,6 +121,7 @@ def evaluate_scores(
         )
     if scores.adapted_to and thresholds is None:
         notes.append(f"the scores are of a model that was adapted to {scores.adapted_to}")
+    notes.extend(scores.notes)
     headline = next(iter(results.values()))
     shown = thresholds
     if headline.protocol == "fixed":

@@ -184,7 +184,7 @@ def _evaluate_with(
 
 
 def notes_on(scores: Scores) -> list[str]:
-    """Return what is to be known of a model's scores wherever they are shown."""
+    """Return what a model's scores themselves show that is to be known of them."""
     notes = []
     if silent := int((~scores.scores.any(axis=1)).sum()):
         notes.append(
@@ -196,7 +196,7 @@ def notes_on(scores: Scores) -> list[str]:
             f"the model has learnt from clips of {' and '.join(training_parts)}: "
             "these figures do not measure how well it does on other music"
         )
-    return [*notes, *scores.notes]
+    return notes
 
 
 def open_evaluated(

@@ -16,6 +16,8 @@ from irmas_dist.corpus.audio_files import find_files
 from irmas_dist.corpus.manifest import TESTING
 from irmas_dist.corpus.mixdown import SILENT
 from irmas_dist.errors import IrmasError
+from irmas_dist.evaluation.csv_scores import open_scores
+from irmas_dist.evaluation.evaluate import evaluate_scores
 from irmas_dist.evaluation.scores import Scores, read_scores, write_scores
 from irmas_dist.features.store import (
     StoreInfo,
@@ -207,6 +209,8 @@ def test_clips_that_a_model_was_validated_on_are_no_test(
     evaluate(str(model), place, str(model))
     evaluation = evaluate_model_scores(*read_model_scores(str(model)))
     assert "the model was validated on these clips" in " ".join(evaluation.notes)
+    told = evaluate_scores(open_scores(str(model / "scores.parquet")), "scores").notes
+    assert "the model was validated on these clips" in " ".join(told)
 
 
 def test_no_evaluation_replaces_what_another_model_or_other_clips_gave(
