@@ -1,5 +1,6 @@
 """Tune's schedulers, which stop poor trials early, with the reports of earlier drivers."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -76,17 +77,28 @@ def most_epochs(space: Space, epochs: int) -> int:
     return max(drawn, epochs) if entry.when else drawn
 
 
-class _Recalling(TrialScheduler):
+class _Recalling(TrialScheduler, ABC):
     """A scheduler that recalls reports to earlier drivers, or from nodes that were lost."""
 
     study: optuna.Study | None = None
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._last_of: dict[int, Trial] = {}
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
         """Add a trial; recall the reports of a resumed one, so that no epoch counts twice."""
         identity = trial.config[TRIAL]
         if self.study is not None and identity["resume"]:
+            if lost := self._last_of.get(identity["number"]):  # Tune has a new trial for it.
+                self.forget(lost)
             self.recall(trial, self.study.get_trials(deepcopy=False)[identity["number"]])
+        self._last_of[identity["number"]] = trial
         super().on_trial_add(tune_controller, trial)
+
+    @abstractmethod
+    def forget(self, trial: Trial) -> None:
+        """Remove the reports of a trial whose node was lost."""
 
     def recall(self, trial: Trial, frozen: FrozenTrial) -> None:
         """Record what a trial has reported, without deciding about it.
@@ -102,9 +114,17 @@ class _Recalling(TrialScheduler):
 class Asha(_Recalling, ASHAScheduler):
     """Tune's ASHA."""
 
+    def forget(self, trial: Trial) -> None:  # noqa: D102 - as in the base class
+        for bracket in self._brackets:
+            for _, recorded in bracket._rungs:
+                recorded.pop(trial.trial_id, None)
+
 
 class Median(_Recalling, MedianStoppingRule):
     """Tune's median rule."""
+
+    def forget(self, trial: Trial) -> None:  # noqa: D102 - as in the base class
+        self._results.pop(trial, None)
 
 
 class Population(PopulationBasedTraining):

@@ -1,5 +1,7 @@
 """Schedulers recall the reports of earlier drivers' trials, and count no epoch twice."""
 
+from types import SimpleNamespace
+
 import optuna
 import pytest
 
@@ -72,6 +74,40 @@ def test_earlier_epochs_of_a_resumed_trial_count_once(
     scheduler.on_trial_add(None, resumed)
     resumed_result = {EPOCH: 3, SELECTED_BY: 0.55}
     assert scheduler.on_trial_result(None, resumed, resumed_result) == "CONTINUE"
+
+
+@pytest.mark.parametrize("name", ["asha", "median"])
+def test_a_trial_counts_once_after_its_node_was_lost(
+    name: str, study: optuna.Study, space: Space
+) -> None:
+    """Tune has a new trial for it; the scheduler decides as if that were the only one."""
+    searcher = make_searcher(study, space)
+    searcher.suggest("lost")
+    for epoch in (1, 2):
+        searcher.on_trial_result("lost", result(0.9, epoch))
+    searcher.postpone("lost")
+    assert searcher.suggest("again")[TRIAL] == {"number": 0, "resume": True}
+
+    alone = SimpleNamespace(get_live_trials=list)
+
+    def decision(value: float, *trials: TuneTrial) -> str:
+        scheduler = build_scheduler(SweepSettings(scheduler=name, grace_epochs=2), space, epochs=9)
+        replay(scheduler, study, [0])
+        values = {"lost": 0.9, "1": 0.8, "2": 0.7, "3": 0.6, "new": value}
+        others = (TuneTrial(str(number), number, resume=False) for number in (1, 2, 3))
+        decided = ""
+        for trial in (*trials, *others, TuneTrial("new", 4, resume=False)):
+            scheduler.on_trial_add(None, trial)
+            if trial.trial_id in values:
+                reported = {EPOCH: 2, SELECTED_BY: values[trial.trial_id]}
+                decided = scheduler.on_trial_result(alone, trial, reported)
+        return decided
+
+    lost, again = TuneTrial("lost", 0, resume=False), TuneTrial("again", 0, resume=True)
+    values = (0.85, 0.78, 0.65)
+    alike = [decision(value, again) for value in values]
+    assert [decision(value, lost, again) for value in values] == alike
+    assert len(set(alike)) == 2
 
 
 def test_pbt_keeps_values_on_which_other_entries_depend() -> None:
