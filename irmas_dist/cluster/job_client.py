@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobSubmissionClient
 
+from irmas_dist.cluster.runtime import set_variables
 from irmas_dist.errors import IrmasError
 
 DASHBOARD_PORT = 8265
@@ -123,7 +124,8 @@ def connect(address: str | None) -> Client:
         IrmasError: No cluster answers at the address, or it refuses the token.
     """
     url = dashboard_url(address)
-    with _ray_uses(url), one_line_errors(url):
+    # The environment overrides the address that Ray's client is given.
+    with set_variables({"RAY_API_SERVER_ADDRESS": url}), one_line_errors(url):
         try:
             return Client(url)
         except AuthenticationError:
@@ -163,19 +165,6 @@ def one_line_errors(url: str) -> Iterator[None]:
         last = (str(error).rstrip(".\n") or type(error).__name__).splitlines()[-1]
         reason = re.sub(r"^[\w.]+(Error|Exception): ", "", last)
         raise IrmasError(f"the Ray cluster at {url} refuses: {reason}") from error
-
-
-@contextmanager
-def _ray_uses(url: str) -> Iterator[None]:
-    """Make Ray's client use ``url``: the environment overrides the address it is given."""
-    before = os.environ.get("RAY_API_SERVER_ADDRESS")
-    os.environ["RAY_API_SERVER_ADDRESS"] = url
-    try:
-        yield
-    finally:
-        del os.environ["RAY_API_SERVER_ADDRESS"]
-        if before is not None:
-            os.environ["RAY_API_SERVER_ADDRESS"] = before
 
 
 def _token() -> str | None:

@@ -17,6 +17,7 @@ from ray.exceptions import AuthenticationError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from irmas_dist import storage
+from irmas_dist.cluster.ports import free_port
 from irmas_dist.cluster.without_ray import LOCAL, ray_address
 from irmas_dist.errors import IrmasError, first_line, without_password
 
@@ -75,7 +76,7 @@ def ray_running(address: str | None = None, dashboard: bool = False) -> Iterator
         if target == LOCAL:
             # Its processes inherit them; a `runtime_env` would take each of them seconds more.
             environment = WORKER_ENVIRONMENT | TRAIN_ENVIRONMENT | NO_PREEMPTION
-            port = _free_port() if dashboard else None
+            port = free_port() if dashboard else None
             # Else those that ask the dashboard would ask that of the Ray that started last here.
             own = {"RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{port}"} if port else {}
             with default_variables(environment), set_variables(own), _deferred_interrupts():
@@ -155,13 +156,6 @@ def set_variables(values: Mapping[str, str]) -> Iterator[None]:
             os.environ.pop(name, None)
             if value is not None:
                 os.environ[name] = value
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def require_shared(out: str | None, *inputs: str) -> None:

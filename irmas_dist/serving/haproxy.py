@@ -7,21 +7,20 @@ corrected has no setting: pages of statistics that listen to everyone, log lines
 uploads, headers that never end, and the answer to requests in flight on a replica that dies, which
 is 500, or none at all.
 
-It imports nothing of the package, so that it starts at once.
+It imports hardly anything of the package, so that it starts at once.
 """
 
 import ctypes
 import importlib.util
 import json
 import os
-import random
 import re
 import signal
-import socket
 import sys
 import sysconfig
-from contextlib import suppress
 from pathlib import Path
+
+from irmas_dist.cluster.ports import free_port
 
 HOSTS = ("127.0.0.1", "localhost", "0.0.0.0")
 """Where HAProxy can listen: it reaches the replicas, which listen there too, by 127.0.0.1."""
@@ -37,9 +36,6 @@ STATISTICS = ("frontend prometheus", "listen stats")
 
 ADAPTED = Path(sysconfig.get_path("scripts"), "irmas-haproxy")
 """What it runs here."""
-
-PORTS = range(20_000, 30_000)
-"""Where Ray Serve's own proxy listens, beside the replicas' ports from 30000 on."""
 
 FAILED = "a replica failed during the request: try again"
 """The error that clients get when their replica dies."""
@@ -79,7 +75,7 @@ def variables(folder: Path, host: str, longest_s: float) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(folder / "metrics.sock"),
         "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(folder),
         "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(folder / "server-state"),
-        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(_free_port(host)),
+        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(free_port(host)),
         # A clip in a few pieces, and one thread for what is little work.
         "RAY_SERVE_HAPROXY_TUNE_BUFSIZE": str(2**17),
         "RAY_SERVE_HAPROXY_NBTHREAD": "1",
@@ -147,12 +143,3 @@ def _error_file() -> str:
         "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\n"
         f"Content-Length: {len(line)}\r\nRetry-After: 1\r\nConnection: close\r\n\r\n{line}"
     )
-
-
-def _free_port(host: str) -> int:
-    """Return a port that is free, and given to nobody who lets the kernel choose."""
-    for port in random.sample(PORTS, len(PORTS)):
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind((host, port))
-            return port
-    raise OSError(f"no port from {PORTS[0]} to {PORTS[-1]} is free")
