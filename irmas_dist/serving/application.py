@@ -71,7 +71,8 @@ BODY = {
 REFUSALS: dict[int | str, dict[str, Any]] = {
     400: {"description": "The request cannot be read."},
     401: {"description": "The token is missing or wrong."},
-    403: {"description": "The URL is not one that the server reads."},
+    403: {"description": "The URL is not one that the server reads, or another site asks."},
+    408: {"description": "The upload pauses for too long."},
     413: {"description": "The upload is too large."},
     421: {"description": "The Host is not this machine, and there is no token."},
     422: {"description": "The audio cannot be used, or is too long."},

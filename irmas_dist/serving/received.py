@@ -5,12 +5,13 @@ It is held in memory alone.
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from starlette.datastructures import UploadFile
+from python_multipart.multipart import parse_options_header
+from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
@@ -25,6 +26,9 @@ ENVELOPE = 64_000
 
 DISCARDED = 64_000_000
 """Bytes of an upload that is too large which are read beyond what is allowed, and not kept."""
+
+STALLED_S = 20.0
+"""How long an upload may pause: one that does not go on takes the place of others."""
 
 
 class RefusedRequestError(Exception):
@@ -43,7 +47,7 @@ class RefusedRequestError(Exception):
         super().__init__(line)
         self.status = status
         self.reason = reason
-        self.line = " ".join(line.split())
+        self.line = storage.as_text(" ".join(line.split()))
         self.headers = {} if retry_after_s is None else {"Retry-After": str(retry_after_s)}
 
 
@@ -104,9 +108,9 @@ async def _chunks(request: Request, megabytes: float, envelope: int = 0) -> Asyn
     too_large = False
     with suppress(ValueError):
         too_large = int(request.headers.get("content-length", 0)) > most
-    size = 0
+    size, stream = 0, request.stream()
     try:
-        async for chunk in request.stream():
+        while (chunk := await _next(stream)) is not None:
             size += len(chunk)
             too_large = too_large or size > most
             if not too_large:
@@ -119,6 +123,17 @@ async def _chunks(request: Request, megabytes: float, envelope: int = 0) -> Asyn
         raise _too_large("upload", megabytes)
 
 
+async def _next(stream: AsyncGenerator[bytes]) -> bytes | None:
+    """Return the next bytes of a body, None at its end."""
+    try:
+        async with asyncio.timeout(STALLED_S):
+            return await anext(stream, None)
+    except TimeoutError as error:
+        raise RefusedRequestError(
+            408, f"the upload was interrupted: nothing came for {STALLED_S:g} s"
+        ) from error
+
+
 class _InMemoryParser(MultiPartParser):
     """Multipart whose files never go to disk; `_chunks` limits them."""
 
@@ -127,7 +142,7 @@ class _InMemoryParser(MultiPartParser):
 
 async def _multipart(request: Request, limits: Limits, model: str | None) -> ReceivedAudio:
     stream = _chunks(request, limits.max_megabytes, ENVELOPE)
-    parser = _InMemoryParser(request.headers, stream, max_files=1, max_fields=8)  # type: ignore[arg-type]
+    parser = _InMemoryParser(_boundary(request), stream, max_files=1, max_fields=8)  # type: ignore[arg-type]
     try:
         form = await parser.parse()
     except (MultiPartException, KeyError, UnicodeError) as error:
@@ -146,6 +161,18 @@ async def _multipart(request: Request, limits: Limits, model: str | None) -> Rec
     return ReceivedAudio(
         files[0].filename or "audio", content, named if isinstance(named, str) else model
     )
+
+
+def _boundary(request: Request) -> Headers:
+    """Return the type of a multipart body with nothing but its boundary.
+
+    Starlette would decode fields with whatever charset the client names, some of which take
+    minutes for a megabyte.
+    """
+    _, options = parse_options_header(request.headers["content-type"])
+    boundary = options.get(b"boundary")
+    given = b"" if boundary is None else b'; boundary="%s"' % boundary
+    return Headers(raw=[(b"content-type", b"multipart/form-data" + given)])
 
 
 async def _by_url(request: Request, limits: Limits, model: str | None) -> ReceivedAudio:

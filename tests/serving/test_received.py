@@ -1,10 +1,15 @@
-"""Uploads by URL come from an object store, as large as other uploads may be."""
+"""Uploads: multipart of any client, objects of an object store, and those that stall."""
 
+import asyncio
+import encodings
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
+import pytest
 
 from irmas_dist import storage
+from irmas_dist.serving import received
 from tests.serving.conftest import Serve
 
 
@@ -23,3 +28,69 @@ def test_an_object_is_read_where_its_folder_is_allowed(
     answers = asking(ask, {"allow_url_prefix": [f"{bucket}/in"], "max_megabytes": 5})
     assert [each.status_code for each in answers] == [200, 413, 422, 403]
     assert answers[0].json()["predictions"][0]["path"] == f"{bucket}/in/a.wav"
+
+
+def multipart(boundary: str, *parts: tuple[str, bytes]) -> bytes:
+    lines = [
+        f"--{boundary}\r\nContent-Disposition: form-data; {head}\r\n\r\n".encode() + body + b"\r\n"
+        for head, body in parts
+    ]
+    return b"".join(lines) + f"--{boundary}--\r\n".encode()
+
+
+@pytest.mark.parametrize("charset", ["punycode", "utf-7", "no-such-charset-as-this"])
+def test_a_charset_that_a_client_names_is_of_no_consequence(
+    asking: Serve, excerpts: list[Path], charset: str
+) -> None:
+    """The time that some take grows with the square of the field, and unknown ones are kept."""
+    body = multipart(
+        "a b:c", ('name="padding"', b"a" * 500_000 + b"-" + b"b" * 500_000),
+        ('name="file"; filename="für +2AA-.wav"', excerpts[0].read_bytes()),
+    )  # fmt: skip
+
+    async def ask(client: httpx.AsyncClient) -> httpx.Response:
+        kind = f'multipart/form-data; boundary="a b:c"; charset={charset}'
+        async with asyncio.timeout(20):
+            return await client.post("/v1/predict", content=body, headers={"Content-Type": kind})
+
+    answer = asking(ask)
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["predictions"][0]["path"] == "für +2AA-.wav"
+    assert charset.replace("-", "_") not in encodings._cache or charset == "utf-7"
+
+
+def test_what_is_no_text_is_refused_in_one_line(asking: Serve, excerpts: list[Path]) -> None:
+    async def ask(client: httpx.AsyncClient) -> list[httpx.Response]:
+        named = b'{"url": "s3://bucket/in/a.wav", "model": "\\ud800"}'
+        headers = {"Content-Type": "application/json"}
+        return [
+            await client.post("/v1/predict", content=named, headers=headers),
+            await client.post("/v1/predict?model=%ED%A0%80", content=excerpts[0].read_bytes()),
+        ]
+
+    answers = asking(ask, {"allow_url_prefix": ["s3://bucket/in"]})
+    assert [each.status_code for each in answers] == [422, 422]
+    assert all(list(each.json()) == ["error"] for each in answers)
+
+
+def test_an_upload_that_stalls_makes_room_for_the_next(
+    asking: Serve, excerpts: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(received, "STALLED_S", 0.3)
+    content = excerpts[0].read_bytes()
+
+    async def stalling() -> AsyncIterator[bytes]:
+        yield content[:1000]
+        await asyncio.sleep(60)
+
+    async def slowly() -> AsyncIterator[bytes]:
+        for start in range(0, len(content), len(content) // 4):
+            await asyncio.sleep(0.15)
+            yield content[start : start + len(content) // 4]
+
+    async def ask(client: httpx.AsyncClient) -> list[httpx.Response]:
+        return [await client.post("/v1/predict", content=each) for each in (stalling(), slowly())]
+
+    stalled, slow = asking(ask, {"max_requests": 1})
+    assert (stalled.status_code, slow.status_code) == (408, 200)
+    assert stalled.json() == {"error": "the upload was interrupted: nothing came for 0.3 s"}
