@@ -1,4 +1,4 @@
-"""A site whose name resolves to this machine gets no answer from a server without token."""
+"""A server without token answers its own pages and programs, and pages of no other site."""
 
 import hashlib
 
@@ -35,3 +35,33 @@ def test_only_this_machine_s_names_are_answered_where_no_token_is_wanted(
         assert "content-security-policy" in answers[0].headers
     with_token = asking(ask, token=hashlib.sha256(TOKEN.encode()).hexdigest())
     assert [each.status_code for each in with_token] == [200] * 3
+
+
+@pytest.mark.parametrize(
+    ("headers", "answered"),
+    [
+        ({}, True),
+        ({"Sec-Fetch-Site": "same-origin", "Origin": "https://proxied.example"}, True),
+        ({"Sec-Fetch-Site": "none"}, True),
+        ({"Sec-Fetch-Site": "cross-site"}, False),
+        ({"Sec-Fetch-Site": "same-site", "Origin": "http://localhost:8001"}, False),
+        ({"Origin": "http://localhost:8000"}, True),
+        ({"Origin": "http://localhost:8001"}, False),
+        ({"Origin": "https://elsewhere.example"}, False),
+        ({"Origin": "null"}, False),
+    ],
+)
+def test_pages_of_other_sites_may_link_here_but_have_nothing_done(
+    asking: Serve, headers: dict[str, str], answered: bool
+) -> None:
+    headers = {"Host": "localhost:8000", **headers}
+
+    async def ask(client: httpx.AsyncClient) -> list[httpx.Response]:
+        return [
+            await client.get("/", headers=headers),
+            await client.post("/v1/predict", content=b"no audio", headers=headers),
+        ]
+
+    page, posted = asking(ask)
+    assert page.status_code == 200
+    assert posted.status_code == (422 if answered else 403)
