@@ -61,12 +61,17 @@ class Readers:
             self._idle.put_nowait(self._starting())
 
     def ready(self) -> bool:
-        """Return whether processes start; those that did not are started again."""
-        for _ in range(self._idle.qsize()):
-            task = self._idle.get_nowait()
-            failed = task.done() and not task.cancelled() and task.exception()
-            self._idle.put_nowait(self._starting() if failed else task)
-        return not self._failing
+        """Return whether there is a process, or one starts; those that did not, start again."""
+        self._revive()
+        alive = any(reader.process.returncode is None for reader in self._running)
+        return alive or not self._failing
+
+    def _revive(self) -> None:
+        """Start those again that did not start; put those first that have."""
+        tasks = [self._idle.get_nowait() for _ in range(self._idle.qsize())]
+        tasks = [self._starting() if _has_failed(task) else task for task in tasks]
+        for task in sorted(tasks, key=lambda task: not task.done()):
+            self._idle.put_nowait(task)
 
     async def close(self) -> None:
         """Kill the processes."""
@@ -98,6 +103,7 @@ class Readers:
                 `UnknownFormatError` where its format is not known.
             ReaderError: There is no reader.
         """
+        self._revive()
         task = await self._idle.get()
         reader = None
         request = {**reading, "longest_s": longest_s}
@@ -107,7 +113,9 @@ class Readers:
                 header, payload = await _first_answer(reader, request, content)
             except ConnectionError:  # it has ended while it waited
                 await self._end(reader)
-                task, reader = self._starting(), None
+                self._idle.put_nowait(self._starting())
+                self._revive()
+                task, reader = self._idle.get_nowait(), None
                 reader = await asyncio.shield(task)
                 header, payload = await _first_answer(reader, request, content)
             while True:
@@ -176,6 +184,10 @@ class Readers:
             await self._end(reader)
             raise ChildProcessError("it ends when it starts")
         return reader
+
+
+def _has_failed(task: asyncio.Task[Reader]) -> bool:
+    return task.done() and not task.cancelled() and task.exception() is not None
 
 
 async def _killed(reader: Reader) -> None:

@@ -115,3 +115,30 @@ def test_uploads_are_told_to_come_back_while_no_reader_starts(
     assert [each.status_code for each in (failed, unwell, fine)] == [503, 503, 200]
     assert failed.headers["retry-after"] == "1"
     assert failed.json() == {"error": "the upload cannot be read now: try again"}
+
+
+def test_a_reader_that_does_not_start_again_costs_no_upload_while_there_is_another(
+    excerpts: list[Path], predictor: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = excerpts[0].read_bytes()
+
+    async def scenario() -> None:
+        readers = Readers(2)
+        readers.start()
+        before = await read(readers, content, predictor)
+        await read(readers, content, predictor)
+        killed, _ = readers._running
+        monkeypatch.setattr(sys, "executable", "/bin/false")
+        os.kill(killed.process.pid, signal.SIGKILL)
+        await killed.process.wait()
+        for _ in range(5):
+            np.testing.assert_array_equal(await read(readers, content, predictor), before)
+            assert readers.ready()
+            await asyncio.sleep(0.1)
+        monkeypatch.undo()
+        readers.ready()
+        two = asyncio.gather(*(read(readers, content, predictor) for _ in range(2)))
+        assert len(await two) == len(readers._running) == 2
+        await readers.close()
+
+    asyncio.run(scenario())
