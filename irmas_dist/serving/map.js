@@ -55,14 +55,11 @@ export class HeatMap {
   draw() {
     const canvas = $("canvas"), columns = 1000;
     canvas.width = columns; canvas.height = Math.max(this.codes.length, 1);
-    const context = canvas.getContext("2d");
+    const context = canvas.getContext("2d"), last = this.windows.length - 1;
     context.fillStyle = getComputedStyle(document.body).getPropertyValue("--first");
     this.windows.forEach((scores, number) => {
-      // Windows overlap: the edge between two is halfway between their centres.
-      const centre = i => (this.starts[i] + this.ends[i]) / 2;
-      const from = number ? (centre(number - 1) + centre(number)) / 2 : this.starts[0];
-      const to = number + 1 < this.windows.length
-        ? (centre(number) + centre(number + 1)) / 2 : this.ends[number];
+      const from = number ? this.edge(number - 1) : this.starts[0];
+      const to = number < last ? this.edge(number) : this.ends[number];
       const left = Math.floor(from / this.length * columns);
       const right = Math.ceil(to / this.length * columns);
       scores.forEach((score, row) => {
@@ -75,12 +72,19 @@ export class HeatMap {
     this.follow();
   }
 
+  // Where a window ends for the next one: they overlap, and it is halfway between their centres.
+  edge(number) {
+    const centre = i => (this.starts[i] + this.ends[i]) / 2;
+    return (centre(number) + centre(number + 1)) / 2;
+  }
+
   follow() {
     const at = this.player.currentTime, share = this.length ? at / this.length : 0;
     $("now").style.left = `calc(${100 * share}% - 1px)`;
-    const number = this.ends.findIndex((end, i) => (this.starts[i] + end) / 2 >= at);
-    const scores = this.windows.at(number) ?? [];
-    const heard = this.codes.filter((code, i) => scores[i] >= this.model.thresholds[code])
+    // Beyond the last edge there is none, and -1 is the last window.
+    const scores = this.windows.at(this.windows.findIndex((_, i) => at < this.edge(i))) ?? [];
+    const surest = this.model.relative ? Math.max(...scores) || 1 : 1;
+    const heard = this.codes.filter((code, i) => scores[i] / surest >= this.model.thresholds[code])
       .map(code => this.model.instruments[code]);
     const text = `${clock(at)}: ${heard.join(", ") || "none above its threshold"}`;
     $("here").textContent = scores.length ? text : "";

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from irmas_dist import storage
+from irmas_dist.config.decisions import RELATIVE_RULES
 from irmas_dist.errors import IrmasError
 from irmas_dist.inference.combination import Combination
 from irmas_dist.training.model_description import ModelDescription, read_description
@@ -88,7 +89,13 @@ class ServedModel:
             # In the order of scores: JavaScript puts the keys of objects that are numbers first.
             "codes": description.vocabulary.codes,
             "instruments": description.instruments,
-            "thresholds": description.thresholds,
+            # With 0 where it is so fitted, silence would have the instrument.
+            "thresholds": dict(
+                zip(description.instruments, description.threshold_array().tolist(), strict=True)
+            ),
+            # Whether they are of scores that are relative to those of the surest instrument.
+            "relative": not description.members
+            and description.windows.aggregation in RELATIVE_RULES,
             "thresholds_from": description.thresholds_from,
             # Those of an adapted model are of what it was before.
             "validation": {

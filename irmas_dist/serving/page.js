@@ -34,7 +34,8 @@ async function begin() {
   }
   say("");
   models = (await response.json()).models;
-  $("model").replaceChildren(...models.map(model => element("option", model.name)));
+  const before = $("model").value;
+  $("model").replaceChildren(...models.map(({name}) => element("option", name, {selected: name === before})));
   $("choice").hidden = models.length < 2;
   about();
   return true;
@@ -90,6 +91,7 @@ async function hear(file) {
     await show(file, signal);
   } catch (error) {
     if (signal.aborted) return;
+    $("result").hidden = true;
     say(error.message, true);
   }
   if (running.signal === signal) $("progress").hidden = true;
@@ -106,6 +108,7 @@ async function show(file, signal, decoded = null) {
   for await (const [kind, data] of events(response)) {
     if (kind === "start") {
       map.begin(data.model);
+      $("whole").hidden = true;
       timeline.codes = data.model.codes;
       $("name").textContent = data.path;
       say("Listening …");
@@ -113,7 +116,8 @@ async function show(file, signal, decoded = null) {
       for (const key in data) timeline[key].push(...data[key]);
       $("result").hidden = false;
       map.add(data);
-      $("progress").value = Math.min(data.ends.at(-1) / map.length, 1);
+      // The browser knows no length of what it cannot play.
+      if (Number.isFinite($("player").duration)) $("progress").value = Math.min(data.ends.at(-1) / map.length, 1);
     } else if (kind === "error") {
       // What the server does not know, the browser may decode; of damage it says nothing.
       if (data.reason === "unknown_format" && !decoded) {
@@ -121,7 +125,6 @@ async function show(file, signal, decoded = null) {
         try { decoded = {...await asWav(file, map.model), refusal}; } catch { throw new Error(refusal); }
         return show(file, signal, decoded);
       }
-      $("result").hidden = true;
       throw new Error(data.error);
     } else {
       const note = [data.note, decoded?.note, decoded && BY_BROWSER].filter(Boolean).join("; ") || null;
@@ -151,12 +154,14 @@ function finish(prediction, model) {
     );
     return row;
   }));
+  $("whole").hidden = false;
   say(names.length ? `Done: ${names.join(", ")}.` : "Done: no instrument.");
 }
 
 export function csv({timeline: {codes, starts, ends, windows}}) {
   const rows = windows.map((row, i) => [starts[i].toFixed(3), ends[i].toFixed(3), ...row]);
-  return [["start_s", "end_s", ...codes], ...rows].map(row => row.join(",") + "\n").join("");
+  const quoted = codes.map(code => /[",\r\n]/.test(code) ? `"${code.replaceAll('"', '""')}"` : code);
+  return [["start_s", "end_s", ...quoted], ...rows].map(row => row.join(",") + "\n").join("");
 }
 
 function save(content, kind, ending) {

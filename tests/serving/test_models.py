@@ -26,6 +26,16 @@ def test_an_adapted_model_has_no_figures_of_what_it_was_before(model: Path) -> N
     assert (facts["validation"], facts["adapted_to"]) == ({}, "songs")
 
 
+def test_silence_reaches_no_threshold_that_clients_are_told(model: Path) -> None:
+    served, _ = ServedModel.read("a", model)
+    always = served.description.model_copy(
+        update={"thresholds": {**served.description.thresholds, "voi": 0.0}}
+    )
+    thresholds = dataclasses.replace(served, description=always).facts()["thresholds"]
+    assert 0 < thresholds["voi"] < 1e-30
+    assert thresholds["cel"] == 0.5
+
+
 def test_other_weights_or_thresholds_are_another_version(make_model: MakeModel) -> None:
     path = make_model()
     first = ServedModel.read("a", path)[0].digest

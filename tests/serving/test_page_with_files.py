@@ -1,5 +1,7 @@
 """The page in a real browser, with files that the server does not know, or refuses."""
 
+import csv
+import io
 import json
 import shutil
 import struct
@@ -73,6 +75,79 @@ def test_what_the_server_does_not_know_is_decoded_by_the_browser_and_said_to_be(
         assert (await browser.value(NOTE)).startswith("decoded by the browser: the server does not")
 
     browsing(choose, model)
+
+
+CUT = """(real => { window.fetch = async (...given) => {
+  const text = await (await real(...given)).text();
+  const cut = new TextEncoder().encode(text.slice(0, text.indexOf("event: end")));
+  return new Response(new ReadableStream({start(stream) {
+    stream.enqueue(cut);
+    window.lose = () => stream.close();
+  }}));
+}; })(window.fetch)"""
+"""Keeps the end of an answer back, until the connection is lost."""
+
+
+def test_nothing_of_the_file_before_is_shown_beside_another(
+    model: Path, excerpts: list[Path]
+) -> None:
+    hidden = "[...['result', 'whole'].map(id => document.getElementById(id).hidden)]"
+
+    async def choose(browser: Tab) -> None:
+        await browser.choose("#file", excerpts[0])
+        await browser.until(f"/^Done/.test({STATUS})")
+        assert await browser.value(hidden) == [False, False]
+        await browser.value(CUT)
+        await browser.choose("#file", excerpts[1])
+        await browser.until(f"!{hidden}[0]")
+        assert await browser.value(hidden) == [False, True]
+        await browser.value("lose()")
+        await browser.until(f"/^The connection was lost/.test({STATUS})")
+        assert await browser.value(hidden + "[0]")
+
+    browsing(choose, model)
+
+
+HEARD = """import("/map.js").then(({HeatMap}) => {
+  const map = new HeatMap();
+  map.player = {duration: 2, currentTime: 0};
+  map.begin({codes: ["a", "b"], instruments: {a: "A", b: "B"}, thresholds: {a: .5, b: .9}, ...%s});
+  map.add({starts: [0, .5, 1], ends: [1, 1.5, 2], windows: %s});
+  return [0.7, 0.8, 1.2, 1.3, 1.9].map(at => {
+    map.player.currentTime = at;
+    map.follow();
+    return document.getElementById("here").textContent.slice("0:00: ".length);
+  });
+})"""
+
+
+@pytest.mark.parametrize(
+    ("facts", "windows", "heard"),
+    [
+        ({}, [[0.6, 0], [0, 0.95], [0.7, 0]], ["A", "B", "B", "A", "A"]),
+        # Of a rule that divides by the score of the surest instrument, which thresholds belong to.
+        ({"relative": True}, [[0.2, 0], [0.1, 0.3], [0, 0]], ["A", "B", "B", *[""] * 2]),
+    ],
+)
+def test_what_is_said_to_play_is_what_the_map_shows_there(
+    model: Path, facts: dict[str, bool], windows: list[list[float]], heard: list[str]
+) -> None:
+    async def look(browser: Tab) -> None:
+        said = await browser.value(HEARD % (json.dumps(facts), json.dumps(windows)))
+        assert said == [each or "none above its threshold" for each in heard]
+
+    browsing(look, model)
+
+
+def test_codes_with_commas_and_quotes_are_quoted_in_csv(model: Path) -> None:
+    timeline = {"codes": ["sax, alto", 'a "b"'], "starts": [0], "ends": [1], "windows": [[0.5, 1]]}
+
+    async def look(browser: Tab) -> None:
+        script = f"import('/page.js').then(({{csv}}) => csv({{timeline: {json.dumps(timeline)}}}))"
+        rows = list(csv.reader(io.StringIO(await browser.value(script))))
+        assert rows == [["start_s", "end_s", *timeline["codes"]], ["0.000", "1.000", "0.5", "1"]]
+
+    browsing(look, model)
 
 
 def test_columns_and_rows_have_the_model_s_order_where_codes_are_numbers(
