@@ -43,7 +43,7 @@ def log_evaluation(description: ModelDescription, evaluation: Evaluation, name: 
         with tempfile.TemporaryDirectory(prefix="irmas-") as scratch:
             page = Path(scratch, "report.html")
             write_model_page(page, evaluation, name, description)
-            return page.read_text()
+            return page.read_text(encoding="utf-8")
 
     run.page("evaluation/report", report)
     run.close()

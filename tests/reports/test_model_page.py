@@ -351,3 +351,11 @@ def test_a_single_clip_makes_a_page(tmp_path, right):
 
 def test_one_input_gives_one_file(tmp_path):
     assert report(tmp_path).source == report(tmp_path).source
+
+
+def test_clips_without_any_instrument_have_no_figure_by_their_number(tmp_path):
+    scores = some_scores()
+    silent = dataclasses.replace(scores, labels=np.zeros_like(scores.labels))
+    page = report(tmp_path, scores=silent)
+    assert "None" not in page.text
+    assert "Micro F1 by number" not in page.text

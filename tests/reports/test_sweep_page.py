@@ -7,6 +7,8 @@ import pytest
 
 from irmas_dist.config.recipe import Recipe
 from irmas_dist.config.sweep import SweepSettings
+from irmas_dist.evaluation.operating_points import NEVER
+from irmas_dist.reports import sweep_page
 from irmas_dist.reports.sweep_page import write_sweep_page
 from irmas_dist.search import sweep_directory
 from irmas_dist.search.space import build_space
@@ -30,6 +32,20 @@ def test_the_page_is_self_contained_and_names_every_failed_trial(
     for name in ("model.head", "model.dense", "augment.mix.counts", "training.lr"):
         assert f"<figcaption>{name}</figcaption>" in page
     assert "interrupted" in page
+
+
+def test_the_page_says_which_instruments_are_never_predicted_or_never_known(
+    swept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figures = {"precision": 0.0, "recall": 0.0, "f1": 0.0, "ap": 0.0, "threshold": float(NEVER)}
+    rows = [{"name": "cello", "known": 9, **figures}, {"name": "voice", "known": 0, **figures}]
+    best = {"number": 0, "value": 0.5, "seconds": 1, "values": {}, "instruments": rows}
+    monkeypatch.setattr(sweep_page, "best_row", lambda _: best)
+    write_sweep_page(swept, tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text()
+    assert "<th>cello</th><td>0.000</td>" in page
+    assert '<th>voice</th><td colspan="4">known in no clip</td>' in page
+    assert page.count("<td>never predicted</td>") == 2
 
 
 LABELS = """({
