@@ -119,14 +119,17 @@ def command(function: Callable[P, R]) -> Callable[P, R]:
     """Send the output of libraries to a log file, and turn errors into one line.
 
     The exit status is 1 when the command fails, 2 when its options contradict each other, and 130
-    when it is interrupted, by SIGTERM too, which Slurm, Kubernetes and spot machines send.
+    when it is interrupted, by SIGTERM too, which Slurm, Kubernetes and spot machines send, or by
+    SIGHUP, which a terminal sends when it is closed.
     """
 
     @functools.wraps(function)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
         log = Path(os.devnull)
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, signal.default_int_handler)
+            for ending in (signal.SIGTERM, signal.SIGHUP):
+                if signal.getsignal(ending) != signal.SIG_IGN:  # as under nohup
+                    signal.signal(ending, signal.default_int_handler)
         try:
             with chatter_to(*_log_paths(function.__name__.strip("_"))) as log:
                 try:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -135,7 +136,18 @@ def test_a_standard_output_that_is_full_ends_the_help_in_one_line() -> None:
             assert (ended.returncode, ended.stderr) == (1, told), option
 
 
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_a_terminal_that_is_closed_ends_nothing_under_nohup(tmp_path: Path) -> None:
+    ignoring = f"trap '' HUP; exec {shlex.join(noisy('time.sleep(3)'))}"
+    with subprocess.Popen(
+        ["sh", "-c", ignoring], cwd=tmp_path, env=ENVIRONMENT, stderr=subprocess.PIPE
+    ) as running:
+        assert running.stderr.readline() == b"on the way\n"
+        running.send_signal(signal.SIGHUP)
+        running.communicate(timeout=20)
+    assert running.returncode == 0
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interrupt_ends_with_130(sent: signal.Signals, tmp_path: Path) -> None:
     with subprocess.Popen(
         noisy("time.sleep(60)"), cwd=tmp_path, env=ENVIRONMENT, stderr=subprocess.PIPE
