@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 import re
 import time
@@ -115,7 +116,8 @@ class Run:
         self._log(step, dict(metrics))
         for metric in BEST.keys() & metrics.keys():
             values = [metrics[metric], self._best.get(metric, metrics[metric])]
-            self._best[metric] = BEST[metric](values)
+            if finite := [value for value in values if math.isfinite(value)]:
+                self._best[metric] = BEST[metric](finite)
         self._run.summary.update(self._best)
 
     def _log(self, step: int, values: dict[str, Any]) -> None:

@@ -27,8 +27,8 @@ COPY_SUFFIX = "-rest.wandb"
 """End of the name of a copy that has only what was not sent yet."""
 
 SENT = ".wandb.synced"
-"""Suffix of the file that says that a run's file was uploaded: wandb's own is empty, and ours has
-the number of bytes that the run's file had, to which its process may add."""
+"""Suffix of the file that says that a run's file was uploaded: the number of bytes that it had, to
+which its process may add. wandb's own is empty, and written whether or not the server has all."""
 
 BEGUN_ELSEWHERE = ".begun-elsewhere"
 """Suffix of a file that says that another machine may have begun the run."""
@@ -129,7 +129,7 @@ def is_sent(file: Path) -> bool:
         size = file.with_suffix(SENT).read_text()
     except FileNotFoundError:
         return False
-    return not size.isdigit() or file.stat().st_size <= int(size)
+    return size.isdigit() and file.stat().st_size <= int(size)
 
 
 def mark_sent(file: Path, size: int) -> None:

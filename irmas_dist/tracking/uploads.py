@@ -17,7 +17,15 @@ from typing import Any
 from irmas_dist.storage.locks import LOCKS_UNSUPPORTED
 from irmas_dist.terminal import escape, progress, say
 from irmas_dist.tracking.run_file import RunFile, is_sent, mark_sent
-from irmas_dist.tracking.server import DAMAGED, REFUSALS, Known, connection, kept_message, reason
+from irmas_dist.tracking.server import (
+    DAMAGED,
+    REFUSALS,
+    Known,
+    connection,
+    kept_message,
+    known_run,
+    reason,
+)
 from irmas_dist.tracking.unsent import mark_before, remove_copy, unsent
 
 SIDE_BY_SIDE = 32
@@ -34,6 +42,12 @@ STATUS_S = 0.5
 
 SERVICE_S = 10.0
 """How long to wait for wandb's service on this machine."""
+
+SETTLED_S = 10.0
+"""How long the server may take until it says that it has the last step of a run."""
+
+LACKING = "its server lacks epochs that it was sent"
+"""What is wrong with a run of which the server dropped something and did not say so."""
 
 
 @dataclass
@@ -152,13 +166,16 @@ class Uploads:
                 return
             size = file.stat().st_size  # Another process may be writing it still.
             file = await asyncio.to_thread(unsent, file)
-        if await self._sync(service, upload, file, live):
+        complete = await self._sync(service, upload, file, live)
+        if complete and await asyncio.to_thread(_lacks, file):
+            upload.fail(LACKING)
+        elif complete:
             # A copy has what can be read.
             damaged = file != upload.file and RunFile(upload.file).damaged
             upload.fail(DAMAGED if damaged else None)
             upload.sent = not damaged
-            if upload.sent and file != upload.file:
-                mark_sent(upload.file, size)
+            if upload.sent:
+                mark_sent(upload.file, file.stat().st_size if live else size)
         if file != upload.file:
             remove_copy(file)
 
@@ -189,7 +206,7 @@ class Uploads:
         ]
         if errors:
             upload.fail(reason(errors[0]))
-        return not errors and is_sent(file)
+        return not errors
 
     def _note_refusal(self, upload: Upload, live: bool) -> None:
         """Send nothing more with a key, or to a project, that the server refuses."""
@@ -253,6 +270,23 @@ class Uploads:
             if not running or now > deadline or min(failing, default=0.0) > FAILING_S:
                 return
             time.sleep(0.05)
+
+
+def _lacks(file: Path) -> bool:
+    """Return whether the server lacks steps of a run's file, which it may take a moment to count.
+
+    It may drop some of what it is sent, and wandb's service calls the file sent nevertheless.
+    """
+    found, until = RunFile(file), time.monotonic() + SETTLED_S
+    run = found.run
+    while run is not None and found.last_step >= 0:
+        known = known_run(run.entity, run.project, run.run_id, SERVICE_S)
+        if known.last_step >= found.last_step:
+            return False
+        if time.monotonic() > until:
+            return True
+        time.sleep(STATUS_S)
+    return False
 
 
 def _exhausted(values: Iterator[int], seconds: float) -> bool:

@@ -1,5 +1,6 @@
 """Logging never ends or delays the work that is logged."""
 
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -131,3 +132,13 @@ def test_a_page_that_cannot_be_made_ends_nothing(
     run.page("page", lambda: str(1 / 0))
     run.close()
     assert "W&B failed to log a page (division by zero)\n" in capsys.readouterr().err
+
+
+def test_the_best_value_survives_an_epoch_that_is_not_finite(tmp_path: Path) -> None:
+    run = opened(tmp_path)
+    for epoch, loss in enumerate((0.3, math.nan, 0.9), start=1):
+        run.log({"epoch": float(epoch), "val_loss": loss, "val_macro_f1": loss})
+    run.close()
+    (file,) = run_files(tmp_path)
+    summary = RunFile(file).summary
+    assert (summary["val_loss"], summary["val_macro_f1"]) == (0.3, 0.9)

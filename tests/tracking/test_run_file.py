@@ -14,6 +14,7 @@ from irmas_dist.tracking.run_file import (
     COPY_SUFFIX,
     HEADER,
     RunFile,
+    mark_sent,
     read_records,
     run_files,
     unsent_files,
@@ -113,8 +114,12 @@ def test_files_are_found_by_run_and_in_the_order_of_their_start(tmp_path: Path) 
     assert [file.parent.name for file in found] == [names[1], names[0]]
     assert len(run_files(tmp_path)) == 3
     assert unsent_files(found) == [found[1]]  # The first is empty, and not the last of its run.
-    found[1].with_suffix(".wandb.synced").touch()
+    found[1].with_suffix(".wandb.synced").touch()  # by wandb's service, whatever the server has
+    assert unsent_files(found) == [found[1]]
+    mark_sent(found[1], 0)
     assert not unsent_files(found)
+    found[1].write_bytes(b"more")
+    assert unsent_files(found) == [found[1]]
 
 
 def test_parts_of_a_run_that_were_begun_in_other_time_zones_are_in_the_order_of_their_start(

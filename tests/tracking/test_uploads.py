@@ -191,6 +191,34 @@ def test_a_server_that_fails_for_a_while_gets_everything(
     assert not unsent_files([file])
 
 
+@pytest.mark.parametrize("live", [True, False])
+@pytest.mark.parametrize("status", [400, 403, 404, 413])
+def test_epochs_that_the_server_refuses_are_not_uploaded_until_it_has_them(
+    status: int, live: bool, wandb_server: WandbServer, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """wandb's service may call them sent."""
+    monkeypatch.setattr(module, "SETTLED_S", 0.5)
+    wandb_server.faults = [Fault(status=status, only={"file_stream"})]
+    if not live:
+        monkeypatch.setenv("WANDB_MODE", "offline")
+    with awaiting_uploads(30):
+        logged(tmp_path)
+    if not live:
+        uploads.begin_all(run_files(tmp_path))
+        assert [each.sent for each in uploads.wait(30)] == [False]
+    else:
+        assert "1 of 1 runs not uploaded" in told(capsys)[-1]
+    files = run_files(tmp_path)
+    assert unsent_files(files) == files
+    wandb_server.faults, uploads.refused = [], {}
+    uploads.begin_all(files)
+    assert [each.sent for each in uploads.wait(30)] == [True]
+    assert wandb_server.runs["r1"].steps() == [1, 2, 3]
+    assert wandb_server.runs["r1"].summary["parameters"] == 9
+    assert not unsent_files(files)
+
+
 @pytest.mark.parametrize("call", ["UseArtifact", "CreateArtifact", "CreateArtifactManifest"])
 def test_a_call_that_is_refused_costs_what_it_was_for_and_nothing_else(
     call: str, wandb_server: WandbServer, tmp_path: Path
