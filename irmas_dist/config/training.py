@@ -3,6 +3,7 @@
 Apart from the code that they configure, so that reading a recipe does not import torch.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -231,6 +232,27 @@ class WorkerSettings(Settings):
     def resources(self) -> dict[str, float]:
         """Resources of one worker, by Ray's names."""
         return {"CPU": self.cpus, **({"GPU": 1.0} if self.gpu else {})}
+
+
+def require_capturable(settings: "TrainingSettings", workers: int) -> None:
+    """Refuse to capture steps as CUDA graphs where it is known at once that they cannot be.
+
+    Raises:
+        UsageError: ``settings.graph`` is "on", with several workers or a compiled network.
+    """
+    if settings.graph != "on":
+        return
+    needs = {"one worker": workers == 1, "training.compile=false": not settings.compile}
+    if missing := [need for need, is_met in needs.items() if not is_met]:
+        raise UsageError(graph_needs(missing))
+
+
+def graph_needs(missing: Sequence[str]) -> str:
+    """Return what is lacking for CUDA graphs, and what to do."""
+    return (
+        f"training.graph=on needs {' and '.join(missing)}; training.graph=auto captures steps "
+        "where that is possible"
+    )
 
 
 def require_examples(workers: int, batch_size: int) -> None:

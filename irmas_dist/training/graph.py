@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor
 
-from irmas_dist.config.training import TrainingSettings
+from irmas_dist.config.training import TrainingSettings, graph_needs
 from irmas_dist.errors import IrmasError
 from irmas_dist.training.step import TrainingStep
 from irmas_dist.training.steps import PlannedSteps, StepSize
@@ -48,10 +48,7 @@ def capture(
     if settings.graph == "off" or (settings.graph == "auto" and missing):
         return None
     if missing or pool is None:
-        raise IrmasError(
-            f"training.graph=on needs {' and '.join(missing)}; training.graph=auto captures "
-            "steps where that is possible"
-        )
+        raise IrmasError(graph_needs(missing))
     return GraphSteps(step, pool)
 
 

@@ -81,7 +81,7 @@ def run_epochs(
     Before that, rank 0 saves a checkpoint, and deletes the oldest one when there are more than are
     kept. Those of earlier attempts, too, go once as many later ones are kept. Where epochs are
     short, it saves, and yields what was not yet yielded, after some of them and after the last
-    only, see `Pace`; an interruption saves the last one.
+    only, see `Pace`; an interruption saves the last one, and so does a failure of the next.
     """
     begun = learner.epoch  # A later checkpoint could not be read then, but may be readable again.
     earlier = checkpoints(attempt.progress) if learner.rank == 0 else []
@@ -103,9 +103,11 @@ def run_epochs(
     while not learner.finished:
         try:
             metrics = learner.run_epoch()
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, IrmasError) as error:
             if unsaved is not None:  # The Learner itself is within the next epoch.
                 save(unsaved, unsaved["epoch"])
+            if isinstance(error, IrmasError):
+                yield from waiting
             raise
         waiting.append(metrics)
         if not (pace.due or learner.finished):

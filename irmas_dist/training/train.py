@@ -16,6 +16,7 @@ from irmas_dist.config.training import (
     NOTHING_TO_KEEP,
     FurtherStore,
     WorkerSettings,
+    require_capturable,
     require_examples,
 )
 from irmas_dist.errors import IrmasError
@@ -25,6 +26,7 @@ from irmas_dist.storage.locks import lock_directory
 from irmas_dist.storage.results import directory_name, refuse_other_results
 from irmas_dist.terminal import escape, progress, say
 from irmas_dist.tracking.outcome import show_address
+from irmas_dist.tracking.run import Run
 from irmas_dist.tracking.start import start_run
 from irmas_dist.training.begun import BEGUN, finished_model, record_of_training
 from irmas_dist.training.data import (
@@ -76,15 +78,21 @@ def train(
     refuse_other_results(out, "model.json")
     settings = recipe.model_dump(mode="json")
     infos, start, line, data = _read_inputs(recipe, features, further, init)
-    if finished := finished_model(out, settings, data):
+    unlogged = storage.exists(storage.join(out, BEGUN))
+    if not unlogged and (finished := finished_model(out, settings, data)):
         return finished
     map_sizes(recipe.model, recipe.features.bands, recipe.window.frames(recipe.features))
     require_examples(workers.count, recipe.training.batch_size)
+    require_capturable(recipe.training, workers.count)
     with lock_directory(out):
         # Again, as it may have been locked until now.
-        if finished := finished_model(out, settings, data):
+        finished = finished_model(out, settings, data)
+        name = name or directory_name(out)
+        if finished and not storage.exists(storage.join(out, BEGUN)):
             return finished
         about = record_of_training(out, settings, data)
+        if finished:  # A kill has cost W&B the end of its run.
+            return _completed(finished, recipe, out, about, name)
         here = _is_worker(recipe, infos, workers, address)
         opening = partial(_open, features, recipe, workers, further, start)
         if line:
@@ -96,7 +104,6 @@ def train(
                 workers = workers.model_copy(update={"gpu": enough})
             resumed = storage.exists(storage.join(out, BEGUN))
             storage.write_json(storage.join(out, BEGUN), about)
-            name = name or directory_name(out)
             return _tracked(trainer, opened, recipe, out, workers, about, resumed, name)
 
 
@@ -218,23 +225,11 @@ def _tracked(
 ) -> "ModelDescription":
     """Train until the model is finished, show the progress, and log to W&B."""
     from irmas_dist.training.loop import latest_history
-    from irmas_dist.training.model_description import write_description
 
     settings = recipe.model_dump(mode="json")
-    tracking = recipe.tracking.model_copy(update={"directory": about["runs"]})
     # An epoch is logged after its checkpoint is saved: without one, there is no run yet.
     history = latest_history(out) if resumed else []
-    run = start_run(
-        tracking,
-        name=name,
-        job_type="train",
-        group=tracking.group,
-        config=settings,
-        run_id=about["run_id"],
-        resumed=bool(history),
-    )
-    if run.mode == "online":
-        show_address(tracking, "runs", about["run_id"])
+    run = _open_run(recipe, about, name, resumed=bool(history))
     run.uses_features(data.store.digests)
     failed = True
     done = 0
@@ -252,14 +247,60 @@ def _tracked(
             for metrics in history:  # A kill may have cost W&B some of them.
                 on_epoch(metrics, earlier=True)
             description = trainer(data, recipe, settings, out, workers, on_epoch)
-        if run.mode != "disabled":
-            description = description.model_copy(update={"run": about["run_id"]})
-            write_description(out, description)
-        best = {f"best_{key}": value for key, value in description.scores.items()}
-        run.summarise({**best, "parameters": description.parameters})
-        run.made_model(name, out, {**description.scores, **description.data})
-        storage.remove(storage.join(out, BEGUN))
+        description = _concluded(run, description, out, about, name)
         failed = False
     finally:
         run.close(failed=failed)
+    return description
+
+
+def _completed(
+    finished: "ModelDescription", recipe: Recipe, out: str, about: dict[str, Any], name: str
+) -> "ModelDescription":
+    """Log to W&B what a kill after the last epoch has cost it."""
+    from irmas_dist.training.loop import RUN_NAME
+
+    storage.remove_directory(storage.join(storage.absolute(out), RUN_NAME))
+    run = _open_run(recipe, about, name, resumed=True)
+    failed = True
+    try:
+        for metrics in finished.history:
+            run.log(metrics)
+        finished = _concluded(run, finished, out, about, name)
+        failed = False
+    finally:
+        run.close(failed=failed)
+    return finished
+
+
+def _open_run(recipe: Recipe, about: dict[str, Any], name: str, *, resumed: bool) -> Run:
+    """Open the W&B run of a training, or resume it."""
+    tracking = recipe.tracking.model_copy(update={"directory": about["runs"]})
+    run = start_run(
+        tracking,
+        name=name,
+        job_type="train",
+        group=tracking.group,
+        config=recipe.model_dump(mode="json"),
+        run_id=about["run_id"],
+        resumed=resumed,
+    )
+    if run.mode == "online":
+        show_address(tracking, "runs", about["run_id"])
+    return run
+
+
+def _concluded(
+    run: Run, description: "ModelDescription", out: str, about: dict[str, Any], name: str
+) -> "ModelDescription":
+    """Log a finished model, and let it name its run; the training is over then."""
+    from irmas_dist.training.model_description import write_description
+
+    if run.mode != "disabled":
+        description = description.model_copy(update={"run": about["run_id"]})
+        write_description(out, description)
+    best = {f"best_{key}": value for key, value in description.scores.items()}
+    run.summarise({**best, "parameters": description.parameters})
+    run.made_model(name, out, {**description.scores, **description.data})
+    storage.remove(storage.join(out, BEGUN))
     return description

@@ -99,6 +99,33 @@ def test_an_interruption_saves_the_last_epoch_that_was_completed(
     assert list(run_epochs(resumed, attempt(settings, tmp_path, 2))) == expected[3:]
 
 
+@pytest.mark.usefixtures("one_thread")
+def test_the_epochs_before_a_failure_are_told_of_and_saved(
+    data: TrainingData,
+    settings: LearnerSettings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    learner = Learner(data, settings)
+
+    def failing() -> dict[str, float]:
+        if learner.epoch == 3:
+            raise IrmasError("the loss became nan")
+        return Learner.run_epoch(learner)
+
+    monkeypatch.setattr(learner, "run_epoch", failing)
+    told: list[float] = []
+
+    def run() -> None:
+        for metrics in run_epochs(learner, attempt(settings, tmp_path, 1), Pace(share=1e-9)):
+            told.append(metrics["epoch"])  # noqa: PERF401 - it ends by an error
+
+    with pytest.raises(IrmasError, match="became nan"):
+        run()
+    assert told == [1, 2, 3]
+    assert saved(tmp_path) == ["attempt-001/epoch-0001", "attempt-001/epoch-0003"]
+
+
 @pytest.mark.parametrize(
     ("error", "line"),
     [

@@ -1,5 +1,8 @@
 """The stage: a model directory is written once, for one recipe."""
 
+import os
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -15,7 +18,7 @@ from irmas_dist.training.checkpoint import FILE_NAME, epoch_directory
 from irmas_dist.training.ensemble import train_seeds
 from irmas_dist.training.learner import Learner
 from irmas_dist.training.loop import RUN_NAME
-from irmas_dist.training.model_description import ModelDescription
+from irmas_dist.training.model_description import ModelDescription, read_description
 from irmas_dist.training.train import train
 from tests.training.conftest import WORKERS
 from tests.wandb_server import WandbServer
@@ -30,6 +33,27 @@ def test_a_finished_model_is_not_trained_again_and_another_recipe_is_refused(
     assert Path(path, "model.safetensors").stat().st_mtime_ns == before
     with pytest.raises(IrmasError, match="another recipe"):
         train(recipe.model_copy(update={"seed": 7}), features, path, WORKERS)
+
+
+KILLED_AFTER_THE_MODEL = """
+import os, pkgutil, sys, time
+from irmas_dist.config.recipe import Recipe
+from irmas_dist.config.training import WorkerSettings
+from irmas_dist.training.model_directory import save_model  # which has imported its own
+from irmas_dist.training.train import train
+
+place, out, features, recipe = sys.argv[1:]
+
+def kill(*given, **named):
+    if "storage" not in place or str(given[0]).endswith("begun.json"):
+        time.sleep(1.5)  # What is logged goes to disk each second.
+        os._exit(9)
+
+owner, _, name = place.rpartition(".")
+setattr(pkgutil.resolve_name(owner), name, kill)
+train(Recipe.model_validate_json(recipe), features, out, WorkerSettings())
+"""
+"""Dies where it would call a function, once the model is written."""
 
 
 def interrupt_after(epochs: int, patched: pytest.MonkeyPatch) -> None:
@@ -118,6 +142,9 @@ def test_what_cannot_be_trained_is_refused_before_ray_starts(
     single = build_recipe(recipe.model_dump(), {"training.batch_size": 1}, "the test")
     with pytest.raises(IrmasError, match=r"--workers 2: training\.batch_size=1 has no example"):
         train(single, features, new, WorkerSettings(count=2))
+    graph = build_recipe(recipe.model_dump(), {"training.graph": "on"}, "the test")
+    with pytest.raises(IrmasError, match=r"training\.graph=on needs one worker; "):
+        train(graph, features, new, WorkerSettings(count=2))
     with monkeypatch.context() as patched:
         patched.setattr("irmas_dist.training.train.open_training_data", None)
         with pytest.raises(IrmasError, match="--cpus 9999: this machine has"):
@@ -168,6 +195,41 @@ def test_a_resumed_training_has_every_epoch_once_in_wandb(
         ("dataset", True),
         ("model", False),
     }
+
+
+@pytest.mark.usefixtures("no_ray")
+@pytest.mark.parametrize("part", ["write_description", "Run.made_model", "storage.remove"])
+def test_a_kill_after_the_model_was_written_costs_wandb_nothing(
+    features: str, recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    wandb_server: WandbServer, part: str,
+) -> None:  # fmt: skip
+    changes = {"training.epochs": 2, "tracking.directory": str(tmp_path)}
+    recipe = build_recipe(recipe.model_dump(), changes, "the test")
+    place = {
+        "write_description": "irmas_dist.training.model_description.write_description",
+        "Run.made_model": "irmas_dist.tracking.run.Run.made_model",
+        "storage.remove": "irmas_dist.storage.remove",
+    }[part]
+    own = {name: value for name, value in os.environ.items() if name != "WANDB_SERVICE"}
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED_AFTER_THE_MODEL, place, str(tmp_path / "m"), features,
+         recipe.model_dump_json()], capture_output=True, text=True, env=own,
+    )  # fmt: skip
+    assert killed.returncode == 9, killed.stderr
+    with awaiting_uploads(30):
+        described = train(recipe, features, str(tmp_path / "m"), WorkerSettings())
+    assert described == read_description(tmp_path / "m")
+    (run,) = wandb_server.runs.values()
+    assert (run.name, run.state, run.steps()) == (described.run, "finished", [1, 2])
+    assert run.summary["best_epoch"] == described.best_epoch
+    model = next(one for one in wandb_server.artifacts if one.kind == "model")
+    assert model.files["model.json"] == (tmp_path / "m" / "model.json").read_bytes()
+    assert sorted(each.name for each in (tmp_path / "m").iterdir()) == [
+        "model.json", "model.safetensors", "validation.parquet",
+    ]  # fmt: skip
+    with awaiting_uploads(30):
+        assert train(recipe, features, str(tmp_path / "m"), WorkerSettings()) == described
+    assert len(run_files(tmp_path)) == 2
 
 
 @pytest.mark.usefixtures("no_ray")
