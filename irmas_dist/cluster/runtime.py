@@ -8,7 +8,7 @@ import socket
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
@@ -113,6 +113,8 @@ def _deferred_interrupts() -> Iterator[None]:
     """Let SIGINT act at the end of the block only; a second one acts at once.
 
     Ray's core hangs or crashes when it is interrupted while it starts, and leaves its processes.
+    SIGTERM it answers itself by SystemExit, which is lost where it is raised in a callback that the
+    interpreter calls, such as that of a weak reference: it is raised again at the end.
     """
     before = signal.getsignal(signal.SIGINT)
     # What is ignored, as under nohup, stays so.
@@ -128,13 +130,29 @@ def _deferred_interrupts() -> Iterator[None]:
             signal.signal(number, before)
             signal.raise_signal(number)
 
+    reading, writing = socket.socketpair()
+    writing.setblocking(False)
     signal.signal(signal.SIGINT, defer)
+    woken = signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False)
     try:
         yield
+        if signal.SIGTERM in _received(reading):
+            raise SystemExit
     finally:
+        signal.set_wakeup_fd(woken)
         signal.signal(signal.SIGINT, before)
+        reading.close()
+        writing.close()
         if received == 1:
             signal.raise_signal(signal.SIGINT)
+
+
+def _received(signals: socket.socket) -> bytes:
+    """Return the numbers of the signals that have arrived at a socket, see `set_wakeup_fd`."""
+    signals.setblocking(False)
+    with suppress(BlockingIOError):
+        return signals.recv(1 << 16)
+    return b""
 
 
 @contextmanager
