@@ -88,10 +88,12 @@ class TrainingData:
         also = [one.record for one in self.further]
         init = {"init": self.start.record} if self.start else {}
         judges = [one.record for one in self.validated_on]
+        own = {"own_validation": True} if VALIDATION in self.store.clips and not judges else {}
         return (
             self.store.digests
             | ({"also": also} if also else {})
             | init
+            | own
             | ({"validated_on": judges} if judges else {})
         )
 
@@ -162,6 +164,12 @@ def open_training_data(
             "and figures of validation and thresholds will be too good: hold out what was held out "
             "when it was trained"
         )
+    for location, judge in zip(validate_on, data.validated_on, strict=True):
+        if start and judge.part == TRAINING and start.has_learnt(judge.info.identity):
+            say(
+                f"{escape(start.name)} has learnt clips of {escape(location)}, and figures of "
+                "validation and thresholds will be too good: validate on others"
+            )
     return replace(data, start=start)
 
 
@@ -205,6 +213,11 @@ def load_training_data(
     resident = is_resident(ingest, info, *infos)
     clips = read_clips(location, TRAINING, with_frames=resident)
     of_its_own = VALIDATION in info.clips
+    if settings.by == "source" and of_its_own and not judges:
+        raise IrmasError(
+            f"{location} has validation clips of its own, so that validation.by=source holds no "
+            "source out: leave it out, or index the clips without that part"
+        )
     own, validated_on = clips, tuple[ValidationStore, ...]()
     if judges:
         aside, new, validated_on = read_validation(validate_on, judges, info.vocabulary)
@@ -224,13 +237,19 @@ def load_training_data(
     _tell_lacking(aside, " and ".join(validate_on) or location, info.vocabulary)
     if further and not judges:
         new = HeldOut.of(aside, location, info)
-        if settings.by == "source" and not of_its_own:
+        if settings.by == "source":
             seen = set().union(*sources_of(own, info.vocabulary))
             held = set().union(*sources_of(aside, info.vocabulary))
             new |= HeldOut(frozenset(), frozenset(), frozenset(held - seen))
-    if further and TESTING in info.clips:
-        tests = HeldOut.of(read_clips(location, TESTING, with_frames=False), location, info)
-        new |= HeldOut(frozenset(), tests.audio)
+    if TESTING in info.clips:
+        tests = read_clips(location, TESTING, with_frames=False)
+        if count := int(np.isin(own.groups, tests.groups).sum()):
+            say(
+                f"{count:,} training clips of {escape(location)} share a group with testing clips: "
+                "figures on these will be too good"
+            )
+        if further:
+            new |= HeldOut(frozenset(), HeldOut.of(tests, location, info).audio)
     taken = [
         read_further(store, one, info.vocabulary, new, resident=resident)
         for store, one in zip(further, infos, strict=True)

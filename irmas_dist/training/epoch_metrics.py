@@ -71,9 +71,9 @@ def validation_metrics(
         At fitted thresholds, ``val_micro_f1`` and ``val_macro_f1``. At a threshold of 0.5,
         ``val_micro_precision``, ``val_micro_recall``, ``val_macro_precision``,
         ``val_macro_recall``, ``val_subset_accuracy``, ``val_label_accuracy``, and
-        ``val_label_accuracy_<code>`` of each instrument. Without thresholds, ``val_lrap`` and
-        ``val_map``. Of several stores all are means over the stores, at the same thresholds, and
-        ``val_macro_f1_store_<number>`` is that of each.
+        ``val_label_accuracy_<code>`` of each instrument that is known in a clip. Without
+        thresholds, ``val_lrap`` and ``val_map``. Of several stores all are means over the stores
+        that have them, at the same thresholds, and ``val_macro_f1_store_<number>`` is that of each.
     """
     fitted = fit_thresholds(labels, scores, thresholds)
     each = [
@@ -109,7 +109,8 @@ def _each_store(clips: int, stores: Sequence[int]) -> list[slice]:
 
 
 def _means(each: Sequence[dict[str, float]]) -> dict[str, float]:
-    return {name: float(np.mean([one[name] for one in each])) for name in each[0]}
+    names = dict.fromkeys(name for one in each for name in one)
+    return {name: float(np.mean([one[name] for one in each if name in one])) for name in names}
 
 
 def _metrics(
@@ -124,9 +125,13 @@ def _metrics(
              "subset_accuracy", "label_accuracy", "lrap", "map")  # fmt: skip
     known = np.count_nonzero(labels != UNKNOWN, axis=0)
     right = np.count_nonzero(decide(scores, HALFWAY) == labels, axis=0)
-    correct = (right / np.maximum(known, 1)).tolist()
+    correct = {
+        f"val_label_accuracy_{code}": float(right[column] / known[column])
+        for column, code in enumerate(vocabulary.codes)
+        if known[column]
+    }
     return {
         **{f"val_{name}": fitted[name] for name in ("micro_f1", "macro_f1")},
         **{f"val_{name}": halfway[name] for name in names},
-        **{f"val_label_accuracy_{c}": v for c, v in zip(vocabulary.codes, correct, strict=True)},
+        **correct,
     }

@@ -53,21 +53,36 @@ class InitialModel:
             settings: How it is split.
         """
         same = {name: getattr(settings, name) for name in SplitSettings.model_fields}
-        split_alike = self.split.items() >= same.items() and "validated_on" not in self.learnt
-        if self.learnt.get("store") == store and not split_alike:
-            return True
-        learnt: dict[str, Any] | None = self.learnt
+        return any(
+            store in also or (store == first and not (split.items() >= same.items() and is_split))
+            for first, also, split, is_split in self._lessons()
+        )
+
+    def has_learnt(self, store: str) -> bool:
+        """Return whether it has learnt training clips of a store, given by its identity."""
+        return any(store == first or store in also for first, also, _, _ in self._lessons())
+
+    def _lessons(self) -> Iterator[tuple[str, set[str], Mapping[str, Any], bool]]:
+        """Yield what it has learnt from, and likewise the model that it started from, and so on.
+
+        Of each: the first store, further ones, how the first is split, and whether it is.
+        """
+        learnt: Mapping[str, Any] | None = self.learnt
+        split: Mapping[str, Any] = self.split
         while learnt:
-            if any(one["store"] == store for one in learnt.get("also", ())):
-                return True
-            learnt = learnt.get("init", {}).get("data")
-        return False
+            also = {one["store"] for one in learnt.get("also", ())}
+            yield learnt.get("store", ""), also, split, "validated_on" not in learnt
+            before = learnt.get("init", {})
+            learnt, split = before.get("data"), before.get("split", {})
 
     @property
     def record(self) -> dict[str, Any]:
         """What is recorded in a model that started from it."""
         adapted = {"adapted_to": self.adapted_to} if self.adapted_to else {}
-        return {"weights": self.digest, "data": self.learnt} | adapted
+        split = {
+            name: self.split[name] for name in SplitSettings.model_fields if name in self.split
+        }
+        return {"weights": self.digest, "data": self.learnt, "split": split} | adapted
 
     def describe_start(
         self, settings: LearnerSettings, features: LogMelSettings, vocabulary: Vocabulary

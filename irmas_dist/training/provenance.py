@@ -105,4 +105,6 @@ def validated_on(recipe: Mapping[str, Any], data: Mapping[str, Any]) -> str:
     if stores := len(data.get("validated_on", ())):
         return f"clips of {'a store' if stores == 1 else f'{stores} stores'} to validate on"
     mixed = recipe.get("validation", {}).get("mixed", True)
+    if data.get("own_validation"):
+        return "mixtures of validation clips" if mixed else "validation clips"
     return "mixtures of held-out training clips" if mixed else "held-out clips"

@@ -100,6 +100,21 @@ def test_what_is_validated_on_is_not_learnt(
     assert "1 of 24 training clips of" in capsys.readouterr().err
 
 
+def test_no_source_is_held_out_beside_validation_clips(with_validation: str) -> None:
+    with pytest.raises(IrmasError, match=r"has validation clips of its own, so that"):
+        load_training_data(with_validation, ValidationSettings(by="source"), IngestSettings())
+
+
+@pytest.mark.parametrize(("group", "is_said"), [("group 3", True), ("another", False)])
+def test_groups_of_training_that_are_tested_on_are_told_of(
+    group: str, is_said: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = write_store(str(tmp_path / "store"), part="testing", group=group)
+    load_training_data(place, ValidationSettings(mixed=False), IngestSettings())
+    told = " ".join(capsys.readouterr().err.split())
+    assert ("1 training clips of" in told and "share a group with testing clips" in told) == is_said
+
+
 def test_validation_clips_must_have_instruments(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -11,6 +11,7 @@ from sklearn import metrics as sklearn
 from irmas_dist.config.decisions import ThresholdSettings
 from irmas_dist.evaluation.metrics import overall_metrics
 from irmas_dist.evaluation.thresholds import fit_thresholds
+from irmas_dist.instruments import UNKNOWN
 from irmas_dist.training.epoch_metrics import (
     COUNTS,
     count_decisions,
@@ -40,6 +41,14 @@ def test_validation_metrics_are_those_of_the_evaluation(
     for index, code in enumerate(VOCABULARY.codes):
         correct = ((scores[:, index] >= 0.5) == labels[:, index]).mean()
         assert ours[f"val_label_accuracy_{code}"] == pytest.approx(correct, abs=1e-6)
+
+
+def test_an_instrument_has_the_accuracy_of_the_stores_where_it_is_known() -> None:
+    labels = np.array([[1, 1, UNKNOWN], [0, 0, UNKNOWN], [1, UNKNOWN, UNKNOWN]], np.int8)
+    scores = np.array([[0.9, 0.8, 0.9], [0.1, 0.2, 0.9], [0.9, 0.9, 0.9]], np.float32)
+    found = validation_metrics(labels, scores, ThresholdSettings(), VOCABULARY, stores=[2, 1])
+    accuracies = {name: found.get(f"val_label_accuracy_{name}") for name in VOCABULARY.codes}
+    assert accuracies == {"low": 1.0, "mid": 1.0, "top": None}
 
 
 def test_validation_metrics_are_those_of_scikit_learn() -> None:

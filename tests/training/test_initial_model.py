@@ -78,7 +78,9 @@ def test_a_model_says_what_it_started_from_and_only_the_same_start_resumes_it(
     said = " ".join(capsys.readouterr().err.split())
     assert f"starting from 6 of 6 layers and the normalisation of {model}" in said
     start = read_initial_model(model)
-    assert trained.data["init"] == {"weights": start.digest, "data": start.learnt}
+    split = {"share": settings.validation.share, "seed": 0, "by": "group"}
+    record = {"weights": start.digest, "data": start.learnt, "split": split}
+    assert trained.data["init"] == record
     assert trained.data["init"]["data"]["store"] == read_info(store).identity
     assert trained.normalisation == read_description(model).normalisation
     assert trained.data["store"] == read_info(other).identity
@@ -122,6 +124,23 @@ def test_clips_that_the_model_has_learnt_are_not_held_out_in_silence(
     last = str(tmp_path / "last")
     train(recipe_of(settings), other, last, WorkerSettings(), init=both)
     assert said(store, read_initial_model(last))
+    # Three after each other: the first has held out others, or the same.
+    for seed, is_said in ((5, True), (0, False)):
+        first, second = str(tmp_path / f"first-{seed}"), str(tmp_path / f"second-{seed}")
+        train(recipe_of(settings, **{"validation.seed": seed}), store, first, WorkerSettings())
+        train(recipe_of(settings), store, second, WorkerSettings(), init=first)
+        capsys.readouterr()
+        assert said(store, read_initial_model(second)) == is_said
+
+
+def test_clips_that_the_model_has_learnt_are_not_judged_by_in_silence(
+    model: str, store: str, other: str, settings: Recipe, capsys: pytest.CaptureFixture[str]
+) -> None:
+    start = read_initial_model(model)
+    for first, judge, is_said in ((other, store, True), (store, other, False)):
+        open_training_data(first, recipe_of(settings), start=start, validate_on=[judge])
+        told = f"{model} has learnt clips of {judge}, and figures of validation"
+        assert (told in " ".join(capsys.readouterr().err.split())) == is_said
 
 
 def test_another_vocabulary_has_a_new_head(

@@ -69,6 +69,8 @@ def test_versions_name_what_may_change_a_result() -> None:
     [
         ({}, {}, "9 mixtures of held-out training clips"),
         ({"validation": {"mixed": False}}, {}, "9 held-out clips"),
+        ({}, {"own_validation": True}, "9 mixtures of validation clips"),
+        ({"validation": {"mixed": False}}, {"own_validation": True}, "9 validation clips"),
         ({}, {"validated_on": [{}]}, "9 clips of a store to validate on"),
         ({}, {"validated_on": [{}, {}]}, "9 clips of 2 stores to validate on"),
     ],
