@@ -301,7 +301,10 @@ def _log_paths(command: str) -> list[Path]:
 
 
 def read_recipe(
-    config: str | None, overrides: list[str] | None, used: Sequence[str] | None = None
+    config: str | None,
+    overrides: list[str] | None,
+    used: Sequence[str] | None = None,
+    indexing: bool = False,
 ) -> "Recipe":
     """Read the recipe that ``--config`` and ``--set`` ask for.
 
@@ -309,6 +312,7 @@ def read_recipe(
         config: Name, file or model directory; None means the defaults.
         overrides: ``name=value`` each.
         used: Parts of the recipe that the command uses; None means all.
+        indexing: Whether it indexes audio, and settles conflicts.
 
     Raises:
         UsageError: An override cannot be used, or would have no effect.
@@ -317,7 +321,10 @@ def read_recipe(
     from irmas_dist.config.recipe import load_recipe
 
     for override in overrides or ():
-        part = override.partition("=")[0].partition(".")[0].strip()
+        name = override.partition("=")[0].strip()
+        part = name.partition(".")[0].strip()
+        if name == "corpus.conflicts" and not indexing:
+            raise UsageError(f"--set {override}: conflicts are settled by irmas index alone")
         if used is not None and part not in used:
             raise UsageError(
                 f"--set {override}: this command uses nothing of the recipe but "

@@ -149,7 +149,7 @@ def index(
     names = [ours for ours, _ in named]
     if repeated := [name for name in names if names.count(name) > 1]:
         raise UsageError(f"--column {repeated[0]}: is given twice")
-    corpus = read_recipe(config, overrides, used=("corpus",)).corpus
+    corpus = read_recipe(config, overrides, used=("corpus",), indexing=True).corpus
     if vocabulary_from_table and table:
         if "instruments" in corpus.model_fields_set:
             raise typer.BadParameter(

@@ -255,6 +255,13 @@ def test_an_override_without_effect_is_refused(
     )
 
 
+@pytest.mark.parametrize("command", ["extract manifest.parquet features", "train features model"])
+def test_conflicts_are_settled_by_index_alone(irmas: Callable[..., Ended], command: str) -> None:
+    ended = irmas(*command.split(), "--set", "corpus.conflicts=drop")
+    told = "--set corpus.conflicts=drop: conflicts are settled by irmas index alone"
+    assert ended.refusal(2) == told
+
+
 def test_a_recipe_beside_a_model_is_refused(irmas: Callable[..., Ended]) -> None:
     ended = irmas("evaluate", "model", "--features", "features", "--config", "seed")
     assert ended.code == 2
