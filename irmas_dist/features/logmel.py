@@ -30,6 +30,9 @@ LogMel = npt.NDArray[np.float16] | Float32
 BATCH_SAMPLES = 2**20
 """Samples in the frames that are transformed at once: 4 MB, and 4 MB for their spectra."""
 
+FAINTEST = 1e-30
+"""The least peak that samples are divided by: the reciprocal of a smaller one is no float32."""
+
 
 def _unsaid(note: str) -> None:
     """Say nothing."""
@@ -88,7 +91,7 @@ def log_mel(
     mono = _resample(mono, rate, settings.sample_rate)
     window, filters = kernels(settings)
     if settings.peak_normalise:
-        window = _divided(window, peak_of(mono))
+        window = _divided(window, max(peak_of(mono), FAINTEST))
     margin = np.zeros(settings.n_fft // 2, np.float32)
     frames = _frames(np.concatenate([margin, mono, margin]), settings)
     batches = _batches(frames)
@@ -204,7 +207,7 @@ def _mel_blocks(
     held = margin = np.zeros(settings.n_fft // 2, np.float32)
     for block in chain(mono, [margin]):
         if settings.peak_normalise:
-            peak = max(peak, peak_of(block))
+            peak = max(peak, peak_of(block), FAINTEST)
         held = np.concatenate([held, block])
         frames = _frames(held, settings)
         scaled = _divided(window, peak)
@@ -248,7 +251,7 @@ def _of_length(samples: Float32, length: int) -> Float32:
 
 
 def _divided(window: Float32, peak: float) -> Float32:
-    """Divide the window, and thereby the frames, by a peak; silence stays as it is."""
+    """Divide the window, and thereby the frames, by a peak; by 0 they stay as they are."""
     return window * np.float32(1 / peak) if peak else window
 
 

@@ -273,3 +273,23 @@ def test_a_stored_value_is_turned_into_power(name: str) -> None:
     audible = softer > softer.max() - 3 / settings.log_power_per_unit
     nepers = settings.log_power_per_unit * (louder - softer)[audible]
     np.testing.assert_allclose(nepers, 2 * np.log(2), rtol=1e-3)
+
+
+@pytest.mark.parametrize("rate", [22_050, 44_100])
+@pytest.mark.parametrize("faint", [1e-28, 1e-31, 1e-39, 1e-44, 0.0])
+def test_audio_that_begins_with_next_to_nothing_has_numbers(
+    tmp_path: Path, faint: float, rate: int
+) -> None:
+    """More of it than is decoded at once, so that its peak is divided by before that of the rest.
+
+    The reciprocal of a peak below 3e-39 is no float32.
+    """
+    lead_in = np.full(2**20 + 99, faint, np.float32)
+    tone = np.sin(np.arange(2 * rate, dtype=np.float32) / 9)
+    samples = np.concatenate([lead_in, tone])
+    soundfile.write(tmp_path / "a.wav", samples, rate, "FLOAT")
+    whole = log_mel(samples, EXACT, rate)
+    assert np.isfinite(whole).all()
+    np.testing.assert_allclose(log_mel(tmp_path / "a.wav", EXACT), whole, atol=1e-3)
+    pieces = np.hstack(list(log_mel_blocks(tmp_path / "a.wav", EXACT)))
+    np.testing.assert_allclose(pieces, whole, atol=1e-3)
