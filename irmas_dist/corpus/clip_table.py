@@ -35,6 +35,9 @@ READERS = 32
 NEAR = 0.8
 """Likeness (`difflib.get_close_matches`) from which a column that is ignored may be misspelt."""
 
+MANIFEST = ("clip_id", "unknown", "md5")
+"""Columns by which a manifest is known."""
+
 LATEST_S = 1e7
 """Time in a file, in seconds, that can only be a mistake: four months."""
 
@@ -69,6 +72,11 @@ def index_table(
     if strange := sorted(set(columns or ()) - set(called)):
         raise IrmasError(f"--column {strange[0]}: the columns are {', '.join(called)}")
     content = read_clip_table(table, (called["path"],))
+    if set(MANIFEST) <= set(content.columns):
+        raise IrmasError(
+            f"{table} is a manifest, of which a table would lose unknown labels and spans: give it "
+            "to irmas extract, or index what it was made from again"
+        )
     _require_columns(columns or {}, called, content.columns, table)
     columns_of_labels = LabelColumns.of(content, table, vocabulary, called)
     _name_ignored(called, columns or {}, content.columns, table)
@@ -157,7 +165,7 @@ def _row(
     def refuse(name: str, allowed: str) -> IrmasError:
         return IrmasError(f"{line.where}, column {called[name]!r}: {value(name)!r} is {allowed}")
 
-    path = value("path")
+    path = storage.without_file_scheme(value("path"))
     if not PurePosixPath(path).name or "\0" in path:
         raise refuse("path", "no path of a file")
     if storage.is_url(path):
@@ -192,7 +200,8 @@ def _row(
             if label not in (None, 0.0, 1.0)
         ],
         "group": group_in_source(
-            f"group {value('group')}" if value("group") else f"file {file_id}", value("source")
+            f"group {nfc(value('group'))}" if value("group") else f"file {file_id}",
+            nfc(value("source")),
         ),
         "grouped": bool(value("group")),
         "start_s": start,

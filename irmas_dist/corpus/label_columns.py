@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
+import pyarrow as pa
+
 from irmas_dist import storage
 from irmas_dist.corpus.csv_tables import CsvRow, CsvTable, parse_number, read_csv
-from irmas_dist.errors import IrmasError
+from irmas_dist.errors import IrmasError, first_line
 from irmas_dist.instruments import Vocabulary
 
 INSTRUMENTS = "instruments"
@@ -134,15 +136,17 @@ def read_clip_table(table: str, needed: Sequence[str]) -> CsvTable:
     if PurePosixPath(table).suffix.lower() not in (".parquet", ".pq"):
         return _named_in_nfc(read_csv(storage.read_bytes(table), table, needed), table)
     content = storage.read_table(table)
+    names = tuple(content.column_names)
     for column in needed:
-        if column not in content.column_names:
-            has = ", ".join(content.column_names)
+        if column not in names:
+            has = ", ".join(names)
             raise IrmasError(f"{table} has no column {column!r}; it has {has}")
+    columns = [_texts(content.column(name), f"{table}, column {name!r}") for name in names]
     rows = [
-        CsvRow(f"{table}, row {number}", {name: _text(value) for name, value in row.items()})
-        for number, row in enumerate(content.to_pylist(), start=1)
+        CsvRow(f"{table}, row {number}", dict(zip(names, values, strict=True)))
+        for number, values in enumerate(zip(*columns, strict=True), start=1)
     ]
-    return _named_in_nfc(CsvTable(tuple(content.column_names), rows), table)
+    return _named_in_nfc(CsvTable(names, rows), table)
 
 
 def nfc(text: str) -> str:
@@ -162,6 +166,18 @@ def _named_in_nfc(table: CsvTable, name: str) -> CsvTable:
             for row in table.rows
         ],
     )
+
+
+def _texts(column: pa.ChunkedArray, where: str) -> list[str]:
+    """Return the values of a column of Parquet as CSV would have them.
+
+    Raises:
+        IrmasError: One has no text, such as bytes that are not UTF-8, or a day after year 9999.
+    """
+    try:
+        return [_text(value) for value in column.to_pylist()]
+    except (ValueError, OverflowError, pa.ArrowException) as error:
+        raise IrmasError(f"{where} has a value that cannot be read: {first_line(error)}") from error
 
 
 def _text(value: Any) -> str:

@@ -79,10 +79,16 @@ def absolute(location: Location) -> str:
     return str(location) if is_url(location) else str(Path(location).expanduser().absolute())
 
 
+def without_file_scheme(location: str) -> str:
+    """Return the path of a ``file://`` URL; other locations as they are."""
+    if location[:7].lower() == "file://":
+        return unquote(urlsplit(location).path)
+    return location
+
+
 def real(location: Location) -> str:
     """Return the same text for all paths of a file, and URLs as they are written."""
-    if str(location).startswith("file://"):
-        location = unquote(urlsplit(str(location)).path)
+    location = without_file_scheme(str(location))
     return str(location) if is_url(location) else os.path.realpath(absolute(location))
 
 
@@ -267,8 +273,13 @@ def write_table(location: Location, table: pa.Table, **options: Any) -> None:
         pq.write_table(table, stream, **options)
 
 
-def read_table(location: Location, columns: list[str] | None = None) -> pa.Table:
+def read_table(location: Location, columns: list[str] | None = None, advice: str = "") -> pa.Table:
     """Read a Parquet file.
+
+    Args:
+        location: Path or URL.
+        columns: Those to read; None for all.
+        advice: What to do if it is damaged.
 
     Raises:
         IrmasError: There is no such file, or it is not Parquet with these columns.
@@ -276,11 +287,12 @@ def read_table(location: Location, columns: list[str] | None = None) -> pa.Table
     with _located(location) as (filesystem, path), filesystem.open_input_file(path) as source:
         try:
             return pq.read_table(source, columns=columns)
-        except pa.ArrowInvalid as error:
+        except pa.ArrowException as error:
             if named := re.match(r"Multiple matches for FieldRef\.Name\((.*?)\) in ", str(error)):
                 raise IrmasError(f"{location} has several columns {named[1]!r}") from error
             reason = str(error).removeprefix("Could not open Parquet input source '<Buffer>': ")
-            raise IrmasError(f"{location} is not a Parquet file: {reason}") from error
+            ending = f"; {advice}" if advice else ""
+            raise IrmasError(f"{location} is not a Parquet file: {reason}{ending}") from error
 
 
 @contextmanager

@@ -416,3 +416,51 @@ def test_a_tree_and_a_table_make_one_manifest(
     assert run(["index", "--root", "x"]) == 2
     assert run(["index", "--table", path, "--column", "path"]) == 2
     assert run(["index", "--table", path, "--column", "x=y"]) == 1
+
+
+def test_a_manifest_is_no_table(folder: Path) -> None:
+    rows = index_table(table(folder, "path,a,b,c,end\naudio/0.wav,1,0,?,0.3\n"), VOCABULARY)
+    join_identical(rows)
+    write_manifest(folder / "m.parquet", rows, VOCABULARY)
+    with pytest.raises(IrmasError, match="is a manifest, of which a table would lose unknown"):
+        index_table(str(folder / "m.parquet"), VOCABULARY)
+
+
+def test_groups_and_sources_are_the_same_in_every_form_of_unicode(folder: Path) -> None:
+    composed, decomposed = "caf\u00e9", "cafe\u0301"
+    rows = index_table(
+        table(folder, "path,instruments,group,source\n"
+              f"audio/0.wav,a,{composed},{composed}\naudio/1.wav,a,{decomposed},{decomposed}\n"),
+        VOCABULARY,
+    )  # fmt: skip
+    assert len({row["group"] for row in rows}) == 1
+
+
+def test_a_file_url_is_the_file_of_the_tree(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    sf.write(tmp_path / "a" / "my song.wav", np.zeros(8_000, np.float32) + 0.1, 16_000)
+    url = (tmp_path / "a" / "my song.wav").as_uri()
+    assert "%20" in url
+    path = table(tmp_path, f"path,instruments\n{url},a|b\n")
+    (row,) = with_table(index_tree(tmp_path, VOCABULARY), index_table(path, VOCABULARY))
+    assert (row["path"], row["problem"]) == (str(tmp_path / "a" / "my song.wav"), None)
+    assert row["instruments"] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pa.array([b"\xff\xfe"], pa.binary()).view(pa.string()),
+        pa.array([3 * 10**11], pa.int64()).cast(pa.timestamp("s")),
+        pa.array([0], pa.int64()).cast(pa.timestamp("s", "Middle/Earth")),
+    ],
+    ids=["no UTF-8", "no such year", "no such zone"],
+)
+def test_a_value_of_parquet_that_cannot_be_read_is_refused_by_its_column(
+    folder: Path, column: pa.Array
+) -> None:
+    content = pa.table({"path": ["audio/0.wav"], "instruments": ["a"], "added": column})
+    pq.write_table(content, folder / "t.parquet")
+    told = r"t\.parquet, column 'added' has a value that cannot be read: "
+    with pytest.raises(IrmasError, match=told):
+        index_table(str(folder / "t.parquet"), VOCABULARY)
