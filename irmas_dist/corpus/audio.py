@@ -41,6 +41,9 @@ there: some writers count a header as audio, or stop within a buffer."""
 FORMATS = ("WAV", "WAVEX", "RF64", "W64", "AIFF", "AU", "CAF", "FLAC", "OGG", "MP3")
 """Formats, as soundfile names them, of which it is known whether a file is whole."""
 
+LOWEST_HZ, HIGHEST_HZ = 1_000, 1_000_000
+"""Sample rates that audio may have; a header that says another is damaged."""
+
 _NOT_RECOGNISED = 1
 """The code of libsndfile for a file that begins as no format does that it knows."""
 
@@ -95,6 +98,11 @@ class AudioFile:
                 "convert it to WAV or FLAC"
             )
         self.sample_rate = int(self._sound.samplerate)
+        if not LOWEST_HZ <= self.sample_rate <= HIGHEST_HZ:
+            self.__exit__()
+            raise AudioError(
+                f"has a sample rate of {self.sample_rate:,} Hz by its header, which no audio has"
+            )
         self.channels = int(self._sound.channels)
         self.select(span)
         self._longest_s = longest_s
@@ -222,7 +230,7 @@ class AudioFile:
         if not self._readable.frames_known:
             return 0
         frames = self._sound.frames * self._readable.announced
-        if self._sound.format not in ("WAV", "WAVEX", "RF64"):
+        if self._sound.format not in ("WAV", "WAVEX", "RF64", "AIFF"):
             frames *= announced_by_log(self._sound.extra_info)
         return float(frames)
 
@@ -255,6 +263,9 @@ def decoding() -> Iterator[None]:
         raise UnavailableFileError(f"cannot be read: {error.strerror or error}") from error
     except soundfile.LibsndfileError as error:
         reason = error.error_string.rstrip(".").removeprefix("Error : ")
+        if reason.startswith("File does not exist"):
+            # There is one; so libsndfile says where its decoder of MPEG finds nothing.
+            raise UnknownFormatError("cannot be decoded: Format not recognised") from error
         if error.code == _NOT_RECOGNISED:
             raise UnknownFormatError(f"cannot be decoded: {reason}") from error
         damaged = reason.endswith(("lost sync", "is malformed"))

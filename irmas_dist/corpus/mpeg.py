@@ -5,10 +5,11 @@ encoders write; without it, decoders estimate it from the size of the first fram
 nothing of another MP3 that follows.
 """
 
+import re
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
-from irmas_dist.errors import AudioError
+from irmas_dist.errors import AudioError, UnknownFormatError
 
 _KBPS = {
     (True, 1): (0, 32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
@@ -24,6 +25,9 @@ _SURE = 4
 """Frames in a row after which bytes are audio, and not a picture or text that resembles it."""
 
 _SCANNED = 2**16
+
+_CANDIDATE = re.compile(rb"\xff(?=[\xe2-\xe7\xf2-\xf7\xfa-\xff][\x10-\xef])|ID3")
+"""How a frame begins whose version, layer and bit rate there are, and how a tag begins."""
 
 
 class _Run(NamedTuple):
@@ -54,11 +58,12 @@ def check_frames(file: BinaryIO, size: int) -> list[tuple[int, int]] | None:
         of the parts of the file that are frames of audio.
 
     Raises:
-        AudioError: The file ends within a frame, or its frames are of several kinds.
+        AudioError: The file ends within a frame, or its frames are of several kinds, or there are
+            none, which is an `UnknownFormatError`.
     """
     runs = list(_runs(file, size))
     if not runs:
-        return None
+        raise UnknownFormatError("cannot be decoded: it begins as an MP3, and has no frame of one")
     if runs[-1].partial:
         raise AudioError("is truncated: it ends within a frame")
     if len({run.kind for run in runs}) > 1:
@@ -92,16 +97,23 @@ def _runs(file: BinaryIO, size: int) -> Iterator[_Run]:
         if length := tag_length(block):
             at += length
             continue
-        run = _run(file, size, at)
-        if run and (run.frames >= _SURE or not begun):
-            yield run
-            at = run.end
-            if run.partial:
-                return
-        else:
-            found = [block.find(marker, 1) for marker in (b"\xff", b"ID3")]
-            # The last two bytes may be the beginning of the tag's marker.
-            at += min((place for place in found if place > 0), default=max(len(block) - 2, 1))
+        # The last bytes may be the beginning of a marker.
+        advance = max(len(block) - 2, 1)
+        for found in _CANDIDATE.finditer(block):
+            offset = found.start()
+            if found[0] == b"ID3":
+                if not offset:
+                    continue
+                advance = offset
+                break
+            run = _run(file, size, at + offset)
+            if run and (run.frames >= _SURE or not (begun or offset)):
+                yield run
+                if run.partial:
+                    return
+                advance = run.end - at
+                break
+        at += advance
         begun = True
 
 

@@ -207,3 +207,14 @@ def test_what_is_not_a_file_is_not_waited_for(tmp_path: Path) -> None:
     for path in (tmp_path / "pipe.wav", tmp_path, Path(os.devnull)):
         with pytest.raises(AudioError, match="cannot be read: not a file"):
             read_audio(path)
+
+
+@pytest.mark.parametrize("rate", [8, 999, 1_000_001, 2**31 - 1])
+def test_a_header_with_the_rate_of_no_audio_is_refused(tmp_path: Path, rate: int) -> None:
+    """What is resampled from 8 Hz is thousands of times as long."""
+    soundfile.write(tmp_path / "a.wav", noise(1, 8_000, 1), 8_000)
+    written = bytearray((tmp_path / "a.wav").read_bytes())
+    written[24:28] = rate.to_bytes(4, "little")
+    (tmp_path / "a.wav").write_bytes(written)
+    with pytest.raises(AudioError, match=f"has a sample rate of {rate:,} Hz by its header"):
+        read_audio(tmp_path / "a.wav")

@@ -136,3 +136,35 @@ def test_a_format_that_cannot_be_decoded_is_named(tmp_path: Path, head: bytes, n
 def test_sizes_of_real_files_are_none_of_a_pipe() -> None:
     assert all(is_placeholder(size) for size in PIPE_SIZES)
     assert not any(is_placeholder(size) for size in (1, 529_200, 2**30, 2**31 - 5_000, 3 * 2**30))
+
+
+def with_chunks(aiff: bytes, *chunks: tuple[bytes, bytes]) -> bytes:
+    """Return an AIFF with chunks before its audio."""
+    at = aiff.index(b"SSND")
+    added = b"".join(
+        name + len(body).to_bytes(4, "big") + body + bytes(len(body) % 2) for name, body in chunks
+    )
+    return aiff[:at] + added + aiff[at:]
+
+
+@pytest.mark.parametrize(
+    "chunks",
+    [
+        [],
+        [(b"ANNO", b"a" * 60)] * 50,
+        [(b"NAME", b"n" * 3_001)],
+        [(b"(c) ", b"c" * 3_000), (b"COMT", bytes(2))],
+    ],
+    ids=["none", "many", "long", "others"],
+)
+def test_an_aiff_that_is_cut_is_refused_whatever_text_it_has(
+    tmp_path: Path, chunks: list[tuple[bytes, bytes]]
+) -> None:
+    whole = with_chunks(content("a.aiff"), *chunks)
+    assert len(read(tmp_path / "a.aiff", whole)) == SECONDS * RATE
+    start = whole.index(b"SSND") + 16
+    half = start + (len(whole) - start) // 2
+    with pytest.raises(AudioError, match=r"is truncated: its header announces 0\.50 s"):
+        read(tmp_path / "a.aiff", whole[:half])
+    with pytest.raises(AudioError, match="is truncated: it has none of"):
+        read(tmp_path / "a.aiff", whole[:start])

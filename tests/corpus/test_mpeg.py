@@ -10,7 +10,7 @@ import soundfile
 
 from irmas_dist.corpus.audio import read_audio
 from irmas_dist.corpus.mpeg import check_frames
-from irmas_dist.errors import AudioError
+from irmas_dist.errors import AudioError, UnknownFormatError
 from tests.corpus.formats import ID3, content, without_tag
 
 FRAME_S = 1_152 / 44_100
@@ -123,3 +123,32 @@ def test_a_tag_of_too_few_frames_is_left_out() -> None:
             first[at : at + 12] = tag + struct.pack(">II", 1, stated)
             found = check_frames(io.BytesIO(bytes(first) + 4 * frame), 5 * 417)
             assert found == (None if believed else [(417, 5 * 417)])
+
+
+class Counted(io.BytesIO):
+    """A file that counts what is read of it."""
+
+    total = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Read, and count."""
+        found = super().read(size)
+        self.total += len(found)
+        return found
+
+
+@pytest.mark.parametrize("filling", [b"\xff", b"\xff\xfb\x90\x00", b"\xff\xfb", b"ID3"])
+def test_what_resembles_frames_is_read_a_few_times_at_most(filling: bytes) -> None:
+    written = mp3(noise(1)) + filling * (300_000 // len(filling))
+    file = Counted(written)
+    parts = check_frames(file, len(written))
+    assert parts is None or parts[0][0] < 10_000
+    assert file.total < 30 * len(written)
+
+
+@pytest.mark.parametrize("start", [b"\xff\xfe", ID3])
+def test_what_has_no_frame_is_of_no_known_format(tmp_path: Path, start: bytes) -> None:
+    other = start + "words of UTF-16".encode("utf-16-le") * 100
+    (tmp_path / "a.mp3").write_bytes(other)
+    with pytest.raises(UnknownFormatError, match=r"has no frame of one|Format not recognised"):
+        read_audio(tmp_path / "a.mp3")
