@@ -98,12 +98,19 @@ def _walk(tree: Path, codes: Collection[str]) -> list[tuple[Path, set[str]]]:
                 # Hidden: what macOS leaves beside real files, an archive being extracted, a trash
                 # folder.
                 visible = [entry for entry in content if not entry.name.startswith(".")]
-            found[key] = folder, {entry.name for entry in visible if not entry.is_dir()}
-            for entry in sorted(visible, key=lambda entry: entry.name):
-                if entry.is_dir():
-                    (links if entry.is_symlink() else below).append(folder / entry.name)
+            folders = [entry for entry in visible if _is_folder(entry)]
+            found[key] = folder, {entry.name for entry in visible} - {one.name for one in folders}
+            for entry in sorted(folders, key=lambda entry: entry.name):
+                (links if entry.is_symlink() else below).append(folder / entry.name)
     named = {real for real, code in found if code}
     return sorted(listed for (real, code), listed in found.items() if code or real not in named)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # such as a link to itself, which cannot be read as a file either
+        return False
 
 
 def _stored_folders(url: str) -> list[tuple[PurePath, set[str]]]:

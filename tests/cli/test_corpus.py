@@ -91,6 +91,7 @@ def test_index_does_not_write_over_what_it_reads(
     for arguments, status, message in [
         (("--out", "clips.csv"), 1, "clips.csv is named for something else, too"),
         (("--out", "link.csv"), 1, "link.csv is named for something else, too"),
+        (("--out", "a.wav"), 1, "a.wav has the name of an audio file: write to another file"),
         (("--vocabulary-from-table", "v", "--out", "./v"), 1, "v is named for something else, too"),
         (("--column", "path=a", "--column", "path=b"), 2, "--column path: is given twice"),
     ]:

@@ -45,6 +45,12 @@ def test_a_link_named_for_an_instrument_names_the_files_of_its_target(root: Path
     assert [file.folder for file in find_files(root, ["pia", "vio"])] == ["pia"]
 
 
+def test_a_link_to_itself_costs_no_other_file(root: Path) -> None:
+    wav(root / "pia" / "a.wav")
+    (root / "pia" / "b.wav").symlink_to("b.wav")
+    assert ids(root) == ["pia/a", "pia/b"]
+
+
 def test_hidden_files_and_folders_are_skipped(root: Path) -> None:
     wav(root / "pia" / "a.wav")
     wav(root / ".trash" / "pia" / "b.wav")

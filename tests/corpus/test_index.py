@@ -203,6 +203,14 @@ def test_empty_files_of_different_recordings_join_nothing(root: Path) -> None:
     assert rows["pia/x__1"]["group"] == rows["pia/x__2"]["group"] != rows["pia/y__1"]["group"]
 
 
+def test_a_label_file_that_is_a_pipe_is_a_problem(root: Path) -> None:
+    """It might never end."""
+    labels = excerpt(root / "a-1.wav", "pia").with_suffix(".txt")
+    labels.unlink()
+    os.mkfifo(labels)
+    assert problems(root) == {"a-1": "its label file cannot be read: not a file"}
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="nothing is forbidden to root")
 def test_a_label_file_that_may_not_be_read_is_a_problem(root: Path) -> None:
     excerpt(root / "a-1.wav", "pia").with_suffix(".txt").chmod(0o000)

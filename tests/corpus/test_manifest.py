@@ -99,3 +99,28 @@ def test_a_manifest_that_does_not_say_its_instruments_is_taken_as_it_is(tmp_path
     edited = write_manifest(path, []).replace_schema_metadata(None)
     storage.write_table(path, edited)
     require_indexed(read_manifest(path), Vocabulary(("kick",), ("kick",)), path)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"duration_s": float("nan")}, "a duration_s is no number of seconds"),
+        ({"duration_s": float("inf")}, "a duration_s is no number of seconds"),
+        ({"soft": [{"code": "pia", "value": None}]}, "a soft label lacks its code or its value"),
+        ({"soft": [{"code": None, "value": 0.5}]}, "a soft label lacks its code or its value"),
+    ],
+)
+def test_a_manifest_with_values_that_are_none_is_refused(
+    tree: Path, tmp_path: Path, change: dict[str, object], told: str
+) -> None:
+    first, *rows = index_tree(tree)
+    write_manifest(tmp_path / "m.parquet", [first | change, *rows])
+    with pytest.raises(IrmasError, match=told):
+        read_manifest(tmp_path / "m.parquet")
+
+
+def test_a_manifest_whose_instruments_are_damaged_is_refused(tree: Path, tmp_path: Path) -> None:
+    table = write_manifest(tmp_path / "m.parquet", index_tree(tree))
+    damaged = table.replace_schema_metadata({"instruments": "[pia"})
+    with pytest.raises(IrmasError, match=r"m\.parquet is damaged .*; index again"):
+        require_indexed(damaged, Vocabulary.of({"pia": "piano"}), tmp_path / "m.parquet")
