@@ -76,7 +76,7 @@ def read_yaml(path: Path) -> YamlFile:
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
         problem = str(error.problem or error.context).partition(" with value ")[0]
         raise IrmasError(f"{path} is not YAML: {where}{problem.splitlines()[0]}") from error
-    except YAMLError as error:
+    except (YAMLError, LookupError) as error:  # the latter of a version that is not known
         raise IrmasError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     except RecursionError as error:
         raise IrmasError(f"{path}: lists or mappings are nested too deeply") from error
@@ -96,7 +96,7 @@ def parse_value(text: str) -> Any:
         tree = _yaml().compose(text)
         if "#" not in text[_end(tree) :]:
             return _in_nfc(_yaml().load(text))
-    except (YAMLError, RecursionError):
+    except (YAMLError, RecursionError, LookupError):
         pass
     return _in_nfc(text)
 
@@ -138,7 +138,7 @@ class _Constructor(SafeConstructor):
     def construct_object(self, node: Node, deep: bool = False) -> Any:
         try:
             return super().construct_object(node, deep)
-        except (ValueError, KeyError) as error:
+        except (ValueError, LookupError) as error:
             kind = str(node.tag).rpartition(":")[2]
             text = f"{str(node.value)[:40]} cannot be read as {kind}"
             raise ConstructorError(None, None, text, node.start_mark) from error

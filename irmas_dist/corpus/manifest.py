@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from irmas_dist import storage
 from irmas_dist.errors import IrmasError, first_line
@@ -101,6 +102,11 @@ def read_manifest(location: str | os.PathLike[str]) -> pa.Table:
         raise IrmasError(
             f"{location} is not a manifest: {reason}; make one with 'irmas index'"
         ) from error
+    soft = table.column("soft").combine_chunks().flatten()
+    if soft.field("value").null_count or soft.field("code").null_count:
+        raise IrmasError(f"{location}: a soft label lacks its code or its value")
+    if not pc.all(pc.is_finite(table.column("duration_s").fill_null(0.0)), min_count=0).as_py():
+        raise IrmasError(f"{location}: a duration_s is no number of seconds")
     clips, parts = (table.column(name).to_pylist() for name in ("clip_id", "part"))
     [(clip, times)] = Counter(clips).most_common(1) or [("", 0)]
     if times > 1:
@@ -124,7 +130,8 @@ def require_indexed(
         IrmasError: Others would count as absent, which nobody has said.
     """
     stated = (table.schema.metadata or {}).get(INSTRUMENTS)
-    codes = vocabulary.codes if stated is None else json.loads(stated)
+    with storage.damage_reported(location, "index again"):
+        codes = vocabulary.codes if stated is None else json.loads(stated)
     if others := [code for code in vocabulary.codes if code not in codes]:
         raise IrmasError(
             f"{location} was indexed without {', '.join(others)}: index it again with this recipe, "

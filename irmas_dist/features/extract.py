@@ -152,8 +152,8 @@ class _Extraction:
         info = store.read_info(self.out)
         if differ := info.differences(self.settings, self.vocabulary):
             raise IrmasError(f"{self.out} holds other features: {differ}; {ADVICE}")
-        if info.manifest != self.manifest_fingerprint:
-            return None
+        if info.manifest != self.manifest_fingerprint or info.vocabulary != self.vocabulary:
+            return None  # Instruments may have other names.
         self.rejects = self._read_rejects(store.REJECTS)
         if FILE in self.rejects.column("found_in").to_pylist():
             return None

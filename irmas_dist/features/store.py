@@ -228,8 +228,9 @@ def read_shards(location: str, names: Iterable[str]) -> list[Shard]:
 
 def _read_shard(location: str, name: str) -> Shard:
     path = storage.join(location, name)
-    clips = storage.read_table(path, SHARD_SCHEMA.names)
-    with storage.damage_reported(path, "delete it, and extract again"):
+    advice = "delete it, and extract again"
+    clips = storage.read_table(path, SHARD_SCHEMA.names, advice)
+    with storage.damage_reported(path, advice):
         meta = json.loads(clips.schema.metadata[_META])
         moments = np.array(meta.pop("moments"))
         return Shard(name=name, moments=moments, clips=clips.replace_schema_metadata(), **meta)

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 import soundfile
 
-from irmas_dist.config.recipe import Recipe
+from irmas_dist.config.recipe import Recipe, build_recipe
 from irmas_dist.corpus.index import index_tree
 from irmas_dist.corpus.manifest import read_manifest, write_manifest
 from irmas_dist.errors import IrmasError
@@ -221,6 +221,23 @@ def test_the_store_follows_its_manifest_without_computing_twice(
 
     again = run(tmp_path / "m.parquet", tmp_path / "store", recipe)
     assert (again.clips, again.computed, again.rewritten) == (2, 0, 0)
+
+    names = {**recipe.corpus.instruments, "pia": "grand piano"}
+    renamed = build_recipe(recipe.model_dump(), {"corpus.instruments": names}, "the test")
+    summary = run(tmp_path / "m.parquet", tmp_path / "store", renamed)
+    assert (summary.computed, summary.rewritten) == (0, 0)
+    assert "grand piano" in store.read_info(str(tmp_path / "store")).vocabulary.names
+
+
+def test_a_damaged_shard_is_refused_with_what_to_do(tmp_path: Path, recipe: Recipe) -> None:
+    (tmp_path / "tree" / "pia").mkdir(parents=True)
+    soundfile.write(tmp_path / "tree" / "pia" / "a.wav", TONE, 44_100)
+    write_manifest(tmp_path / "m.parquet", index_tree(tmp_path / "tree"))
+    run(tmp_path / "m.parquet", tmp_path / "store", recipe)
+    (shard,) = (tmp_path / "store").glob("part-*")
+    shard.write_bytes(shard.read_bytes()[:1_000])
+    with pytest.raises(IrmasError, match=r"is not a Parquet file: .*; delete it, and extract ag"):
+        read_clips(str(tmp_path / "store"), "training")
 
 
 def test_too_many_bad_files_end_an_extraction_and_are_listed_as_rejects(
