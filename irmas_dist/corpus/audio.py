@@ -44,6 +44,10 @@ FORMATS = ("WAV", "WAVEX", "RF64", "W64", "AIFF", "AU", "CAF", "FLAC", "OGG", "M
 LOWEST_HZ, HIGHEST_HZ = 1_000, 1_000_000
 """Sample rates that audio may have; a header that says another is damaged."""
 
+MOST_PER_SECOND = 2 * 192_000
+"""Samples of all channels for each second that is allowed, where length is limited: silence of many
+channels and a high rate is small, and takes long to decode."""
+
 _NOT_RECOGNISED = 1
 """The code of libsndfile for a file that begins as no format does that it knows."""
 
@@ -91,10 +95,13 @@ class AudioFile:
         # `maxsize` after a read or seek that failed, which ends nobody knows where: the next span
         # is decoded anew.
         self._at = 0
-        if self._sound.format not in FORMATS:
+        kind = self._sound.format
+        if self._sound.subtype.startswith("ALAC"):
+            kind += " with ALAC"  # of which damage within is decoded to something else
+        if kind not in FORMATS:
             self.__exit__()
             raise AudioError(
-                f"is {self._sound.format}, of which it cannot be known whether it is whole: "
+                f"is {kind}, of which it cannot be known whether it is whole: "
                 "convert it to WAV or FLAC"
             )
         self.sample_rate = int(self._sound.samplerate)
@@ -179,6 +186,12 @@ class AudioFile:
         if samples > self._longest_s * self.sample_rate:
             self.__exit__()
             raise AudioError(f"is longer than {self._longest_s:g} s, the longest audio allowed")
+        if samples * self.channels > self._longest_s * MOST_PER_SECOND:
+            self.__exit__()
+            raise AudioError(
+                f"has more samples than {self._longest_s:g} s of two channels at 192 kHz, the most "
+                "audio allowed"
+            )
 
     @property
     def _seeks(self) -> bool:

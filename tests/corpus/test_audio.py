@@ -1,6 +1,7 @@
 """Audio of any format is decoded whole, or refused with the reason."""
 
 import os
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -192,6 +193,12 @@ def test_a_format_whose_end_is_not_known_is_refused(tmp_path: Path, container: s
         read_audio(tmp_path / "a")
 
 
+def test_a_coding_in_which_damage_is_not_seen_is_refused(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a", noise(0.1, 8_000, 1), 8_000, "ALAC_16", format="CAF")
+    with pytest.raises(AudioError, match="is CAF with ALAC, of which it cannot be known whether"):
+        read_audio(tmp_path / "a")
+
+
 def test_a_file_of_an_object_store_is_that_on_disk(tmp_path: Path, bucket: str) -> None:
     path = tmp_path / "a.flac"
     soundfile.write(path, noise(1, 44_100), 44_100)
@@ -218,3 +225,16 @@ def test_a_header_with_the_rate_of_no_audio_is_refused(tmp_path: Path, rate: int
     (tmp_path / "a.wav").write_bytes(written)
     with pytest.raises(AudioError, match=f"has a sample rate of {rate:,} Hz by its header"):
         read_audio(tmp_path / "a.wav")
+
+
+@pytest.mark.parametrize(("channels", "is_read"), [(2, True), (8, False)])
+def test_many_channels_of_a_high_rate_count_as_long_audio(
+    tmp_path: Path, channels: int, is_read: bool
+) -> None:
+    soundfile.write(tmp_path / "a.flac", np.zeros((96_000, channels), np.int16), 96_000)
+    refused = pytest.raises(AudioError, match=r"more samples than 1\.5 s of two channels")
+    with (
+        nullcontext() if is_read else refused,
+        open_audio(tmp_path / "a.flac", longest_s=1.5) as file,
+    ):
+        assert sum(map(len, file.blocks())) == 96_000
