@@ -10,11 +10,12 @@ from irmas_dist import storage
 from irmas_dist.config.adaptation import AdaptationSettings
 from irmas_dist.config.decisions import FOR_SCORES, ThresholdSettings
 from irmas_dist.corpus.index import index_tree
-from irmas_dist.corpus.manifest import TESTING, write_manifest
+from irmas_dist.corpus.manifest import TESTING, TRAINING, write_manifest
 from irmas_dist.errors import IrmasError
 from irmas_dist.evaluation.csv_scores import has_labels, open_scores
 from irmas_dist.evaluation.evaluate import Evaluation, Thresholds, evaluate_scores
 from irmas_dist.evaluation.scores import Scores, read_scores, write_scores
+from irmas_dist.features.clips import read_clips
 from irmas_dist.features.extract import extract
 from irmas_dist.features.store import read_info
 from irmas_dist.inference.adapt_model import adapted_predictor
@@ -28,6 +29,9 @@ from irmas_dist.training.model_directory import scorer_identity
 
 SCORES = "scores.parquet"
 """Name of the scores in the directory that they are written to."""
+
+NO_TEST = "these figures do not measure how well it does on other music"
+"""What is to be known of figures on clips that are not new to a model."""
 
 
 def evaluate(
@@ -62,7 +66,7 @@ def evaluate(
     path = storage.join(out, SCORES)
     with lock_file(path):
         description = predictor.description
-        notes += _chosen_by(description, features, part)
+        notes += _known_beforehand(description, features, part)
         if mapping is None:
             return _evaluate(predictor, features, out, part, notes)
         found = score_merged(predictor, features, part, mapping)
@@ -107,16 +111,30 @@ def _evaluate(
     return evaluate_model_scores(predictor.description, scores, path)
 
 
-def _chosen_by(description: ModelDescription, features: str, part: str) -> list[str]:
-    """Say if a model was validated on the clips that it is evaluated on."""
-    store = read_info(features).identity
+def _known_beforehand(description: ModelDescription, features: str, part: str) -> list[str]:
+    """Say if a model was validated on the clips it is evaluated on, or has learnt their groups."""
+    info = read_info(features)
     stores = [one for member in description.parts for one in member.data.get("validated_on", ())]
-    if not any((one["store"], one["part"]) == (store, part) for one in stores):
-        return []
-    return [
-        "the model was validated on these clips, by which its epoch and thresholds were chosen: "
-        "these figures do not measure how well it does on other music"
-    ]
+    notes = []
+    if any((one["store"], one["part"]) == (info.identity, part) for one in stores):
+        notes.append(
+            "the model was validated on these clips, by which its epoch and thresholds were "
+            f"chosen: {NO_TEST}"
+        )
+    learnt = {
+        one.get("store")
+        for member in description.parts
+        for one in (member.data, *member.data.get("also", ()))
+    }
+    if part == TESTING and TRAINING in info.clips and info.identity in learnt:
+        groups = set(read_clips(features, TRAINING, with_frames=False).groups)
+        tested = read_clips(features, part, with_frames=False).groups
+        if count := sum(group in groups for group in tested):
+            notes.append(
+                f"{count:,} of {len(tested):,} clips are of groups that the model has learnt from: "
+                f"{NO_TEST}"
+            )
+    return notes
 
 
 def evaluate_tree(
@@ -152,7 +170,7 @@ def evaluate_tree(
             str(manifest), features, description.features, description.vocabulary,
             address=address, max_rejects=1.0,
         )  # fmt: skip
-        notes = _chosen_by(description, features, part)
+        notes = _known_beforehand(description, features, part)
         for note, count in Counter(summary.notes.values()).items():
             first = next(clip for clip, text in summary.notes.items() if text == note)
             notes.append(f"{count:,} of {len(files):,} files, such as {first}: {note}")
@@ -193,8 +211,7 @@ def notes_on(scores: Scores) -> list[str]:
         )
     if training_parts := sorted(set(scores.parts) - {TESTING}):
         notes.append(
-            f"the model has learnt from clips of {' and '.join(training_parts)}: "
-            "these figures do not measure how well it does on other music"
+            f"the model has learnt from clips of {' and '.join(training_parts)}: {NO_TEST}"
         )
     return notes
 

@@ -153,11 +153,17 @@ def test_a_tree_without_clips_of_the_part_is_refused(
     assert not (tmp_path / "work").exists()
 
 
-def write_noise(place: str, description: ModelDescription, clips: int) -> StoreInfo:
-    """Write a store of clips of noise, of one instrument each."""
+def write_noise(
+    place: str, description: ModelDescription, clips: int, learnt: int = 0
+) -> StoreInfo:
+    """Write a store of clips of noise, of one instrument each, the first of which are learnt.
+
+    Each two clips share a group.
+    """
     rng = np.random.default_rng(0)
     rows = [
-        {"clip_id": f"{clip}", "md5": f"{clip}", "group": f"{clip}", "part": "testing",
+        {"clip_id": f"{clip}", "md5": f"{clip}", "group": f"{clip // 2}",
+         "part": "training" if clip < learnt else "testing",
          "labels": np.eye(11, dtype=int)[clip % 11].tolist(),
          "logmel": rng.normal(rng.uniform(-9, 0), 1, (32, 60)).astype(np.float16)}
         for clip in range(clips)
@@ -183,6 +189,24 @@ def test_scores_of_an_adapted_model_are_not_taken_for_those_of_the_original(
     # Written, the adapted model is the one that gave them.
     adapt(model, place, str(tmp_path / "adapted"), AdaptationSettings())
     read_model_scores(str(tmp_path / "adapted"), str(out / "scores.parquet"))
+
+
+@pytest.mark.parametrize("learnt", ["store", "also", "none"])
+def test_clips_of_groups_that_a_model_has_learnt_from_are_no_test(
+    make_model: MakeModel, tmp_path: Path, learnt: str
+) -> None:
+    model, place = make_model(), str(tmp_path / "store")
+    description = read_description(model)
+    info = write_noise(place, description, 9, learnt=3)
+    stores = {"store": {"store": info.identity}, "also": {"also": [{"store": info.identity}]}}
+    data = description.data | stores.get(learnt, {})
+    write_description(model, description.model_copy(update={"data": data}))
+    told = [
+        note
+        for note in evaluate(str(model), place, str(tmp_path)).notes
+        if "of groups that the model has learnt from" in note
+    ]
+    assert [note[:11] for note in told] == ([] if learnt == "none" else ["1 of 6 clip"])
 
 
 def test_clips_that_a_model_was_validated_on_are_no_test(
