@@ -4,6 +4,8 @@ Inside `chatter_to`, all other output (of Ray, wandb, Optuna, their child proces
 goes to a log file, by redirection of the file descriptors.
 """
 
+import errno
+import io
 import os
 import sys
 import time
@@ -11,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from threading import Lock
-from typing import BinaryIO, Protocol, TextIO
+from typing import TYPE_CHECKING, BinaryIO, Protocol, TextIO
 
 from rich.console import Console, RenderableType
 from rich.live import Live
@@ -28,6 +30,9 @@ from rich.progress import (
 from rich.text import Text
 
 from irmas_dist.errors import IrmasError
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 LINE_EVERY_S = 10.0
 """Interval between the lines that report progress where there is no terminal."""
@@ -243,10 +248,25 @@ def chatter_to(*log_paths: Path) -> Iterator[Path]:
             os.dup2(terminal_err.fileno(), 2)
 
 
+class _Terminal(io.FileIO):
+    """A terminal, which may be closed: what is written then is lost, since nobody would see it."""
+
+    def write(self, data: "ReadableBuffer", /) -> int:
+        """Write bytes, and return how many are dealt with."""
+        try:
+            return super().write(data)
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            return memoryview(data).nbytes
+
+
 @contextmanager
 def _duplicate(descriptor: int) -> Iterator[TextIO]:
+    opened = _Terminal if os.isatty(descriptor) else io.FileIO
+    raw = opened(os.dup(descriptor), "w")
     # A terminal may not have a character.
-    stream = os.fdopen(os.dup(descriptor), "w", errors="replace")
+    stream = io.TextIOWrapper(io.BufferedWriter(raw), errors="replace", line_buffering=raw.isatty())
     try:
         yield stream
     finally:

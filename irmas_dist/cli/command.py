@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
 from urllib.parse import unquote, urlsplit
 
@@ -127,9 +128,9 @@ def command(function: Callable[P, R]) -> Callable[P, R]:
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
         log = Path(os.devnull)
         if threading.current_thread() is threading.main_thread():
-            for ending in (signal.SIGTERM, signal.SIGHUP):
-                if signal.getsignal(ending) != signal.SIG_IGN:  # as under nohup
-                    signal.signal(ending, signal.default_int_handler)
+            signal.signal(signal.SIGTERM, signal.default_int_handler)
+            if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as it is under nohup
+                signal.signal(signal.SIGHUP, _hang_up)
         try:
             with chatter_to(*_log_paths(function.__name__.strip("_"))) as log:
                 try:
@@ -169,10 +170,18 @@ def command(function: Callable[P, R]) -> Callable[P, R]:
             return result
         where = f" (log: {log})" if log.is_file() else ""
         # Not through rich, which would take brackets in names for markup.
-        print(f"irmas: {visible(' '.join(message.split()))}{where}", file=sys.stderr)
+        with suppress(OSError):  # of a terminal that is closed
+            print(f"irmas: {visible(' '.join(message.split()))}{where}", file=sys.stderr)
         raise typer.Exit(status)
 
     return wrapped
+
+
+def _hang_up(number: int, _: FrameType | None) -> None:
+    signal.signal(
+        number, signal.SIG_IGN
+    )  # A session's leader is sent it once more, with its group.
+    raise KeyboardInterrupt
 
 
 def _prepare_stdout(command: str, arguments: Mapping[str, Any]) -> None:

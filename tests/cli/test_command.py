@@ -1,11 +1,14 @@
 """What goes around a command: where its chatter goes, and how it ends."""
 
+import fcntl
 import os
+import pty
 import re
 import shlex
 import signal
 import subprocess
 import sys
+import termios
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -134,6 +137,27 @@ def test_a_standard_output_that_is_full_ends_the_help_in_one_line() -> None:
             )  # fmt: skip
             told = "irmas: standard output: No space left on device\n"
             assert (ended.returncode, ended.stderr) == (1, told), option
+
+
+def test_a_terminal_that_is_closed_in_the_middle_of_a_table_interrupts(tmp_path: Path) -> None:
+    imported = "from irmas_dist.terminal import progress"
+    showing = f"{imported}\n    with progress('x', 9, 'files'): say('waiting'); time.sleep(60)"
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        noisy(showing), cwd=tmp_path, env=ENVIRONMENT, start_new_session=True,
+        stdin=theirs, stdout=theirs, stderr=theirs,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    ) as running:  # fmt: skip
+        os.close(theirs)
+        shown = b""
+        while b"waiting" not in shown:
+            shown += os.read(ours, 1 << 16)
+        os.close(ours)
+        running.wait(timeout=20)
+    assert running.returncode == 130
+    (log,) = tmp_path.glob("runs/logs/*.log")
+    assert "KeyboardInterrupt" in log.read_text()
+    assert "this is a bug" not in log.read_text()
 
 
 def test_a_terminal_that_is_closed_ends_nothing_under_nohup(tmp_path: Path) -> None:
