@@ -209,11 +209,11 @@ def _keep_files(name: str, arguments: Mapping[str, Any]) -> None:
     from irmas_dist.corpus.audio_files import AUDIO_SUFFIXES
     from irmas_dist.storage.results import refuse_inputs, refuse_result_file  # imports pyarrow
 
-    if Path(str(file)).suffix.lower() in AUDIO_SUFFIXES:
-        raise IrmasError(f"{file} has the name of an audio file: write to another file")
     refuse_result_file(str(file))
     named = (str(arguments[other]) for other in FILES if arguments.get(other) is not None)
     refuse_inputs(str(file), set(named) - set(shipped_names("recipe")))
+    if Path(str(file)).suffix.lower() in AUDIO_SUFFIXES:
+        raise IrmasError(f"{file} has the name of an audio file: write to another file")
 
 
 def _located(name: str, value: Any) -> Any:

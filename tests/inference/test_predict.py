@@ -50,9 +50,14 @@ def test_an_input_that_cannot_be_used(
 def test_predictions_do_not_replace_the_audio(irmas: Irmas, model: Path, folder: Path) -> None:
     audio = folder / "a.wav"
     before = audio.read_bytes()
-    for inputs in (audio, folder):
-        code, _, err = irmas("predict", model, inputs, "--out", audio, "--format", "csv")
-        assert (code, "is named for something else, too" in err) == (1, True)
+    (folder / "list").write_bytes(before)  # an argument may be any file
+    for inputs, out, told in [
+        (audio, audio, "has the name of an audio file"),
+        (folder / "list", folder / "list", "is named for something else, too"),
+        (folder, audio, "has the name of an audio file"),
+    ]:
+        code, _, err = irmas("predict", model, inputs, "--out", out, "--format", "csv")
+        assert (code, told in err) == (1, True)
     assert audio.read_bytes() == before
 
 
