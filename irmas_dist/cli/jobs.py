@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Column, Table
 
-from irmas_dist.cli.command import MAX_COUNT, WRITTEN, Json, command
+from irmas_dist.cli.arguments import WRITTEN
+from irmas_dist.cli.command import MAX_COUNT, Json, command
 from irmas_dist.cli.help import HelpfulCommand, HelpfulGroup
 from irmas_dist.cli.tables import as_json
 from irmas_dist.errors import IrmasError
