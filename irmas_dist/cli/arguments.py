@@ -62,9 +62,11 @@ def keep_files(name: str, arguments: Mapping[str, Any]) -> None:
     file = arguments.get(name)
     if file is None or str(file) == "-":
         return
+    from irmas_dist import storage
     from irmas_dist.corpus.audio_files import AUDIO_SUFFIXES
     from irmas_dist.storage.results import refuse_inputs, refuse_result_file  # imports pyarrow
 
+    storage.require_bucket(str(file))
     refuse_result_file(str(file))
     named = (str(arguments[other]) for other in FILES if arguments.get(other) is not None)
     refuse_inputs(str(file), set(named) - set(shipped_names("recipe")))

@@ -12,6 +12,7 @@ import re
 import stat
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from io import BufferedIOBase, BytesIO
@@ -23,7 +24,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
-from irmas_dist.errors import IrmasError
+from irmas_dist.errors import IrmasError, first_line
 from irmas_dist.terminal import write_bytes
 
 PARTIAL = ".partial"
@@ -187,11 +188,12 @@ def write_atomically(location: Location) -> Iterator[BinaryIO]:
         return
     with _located(location) as (filesystem, path):
         if not isinstance(filesystem, pafs.LocalFileSystem):
-            # Closing a stream completes the object even after an error: open it late.
             content = BytesIO()
             yield content
-            with filesystem.open_output_stream(path) as stream:
-                stream.write(content.getbuffer())
+            # Closing a stream completes the object, whatever it has by then: no interruption, which
+            # reaches the main thread only, may come between.
+            with ThreadPoolExecutor(1) as pool:
+                pool.submit(_put, filesystem, path, content.getbuffer()).result()
             return
         mode = _mode(path)
         if stat.S_ISDIR(mode):
@@ -212,6 +214,26 @@ def write_atomically(location: Location) -> Iterator[BinaryIO]:
             beside.unlink(missing_ok=True)
 
 
+def _put(filesystem: pafs.FileSystem, path: str, content: memoryview) -> None:
+    with filesystem.open_output_stream(path) as stream:
+        stream.write(content)
+
+
+def require_bucket(url: Location) -> None:
+    """Refuse the URL of an object whose bucket does not exist, before there is something to write.
+
+    Raises:
+        IrmasError: It does not.
+    """
+    if not is_url(url):
+        return
+    filesystem, path = resolve(url)
+    bucket = path.strip("/").partition("/")[0]
+    with suppress(OSError):  # Not everyone who may write may look.
+        if filesystem.get_file_info(bucket).type == pafs.FileType.NotFound:
+            raise IrmasError(f"{url}: there is no bucket {bucket}")
+
+
 def _mode(path: str) -> int:
     """Return the mode of what is at a path, by which its type is known; 0 if nothing is."""
     try:
@@ -229,7 +251,10 @@ def open_file(location: Location) -> BufferedIOBase:
     if not is_url(location):
         return Path(location).open("rb")
     filesystem, path = resolve(location)
-    stream: BufferedIOBase = filesystem.open_input_file(path)
+    try:
+        stream: BufferedIOBase = filesystem.open_input_file(path)
+    except pa.ArrowInvalid as error:  # such as of an empty name between two slashes
+        raise OSError(first_line(error)) from error
     return stream
 
 
@@ -305,6 +330,8 @@ def _located(location: Location) -> Iterator[tuple[pafs.FileSystem, str]]:
         yield filesystem, path
     except FileNotFoundError as error:
         raise IrmasError(f"{location}: no such file or directory") from error
+    except pa.ArrowInvalid as error:  # such as of an empty name between two slashes
+        raise IrmasError(f"{location}: {first_line(error)}") from error
     except OSError as error:
         # pyarrow's own begin with what it did, and the path once more.
         reason = re.sub(r".* Detail: \[errno \d+\] ", "", error.strerror or str(error), flags=re.S)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TextIO
 
 from irmas_dist.errors import IrmasError
-from irmas_dist.storage import STDOUT, Location, absolute, is_url, name_after
+from irmas_dist.storage import STDOUT, Location, absolute, is_url, name_after, require_bucket
 from irmas_dist.terminal import escape, say
 
 SUFFIX = ".lock"
@@ -39,6 +39,7 @@ def lock_directory(location: Location) -> Iterator[None]:
         IrmasError: Another process has locked it, or it cannot be written.
     """
     if is_url(location):
+        require_bucket(location)
         yield
         return
     folder = Path(absolute(location))
@@ -56,6 +57,7 @@ def lock_file(location: Location) -> Iterator[None]:
         IrmasError: Another process has locked it, or it cannot be written.
     """
     if is_url(location) or os.fspath(location) == STDOUT:
+        require_bucket(location)
         yield
         return
     target = Path(absolute(location))

@@ -115,14 +115,14 @@ def test_a_link_is_locked_with_its_target(tmp_path: Path) -> None:
         pass
 
 
-def test_devices_fifos_and_objects_are_not_locked(tmp_path: Path) -> None:
+def test_devices_fifos_and_objects_are_not_locked(tmp_path: Path, bucket: str) -> None:
     os.mkfifo(tmp_path / "fifo")
-    for place in ("/dev/null", tmp_path / "fifo", "s3://bucket/a.csv"):
+    for place in ("/dev/null", tmp_path / "fifo", f"{bucket}/a.csv"):
         with lock_file(place), lock_file(place):
             pass
-    with lock_directory("s3://bucket/model"), lock_directory("s3://bucket/model"):
+    with lock_directory(f"{bucket}/model"), lock_directory(f"{bucket}/model"):
         pass
-    assert [path.name for path in tmp_path.iterdir()] == ["fifo"]
+    assert {path.name for path in tmp_path.iterdir()} <= {"fifo", "object-store.log"}
 
 
 def test_what_cannot_be_written_is_refused_by_its_lock(tmp_path: Path) -> None:

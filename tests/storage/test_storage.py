@@ -1,9 +1,11 @@
 """Files by path or URL: writing is atomic, and errors name the location in one line."""
 
 import os
+import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Timer
 
 import pyarrow as pa
 import pyarrow.fs as pafs
@@ -14,6 +16,7 @@ from hypothesis import strategies as st
 
 from irmas_dist import storage
 from irmas_dist.errors import IrmasError
+from irmas_dist.storage.locks import lock_directory, lock_file
 from tests.ray_cluster import free_port
 
 
@@ -43,6 +46,47 @@ def test_an_interrupted_write_leaves_no_object(bucket: str) -> None:
     assert not storage.exists(f"{bucket}/half")
     filesystem, path = storage.resolve(bucket)
     assert filesystem.get_file_info(pafs.FileSelector(path)) == []
+
+
+def test_an_interruption_while_an_object_is_sent_leaves_it_whole(
+    bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stream that is closed early completes an object that is empty."""
+    storage.write_json(f"{bucket}/a.json", "old")
+
+    def slowly(filesystem: pafs.FileSystem, path: str, content: memoryview) -> None:
+        with filesystem.open_output_stream(path) as stream:
+            time.sleep(0.5)
+            stream.write(content)
+
+    monkeypatch.setattr(storage, "_put", slowly)
+    Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        storage.write_json(f"{bucket}/a.json", "new")
+    assert storage.read_json(f"{bucket}/a.json") == "new"
+
+
+def test_two_slashes_of_a_url_are_refused_in_one_line(bucket: str) -> None:
+    for url in (f"{bucket}//a.json", f"{bucket}/a//b.json"):
+        for use in (storage.read_bytes, storage.exists, storage.size, storage.remove):
+            with pytest.raises(IrmasError, match=r"//"):
+                use(url)
+        with pytest.raises(IrmasError, match=r"//"):
+            storage.write_json(url, 1)
+        with pytest.raises(OSError, match=r"[Ee]mpty"):
+            storage.open_file(url)
+
+
+def test_a_bucket_that_does_not_exist_is_refused_before_there_is_something_to_write(
+    bucket: str,
+) -> None:
+    storage.require_bucket(f"{bucket}/any/thing")
+    missing = "s3://no-such-bucket-at-all"
+    with pytest.raises(IrmasError, match="there is no bucket no-such-bucket-at-all"):
+        storage.require_bucket(f"{missing}/a")
+    for lock in (lock_file, lock_directory):
+        with pytest.raises(IrmasError, match="there is no bucket"), lock(f"{missing}/a"):
+            pass
 
 
 def write_half(location: str) -> None:
