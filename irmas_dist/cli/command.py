@@ -26,7 +26,13 @@ from irmas_dist.cli.arguments import (
     require_finite,
 )
 from irmas_dist.config.shipped import shipped_names
-from irmas_dist.errors import IrmasError, UsageError, first_line, is_out_of_memory
+from irmas_dist.errors import (
+    IrmasError,
+    UsageError,
+    first_line,
+    is_out_of_memory,
+    without_password,
+)
 from irmas_dist.terminal import chatter_to, escape, say, visible
 
 if TYPE_CHECKING:
@@ -150,7 +156,8 @@ def command(function: Callable[P, R]) -> Callable[P, R]:
         where = f" (log: {log})" if log.is_file() else ""
         # Not through rich, which would take brackets in names for markup.
         with suppress(OSError):  # of a terminal that is closed
-            print(f"irmas: {visible(' '.join(message.split()))}{where}", file=sys.stderr)
+            line = visible(without_password(" ".join(message.split())))
+            print(f"irmas: {line}{where}", file=sys.stderr)
         raise typer.Exit(status)
 
     return wrapped

@@ -58,6 +58,9 @@ from irmas_dist.training.windows import (
 RELIABLE_CLIPS = 50
 """Clips below which statistics are too uncertain to go by."""
 
+FEW_CLIPS = 25
+"""Validation clips that stand for a prevalence, effectively, below which a line says so."""
+
 MIN_DISTINCT_CLIPS = 5
 """Different clips below which there is no deviation to match."""
 
@@ -126,6 +129,12 @@ def adapt_network(
             "reliable"
         )
     weights = prevalence_weights(validation, settings.prevalence)
+    effective = weights.sum() ** 2 / (weights**2).sum()
+    if settings.prevalence and effective < FEW_CLIPS:
+        notes.append(
+            f"the stated prevalence is effectively that of {effective:.0f} of the validation "
+            "clips, which are few to adapt by"
+        )
     matched, reason = settings.match, ""
     if description.windows.aggregation in RELATIVE_RULES:
         matched = 0.0
@@ -210,11 +219,11 @@ def _check_prevalence(prevalence: Mapping[str, float], description: ModelDescrip
     for code, share in prevalence.items():
         if code not in description.instruments:
             known = ", ".join(description.instruments)
-            raise IrmasError(f"--prevalence {code}={share:g}: {code} is none of {known}")
+            raise UsageError(f"--prevalence {code}={share:g}: {code} is none of {known}")
         if not 0 <= share <= 1:
             raise UsageError(f"--prevalence {code}={share:g}: must be from 0 to 1")
     if prevalence and not any(prevalence.get(code, 1.0) for code in description.instruments):
-        raise IrmasError("--prevalence: by these no instrument plays")
+        raise UsageError("--prevalence: by these no instrument plays")
 
 
 def _audible_windows(description: ModelDescription, clips: Clips) -> ClipWindows:

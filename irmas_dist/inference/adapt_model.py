@@ -10,7 +10,7 @@ import numpy as np
 from irmas_dist import storage
 from irmas_dist.config.adaptation import AdaptationSettings
 from irmas_dist.corpus.manifest import TESTING
-from irmas_dist.errors import AudioError, IrmasError, UsageError
+from irmas_dist.errors import AudioError, IrmasError, UsageError, without_password
 from irmas_dist.features.clips import Clips, read_clips
 from irmas_dist.features.logmel import log_mel
 from irmas_dist.features.store import INFO, shard_names
@@ -108,7 +108,8 @@ def load_adapted(model: str, to: str, settings: AdaptationSettings, part: str) -
     assert isinstance(network, CNN)
     validation = read_validation_scores(model, "by which it would be adapted")
     clips, notes = _listen(description, to, part)
-    adapted = adapt_network(description, network, validation, clips, to, settings)
+    shown = without_password(to)
+    adapted = adapt_network(description, network, validation, clips, shown, settings)
     return replace(adapted, notes=[*notes, *adapted.notes])
 
 

@@ -8,6 +8,7 @@ from scipy.special import logit
 
 from irmas_dist.errors import IrmasError
 from irmas_dist.evaluation.scores import Scores
+from irmas_dist.instruments import UNKNOWN
 
 ROUNDS = 30
 """Steps in which the scale and offset of windows are found that give clips their moments."""
@@ -16,6 +17,9 @@ Float64 = npt.NDArray[np.float64]
 Float32 = npt.NDArray[np.float32]
 Moments = tuple[Float64, Float64]
 """Mean and standard deviation of each instrument's logits, each of shape (instruments,)."""
+
+FITTED_TO = 0.02
+"""How near shares of clips must come to the prevalence that is stated."""
 
 
 def effective_instruments(scores: Float32, weights: Float64) -> float:
@@ -35,14 +39,22 @@ def prevalence_weights(validation: Scores, prevalence: Mapping[str, float]) -> F
     among the clips of which it is known whether the instrument plays; others keep their weight.
 
     Raises:
-        IrmasError: An instrument that is to play in some clips does so in none, or in all.
+        IrmasError: An instrument that is to play in some clips does so in none, or in all; or no
+            weights make all as frequent as they are to be.
     """
     weights = np.ones(len(validation.labels))
+    columns = {
+        code: validation.labels[:, validation.vocabulary.codes.index(code)] for code in prevalence
+    }
+
+    def share_of(code: str) -> float:
+        present, known = columns[code] == 1, columns[code] != UNKNOWN
+        return float(weights[present].sum() / max(weights[known].sum(), 1e-12))
+
     for _ in range(200 if prevalence else 0):
         for code, share in prevalence.items():
-            labels = validation.labels[:, validation.vocabulary.codes.index(code)]
-            present, absent = labels == 1, labels == 0
-            now = weights[present].sum() / max(weights[present | absent].sum(), 1e-12)
+            present, absent = columns[code] == 1, columns[code] == 0
+            now = share_of(code)
             if 0 < now < 1:
                 kept = np.clip(share, 1e-6, 1 - 1e-6)
                 weights[present] *= kept / now
@@ -53,6 +65,13 @@ def prevalence_weights(validation: Scores, prevalence: Mapping[str, float]) -> F
                     f"--prevalence {code}={share:g}: it plays in {where} of the model's validation "
                     "clips, which cannot stand for so many; leave it out"
                 )
+    for code, share in prevalence.items():
+        if abs(share_of(code) - share) > FITTED_TO:
+            raise IrmasError(
+                f"--prevalence: in no selection of the model's validation clips, which have few "
+                f"instruments each, is all of this true: {code}={share:g} would be "
+                f"{share_of(code):.2f}; leave some out"
+            )
     return weights / weights.mean()
 
 

@@ -71,6 +71,11 @@ def run(command: list[str], cwd: Path, **environment: str) -> tuple[int, str, st
         ("pass", 0, "log: {log}"),
         ("raise typer.Exit(7)", 7, "log: {log}"),
         ("raise IrmasError('[x] is gone')", 1, "irmas: [x] is gone (log: {log})"),
+        (
+            "raise IrmasError('s3://KEY:SECRET@bucket/x is gone')",
+            1,
+            "irmas: s3://KEY:***@bucket/x is gone (log: {log})",
+        ),
         (r"raise IrmasError('\x1b[2Jx')", 1, r"irmas: \x1b[2Jx (log: {log})"),
         (
             "raise OSError('a\\nb')",

@@ -66,7 +66,7 @@ def test_scores_are_evaluated_with_the_thresholds_of_the_model(
 def test_scores_of_training_clips_are_marked(predictor: Predictor, scores: Scores) -> None:
     trained = replace(scores, parts=["training"] * 20)
     evaluation = evaluate_model_scores(predictor.description, trained, "scores.parquet")
-    assert "the model has learnt from clips of training: " in evaluation.notes[-1]
+    assert "the model has learnt from clips of the part training: " in evaluation.notes[-1]
 
 
 def test_silent_clips_are_counted_and_have_no_instrument(
@@ -207,6 +207,20 @@ def test_clips_of_groups_that_a_model_has_learnt_from_are_no_test(
         if "of groups that the model has learnt from" in note
     ]
     assert [note[:11] for note in told] == ([] if learnt == "none" else ["1 of 6 clip"])
+
+
+def test_a_password_of_a_url_that_a_model_is_adapted_to_is_in_no_result(
+    make_model: MakeModel, tmp_path: Path, bucket: str
+) -> None:
+    model = str(make_model(normalisation="batch"))
+    write_scores(Path(model) / "validation.parquet", scores_of_songs())
+    write_noise(f"{bucket}/store", read_description(model), 22)
+    to = f"{bucket}/store".replace("://", "://testing:SECRET@")
+    adapt(model, to, str(tmp_path / "adapted"), AdaptationSettings())
+    evaluate(model, f"{bucket}/store", str(tmp_path / "out"), adapt_to=to)
+    for file in (*(tmp_path / "adapted").iterdir(), *(tmp_path / "out").iterdir()):
+        assert b"SECRET" not in file.read_bytes(), file
+    assert "testing:***@" in read_description(tmp_path / "adapted").adapted["to"]
 
 
 def test_clips_that_a_model_was_validated_on_are_no_test(

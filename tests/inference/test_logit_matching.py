@@ -90,3 +90,26 @@ def test_the_likeliest_instruments_are_counted_by_how_often_they_are() -> None:
     assert effective_instruments(equal, np.ones(20)) == pytest.approx(4)
     both = np.concatenate([equal, silent])
     assert effective_instruments(both, np.ones(50)) == pytest.approx(4)
+
+
+@settings(max_examples=60)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 4), st.sampled_from([0.0, 0.01, 0.3, 0.9, 1.0]))
+def test_clips_have_the_prevalence_that_is_stated_or_it_is_refused(
+    seed: int, stated: int, share: float
+) -> None:
+    """Of one to three instruments each, no clips have four that always play."""
+    rng = np.random.default_rng(seed)
+    labels = np.zeros((200, 4), np.int8)
+    for row in labels:
+        row[rng.choice(4, rng.integers(1, 4), replace=False)] = 1
+    vocabulary = Vocabulary.of({code: code for code in "abcd"})
+    ids = [str(clip) for clip in range(200)]
+    scores = Scores(ids, ["x"] * 200, ids, labels, labels.astype(np.float32), vocabulary)
+    prevalence = dict.fromkeys("abcd"[:stated], share)
+    if stated == 4 and share in (0.0, 0.01, 0.9, 1.0):
+        with pytest.raises(IrmasError, match="--prevalence"):
+            prevalence_weights(scores, prevalence)
+        return
+    weights = prevalence_weights(scores, prevalence)
+    found = np.average(labels[:, :stated], axis=0, weights=weights)
+    np.testing.assert_allclose(found, share, atol=0.02)
