@@ -3,11 +3,12 @@
     irmas index --table CLIPS.csv --out CLIPS.parquet  # with a column `source`
     PYTHONPATH=. python benchmarks/new_sources.py CLIPS.parquet --work WORK [--splits 4]
 
-CLIPS.parquet is a manifest of training clips of one instrument each, whose groups are known by
-their source, such as a sample library. In each split one source of every instrument is held out, or
-a third of the groups of an instrument that has only one; 200 mixtures of one to five instruments
-are made of what is held out, and the recipe `irmas` learns from the rest. ``--and MANIFEST``, with
-training and testing clips, is one more split. ``--also MANIFEST`` is learnt beside each.
+CLIPS.parquet is a manifest of training clips of one instrument each, at 22,050 Hz, whose groups are
+known by their source, such as a sample library. In each split one source of every instrument is
+held out, or a third of the groups of an instrument that has only one; 200 mixtures of one to five
+instruments are made of what is held out, and the recipe `irmas` learns from the rest. ``--and
+MANIFEST``, with training and testing clips, is one more split. ``--also MANIFEST`` is learnt beside
+each.
 
 Stated are macro F1 by the thresholds of validation, adapted to the mixtures without their labels,
 and by the oracle; LRAP and mean AP before and after. Then the limits of adaptation: the wrong

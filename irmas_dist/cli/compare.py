@@ -39,7 +39,7 @@ def compare(
     overrides: Overrides = None,
     json: Json = False,
 ) -> None:
-    """Compare models on the same clips, and test which differences are significant."""
+    """Compare models on the same clips, and test which differences are real."""
     from irmas_dist.config.decisions import FOR_SCORES
     from irmas_dist.evaluation.compare import compare
     from irmas_dist.inference.evaluate import notes_on, open_evaluated
@@ -71,7 +71,7 @@ def show_comparison(
     notes: Mapping[str, Sequence[str]],
     json_output: bool,
 ) -> None:
-    """Show several models side by side, and which differences are significant.
+    """Show several models side by side, and which differences are real.
 
     Args:
         comparison: The figures.
@@ -149,6 +149,13 @@ def show_comparison(
         for found in by_metric.values()
     )
     p = f"p two-sided{several}" if tested else "no p: of so few songs, none could be below 0.05"
+    real = [
+        f"{letters[a]} - {letters[b]} {headings[metric]}"
+        for (a, b), by_metric in comparison.differences.items()
+        for metric in COMPARED
+        if by_metric[metric].real
+    ]
+    show(f"real differences: {', '.join(real) or 'none'}")
     one = comparison.songs == 1
     spans = "no intervals" if one else "95 % intervals over songs, the same for all models"
     songs = f"{comparison.songs:,} {'song' if one else 'songs'}"

@@ -84,14 +84,18 @@ def evaluate(
     ] = StorePart.TESTING,
     out: Annotated[
         str | None,
-        typer.Option(help="Where to write scores.parquet; default: the model directory."),
+        typer.Option(help="Directory for scores.parquet; default: the model directory."),
     ] = None,
     work: Annotated[
         Path | None,
         typer.Option(help="Where to keep the features of --tree; default: delete them."),
     ] = None,
     at: Annotated[
-        Level, typer.Option(help="Count each instrument, or each family of the recipe, as one.")
+        Level,
+        typer.Option(
+            help="Count each instrument, or each family of the recipe, as one; a model then needs "
+            "--features and --out."
+        ),
     ] = "instrument",
     mapping: Mapped = None,
     adapt_to: AdaptTo = None,
@@ -106,6 +110,10 @@ def evaluate(
         raise typer.BadParameter("give MODEL with --features or --tree, or --scores without MODEL")
     if scores is not None and adapt_to is not None:
         raise typer.BadParameter("scores cannot be adapted, only a model: see --adapt-to")
+    if scores is not None and (out or work or address or part is not StorePart.TESTING):
+        raise typer.BadParameter("--out, --part, --work and --address are of a model: see MODEL")
+    if tree is None and (work or address):
+        raise typer.BadParameter("--work and --address are of a tree: see --tree")
     if scores is None and (labels or threshold is not None or fit_on or fit_labels):
         raise typer.BadParameter("a model has thresholds and its clips have labels: see --scores")
     if scores is None and (config or overrides):
@@ -184,6 +192,10 @@ def _evaluate_file(
     from irmas_dist.evaluation.merging import Merge, new_codes, require_known
     from irmas_dist.instruments import IRMAS
 
+    if Path(scores).is_dir():
+        raise UsageError(f"--scores {scores} is a directory: name the file of scores in it")
+    if fit_labels is not None and fit_on is None:
+        raise typer.BadParameter("--fit-labels are of --fit-on: give both")
     if threshold is not None and fit_on is not None:
         raise typer.BadParameter("--threshold and --fit-on: give one of them")
     vocabulary, settings, merge = IRMAS, FOR_SCORES, None

@@ -215,7 +215,8 @@ def thresholds(
 
     of_recipe = read_description(model).recipe.get("thresholds", {})
     settings = from_options(ThresholdSettings, {}, **(of_recipe | given))
-
+    if cost_of_missing is not None and settings.objective != "cost":
+        raise UsageError("--cost-of-missing is of the objective cost: see --objective")
     show_thresholds(*search_decisions(model, settings, features), settings.objective, json)
 
 
@@ -272,8 +273,11 @@ def show_thresholds(
         thresholds_table.add_row(escape(description.instruments[code]), threshold_cell(value))
     show(thresholds_table)
     compared_table = Table("aggregation", "hop in frames", f"{objective} fitted", "cross-validated")
+    own = "its members'" if description.members else ""
     for rule, hop, fit, held_out in map(dict.values, compared):
-        compared_table.add_row(rule, str(hop), figure(fit), figure(held_out) or "none")
+        compared_table.add_row(
+            own or rule, own or str(hop), figure(fit), figure(held_out) or "none"
+        )
     show(compared_table)
     if any(one["cross_validated"] is None for one in compared):
         show("cross-validated: too few groups of clips; aggregation and hop stay as they are")

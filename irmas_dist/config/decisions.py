@@ -60,7 +60,7 @@ class ThresholdSettings(Settings):
 
         `evidence` is left out: it counts for some validation clips only.
         """
-        objective = self.objective.replace("_f1", " F1")
+        objective = self.objective.replace("_f05", " F0.5").replace("_f", " F")
         return f"{self.rule.replace('_', ' ')}, for {objective}"
 
 

@@ -1,4 +1,4 @@
-"""Several models on the same clips: which differences are significant."""
+"""Several models on the same clips: which differences are real."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -58,7 +58,7 @@ class Difference:
         value: First less second.
         interval: 95 %, over songs; None of one song.
         p: Two-sided p-value, corrected by Holm for the number of pairs; None where there are too
-            few songs for any to be significant.
+            few songs for any to be real.
     """
 
     value: float
@@ -67,7 +67,7 @@ class Difference:
 
     @property
     def real(self) -> bool:
-        """Whether it is significant at 5 %."""
+        """Whether it is significant at 5 %, which is called real."""
         return self.p is not None and self.p < SIGNIFICANT
 
 

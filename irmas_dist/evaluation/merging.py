@@ -67,7 +67,7 @@ def new_codes(mapping: str | None, families: Mapping[str, Sequence[str]]) -> dic
     if mapping is not None:
         return read_mapping(mapping)
     if not families:
-        raise IrmasError("--at family: the recipe has no families (corpus.families); see --map")
+        raise UsageError("--at family: the recipe has no families (corpus.families); see --map")
     return {code: family for family, codes in families.items() for code in codes}
 
 
@@ -79,8 +79,9 @@ def require_known(mapping: Mapping[str, str], *vocabularies: Vocabulary) -> None
     """
     for code in mapping:
         if not any(code in vocabulary for vocabulary in vocabularies):
-            has = " or ".join(", ".join(vocabulary.codes) for vocabulary in vocabularies)
-            raise IrmasError(f"--map {code}={mapping[code]}: {code} is none of {has}")
+            known = dict.fromkeys(", ".join(vocabulary.codes) for vocabulary in vocabularies)
+            has = " or ".join(known)
+            raise UsageError(f"--map {code}={mapping[code]}: {code} is none of {has}")
 
 
 @dataclass(frozen=True)

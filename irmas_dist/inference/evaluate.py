@@ -211,7 +211,7 @@ def notes_on(scores: Scores) -> list[str]:
         )
     if training_parts := sorted(set(scores.parts) - {TESTING}):
         notes.append(
-            f"the model has learnt from clips of {' and '.join(training_parts)}: {NO_TEST}"
+            f"the model has learnt from clips of the part {' and '.join(training_parts)}: {NO_TEST}"
         )
     return notes
 

@@ -183,7 +183,7 @@ def _score_again(
     ]
     others = [windows for windows in every if stale or windows != description.windows]
     found: dict[ScoringWindows, Scores] = {}
-    with progress("score", len(others), "aggregations and hops") as advance:
+    with progress("score", len(others), "combinations") as advance:
         for windows in others:
             predictor = Predictor(description.model_copy(update={"windows": windows}), network)
             found[windows] = replace(known, scores=predictor.score_clips(clips))

@@ -112,7 +112,7 @@ def holds_same(out: Path, recipe: Recipe, space: Space, settings: SweepSettings)
     given = _without_passwords(now["settings"])
     different = _different(earlier, now["recipe"], now["space"])
     different += [
-        f"--{name.replace('_', '-')} {value} rather than {getattr(given, name)}"
+        f"--{name.replace('_', '-')} {_shown(value)} rather than {_shown(getattr(given, name))}"
         for name, value in earlier.settings
         if value != getattr(given, name)
     ]
@@ -122,6 +122,10 @@ def holds_same(out: Path, recipe: Recipe, space: Space, settings: SweepSettings)
             "another directory"
         )
     return True
+
+
+def _shown(value: object) -> object:
+    return "its default" if value is None else value
 
 
 def _different(earlier: SweepRecord, recipe: dict[str, Any], space: dict[str, Any]) -> list[str]:

@@ -93,7 +93,9 @@ class Listener:
             return self.models[0]
         if name not in self._models:
             known = ", ".join(self._models)
-            raise RefusedRequestError(422, f"no model is named {name}: there are {known}")
+            raise RefusedRequestError(
+                422, f"no model is named {name}; those that there are: {known}"
+            )
         return self._models[name]
 
     @contextmanager

@@ -49,7 +49,9 @@ def save_model(
     description = description.model_copy(update={"weights": weights_digest(weights)})
     with storage.write_atomically(storage.join(directory, "model.safetensors")) as stream:
         stream.write(weights)
-    if validation is not None:
+    if validation is None:
+        storage.remove(storage.join(directory, VALIDATION_SCORES))  # of what was interrupted here
+    else:
         write_scores(storage.join(directory, VALIDATION_SCORES), validation)
     write_description(directory, description)
     return description

@@ -262,6 +262,25 @@ def test_conflicts_are_settled_by_index_alone(irmas: Callable[..., Ended], comma
     assert ended.refusal(2) == told
 
 
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ("--scores s.csv --out o", "--out, --part, --work and --address are of a model"),
+        ("--scores s.csv --part training", "--out, --part, --work and --address are of a model"),
+        ("--scores s.csv --address auto", "--out, --part, --work and --address are of a model"),
+        ("model --features f --work w", "--work and --address are of a tree"),
+        ("model --features f --address auto", "--work and --address are of a tree"),
+        ("--scores s.csv --fit-labels l.csv", "--fit-labels are of --fit-on"),
+    ],
+)
+def test_an_option_of_evaluate_without_effect_is_refused(
+    irmas: Callable[..., Ended], arguments: str, told: str
+) -> None:
+    ended = irmas("evaluate", *arguments.split())
+    assert ended.code == 2
+    assert told in " ".join(ended.err.split())
+
+
 def test_a_recipe_beside_a_model_is_refused(irmas: Callable[..., Ended]) -> None:
     ended = irmas("evaluate", "model", "--features", "features", "--config", "seed")
     assert ended.code == 2

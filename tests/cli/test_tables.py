@@ -120,6 +120,7 @@ def test_thresholds_and_their_objective_fit(
         instruments={code: IRMAS.name(code) for code in codes},
         thresholds=dict.fromkeys(codes, 0.123456) | {codes[0]: 1.5},
         thresholds_from="x",
+        members=(),
     )
     windows = [SimpleNamespace(aggregation=rule, hop_frames=10_000) for rule in AGGREGATION_RULES]
     candidates = [

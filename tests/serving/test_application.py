@@ -140,7 +140,7 @@ def test_each_limit_has_its_status_and_one_line(asking: Serve, excerpts: list[Pa
         assert "\n" not in answer.json()["error"]
     assert all("than the 1 MB that" in each.json()["error"] for each in (*answers[:3], answers[-1]))
     assert "longer than 1800 s" in answers[3].json()["error"]
-    assert "no model is named other: there are model" in answers[6].json()["error"]
+    assert "no model is named other; those that there are: model" in answers[6].json()["error"]
 
 
 def test_hours_of_silence_in_a_small_file_are_refused_before_they_are_decoded(
