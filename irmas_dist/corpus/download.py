@@ -184,6 +184,11 @@ class _Transfer:
                 f"{self._url}: {_root_cause(error)}; check the network or --base-url and run "
                 "the command again to resume"
             ) from error
+        if response.ok and response.headers.get("Content-Type", "").startswith("text/html"):
+            raise IrmasError(
+                f"{self._url}: a web page answers instead of the archive, as of a network that "
+                "wants a login, or a server in maintenance; run the command again later to resume"
+            )
         # 416 refuses a range, not the file.
         if response.ok or (headers and response.status_code == 416):
             return response

@@ -8,6 +8,7 @@ which many runtimes and GPU backends lack.
 
 import json
 import logging
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -30,6 +31,9 @@ from irmas_dist.inference.predictor import Predictor
 from irmas_dist.storage.locks import lock_directory
 from irmas_dist.storage.results import refuse_other_results
 from irmas_dist.training.model_description import ModelDescription
+
+EXPORTED = re.compile(r"model(-\d+hz)?\.(onnx|pt2)")
+"""Names of what is exported."""
 
 CLIP_SECONDS = (0.01, 0.4, 1.7, 5.0, 19.3)
 """Lengths of the synthetic clips that every export is checked on."""
@@ -128,6 +132,9 @@ def _export(
     for name, content in contents.items():
         with storage.write_atomically(storage.join(out, name)) as stream:
             stream.write(content)
+    for name in storage.list_files(out):  # of other rates, perhaps of another model
+        if EXPORTED.fullmatch(name) and name not in contents:
+            storage.remove(storage.join(out, name))
     return ExportSummary(out, list(contents), len(clips), differences, rates)
 
 

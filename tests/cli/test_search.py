@@ -139,5 +139,6 @@ def test_thresholds_are_fitted_as_the_recipe_says_where_options_do_not(
     monkeypatch.setattr("irmas_dist.inference.thresholds.search_decisions", search)
     model = str(models / "good")
     assert run(["thresholds", model]) == run(["thresholds", model, "--evidence", "0.9"]) == 1
+    assert run(["thresholds", model, "--cost-of-missing", "2"]) == 2
     of_recipe = ThresholdSettings(rule="global")
     assert asked == [of_recipe, of_recipe.model_copy(update={"evidence": 0.9})]

@@ -41,6 +41,8 @@ class Mirror(ThreadingHTTPServer):
         self.answers_from: int | None = None
         """First byte of the answer to any request for a range."""
         self.retry_after: str | None = None
+        self.page: bytes | None = None
+        """A web page that answers every request."""
         self.pace_s = 0.0
         """Pause after each 64 KiB."""
         self.barrier: threading.Barrier | None = None
@@ -76,6 +78,13 @@ class Handler(BaseHTTPRequestHandler):
             if mirror.retry_after:
                 self.send_header("Retry-After", mirror.retry_after)
             self.end_headers()
+            return
+        if mirror.page is not None:
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html; charset=utf-8")
+            self.send_header("Content-Length", str(len(mirror.page)))
+            self.end_headers()
+            self.wfile.write(mirror.page)
             return
         start = int((self.headers["Range"] or "bytes=0-").removeprefix("bytes=").rstrip("-"))
         if not mirror.ranges:
@@ -395,6 +404,21 @@ def test_content_that_changed_meanwhile_is_not_mixed(
     assert tree(tmp_path) == set()
     assert fetch(tmp_path, mirror, noise).extracted_files == 1
     assert (tmp_path / "noise" / "cel" / "a.wav").read_bytes() == NOISE
+
+
+def test_a_web_page_in_place_of_the_archive_costs_nothing_that_was_received(
+    tmp_path: Path, mirror: Mirror, noise: Archive
+) -> None:
+    mirror.drops = [100_000] * (RETRIES + 1)
+    refusal(tmp_path, mirror, noise)
+    have = (tmp_path / "noise.zip.partial").stat().st_size
+    mirror.page = b"<html>please log in"
+    assert "a web page answers instead of the archive" in refusal(tmp_path, mirror, noise)
+    assert (tmp_path / "noise.zip.partial").stat().st_size == have
+    mirror.page = None
+    mirror.requests.clear()
+    fetch(tmp_path, mirror, noise)
+    assert mirror.asked("Range") == [f"bytes={have}-"]
 
 
 def test_wrong_checksum_is_reported_and_the_file_deleted(

@@ -198,6 +198,9 @@ def test_a_model_is_exported_with_its_card(
     model = make_model()
     identity = scorer_identity(read_description(model))
     write_scores(model / "scores.parquet", replace(scores_of_songs(), scored_by=identity))
+    Path("shared").mkdir()
+    for name in ("model-96000hz.onnx", "model-96000hz.pt2", "notes.onnx"):  # of an earlier export
+        Path("shared", name).touch()
     code, out, err = irmas(
         "export", model, "--out", "shared", "--check-on", excerpts[0], "--check-on", excerpts[1],
         "--sample-rate", 22_050, "--sample-rate", 44_100,
@@ -206,6 +209,7 @@ def test_a_model_is_exported_with_its_card(
     assert "model.onnx (22050 Hz): on 11 clips, scores differ from PyTorch's by " in out
     assert sorted(path.name for path in Path("shared").iterdir()) == [
         "README.md", "model-44100hz.onnx", "model-44100hz.pt2", "model.onnx", "model.pt2",
+        "notes.onnx",
     ]  # fmt: skip
     card = Path("shared/README.md").read_text()
     assert "| `model-44100hz.onnx` | ONNX | 44100 Hz |\n" in card
