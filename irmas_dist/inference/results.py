@@ -8,6 +8,7 @@ import csv
 import hashlib
 import io
 import json
+import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -83,6 +84,11 @@ def _table(predictions: Sequence[Prediction], codes: Sequence[str]) -> pa.Table:
     return pa.Table.from_pylist(rows, pa.schema(columns | dict.fromkeys(codes, pa.float32())))
 
 
+CLOCK_NS = 20_000_000
+"""How far the clock of file systems may be behind, in nanoseconds: it ticks a hundred times a
+second or more often."""
+
+
 def open_journal(
     out: str, description: ModelDescription, timelines: str | None
 ) -> "Journal | None":
@@ -120,12 +126,14 @@ class Journal:
         }
         with storage.write_atomically(self.path) as stream:
             stream.writelines(_line(entry) for entry in (header, *entries))
-        self._stream = self.path.open("ab")
+        self._stream, self._begun = self.path.open("ab"), time.time_ns()
 
     def add(self, prediction: Prediction) -> None:
-        """Append a prediction."""
-        facts = {"path": prediction.path, "file": _size_and_time(prediction.path)}
-        self._append(as_object(prediction) | facts)
+        """Append a prediction, of a file that changes meanwhile as one to be made again."""
+        file = _size_and_time(prediction.path)
+        if file and file[1] >= self._begun - CLOCK_NS:
+            file = None
+        self._append(as_object(prediction) | {"path": prediction.path, "file": file})
 
     def finish(self) -> None:
         """Delete the journal, once its predictions have been written."""

@@ -141,6 +141,7 @@ def test_a_prediction_of_a_pipe_is_never_reused(
     out = str(tmp_path / "p.csv")
     journal = Journal(out, predictor.description, None)
     os.mkfifo(tmp_path / "pipe")
+    os.utime(folder / "a.wav", (0, 0))
     for path in ("-", str(tmp_path / "pipe"), str(folder / "a.wav")):
         journal.add(Prediction(path, dict.fromkeys(IRMAS.codes, 0.5), note="silent"))
     known = Journal(out, predictor.description, None).known
@@ -148,3 +149,14 @@ def test_a_prediction_of_a_pipe_is_never_reused(
     windows = predictor.description.windows.model_copy(update={"hop_frames": 5})
     other = predictor.description.model_copy(update={"windows": windows})
     assert not Journal(out, other, None).known, "of another model"
+
+
+def test_a_prediction_of_a_file_that_changes_meanwhile_is_not_reused(
+    predictor: Predictor, folder: Path, tmp_path: Path
+) -> None:
+    """What the file is by then may not be what was heard."""
+    out = str(tmp_path / "p.csv")
+    journal = Journal(out, predictor.description, None)
+    (folder / "a.wav").touch()
+    journal.add(Prediction(str(folder / "a.wav"), dict.fromkeys(IRMAS.codes, 0.5)))
+    assert not Journal(out, predictor.description, None).known
