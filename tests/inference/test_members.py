@@ -95,7 +95,7 @@ def test_the_same_validation_is_of_the_same_store(make_model: MakeModel, tmp_pat
     # The same settings with other weights are another model.
     one = read_description(models[1])
     network = load_network(models[1], one)
-    save_model(models[1], pack_weights(network.apply(doubled)), one, None)
+    save_model(models[1], pack_weights(network.apply(doubled)), one, scores_of_songs())
     with pytest.raises(IrmasError, match="joint holds another model"):
         join_models([str(model) for model in models], str(tmp_path / "joint"))
 
