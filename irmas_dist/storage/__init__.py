@@ -228,7 +228,9 @@ def require_bucket(url: Location) -> None:
     if not is_url(url):
         return
     filesystem, path = resolve(url)
-    bucket = path.strip("/").partition("/")[0]
+    if filesystem.type_name not in ("s3", "gcs"):  # Others have no buckets.
+        return
+    bucket = path.partition("/")[0]
     with suppress(OSError):  # Not everyone who may write may look.
         if filesystem.get_file_info(bucket).type == pafs.FileType.NotFound:
             raise IrmasError(f"{url}: there is no bucket {bucket}")

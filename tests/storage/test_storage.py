@@ -78,9 +78,10 @@ def test_two_slashes_of_a_url_are_refused_in_one_line(bucket: str) -> None:
 
 
 def test_a_bucket_that_does_not_exist_is_refused_before_there_is_something_to_write(
-    bucket: str,
+    bucket: str, tmp_path: Path
 ) -> None:
-    storage.require_bucket(f"{bucket}/any/thing")
+    for place in (f"{bucket}/any/thing", (tmp_path / "new" / "a").as_uri()):
+        storage.require_bucket(place)
     missing = "s3://no-such-bucket-at-all"
     with pytest.raises(IrmasError, match="there is no bucket no-such-bucket-at-all"):
         storage.require_bucket(f"{missing}/a")
