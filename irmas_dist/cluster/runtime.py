@@ -79,7 +79,12 @@ def ray_running(address: str | None = None, dashboard: bool = False) -> Iterator
             port = free_port() if dashboard else None
             # Else those that ask the dashboard would ask that of the Ray that started last here.
             own = {"RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{port}"} if port else {}
-            with default_variables(environment), set_variables(own), _deferred_interrupts():
+            with (
+                default_variables(environment),
+                set_variables(own),
+                _kept_sigterm(),
+                _deferred_interrupts(),
+            ):
                 # A dashboard takes seconds and memory.
                 ray.init(address=target, include_dashboard=dashboard, dashboard_port=port)
         else:
@@ -90,7 +95,7 @@ def ray_running(address: str | None = None, dashboard: bool = False) -> Iterator
                 environment["RAY_ADDRESS"] = target
             for name, value in TRAIN_ENVIRONMENT.items():
                 os.environ.setdefault(name, value)
-            with _deferred_interrupts():
+            with _kept_sigterm(), _deferred_interrupts():
                 ray.init(address=target, runtime_env={"env_vars": environment})
     except (KeyboardInterrupt, SystemExit):  # Ray answers SIGTERM by the second.
         ray.shutdown()
@@ -113,8 +118,6 @@ def _deferred_interrupts() -> Iterator[None]:
     """Let SIGINT act at the end of the block only; a second one acts at once.
 
     Ray's core hangs or crashes when it is interrupted while it starts, and leaves its processes.
-    SIGTERM it answers itself by SystemExit, which is lost where it is raised in a callback that the
-    interpreter calls, such as that of a weak reference: it is raised again at the end.
     """
     before = signal.getsignal(signal.SIGINT)
     # What is ignored, as under nohup, stays so.
@@ -130,21 +133,35 @@ def _deferred_interrupts() -> Iterator[None]:
             signal.signal(number, before)
             signal.raise_signal(number)
 
-    reading, writing = socket.socketpair()
-    writing.setblocking(False)
     signal.signal(signal.SIGINT, defer)
-    woken = signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False)
     try:
         yield
-        if signal.SIGTERM in _received(reading):
-            raise SystemExit
     finally:
-        signal.set_wakeup_fd(woken)
         signal.signal(signal.SIGINT, before)
-        reading.close()
-        writing.close()
         if received == 1:
             signal.raise_signal(signal.SIGINT)
+
+
+@contextmanager
+def _kept_sigterm() -> Iterator[None]:
+    """Raise SystemExit at the end of the block if SIGTERM came within, and was lost.
+
+    Ray answers it by SystemExit itself, which Python drops where it is raised in a callback that
+    the interpreter calls, such as that of a weak reference.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    reading, writing = socket.socketpair()
+    with reading, writing:
+        writing.setblocking(False)
+        before = signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False)
+        try:
+            yield
+        finally:
+            signal.set_wakeup_fd(before)
+        if signal.SIGTERM in _received(reading):
+            raise SystemExit
 
 
 def _received(signals: socket.socket) -> bytes:

@@ -245,6 +245,11 @@ except BaseException as error:
         ("SIGINT", "raise RuntimeError", ["not yet", "KeyboardInterrupt None"]),
         ("SIGTERM", "connect(*arguments, **named)", ["SystemExit None"]),
         ("SIGTERM in a callback", "connect(*arguments, **named)", ["not yet", "SystemExit None"]),
+        (
+            "SIGTERM in a callback, SIGINT ignored",
+            "connect(*arguments, **named)",
+            ["not yet", "SystemExit None"],
+        ),
     ],
 )
 def test_interrupted_while_it_starts_ray_is_ended(
@@ -258,6 +263,8 @@ def test_interrupted_while_it_starts_ray_is_ended(
     raised = "gone = weakref.ref(Kept(), raised)" if callback else "raised()"
     program = INTERRUPTED.replace("{name}", name).replace("{then}", then)
     program = program.replace("{raised}", raised)
+    if "ignored" in callback:  # as in the background of a shell
+        program = f"import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n{program}"
     environment = {**os.environ, "RAY_ADDRESS": ""}
     ended = subprocess.run(
         [sys.executable, "-c", program], env=environment, capture_output=True, text=True
