@@ -164,9 +164,8 @@ def command(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def _hang_up(number: int, _: FrameType | None) -> None:
-    signal.signal(
-        number, signal.SIG_IGN
-    )  # A session's leader is sent it once more, with its group.
+    # A session's leader is sent it once more, with its group.
+    signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 

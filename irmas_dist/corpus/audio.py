@@ -254,7 +254,8 @@ def open_audio(
 ) -> Iterator[AudioFile]:
     """Open the audio file at a path or URL, or a span of it, for decoding.
 
-    Any format of `FORMATS`, sample rate, number of channels and sample width is fine.
+    Any format of `FORMATS`, sample rate from `LOWEST_HZ` to `HIGHEST_HZ`, number of channels and
+    sample width is fine.
 
     Raises:
         AudioError: Now or while reading: the file does not exist, cannot be read or decoded, is

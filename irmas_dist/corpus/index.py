@@ -24,7 +24,7 @@ label file.
 A third shape is OpenMIC-2018's, whose tables say what is known of each clip (`openmic_labels`).
 
 Every file that could be audio, and everything labelled without audio, has a row; the ``problem``
-of an unusable file is the reason. Any sample rate, number of channels and sample width is fine.
+of an unusable file is the reason. Any number of channels and sample width is fine.
 """
 
 import stat
