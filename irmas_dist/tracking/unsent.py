@@ -5,6 +5,7 @@ directories. What it has is merged into the copy, since what is uploaded would r
 """
 
 import json
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,12 @@ from irmas_dist.tracking.server import Known, known_run
 
 ANSWER_S = 10.0
 """How long to wait for an answer of the server."""
+
+SETTLED_S = 10.0
+"""How long the server may take until it says that it has the last step of a run."""
+
+ASKED_S = 0.5
+"""How often it is asked until then."""
 
 BEFORE = ".before.json"
 """Suffix of a file that says what the server had of a run before any of a run's file was sent: the
@@ -45,6 +52,26 @@ def unsent(file: Path) -> Path:
     remove_copy(rest)  # of an upload that was killed
     write_records(rest, _rest(file, known, storage.read_json(file.with_suffix(BEFORE))))
     return rest
+
+
+def lacks_steps(file: Path) -> bool:
+    """Return whether the server lacks steps of a run's file, which it may take a moment to count.
+
+    It may drop some of what it is sent, and wandb's service calls the file sent nevertheless.
+
+    Raises:
+        Exception: The server does not say what it has.
+    """
+    found, until = RunFile(file), time.monotonic() + SETTLED_S
+    run = found.run
+    while run is not None and found.last_step >= 0:
+        known = known_run(run.entity, run.project, run.run_id, ANSWER_S)
+        if known.last_step >= found.last_step:
+            return False
+        if time.monotonic() > until:
+            return True
+        time.sleep(ASKED_S)
+    return False
 
 
 def mark_before(file: Path, known: Known) -> None:

@@ -23,10 +23,9 @@ from irmas_dist.tracking.server import (
     Known,
     connection,
     kept_message,
-    known_run,
     reason,
 )
-from irmas_dist.tracking.unsent import mark_before, remove_copy, unsent
+from irmas_dist.tracking.unsent import lacks_steps, mark_before, remove_copy, unsent
 
 SIDE_BY_SIDE = 32
 """Uploads at a time."""
@@ -42,9 +41,6 @@ STATUS_S = 0.5
 
 SERVICE_S = 10.0
 """How long to wait for wandb's service on this machine."""
-
-SETTLED_S = 10.0
-"""How long the server may take until it says that it has the last step of a run."""
 
 LACKING = "its server lacks epochs that it was sent"
 """What is wrong with a run of which the server dropped something and did not say so."""
@@ -167,7 +163,7 @@ class Uploads:
             size = file.stat().st_size  # Another process may be writing it still.
             file = await asyncio.to_thread(unsent, file)
         complete = await self._sync(service, upload, file, live)
-        if complete and await asyncio.to_thread(_lacks, file):
+        if complete and await asyncio.to_thread(lacks_steps, file):
             upload.fail(LACKING)
         elif complete:
             # A copy has what can be read.
@@ -270,23 +266,6 @@ class Uploads:
             if not running or now > deadline or min(failing, default=0.0) > FAILING_S:
                 return
             time.sleep(0.05)
-
-
-def _lacks(file: Path) -> bool:
-    """Return whether the server lacks steps of a run's file, which it may take a moment to count.
-
-    It may drop some of what it is sent, and wandb's service calls the file sent nevertheless.
-    """
-    found, until = RunFile(file), time.monotonic() + SETTLED_S
-    run = found.run
-    while run is not None and found.last_step >= 0:
-        known = known_run(run.entity, run.project, run.run_id, SERVICE_S)
-        if known.last_step >= found.last_step:
-            return False
-        if time.monotonic() > until:
-            return True
-        time.sleep(STATUS_S)
-    return False
 
 
 def _exhausted(values: Iterator[int], seconds: float) -> bool:

@@ -198,7 +198,7 @@ def test_epochs_that_the_server_refuses_are_not_uploaded_until_it_has_them(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     """wandb's service may call them sent."""
-    monkeypatch.setattr(module, "SETTLED_S", 0.5)
+    monkeypatch.setattr("irmas_dist.tracking.unsent.SETTLED_S", 0.5)
     wandb_server.faults = [Fault(status=status, only={"file_stream"})]
     if not live:
         monkeypatch.setenv("WANDB_MODE", "offline")
