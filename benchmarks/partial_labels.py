@@ -34,8 +34,8 @@ from irmas_dist.features.extract import extract
 from irmas_dist.inference.evaluate import evaluate
 from irmas_dist.rendering.openmic_twin import OpenMicClip, openmic_clips
 from irmas_dist.rendering.twin import TwinSettings, render_twin
-from irmas_dist.training.data import open_training_data
 from irmas_dist.training.learner import Learner
+from irmas_dist.training.load import open_training_data
 from irmas_dist.training.train import train
 
 RESULTS = Path(__file__).parent / "results"

@@ -32,8 +32,8 @@ from irmas_dist.evaluation.evaluate import Evaluation
 from irmas_dist.features.extract import extract
 from irmas_dist.features.store import settings_fingerprint
 from irmas_dist.inference.evaluate import evaluate
-from irmas_dist.training.data import open_training_data
 from irmas_dist.training.ensemble import join_models
+from irmas_dist.training.load import open_training_data
 from irmas_dist.training.model_description import read_description
 from irmas_dist.training.train import train
 

@@ -39,10 +39,11 @@ from irmas_dist.corpus.manifest import write_manifest
 from irmas_dist.features.extract import extract
 from irmas_dist.models.cnn import CNN
 from irmas_dist.rendering.render import RenderSettings, render
-from irmas_dist.training.data import TrainingData, load_training_data
+from irmas_dist.training.data import TrainingData
 from irmas_dist.training.distributed import train_distributed
 from irmas_dist.training.ingest import ClipLoader
 from irmas_dist.training.learner import Learner
+from irmas_dist.training.load import load_training_data
 from irmas_dist.training.loop import RUN_NAME
 from irmas_dist.training.precision import computes_in_bfloat16
 

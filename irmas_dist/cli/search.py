@@ -133,7 +133,7 @@ def sweep(
     from irmas_dist.reports.wandb_summary import log_summary
     from irmas_dist.search.sweep import sweep as search
     from irmas_dist.tracking.outcome import awaiting_uploads
-    from irmas_dist.training.data import open_training_data
+    from irmas_dist.training.load import open_training_data
     from irmas_dist.training.train import read_start
 
     start, line = read_start(init, recipe)

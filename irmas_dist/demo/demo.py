@@ -34,7 +34,7 @@ from irmas_dist.search.space import load_space
 from irmas_dist.search.sweep import SweepSettings, sweep
 from irmas_dist.storage.locks import lock_directory
 from irmas_dist.terminal import say
-from irmas_dist.training.data import open_training_data
+from irmas_dist.training.load import open_training_data
 from irmas_dist.training.model_description import read_description
 from irmas_dist.training.train import train
 

@@ -26,8 +26,8 @@ from irmas_dist.inference.predictor import Predictor
 from irmas_dist.instruments import UNKNOWN
 from irmas_dist.storage.locks import lock_directory
 from irmas_dist.terminal import progress
-from irmas_dist.training.data import load_training_data
 from irmas_dist.training.epoch_metrics import f1_at, validation_metrics
+from irmas_dist.training.load import load_training_data
 from irmas_dist.training.model_description import (
     ModelDescription,
     ScoringWindows,

@@ -155,7 +155,7 @@ def read_validation(
     """
     read: list[Clips] = []
     stores: list[ValidationStore] = []
-    aside = HeldOut(frozenset(), frozenset())
+    aside = HeldOut()
     for location, info in zip(locations, infos, strict=True):
         part = next(one for one in (VALIDATION, TESTING, TRAINING) if one in info.clips)
         clips = read_clips(location, part)
@@ -214,8 +214,8 @@ class HeldOut:
         sources: What is held out of sources as a whole, as from `sources_of`.
     """
 
-    groups: frozenset[str]
-    audio: frozenset[str | None]
+    groups: frozenset[str] = frozenset()
+    audio: frozenset[str | None] = frozenset()
     sources: frozenset["OfSource"] = frozenset()
 
     @classmethod

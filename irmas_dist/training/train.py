@@ -29,12 +29,8 @@ from irmas_dist.tracking.outcome import show_address
 from irmas_dist.tracking.run import Run
 from irmas_dist.tracking.start import start_run
 from irmas_dist.training.begun import BEGUN, finished_model, record_of_training
-from irmas_dist.training.data import (
-    TrainingData,
-    is_resident,
-    open_training_data,
-    read_matching_info,
-)
+from irmas_dist.training.data import TrainingData
+from irmas_dist.training.load import is_resident, open_training_data, read_matching_info
 from irmas_dist.training.stores import read_other_infos
 
 if TYPE_CHECKING:

@@ -92,7 +92,7 @@ def test_the_same_command_resumes_an_interrupted_sweep(
     importlib.import_module(
         "irmas_dist.training.train"
     )  # It would keep what replaces the function.
-    monkeypatch.setattr("irmas_dist.training.data.open_training_data", lambda *_: None)
+    monkeypatch.setattr("irmas_dist.training.load.open_training_data", lambda *_: None)
     monkeypatch.setattr("irmas_dist.search.sweep.sweep", interrupt)
     begin = ["sweep", "features", "swept", "--config", "demo", "--trials", "4", "--study", "a.db"]
     for _ in range(3):

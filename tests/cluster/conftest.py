@@ -9,8 +9,8 @@ import torch
 
 from irmas_dist.config.recipe import Recipe, load_recipe
 from irmas_dist.corpus.manifest import read_manifest, write_manifest
-from irmas_dist.training.data import open_training_data
 from irmas_dist.training.learner import Learner
+from irmas_dist.training.load import open_training_data
 from tests.cluster.network import names, network
 from tests.cluster.nodes import Cluster
 from tests.conftest import CONFIGS, TINY

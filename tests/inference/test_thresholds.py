@@ -16,9 +16,9 @@ from irmas_dist.evaluation.thresholds import averaged_thresholds, fit_thresholds
 from irmas_dist.inference import thresholds
 from irmas_dist.inference.predictor import Predictor
 from irmas_dist.inference.thresholds import search_decisions
-from irmas_dist.training.data import open_training_data
 from irmas_dist.training.describe import describe
 from irmas_dist.training.learner import Learner
+from irmas_dist.training.load import open_training_data
 from irmas_dist.training.model_directory import pack_weights, save_model, scorer_identity
 
 

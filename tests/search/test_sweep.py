@@ -28,8 +28,8 @@ from irmas_dist.search.sweep import (
 )
 from irmas_dist.search.sweep_directory import make_record, read_record, trials_root
 from irmas_dist.storage.locks import lock_directory
-from irmas_dist.training.data import open_training_data
 from irmas_dist.training.learner import SELECTED_BY
+from irmas_dist.training.load import open_training_data
 from irmas_dist.training.model_description import read_description
 from tests.wandb_log import inspect
 

@@ -13,7 +13,7 @@ from irmas_dist.search.space import build_space
 from irmas_dist.search.storages import open_study
 from irmas_dist.search.sweep import SweepSummary, sweep
 from irmas_dist.search.trial import LearnerTrial
-from irmas_dist.training.data import open_training_data
+from irmas_dist.training.load import open_training_data
 from tests.wandb_log import inspect
 
 EPOCHS = 4

@@ -14,7 +14,8 @@ from irmas_dist.features import store
 from irmas_dist.features.clips import Clips
 from irmas_dist.features.store import StoreInfo
 from irmas_dist.instruments import Vocabulary
-from irmas_dist.training.data import TrainingData, load_training_data
+from irmas_dist.training.data import TrainingData
+from irmas_dist.training.load import load_training_data
 from irmas_dist.training.local import computing_on
 from irmas_dist.training.model_description import ModelDescription
 from irmas_dist.training.sampling import Mixtures, mixing_alone, plan_epoch

@@ -15,7 +15,7 @@ from irmas_dist.errors import IrmasError
 from irmas_dist.features import store
 from irmas_dist.features.clips import StreamedClips
 from irmas_dist.instruments import UNKNOWN, Vocabulary
-from irmas_dist.training.data import load_training_data, open_training_data
+from irmas_dist.training.load import load_training_data, open_training_data
 from tests.training.conftest import load
 
 

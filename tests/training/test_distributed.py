@@ -12,7 +12,7 @@ from irmas_dist.errors import IrmasError
 from irmas_dist.evaluation.scores import read_scores
 from irmas_dist.inference.predictor import Predictor
 from irmas_dist.inference.thresholds import search_decisions
-from irmas_dist.training.data import open_training_data
+from irmas_dist.training.load import open_training_data
 from irmas_dist.training.model_description import ModelDescription
 from irmas_dist.training.train import train
 

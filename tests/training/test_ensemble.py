@@ -17,8 +17,8 @@ from irmas_dist.evaluation.scores import read_scores
 from irmas_dist.evaluation.thresholds import averaged_thresholds
 from irmas_dist.inference.predictor import Predictor
 from irmas_dist.inference.thresholds import search_decisions
-from irmas_dist.training.data import open_training_data
 from irmas_dist.training.ensemble import join_models, train_seeds
+from irmas_dist.training.load import open_training_data
 from irmas_dist.training.model_description import read_description, write_description
 from irmas_dist.training.model_directory import read_initial_model
 from irmas_dist.training.train import train

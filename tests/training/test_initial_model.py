@@ -13,9 +13,10 @@ from irmas_dist.errors import IrmasError
 from irmas_dist.features.store import read_info
 from irmas_dist.instruments import Vocabulary
 from irmas_dist.models.cnn import parameter_count
-from irmas_dist.training.data import TrainingData, open_training_data
+from irmas_dist.training.data import TrainingData
 from irmas_dist.training.initial_model import InitialModel
 from irmas_dist.training.learner import Learner
+from irmas_dist.training.load import open_training_data
 from irmas_dist.training.model_description import read_description, write_description
 from irmas_dist.training.model_directory import read_initial_model
 from irmas_dist.training.train import train

@@ -24,8 +24,8 @@ from irmas_dist.config.training import WorkerSettings
 from irmas_dist.errors import IrmasError
 from irmas_dist.tracking.run_file import RunFile, read_records, run_files
 from irmas_dist.training.checkpoint import FILE_NAME
-from irmas_dist.training.data import open_training_data
 from irmas_dist.training.learner import Learner
+from irmas_dist.training.load import open_training_data
 from irmas_dist.training.train import train
 from tests.conftest import CONFIGS, TINY
 

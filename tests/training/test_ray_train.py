@@ -3,8 +3,8 @@
 import pytest
 
 from irmas_dist.config.recipe import Recipe
-from irmas_dist.training.data import open_training_data
 from irmas_dist.training.learner import Learner
+from irmas_dist.training.load import open_training_data
 from irmas_dist.training.model_description import ModelDescription
 
 

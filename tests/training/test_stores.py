@@ -20,10 +20,11 @@ from irmas_dist.features.clips import Clips, StreamedClips
 from irmas_dist.features.store import read_info
 from irmas_dist.instruments import Vocabulary, hard_labels
 from irmas_dist.training.begun import BEGUN
-from irmas_dist.training.data import TrainingData, open_training_data
+from irmas_dist.training.data import TrainingData
 from irmas_dist.training.describe import describe
 from irmas_dist.training.ingest import ClipLoader
 from irmas_dist.training.learner import Learner
+from irmas_dist.training.load import open_training_data
 from irmas_dist.training.train import train
 from tests.training.conftest import VOCABULARY, synthetic_clips, write_store
 
