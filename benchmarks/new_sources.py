@@ -25,6 +25,7 @@ import numpy as np
 import soundfile
 from processes.arguments import parser_of
 from processes.machine import machine
+from recipes import figures
 
 from irmas_dist.config.adaptation import AdaptationSettings
 from irmas_dist.config.recipe import Recipe, load_recipe
@@ -34,7 +35,6 @@ from irmas_dist.corpus.index import index_tree
 from irmas_dist.corpus.manifest import TESTING, TRAINING, read_manifest, write_manifest
 from irmas_dist.features.extract import extract
 from irmas_dist.inference.adapt_model import adapted_predictor
-from irmas_dist.inference.evaluate import evaluate
 from irmas_dist.inference.predictor import Predictor
 from irmas_dist.training.train import train
 
@@ -158,13 +158,11 @@ def measure(
         extract(also, beside, recipe.features, recipe.corpus.vocabulary)
         further.append(FurtherStore(location=beside))
     train(recipe, store, model, WorkerSettings(), further=further)
-    own = evaluate(model, store, model).results
-    adapted = evaluate(model, store, model, adapt_to=store).results["adapted"].metrics
-    before = own["validation"].metrics
+    found = figures(Path(model), store)
     return {
-        "macro_f1": [before["macro_f1"], adapted["macro_f1"], own["oracle"].metrics["macro_f1"]],
-        "lrap": [before["lrap"], adapted["lrap"]],
-        "map": [before["map"], adapted["map"]],
+        "macro_f1": [found[by]["macro_f1"][0] for by in ("validation", "adapted", "oracle")],
+        "lrap": [found[by]["lrap"][0] for by in ("validation", "adapted")],
+        "map": [found[by]["map"][0] for by in ("validation", "adapted")],
         "limits": {few: added(model, manifests[few], recipe) for few in manifests if few != "all"},
     }
 

@@ -82,7 +82,7 @@ def figures(model: Path, real: str) -> dict[str, Any]:
         "parameters": description.parameters,
     }
     if not description.members:  # Those are adapted one by one.
-        adapted = evaluate(str(model), real, str(model), adapt_to=real)
+        adapted = evaluate(str(model), real, f"{model}-adapted", adapt_to=real)
         found["adapted"] = of_protocol(adapted, "adapted")
     return found
 
