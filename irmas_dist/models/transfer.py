@@ -34,16 +34,18 @@ def named_layers(network: CNN) -> dict[str, nn.Module]:
     """Return the layers that have weights or statistics, by their place in the network.
 
     Places do not change when layers without any, such as dropout, are added: *block 2 Conv2d 1*
-    is the first convolution of the second block.
+    is the first convolution of the second block, *block 2 shortcut Conv2d 1* that of its shortcut.
     """
     layers: dict[str, nn.Module] = {}
     *blocks, head = network.parts()
     for place, part in (*((f"block {n}", each) for n, each in enumerate(blocks, 1)),
                         ("head", head)):  # fmt: skip
         seen: Counter[str] = Counter()
-        for module in part.modules():
-            kind = type(module).__name__
+        for path, module in part.named_modules():
             if any(True for _ in module.parameters(recurse=False)):
+                # What a layer is for; a residual branch has the layers of a plain block.
+                roles = (name for name in path.split(".") if name.isalpha() and name != "branch")
+                kind = " ".join([*roles, type(module).__name__])
                 seen[kind] += 1
                 layers[f"{place} {kind} {seen[kind]}"] = module
     last = list(layers)[-1]
@@ -56,7 +58,7 @@ def transfer(source: CNN, given: Vocabulary, target: CNN, wanted: Vocabulary) ->
     """Copy the weights and statistics of all layers that fit; the others stay as they are.
 
     A layer fits that has the same place and shape; of the output layer the row of each
-    instrument, by its code, if the head before it fits.
+    instrument, by its code, if the heads before it have the same layers, and these fit.
 
     Args:
         source: The network to copy from.
@@ -65,13 +67,14 @@ def transfer(source: CNN, given: Vocabulary, target: CNN, wanted: Vocabulary) ->
         wanted: Its instruments.
     """
     new = NewParts([], [])
-    found = named_layers(source)
-    for name, layer in named_layers(target).items():
+    found, wanting = named_layers(source), named_layers(target)
+    heads = [{name for name in layers if name.startswith("head")} for layers in (found, wanting)]
+    for name, layer in wanting.items():
         other = found.get(name)
         if name == OUTPUT:
             rows = [code for code in wanted.codes if code in given]
-            fits = not any(one.startswith("head") for one in new.layers) and rows
-            if fits and _copy_rows(found[OUTPUT], given, layer, wanted, rows):
+            fits = heads[0] == heads[1] and not heads[1].intersection(new.layers)
+            if fits and rows and _copy_rows(found[OUTPUT], given, layer, wanted, rows):
                 new.instruments.extend(code for code in wanted.codes if code not in given)
             else:
                 new.layers.append(name)

@@ -80,6 +80,27 @@ def test_another_dense_layer_makes_a_new_head() -> None:
         assert torch.equal(value, before[name])
 
 
+@pytest.mark.parametrize(
+    ("source", "target", "fresh"),
+    [
+        ({"dense": 8}, {"dense": 0}, ["output"]),
+        ({"dense": 8}, {"dense": 8, "head": "attention"}, ["head attend Linear 1", "output"]),
+        (
+            {"residual": True, "convolutions": 1},
+            {"residual": True, "convolutions": 2},
+            [f"block {n} {kind} 2" for n in (1, 2) for kind in ("Conv2d", "BatchNorm2d")],
+        ),
+    ],
+)
+def test_a_layer_is_taken_only_for_what_it_has_learnt(
+    source: dict[str, Any], target: dict[str, Any], fresh: list[str]
+) -> None:
+    """Of dense layers of 8, one of 8 channels, and shortcuts, whose shapes are alike."""
+    sizes: dict[str, Any] = {"channels": [8, 8], "kernel": 1, "padding": None}
+    found = transfer(network(1, **sizes | source), ABC, network(2, **sizes | target), ABC)
+    assert found == (fresh, [])
+
+
 def test_outputs_are_taken_by_the_code_of_their_instrument() -> None:
     wanted = Vocabulary.of({"c": "C", "d": "D", "a": "A"})
     source, target = network(1), network(2, wanted)
