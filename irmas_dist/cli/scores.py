@@ -186,7 +186,7 @@ def _evaluate_file(
     """Evaluate a file of scores with the thresholds that the options choose."""
     import numpy as np
 
-    from irmas_dist.config.decisions import FOR_SCORES
+    from irmas_dist.config.decisions import FOR_SCORES, Protocol
     from irmas_dist.evaluation.csv_scores import open_scores
     from irmas_dist.evaluation.evaluate import evaluate_scores, thresholds_from
     from irmas_dist.evaluation.merging import Merge, new_codes, require_known
@@ -218,7 +218,8 @@ def _evaluate_file(
         origin = f"{threshold:g}, chosen beforehand"
     elif fit_on is not None:
         chosen, origin = thresholds_from(fit_on, fit_labels, settings, read, merge)
-    return evaluate_scores(evaluated, scores, chosen, origin, settings)
+    protocol: Protocol = "adapted" if evaluated.adapted_to else "validation"
+    return evaluate_scores(evaluated, scores, chosen, origin, settings, protocol)
 
 
 @command

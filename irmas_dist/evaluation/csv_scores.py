@@ -32,7 +32,7 @@ from irmas_dist.instruments import IRMAS, PRESENT, UNKNOWN, Vocabulary
 
 CSV_SUFFIXES = (".csv", ".tsv")
 
-OTHER_COLUMNS = ("instruments", "error", "note")
+OTHER_COLUMNS = ("instruments", "error", "note", "adapted_to")
 """Columns of predictions beside ``path`` and the scores."""
 
 T = TypeVar("T")
@@ -79,7 +79,7 @@ def open_scores(location: str, labels: str | None = None, vocabulary: Vocabulary
         if labels is not None:
             raise IrmasError(f"{location} has labels of its own; leave out --labels")
         return read_scores(location)
-    values = _read_scores(location, vocabulary)
+    values, adapted_to = _read_scores(location, vocabulary)
     where = labels or "IRMAS"
     if labels is None:
         values, known = _with_irmas_labels(values, vocabulary)
@@ -108,11 +108,12 @@ def open_scores(location: str, labels: str | None = None, vocabulary: Vocabulary
         labels=np.stack([clip.labels for clip in clips]),
         scores=np.array(list(values.values()), np.float32),
         vocabulary=vocabulary,
+        adapted_to=adapted_to,
     )
 
 
-def _read_scores(location: str, vocabulary: Vocabulary) -> dict[str, list[float]]:
-    """Return the scores of each clip, in the order of the vocabulary."""
+def _read_scores(location: str, vocabulary: Vocabulary) -> tuple[dict[str, list[float]], str]:
+    """Return the scores of each clip by instrument, and what their model was adapted to."""
     needed = ("path", *vocabulary.codes)
     columns, rows = _table(location, needed)
     if unknown := [column for column in columns if column not in (*needed, *OTHER_COLUMNS)]:
@@ -121,7 +122,10 @@ def _read_scores(location: str, vocabulary: Vocabulary) -> dict[str, list[float]
             f"these are {', '.join(vocabulary.codes)}"
         )
     values: dict[str, list[float]] = {}
+    adapted_to: dict[str, None] = {}
     for clip_id, row in _by_clip(rows):
+        if to := row.values.get("adapted_to"):
+            adapted_to[to] = None
         if problem := row.values.get("error"):
             raise IrmasError(f"{row.where}: {row.values['path']!r} has no scores: {problem}")
         values[clip_id] = []
@@ -137,7 +141,7 @@ def _read_scores(location: str, vocabulary: Vocabulary) -> dict[str, list[float]
             values[clip_id].append(score)
     if not values:
         raise IrmasError(f"{location} contains no scores")
-    return values
+    return values, ", ".join(adapted_to)
 
 
 def _read_labels(location: str, vocabulary: Vocabulary) -> dict[str, LabelledClip]:

@@ -119,7 +119,7 @@ def evaluate_scores(
             f"known to be absent from no clip: {', '.join(always)}; average precision of these is "
             "1 whatever the scores, precision of any that is predicted too; both count in the means"
         )
-    if scores.adapted_to and thresholds is None:
+    if scores.adapted_to:
         notes.append(f"the scores are of a model that was adapted to {scores.adapted_to}")
     notes.extend(scores.notes)
     headline = next(iter(results.values()))

@@ -32,6 +32,7 @@ class Prediction:
         error: Why the file cannot be used.
         note: One line if it is silent, or its channels cancel each other.
         timeline: Scores over time, if requested.
+        adapted_to: What the model of the scores is adapted to; None if to nothing.
     """
 
     path: str
@@ -40,6 +41,7 @@ class Prediction:
     error: str | None = None
     note: str | None = None
     timeline: Timeline | None = None
+    adapted_to: str | None = None
 
 
 def find_audio(inputs: Sequence[str]) -> dict[str, str]:
@@ -95,8 +97,10 @@ def as_prediction(
 ) -> Prediction:
     """Return the prediction of a scored file, with its timeline on request."""
     instruments = predictor.decide(scored.scores)
+    adapted_to = predictor.description.adapted_to
+    shown = scored if timeline else None
     return Prediction(
-        path, scored.scores, instruments, note=scored.note, timeline=scored if timeline else None
+        path, scored.scores, instruments, None, scored.note, shown, adapted_to=adapted_to
     )
 
 

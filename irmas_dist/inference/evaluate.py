@@ -26,6 +26,7 @@ from irmas_dist.storage.locks import lock_file
 from irmas_dist.storage.results import refuse_other_results
 from irmas_dist.training.model_description import ModelDescription, read_description
 from irmas_dist.training.model_directory import scorer_identity
+from irmas_dist.training.provenance import lessons
 
 SCORES = "scores.parquet"
 """Name of the scores in the directory that they are written to."""
@@ -97,9 +98,10 @@ def _require_place(out: str, model: str, *, own: bool) -> None:
 
 def _signed(scores: Scores, description: ModelDescription, notes: list[str]) -> Scores:
     """Return scores with whose they are, and what is to be known of them."""
-    adapted_to = description.adapted["to"] if description.adapted else ""
     identity = scorer_identity(description)
-    return replace(scores, scored_by=identity, adapted_to=adapted_to, notes=tuple(notes))
+    return replace(
+        scores, scored_by=identity, adapted_to=description.adapted_to or "", notes=tuple(notes)
+    )
 
 
 def _evaluate(
@@ -121,12 +123,12 @@ def _known_beforehand(description: ModelDescription, features: str, part: str) -
             "the model was validated on these clips, by which its epoch and thresholds were "
             f"chosen: {NO_TEST}"
         )
-    learnt = {
-        one.get("store")
+    learnt = any(
+        info.identity in (lesson.store, *lesson.also)
         for member in description.parts
-        for one in (member.data, *member.data.get("also", ()))
-    }
-    if part == TESTING and TRAINING in info.clips and info.identity in learnt:
+        for lesson in lessons(member.data, {})
+    )
+    if part == TESTING and TRAINING in info.clips and learnt:
         groups = set(read_clips(features, TRAINING, with_frames=False).groups)
         tested = read_clips(features, part, with_frames=False).groups
         if count := sum(group in groups for group in tested):

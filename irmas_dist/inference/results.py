@@ -21,7 +21,7 @@ from irmas_dist.errors import IrmasError
 from irmas_dist.inference.audio_inputs import STDIN, Prediction
 from irmas_dist.training.model_description import ModelDescription
 
-COLUMNS = ("path", "instruments", "error", "note")
+COLUMNS = ("path", "instruments", "error", "note", "adapted_to")
 """Columns of predictions before those of the scores."""
 
 
@@ -29,7 +29,8 @@ def as_object(prediction: Prediction) -> dict[str, Any]:
     """Return a prediction as a JSON object."""
     keys = ("error",) if prediction.error else ("instruments", "scores", "note")
     named = {"path": storage.as_text(prediction.path)}
-    return named | {key: getattr(prediction, key) for key in keys}
+    adapted = {"adapted_to": prediction.adapted_to} if prediction.adapted_to else {}
+    return named | {key: getattr(prediction, key) for key in keys} | adapted
 
 
 def csv_line(cells: Iterable[Any]) -> str:
@@ -49,7 +50,8 @@ def csv_row(prediction: Prediction, codes: Sequence[str]) -> str:
     scores = [f"{prediction.scores[code]:.9g}" if prediction.scores else "" for code in codes]
     instruments = "|".join(prediction.instruments)
     path = storage.as_text(prediction.path)
-    return csv_line([path, instruments, prediction.error, prediction.note, *scores])
+    about = (prediction.error, prediction.note, prediction.adapted_to)
+    return csv_line([path, instruments, *about, *scores])
 
 
 def write_predictions(
@@ -60,7 +62,7 @@ def write_predictions(
     Args:
         out: Path or URL.
         form: ``json``, ``csv`` or ``parquet``. CSV and Parquet have the columns ``path``,
-            ``instruments``, ``error``, ``note`` and one for the score of each instrument.
+            ``instruments``, ``error``, ``note``, ``adapted_to`` and one per instrument, its score.
         predictions: In the order of the file.
         codes: The instruments.
 
@@ -120,7 +122,11 @@ class Journal:
         entries = self._read(header)
         self.known = {
             entry["path"]: Prediction(
-                entry["path"], entry["scores"], entry["instruments"], note=entry["note"]
+                entry["path"],
+                entry["scores"],
+                entry["instruments"],
+                note=entry["note"],
+                adapted_to=entry.get("adapted_to"),
             )
             for entry in entries
         }
@@ -158,7 +164,7 @@ class Journal:
             entry
             for entry in entries[1:]
             if isinstance(entry, dict)
-            and entry.keys() == {"path", "instruments", "scores", "note", "file"}
+            and entry.keys() - {"adapted_to"} == {"path", "instruments", "scores", "note", "file"}
             and entry["file"]
             and entry["file"] == _size_and_time(entry["path"])
         ]

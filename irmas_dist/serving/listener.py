@@ -174,6 +174,7 @@ class Listener:
             description.decide(timeline.scores),
             note=timeline.note,
             timeline=timeline,
+            adapted_to=description.adapted_to,
         )
 
     async def predict(self, upload: ReceivedAudio, model: ServedModel) -> Prediction:

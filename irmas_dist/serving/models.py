@@ -103,7 +103,7 @@ class ServedModel:
                 for key in FIGURES
                 if math.isfinite(description.scores.get(key, math.nan)) and not description.adapted
             },
-            "adapted_to": description.adapted and description.adapted["to"],
+            "adapted_to": description.adapted_to,
             "sample_rate": description.features.sample_rate,
             "downmix": description.features.downmix,
             "window_s": description.windows.frames / description.features.frames_per_second,

@@ -15,6 +15,7 @@ from irmas_dist.instruments import Vocabulary
 from irmas_dist.models.cnn import CNN
 from irmas_dist.models.transfer import NewParts, named_layers, transfer
 from irmas_dist.training.optimizer import Optimisation
+from irmas_dist.training.provenance import lessons
 
 
 @dataclass(frozen=True)
@@ -54,26 +55,18 @@ class InitialModel:
         """
         same = {name: getattr(settings, name) for name in SplitSettings.model_fields}
         return any(
-            store in also or (store == first and not (split.items() >= same.items() and is_split))
-            for first, also, split, is_split in self._lessons()
+            store in lesson.also
+            or (
+                store == lesson.store
+                and not (lesson.is_split and lesson.split.items() >= same.items())
+            )
+            for lesson in lessons(self.learnt, self.split)
         )
 
     def has_learnt(self, store: str) -> bool:
         """Return whether it has learnt training clips of a store, given by its identity."""
-        return any(store == first or store in also for first, also, _, _ in self._lessons())
-
-    def _lessons(self) -> Iterator[tuple[str, set[str], Mapping[str, Any], bool]]:
-        """Yield what it has learnt from, and likewise the model that it started from, and so on.
-
-        Of each: the first store, further ones, how the first is split, and whether it is.
-        """
-        learnt: Mapping[str, Any] | None = self.learnt
-        split: Mapping[str, Any] = self.split
-        while learnt:
-            also = {one["store"] for one in learnt.get("also", ())}
-            yield learnt.get("store", ""), also, split, "validated_on" not in learnt
-            before = learnt.get("init", {})
-            learnt, split = before.get("data"), before.get("split", {})
+        learnt = lessons(self.learnt, self.split)
+        return any(store in (lesson.store, *lesson.also) for lesson in learnt)
 
     @property
     def record(self) -> dict[str, Any]:

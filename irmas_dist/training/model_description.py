@@ -147,6 +147,11 @@ class ModelDescription(Settings):
         return build_recipe(logged, {}, "the model's recipe").tracking
 
     @property
+    def adapted_to(self) -> str | None:
+        """What it is adapted to; None if to nothing."""
+        return str(self.adapted["to"]) if self.adapted else None
+
+    @property
     def known_absent(self) -> set[int]:
         """The columns of instruments that it, or a member, is adapted to as playing in no clip."""
         absent = {

@@ -120,7 +120,7 @@ def read_initial_model(directory: str | os.PathLike[str]) -> InitialModel:
         std=description.normalisation.std,
         digest=description.weights,
         learnt=description.data,
-        adapted_to=description.adapted["to"] if description.adapted else None,
+        adapted_to=description.adapted_to,
         split=description.recipe.get("validation", {}),
     )
 

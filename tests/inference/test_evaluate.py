@@ -1,5 +1,6 @@
 """The evaluation of a model: its scores on labelled clips, with its own thresholds."""
 
+import json
 import shutil
 import unicodedata
 from dataclasses import replace
@@ -42,7 +43,7 @@ from irmas_dist.training.model_description import (
     read_description,
     write_description,
 )
-from tests.inference.conftest import MakeModel, scores_of_songs
+from tests.inference.conftest import Irmas, MakeModel, scores_of_songs
 
 
 @pytest.fixture
@@ -175,7 +176,7 @@ def write_noise(
 
 
 def test_scores_of_an_adapted_model_are_not_taken_for_those_of_the_original(
-    make_model: MakeModel, tmp_path: Path
+    irmas: Irmas, make_model: MakeModel, tmp_path: Path
 ) -> None:
     model = str(make_model(normalisation="batch"))
     write_scores(Path(model) / "validation.parquet", scores_of_songs())
@@ -186,19 +187,27 @@ def test_scores_of_an_adapted_model_are_not_taken_for_those_of_the_original(
     assert read_scores(out / "scores.parquet").adapted_to == place
     with pytest.raises(IrmasError, match="holds scores of another model"):
         read_model_scores(model, str(out / "scores.parquet"))
+    for by in (("--threshold", "0.5"), ("--fit-on", f"{model}/validation.parquet")):
+        code, told, _ = irmas("evaluate", "--scores", out / "scores.parquet", *by, "--json")
+        assert code == 0
+        found = json.loads(told)
+        assert found["protocol"] == "adapted"
+        assert "validation" not in found["protocols"]
+        assert f"the scores are of a model that was adapted to {place}" in found["notes"]
     # Written, the adapted model is the one that gave them.
     adapt(model, place, str(tmp_path / "adapted"), AdaptationSettings())
     read_model_scores(str(tmp_path / "adapted"), str(out / "scores.parquet"))
 
 
-@pytest.mark.parametrize("learnt", ["store", "also", "none"])
+@pytest.mark.parametrize("learnt", ["store", "also", "init", "none"])
 def test_clips_of_groups_that_a_model_has_learnt_from_are_no_test(
     make_model: MakeModel, tmp_path: Path, learnt: str
 ) -> None:
     model, place = make_model(), str(tmp_path / "store")
     description = read_description(model)
     info = write_noise(place, description, 9, learnt=3)
-    stores = {"store": {"store": info.identity}, "also": {"also": [{"store": info.identity}]}}
+    first = {"store": info.identity}
+    stores = {"store": first, "also": {"also": [first]}, "init": {"init": {"data": first}}}
     data = description.data | stores.get(learnt, {})
     write_description(model, description.model_copy(update={"data": data}))
     told = [

@@ -25,7 +25,7 @@ def test_csv(irmas: Irmas, model: Path, folder: Path, predictor: Predictor, by: 
     assert code == 1
     written = Path(by.split()[-1])
     a, live, bad = table(written.read_text() if written.suffix else out)
-    assert list(a) == ["path", "instruments", "error", "note", *IRMAS.codes]
+    assert list(a) == ["path", "instruments", "error", "note", "adapted_to", *IRMAS.codes]
     assert [row["path"] for row in (a, live, bad)][1] == "music/b/b [live].wav"
     scores = predictor.file("music/a.wav")
     assert {name: float(a[name]) for name in IRMAS.codes} == pytest.approx(scores)
