@@ -47,11 +47,11 @@ def fit_platt(
     certain, so that scores that separate them wholly have a finite calibration, too.
 
     Args:
-        labels: Shape (clips, instruments); unknown ones do not count.
+        labels: Shape (clips, instruments); unknown ones do not count, nor those of silence.
         scores: From 0 to 1, of the same shape.
         weights: How often each clip counts; None: once.
     """
-    known = labels != UNKNOWN
+    known = (labels != UNKNOWN) & (scores > 0)
     logits, plays = _logit(scores)[known], labels[known] == 1
     counts = np.ones(len(labels)) if weights is None else weights
     count = np.broadcast_to(counts[:, np.newaxis], labels.shape)[known]

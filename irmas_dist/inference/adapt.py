@@ -161,8 +161,10 @@ def adapt_network(
         rule = rule.model_copy(update={"evidence": 1.0})
     if settings.prevalence or rule != description.validation_settings:
         drawn = weights if settings.prevalence else None
-        fitted = averaged_thresholds(validation.labels, validation.scores, rule, drawn)
-        thresholds = np.where(present, fitted, NEVER)
+        thresholds = np.full(len(present), NEVER)
+        thresholds[present] = averaged_thresholds(
+            validation.labels[:, present], validation.scores[:, present], rule, drawn
+        )
         origin = threshold_origin(
             rule, len(validation.labels), description.recipe, description.data
         )
@@ -175,7 +177,8 @@ def adapt_network(
             return _scores(description, changed, clips)
 
         logits = outputs.logits.numpy().astype(np.float64)
-        goal = moments(logits_of(validation.scores), weights)
+        audible = validation.scores.any(axis=1)
+        goal = moments(logits_of(validation.scores[audible]), weights[audible])
         scale, offset = match_moments(logits, scored, goal, matched)
         scale, offset = np.where(present, scale, 1.0), np.where(present, offset, 0.0)
         _scale_logits(network, scale, offset)

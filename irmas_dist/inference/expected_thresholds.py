@@ -59,7 +59,11 @@ def expected_thresholds(
     )
     plays = np.random.default_rng(0).random((draws, *scores.shape)) < np.stack(calibrated, axis=1)
     drawn = plays.reshape(-1, scores.shape[1]).astype(np.int8)
-    fitted = fit_thresholds(drawn, np.tile(scores, (draws, 1)), settings)
+    plays_at_all = known < NEVER  # One threshold for all would heed the others' scores.
+    fitted = np.full(len(known), NEVER)
+    fitted[plays_at_all] = fit_thresholds(
+        drawn[:, plays_at_all], np.tile(scores[:, plays_at_all], (draws, 1)), settings
+    )
     share = len(scores) / (len(scores) + PRIOR_CLIPS)
     # Known thresholds nearer to 0 or 1 are not accidents.
     low = np.where(known > 0, np.minimum(known, EXTREME), EXTREME)

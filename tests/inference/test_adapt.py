@@ -1,5 +1,6 @@
 """A model follows audio without labels: what it is adapted by, what it leaves, and its limits."""
 
+import csv
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ import torch
 from irmas_dist.config.adaptation import AdaptationSettings
 from irmas_dist.config.decisions import ThresholdSettings
 from irmas_dist.errors import IrmasError
+from irmas_dist.evaluation.csv_scores import open_scores
 from irmas_dist.evaluation.operating_points import NEVER
 from irmas_dist.evaluation.scores import Scores, read_scores, write_scores
 from irmas_dist.evaluation.thresholds import averaged_thresholds
@@ -271,6 +273,44 @@ def test_copies_of_a_clip_and_silence_have_no_deviation_to_match(
     assert "4 different clips have no mean and deviation" in adapted.notes[1]
 
 
+def test_silent_validation_clips_change_nothing(
+    description: ModelDescription, network: CNN
+) -> None:
+    """They score 0 whatever the network is, which is no logit."""
+    validation, clips = validation_of(description, network, sounds(120)), sounds(80, seed=1)
+    labels = np.concatenate([validation.labels, np.zeros((6, len(IRMAS)), np.int8)])
+    silence = replace(validation, labels=labels, scores=np.pad(validation.scores, ((0, 6), (0, 0))))
+    settings = AdaptationSettings(share=0)
+    plain, padded = (
+        adapt_network(description, network, each, clips, "there", settings).description.adapted
+        for each in (validation, silence)
+    )
+    assert plain is not None
+    assert padded is not None
+    assert plain["match"] > 0
+    for name in ("scale", "offset"):
+        assert padded[name] == pytest.approx(plain[name])
+
+
+def test_one_threshold_for_all_heeds_no_instrument_that_never_plays(
+    description: ModelDescription, network: CNN
+) -> None:
+    by_one = ThresholdSettings(rule="global", objective="micro_f1", evidence=1)
+    description = description.model_copy(update={"thresholds_fitted": by_one})
+    validation, clips = validation_of(description, network, sounds(120)), sounds(80, seed=1)
+    absent = IRMAS.codes.index("voi")
+    validation.labels[:, absent] = 0
+    loud = validation.scores.copy()
+    loud[:, absent] = 0.99
+    settings = AdaptationSettings(prevalence=dict.fromkeys(IRMAS.codes, 0.2) | {"voi": 0.0})
+    quiet, noisy = (
+        adapt_network(description, network, each, clips, "there", settings).description
+        for each in (validation, replace(validation, scores=loud))
+    )
+    assert noisy.thresholds == pytest.approx(quiet.thresholds)
+    assert noisy.thresholds["pia"] < 1 < noisy.thresholds["voi"]
+
+
 def test_what_cannot_be_adapted_is_refused(description: ModelDescription, network: CNN) -> None:
     validation = validation_of(description, network, sounds(120))
     silent = replace(sounds(5), frames=np.full((600, BANDS), -80, np.float16))
@@ -343,3 +383,10 @@ def test_the_command_writes_a_model_that_says_so(
     code, _, err = irmas("predict", model, excerpts[0], "--adapt-to", audio)
     assert code == 0
     assert "clips are few" in err
+    for name in ("p.csv", "p.parquet", "p.json"):
+        predicted = str(tmp_path / name)
+        assert irmas("predict", model, *excerpts, "--adapt-to", audio, "--out", predicted)[0] == 0
+        labels = tmp_path / "labels.csv"
+        with labels.open("w", newline="") as table:
+            csv.writer(table).writerows([("path", "instruments"), *((x, "pia") for x in excerpts)])
+        assert open_scores(predicted, str(labels)).adapted_to == str(audio)
