@@ -49,7 +49,7 @@ CPUS = min(os.cpu_count() or 2, 16) if GPU else 2
 EPOCHS = 5
 TRIALS = {"ours": 18, "plain-1": 6, "plain": 6, "pair": 7, "function": 8, "trainer": 4}
 if GPU:
-    TRIALS |= {"ours": 5 * CPUS, "function": 3 * CPUS}
+    TRIALS |= {"ours": 5 * CPUS, "function": 2 * CPUS, "trainer": 2}
 """Trials of each contestant in each round."""
 
 ROUNDS = 1 if GPU else 2

@@ -77,9 +77,13 @@ def last_line(error: BaseException) -> str:
 def is_out_of_memory(error: BaseException) -> bool:
     """Return whether there was too little memory, of the machine or of a GPU.
 
-    torch raises several types then, not all of which are its ``OutOfMemoryError``.
+    torch raises several types then, not all of which are its ``OutOfMemoryError``; cuDNN finds no
+    engine where there is no room for its workspace.
     """
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
-    told = re.search("out of memory|can't allocate memory", first_line(error))
+    told = re.search(
+        "out of memory|can't allocate memory|_ALLOC_FAILED|unable to find an engine",
+        first_line(error),
+    )
     return isinstance(error, RuntimeError) and told is not None

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from irmas_dist import storage
 from irmas_dist.config.recipe import Recipe
 from irmas_dist.search.sweep_directory import SweepRecord, trial_directory, trials_root
@@ -36,10 +38,11 @@ def write_best_model(
         return model
     if not storage.exists(storage.join(directory, FILE_NAME)):
         return None
-    # It only scores here, on whatever this machine has.
+    # It only scores here, on whatever this machine has, unless trials are to leave the GPU alone.
     plain = recipe.training.model_copy(update={"graph": "off", "compile": False})
     scoring = recipe.model_copy(update={"training": plain})
-    learner = Learner(data, scoring, device=available_device())
+    device = torch.device("cpu") if record.settings.gpus == 0 else available_device()
+    learner = Learner(data, scoring, device=device)
     load_checkpoint(directory, learner)
     description, validation = describe(learner, recipe.model_dump(mode="json"))
     description = description.model_copy(update={"run": run})

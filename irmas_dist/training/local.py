@@ -56,7 +56,9 @@ def train_here(
                 on_epoch(metrics)
             weights, description, validation = finish(learner, recipe)
     except (IrmasError, MemoryError, RuntimeError) as error:
-        if isinstance(error, IrmasError) or is_out_of_memory(error):
+        # A GPU that is busy, broken or not supported is no bug of ours.
+        known = isinstance(error, IrmasError | torch.AcceleratorError)
+        if known or is_out_of_memory(error):
             raise IrmasError(failure_line(error)) from error
         raise
     description = save_model(out, weights, description, validation)

@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -103,9 +104,11 @@ def run_epochs(
     while not learner.finished:
         try:
             metrics = learner.run_epoch()
-        except (KeyboardInterrupt, IrmasError) as error:
+        except (KeyboardInterrupt, IrmasError, MemoryError, RuntimeError) as error:
             if unsaved is not None:  # The Learner itself is within the next epoch.
-                save(unsaved, unsaved["epoch"])
+                # Of a GPU that has failed, nothing can be read any more.
+                with suppress(RuntimeError):
+                    save(unsaved, unsaved["epoch"])
             if isinstance(error, IrmasError):
                 yield from waiting
             raise

@@ -34,7 +34,15 @@ def test_a_graph_that_is_asked_for_and_cannot_be_says_what_it_needs(
 
 
 @needs_gpu
-@pytest.mark.parametrize("richer", [lambda plain: plain, with_everything])
+@pytest.mark.parametrize(
+    "richer",
+    [
+        lambda plain: plain,
+        with_everything,
+        lambda plain: changed(plain, "training", batch_size=7),  # steps of two sizes
+        lambda plain: changed(plain, "model", normalisation="ibn"),
+    ],
+)
 def test_the_loss_curve_is_that_of_steps_taken_one_by_one(
     data: TrainingData, settings: LearnerSettings, richer: object
 ) -> None:

@@ -9,6 +9,7 @@ from irmas_dist.config.training import LearnerSettings, WorkerSettings
 from irmas_dist.errors import IrmasError
 from irmas_dist.training.checkpoint import FILE_NAME, Pace
 from irmas_dist.training.data import TrainingData
+from irmas_dist.training.learner import Learner
 from irmas_dist.training.local import computing_on, require_resources, train_here
 from irmas_dist.training.loop import RUN_NAME
 from irmas_dist.training.model_description import ModelDescription
@@ -59,6 +60,18 @@ def test_a_loss_that_is_not_finite_is_one_line(
     wild = settings.model_copy(update={"training": training})
     with pytest.raises(IrmasError, match=r"^training failed: the loss became nan or infinite in"):
         train_here(data, wild, {}, str(tmp_path), ALONE, lambda metrics: None)
+
+
+def test_a_gpu_that_fails_is_said_in_one_line(
+    data: TrainingData, settings: LearnerSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(learner: Learner) -> dict[str, float]:
+        raise torch.AcceleratorError("CUDA error: no kernel image is available\nCompile with it")
+
+    monkeypatch.setattr(Learner, "run_epoch", failing)
+    line = r"^training failed: .*CUDA error: no kernel image is available$"
+    with pytest.raises(IrmasError, match=line):
+        train_here(data, settings, {}, str(tmp_path), ALONE, lambda metrics: None)
 
 
 @pytest.mark.parametrize(

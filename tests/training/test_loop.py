@@ -76,11 +76,13 @@ def test_short_epochs_are_saved_and_told_of_now_and_then_and_none_is_left_out(
 
 
 @pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize("ended_by", [KeyboardInterrupt, MemoryError, torch.OutOfMemoryError])
 def test_an_interruption_saves_the_last_epoch_that_was_completed(
     data: TrainingData,
     settings: LearnerSettings,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    ended_by: type[BaseException],
 ) -> None:
     whole, learner, resumed = (Learner(data, settings) for _ in range(3))
     expected = list(run_epochs(whole, attempt(settings, tmp_path / "whole", 1)))
@@ -88,11 +90,11 @@ def test_an_interruption_saves_the_last_epoch_that_was_completed(
     def interrupted() -> dict[str, float]:
         if learner.epoch == 3:
             learner.train_epoch()  # Its weights are those of the fourth epoch by now.
-            raise KeyboardInterrupt
+            raise ended_by
         return Learner.run_epoch(learner)
 
     monkeypatch.setattr(learner, "run_epoch", interrupted)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(ended_by):
         list(run_epochs(learner, attempt(settings, tmp_path, 1), Pace(share=1e-9)))
     assert saved(tmp_path) == ["attempt-001/epoch-0001", "attempt-001/epoch-0003"]
     assert list(resume(resumed, str(tmp_path))) == ["resuming after epoch 3"]
