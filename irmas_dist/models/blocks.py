@@ -89,10 +89,11 @@ class InstanceNorm(nn.InstanceNorm2d):
 
     def forward(self, maps: Tensor) -> Tensor:
         """Return maps of the same shape (windows, channels, bands, frames)."""
-        if not torch.compiler.is_exporting():
+        if not torch.compiler.is_exporting() and len(maps):
             normalised: Tensor = super().forward(maps)
             return normalised
-        # PyTorch's operation, faster on CPUs, fixes the number of windows of a part of the maps.
+        # PyTorch's operation, faster on CPUs, fixes the number of windows of a part of the maps,
+        # and refuses none of them, which a worker may have.
         var, mean = torch.var_mean(maps, dim=(2, 3), correction=0, keepdim=True)
         normalised = (maps - mean) * torch.rsqrt(var + self.eps)
         return normalised * self.weight[:, None, None] + self.bias[:, None, None]

@@ -43,7 +43,11 @@ SCENARIOS: dict[str, dict[str, Any]] = {
         "training.ema": 0.8,
     },
     # The third of three workers has nothing to do in any step.
-    "fewer examples than workers": {"training.batch_size": 2, "training.epochs": 1},
+    "fewer examples than workers": {
+        "model.normalisation": "instance",
+        "training.batch_size": 2,
+        "training.epochs": 1,
+    },
     # A step whose gradients are NaN on one worker is skipped by all.
     "a worker's NaN": {"training.on_nan": "skip", "training.epochs": 1},
     "batch normalisation": {"model.normalisation": "batch", "training.epochs": 1},
