@@ -133,6 +133,10 @@ class TrainingSettings(Settings):
     compile: bool = False
     """Whether to compile the network with torch.compile: takes some minutes, then is faster."""
 
+    def ends_after(self, epoch: int, best_epoch: int) -> bool:
+        """Return whether an epoch is the last, as of all or as patience with the best one ends."""
+        return epoch >= self.epochs or epoch - best_epoch >= self.patience
+
 
 class LearnerSettings(Settings):
     """All settings of a Learner."""
@@ -161,8 +165,8 @@ class IngestSettings(Settings):
     mode: Literal["auto", "resident", "streaming"] = "auto"
     """auto holds them in memory where they take at most half of Ray's object store."""
     pool_clips: int = Field(4_096, ge=1)
-    """Maximum clips in memory when streaming, where further stores are not small beside the first;
-    only these are mixed with each other."""
+    """Clips that are mixed with each other when streaming, where further stores are not small
+    beside the first; each worker holds these and, while it learns them, reads as many."""
 
 
 class FurtherStore(Settings):

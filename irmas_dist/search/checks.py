@@ -11,7 +11,7 @@ from irmas_dist.search.samplers import best_points, build_sampler
 from irmas_dist.search.schedulers import build_scheduler
 from irmas_dist.search.space import Space
 from irmas_dist.search.storages import file_of, open_study
-from irmas_dist.search.study import directions, interrupted_trials
+from irmas_dist.search.study import directions, interrupted_trials, own_trials
 from irmas_dist.storage import exists, is_url
 from irmas_dist.storage.locks import lock_directory
 
@@ -91,7 +91,7 @@ def check_cluster(settings: SweepSettings) -> None:
 def check_resumed(
     study: optuna.Study, sweep: str, before: SweepSettings, now: SweepSettings
 ) -> None:
-    """Check that interrupted trials can be resumed with the settings.
+    """Check that trials of a sweep can be resumed, and its best one found, with the settings.
 
     Args:
         study: The study.
@@ -100,8 +100,12 @@ def check_resumed(
         now: The settings.
 
     Raises:
-        IrmasError: They were of one worker, and are to be of several, or the other way round.
+        IrmasError: Checkpoints lie in another storage; or interrupted trials were of one worker,
+            and are to be of several, or the other way round.
     """
+    if own_trials(study, sweep) and before.storage != now.storage:
+        theirs = f"--storage {before.storage}" if before.storage else "no --storage"
+        raise IrmasError(f"its trials have their checkpoints by {theirs}: resume them with that")
     numbers = [str(trial.number) for trial in interrupted_trials(study, sweep)]
     if numbers and (before.workers == 1) != (now.workers == 1):
         raise IrmasError(

@@ -71,19 +71,24 @@ def distributed_trial(
         return
     training = ThreadPoolExecutor(1).submit(train)
     resumed = latest_history(directory) if config[TRIAL]["resume"] else []
-    best = max((epoch[SELECTED_BY] for epoch in resumed), default=-math.inf)
+    best, best_epoch = -math.inf, 0
+    for earlier in resumed:
+        if earlier[SELECTED_BY] > best:
+            best, best_epoch = earlier[SELECTED_BY], int(earlier["epoch"])
     reported = 0
     while not (training.done() and epochs.empty()):
         try:
             metrics = epochs.get(timeout=POLL_S)
         except Empty:
             continue
-        best = max(best, metrics[SELECTED_BY])
+        epoch = int(metrics["epoch"])
+        if metrics[SELECTED_BY] > best:
+            best, best_epoch = metrics[SELECTED_BY], epoch
         # The last one is reported below, with the model: a scheduler would stop the trial here.
         # After the loss of a worker some are repeated.
-        if not reported < metrics["epoch"] < settings.training.epochs:
+        if epoch <= reported or settings.training.ends_after(epoch, best_epoch):
             continue
-        reported = int(metrics["epoch"])
+        reported = epoch
         tune.report(epoch_result(metrics, best, **{FINISHED: False}))
     try:
         model = training.result()

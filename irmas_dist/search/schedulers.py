@@ -56,8 +56,7 @@ def build_scheduler(settings: SweepSettings, space: Space, epochs: int) -> Trial
         options = {"max_t": epochs, "reduction_factor": reduction, "stop_last_trials": False}
         return HyperBandScheduler(**common, **options)
     if name == "median":
-        # With a time slice as long as a trial, it never pauses one to let another run.
-        return Median(**common, grace_period=grace, min_time_slice=epochs)
+        return Median(**common, grace_period=grace)
     if name == "pbt":
         return Population(space, **common, perturbation_interval=grace)
     return FIFOScheduler()
@@ -121,7 +120,17 @@ class Asha(_Recalling, ASHAScheduler):
 
 
 class Median(_Recalling, MedianStoppingRule):
-    """Tune's median rule."""
+    """Tune's median rule; it never pauses a trial to let another run."""
+
+    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        """Decide by a new epoch; a resumed trial may report some that are recalled already."""
+        if any(known[EPOCH] >= result[EPOCH] for known in self._results.get(trial, ())):
+            return TrialScheduler.CONTINUE
+        decision: str = super().on_trial_result(tune_controller, trial, result)
+        return decision
+
+    def _on_insufficient_samples(self, tune_controller: Any, trial: Trial, time: float) -> str:
+        return TrialScheduler.CONTINUE
 
     def forget(self, trial: Trial) -> None:  # noqa: D102 - as in the base class
         self._results.pop(trial, None)

@@ -242,7 +242,8 @@ def _run(
             scheduler=scheduler,
             num_samples=-1,  # The searcher ends the sweep.
             max_concurrent_trials=concurrent,  # Tune's default is 1 with a searcher.
-            reuse_actors=True,
+            # The process of several workers' trial lives as long as its training goes on.
+            reuse_actors=settings.workers == 1,
             trial_name_creator=_trial_name,
             trial_dirname_creator=_trial_name,
         ),

@@ -150,8 +150,7 @@ class Learner:
     @property
     def finished(self) -> bool:
         """Whether all epochs are completed, or none was better for as many as patience allows."""
-        training = self.settings.training
-        return self.epoch >= training.epochs or self.epoch - self.best_epoch >= training.patience
+        return self.settings.training.ends_after(self.epoch, self.best_epoch)
 
     def train_epoch(self) -> dict[str, float]:
         """Pass once over the training clips, of several stores over those of the first.

@@ -69,3 +69,13 @@ def test_interrupted_trials_are_resumed_on_one_or_on_several_workers_as_they_wer
         with pytest.raises(IrmasError, match="trials 1 were interrupted on --workers"):
             check_resumed(study, "a", before, now)
     check_resumed(study, "a", two, three)
+
+
+def test_trials_are_resumed_where_their_checkpoints_lie(study: optuna.Study, space: Space) -> None:
+    here, there = SweepSettings(), SweepSettings(storage="s3://bucket/there")
+    check_resumed(study, "a", here, there)
+    finish(study, space, [0.4])
+    for before, now, told in ((here, there, "no --storage"), (there, here, "--storage s3://buc")):
+        with pytest.raises(IrmasError, match=f"its trials have their checkpoints by {told}"):
+            check_resumed(study, "a", before, now)
+    check_resumed(study, "a", there, there)

@@ -16,7 +16,7 @@ import ray  # noqa: F401  (puts the psutil that it brings along on the import pa
 # isort: split
 import psutil
 
-from irmas_dist.config.recipe import Recipe
+from irmas_dist.config.recipe import build_recipe
 from irmas_dist.config.training import WorkerSettings
 from irmas_dist.errors import IrmasError
 from irmas_dist.search import distributed_trial
@@ -73,22 +73,53 @@ def test_a_trial_of_two_workers_trains_on_both_and_survives_the_loss_of_one(
     assert len(trial["instruments"]) == 11
 
 
+@pytest.mark.drill
+def test_a_trial_that_is_stopped_trains_no_longer(features: str, tmp_path: Path) -> None:
+    """The second learns nothing and is stopped; the third has its workers."""
+    rates = {"type": "categorical", "choices": [1e-3, 1e-12, 1e-13]}
+    (tmp_path / "space.yaml").write_text(json.dumps({"training.lr": rates}))
+    command = [sys.executable, "-m", "irmas_dist", "sweep", features, str(tmp_path / "swept")]
+    command += ["--space", str(tmp_path / "space.yaml"), "--config", str(CONFIGS / "demo.yaml")]
+    command += ["--trials", "3", "--workers", "2", "--sampler", "grid", "--grace-epochs", "1"]
+    longer = ("training.epochs=9", "training.windows_per_clip=24", "training.patience=9")
+    for override in (*TINY, *longer, f"tracking.directory={tmp_path}"):
+        command += ["--set", override]
+    with running_cluster(num_cpus=2) as cluster:
+        environment = {
+            **os.environ,
+            **cluster.environment,
+            "RAY_ADDRESS": cluster.gcs_address,
+            "PYTHONPATH": str(Path(__file__).parents[2]),
+            "IRMAS_LOG_DIR": str(tmp_path / "logs"),
+        }
+        swept = subprocess.run(
+            [*command, "--json"], env=environment, capture_output=True, text=True, timeout=280
+        )
+    assert swept.returncode == 0, swept.stderr
+    trials = json.loads(swept.stdout)["trials"]
+    epochs = {trial["number"]: (trial["state"], trial["epochs"]) for trial in trials}
+    assert epochs == {0: ("completed", 9), 1: ("pruned", 3), 2: ("pruned", 3)}
+    assert [path.name for path in (tmp_path / "swept" / "trials").iterdir()] == ["0000"]
+
+
 @pytest.fixture
 def run_trial(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., list[dict[str, Any]]]:
     """Return what runs a trial whose training fails after an epoch, and returns its reports."""
 
-    def run(epoch: int, value: float, *, resume: bool = False) -> list[dict[str, Any]]:
+    def run(epoch: int, *values: float, resume: bool = False) -> list[dict[str, Any]]:
         def train(*arguments: Any) -> None:
-            arguments[-1]({"epoch": epoch, SELECTED_BY: value})
+            for number, value in enumerate(values, epoch):
+                arguments[-1]({"epoch": number, SELECTED_BY: value})
             raise IrmasError("the loss is not finite")
 
         reports: list[dict[str, Any]] = []
         monkeypatch.setattr(distributed_trial, "train_distributed", train)
         monkeypatch.setattr("ray.tune.report", reports.append)
         config = {TRIAL: {"number": 0, "resume": resume}}
-        recipe, workers = Recipe().model_dump(), WorkerSettings(count=2)
+        recipe = build_recipe({}, {"training.patience": 3}, "the test").model_dump()
+        workers = WorkerSettings(count=2)
         distributed_trial.distributed_trial(config, None, recipe, str(tmp_path), workers)
         return reports
 
@@ -101,6 +132,14 @@ def test_a_training_that_fails_ends_its_trial_with_the_reason(
     reports = run_trial(1, 0.4)
     assert [report[EPOCH] for report in reports] == [1, 0]
     assert [report.get(FAILED) for report in reports] == [None, "the loss is not finite"]
+
+
+def test_the_epoch_by_which_patience_ends_is_reported_with_the_model_only(
+    run_trial: Callable[..., list[dict[str, Any]]],
+) -> None:
+    """A scheduler would stop a trial there that is complete."""
+    reports = run_trial(1, 0.4, 0.5, 0.3, 0.2, 0.1)
+    assert [report[EPOCH] for report in reports] == [1, 2, 3, 4, 0]
 
 
 @pytest.mark.parametrize(("resume", "best"), [(True, 0.7), (False, 0.4)])

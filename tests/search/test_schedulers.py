@@ -76,6 +76,36 @@ def test_earlier_epochs_of_a_resumed_trial_count_once(
     assert scheduler.on_trial_result(None, resumed, resumed_result) == "CONTINUE"
 
 
+def test_the_median_rule_pauses_no_trial(space: Space) -> None:
+    """Not even while others wait, whose turn comes when it ends."""
+    scheduler = build_scheduler(SweepSettings(scheduler="median"), space, epochs=9)
+    waiting = SimpleNamespace(get_live_trials=lambda: [SimpleNamespace(status="PENDING")])
+    trial = TuneTrial("first", 0, resume=False)
+    scheduler.on_trial_add(None, trial)
+    for epoch in range(1, 9):
+        reported = {EPOCH: epoch, SELECTED_BY: 0.1}
+        assert scheduler.on_trial_result(waiting, trial, reported) == "CONTINUE"
+
+
+def test_the_median_rule_counts_no_epoch_twice_that_is_trained_again(
+    study: optuna.Study, space: Space
+) -> None:
+    """A killed trial resumes from a checkpoint before the last epoch that it has reported."""
+    before = make_searcher(study, space)
+    before.suggest("first")
+    for epoch, value in ((1, 0.2), (2, 0.6)):
+        before.on_trial_result("first", result(value, epoch))
+    make_searcher(study, space).suggest("again")
+    scheduler = build_scheduler(SweepSettings(scheduler="median", grace_epochs=1), space, epochs=9)
+    replay(scheduler, study, [0])
+    resumed = TuneTrial("again", 0, resume=True)
+    scheduler.on_trial_add(None, resumed)
+    mean = scheduler._running_mean(resumed, 9)
+    reported = {EPOCH: 2, SELECTED_BY: 0.6}
+    assert scheduler.on_trial_result(None, resumed, reported) == "CONTINUE"
+    assert scheduler._running_mean(resumed, 9) == mean
+
+
 @pytest.mark.parametrize("name", ["asha", "median"])
 def test_a_trial_counts_once_after_its_node_was_lost(
     name: str, study: optuna.Study, space: Space
