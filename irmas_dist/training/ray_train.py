@@ -17,13 +17,13 @@ from ray.data._internal.cluster_autoscaler.default_autoscaling_coordinator impor
     get_or_create_autoscaling_coordinator,
 )
 from ray.exceptions import RayError
-from ray.train import RunConfig, ScalingConfig, TrainingFailedError
+from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
 from ray.train.collective import broadcast_from_rank_zero
 from ray.train.torch import TorchTrainer, get_device, prepare_model
 from ray.util.queue import Queue
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from irmas_dist.errors import IrmasError, last_line
+from irmas_dist.errors import IrmasError, is_out_of_memory, last_line
 from irmas_dist.terminal import escape, say
 from irmas_dist.training.checkpoint import load_checkpoint, newest_checkpoint
 from irmas_dist.training.learner import DATA_PARALLEL, Learner
@@ -40,6 +40,10 @@ from irmas_dist.training.loop import (
 RESIZE_EVERY_S = 30.0
 """How often an elastic training looks for new nodes. Each change of the number of workers costs
 the epoch in progress, so that nodes which join together should cause a single change."""
+
+STARTS = 2
+"""How often Ray Train may fail to start the workers, which takes long where others hold resources,
+before their resources are waited for again."""
 
 
 def train_in_ray_train(data: Any, attempt: Attempt, on_epoch: OnEpoch) -> Trained:
@@ -69,7 +73,15 @@ def train_in_ray_train(data: Any, attempt: Attempt, on_epoch: OnEpoch) -> Traine
             use_gpu=bool(workers.gpu),
             resources_per_worker=workers.resources,
         ),
-        run_config=RunConfig(name=attempt.name, storage_path=attempt.progress),
+        run_config=RunConfig(
+            name=attempt.name,
+            storage_path=attempt.progress,
+            # Otherwise it tries again for ever, and says nothing. An elastic training may find
+            # only by starting with how many workers it can.
+            failure_config=FailureConfig(
+                max_failures=0, max_preemption_failures=0, controller_failure_limit=STARTS
+            ),
+        ),
     )
     try:
         with events.handled(on_epoch):
@@ -139,7 +151,8 @@ def _train_worker(data: Any, attempt: Attempt, events: WorkerEvents) -> Trained:
     except Exception as error:
         # When a peer is lost, Gloo raises a plain RuntimeError and NCCL one of torch's own.
         is_peers = type(error) is RuntimeError or isinstance(error, torch.distributed.DistError)
-        if context.get_world_size() == 1 or not is_peers:
+        own = not is_peers or is_out_of_memory(error)
+        if context.get_world_size() == 1 or own:
             events.send("failure", failure_line(error))
         raise
 
