@@ -160,11 +160,13 @@ class StreamedStore:
 
     Attributes:
         location: Path or URL of the store.
+        identity: Its identity, of the content that the clips were chosen from.
         clip_ids: The clips to train with.
         columns: As for `Clips.with_columns`; None leaves the labels as they are stored.
     """
 
     location: str
+    identity: str
     clip_ids: frozenset[str]
     columns: tuple[int, ...] | None = None
 
@@ -176,7 +178,7 @@ class StreamedClips:
     Attributes:
         stores: The stores, in the order of their clips.
         labels: Of all clips, those of each store sorted by identity, shape (clips, instruments).
-        pool_clips: Largest number of clips in memory at a time, but for small further stores.
+        pool_clips: Largest number of clips in a pool, but for small further stores.
     """
 
     stores: tuple[StreamedStore, ...]

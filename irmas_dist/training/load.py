@@ -157,7 +157,10 @@ def load_training_data(
     selecting = (settings.mixtures, mixing_alone(settings.mix), info.settings, settings.seed)
     balanced = equally_frequent(aside.labels)
     if not resident:
-        stores = (StreamedStore(location, frozenset(own.clip_ids)), *(one for _, one, _ in taken))
+        stores = (
+            StreamedStore(location, info.identity, frozenset(own.clip_ids)),
+            *(one for _, one, _ in taken),
+        )
         training = StreamedClips(
             tuple(replace(one, location=storage.absolute(one.location)) for one in stores),
             labels=training.labels,

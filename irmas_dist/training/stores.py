@@ -136,7 +136,7 @@ def read_further(
     columns = label_columns(info.vocabulary, first, f"--also {store.location}")
     clips = read_clips(store.location, TRAINING, with_frames=resident)
     kept = new_clips(clips, store.location, info, aside).with_columns(columns)
-    streamed = StreamedStore(store.location, frozenset(kept.clip_ids), columns)
+    streamed = StreamedStore(store.location, info.identity, frozenset(kept.clip_ids), columns)
     return kept, streamed, FurtherData(info, store.weight, len(kept), len(clips) - len(kept))
 
 

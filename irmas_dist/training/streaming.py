@@ -8,6 +8,7 @@ import pyarrow.compute as pc
 import ray
 
 from irmas_dist import storage
+from irmas_dist.errors import IrmasError
 from irmas_dist.features.clips import Clips, StreamedStore, clips_of
 from irmas_dist.features.store import read_info
 
@@ -18,8 +19,16 @@ READERS = 2
 def stream(
     streamed: StreamedStore, sizes: list[int], order: np.random.Generator
 ) -> Iterator[Clips]:
-    """Read the shards in a random order and yield their clips in pools of the given sizes."""
+    """Read the shards in a random order and yield their clips in pools of the given sizes.
+
+    Raises:
+        IrmasError: The store is not the one any more that the clips were chosen from.
+    """
     info = read_info(streamed.location)
+    if info.identity != streamed.identity:
+        raise IrmasError(
+            f"{streamed.location} was extracted again while it is learnt: train a new model with it"
+        )
     names = [info.shards[index] for index in order.permutation(len(info.shards))]
     paths = [storage.join(streamed.location, name) for name in names]
     # Not `read_parquet`: its listing of files takes a CPU, and the workers may hold all of them.

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pytest
 
 from irmas_dist.config.features import LogMelSettings
+from irmas_dist.errors import IrmasError
 from irmas_dist.features import store
 from irmas_dist.features.clips import Clips, StreamedStore
 from irmas_dist.instruments import Vocabulary
@@ -41,7 +42,7 @@ def location(tmp_path: Path) -> str:
 
 
 def pools(location: str, clips: set[str], sizes: list[int], seed: int = 0) -> list[Clips]:
-    streamed = StreamedStore(location, frozenset(clips))
+    streamed = StreamedStore(location, store.read_info(location).identity, frozenset(clips))
     return list(stream(streamed, sizes, np.random.default_rng(seed)))
 
 
@@ -53,6 +54,13 @@ def test_pools_have_the_sizes_asked_for_across_shards(location: str, ray_cluster
     found = pools(location, ALL, [4, 5])
     assert [len(pool) for pool in found] == [4, 5]
     assert sorted(clip for pool in found for clip in pool.clip_ids) == sorted(ALL)
+
+
+def test_a_store_that_was_extracted_again_is_refused(location: str) -> None:
+    """Of other clips, labels or settings, which would be learnt without a word."""
+    other = StreamedStore(location, "another", frozenset(ALL))
+    with pytest.raises(IrmasError, match="was extracted again while it is learnt: train a new"):
+        next(stream(other, [9], np.random.default_rng(0)))
 
 
 @pytest.mark.ray
