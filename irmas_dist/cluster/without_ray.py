@@ -48,6 +48,15 @@ def gpu_count() -> float:
     return float(count)
 
 
+def gpu_for_each(workers: int) -> bool:
+    """Return whether each worker can have a GPU; say so where only a few could."""
+    gpus = gpu_count()
+    if 0 < gpus < workers:
+        few = "there is 1" if gpus == 1 else f"there are {gpus:g}"
+        say(f"training on CPUs: {workers} workers need as many GPUs, and {few}; see --workers")
+    return gpus >= workers
+
+
 def fits_in_memory(size: int) -> bool:
     """Return whether ``size`` bytes fit into the object store of every node, beside other objects.
 

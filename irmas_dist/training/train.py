@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from irmas_dist import storage
-from irmas_dist.cluster.without_ray import LOCAL, gpu_count, ray_address, ray_initialised
+from irmas_dist.cluster.without_ray import LOCAL, gpu_for_each, ray_address, ray_initialised
 from irmas_dist.config.recipe import Recipe
 from irmas_dist.config.training import (
     NOTHING_TO_KEEP,
@@ -96,8 +96,7 @@ def train(
         start_up = _here(opening, workers) if here else _with_ray(opening, address, out)
         with start_up as (trainer, opened):
             if workers.gpu is None:
-                enough = gpu_count() >= workers.needed
-                workers = workers.model_copy(update={"gpu": enough})
+                workers = workers.model_copy(update={"gpu": gpu_for_each(workers.needed)})
             resumed = storage.exists(storage.join(out, BEGUN))
             storage.write_json(storage.join(out, BEGUN), about)
             return _tracked(trainer, opened, recipe, out, workers, about, resumed, name)

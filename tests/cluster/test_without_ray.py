@@ -10,6 +10,7 @@ from irmas_dist.cluster.without_ray import (
     LOCAL,
     fits_in_memory,
     gpu_count,
+    gpu_for_each,
     ray_address,
     ray_initialised,
 )
@@ -66,3 +67,14 @@ def test_neither_the_questions_nor_the_code_of_training_import_ray() -> None:
         [sys.executable, "-c", WITHOUT], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(("gpus", "enough"), [(0.0, False), (1.0, False), (2.0, True), (3.0, True)])
+def test_workers_without_enough_gpus_say_that_they_train_on_cpus(
+    gpus: float, enough: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("irmas_dist.cluster.without_ray.gpu_count", lambda: gpus)
+    assert gpu_for_each(2) == enough
+    told = " ".join(capsys.readouterr().err.split())
+    assert ("2 workers need as many GPUs, and there is 1" in told) == (gpus == 1)
+    assert bool(told) == (gpus == 1)
