@@ -163,9 +163,10 @@ def plan_epoch(
 
     Every clip of a single store is the first source of ``windows_per_clip`` examples; of several,
     `StoreWeights` says how many. Further sources are clips of other instruments than the example's
-    so far, if a few draws find any. They are added until their instruments are as many as were
-    drawn for the example, so that the number of labels follows the settings where clips have
-    several; a clip of which none is known counts as one.
+    so far, if a few draws find any. They are added while that brings their instruments nearer to as
+    many as were drawn for the example, and every second time where it neither does nor takes them
+    further, so that the number of labels follows the settings where clips have several; a clip of
+    which none is known counts as one.
 
     Args:
         clips: What to draw from; only labels and lengths are used.
@@ -202,13 +203,16 @@ def plan_mixtures(
     instruments = np.maximum(plays.sum(axis=1), 1)
     labels, total = plays[lead], instruments[lead]
     used = np.ones((examples, most), np.bool_)
+    every_second = np.arange(examples) % 2 == 0  # They are in random order.
     for position in range(1, most):
         drawn = stores.draw(examples, rng)
         for _ in range(REDRAWS):
             again = np.flatnonzero((plays[drawn] & labels).any(axis=1))
             drawn[again] = stores.draw(len(again), rng)
         sources[:, position] = drawn
-        used[:, position] = total < count
+        missing = count - total
+        beyond = instruments[drawn] - missing
+        used[:, position] = (missing > beyond) | ((missing == beyond) & every_second)
         labels |= plays[drawn] & used[:, position, None]
         total = total + instruments[drawn] * used[:, position]
     flat = sources[used]

@@ -33,6 +33,26 @@ def test_the_number_of_labels_follows_the_given_distribution() -> None:
     assert np.mean([pair.max(axis=0).sum() == 2 for pair in pairs]) > 0.97
 
 
+@pytest.mark.parametrize("each", [1, 2, 3])
+@pytest.mark.parametrize("counts", [(0, 0, 1), (0, 0, 0, 1), (1, 1, 1, 1, 1)])
+def test_the_number_of_labels_is_as_near_as_clips_of_several_allow(
+    each: int, counts: tuple[int, ...]
+) -> None:
+    """Where two numbers are as near, mixtures have one and the other in turn."""
+    labels = np.zeros((len(CLIPS), 24), np.float32)
+    for clip, row in enumerate(labels):
+        row[(each * clip + np.arange(each)) % 24] = 1
+    mix = AugmentSettings(mix=MixSettings(counts=counts))
+    several = replace(CLIPS, labels=labels)
+    mixtures = plan_epoch(several, BANDS, 20, 50, mix, np.random.default_rng(0))
+    found = each * np.diff(mixtures.first)
+    wanted = np.arange(1, len(counts) + 1)
+    below = np.maximum(wanted // each, 1) * each
+    nearer = np.sign(2 * (wanted - below) - each)
+    expected = np.where(nearer > 0, below + each, np.where(nearer < 0, below, wanted))
+    assert found.mean() == pytest.approx(np.average(expected, weights=counts), abs=0.15)
+
+
 def test_every_source_of_a_mixture_has_its_own_equalisation() -> None:
     drawn = plan(AugmentSettings(equalise_db=6))
     assert len(np.unique(drawn.curves[:, 0])) == len(drawn.clips)
