@@ -7,7 +7,9 @@ groups, such as a sample library, and ``start`` and ``end``, in seconds: the cli
 its file. Other columns are named and ignored.
 """
 
+import posixpath
 import shlex
+import unicodedata
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +22,7 @@ from irmas_dist import storage
 from irmas_dist.config.corpus import TABLE_COLUMNS
 from irmas_dist.corpus.audio import WHOLE
 from irmas_dist.corpus.audio_files import clip_id_of
-from irmas_dist.corpus.csv_tables import CsvRow, parse_number
+from irmas_dist.corpus.csv_tables import CsvRow, CsvTable, parse_number
 from irmas_dist.corpus.facts import read_spans, span_of
 from irmas_dist.corpus.groups import WITHIN, group_in_source
 from irmas_dist.corpus.label_columns import INSTRUMENTS, LabelColumns, nfc, read_clip_table
@@ -31,6 +33,12 @@ from irmas_dist.terminal import escape, progress, say
 
 READERS = 32
 """Files that are read in parallel: those of an object store are answered slowly."""
+
+MOST_NAMED = 30
+"""Ignored columns that are named."""
+
+TEST_OR_NOT = {"train", "training", "test", "testing", "valid", "validation", "val", "dev", "eval"}
+"""Values of a column that tells training from testing."""
 
 NEAR = 0.8
 """Likeness (`difflib.get_close_matches`) from which a column that is ignored may be misspelt."""
@@ -79,7 +87,7 @@ def index_table(
         )
     _require_columns(columns or {}, called, content.columns, table)
     columns_of_labels = LabelColumns.of(content, table, vocabulary, called)
-    _name_ignored(called, columns or {}, content.columns, table)
+    _name_ignored(called, columns or {}, content, table)
     folder = storage.absolute(root) if root else _parent(table)
     rows: list[dict[str, Any]] = []
     lines: dict[Any, tuple[str, str]] = {}
@@ -132,9 +140,13 @@ def _require_columns(
 
 
 def _name_ignored(
-    called: Mapping[str, str], named: Mapping[str, str], has: Sequence[str], table: str
+    called: Mapping[str, str], named: Mapping[str, str], content: CsvTable, table: str
 ) -> None:
-    """Say which columns have no meaning; refuse ``Part`` or ``groups`` where there is no other."""
+    """Say which columns have no meaning; refuse what seems to be one that is missing.
+
+    These are ``Part`` or ``groups`` where there is no other, and what tells training from testing.
+    """
+    has = content.columns
     ignored = [column for column in has if column not in called.values()]
     missing = [name for name in TABLE_COLUMNS if called[name] not in has and name not in named]
     missing = [name for name in missing if name != INSTRUMENTS]  # Instruments have columns then.
@@ -147,11 +159,19 @@ def _name_ignored(
                     f"{table} has the column {column!r} and no {name!r}: if they are the same, add "
                     f"--column {option}; otherwise rename the column"
                 )
+        values = {row.values[column].strip().casefold() for row in content.rows} - {""}
+        if "part" in missing and len(values) > 1 and values <= TEST_OR_NOT:
+            raise IrmasError(
+                f"{table} has the column {column!r} with {' and '.join(sorted(values))}, and no "
+                f"'part', without which all clips are for training: if it says which are, let its "
+                f"values be {', '.join(PARTS)}, and add --column {shlex.quote(f'part={column}')}; "
+                "otherwise leave it out"
+            )
         near = get_close_matches(column.casefold(), missing, n=1, cutoff=NEAR)
         told.append(f"{column} (for {near[0]}, see --column?)" if near else column)
     if told:
         told.sort(key=lambda one: not one.endswith("?)"))
-        say(escape(f"columns that are ignored: {listed(told)}"))
+        say(escape(f"columns that are ignored: {listed(told, MOST_NAMED)}"))
 
 
 def _row(
@@ -173,6 +193,8 @@ def _row(
             storage.resolve(path)
         except IrmasError as error:
             raise IrmasError(f"{line.where}, column {called['path']!r}: {error}") from error
+    elif storage.is_url(folder) and path.startswith("/"):
+        raise refuse("path", f"no path below {folder}")
     if WITHIN in value("source"):
         raise refuse("source", f"no name of a source: it contains {WITHIN!r}")
     part = value("part") or TRAINING
@@ -233,6 +255,13 @@ def _parent(table: str) -> str:
 
 def _below(folder: str, path: str) -> str:
     if storage.is_url(folder):
-        return storage.join(folder, path)
+        # Keys are taken as they are written.
+        scheme, _, rest = storage.join(folder, path).partition("://")
+        plain = {".", ".."}.isdisjoint(path.split("/"))
+        return f"{scheme}://{rest if plain else posixpath.normpath(rest)}"
     # Of other names with a tilde, such as ~take.wav, none is a home.
-    return str(Path(folder, storage.absolute(path) if path.startswith("~/") else path))
+    file = Path(folder, storage.absolute(path) if path.startswith("~/") else path)
+    if not file.exists():  # macOS writes names in another form of Unicode than Linux finds them.
+        forms = (Path(unicodedata.normalize(form, str(file))) for form in ("NFC", "NFD"))
+        file = next((form for form in forms if form.exists()), file)
+    return str(file)

@@ -2,7 +2,7 @@
 
 ``instruments`` has the codes of all that play, separated by ``|``. Without it, every instrument has
 a column with 1, 0, or ``?`` or nothing for unknown; values between are soft labels, where these are
-expected.
+expected. Of clips of which nothing is known, ``instruments`` is ``?``.
 """
 
 import unicodedata
@@ -24,6 +24,9 @@ INSTRUMENTS = "instruments"
 
 UNKNOWN_LABELS = ("", "?")
 """What is written where nobody knows."""
+
+BOOLEANS = {"true": 1.0, "false": 0.0}
+"""How programs write 1 and 0 of columns that have nothing else."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,8 @@ class LabelColumns:
         labels: dict[str, float | None] = {}
         if not self.by_column:
             column = self.called.get(INSTRUMENTS, INSTRUMENTS)
+            if row.values[column].strip() == "?":
+                return dict.fromkeys(self.vocabulary.codes)
             for code in split_codes(row.values[column]):
                 if code not in self.vocabulary:
                     allowed = f"no instrument of {', '.join(self.vocabulary.codes)}"
@@ -112,7 +117,7 @@ def read_label(text: str) -> float | None:
     if text in UNKNOWN_LABELS:
         return None
     try:
-        label = parse_number(text)
+        label = BOOLEANS[text.casefold()] if text.casefold() in BOOLEANS else parse_number(text)
     except ValueError:
         return float("nan")
     return label if 0 <= label <= 1 else float("nan")
@@ -175,7 +180,10 @@ def _texts(column: pa.ChunkedArray, where: str) -> list[str]:
         IrmasError: One has no text, such as bytes that are not UTF-8, or a day after year 9999.
     """
     try:
-        return [_text(value) for value in column.to_pylist()]
+        # A list that is missing is no empty one.
+        lists = pa.types.is_list(column.type) or pa.types.is_large_list(column.type)
+        missing = "?" if lists else ""
+        return [missing if value is None else _text(value) for value in column.to_pylist()]
     except (ValueError, OverflowError, pa.ArrowException) as error:
         raise IrmasError(f"{where} has a value that cannot be read: {first_line(error)}") from error
 
@@ -188,4 +196,4 @@ def _text(value: Any) -> str:
         return str(int(value))
     if isinstance(value, bytes):
         return value.decode(errors="replace")
-    return "" if value is None or value != value else str(value)
+    return "" if value != value else str(value)

@@ -9,6 +9,9 @@ from irmas_dist.corpus.label_columns import read_clip_table, read_label, split_c
 from irmas_dist.errors import IrmasError
 from irmas_dist.instruments import Vocabulary
 
+MOSTLY = 0.5
+"""Share of labels among the values of a column above which the others are mistakes."""
+
 
 @dataclass(frozen=True)
 class TableVocabulary:
@@ -32,8 +35,8 @@ def table_vocabulary(
         soft: Whether labels may lie between 0 and 1.
 
     Raises:
-        IrmasError: The table cannot be read, names no instrument, or has a code that cannot be
-            one, or looks like several.
+        IrmasError: The table cannot be read, names no instrument, has a code that cannot be one,
+            or looks like several, or a column of labels with something else in it.
     """
     called = columns or {}
     named = {theirs: ours for ours, theirs in called.items()}
@@ -63,6 +66,11 @@ def table_vocabulary(
             elif not is_code(name):
                 others[column] = NO_CODE
             elif reason := _why_no_instrument(column, content.rows, soft):
+                if MOSTLY < _share_of_labels(column, content.rows, soft) < 1:
+                    raise IrmasError(
+                        f"{reason}, in the column {column!r}, which has labels otherwise: correct "
+                        "it, or leave the column out"
+                    )
                 others[column] = reason
             else:
                 found = [*found, name]
@@ -70,6 +78,13 @@ def table_vocabulary(
         why = "".join(f"; {column}: {reason}" for column, reason in others.items())
         raise IrmasError(f"{table} names no instrument{why}")
     return TableVocabulary(Vocabulary(tuple(found), tuple(found)), others)
+
+
+def _share_of_labels(column: str, rows: Sequence[CsvRow], soft: bool) -> float:
+    """Return the share of labels among the values of a column that say something."""
+    found = [read_label(text) for row in rows if (text := row.values[column].strip())]
+    labels = [one for one in found if one in (None, 0.0, 1.0) or (soft and one == one)]
+    return len(labels) / max(len(found), 1)
 
 
 def _why_no_instrument(column: str, rows: Sequence[CsvRow], soft: bool) -> str | None:

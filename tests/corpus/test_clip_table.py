@@ -1,5 +1,7 @@
 """A table of clips says what plays in them, what does not, and what nobody knows."""
 
+import shutil
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import soundfile as sf
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from irmas_dist import storage
 from irmas_dist.cli.main import run
 from irmas_dist.config.features import LogMelSettings
 from irmas_dist.corpus.audio import read_audio
@@ -100,10 +103,39 @@ def test_parquet_says_the_same_as_csv(folder: Path) -> None:
     pq.write_table(pa.table(columns), folder / "clips.parquet")
     rows = index_table(str(folder / "clips.parquet"), VOCABULARY)
     assert facts(rows, "instruments", "unknown") == [(["a", "b"], ["c"]), ([], ["a"])]
-    pq.write_table(pa.table({"path": ["audio/0.wav"], "instruments": [["a", "c"]]}),
-                   folder / "lists.parquet")  # fmt: skip
-    [row] = index_table(str(folder / "lists.parquet"), VOCABULARY)
-    assert row["instruments"] == ["a", "c"]
+    lists = {"path": ["audio/0.wav", "audio/1.wav", "audio/2.wav"],
+             "instruments": [["a", "c"], [], None]}  # fmt: skip
+    pq.write_table(pa.table(lists), folder / "lists.parquet")
+    rows = index_table(str(folder / "lists.parquet"), VOCABULARY)
+    known = [(["a", "c"], []), ([], []), ([], ["a", "b", "c"])]
+    assert facts(rows, "instruments", "unknown") == known
+
+
+def test_csv_may_say_true_and_false_and_that_nothing_is_known(folder: Path) -> None:
+    text = "path,a,b,c\naudio/0.wav,True,FALSE,?\naudio/1.wav,false,1,\n"
+    rows = index_table(table(folder, text), VOCABULARY)
+    assert facts(rows, "instruments", "unknown") == [(["a"], ["c"]), (["b"], ["c"])]
+    rows = index_table(table(folder, "path,instruments\naudio/0.wav,?\n"), VOCABULARY)
+    assert facts(rows, "instruments", "unknown") == [([], ["a", "b", "c"])]
+
+
+def test_paths_of_a_table_in_a_bucket_are_keys_below_it(folder: Path, bucket: str) -> None:
+    for key in ("t/a.wav", "o/b.wav"):
+        with storage.write_atomically(f"{bucket}/{key}") as file:
+            file.write((folder / "audio" / "0.wav").read_bytes())
+    text = "path,a,b,c\n./a.wav,1,0,0\n../o/b.wav,1,0,0\n"
+    rows = index_table(put(f"{bucket}/t/clips.csv", text), VOCABULARY)
+    assert [row["problem"] for row in rows] == [None, None]
+    assert [row["path"] for row in rows] == [f"{bucket}/t/a.wav", f"{bucket}/o/b.wav"]
+    absolute = put(f"{bucket}/t/absolute.csv", "path,a,b,c\n/data/a.wav,1,0,0\n")
+    with pytest.raises(IrmasError, match=r"line 2, column 'path': '/data/a.wav' is no path below"):
+        index_table(absolute, VOCABULARY)
+
+
+def put(url: str, text: str) -> str:
+    with storage.write_atomically(url) as file:
+        file.write(text.encode())
+    return url
 
 
 @pytest.mark.parametrize(
@@ -324,12 +356,41 @@ def test_other_columns_are_ignored_and_a_line_names_them(
     index_table(table(folder, text), VOCABULARY)
     said = "columns that are ignored: grup (for group, see --column?), artist, instrument\n"
     assert capfd.readouterr().err.startswith(said)
-    many = ",".join(f"x{number}" for number in range(7))
-    values = ",".join("1234567")
+    many = ",".join(f"x{number}" for number in range(32))
+    values = ",".join("7" for _ in range(32))
     path = table(folder, f"path,a,b,c,part,groups,group,{many}\naudio/0.wav,1,0,0,,,,{values}\n")
     index_table(path, VOCABULARY)
-    said = "columns that are ignored: groups, x0, x1, x2, x3 and 3 more\n"
+    named = ", ".join(f"x{number}" for number in range(29))
+    said = f"columns that are ignored: groups, {named} and 3 more\n"
     assert capfd.readouterr().err.startswith(said)
+
+
+@pytest.mark.parametrize("values", [("train", "test"), ("Training", "valid"), ("dev", "eval")])
+def test_a_column_that_tells_training_from_testing_is_not_ignored(
+    folder: Path, values: tuple[str, str]
+) -> None:
+    text = f"path,a,b,c,split\naudio/0.wav,1,0,0,{values[0]}\naudio/1.wav,1,0,0,{values[1]}\n"
+    refusal = r"'split' with .* let its values be training, .* and add --column part=split"
+    with pytest.raises(IrmasError, match=refusal):
+        index_table(table(folder, text), VOCABULARY)
+    with_part = text.replace("split\n", "split,part\n").replace(".wav,1,0,0", ".wav,1,0,0")
+    with_part = with_part.replace(f"{values[0]}\n", f"{values[0]},\n")
+    with_part = with_part.replace(f"{values[1]}\n", f"{values[1]},testing\n")
+    assert len(index_table(table(folder, with_part), VOCABULARY)) == 2
+    alike = text.replace(values[1], values[0])
+    assert len(index_table(table(folder, alike), VOCABULARY)) == 2
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_a_name_in_another_form_of_unicode_is_found(folder: Path, form: str) -> None:
+    """macOS decomposes names; where tables were made elsewhere, or files moved, forms differ."""
+    other = {"NFC": "NFD", "NFD": "NFC"}[form]
+    name = unicodedata.normalize(form, "é.wav")
+    shutil.copy(folder / "audio" / "0.wav", folder / "audio" / name)
+    listed = unicodedata.normalize(other, "é.wav")
+    (row,) = index_table(table(folder, f"path,a,b,c\naudio/{listed},1,0,0\n"), VOCABULARY)
+    assert row["problem"] is None
+    assert Path(row["path"]).exists()
 
 
 def test_clips_in_which_nothing_plays_are_counted(

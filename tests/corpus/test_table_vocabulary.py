@@ -45,6 +45,14 @@ def test_shares_are_labels_where_these_may_be_soft(tmp_path: Path) -> None:
     }
 
 
+def test_a_mistake_in_a_column_of_labels_is_refused(tmp_path: Path) -> None:
+    """It would leave out an instrument."""
+    path = table(tmp_path, "path,kick,snare\na.wav,1,0\nb.wav,x,1\nc.wav,0,1\n")
+    refusal = r"line 3: 'x' is no label, in the column 'kick', which has labels otherwise: correct"
+    with pytest.raises(IrmasError, match=refusal):
+        table_vocabulary(path)
+
+
 def test_the_codes_of_one_column_are_instruments(tmp_path: Path) -> None:
     path = table(
         tmp_path, "path,instruments,other\na.wav,oud|ney,1\nb.wav,,0\nc.wav,ney|bağlama,1\n"
