@@ -19,7 +19,7 @@ def show_evaluation(evaluation: "Evaluation", json_output: bool) -> None:
     """Show figures by instrument and by protocol, beside baselines and published results."""
     from irmas_dist.evaluation.baselines import protocol_of
     from irmas_dist.evaluation.protocols import CHOSEN_BEFORE, FITTED, MEANING
-    from irmas_dist.evaluation.published import benchmark_of
+    from irmas_dist.evaluation.published import benchmark_of, groups_of
 
     benchmark = benchmark_of(evaluation.scores.vocabulary)
     works = benchmark.works if benchmark else ()
@@ -75,7 +75,7 @@ def show_evaluation(evaluation: "Evaluation", json_output: bool) -> None:
         show(f"published: on {clips}; not comparable on others; sources with --json")
     for note in evaluation.notes:
         show(escape(note))
-    groups = benchmark.groups if benchmark else "songs"
+    groups = groups_of(evaluation.scores.vocabulary)
     number = len(set(evaluation.scores.groups))
     songs = f"{number:,} {groups if number > 1 else groups.removesuffix('s')}"
     clips = f"{len(evaluation.scores.clip_ids):,} clips of {songs}"

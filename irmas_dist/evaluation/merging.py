@@ -146,6 +146,8 @@ def shared(
 ) -> tuple[Merge, Merge, list[str]]:
     """Return two merges with the codes that both have, and a line on each thing that is left out.
 
+    Instruments of one name are the same where only their codes differ and none of them is mapped.
+
     Args:
         ours: Instruments of the scores.
         theirs: Those of the labels, whose order is kept.
@@ -155,6 +157,8 @@ def shared(
     Raises:
         IrmasError: They have no code in common.
     """
+    named = _of_one_name(ours, theirs, mapping)
+    mapping = {**named, **mapping}
     scored, labelled = Merge.of(ours, mapping), Merge.of(theirs, mapping)
     codes = [code for code in labelled.vocabulary.codes if code in scored.vocabulary]
     if not codes:
@@ -171,6 +175,9 @@ def shared(
         }.items()
         if (others := _without(vocabulary.codes, codes))
     ]
+    if named:
+        pairs = ", ".join(f"{code}={new}" for code, new in named.items())
+        notes.append(f"the same by their names: {pairs}")
     partial = set()
     for new in codes:
         scores, labels = (
@@ -192,6 +199,23 @@ def shared(
             notes.append(f"{new}: the model does not know {', '.join(missing)}")
     labelled = replace(labelled.only(codes), partial=frozenset(partial))
     return scored.only(codes), labelled, notes
+
+
+def _of_one_name(
+    ours: Vocabulary, theirs: Vocabulary, mapping: Mapping[str, str]
+) -> dict[str, str]:
+    """Return the codes of `theirs` by ours that neither maps and whose names are alike."""
+    taken = {*mapping, *mapping.values()}
+    names = {
+        name.casefold(): code
+        for code, name in zip(theirs.codes, theirs.names, strict=True)
+        if code not in ours and code not in taken
+    }
+    return {
+        code: names[name.casefold()]
+        for code, name in zip(ours.codes, ours.names, strict=True)
+        if code not in theirs and code not in taken and name.casefold() in names
+    }
 
 
 def _lacking(own: Sequence[str], others: Sequence[str], whole: str) -> list[str]:

@@ -220,7 +220,8 @@ def rows_by_instrument(
 ) -> list[dict[str, Any]]:
     """Return rows of code, name, clips, known, precision, recall, f1, ap, roc_auc and ece.
 
-    Clips are those in which the instrument plays, of the known ones.
+    Clips are those in which the instrument plays, of the known ones. Without any of these, the
+    other figures are None.
 
     Args:
         instruments: `Figures.instruments` of decisions and scores together.
@@ -228,7 +229,10 @@ def rows_by_instrument(
     """
     return [
         {"code": code, "name": name}
-        | {key: float(values[0, i]) for key, values in instruments.items()}
+        | {
+            key: float(values[0, i]) if instruments["known"][0, i] else None
+            for key, values in instruments.items()
+        }
         | {key: int(instruments[key][0, i]) for key in ("clips", "known")}
         for i, (code, name) in enumerate(zip(vocabulary.codes, vocabulary.names, strict=True))
     ]

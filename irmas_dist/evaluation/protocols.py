@@ -97,8 +97,8 @@ class Result:
         return [
             {
                 **row,
-                "f1_low": span and span.low,
-                "f1_high": span and span.high,
+                "f1_low": span.low if span and row["known"] else None,
+                "f1_high": span.high if span and row["known"] else None,
                 "threshold": threshold,
             }
             for row, span, threshold in zip(rows, self.instrument_intervals, each, strict=True)

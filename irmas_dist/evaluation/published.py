@@ -131,3 +131,9 @@ BENCHMARKS = {
 def benchmark_of(vocabulary: Vocabulary) -> Benchmark | None:
     """Return the data set that has just these instruments; None if none is known."""
     return BENCHMARKS.get(vocabulary.codes)
+
+
+def groups_of(vocabulary: Vocabulary) -> str:
+    """Return what groups of clips of these instruments are, in the plural: songs, or artists."""
+    benchmark = benchmark_of(vocabulary)
+    return benchmark.groups if benchmark else "songs"

@@ -13,6 +13,7 @@ from irmas_dist.config.decisions import RELATIVE_RULES
 from irmas_dist.errors import IrmasError
 from irmas_dist.evaluation.evaluate import Evaluation
 from irmas_dist.evaluation.protocols import MEANING
+from irmas_dist.evaluation.published import groups_of
 from irmas_dist.inference.evaluate import SCORES, evaluate_model_scores, read_model_scores
 from irmas_dist.inference.export import ExportSummary, tolerance
 from irmas_dist.reports.templates import render_template
@@ -43,7 +44,7 @@ def model_card(
         exported: The exported files beside the card, if there are any.
     """
     rows = [] if evaluation is None else evaluation.instruments
-    weak = [row for row in rows if row["f1"] < WEAK_F1 and row["clips"]]
+    weak = [row for row in rows if row["clips"] and row["f1"] < WEAK_F1]
     return render_template(
         "model_card.md",
         name=name,
@@ -54,6 +55,7 @@ def model_card(
         facts=dict(_facts(description)),
         validated_on=validated_on(description.recipe, description.parts[0].data),
         evaluation=evaluation,
+        of=groups_of(description.vocabulary),
         meaning=MEANING,
         weakest=sorted(weak, key=lambda row: row["f1"]),
         exported=exported,

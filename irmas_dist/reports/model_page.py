@@ -21,7 +21,7 @@ from irmas_dist.evaluation.confusion import confusion
 from irmas_dist.evaluation.evaluate import Evaluation
 from irmas_dist.evaluation.metrics import decision_metrics
 from irmas_dist.evaluation.protocols import CHOSEN_BEFORE, MEANING
-from irmas_dist.evaluation.published import benchmark_of
+from irmas_dist.evaluation.published import benchmark_of, groups_of
 from irmas_dist.evaluation.scores import Scores
 from irmas_dist.reports import figures
 from irmas_dist.reports.audio_player import embedded
@@ -91,6 +91,7 @@ def write_model_page(
         clips=len(scores.clip_ids),
         partly_known=evaluation.partly_known,
         groups=len(set(scores.groups)),
+        of=groups_of(scores.vocabulary),
         parts=parts,
         per_clip=float((labels == 1).sum(axis=1).mean()),
         own_thresholds=thresholds is not None,

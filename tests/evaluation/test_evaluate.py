@@ -168,7 +168,10 @@ def test_an_instrument_that_is_known_and_in_no_clip_is_named_as_it_lowers_the_me
         "known to play in no clip: cel; precision, recall, F1 and average precision"
     )
     assert "known in no clip: pia; left out of means over instruments" in evaluation.notes
-    of_vio, of_cel, _ = evaluation.instruments
+    of_vio, of_cel, of_pia = evaluation.instruments
+    assert {name for name, value in of_pia.items() if value is None} == {
+        *("precision", "recall", "f1", "ap", "roc_auc", "ece", "f1_low", "f1_high", "threshold")
+    }
     assert of_cel["f1"] == 0
     assert evaluation.metrics["macro_f1"] == pytest.approx(of_vio["f1"] / 2)
 

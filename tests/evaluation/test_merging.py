@@ -78,7 +78,18 @@ def test_two_vocabularies_meet_in_the_codes_of_both() -> None:
     assert notes[0] == "left out, not in the model: drums"
     assert notes[1].startswith("left out, without labels: cel, cla,")
     with pytest.raises(IrmasError, match=r"store has none of the model's .* with --map"):
-        shared(IRMAS, theirs, {}, "store")
+        shared(IRMAS, Vocabulary.of({"guitar": "guitar"}), {}, "store")
+
+
+def test_instruments_of_one_name_are_the_same_unless_they_are_mapped() -> None:
+    theirs = Vocabulary.of({"cello": "Cello", "guitar": "guitar", "cel": "celesta", "v": "voice"})
+    ours, others, notes = shared(IRMAS, theirs, GUITARS, "store")
+    assert others.vocabulary.codes == ("guitar", "cel", "v")
+    assert ours.members[-1] == (IRMAS.codes.index("voi"),)
+    assert "the same by their names: voi=v" in notes
+    theirs = Vocabulary.of({"cello": "Cello", "guitar": "guitar", "v": "voice"})
+    _, others, _ = shared(IRMAS, theirs, {"cel": "low", "voi": "guitar"}, "store")
+    assert others.vocabulary.codes == ("guitar",)
 
 
 def test_a_whole_of_which_the_clips_lack_a_part_is_unknown_where_the_others_do_not_play() -> None:

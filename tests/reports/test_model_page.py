@@ -12,6 +12,7 @@ import soundfile
 from irmas_dist.config.decisions import FOR_SCORES
 from irmas_dist.config.features import LogMelSettings
 from irmas_dist.config.model import ModelSettings
+from irmas_dist.corpus.openmic import OPENMIC
 from irmas_dist.evaluation.bootstrap import draw_songs
 from irmas_dist.evaluation.evaluate import Evaluation
 from irmas_dist.evaluation.metrics import overall_metrics
@@ -244,6 +245,18 @@ def test_where_nothing_is_known_there_is_no_figure(tmp_path):
     instruments = (labels == 1).sum(axis=1)
     assert f"1 {(instruments == 1).sum()} clips" in page.text
     assert f"0 {(instruments == 0).sum()} clips" not in page.text
+
+
+def test_groups_are_called_what_they_are_of_a_known_data_set(tmp_path):
+    scores = some_scores()
+    of_openmic = np.zeros((len(scores.clip_ids), len(OPENMIC)), np.int8)
+    of_openmic[::2] = 1
+    artists = dataclasses.replace(
+        scores, labels=of_openmic, scores=of_openmic.astype(np.float32) / 2, vocabulary=OPENMIC
+    )
+    page = report(tmp_path, scores=artists)
+    assert "by a bootstrap over artists" in page.text
+    assert "bootstrap over songs" not in page.text
 
 
 def test_baselines_stand_beside_the_model(page):
