@@ -175,9 +175,11 @@ def load_training_data(
     mixed = settings.mixed and not judges
     if mixed and resident and further:
         aside = aside.compact()  # `joined` has copied the others' frames.
+    validation = mixture_clips(aside, *selecting) if mixed else aside
+    _tell_always(validation, " and ".join(validate_on) or location, info.vocabulary)
     return TrainingData(
         training,
-        mixture_clips(aside, *selecting) if mixed else aside,
+        validation,
         info,
         tuple(data for _, _, data in taken),
         validated_on=validated_on,
@@ -231,6 +233,17 @@ def _tell_lacking(clips: Clips, name: str, vocabulary: Vocabulary) -> None:
         say(
             f"no validation clip of {escape(name)} is known to have {', '.join(lacking)}: the "
             "model will not decide for what it was not validated on"
+        )
+
+
+def _tell_always(clips: Clips, name: str, vocabulary: Vocabulary) -> None:
+    """Say what is known to be absent from no validation clip, though it is known of some."""
+    plays = (clips.labels >= PRESENT).any(axis=0)
+    lacks = (clips.labels < PRESENT).any(axis=0)
+    if always := [vocabulary.codes[column] for column in np.flatnonzero(plays & ~lacks)]:
+        say(
+            f"no validation clip of {escape(name)} is known to be without {', '.join(always)}: "
+            "figures of these are perfect whatever the model, and their thresholds mean nothing"
         )
 
 

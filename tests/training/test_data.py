@@ -126,6 +126,19 @@ def test_validation_clips_must_have_instruments(
     assert "is known to have b, c: the model will not" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("labels", "said"), [({"labels": [1, UNKNOWN, UNKNOWN]}, True), ({}, False)]
+)
+def test_validation_clips_of_which_no_absence_is_known_are_told_of(
+    labels: dict[str, Any], said: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever the scores, figures of these are perfect."""
+    place = write_store(str(tmp_path / "store"), **labels)
+    load_training_data(place, ValidationSettings(mixed=False), IngestSettings())
+    told = " ".join(capsys.readouterr().err.split())
+    assert ("is known to be without a: figures of these are perfect" in told) == said
+
+
 def test_thresholds_are_fitted_to_the_same_clips_resident_and_streaming(
     features: str, recipe: Recipe
 ) -> None:
