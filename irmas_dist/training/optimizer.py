@@ -7,6 +7,7 @@ averaged, take the same steps.
 
 import copy
 import math
+import warnings
 from collections.abc import Iterable
 from typing import Any
 
@@ -22,6 +23,9 @@ MOST_SKIPPED = 20
 
 STATE = ("_steps", "_drops", "_waited", "_best")
 """Attributes of an `Optimisation` that its state contains beside those on the device."""
+
+# The first steps on a GPU, before they are captured, are taken one by one.
+warnings.filterwarnings("ignore", message="This instance was constructed with capturable=True")
 
 
 class Optimisation:
