@@ -15,7 +15,7 @@ ConflictPolicy = Literal["keep", "drop"]
 TABLE_COLUMNS = ("path", "instruments", "part", "group", "source", "start", "end")
 """Columns of a table of clips with a meaning of their own."""
 
-RESERVED = (*TABLE_COLUMNS, "error", "note")
+RESERVED = (*TABLE_COLUMNS, "error", "note", "adapted_to")
 """Names of other columns, of tables of clips and of predictions."""
 
 NO_CODE = (

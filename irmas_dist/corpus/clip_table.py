@@ -13,6 +13,7 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict
 from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
@@ -159,19 +160,25 @@ def _name_ignored(
                     f"{table} has the column {column!r} and no {name!r}: if they are the same, add "
                     f"--column {option}; otherwise rename the column"
                 )
-        values = {row.values[column].strip().casefold() for row in content.rows} - {""}
-        if "part" in missing and len(values) > 1 and values <= TEST_OR_NOT:
-            raise IrmasError(
-                f"{table} has the column {column!r} with {' and '.join(sorted(values))}, and no "
-                f"'part', without which all clips are for training: if it says which are, let its "
-                f"values be {', '.join(PARTS)}, and add --column {shlex.quote(f'part={column}')}; "
-                "otherwise leave it out"
-            )
+        if "part" in missing:
+            _require_no_parts(content, column, table)
         near = get_close_matches(column.casefold(), missing, n=1, cutoff=NEAR)
         told.append(f"{column} (for {near[0]}, see --column?)" if near else column)
     if told:
         told.sort(key=lambda one: not one.endswith("?)"))
         say(escape(f"columns that are ignored: {listed(told, MOST_NAMED)}"))
+
+
+def _require_no_parts(content: CsvTable, column: str, table: str) -> None:
+    """Refuse to ignore a column that tells training from testing."""
+    values = {row.values[column].strip().casefold() for row in content.rows} - {""}
+    if len(values) > 1 and values <= TEST_OR_NOT:
+        raise IrmasError(
+            f"{table} has the column {column!r} with {' and '.join(sorted(values))}, and no "
+            "'part', without which all clips are for training: if it says which are, let its "
+            f"values be {', '.join(PARTS)}, and add --column {shlex.quote(f'part={column}')}; "
+            "otherwise leave it out"
+        )
 
 
 def _row(
@@ -261,7 +268,8 @@ def _below(folder: str, path: str) -> str:
         return f"{scheme}://{rest if plain else posixpath.normpath(rest)}"
     # Of other names with a tilde, such as ~take.wav, none is a home.
     file = Path(folder, storage.absolute(path) if path.startswith("~/") else path)
-    if not file.exists():  # macOS writes names in another form of Unicode than Linux finds them.
-        forms = (Path(unicodedata.normalize(form, str(file))) for form in ("NFC", "NFD"))
+    # macOS writes names in another form of Unicode than Linux finds them.
+    forms = (file, *(Path(unicodedata.normalize(form, str(file))) for form in ("NFC", "NFD")))
+    with suppress(OSError):  # of a name that is too long, which is reported where it is read
         file = next((form for form in forms if form.exists()), file)
     return str(file)

@@ -49,6 +49,9 @@ def expected_thresholds(
         settings: Rule and objective.
         known: Thresholds that are right for the validation clips; `NEVER` is kept.
     """
+    plays_at_all = known < NEVER  # One threshold for all would heed the others' scores.
+    if not plays_at_all.any():
+        return known
     labels, labelled = validation.labels, validation.scores
     calibrated = [
         fit_platt(labels[:, [column]], labelled[:, [column]], weights)(scores[:, column])
@@ -59,7 +62,6 @@ def expected_thresholds(
     )
     plays = np.random.default_rng(0).random((draws, *scores.shape)) < np.stack(calibrated, axis=1)
     drawn = plays.reshape(-1, scores.shape[1]).astype(np.int8)
-    plays_at_all = known < NEVER  # One threshold for all would heed the others' scores.
     fitted = np.full(len(known), NEVER)
     fitted[plays_at_all] = fit_thresholds(
         drawn[:, plays_at_all], np.tile(scores[:, plays_at_all], (draws, 1)), settings

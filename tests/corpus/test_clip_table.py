@@ -132,6 +132,13 @@ def test_paths_of_a_table_in_a_bucket_are_keys_below_it(folder: Path, bucket: st
         index_table(absolute, VOCABULARY)
 
 
+def test_a_name_that_is_too_long_is_a_problem_of_its_clip(folder: Path) -> None:
+    text = f"path,a,b,c\n{'x' * 300}.wav,1,0,0\naudio/0.wav,1,0,0\n"
+    long, short = index_table(table(folder, text), VOCABULARY)
+    assert "too long" in long["problem"]
+    assert short["problem"] is None
+
+
 def put(url: str, text: str) -> str:
     with storage.write_atomically(url) as file:
         file.write(text.encode())
