@@ -7,7 +7,9 @@ validation clips are off. Three corrections need no label of the audio:
 * The statistics of batch normalisation become a mean of those of training and of those of the
   audio (Li et al., "Adaptive batch normalization for practical domain adaptation", Pattern
   Recognition 80, 2018; a share as by Schneider et al., "Improving robustness against common
-  corruptions by covariate shift adaptation", NeurIPS 2020).
+  corruptions by covariate shift adaptation", NeurIPS 2020). They are those of a pass in which all
+  layers are normalised by the audio: taken layer by layer, of the maps that arrive, they give a
+  macro F1 that is .004 better, and more wrong instruments to clips of one.
 * The logits of each instrument are brought nearer to the mean and deviation that they have on the
   validation clips, by a scale and an offset in the last layer.
 * Scores then mean what they mean in validation, and thresholds are fitted to what they promise of
