@@ -35,9 +35,15 @@ class Sweep:
         ]
 
     def begin(self, cluster: Cluster) -> Job:
-        """Submit it, and wait until a trial is complete and another is half-way."""
+        """Submit it, and wait until a trial is complete, another is half-way, and no node idles."""
         job = cluster.submit(self.out.parent.name, *self.command, *self.options)
-        job.until(lambda: self.done() and any(2 <= n < EPOCHS - 3 for n in self.running()))
+        job.until(
+            lambda: (
+                self.done()
+                and any(2 <= n < EPOCHS - 3 for n in self.running())
+                and all(node.runs("ResourceTrainable") for node in cluster.nodes)
+            )
+        )
         return job
 
     def trials(self) -> dict[int, FrozenTrial]:
@@ -93,7 +99,6 @@ def test_a_node_is_lost_during_a_sweep(
 ) -> None:
     """Lost are the epochs of that node's trial since its last checkpoint."""
     job = sweep.begin(cluster)
-    assert all(node.runs("ResourceTrainable") for node in cluster.nodes)
     began = time.monotonic()
     lose(cluster, cluster.nodes[0])
     seconds = job.succeeds()
