@@ -38,6 +38,17 @@ def workers_of(cluster: RunningCluster) -> list[psutil.Process]:
     return found
 
 
+def environment_of(cluster: RunningCluster, folder: Path) -> dict[str, str]:
+    """Variables of a command that joins a cluster, with its log below a folder."""
+    return {
+        **os.environ,
+        **cluster.environment,
+        "RAY_ADDRESS": cluster.gcs_address,
+        "PYTHONPATH": str(Path(__file__).parents[2]),
+        "IRMAS_LOG_DIR": str(folder / "logs"),
+    }
+
+
 @pytest.mark.drill
 def test_a_trial_of_two_workers_trains_on_both_and_survives_the_loss_of_one(
     features: str, tmp_path: Path
@@ -51,13 +62,7 @@ def test_a_trial_of_two_workers_trains_on_both_and_survives_the_loss_of_one(
     for override in (*TINY, *longer, f"tracking.directory={tmp_path}"):
         command += ["--set", override]
     with running_cluster(num_cpus=2) as cluster:
-        environment = {
-            **os.environ,
-            **cluster.environment,
-            "RAY_ADDRESS": cluster.gcs_address,
-            "PYTHONPATH": str(Path(__file__).parents[2]),
-            "IRMAS_LOG_DIR": str(tmp_path / "logs"),
-        }
+        environment = environment_of(cluster, tmp_path)
         with subprocess.Popen(
             command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         ) as sweep:
@@ -85,13 +90,7 @@ def test_a_trial_that_is_stopped_trains_no_longer(features: str, tmp_path: Path)
     for override in (*TINY, *longer, f"tracking.directory={tmp_path}"):
         command += ["--set", override]
     with running_cluster(num_cpus=2) as cluster:
-        environment = {
-            **os.environ,
-            **cluster.environment,
-            "RAY_ADDRESS": cluster.gcs_address,
-            "PYTHONPATH": str(Path(__file__).parents[2]),
-            "IRMAS_LOG_DIR": str(tmp_path / "logs"),
-        }
+        environment = environment_of(cluster, tmp_path)
         swept = subprocess.run(
             [*command, "--json"], env=environment, capture_output=True, text=True, timeout=280
         )
