@@ -248,9 +248,11 @@ def parse_seconds(text: str) -> float | None:
 
 def _add_facts(clips: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
     """Add the facts of clips of one file to their rows."""
-    spans = list(map(span_of, clips))
-    for row, facts in zip(clips, read_spans(clips[0]["path"], spans), strict=True):
-        row |= asdict(facts)
+    path, spans = clips[0]["path"], list(map(span_of, clips))
+    if not storage.is_url(path):
+        path = _as_found(path)
+    for row, facts in zip(clips, read_spans(path, spans), strict=True):
+        row |= {"path": path, **asdict(facts)}
     return clips
 
 
@@ -267,9 +269,15 @@ def _below(folder: str, path: str) -> str:
         plain = {".", ".."}.isdisjoint(path.split("/"))
         return f"{scheme}://{rest if plain else posixpath.normpath(rest)}"
     # Of other names with a tilde, such as ~take.wav, none is a home.
-    file = Path(folder, storage.absolute(path) if path.startswith("~/") else path)
-    # macOS writes names in another form of Unicode than Linux finds them.
-    forms = (file, *(Path(unicodedata.normalize(form, str(file))) for form in ("NFC", "NFD")))
+    return str(Path(folder, storage.absolute(path) if path.startswith("~/") else path))
+
+
+def _as_found(path: str) -> str:
+    """Return a local path in the form of Unicode in which its file is found, if it is.
+
+    macOS writes names in another form than Linux finds them.
+    """
+    forms = (path, *(unicodedata.normalize(form, path) for form in ("NFC", "NFD")))
     with suppress(OSError):  # of a name that is too long, which is reported where it is read
-        file = next((form for form in forms if form.exists()), file)
-    return str(file)
+        return next((form for form in forms if Path(form).exists()), path)
+    return path
