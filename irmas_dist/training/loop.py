@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -107,7 +107,7 @@ def run_epochs(
         except (KeyboardInterrupt, IrmasError, MemoryError, RuntimeError) as error:
             if unsaved is not None:  # The Learner itself is within the next epoch.
                 # Of a GPU that has failed, nothing can be read any more.
-                with suppress(RuntimeError):
+                with suppress(RuntimeError) if isinstance(error, RuntimeError) else nullcontext():
                     save(unsaved, unsaved["epoch"])
             if isinstance(error, IrmasError):
                 yield from waiting
