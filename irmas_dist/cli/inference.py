@@ -94,12 +94,12 @@ def predict(
         show(_one(good[0], description))
     elif chosen == "table" and good:
         show(_many(good, description))
-    notes = {each.path: each.note for each in good if each.note is not None}
+    notes = {each.name: each.note for each in good if each.note is not None}
     show_notes(notes, say)
     if timeline is not None and good:
         say(escape(f"scores over time: {timeline}"))
     for prediction in bad:
-        say(escape(f"{prediction.path}: {prediction.error}"))
+        say(escape(f"{prediction.name}: {prediction.error}"))
     if bad:
         raise typer.Exit(1)
 
@@ -176,7 +176,7 @@ def _one(prediction: "Prediction", description: "ModelDescription") -> Table:
     grid = Table(
         Column("instrument", overflow="fold"),
         *(Column(heading, no_wrap=True) for heading in ("score", "threshold", "plays")),
-        caption=escape(prediction.path), caption_justify="left",
+        caption=escape(prediction.name), caption_justify="left",
     )  # fmt: skip
     for code, score in sorted(prediction.scores.items(), key=lambda pair: -pair[1]):
         threshold = description.thresholds[code]
@@ -195,7 +195,7 @@ def _many(predictions: Sequence["Prediction"], description: "ModelDescription") 
     """Return a row per file with the predicted instruments, the highest score first."""
     grid = Table(Column("file", overflow="fold"), Column("plays", overflow="fold"))
     for prediction in predictions:
-        grid.add_row(escape(prediction.path), escape(_summary(prediction, description)))
+        grid.add_row(escape(prediction.name), escape(_summary(prediction, description)))
     return grid
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from irmas_dist import storage
 from irmas_dist.corpus.audio_files import audio_in
-from irmas_dist.errors import AudioError, IrmasError
+from irmas_dist.errors import AudioError, IrmasError, without_password
 from irmas_dist.inference.timeline import Timeline
 
 if TYPE_CHECKING:
@@ -42,6 +42,11 @@ class Prediction:
     note: str | None = None
     timeline: Timeline | None = None
     adapted_to: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The path as text for a reader, without the secrets of a URL."""
+        return without_password(storage.as_text(self.path))
 
 
 def find_audio(inputs: Sequence[str]) -> dict[str, str]:

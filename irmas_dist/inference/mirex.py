@@ -105,6 +105,6 @@ def write_mirex(out: str, predictions: Sequence[Prediction], labels: MirexLabels
             else ""
             for label in OPENMIC.codes
         ]
-        lines.append(csv_line([storage.as_text(prediction.path), *cells]))
+        lines.append(csv_line([prediction.name, *cells]))
     with storage.write_atomically(out) as stream:
         stream.write("".join(lines).encode())

@@ -28,7 +28,7 @@ COLUMNS = ("path", "instruments", "error", "note", "adapted_to")
 def as_object(prediction: Prediction) -> dict[str, Any]:
     """Return a prediction as a JSON object."""
     keys = ("error",) if prediction.error else ("instruments", "scores", "note")
-    named = {"path": storage.as_text(prediction.path)}
+    named = {"path": prediction.name}
     adapted = {"adapted_to": prediction.adapted_to} if prediction.adapted_to else {}
     return named | {key: getattr(prediction, key) for key in keys} | adapted
 
@@ -49,9 +49,8 @@ def csv_row(prediction: Prediction, codes: Sequence[str]) -> str:
     """Return a prediction as a line of CSV, scores with the digits that float32 has."""
     scores = [f"{prediction.scores[code]:.9g}" if prediction.scores else "" for code in codes]
     instruments = "|".join(prediction.instruments)
-    path = storage.as_text(prediction.path)
     about = (prediction.error, prediction.note, prediction.adapted_to)
-    return csv_line([path, instruments, *about, *scores])
+    return csv_line([prediction.name, instruments, *about, *scores])
 
 
 def write_predictions(

@@ -14,7 +14,7 @@ from irmas_dist.evaluation.csv_scores import open_scores
 from irmas_dist.inference.audio_inputs import Prediction
 from irmas_dist.inference.predict import predict
 from irmas_dist.inference.predictor import Predictor
-from irmas_dist.inference.results import Journal
+from irmas_dist.inference.results import Journal, write_predictions
 from irmas_dist.instruments import IRMAS
 from tests.inference.conftest import Irmas, table
 
@@ -160,3 +160,14 @@ def test_a_prediction_of_a_file_that_changes_meanwhile_is_not_reused(
     (folder / "a.wav").touch()
     journal.add(Prediction(str(folder / "a.wav"), dict.fromkeys(IRMAS.codes, 0.5)))
     assert not Journal(out, predictor.description, None).known
+
+
+@pytest.mark.parametrize("form", ["csv", "json", "parquet"])
+def test_predictions_tell_no_secret_of_a_url(tmp_path: Path, form: str) -> None:
+    prediction = Prediction("s3://AKIA1:s3cr3t@b/a.wav?region=eu-west-3", {"cel": 0.5}, ["cel"])
+    out = str(tmp_path / f"p.{form}")
+    write_predictions(out, form, [prediction], ["cel"])
+    text = Path(out).read_text("utf-8", "replace")
+    written = str(pq.read_table(out).to_pylist()) if form == "parquet" else text
+    assert "s3://AKIA1:***@b/a.wav?region=eu-west-3" in written
+    assert "s3cr3t" not in text
