@@ -91,10 +91,12 @@ class StoreWeights:
     Attributes:
         counts: Clips of each store, at least one.
         weights: Of each store; that of the first is 1.
+        before: Clips of the first store in earlier parts of an epoch, see `divided`.
     """
 
     counts: tuple[int, ...]
     weights: tuple[float, ...]
+    before: int = 0
 
     @classmethod
     def of_one(cls, clips: int) -> "StoreWeights":
@@ -121,11 +123,20 @@ class StoreWeights:
             else np.diff(np.arange(pools + 1) * count // pools).tolist()
             for store, count in enumerate(self.counts)
         ]
-        return [StoreWeights(counts, self.weights) for counts in zip(*cuts, strict=True)]
+        before = np.cumsum(cuts[0]) - cuts[0]
+        return [
+            StoreWeights(tuple(counts), self.weights, first)
+            for first, *counts in zip(before.tolist(), *cuts, strict=True)
+        ]
 
     def examples(self, windows_per_clip: int) -> list[int]:
-        """Return how many examples of an epoch begin with a clip of each store."""
-        return [round(self.counts[0] * windows_per_clip * weight) for weight in self.weights]
+        """Return how many examples begin with a clip of each store.
+
+        Those of all parts are as many as of an epoch that is not divided.
+        """
+        first = self.before * windows_per_clip
+        past = first + self.counts[0] * windows_per_clip
+        return [round(past * weight) - round(first * weight) for weight in self.weights]
 
     def lead(self, windows_per_clip: int, rng: np.random.Generator) -> Int64:
         """Draw the first source of each example of an epoch.

@@ -116,6 +116,20 @@ def test_pools_have_a_share_of_each_store(counts: list[int], pools: int, weight:
             assert 1 <= min(ours) <= max(ours) <= min(ours) + 1
 
 
+@given(
+    counts=st.lists(st.integers(1, 300), min_size=1, max_size=4),
+    pools=st.integers(1, 40),
+    weight=st.floats(0.01, 9),
+    windows=st.integers(1, 4),
+)
+def test_pools_have_the_examples_of_an_epoch(
+    counts: list[int], pools: int, weight: float, windows: int
+) -> None:
+    stores = StoreWeights(tuple(counts), (1.0, *[weight] * (len(counts) - 1)))
+    of_pools = [part.examples(windows) for part in stores.divided(pools)]
+    assert np.sum(of_pools, axis=0).tolist() == stores.examples(windows)
+
+
 def test_a_clip_counts_as_often_as_it_is_drawn() -> None:
     assert np.unique(SEVERAL.of_clips).tolist() == [1.0, 1.25, 20.0]
     assert StoreWeights.of_one(5).of_clips.tolist() == [1.0] * 5
