@@ -46,7 +46,7 @@ class SweepCallback(tune.Callback):
         self._searcher, self._wandb_runs, self._live_table = searcher, wandb_runs, live_table
         self._root, self._best = root, best
         self._started: set[int] = set()
-        self._study_error: Exception | None = None
+        self._unsaved: Exception | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """Keep nothing in Tune's own files: the study is the state."""
@@ -99,43 +99,46 @@ class SweepCallback(tune.Callback):
         last = trial.last_result
         reason = last.get(FAILED)
         state = "failed" if reason else "completed" if last.get(FINISHED) else "pruned"
-        with self._recording_study_error(), self._ending(trial, state, reason):
+        with self._recording_error(), self._ending(trial, state, reason):
             self._searcher.end(trial.trial_id, flatten_dict(last))
         self._keep_best_checkpoint(_number(trial), state, last.get(SELECTED_BY))
 
     def on_trial_error(self, *, trial: Trial, **info: Any) -> None:
         """Record why a trial failed, or queue it again if its node was lost."""
-        if self._study_error:  # Tune takes it for one of the trial, which is resumed later.
+        if self._unsaved:  # Tune takes it for one of the trial, which is resumed later.
             return
         error, text = _error(trial)
+        if isinstance(error, RayTaskError) and isinstance(error.cause, IrmasError):
+            # What its values cause is a result: this is a storage that it cannot write to.
+            self._unsaved = error.cause
+            return
         if _node_lost(error) and self._searcher.postpone(trial.trial_id):
             return
         if _number(trial) not in self._started:  # Its worker ended before it started the trial.
             self.on_trial_start(trial=trial)
         reason = failure_reason(error, text)
-        with self._recording_study_error(), self._ending(trial, "failed", reason):
+        with self._recording_error(), self._ending(trial, "failed", reason):
             self._searcher.fail(trial.trial_id, reason)
         self._keep_best_checkpoint(_number(trial), "failed", None)
 
     def on_step_end(self, **info: Any) -> None:
-        """End the sweep when the study cannot be told of a trial's end.
+        """End the sweep when its study or checkpoints cannot be written: trials would be lost.
 
         Raises:
-            IrmasError: It cannot.
+            IrmasError: They cannot.
         """
-        if self._study_error:
+        if error := self._unsaved or self._searcher.error:
             raise IrmasError(
-                f"the study cannot be written ({last_line(self._study_error)}); "
-                "resume the sweep when it can be"
-            ) from self._study_error
+                f"the sweep cannot be saved ({last_line(error)}); resume it when it can be"
+            ) from error
 
     @contextmanager
-    def _recording_study_error(self) -> Iterator[None]:
+    def _recording_error(self) -> Iterator[None]:
         """Keep an error of the block, which Tune would ignore, for `on_step_end` to raise."""
         try:
             yield
         except Exception as error:
-            self._study_error = error
+            self._unsaved = error
             raise
 
     def _ending(self, trial: Trial, state: str, reason: str | None) -> AbstractContextManager[None]:
@@ -187,7 +190,7 @@ def failure_reason(error: Exception | None, text: str | None) -> str:
         return "out of memory: Ray ended its worker before the machine was full"
     if _node_lost(error):
         return f"its node was lost, and {MAX_NODES_LOST} others before"
-    if isinstance(error, RayActorError):
+    if isinstance(error, RayActorError) and not error.actor_init_failed:
         return "its worker process ended (out of memory, or killed)"
     if isinstance(error, RayTaskError) and error.cause is not None:
         cause = error.cause

@@ -5,7 +5,7 @@ import optuna
 from irmas_dist.cluster.resources import require_state_api, trial_capacity
 from irmas_dist.config.recipe import Recipe
 from irmas_dist.config.sweep import PAUSING, SweepSettings
-from irmas_dist.config.training import require_examples
+from irmas_dist.config.training import graph_needs, require_capturable, require_examples
 from irmas_dist.errors import IrmasError, UsageError, listed
 from irmas_dist.search.samplers import best_points, build_sampler
 from irmas_dist.search.schedulers import build_scheduler
@@ -51,6 +51,9 @@ def check_settings(settings: SweepSettings, space: Space, recipe: Recipe) -> Non
     batches = space.entries.get("training.batch_size")
     sizes = batches.samples() if batches else [recipe.training.batch_size]
     require_examples(settings.workers, min(sizes))
+    require_capturable(recipe.training, settings.workers)
+    if recipe.training.graph == "on" and settings.gpus == 0:
+        raise UsageError(graph_needs(["a GPU for each trial"]))
     if settings.sampler == "grid":
         space.grid()
     _require_places(settings)

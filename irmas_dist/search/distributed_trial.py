@@ -69,8 +69,12 @@ def distributed_trial(
     except IrmasError as error:
         tune.report(failure(str(error)))
         return
+    resumed = list[dict[str, float]]()
+    if config[TRIAL]["resume"]:
+        resumed = latest_history(directory)
+    else:  # Of an earlier sweep, which is no trial of this one.
+        storage.remove_directory(directory)
     training = ThreadPoolExecutor(1).submit(train)
-    resumed = latest_history(directory) if config[TRIAL]["resume"] else []
     best, best_epoch = -math.inf, 0
     for earlier in resumed:
         if earlier[SELECTED_BY] > best:

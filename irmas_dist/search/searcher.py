@@ -47,6 +47,7 @@ class StudySearcher(Searcher):
 
     Attributes:
         left: Number of new trials not yet started.
+        error: Why the study cannot be used, which Tune would take for one of a trial; or None.
     """
 
     def __init__(
@@ -62,12 +63,20 @@ class StudySearcher(Searcher):
         super().__init__(metric=SELECTED_BY, mode="max")
         self._study, self._space, self._sweep, self._second = study, space, sweep, second
         self.left, self._grid = budget, grid
+        self.error: Exception | None = None
         self._interrupted = list(interrupted)
         self._live: dict[str, _LiveTrial] = {}
         self._nodes_lost: Counter[int] = Counter()
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """Return the values of the next trial, None if there may be one later, or `FINISHED`."""
+        try:
+            return self._suggest(trial_id)
+        except Exception as error:  # noqa: BLE001 - it ends the sweep
+            self.error = error
+            return Searcher.FINISHED
+
+    def _suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         if self._interrupted:
             trial = optuna.trial.Trial(self._study, self._interrupted.pop(0)._trial_id)
             resume = True
@@ -98,6 +107,12 @@ class StudySearcher(Searcher):
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Report an epoch to the study, unless it was reported before an interruption."""
+        try:
+            self._report(trial_id, result)
+        except Exception as error:  # noqa: BLE001 - it ends the sweep
+            self.error = error
+
+    def _report(self, trial_id: str, result: dict[str, Any]) -> None:
         live = self._live[trial_id]
         value, epoch = result.get(SELECTED_BY, math.nan), int(result.get(EPOCH, 0))
         live.last = result
@@ -129,7 +144,7 @@ class StudySearcher(Searcher):
             result: Its last result, if there is one.
         """
         if result:
-            self.on_trial_result(trial_id, result)
+            self._report(trial_id, result)
         last = self._live[trial_id].last
         value = last.get(SELECTED_BY, math.nan)
         if FAILED in last or not math.isfinite(value):

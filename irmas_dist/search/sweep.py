@@ -125,6 +125,9 @@ def sweep(
     with lock_directory(out):
         record = make_record(out, recipe, space, settings, data.provenance, resume)
         check_settings(settings, space, recipe)
+        root = trials_root(out, record)
+        if not resume and storage.exists(root):
+            raise IrmasError(f"{root} has trials of an earlier sweep: delete it, or name another")
         check_study(
             study_location(out, record), record.name, directions(settings.against),
             record.digests(), resume,
@@ -138,7 +141,7 @@ def sweep(
             check_cluster(settings)
             study = _open_study(record, space, recipe, out, settings.warm_start)
             if resume:
-                check_resumed(study, record.identity, read_record(out).settings, settings)
+                check_resumed(study, record.identity, read_record(out).settings, record.settings)
             write_record(out, record)
             with closing(SweepRuns(record, out)) as wandb_runs:
                 left = _run(data, recipe, space, out, record, study, wandb_runs)
@@ -259,6 +262,7 @@ def _run(
     with default_variables(QUIET_TUNE), watching(live_table.render) as live:
         live_table.lines = not live
         tuner.fit()
+    callback.on_step_end()  # Where no trial could be drawn, there was no step.
     return searcher.left
 
 

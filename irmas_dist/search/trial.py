@@ -18,8 +18,10 @@ from irmas_dist.evaluation.thresholds import fit_thresholds
 from irmas_dist.instruments import Vocabulary, hard_labels
 from irmas_dist.models.cnn import parameter_count
 from irmas_dist.search.sweep_directory import trial_directory
+from irmas_dist.terminal import say
 from irmas_dist.training.checkpoint import (
     FILE_NAME,
+    DamagedError,
     Pace,
     load_checkpoint,
     save_checkpoint,
@@ -135,9 +137,12 @@ class LearnerTrial(tune.Trainable):
             if self._latency:
                 self._facts[SECOND["latency"]] = latency_ms(self._learner)
             if identity["resume"] and storage.exists(storage.join(self._directory, FILE_NAME)):
-                load_checkpoint(self._directory, self._learner)
-                # Its driver may have died before it received the last saved epoch.
-                self._unreported = self._learner.epoch > 0
+                try:
+                    load_checkpoint(self._directory, self._learner)
+                    # Its driver may have died before it received the last saved epoch.
+                    self._unreported = self._learner.epoch > 0
+                except DamagedError as damaged:
+                    say(f"{damaged}; the trial is trained again from its beginning")
             self._cpu_s = time.process_time() - began
         except (IrmasError, MemoryError, RuntimeError) as raised:
             self._failure = _reason(raised)
@@ -190,6 +195,7 @@ class LearnerTrial(tune.Trainable):
         load_checkpoint(checkpoint, self._learner)
         # It may be another trial's with another network; then the saved one is obsolete.
         self._pace = Pace()
+        self._unreported = False
 
 
 def _reason(error: Exception) -> str:

@@ -30,6 +30,10 @@ SAVING_SHARE = 0.02
 _DIGEST_BYTES = hashlib.sha256().digest_size
 
 
+class DamagedError(IrmasError):
+    """A checkpoint that is truncated or altered."""
+
+
 class Pace:
     """Says when to save next, so that saving takes a share of the time.
 
@@ -87,7 +91,8 @@ def load_checkpoint(directory: str | os.PathLike[str], learner: Learner) -> None
     """Resume from ``optimizer.pt``; nothing in the file is executed.
 
     Raises:
-        IrmasError: The file is missing, truncated or altered.
+        DamagedError: The file is truncated or altered.
+        IrmasError: It is missing.
     """
     content = _verified(storage.join(directory, FILE_NAME))
     state = torch.load(io.BytesIO(content), map_location=learner.device, weights_only=True)
@@ -153,5 +158,7 @@ def _verified(path: str) -> memoryview:
     whole = memoryview(storage.read_bytes(path))
     content, digest = whole[:-_DIGEST_BYTES], whole[-_DIGEST_BYTES:]
     if hashlib.sha256(content).digest() != digest:
-        raise IrmasError(f"{path} is damaged: {len(whole):,} bytes that do not match their digest")
+        raise DamagedError(
+            f"{path} is damaged: {len(whole):,} bytes that do not match their digest"
+        )
     return content

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import optuna
 import pytest
-from ray.exceptions import ActorDiedError, ActorUnavailableError
+from ray.exceptions import ActorDiedError, ActorUnavailableError, RayActorError
 
 from irmas_dist.config.training import LearnerSettings, WorkerSettings
 from irmas_dist.search.callback import SweepCallback, failure_reason
@@ -96,7 +96,8 @@ def test_a_trial_of_several_workers_has_its_history_when_its_model_is_written(
     [
         (ActorUnavailableError("RpcError: Socket closed", None), "its node was lost, and 3 others"),
         (ActorDiedError(), "its worker process ended"),
+        (RayActorError(actor_init_failed=True), "ValueError: shapes differ"),
     ],
 )
 def test_a_lost_node_is_distinguished_from_a_dead_worker(error: Exception, reason: str) -> None:
-    assert failure_reason(error, None).startswith(reason)
+    assert failure_reason(error, "Traceback\nValueError: shapes differ\n").startswith(reason)

@@ -125,6 +125,15 @@ def run_trial(
     return run
 
 
+def test_a_new_trial_has_nothing_of_another_with_its_number(
+    run_trial: Callable[..., list[dict[str, Any]]], tmp_path: Path
+) -> None:
+    """As one of a sweep has whose record was deleted."""
+    (tmp_path / "0000").mkdir()
+    (tmp_path / "0000" / "model.json").touch()
+    assert [report[EPOCH] for report in run_trial(1, 0.4)] == [1, 0]
+
+
 def test_a_training_that_fails_ends_its_trial_with_the_reason(
     run_trial: Callable[..., list[dict[str, Any]]],
 ) -> None:

@@ -224,8 +224,14 @@ def test_what_cannot_be_swept_is_refused_before_ray_starts(
     refused(tmp_path / "new", "typo.db: there is no file", warm_start=str(tmp_path / "typo.db"))
     objectives = {"against": "parameters", "study": str(Path(summary.path) / "study.db")}
     refused(tmp_path / "tiny", "the study tiny has other objectives", **objectives)
+    (tmp_path / "old" / "trials").mkdir(parents=True)
+    refused(tmp_path / "old", "old/trials has trials of an earlier sweep: delete it, or")
+    graphs = build_recipe(recipe.model_dump(), {"training.graph": "on"}, "the test")
+    for options in ({"workers": 2}, {"gpus": 0}):
+        with pytest.raises(IrmasError, match=r"training\.graph=on needs"):
+            sweep(data, graphs, space, tmp_path / "new", SweepSettings(**options))
     files = {path.name for path in tmp_path.iterdir()}
-    assert files == {"file", "damaged.log", "damaged.db"}
+    assert files == {"file", "damaged.log", "damaged.db", "old"}
 
 
 def test_wandb_has_a_run_per_trial(swept: tuple[SweepSummary, Recipe]) -> None:

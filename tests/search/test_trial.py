@@ -196,6 +196,17 @@ def test_a_new_trial_disregards_checkpoints_and_a_resumed_one_needs_none(start: 
     assert start(number=2, resume=True).step()[EPOCH] == 1
 
 
+def test_a_trial_with_a_damaged_checkpoint_is_trained_again(
+    start: Start, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trial = start(number=1)
+    trial.step()
+    saved = Path(trial._directory) / FILE_NAME
+    saved.write_bytes(saved.read_bytes()[:-1])
+    assert start(number=1, resume=True).step()[EPOCH] == 1
+    assert "is damaged: " in capsys.readouterr().err
+
+
 def test_the_instruments_of_a_best_epoch_before_an_interruption_are_computed_again(
     data: TrainingData, settings: Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:

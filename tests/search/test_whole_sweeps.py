@@ -12,6 +12,7 @@ from irmas_dist.errors import IrmasError
 from irmas_dist.search.space import build_space
 from irmas_dist.search.storages import open_study
 from irmas_dist.search.sweep import SweepSummary, sweep
+from irmas_dist.search.sweep_directory import SweepRecord, write_record
 from irmas_dist.search.trial import LearnerTrial
 from irmas_dist.training.load import open_training_data
 from tests.wandb_log import inspect
@@ -68,19 +69,44 @@ def check_study(summary: SweepSummary) -> None:
         assert values in (row["curve"], [])  # Optuna has none with two objectives.
 
 
+@pytest.mark.parametrize("call", ["Study.tell", "Trial.report", "Study.ask"])
 def test_a_study_that_cannot_be_written_ends_the_sweep_and_costs_no_trial(
-    sweeper: Sweeper, monkeypatch: pytest.MonkeyPatch
+    sweeper: Sweeper, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise OSError("the database is away")
 
+    monkeypatch.chdir(sweeper.folder)
+    settings = {"trials": 2, "scheduler": "none", "storage": "checkpoints"}
     with monkeypatch.context() as patched:
-        patched.setattr("optuna.Study.tell", refuse)
-        with pytest.raises(IrmasError, match=r"study cannot be written \(the database is away\)"):
-            sweeper(SPACE, "refused", trials=2, scheduler="none")
+        patched.setattr(f"optuna.{call}", refuse)
+        with pytest.raises(IrmasError, match=r"sweep cannot be saved \(the database is away\)"):
+            sweeper(SPACE, "refused", **settings)
     states = [trial.state.name for trial in open_study(str(sweeper.out / "study.db")).trials]
-    assert set(states) == {"RUNNING"}
-    summary = sweeper(SPACE, "refused", resume=True, trials=2, scheduler="none")
+    assert set(states) <= {"RUNNING"}
+    summary = sweeper(SPACE, "refused", resume=True, **settings)
+    assert [row["state"] for row in summary.trials] == ["completed"] * 2
+    check_study(summary)
+
+
+def test_checkpoints_that_cannot_be_written_end_the_sweep_and_cost_no_trial(
+    sweeper: Sweeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places = [sweeper.folder / "full" / "trials" / f"{number:04d}" for number in range(2)]
+
+    def obstruct(out: Path, record: SweepRecord) -> None:
+        write_record(out, record)
+        for place in places:
+            place.parent.mkdir(exist_ok=True)
+            place.write_text("no folder can be made here")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("irmas_dist.search.sweep.write_record", obstruct)
+        with pytest.raises(IrmasError, match=r"the sweep cannot be saved \(.*/full/trials/0"):
+            sweeper(SPACE, "full", trials=2, scheduler="none")
+    for place in places:
+        place.unlink()
+    summary = sweeper(SPACE, "full", resume=True, trials=2, scheduler="none")
     assert [row["state"] for row in summary.trials] == ["completed"] * 2
     check_study(summary)
 
