@@ -35,6 +35,12 @@ from irmas_dist.training.model_description import ModelDescription
 EXPORTED = re.compile(r"model(-\d+hz)?\.(onnx|pt2)")
 """Names of what is exported."""
 
+CARD = "README.md"
+"""File name of the model card beside it, which model hubs show."""
+
+OWN = b"model_sample_rate"
+"""What an exported file has in its metadata."""
+
 CLIP_SECONDS = (0.01, 0.4, 1.7, 5.0, 19.3)
 """Lengths of the synthetic clips that every export is checked on."""
 
@@ -83,18 +89,33 @@ def export(
         sample_rates: Rates to export for, in Hz; none: the model's own.
 
     Raises:
-        IrmasError: A package is not installed, the model or a file cannot be used, the FFT or a
-            resampling kernel is too large for a graph, or scores differ by more than `tolerance`;
-            then nothing is written.
+        IrmasError: A package is not installed, the model or a file cannot be used, ``out`` has
+            such files that are no export, the FFT or a resampling kernel is too large for a graph,
+            or scores differ by more than `tolerance`; then nothing is written.
     """
     for package in ("onnx", "onnxruntime", "onnxscript"):
         if find_spec(package) is None:
             raise IrmasError(f"irmas export needs {package}: pip install 'irmas-dist[export]'")
     storage.resolve(out)  # Nothing can be written to a URL of an unknown store.
     refuse_other_results(out, "model.json")
+    _refuse_foreign(out)
     predictor = Predictor.load(model, device="cpu")
     with lock_directory(out):
         return _export(predictor, out, audio, sample_rates)
+
+
+def _refuse_foreign(out: str) -> None:
+    """Refuse a directory with files that an export would replace, and that are none."""
+    names = storage.list_files(out)
+    exported = [name for name in names if EXPORTED.fullmatch(name)]
+    foreign = [name for name in exported if OWN not in storage.read_bytes(storage.join(out, name))]
+    if not exported and CARD in names:
+        foreign = [CARD]
+    if foreign:
+        raise IrmasError(
+            f"{storage.join(out, foreign[0])} would be replaced, and is of no export: name another "
+            "directory with --out"
+        )
 
 
 def _export(

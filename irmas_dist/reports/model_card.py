@@ -15,15 +15,12 @@ from irmas_dist.evaluation.evaluate import Evaluation
 from irmas_dist.evaluation.protocols import MEANING
 from irmas_dist.evaluation.published import groups_of
 from irmas_dist.inference.evaluate import SCORES, evaluate_model_scores, read_model_scores
-from irmas_dist.inference.export import ExportSummary, tolerance
+from irmas_dist.inference.export import CARD, ExportSummary, tolerance
 from irmas_dist.reports.templates import render_template
 from irmas_dist.storage.results import directory_name
 from irmas_dist.terminal import escape, say
 from irmas_dist.training.model_description import ModelDescription, read_description
 from irmas_dist.training.provenance import validated_on
-
-CARD = "README.md"
-"""File name of the model card, which model hubs show."""
 
 WEAK_F1 = 0.5
 """An instrument with a lower F1 is named among the limits."""

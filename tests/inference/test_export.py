@@ -199,8 +199,9 @@ def test_a_model_is_exported_with_its_card(
     identity = scorer_identity(read_description(model))
     write_scores(model / "scores.parquet", replace(scores_of_songs(), scored_by=identity))
     Path("shared").mkdir()
-    for name in ("model-96000hz.onnx", "model-96000hz.pt2", "notes.onnx"):  # of an earlier export
-        Path("shared", name).touch()
+    for name in ("model-96000hz.onnx", "model-96000hz.pt2"):  # of an earlier export
+        Path("shared", name).write_bytes(b"its model_sample_rate")
+    Path("shared/notes.onnx").touch()
     code, out, err = irmas(
         "export", model, "--out", "shared", "--check-on", excerpts[0], "--check-on", excerpts[1],
         "--sample-rate", 22_050, "--sample-rate", 44_100,
@@ -224,6 +225,8 @@ def test_a_model_is_exported_with_its_card(
         ("empty", "empty is not a model directory: it has no model.json"),
         ("MODEL --check-on missing.wav", "missing.wav: no such file"),
         ("MODEL --check-on empty", "empty holds no audio files"),
+        ("MODEL --out other", "other/model.onnx would be replaced, and is of no export"),
+        ("MODEL --out project", "project/README.md would be replaced, and is of no export"),
         ("MODEL --out store", "store holds a feature store: name another directory"),
         ("MODEL --sample-rate 44099", "44099 Hz cannot be resampled to the model's 22050 Hz in a "),
     ],
@@ -235,6 +238,9 @@ def test_what_cannot_be_exported(
     (tmp_path / "empty").mkdir()
     (tmp_path / "store").mkdir()
     (tmp_path / "store" / "features.json").touch()
+    for name in ("other/model.onnx", "project/README.md"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text("mine")
     line = [str(model) if word == "MODEL" else word for word in arguments.split()]
     code, out, err = irmas("export", *line)
     assert (code, out) == (1, "")
