@@ -32,7 +32,8 @@ Span = tuple[float, float | None]
 WHOLE: Span = (0.0, None)
 
 BLOCK_SAMPLES = 2**20
-"""Samples of every channel decoded at once: 24 s at 44.1 kHz, so that a clip is one block."""
+"""Samples of every channel decoded at once: 24 s at 44.1 kHz, so that a clip is one block. Of more
+channels than two they are fewer."""
 
 TOLERANCE_S = 0.02
 """A file that lacks at most this much of the audio that it announces is whole, and has what is
@@ -222,7 +223,8 @@ class AudioFile:
         return max(place, 0)
 
     def _read(self, most: float, dtype: str) -> Samples:
-        at, most = self._at, min(BLOCK_SAMPLES, most)
+        # No more memory for many channels than for two.
+        at, most = self._at, min(BLOCK_SAMPLES * 2 // max(self.channels, 2), most)
         if self._sound.can_seek:
             most = min(most, self._sound.frames - at)
         self._at = maxsize

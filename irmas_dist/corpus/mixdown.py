@@ -31,6 +31,9 @@ CANCELLED = 1e-3
 channels has: -30 dB. It has more in all music that is meant to be heard in mono: 1 where only one
 channel has sound, and as many times more as there are channels where all are the same."""
 
+LOUDEST = 1e6
+"""Full scale is 1: +120 dBFS. Beyond it samples are no audio, and their power is soon infinite."""
+
 Downmix = Literal["mean", "first"]
 
 
@@ -60,7 +63,7 @@ class Mixdown:
             Samples of shape (samples,).
 
         Raises:
-            AudioError: Some samples are NaN or infinite.
+            AudioError: Some samples are NaN, infinite, or beyond `LOUDEST`.
         """
         columns = samples[:, None] if samples.ndim == 1 else samples
         if self.channel is not None:
@@ -82,6 +85,8 @@ class Mixdown:
         if samples.dtype != np.int16 and not np.isfinite(mono).all():
             raise AudioError("holds NaN or infinite samples")
         self.peak = max(self.peak, peak_of(mono))
+        if self.peak > LOUDEST:
+            raise AudioError(f"holds samples {self.peak:.0e} times as large as full scale")
         return mono
 
     @property
@@ -151,7 +156,7 @@ def mix_down(samples: Samples, downmix: Downmix) -> tuple[Float32, str | None]:
         on what is unusual of it.
 
     Raises:
-        AudioError: Some samples are NaN or infinite.
+        AudioError: Some samples are NaN, infinite, or beyond `LOUDEST`.
     """
     mixdown = Mixdown(downmix)
     mono = mixdown(samples)

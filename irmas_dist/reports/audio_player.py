@@ -2,14 +2,13 @@
 
 import base64
 import io
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import soundfile
 import soxr
 
-from irmas_dist.corpus.audio import BLOCK_SAMPLES, open_audio
+from irmas_dist.corpus.audio import Samples, open_audio
 from irmas_dist.corpus.mixdown import mix_down
 from irmas_dist.errors import AudioError
 
@@ -24,8 +23,13 @@ def embedded(path: Path) -> str | None:
     """Return the beginning of an audio file as a ``data:`` URL; None when it cannot be read."""
     try:
         with open_audio(path) as file:
-            blocks = islice(file.blocks(), 1 + int(MAX_SECONDS * file.sample_rate) // BLOCK_SAMPLES)
-            samples = np.concatenate(list(blocks))[: int(MAX_SECONDS * file.sample_rate)]
+            wanted = int(MAX_SECONDS * file.sample_rate)
+            decoded: list[Samples] = []
+            for block in file.blocks():
+                decoded.append(block)
+                if sum(map(len, decoded)) >= wanted:
+                    break
+            samples = np.concatenate(decoded)[:wanted]
         mono = soxr.resample(mix_down(samples, "mean")[0], file.sample_rate, RATE)
         buffer = io.BytesIO()
         # This level is 48 kbit/s.

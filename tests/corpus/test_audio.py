@@ -52,6 +52,16 @@ def test_blocks_join_to_the_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     np.testing.assert_array_equal(np.concatenate(blocks), whole)
 
 
+def test_blocks_of_many_channels_have_no_more_values(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A small file of silence in 255 channels took gigabytes."""
+    soundfile.write(tmp_path / "a.wav", noise(1, 8_000, 6), 8_000)
+    monkeypatch.setattr("irmas_dist.corpus.audio.BLOCK_SAMPLES", 3_000)
+    with open_audio(tmp_path / "a.wav") as file:
+        assert {len(block) for block in file.blocks()} == {1_000}
+
+
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.sampled_from(sorted(WRITTEN)),
@@ -161,7 +171,7 @@ def test_unusable_audio_is_refused_with_the_reason(tmp_path: Path) -> None:
     (tmp_path / "text.wav").write_text("not audio")
     (tmp_path / "nothing.wav").touch()
     soundfile.write(tmp_path / "empty.wav", np.zeros((0, 2)), 44_100)
-    for name, value in {"nan": np.nan, "infinite": -np.inf}.items():
+    for name, value in {"nan": np.nan, "infinite": -np.inf, "loud": -2e20}.items():
         broken = noise(1, 44_100)
         broken[50, 1] = value
         for subtype in ("FLOAT", "DOUBLE"):
@@ -174,6 +184,8 @@ def test_unusable_audio_is_refused_with_the_reason(tmp_path: Path) -> None:
         "nan DOUBLE.wav": "NaN or infinite",
         "infinite FLOAT.wav": "NaN or infinite",
         "infinite DOUBLE.wav": "NaN or infinite",
+        "loud FLOAT.wav": r"holds samples 1e\+20 times as large as full scale",
+        "loud DOUBLE.wav": r"holds samples 1e\+20 times as large as full scale",
         "missing.wav": "no such file",
     }.items():
         for backend in BACKENDS:
