@@ -13,7 +13,7 @@ from irmas_dist.inference.mirex import MirexLabels, write_mirex
 from irmas_dist.inference.predictor import Predictor
 from irmas_dist.inference.ray_predict import predict_with_actors
 from irmas_dist.inference.results import open_journal, write_predictions
-from irmas_dist.inference.timeline_files import require_distinct, write_timeline
+from irmas_dist.inference.timeline_files import has_timeline, require_distinct, write_timeline
 from irmas_dist.storage.locks import lock_file
 from irmas_dist.storage.results import refuse_inputs
 from irmas_dist.terminal import escape, progress, say
@@ -81,7 +81,11 @@ def predict(
         if out is not None:
             held.enter_context(lock_file(out))
             journal = open_journal(out, predictor.description, timeline)
-        done = dict(journal.known) if journal else {}
+        done = {
+            path: known
+            for path, known in (journal.known if journal else {}).items()
+            if timeline is None or (path in files and has_timeline(timeline, files[path]))
+        }
         waiting = [path for path in files if path not in done]
         predictions: Generator[Prediction]
         if use_ray:

@@ -116,7 +116,7 @@ class Journal:
 
     def __init__(self, out: str, description: ModelDescription, timelines: str | None) -> None:
         self.path = Path(out).with_name(storage.name_after(Path(out).name, storage.PARTIAL))
-        content = [description.model_dump_json(), timelines]
+        content = [description.model_dump_json(), timelines and storage.absolute(timelines)]
         header = {"made_by": hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]}
         entries = self._read(header)
         self.known = {

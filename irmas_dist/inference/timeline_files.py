@@ -24,6 +24,11 @@ def timeline_files(name: str) -> tuple[str, str]:
     return storage.name_after(name, ".csv"), storage.name_after(name, ".png")
 
 
+def has_timeline(folder: str, name: str) -> bool:
+    """Return whether the timeline of an audio file is in a folder."""
+    return all(storage.exists(storage.join(folder, file)) for file in timeline_files(name))
+
+
 def require_distinct(files: Mapping[str, str]) -> None:
     """Check that no two timelines would be written to the same file.
 

@@ -126,6 +126,14 @@ def test_an_interrupted_run_resumes(
     by_file = {row["path"]: float(row["cel"] or 0) for row in table(Path("p.csv").read_text())}
     assert by_file["music/a.wav"] == pytest.approx(predictor.file("music/a.wav")["cel"])
 
+    # With another folder of timelines, all are; and those that were deleted meanwhile.
+    done.clear()
+    with pytest.raises(KeyboardInterrupt):
+        resume(each=interrupt, timeline="times")
+    Path("times/a.wav.csv").unlink()
+    resume(each=lambda prediction: done.append(prediction.path), timeline="times")
+    assert done[2:] == ["music/a.wav", "music/b/bad.flac"]
+
     done.clear()
     with pytest.raises(KeyboardInterrupt):
         resume(each=interrupt)
