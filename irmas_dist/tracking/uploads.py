@@ -25,6 +25,7 @@ from irmas_dist.tracking.server import (
     kept_message,
     reason,
 )
+from irmas_dist.tracking.service_log import lacks_files, now
 from irmas_dist.tracking.unsent import lacks_steps, mark_before, remove_copy, unsent
 
 SIDE_BY_SIDE = 32
@@ -44,6 +45,9 @@ SERVICE_S = 10.0
 
 LACKING = "its server lacks epochs that it was sent"
 """What is wrong with a run of which the server dropped something and did not say so."""
+
+REFUSED = "its server refuses a file or an artifact of it"
+"""What is wrong with a run whose epochs the server has taken, and not all else."""
 
 
 @dataclass
@@ -162,9 +166,12 @@ class Uploads:
                 return
             size = file.stat().st_size  # Another process may be writing it still.
             file = await asyncio.to_thread(unsent, file)
+        since = now()
         complete = await self._sync(service, upload, file, live)
         if complete and await asyncio.to_thread(lacks_steps, file):
             upload.fail(LACKING)
+        elif complete and await asyncio.to_thread(lacks_files, upload.directory, file, since):
+            upload.fail(REFUSED)
         elif complete:
             # A copy has what can be read.
             damaged = file != upload.file and RunFile(upload.file).damaged
@@ -179,8 +186,10 @@ class Uploads:
         """Let wandb's service send a file; return whether all was sent."""
         from wandb.proto.wandb_sync_pb2 import ServerSyncMessage
 
+        settings = connection()
+        settings.root_dir = str(upload.directory)  # Its log is read, see `lacks_files`.
         handle = await service.init_sync(
-            {file}, connection(), cwd=None, live=live,
+            {file}, settings, cwd=None, live=live,
             entity="", project="", run_id="", job_type="", tag_replacements={},
         )  # fmt: skip
         begun = await handle.wait_async(timeout=SERVICE_S)

@@ -219,17 +219,49 @@ def test_epochs_that_the_server_refuses_are_not_uploaded_until_it_has_them(
     assert not unsent_files(files)
 
 
+@pytest.mark.parametrize("live", [True, False])
 @pytest.mark.parametrize("call", ["UseArtifact", "CreateArtifact", "CreateArtifactManifest"])
-def test_a_call_that_is_refused_costs_what_it_was_for_and_nothing_else(
-    call: str, wandb_server: WandbServer, tmp_path: Path
-) -> None:
+def test_an_artifact_that_is_refused_costs_nothing_else_and_is_uploaded_later(
+    call: str, live: bool, wandb_server: WandbServer, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """wandb's service calls the run uploaded."""
     wandb_server.faults = [Fault(status=403, only={call})]
-    with awaiting_uploads(10):
+    if not live:
+        monkeypatch.setenv("WANDB_MODE", "offline")
+    with awaiting_uploads(30):
         logged(tmp_path)
+    files = run_files(tmp_path)
+    if live:
+        assert "its server refuses a file or an artifact of it" in told(capsys)[-1]
+    else:
+        uploads.begin_all(files)
+        assert [each.sent for each in uploads.wait(30)] == [False]
     run = wandb_server.runs["r1"]
     assert run.steps() == [1, 2, 3]
     assert run.summary["instruments"]["nrows"] == 1
     assert any(name.endswith(".html") for name in run.files)
+    assert unsent_files(files) == files
+    wandb_server.faults = []
+    uploads.begin_all(files)
+    assert [each.sent for each in uploads.wait(30)] == [True]
+    assert run.steps() == [1, 2, 3]
+    assert not unsent_files(files)
+
+
+@pytest.mark.parametrize("call", ["CreateRunFiles", "upload"])
+def test_files_that_are_refused_are_uploaded_later(
+    call: str, wandb_server: WandbServer, tmp_path: Path
+) -> None:
+    wandb_server.faults = [Fault(status=403, only={call})]
+    with awaiting_uploads(30):
+        logged(tmp_path)
+    files = run_files(tmp_path)
+    assert unsent_files(files) == files
+    wandb_server.faults = []
+    uploads.begin_all(files)
+    assert [each.sent for each in uploads.wait(30)] == [True]
+    assert any(name.endswith(".html") for name in wandb_server.runs["r1"].files)
 
 
 def test_runs_are_uploaded_side_by_side(wandb_server: WandbServer, tmp_path: Path) -> None:
