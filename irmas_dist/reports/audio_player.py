@@ -2,6 +2,7 @@
 
 import base64
 import io
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -24,12 +25,7 @@ def embedded(path: Path) -> str | None:
     try:
         with open_audio(path) as file:
             wanted = int(MAX_SECONDS * file.sample_rate)
-            decoded: list[Samples] = []
-            for block in file.blocks():
-                decoded.append(block)
-                if sum(map(len, decoded)) >= wanted:
-                    break
-            samples = np.concatenate(decoded)[:wanted]
+            samples = np.concatenate(list(_beginning(file.blocks(), wanted)))[:wanted]
         mono = soxr.resample(mix_down(samples, "mean")[0], file.sample_rate, RATE)
         buffer = io.BytesIO()
         # This level is 48 kbit/s.
@@ -40,3 +36,12 @@ def embedded(path: Path) -> str | None:
     except AudioError:
         return None
     return f"data:audio/mpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def _beginning(blocks: Iterable[Samples], wanted: int) -> Iterator[Samples]:
+    """Yield blocks until they have as many samples as are wanted."""
+    for block in blocks:
+        yield block
+        wanted -= len(block)
+        if wanted <= 0:
+            return
