@@ -165,7 +165,8 @@ def evaluate(
         from irmas_dist.training.model_description import read_description
 
         description = read_description(model)
-        if at == "family" or mapping is not None or adapt_to is not None:
+        testing = part is StorePart.TESTING
+        if at == "family" or mapping is not None or adapt_to is not None or not testing:
             # These figures are not to replace those of the model as it is.
             description = description.model_copy(update={"run": None})
         with awaiting_uploads(description.tracking.wait_s):
