@@ -111,7 +111,9 @@ def index_table(
         rows.append(row)
     if not rows:
         raise IrmasError(f"{table} lists no clip")
-    if not columns_of_labels.by_column and (none := sum(not row["instruments"] for row in rows)):
+    if not columns_of_labels.by_column and (
+        none := sum(not row["instruments"] and not row["unknown"] for row in rows)
+    ):
         empty = f"{called[INSTRUMENTS]!r} being empty"
         say(escape(f"clips in which no instrument plays, {empty}: {none:,}"))
     by_file: dict[str, list[dict[str, Any]]] = defaultdict(list)

@@ -2,8 +2,9 @@
 
 UTF-8, with or without a byte order mark, and with any line ends. The first line names the
 columns, in any order. Values are separated by commas, semicolons or tabs: by that under which the
-first line has most of the columns that are needed. Lines without any value are skipped, and white
-space around values does not matter. A decimal comma is read as a point.
+first line has most of the columns that are needed, or by that which Excel names in a line before,
+such as ``sep=;``. Lines without any value are skipped, and white space around values does not
+matter. A decimal comma is read as a point.
 """
 
 import csv
@@ -15,6 +16,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from irmas_dist.errors import IrmasError
+
+NAMED = re.compile(r'"?sep=([,;\t])"?[,;\t]*')
+"""The line in which Excel names the separator."""
 
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 
@@ -96,7 +100,8 @@ def _lines(
     except UnicodeDecodeError as error:
         at = data[: error.start].count(b"\n") + 1
         raise IrmasError(f"{name} is not CSV in UTF-8: {error} (line {at})") from error
-    separator = _separator(text, columns)
+    named = NAMED.fullmatch(text.partition("\n")[0].strip("\r"))
+    separator = named[1] if named else _separator(text, columns)
     reader = csv.reader(
         io.StringIO(text, newline=""), delimiter=separator, strict=True, skipinitialspace=True
     )
@@ -104,7 +109,7 @@ def _lines(
         lines = [(reader.line_num, [value.strip() for value in line]) for line in reader]
     except csv.Error as error:
         raise IrmasError(f"{name} is not CSV in UTF-8: {error} (line {reader.line_num})") from error
-    return separator, [(number, values) for number, values in lines if any(values)]
+    return separator, [(number, values) for number, values in lines[bool(named) :] if any(values)]
 
 
 def _separator(text: str, columns: Sequence[str]) -> str:

@@ -103,7 +103,7 @@ class LabelColumns:
             column = self.called.get(code, code)
             text = row.values[column].strip()
             labels[code] = label = read_label(text)
-            expected = "; --soft takes values between" if label == label else ""
+            expected = "; --soft takes values between 0 and 1" if label == label else ""
             if label != label or (label not in (None, 0.0, 1.0) and not soft):
                 raise IrmasError(
                     f"{row.where}, column {column!r}: {text!r} is neither 1, 0, ? nor "

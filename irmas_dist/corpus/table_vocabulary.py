@@ -46,6 +46,8 @@ def table_vocabulary(
     if (listed := called.get("instruments", "instruments")) in content.columns:
         lines: dict[str, CsvRow] = {}
         for row in content.rows:
+            if row.values[listed].strip() == "?":
+                continue
             for code in split_codes(row.values[listed]):
                 lines.setdefault(code, row)
         for code, row in lines.items():
@@ -96,6 +98,6 @@ def _why_no_instrument(column: str, rows: Sequence[CsvRow], soft: bool) -> str |
         if label is not None and label != label:
             return f"{row.where}: {text!r} is no label"
         if not soft and label not in (None, 0.0, 1.0):
-            return f"{row.where}: {text!r} is neither 0 nor 1; --soft takes values between"
+            return f"{row.where}: {text!r} is neither 0 nor 1; --soft takes values between these"
         known += label is not None
     return None if known else "nothing is known of any clip"

@@ -403,7 +403,9 @@ def test_a_name_in_another_form_of_unicode_is_found(folder: Path, form: str) -> 
 def test_clips_in_which_nothing_plays_are_counted(
     folder: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    path = table(folder, "path,instruments\naudio/0.wav,a\naudio/1.wav,\naudio/2.wav,|\n")
+    path = table(
+        folder, "path,instruments\naudio/0.wav,a\naudio/1.wav,\naudio/2.wav,|\naudio/3.wav,?\n"
+    )
     index_table(path, VOCABULARY)
     said = "clips in which no instrument plays, 'instruments' being empty: 2\n"
     assert capfd.readouterr().err.startswith(said)

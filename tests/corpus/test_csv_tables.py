@@ -21,15 +21,22 @@ LINES = st.lists(st.tuples(VALUES.filter(bool), VALUES, VALUES), max_size=5)
     line_end=st.sampled_from(["\n", "\r\n"]),
     mark=st.sampled_from(["", "\ufeff"]),
     blank=st.sampled_from(["", "  ", "SS"]),
+    announced=st.sampled_from(["", "sep=S", '"sep=S"', "sep=SSS"]),
 )
 def test_what_was_written_is_read(
-    lines: list[tuple[str, ...]], separator: str, line_end: str, mark: str, blank: str
+    lines: list[tuple[str, ...]],
+    separator: str,
+    line_end: str,
+    mark: str,
+    blank: str,
+    announced: str,
 ) -> None:
     text = io.StringIO()
     writer = csv.writer(text, delimiter=separator, lineterminator=line_end)
     writer.writerows([("path", "a", "b"), *lines])
     padding = blank.replace("S", separator) + line_end
-    written = f"{mark}{text.getvalue()}{padding}"
+    before = announced.replace("S", separator) + line_end if announced else ""
+    written = f"{mark}{before}{text.getvalue()}{padding}"
     table = read_csv(written.encode(), "t.csv", ("b", "path"))
     assert table.columns == ("path", "a", "b")
     assert [tuple(row.values.values()) for row in table.rows] == lines

@@ -41,7 +41,7 @@ def test_shares_are_labels_where_these_may_be_soft(tmp_path: Path) -> None:
     found = table_vocabulary(path)
     assert found.vocabulary.codes == ("oud",)
     assert found.others == {
-        "tempo": f"{path}, line 2: '0.7' is neither 0 nor 1; --soft takes values between"
+        "tempo": f"{path}, line 2: '0.7' is neither 0 nor 1; --soft takes values between these"
     }
 
 
@@ -55,7 +55,7 @@ def test_a_mistake_in_a_column_of_labels_is_refused(tmp_path: Path) -> None:
 
 def test_the_codes_of_one_column_are_instruments(tmp_path: Path) -> None:
     path = table(
-        tmp_path, "path,instruments,other\na.wav,oud|ney,1\nb.wav,,0\nc.wav,ney|bağlama,1\n"
+        tmp_path, "path,instruments,other\na.wav,oud|ney,1\nb.wav,?,0\nc.wav,ney|bağlama,1\n"
     )
     assert table_vocabulary(path).vocabulary.codes == ("bağlama", "ney", "oud")
 
