@@ -11,7 +11,7 @@ from pathlib import Path
 LOGS = "wandb/logs/debug-sync*.log"
 """Where the service writes, below its root directory. A line is a JSON object."""
 
-REFUSED = ("sender: failed to log artifact", "runfiles:", "file transfer:")
+FAILURES = ("sender: failed to log artifact", "runfiles:", "file transfer:")
 """How messages begin, at the level of errors, by which something was not uploaded."""
 
 
@@ -31,7 +31,7 @@ def lacks_files(root: Path, file: Path, since: str) -> bool:
     return any(
         line.get("sync_path") == str(file)
         and line.get("level") == "ERROR"
-        and str(line.get("msg", "")).startswith(REFUSED)
+        and str(line.get("msg", "")).startswith(FAILURES)
         and str(line.get("time", "")) >= since
         for log in root.glob(LOGS)
         for line in _lines(log)
