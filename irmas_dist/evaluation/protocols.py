@@ -150,13 +150,35 @@ def decide_by(
             return decide(scores.scores, FIXED_THRESHOLD)
         case "cross-validated":
             try:
-                folds = k_folds(scores.groups, scores.labels == 1, FOLDS, 0, scores.vocabulary)
+                return _decide_by_other_songs(scores, settings)
             except IrmasError as error:
                 raise IrmasError(f"thresholds cannot be cross-validated: {error}") from error
-            return cross_validated(scores.labels, scores.scores, folds, settings)
         case "oracle":
             fitted = fit_thresholds(scores.labels, scores.scores, settings)
             return decide(scores.scores, fitted)
+
+
+def _decide_by_other_songs(scores: Scores, settings: ThresholdSettings) -> Decisions:
+    """Decide the songs of each fold by thresholds fitted to the others.
+
+    An instrument whose threshold depends on its own labels alone has folds that do, too: what is
+    known of other instruments changes nothing about it.
+
+    Raises:
+        IrmasError: No clip has an instrument, or one has fewer songs than there are folds.
+    """
+    positive, codes = scores.labels == 1, scores.vocabulary.codes
+    together = [list(range(len(codes)))]
+    if settings.rule == "per_instrument" and settings.objective == "macro_f1":
+        together = [[i] for i in np.flatnonzero(positive.any(axis=0)).tolist()] or together
+    decisions = np.zeros(scores.labels.shape, np.uint8)
+    for columns in together:
+        vocabulary = Vocabulary.of({codes[i]: codes[i] for i in columns})
+        folds = k_folds(scores.groups, positive[:, columns], FOLDS, 0, vocabulary)
+        decisions[:, columns] = cross_validated(
+            scores.labels[:, columns], scores.scores[:, columns], folds, settings
+        )
+    return decisions
 
 
 def cross_validated(

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -9,6 +11,7 @@ from irmas_dist.evaluation.metrics import decision_metrics, overall_metrics
 from irmas_dist.evaluation.operating_points import decide
 from irmas_dist.evaluation.protocols import apply_protocols, cross_validated, decide_by
 from irmas_dist.evaluation.thresholds import fit_thresholds
+from irmas_dist.instruments import UNKNOWN
 
 FITTED = ThresholdSettings()
 
@@ -23,6 +26,17 @@ def test_each_fold_is_decided_by_thresholds_that_do_not_depend_on_it(forest):
         again = cross_validated(changed, forest.scores, folds, FITTED)
         np.testing.assert_array_equal(decisions[held_out], again[held_out])
         assert (decisions[~held_out] != again[~held_out]).any()
+
+
+@pytest.mark.parametrize("share", [0.4, 1.0])
+def test_unknown_labels_of_one_instrument_change_no_others_cross_validated_decisions(forest, share):
+    labels = forest.labels.copy()
+    labels[np.random.default_rng(0).random(len(labels)) < share, 3] = UNKNOWN
+    partly = dataclasses.replace(forest, labels=labels)
+    known, masked = (decide_by("cross-validated", one, None, FITTED) for one in (forest, partly))
+    others = np.arange(labels.shape[1]) != 3
+    np.testing.assert_array_equal(known[:, others], masked[:, others])
+    assert (known[:, 3] != masked[:, 3]).any()
 
 
 def test_the_oracle_is_above_cross_validation(forest):
