@@ -113,6 +113,36 @@ def masked(clips: Clips, rng: np.random.Generator, share: float) -> Clips:
     return replace(clips, labels=np.where(unknown, np.nan, clips.labels).astype(np.float32))
 
 
+@pytest.mark.parametrize("loss", LOSSES)
+def test_where_all_labels_are_known_a_mask_changes_no_bit_of_the_training(
+    data: TrainingData, settings: LearnerSettings, loss: LossSettings
+) -> None:
+    """Of an unknown label in validation the loss has a mask, which leaves all training clips in."""
+    unknown = data.validation.labels.copy()
+    unknown[0, 0] = NAN
+    partial = replace(data, validation=replace(data.validation, labels=unknown))
+    training = settings.training.model_copy(update={"loss": loss})
+    settings = settings.model_copy(update={"training": training})
+    plain, with_mask = (Learner(of, settings) for of in (data, partial))
+    for learner in (plain, with_mask):
+        learner.train_epoch()
+        learner.train_epoch()
+    for name, value in plain.network.state_dict().items():
+        assert torch.equal(value, with_mask.network.state_dict()[name]), name
+
+
+@given(seed=st.integers(0, 1_000))
+def test_where_all_labels_are_known_a_mixture_is_the_same_with_a_mask(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    pool = partly(rng.integers(0, 2, (3, 3)).tolist())
+    sources = rng.permutation(3)[: rng.integers(1, 4)].tolist()
+    plan = sent(by_hand(sources, [0] * len(sources)))
+    plain = MIXER(pool, plan, 20)
+    pool.partial = True
+    for one, other in zip(plain, MIXER(pool, plan, 20), strict=True):
+        assert torch.equal(one, other)
+
+
 def test_partly_known_labels_suffice_to_learn(
     data: TrainingData, settings: LearnerSettings
 ) -> None:
