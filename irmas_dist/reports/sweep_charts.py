@@ -63,7 +63,8 @@ def parallel_coordinates(rows: Sequence[Row], space: Space, shares: Mapping[str,
         # Neighbouring names would overlap: every other one is lower.
         y = bottom + 22 + 16 * (i % 2)
         body.append(_text(x, y, name, "middle", "ink"))
-        values = [(0.0, f"{low:.2f}"), (1.0, f"{high:.2f}")]
+        digits = _digits(high - low)
+        values = [(0.0, f"{low:.{digits}f}"), (1.0, f"{high:.{digits}f}")]
         for share, label in _marks(space.entries[name]) if i < len(names) else values:
             body.append(_text(x + 5, bottom - share * height + 4, label, "start", "muted"))
     return _svg(960, 380, "Every trial as a line through its values", body)
@@ -97,7 +98,7 @@ def slice_plot(rows: Sequence[Row], space: Space, name: str) -> Markup:
 
 
 def history_plot(rows: Sequence[Row]) -> Markup:
-    """Draw macro F1 over the trials in order, and the best so far as a line."""
+    """Draw macro F1 over the trials in order, and the best so far of the completed as a line."""
     shown = sorted((r for r in rows if r["value"] is not None), key=lambda r: r["number"])
     low, high = _value_range(shown)
     last = max((row["number"] for row in shown), default=1) or 1
@@ -106,7 +107,7 @@ def history_plot(rows: Sequence[Row]) -> Markup:
     for row in shown:
         across, up = row["number"] / last, (row["value"] - low) / (high - low)
         body.append(f"{_circle(across, up, row, 'first')}/>")
-        if row["value"] > best:
+        if row["state"] == "completed" and row["value"] > best:
             x, y = _point(across, up)
             if line:
                 line.append((x, line[-1][1]))
@@ -181,12 +182,17 @@ def _value_range(rows: Sequence[Row]) -> tuple[float, float]:
 
 
 def _axes(low: float, high: float) -> list[str]:
-    body = []
+    body, digits = [], _digits((high - low) / 2)
     for share in (0.0, 0.5, 1.0):
-        y = _Y0 - share * (_Y0 - _Y1)
+        y, value = _Y0 - share * (_Y0 - _Y1), low + share * (high - low)
         body.append(f'<line x1="{_X0}" x2="{_X1}" y1="{y:.1f}" y2="{y:.1f}" {_LINE}/>')
-        body.append(_text(_X0 - 8, y + 4, f"{low + share * (high - low):.2f}", "end", "muted"))
+        body.append(_text(_X0 - 8, y + 4, f"{value:.{digits}f}", "end", "muted"))
     return body
+
+
+def _digits(step: float) -> int:
+    """Return the decimals that tell values apart which are a step from each other; at least 2."""
+    return max(2, math.ceil(-math.log10(step)))
 
 
 def _point(across: float, up: float) -> tuple[float, float]:

@@ -47,7 +47,8 @@ def log_summary(summary: SweepSummary) -> None:
     best, history = None, []
     for trial in sorted(trials, key=lambda trial: trial["number"]):
         if trial["value"] is not None:
-            best = max(best or 0.0, trial["value"])
+            if trial["state"] == "completed":
+                best = max(best or 0.0, trial["value"])
             history.append([trial["number"], trial["value"], best])
     run.table("history", ["number", "macro_f1", "best_macro_f1"], history)
     run.page(

@@ -1,5 +1,6 @@
 """Tune's events, passed to W&B, the live table and, at the end of a trial, the study."""
 
+import math
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -147,6 +148,9 @@ class SweepCallback(tune.Callback):
         self._live_table.end(number, state, reason)
         facts = {"reason": reason} | {name: last.get(name) for name in SECOND.values()}
         facts["seconds"] = last.get("time_total_s")
+        # With population-based training the best epoch may be one of a trial that it cloned.
+        value = last.get(SELECTED_BY, math.nan)
+        facts[SELECTED_BY] = value if math.isfinite(value) else None
         known = {name: value for name, value in facts.items() if value is not None}
         return self._wandb_runs.ending(number, state, known, last.get(INSTRUMENTS) or [])
 

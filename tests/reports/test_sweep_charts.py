@@ -136,6 +136,27 @@ def test_the_history_steps_up_at_each_better_trial() -> None:
     assert texts(chart)[-3:] == ["0", "4", "trial"]
 
 
+def test_the_best_so_far_is_of_completed_trials() -> None:
+    rows = [trial(0, 0.25), trial(1, 0.75, state="pruned"), trial(2, 0.25)]
+    assert points(history_plot(rows)) == [[(LEFT, BOTTOM), (RIGHT, BOTTOM)]]
+
+
+@pytest.mark.parametrize(
+    ("values", "axis"),
+    [
+        ((0.25, 0.75), ["0.25", "0.50", "0.75"]),
+        ((0.5, 0.501), ["0.5000", "0.5005", "0.5010"]),
+        ((0.0101, 0.0103), ["0.0101", "0.0102", "0.0103"]),
+    ],
+)
+def test_the_labels_of_an_axis_are_told_apart(
+    values: tuple[float, float], axis: list[str], space: Space
+) -> None:
+    rows = [trial(number, value) for number, value in enumerate(values)]
+    assert texts(history_plot(rows))[:3] == axis
+    assert len(set(texts(parallel_coordinates(rows, space, {}))[-2:])) == 2
+
+
 def test_curves_end_in_a_dot_at_their_last_epoch() -> None:
     longest = trial(0, 0.75, curve=[0.25, 0.5, 0.75])
     stopped = trial(1, 0.5, curve=[0.25, 0.5])

@@ -27,6 +27,8 @@ def finished_sweep(out: Path) -> SweepSummary:
     _, space = read_record(out).load(str(out))
     study = open_study(str(out / "study.db"))
     trials = list_trials(study, space)
+    pruned = next(trial for trial in trials if trial["state"] == "pruned")
+    pruned["value"] = 0.99  # higher than any that was completed
     return SweepSummary(str(out), trials, importances(study), Recipe(), str(out / "model"), 1.0)
 
 
@@ -90,7 +92,12 @@ def test_the_history_has_the_best_value_so_far_by_number(logged: Logged) -> None
     rows = table(summary, "history")
     assert [row["number"] for row in rows] == list(range(24))  # the others have no value
     values = [row["macro_f1"] for row in rows]
-    expected = [max(values[: end + 1]) for end in range(24)]
+    completed = {t["number"]: t["value"] for t in summary.trials if t["state"] == "completed"}
+    assert len(completed) < len(values)
+    expected = [
+        max([value for number, value in completed.items() if number <= end], default=None)
+        for end in range(24)
+    ]
     assert [row["best_macro_f1"] for row in rows] == expected
 
 

@@ -14,6 +14,7 @@ from irmas_dist.search.storages import open_study
 from irmas_dist.search.sweep import SweepSummary, sweep
 from irmas_dist.search.sweep_directory import SweepRecord, write_record
 from irmas_dist.search.trial import LearnerTrial
+from irmas_dist.training.learner import SELECTED_BY
 from irmas_dist.training.load import open_training_data
 from tests.wandb_log import inspect
 
@@ -146,6 +147,9 @@ def test_pbt_takes_over_good_trials_and_stays_in_the_space(sweeper: Sweeper) -> 
     for row in changed:
         config = logged[f"{row['number']:04d}"]["config"]
         assert with_values(config, row["params"], "the test") == config
+    for row in summary.trials:  # Of the trial that it cloned, if that was better.
+        best = logged[f"{row['number']:04d}"]["summary"][SELECTED_BY]
+        assert best == pytest.approx(row["value"])
     assert summary.model is not None
     # A trial that took over weights has the network of their trial.
     assert len({(row["params"]["model.width"], row["parameters"]) for row in summary.trials}) <= 2
