@@ -11,7 +11,7 @@ from irmas_dist.errors import IrmasError, first_line
 from irmas_dist.search.storages import open_storage
 from irmas_dist.search.sweep_directory import SweepRecord, read_record, study_location
 from irmas_dist.tracking.outcome import not_sent, run_names
-from irmas_dist.tracking.run_file import RunFile, run_files, started, unsent_files
+from irmas_dist.tracking.run_file import RunFile, is_sent, run_files, started, unsent_files
 from irmas_dist.tracking.server import connection
 from irmas_dist.tracking.uploads import uploads
 from irmas_dist.training.model_description import read_description
@@ -68,7 +68,7 @@ def sync(path: Path) -> tuple[list[str], int]:
     begun = uploads.wait(inf)
     if left := [upload for upload in begun if not upload.sent]:
         raise IrmasError(not_sent(left, begun))
-    earlier = {file.name for file in files} - {file.name for file in unsent}
+    earlier = {file.name for file in files if is_sent(file)} - {file.name for file in unsent}
     return run_names(begun), len(earlier)
 
 

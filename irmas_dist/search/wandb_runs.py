@@ -182,8 +182,7 @@ class SweepRuns:
         identity = self._record.identity
         files = unsent_files(run_files(self._tracking.directory, f"{identity}*"))
         own = f"run-{trial_run_id(identity, first)}.wandb"
-        # A file that ends before its run is of a trial that runs again.
-        uploads.begin_all(file for file in files if file.name != own and RunFile(file).run)
+        uploads.begin_all(file for file in files if file.name != own)
 
     def log(self, number: int, metrics: Metrics) -> None:
         """Log an epoch of a trial."""

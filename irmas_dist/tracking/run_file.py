@@ -113,14 +113,13 @@ def started(file: Path) -> float:
 def unsent_files(files: Sequence[Path]) -> list[Path]:
     """Return the files that have not been uploaded as a whole.
 
-    One without a run, of a process that was killed at once, counts only if it is its run's last.
+    One that ends before its run, of a process that was killed at once, has nothing to upload.
     """
-    later = {file.name: file for file in files}  # of the same run, which has the same name
-    return [
-        file
-        for file in files
-        if not is_sent(file) and (later[file.name] == file or RunFile(file).run is not None)
-    ]
+    return [file for file in files if not is_sent(file) and not _is_empty(RunFile(file))]
+
+
+def _is_empty(found: RunFile) -> bool:
+    return found.run is None and not found.damaged
 
 
 def is_sent(file: Path) -> bool:
@@ -163,10 +162,12 @@ def _records(path: Path) -> Iterator[Any]:
 
     try:
         content = path.read_bytes()
-    except OSError:  # It counts as damaged, and the upload says why.
+    except OSError as error:  # The upload says why.
+        raise _DamagedError from error
+    if HEADER.startswith(content.rstrip(b"\0")):  # Some file systems leave zeros.
         return
-    if content[: len(HEADER)] != HEADER:
-        return
+    if not content.startswith(HEADER):
+        raise _DamagedError
     at, parts = len(HEADER), b""
     while True:
         if BLOCK - at % BLOCK < CHUNK.size:  # Too little for a chunk is filled with zeros.

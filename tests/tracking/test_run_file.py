@@ -103,23 +103,25 @@ def test_records_of_all_sizes_are_read_as_written(
     assert list(read_records(file)) == records
 
 
-def test_files_are_found_by_run_and_in_the_order_of_their_start(tmp_path: Path) -> None:
+def test_files_are_found_by_run_and_in_the_order_of_their_start(
+    written: Path, tmp_path: Path
+) -> None:
     names = ("run-20260102_000000-a", "offline-run-20260101_000000-a", "run-20260103_000000-b")
     for name in names:
         file = tmp_path / "wandb" / name / f"run-{name[-1]}.wandb"
         file.parent.mkdir(parents=True)
-        file.touch()
+        shutil.copy(written, file)
         file.with_name(file.stem + COPY_SUFFIX).touch()
     found = run_files(tmp_path, "a")
     assert [file.parent.name for file in found] == [names[1], names[0]]
     assert len(run_files(tmp_path)) == 3
-    assert unsent_files(found) == [found[1]]  # The first is empty, and not the last of its run.
     found[1].with_suffix(".wandb.synced").touch()  # by wandb's service, whatever the server has
-    assert unsent_files(found) == [found[1]]
-    mark_sent(found[1], 0)
-    assert not unsent_files(found)
-    found[1].write_bytes(b"more")
-    assert unsent_files(found) == [found[1]]
+    assert unsent_files(found) == found
+    mark_sent(found[1], found[1].stat().st_size)
+    assert unsent_files(found) == [found[0]]
+    with found[1].open("ab") as file:
+        file.write(b"more")
+    assert unsent_files(found) == found
 
 
 def test_parts_of_a_run_that_were_begun_in_other_time_zones_are_in_the_order_of_their_start(
@@ -137,14 +139,24 @@ def test_parts_of_a_run_that_were_begun_in_other_time_zones_are_in_the_order_of_
     assert [RunFile(file).run.display_name for file in run_files(tmp_path)] == [*zones]
 
 
-def test_an_empty_file_counts_unless_another_of_its_run_follows(
-    written: Path, tmp_path: Path
+@pytest.mark.parametrize("content", [b"", HEADER[:5], HEADER, HEADER + b"\0\1"])
+def test_a_file_that_ends_before_its_run_has_nothing_to_upload(
+    content: bytes, written: Path, tmp_path: Path
 ) -> None:
     empty, whole = (tmp_path / "wandb" / f"offline-run-{n}-r1" / "run-r1.wandb" for n in (1, 2))
     for file in (empty, whole):
         file.parent.mkdir(parents=True)
-    empty.touch()
+    empty.write_bytes(content)
     shutil.copy(written, whole)
-    assert unsent_files([empty]) == [empty]
-    assert unsent_files([empty, whole]) == [whole]
-    assert unsent_files([whole, empty]) == [whole, empty]
+    assert not unsent_files([empty])
+    assert unsent_files([whole, empty]) == [whole]
+
+
+@pytest.mark.parametrize("content", [b"something else that is no run", HEADER + bytes(40) + b"x"])
+def test_a_file_whose_beginning_is_damaged_counts_as_not_uploaded(
+    content: bytes, tmp_path: Path
+) -> None:
+    """Somebody must learn that its run is lost."""
+    file = tmp_path / "run-r1.wandb"
+    file.write_bytes(content)
+    assert unsent_files([file]) == [file]
