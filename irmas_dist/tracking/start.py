@@ -4,6 +4,7 @@ import shlex
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -86,14 +87,19 @@ def start_run(
                 settings=wandb.Settings(**_local_settings(settings, job_type)),
             )
         file, shown = Path(run.settings.sync_file), name or known.name or run_id
-        opened = Run(run, mode, known, file)
-        begun = [part.path for part in parts if part.run]
-        if resumed and (not begun or any(map(is_begun_elsewhere, begun))):
+        begun = [part for part in parts if part.run]
+        place = run.settings.entity or "", run.settings.project
+        here = [part for part in begun if (part.run.entity, part.run.project) == place]
+        # Another project has none of the steps that the earlier one has.
+        last_step = max((part.last_step for part in here), default=-1)
+        opened = Run(run, mode, replace(known, last_step=last_step), file)
+        marked = any(is_begun_elsewhere(part.path) for part in begun)
+        if resumed and (marked or not begun or here != begun):
             mark_begun_elsewhere(file)
         if mode == "online":
             project = f"{settings.entity or ''}/{settings.project}"
             begin = partial(uploads.begin, run_id=run_id, name=shown, project=project)
-            for before in unsent_files([*earlier, file])[:-1]:
+            for before in unsent_files(earlier):
                 begin(before, live=False)
             # The server may have more of it; of the others, nobody needs to see how they grow.
             if job_type not in ("train", "trial") or is_begun_elsewhere(file):
@@ -138,15 +144,14 @@ def _local_settings(settings: TrackingSettings, job_type: str) -> dict[str, Any]
 
 def _known(parts: Sequence[RunFile]) -> Known:
     """Return what earlier processes have logged to a run, by its files."""
-    last_step, name = -1, ""
+    name = ""
     values: dict[str, Any] = {}
     summary: dict[str, Any] = {}
     for found in parts:
-        last_step = max(last_step, found.last_step)
         name = name or (found.run.display_name if found.run else "")
         values |= found.config
         summary |= found.summary
-    return Known(last_step, values, summary, name)
+    return Known(config=values, summary=summary, name=name)
 
 
 def command_line() -> str:

@@ -11,7 +11,7 @@ import pytest
 
 from irmas_dist.config.tracking import TrackingSettings
 from irmas_dist.tracking.run import Run
-from irmas_dist.tracking.run_file import RunFile, read_records, run_files
+from irmas_dist.tracking.run_file import RunFile, is_begun_elsewhere, read_records, run_files
 from irmas_dist.tracking.start import start_run
 from tests.wandb_log import inspect
 
@@ -25,6 +25,11 @@ def settings(directory: Path, **changes: object) -> TrackingSettings:
 def opened(directory: Path, **options: Any) -> Run:
     given = {"name": "x", "job_type": "train", "config": {}, "run_id": "0123abcd"}
     return start_run(settings(directory), **(given | options))
+
+
+def steps(file: Path) -> list[int]:
+    history = (record.history for record in read_records(file) if record.HasField("history"))
+    return [row.step.num for row in history]
 
 
 def test_nothing_is_logged_when_the_directory_cannot_be_made(
@@ -73,20 +78,27 @@ def test_a_resumed_run_has_each_epoch_once_and_what_it_had_before(tmp_path: Path
     second.table("instruments", ["code"], [["cel"]])
     second.close()
     files = [RunFile(file) for file in run_files(tmp_path, "0123abcd")]
-    steps = [
-        [
-            record.history.step.num
-            for record in read_records(found.path)
-            if record.HasField("history")
-        ]
-        for found in files
-    ]
-    assert steps == [[1, 2], [3, 4]]
+    assert [steps(found.path) for found in files] == [[1, 2], [3, 4]]
     assert files[1].config["training"] == {"lr": 0.5}
     assert files[1].config["command"].keys() == {"train", "evaluate"}
     summary = files[1].summary
     assert (summary["val_loss"], summary["parameters"], summary["epoch"]) == (0.2, 9, 3)
     assert summary["instruments"]["nrows"] == 1
+
+
+def test_a_run_resumed_in_another_project_has_all_its_epochs_there(tmp_path: Path) -> None:
+    for project, epochs in (("first", 2), ("other", 3), ("first", 4)):
+        chosen = settings(tmp_path, project=project)
+        run = start_run(
+            chosen, name="x", job_type="train", config={}, run_id="r1", resumed=epochs > 2
+        )
+        for epoch in range(1, epochs + 1):  # the whole history, from a checkpoint
+            run.log({"epoch": float(epoch)})
+        run.close()
+    files = run_files(tmp_path, "r1")
+    assert [steps(file) for file in files] == [[1, 2], [1, 2, 3], [3, 4]]
+    # What is on the server is asked before more is sent, as that may be in either.
+    assert [is_begun_elsewhere(file) for file in files] == [False, True, True]
 
 
 def test_a_run_tells_the_command_without_passwords_and_nothing_of_the_machine(
