@@ -4,6 +4,7 @@ After Mitchell et al., "Model cards for model reporting" (FAT* 2019). All of its
 from the model directory.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -21,6 +22,8 @@ from irmas_dist.storage.results import directory_name
 from irmas_dist.terminal import escape, say
 from irmas_dist.training.model_description import ModelDescription, read_description
 from irmas_dist.training.provenance import validated_on
+
+FINGERPRINT = re.compile("[0-9a-f]{4,}")
 
 WEAK_F1 = 0.5
 """An instrument with a lower F1 is named among the limits."""
@@ -60,10 +63,10 @@ def model_card(
     )
 
 
-def _facts(description: ModelDescription) -> Iterator[tuple[str, str | float]]:
+def _facts(description: ModelDescription) -> Iterator[tuple[str, str]]:
     """Yield what a model was made from by name; that of an ensemble's members has their number."""
 
-    def flat(value: Any, name: str) -> Iterator[tuple[str, str | float]]:
+    def flat(value: Any, name: str) -> Iterator[tuple[str, str]]:
         if isinstance(value, Mapping):
             for key, inner in value.items():
                 yield from flat(inner, f"{name} {key}".strip())
@@ -71,12 +74,22 @@ def _facts(description: ModelDescription) -> Iterator[tuple[str, str | float]]:
             for number, inner in enumerate(value, start=1):
                 yield from flat(inner, f"{name} {number}")
         else:
-            yield name, value
+            yield name, str(value) if name.endswith("adapted_to") else _fact(value)
 
     if not description.members:
         yield from flat(description.data, "")
     for number, member in enumerate(description.members, start=1):
         yield from flat(member.data, f"member {number}:")
+
+
+def _fact(value: str | float) -> str:
+    match value:
+        case bool():
+            return "yes" if value else "no"
+        case str():
+            return f"fingerprint `{value}`" if FINGERPRINT.fullmatch(value) else value
+        case _:
+            return f"{value:,}"
 
 
 def write_model_card(model: str, exported: ExportSummary) -> ExportSummary:

@@ -100,11 +100,15 @@ def test_a_card_says_that_its_model_was_adapted_after_it_was_validated(model: Pa
     card = model_card("model", adapted)
     assert "| adapted to | songs (80 clips) |\n" in card
     assert "They are of the model before it was adapted." in section(card, "Figures")
-    start = {"weights": "0123", "adapted_to": "songs"}
+    split = {"by": "source", "share": 0.15}
+    start = {"weights": "0123", "split": split, "adapted_to": "cafe"}
     judges = [{"store": "4567", "part": "testing", "clips": 9}]
-    data = description.data | {"init": start, "validated_on": judges}
+    data = description.data | {"init": start, "validated_on": judges, "own_validation": True}
     facts = section(model_card("model", description.model_copy(update={"data": data})), "Data")
-    assert "- init adapted to: songs\n" in facts
+    assert "- init adapted to: cafe\n" in facts
+    assert "- init split by: source\n" in facts
+    assert "- init split share: 0.15\n" in facts
+    assert "- own validation: yes\n" in facts
     assert "- init weights: fingerprint `0123`\n" in facts
     assert "- validated on 1 part: testing\n" in facts
     # An ensemble has what its members were adapted to, and they the rest.
