@@ -77,7 +77,10 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
     421: {"description": "The Host is not this machine, and there is no token."},
     422: {"description": "The audio cannot be used, or is too long."},
     429: {"description": "Too many requests at a time; see Retry-After."},
-    503: {"description": "A replica or a part of it failed, or there is none; see Retry-After."},
+    503: {
+        "description": "A replica or a part of it failed, or there is none, or an object store "
+        "does not answer; see Retry-After."
+    },
     504: {"description": "The time is over."},
 }
 

@@ -27,6 +27,12 @@ ENVELOPE = 64_000
 DISCARDED = 64_000_000
 """Bytes of an upload that is too large which are read beyond what is allowed, and not kept."""
 
+NOT_THERE = (FileNotFoundError, IsADirectoryError)
+"""What the client did wrong who names an object; other errors are of the object store."""
+
+RETRY_AFTER_S = 10
+"""After how long to ask again for an object whose store does not answer."""
+
 STALLED_S = 20.0
 """How long an upload may pause: one that does not go on takes the place of others."""
 
@@ -207,4 +213,6 @@ def _object(url: str, limits: Limits) -> bytes:
             raise _too_large("object", limits.max_megabytes)
         return storage.read_bytes(url)
     except IrmasError as error:
+        if isinstance(cause := error.__cause__, OSError) and not isinstance(cause, NOT_THERE):
+            raise RefusedRequestError(503, str(error), retry_after_s=RETRY_AFTER_S) from error
         raise RefusedRequestError(422, str(error)) from error

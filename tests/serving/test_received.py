@@ -3,6 +3,7 @@
 import asyncio
 import encodings
 import json
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -29,6 +30,22 @@ def test_an_object_is_read_where_its_folder_is_allowed(
     answers = asking(ask, {"allow_url_prefix": [f"{bucket}/in"], "max_megabytes": 5})
     assert [each.status_code for each in answers] == [200, 413, 422, 403]
     assert answers[0].json()["predictions"][0]["path"] == f"{bucket}/in/a.wav"
+
+
+def test_an_object_whose_store_does_not_answer_can_be_asked_for_again(
+    asking: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
+
+    async def ask(client: httpx.AsyncClient) -> httpx.Response:
+        return await client.post("/v1/predict", json={"url": "s3://away/in/a.wav"})
+
+    answer = asking(ask, {"allow_url_prefix": ["s3://away/in"]})
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "10")
+    assert "s3://away/in/a.wav: " in answer.json()["error"]
 
 
 def multipart(boundary: str, *parts: tuple[str, bytes]) -> bytes:
