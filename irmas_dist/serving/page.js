@@ -5,7 +5,8 @@ import {asWav, record} from "/sound.js";
 
 const $ = id => document.getElementById(id);
 const map = new HeatMap();
-let models = [], chosen = null, latest = null, running = null, recording = null;
+let models = [], chosen = null, latest = null, running = null, recording = null,
+  opening = false;
 
 const BY_BROWSER = "decoded by the browser: the server does not know its format, nor whether it is whole";
 
@@ -142,7 +143,8 @@ function finish(prediction, model) {
   const names = plays.map(code => model.instruments[code]);
   $("plays").replaceChildren(...names.map(name => element("li", name)));
   const nothing = plays.length ? null : "no instrument reaches its threshold";
-  $("note").textContent = [prediction.note, nothing].filter(Boolean).join("; ");
+  const mute = $("player").error ? "this browser cannot play the file" : null;
+  $("note").textContent = [prediction.note, nothing, mute].filter(Boolean).join("; ");
   $("scores").replaceChildren(...codes.map(code => {
     const row = element("tr", "", {className: plays.includes(code) ? "plays" : ""});
     const threshold = model.thresholds[code];
@@ -184,9 +186,11 @@ $("record").hidden = !navigator.mediaDevices;  // without TLS, browsers have it 
 $("record").addEventListener("click", async () => {
   try {
     if (recording) { recording.stop(); return; }
-    $("record").disabled = true;  // a second click would open the microphone again
-    try { recording = await record(); } finally { $("record").disabled = false; }
+    if (opening) return;  // a second click would open the microphone again
+    opening = true;  // disabled, the button would lose the focus
+    try { recording = await record(); } finally { opening = false; }
     $("record").textContent = "Stop";
+    say("Recording …");
     const file = await recording.done;
     recording = null;
     $("record").textContent = "Record";
