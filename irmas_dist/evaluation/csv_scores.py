@@ -30,7 +30,8 @@ from irmas_dist.errors import IrmasError
 from irmas_dist.evaluation.scores import Scores, read_scores
 from irmas_dist.instruments import IRMAS, PRESENT, UNKNOWN, Vocabulary
 
-CSV_SUFFIXES = (".csv", ".tsv")
+SUFFIXES = {".csv": "csv", ".tsv": "csv", ".json": "json", ".parquet": "parquet"}
+"""Formats by suffix; that of a file with another is known by its first bytes."""
 
 OTHER_COLUMNS = ("instruments", "error", "note", "adapted_to")
 """Columns of predictions beside ``path`` and the scores."""
@@ -55,9 +56,9 @@ class LabelledClip:
 
 def has_labels(location: str) -> bool:
     """Return whether a file of scores is a scores table, which has labels of its own."""
-    if _suffix(location) in (*CSV_SUFFIXES, ".json"):
+    if _format(location) != "parquet":
         return False
-    return not (storage.exists(location) and "path" in storage.read_table(location).column_names)
+    return "path" not in storage.read_table(location).column_names
 
 
 def open_scores(location: str, labels: str | None = None, vocabulary: Vocabulary = IRMAS) -> Scores:
@@ -179,10 +180,10 @@ def _named(clip_id: str, labels: npt.NDArray[np.int8], vocabulary: Vocabulary) -
 
 def _table(location: str, needed: tuple[str, ...]) -> tuple[Collection[str], list[CsvRow]]:
     """Return the columns and rows of CSV, or of predictions in JSON or Parquet."""
-    if _suffix(location) in CSV_SUFFIXES:
+    if _format(location) == "csv":
         table = read_csv(storage.read_bytes(location), location, needed)
         return table.columns, table.rows
-    if _suffix(location) == ".json":
+    if _format(location) == "json":
         content = storage.read_json(location)
         found = content.get("predictions") if isinstance(content, dict) else None
         if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
@@ -248,5 +249,11 @@ def _by_clip(rows: list[CsvRow]) -> Iterator[tuple[str, CsvRow]]:
         yield clip_id, row
 
 
-def _suffix(location: str) -> str:
-    return PurePosixPath(location).suffix.lower()
+def _format(location: str) -> str:
+    suffix = PurePosixPath(location).suffix.lower()
+    if suffix in SUFFIXES:
+        return SUFFIXES[suffix]
+    beginning = storage.read_bytes(location)[:64]
+    if beginning.startswith(b"PAR1"):
+        return "parquet"
+    return "json" if beginning.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{") else "csv"

@@ -1,6 +1,7 @@
 """Scores from CSV; that unusable files are refused is tested with the command that reads them."""
 
 import json
+import shutil
 
 import numpy as np
 import pyarrow as pa
@@ -11,6 +12,7 @@ from irmas_dist.corpus.audio_files import clip_id_of
 from irmas_dist.corpus.catalogue import read_catalogue
 from irmas_dist.errors import IrmasError
 from irmas_dist.evaluation.csv_scores import open_scores
+from irmas_dist.evaluation.scores import write_scores
 from irmas_dist.instruments import IRMAS, UNKNOWN, Vocabulary
 
 DUO = Vocabulary.of({"vio": "violin", "cel": "cello"})
@@ -68,8 +70,10 @@ def test_only_irmas_has_labels_that_need_not_be_given(tmp_path):
     scores, labels = write(tmp_path, "path,vio,cel\na,1,0\n", "path,instruments\na,vio\n")
     with pytest.raises(IrmasError, match="give the clips' labels with --labels"):
         open_scores(scores, None, DUO)
+    table = str(tmp_path / "scores.parquet")
+    write_scores(table, open_scores(scores, labels, DUO))
     with pytest.raises(IrmasError, match=r"has labels of its own; leave out --labels$"):
-        open_scores("scores.parquet", labels, DUO)
+        open_scores(table, labels, DUO)
 
 
 def test_what_a_spreadsheet_saves_is_read(tmp_path):
@@ -164,6 +168,18 @@ def test_predictions_are_scores(tmp_path, suffix):
             match=f"prediction {len(rows)}: 'm/b.wav' has no scores: cannot be decoded",
         ):
             open_scores(failed, labels, DUO)
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".json", ".csv"])
+def test_a_file_with_another_suffix_is_known_by_its_content(tmp_path, suffix):
+    scores, labels = write(tmp_path, "path,cel,vio\na,0.75,0.5\n", "path,instruments\na,cel\n")
+    if suffix != ".csv":
+        scores = write_predictions(tmp_path, suffix, ROWS[:1])
+    renamed = shutil.copy(scores, f"{scores}.txt")
+    known, other = (open_scores(one, labels, DUO) for one in (scores, renamed))
+    np.testing.assert_array_equal(known.scores, other.scores)
+    with pytest.raises(IrmasError, match=r"no\.mirex: no such file"):
+        open_scores(str(tmp_path / "no.mirex"), labels, DUO)
 
 
 @pytest.mark.parametrize("content", ["[]", "{}", '{"predictions": [1]}', '{"predictions": 1}'])
