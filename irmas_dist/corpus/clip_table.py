@@ -8,6 +8,7 @@ its file. Other columns are named and ignored.
 """
 
 import posixpath
+import re
 import shlex
 import unicodedata
 from collections import defaultdict
@@ -43,6 +44,9 @@ TEST_OR_NOT = {"train", "training", "test", "testing", "valid", "validation", "v
 
 NEAR = 0.8
 """Likeness (`difflib.get_close_matches`) from which a column that is ignored may be misspelt."""
+
+UNIT = re.compile(r"s$|[ _(\[]+(s|sec|secs|seconds?)[)\]]?$")
+"""A plural, or the unit in the name of a column such as ``start_s``."""
 
 MANIFEST = ("clip_id", "unknown", "md5")
 """Columns by which a manifest is known."""
@@ -156,12 +160,18 @@ def _name_ignored(
     told = []
     for column in ignored:
         for name in missing:
-            if column.casefold().strip("_ ").rstrip("s") == name.rstrip("s"):
+            if UNIT.sub("", column.casefold().strip("_ ")) == name:
                 option = shlex.quote(f"{name}={column}")
                 raise IrmasError(
                     f"{table} has the column {column!r} and no {name!r}: if they are the same, add "
                     f"--column {option}; otherwise rename the column"
                 )
+        if column.casefold().startswith("duration") and "end" in missing and "start" not in missing:
+            raise IrmasError(
+                f"{table} has the columns {called['start']!r} and {column!r}, and no 'end', without "
+                "which each clip lasts to the end of its file: give the end of each in seconds, or "
+                "rename the column"
+            )
         if "part" in missing:
             _require_no_parts(content, column, table)
         near = get_close_matches(column.casefold(), missing, n=1, cutoff=NEAR)

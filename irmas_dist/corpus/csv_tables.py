@@ -49,7 +49,8 @@ def read_csv(data: bytes, name: str, columns: Sequence[str]) -> CsvTable:
 
     Raises:
         IrmasError: It is not CSV in UTF-8, a needed column is missing, a column is named twice or
-            has values and no name, or a line has not as many values as there are columns.
+            has values and no name, unless it is the first and numbers the lines, or a line has not
+            as many values as there are columns.
     """
     separator, lines = _lines(data, name, columns)
     header = lines[0][1] if lines else []
@@ -64,6 +65,9 @@ def read_csv(data: bytes, name: str, columns: Sequence[str]) -> CsvTable:
             raise IrmasError(
                 f"{name} has no column {column!r}; it needs {', '.join(columns)}; {has}"
             )
+    first = [values[0] for _, values in lines[1:]]
+    # As pandas and R write the numbers of rows.
+    numbered = all(map(str.isdecimal, first)) and len(set(first)) == len(first)
     rows = []
     for number, values in lines[1:]:
         where = f"{name}, line {number}"
@@ -71,7 +75,7 @@ def read_csv(data: bytes, name: str, columns: Sequence[str]) -> CsvTable:
             counts = f"{len(values)} for {len(header)}, {separated}"
             raise IrmasError(f"{where}: not as many values as columns: {counts}")
         for position, (column, value) in enumerate(zip(header, values, strict=True), start=1):
-            if value and not column:
+            if value and not column and not (numbered and position == 1):
                 raise IrmasError(f"{where}: {value!r} is in column {position}, which has no name")
         rows.append(CsvRow(where, dict(zip(header, values, strict=True))))
     return CsvTable(named, rows)

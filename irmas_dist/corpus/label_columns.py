@@ -5,6 +5,7 @@ a column with 1, 0, or ``?`` or nothing for unknown; values between are soft lab
 expected. Of clips of which nothing is known, ``instruments`` is ``?``.
 """
 
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -24,6 +25,9 @@ INSTRUMENTS = "instruments"
 
 UNKNOWN_LABELS = ("", "?")
 """What is written where nobody knows."""
+
+INDEX = re.compile(r"__index_level_\d+__$")
+"""Columns in which pandas keeps the numbers of rows."""
 
 BOOLEANS = {"true": 1.0, "false": 0.0}
 """How programs write 1 and 0 of columns that have nothing else."""
@@ -96,7 +100,9 @@ class LabelColumns:
             for code in split_codes(row.values[column]):
                 if code not in self.vocabulary:
                     allowed = f"no instrument of {', '.join(self.vocabulary.codes)}"
-                    raise IrmasError(f"{row.where}, column {column!r}: {code!r} is {allowed}")
+                    raise IrmasError(
+                        f"{row.where}, column {column!r}: {code!r} is {allowed}{self._hint(code)}"
+                    )
                 labels[code] = 1.0
             return labels
         for code in self.vocabulary.codes:
@@ -110,6 +116,15 @@ class LabelColumns:
                     f"empty{expected}"
                 )
         return labels
+
+    def _hint(self, text: str) -> str:
+        """Say what may be meant by a text that is no code."""
+        names = zip(self.vocabulary.names, self.vocabulary.codes, strict=True)
+        known = {name.casefold(): code for name, code in names}
+        known |= {code.casefold(): code for code in self.vocabulary.codes}
+        meant = [known.get(one.strip().casefold()) for one in re.split("[,;/]", text)]
+        codes = [code for code in meant if code is not None]
+        return f"; write {'|'.join(codes)}" if len(codes) == len(meant) else ""
 
 
 def read_label(text: str) -> float | None:
@@ -141,6 +156,7 @@ def read_clip_table(table: str, needed: Sequence[str]) -> CsvTable:
     if PurePosixPath(table).suffix.lower() not in (".parquet", ".pq"):
         return _named_in_nfc(read_csv(storage.read_bytes(table), table, needed), table)
     content = storage.read_table(table)
+    content = content.drop_columns([name for name in content.column_names if INDEX.match(name)])
     names = tuple(content.column_names)
     for column in needed:
         if column not in names:

@@ -1,5 +1,7 @@
 """A table of clips says what plays in them, what does not, and what nobody knows."""
 
+import re
+import shlex
 import shutil
 import unicodedata
 from pathlib import Path
@@ -21,6 +23,7 @@ from irmas_dist.corpus.clip_table import index_table
 from irmas_dist.corpus.groups import find_conflicts, has_source, join_identical, source_of
 from irmas_dist.corpus.index import index_tree, with_table
 from irmas_dist.corpus.manifest import read_manifest, write_manifest
+from irmas_dist.corpus.table_vocabulary import table_vocabulary
 from irmas_dist.errors import IrmasError
 from irmas_dist.features.diff import encode_labels
 from irmas_dist.features.logmel import log_mel
@@ -152,6 +155,8 @@ def put(url: str, text: str) -> str:
         ("path,a,b,c\n0.wav,1,0.5,0\n", r"line 2, column 'b': '0.5' is neither"),
         ("path,a,b\n0.wav,1,0\n", r"neither a column 'instruments' nor one for c"),
         ("path,instruments\n0.wav,a|x\n", r"line 2, column 'instruments': 'x' is no instrument"),
+        ("path\tinstruments\n0.wav\tc, A\n", r"'c, A' is no instrument of a, b, c; write c\|a$"),
+        ("path,instruments\n0.wav,B\n", r"'B' is no instrument of a, b, c; write b$"),
         (
             "path,instruments,part\n0.wav,a,test\n",
             r"column 'part': 'test' is none of training",
@@ -347,13 +352,34 @@ def test_a_column_that_another_is_taken_for_is_ignored_and_a_line_says_so(
 
 @pytest.mark.parametrize(
     ("column", "name"),
-    [("groups", "group"), ("Part", "part"), ("ends", "end"), ("SOURCE_", "source")],
+    [
+        *(("groups", "group"), ("Part", "part"), ("ends", "end"), ("SOURCE_", "source")),
+        *(("start_s", "start"), ("End (s)", "end"), ("start seconds", "start"), ("end_sec", "end")),
+    ],
 )
 def test_a_column_that_may_be_misspelt_is_refused(folder: Path, column: str, name: str) -> None:
     path = table(folder, f"path,instruments,{column}\naudio/0.wav,a,testing\n")
-    message = rf"the column '{column}' and no '{name}': .* add --column {name}={column}"
-    with pytest.raises(IrmasError, match=message):
+    option = shlex.quote(f"{name}={column}")
+    message = f"the column {column!r} and no {name!r}: if they are the same, add --column {option}"
+    with pytest.raises(IrmasError, match=re.escape(message)):
         index_table(path, VOCABULARY)
+
+
+def test_a_duration_beside_a_start_is_not_ignored(folder: Path) -> None:
+    path = table(folder, "path,instruments,start,duration_s\naudio/0.wav,a,0.1,0.2\n")
+    with pytest.raises(IrmasError, match="'start' and 'duration_s', and no 'end'.* give the end"):
+        index_table(path, VOCABULARY)
+    # Without spans it is that of the file.
+    index_table(table(folder, "path,instruments,duration\naudio/0.wav,a,3\n"), VOCABULARY)
+
+
+def test_the_numbers_of_rows_that_pandas_writes_are_no_column(folder: Path) -> None:
+    path = table(folder, ",path,a,b,c\n7,audio/0.wav,1,0,0\n9,audio/1.wav,0,1,0\n")
+    assert len(index_table(path, VOCABULARY)) == 2
+    numbered = pa.table({"path": ["audio/0.wav"], "a": [1], "b": [0], "c": [0]})
+    numbered = numbered.append_column("__index_level_0__", pa.array([1]))
+    pq.write_table(numbered, folder / "numbered.parquet")
+    assert table_vocabulary(str(folder / "numbered.parquet")).vocabulary.codes == ("a", "b", "c")
 
 
 def test_other_columns_are_ignored_and_a_line_names_them(
