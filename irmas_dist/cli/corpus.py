@@ -131,6 +131,9 @@ def index(
         )
     if tree and Path(tree).suffix.lower() in (".csv", ".tsv", ".parquet") and Path(tree).is_file():
         raise IrmasError(f"{tree} is a file: give a table of clips with --table")
+    if Path(out).suffix.lower() in (".csv", ".tsv", ".json", ".yaml"):
+        parquet = Path(out).with_suffix(".parquet").name
+        raise typer.BadParameter(f"--out {out}: a manifest is Parquet; name it {parquet}")
     if tree is None and part is not None:
         raise typer.BadParameter("--part is of a TREE; a table says it in its column part")
     named = [pair.partition("=")[::2] for pair in column or ()]

@@ -154,10 +154,12 @@ def _format(form: Format | None, out: str | None, json: bool) -> Format:
     ending = PurePath(out or "").suffix.lower().removeprefix(".")
     formats: dict[str, Format] = {"json": "json", "csv": "csv", "parquet": "parquet"}
     chosen = "json" if json else form or formats.get(ending, "table")
+    suffix = "csv" if chosen == "mirex" else chosen
+    if ending in formats and ending != suffix:
+        option = "--json" if json else f"--format {form}"
+        raise typer.BadParameter(f"{option} and --out {out}: name the file .{suffix}")
     if out and chosen == "table":
         raise typer.BadParameter(f"--out {out}: give --format json, csv, parquet or mirex")
-    if chosen == "mirex" and ending in ("json", "parquet"):
-        raise typer.BadParameter(f"--out {out}: --format mirex is CSV")
     if chosen in ("parquet", "mirex") and not out:
         raise typer.BadParameter(f"--format {chosen} goes to a file: give --out")
     return chosen

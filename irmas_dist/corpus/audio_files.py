@@ -45,7 +45,10 @@ def find_files(tree: str | Path, codes: Collection[str] = ()) -> list[TreeFile]:
         file for folder, names in _folders(tree, codes) for file in _files(root, folder, names)
     ]
     if not any(file.path for file in files):
-        raise IrmasError(f"{tree} holds no audio files; expected folders such as cel/ with WAVs")
+        folder = next(iter(codes), "music")
+        raise IrmasError(
+            f"{tree} holds no audio files; expected folders such as {folder}/ with WAVs"
+        )
     return files
 
 

@@ -168,9 +168,9 @@ def _name_ignored(
                 )
         if column.casefold().startswith("duration") and "end" in missing and "start" not in missing:
             raise IrmasError(
-                f"{table} has the columns {called['start']!r} and {column!r}, and no 'end', without "
-                "which each clip lasts to the end of its file: give the end of each in seconds, or "
-                "rename the column"
+                f"{table} has the columns {called['start']!r} and {column!r}, and no 'end': "
+                "without it each clip lasts to the end of its file; give the end of each in "
+                "seconds, or rename the column"
             )
         if "part" in missing:
             _require_no_parts(content, column, table)

@@ -116,11 +116,17 @@ def open_scores(location: str, labels: str | None = None, vocabulary: Vocabulary
 def _read_scores(location: str, vocabulary: Vocabulary) -> tuple[dict[str, list[float]], str]:
     """Return the scores of each clip by instrument, and what their model was adapted to."""
     needed = ("path", *vocabulary.codes)
-    columns, rows = _table(location, needed)
+    columns, rows = _table(location)
+    other = "; name the recipe of other instruments with --config" if vocabulary == IRMAS else ""
+    failed = bool(rows) and all(row.values.get("error") for row in rows)
+    if (missing := [column for column in needed if column not in columns]) and not failed:
+        raise IrmasError(
+            f"{location} has no column {missing[0]!r}; it needs {', '.join(needed)}{other}"
+        )
     if unknown := [column for column in columns if column not in (*needed, *OTHER_COLUMNS)]:
         raise IrmasError(
             f"{location}: column {unknown[0]!r} is no instrument; "
-            f"these are {', '.join(vocabulary.codes)}"
+            f"these are {', '.join(vocabulary.codes)}{other}"
         )
     values: dict[str, list[float]] = {}
     adapted_to: dict[str, None] = {}
@@ -178,10 +184,10 @@ def _named(clip_id: str, labels: npt.NDArray[np.int8], vocabulary: Vocabulary) -
     return LabelledClip(labels, row["part"], row["group"])
 
 
-def _table(location: str, needed: tuple[str, ...]) -> tuple[Collection[str], list[CsvRow]]:
+def _table(location: str) -> tuple[Collection[str], list[CsvRow]]:
     """Return the columns and rows of CSV, or of predictions in JSON or Parquet."""
     if _format(location) == "csv":
-        table = read_csv(storage.read_bytes(location), location, needed)
+        table = read_csv(storage.read_bytes(location), location, ("path",))
         return table.columns, table.rows
     if _format(location) == "json":
         content = storage.read_json(location)
@@ -199,9 +205,6 @@ def _table(location: str, needed: tuple[str, ...]) -> tuple[Collection[str], lis
     else:
         rows = storage.read_table(location).to_pylist()
     columns = dict.fromkeys(column for row in rows for column in row)
-    for column in needed:
-        if column not in columns and not all(row.get("error") for row in rows):
-            raise IrmasError(f"{location} has no column {column!r}; it needs {', '.join(needed)}")
     return columns, [
         CsvRow(
             f"{location}, prediction {number}",

@@ -86,8 +86,9 @@ def _require_place(out: str, model: str, *, own: bool) -> None:
         model: The model that gives the scores.
         own: Whether they are its own, of the clips that it is judged by.
     """
-    refuse_other_results(out, "model.json")
     same = storage.absolute(out) == storage.absolute(model)
+    if not same:
+        refuse_other_results(out, "model.json")
     if not (own and same) and storage.exists(storage.join(out, "model.json")):
         what = "other scores of that model" if same else "another model's"
         raise IrmasError(
@@ -255,7 +256,8 @@ def read_model_scores(
     description, path = read_description(model), scores or storage.join(model, SCORES)
     if scores is None and not storage.exists(path):
         raise IrmasError(
-            f"{model} has not been evaluated: first run irmas evaluate {shlex.quote(model)}"
+            f"{model} has not been evaluated: first run irmas evaluate {shlex.quote(model)} "
+            "--features FEATURES"
         )
     found = read_scores(path)
     _require_same_instruments(description, found, path)
@@ -268,7 +270,7 @@ def read_model_scores(
     if not of_this and (scores is None or found.scored_by):
         raise IrmasError(
             f"{path} holds scores of another model than {model} is now, or of other windows or "
-            f"aggregation: run irmas evaluate {shlex.quote(model)} again"
+            f"aggregation: run irmas evaluate {shlex.quote(model)} --features FEATURES again"
         )
     return description, found, path
 

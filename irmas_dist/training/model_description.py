@@ -190,6 +190,11 @@ def read_description(directory: str | os.PathLike[str]) -> ModelDescription:
     """
     path = storage.join(directory, "model.json")
     if not storage.exists(path):
+        best = storage.join(directory, "model")
+        if storage.exists(storage.join(directory, "sweep.json")):
+            there = storage.exists(storage.join(best, "model.json"))
+            hint = f"its best model is {best}" if there else "it has no model yet"
+            raise IrmasError(f"{directory} holds a sweep: {hint}")
         raise IrmasError(f"{directory} is not a model directory: it has no model.json")
     content = storage.read_json(path)
     try:

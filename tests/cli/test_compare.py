@@ -193,7 +193,10 @@ def test_scores_of_an_earlier_state_of_a_model_are_not_compared(
     for command in (("compare", models / "good", "other"), ("report", "other")):
         code, _, err = irmas(*command)
         assert code == 1
-        assert "other windows or aggregation: run irmas evaluate other again" in err
+        assert (
+            "other windows or aggregation: run irmas evaluate other --features FEATURES again"
+            in err
+        )
 
 
 @pytest.mark.parametrize("protocol", ["", "--protocol=validation", "--protocol=adapted"])

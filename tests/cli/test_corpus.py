@@ -94,6 +94,7 @@ def test_index_does_not_write_over_what_it_reads(
         (("--out", "a.wav"), 1, "a.wav has the name of an audio file: write to another file"),
         (("--vocabulary-from-table", "v", "--out", "./v"), 1, "v is named for something else, too"),
         (("--column", "path=a", "--column", "path=b"), 2, "--column path: is given twice"),
+        (("--out", "new.csv"), 2, "a manifest is Parquet; name it new.parquet"),
     ]:
         assert main.run(["index", "--table", "clips.csv", *arguments]) == status
         assert message in capfd.readouterr().err

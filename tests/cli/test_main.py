@@ -228,6 +228,12 @@ def test_help_does_not_wait_for_heavy_libraries(tmp_path: Path) -> None:
         ("thresholds empty", "empty is not a model directory"),
         ("extract empty new", "empty is a directory: make a manifest of it: irmas index"),
         ("report empty", "empty is not a model directory"),
+        (
+            "evaluate swept --features features",
+            "swept holds a sweep: its best model is swept/model",
+        ),
+        ("predict swept a.wav", "swept holds a sweep: its best model is swept/model"),
+        ("predict sweeping a.wav", "sweeping holds a sweep: it has no model yet"),
     ],
 )
 def test_an_input_that_cannot_be_used(
@@ -235,6 +241,9 @@ def test_an_input_that_cannot_be_used(
 ) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "text.parquet").write_text("words")
+    for name in ("swept/sweep.json", "swept/model/model.json", "sweeping/sweep.json"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("{}")
     assert irmas(*arguments.split()).refusal().startswith(told)
 
 

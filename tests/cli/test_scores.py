@@ -204,6 +204,7 @@ def test_scores_that_cannot_be_used(
     [
         ("", None, "scores.csv has no column 'path'"),
         ("path,cel\n", None, "scores.csv has no column 'cla'"),
+        ("path,flute\n", None, "vio, voi; name the recipe of other instruments with --config"),
         (f"path,{','.join(IRMAS.codes)}\n", None, "scores.csv contains no scores"),
         (f"path,{','.join(IRMAS.codes)}\na,1\n", None, "line 2: not as many values as columns"),
         (b"path\xff", None, "is not CSV in UTF-8"),

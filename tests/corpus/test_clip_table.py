@@ -367,7 +367,7 @@ def test_a_column_that_may_be_misspelt_is_refused(folder: Path, column: str, nam
 
 def test_a_duration_beside_a_start_is_not_ignored(folder: Path) -> None:
     path = table(folder, "path,instruments,start,duration_s\naudio/0.wav,a,0.1,0.2\n")
-    with pytest.raises(IrmasError, match="'start' and 'duration_s', and no 'end'.* give the end"):
+    with pytest.raises(IrmasError, match=r"'start' and 'duration_s', and no 'end'.* give the end"):
         index_table(path, VOCABULARY)
     # Without spans it is that of the file.
     index_table(table(folder, "path,instruments,duration\naudio/0.wav,a,3\n"), VOCABULARY)

@@ -72,4 +72,4 @@ def test_predict_writes_it(irmas: Irmas, model: Path, excerpts: list[Path], tmp_
     code, _, err = irmas("predict", model, excerpts[0], "--format", "mirex", "--map", told,
                          "--out", tmp_path / "mirex.parquet")  # fmt: skip
     assert code == 2
-    assert "--format mirex is CSV" in " ".join(err.split())
+    assert "name the file .csv" in " ".join(err.split())
