@@ -52,7 +52,7 @@ def adapt(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Adapt a model to audio of yours, without labels."""
+    """Adapt a model to your own unlabelled audio."""
     settings = adaptation(share, match, prevalence)
     from irmas_dist.inference.adapt_model import adapt as adapt_model
 

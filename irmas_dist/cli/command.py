@@ -62,15 +62,15 @@ Config = Annotated[
 ]
 Overrides = Annotated[
     list[str] | None,
-    typer.Option("--set", help="Override one value: training.lr=1e-3. May be repeated."),
+    typer.Option("--set", help="Override one setting: training.lr=1e-3. May be repeated."),
 ]
 Also = Annotated[
     list[str] | None,
     typer.Option(
         "--also",
         metavar="STORE[:WEIGHT]",
-        help="A further feature store to learn, with as many examples as WEIGHT (default 1) for "
-        "each that begins with a clip of FEATURES. May be repeated.",
+        help="A further feature store to train on: WEIGHT (default 1) examples begin with one of "
+        "its clips for each that begins with a clip of FEATURES. May be repeated.",
     ),
 ]
 Init = Annotated[
@@ -81,7 +81,12 @@ Init = Annotated[
         "that fit; default: random weights.",
     ),
 ]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the resolved recipe and stop.")]
+DryRun = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run", help="Print the resolved recipe and the size of its network, and stop."
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 Address = Annotated[
     str | None,

@@ -90,7 +90,10 @@ def index(
     ] = None,
     column: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=NAME", help="What the table calls a column: path=filename."),
+        typer.Option(
+            metavar="NAME=NAME",
+            help="Name of a column in the table: path=filename. May be repeated.",
+        ),
     ] = None,
     soft: Annotated[
         bool, typer.Option("--soft", help="Take the table's values between 0 and 1 as soft labels.")

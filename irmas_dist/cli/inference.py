@@ -42,7 +42,7 @@ def predict(
         typer.Option(
             "--map",
             metavar="CODE=LABEL,…|FILE",
-            help="With --format mirex: its labels of the model's instruments, such as "
+            help="With --format mirex: the labels of the model's instruments, such as "
             "gac=guitar,gel=guitar, or a YAML file of them.",
         ),
     ] = None,
@@ -65,7 +65,7 @@ def predict(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Predict the instruments in audio files of any format, sample rate and length."""
+    """Predict which instruments play in audio files of any length."""
     chosen = _format(form, out, json)
     if mapping is not None and chosen != "mirex":
         raise typer.BadParameter("--map is of --format mirex")

@@ -84,7 +84,10 @@ def evaluate(
     ] = StorePart.TESTING,
     out: Annotated[
         str | None,
-        typer.Option(help="Directory for scores.parquet; default: the model directory."),
+        typer.Option(
+            help="Directory for scores.parquet; default: the model directory. Required with --map, "
+            "--adapt-to, --at family, and a --part other than testing."
+        ),
     ] = None,
     work: Annotated[
         Path | None,
@@ -93,8 +96,8 @@ def evaluate(
     at: Annotated[
         Level,
         typer.Option(
-            help="Count each instrument, or each family of the recipe, as one; a model then needs "
-            "--features and --out."
+            help="Level of the figures: each instrument, or each family of the recipe; of a model, "
+            "family needs --features and --out."
         ),
     ] = "instrument",
     mapping: Mapped = None,

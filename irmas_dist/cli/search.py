@@ -72,8 +72,8 @@ def sweep(
         list[str] | None,
         typer.Option(
             metavar="STORE",
-            help="Judge trials by the clips of this feature store, not by mixtures of held-out "
-            "clips of FEATURES; of several, which repeated options name, by the mean.",
+            help="Judge trials by the clips of this feature store instead of mixtures of held-out "
+            "clips of FEATURES. May be repeated: metrics are then means over the stores.",
         ),
     ] = None,
     config: Config = None,
@@ -162,7 +162,7 @@ def review(
         ),
     ],
     sync: Annotated[
-        bool, typer.Option("--sync", help="Only upload its runs to W&B that are not there yet.")
+        bool, typer.Option("--sync", help="Upload the runs that W&B does not have yet, and exit.")
     ] = False,
     port: Annotated[
         int, typer.Option(min=0, max=65_535, help="Port of the pages, on this machine only.")

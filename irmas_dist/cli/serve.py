@@ -30,7 +30,7 @@ def serve(
     ] = 1,
     max_replicas: Annotated[
         int | None,
-        typer.Option(min=1, max=1_000, help="Most replicas: as many run as requests ask for."),
+        typer.Option(min=1, max=1_000, help="Most replicas; their number follows the requests."),
     ] = None,
     cpus: Annotated[
         float,
@@ -45,8 +45,8 @@ def serve(
         typer.Option(
             min=0,
             max=100,
-            help="GPUs that score in each replica; with 0.25, four share one. Default: 1 where "
-            "there is one, else 0.",
+            help="GPUs of each replica; with 0.25, four replicas share one. Default: one, or a "
+            "share of one where there are more replicas than GPUs; without GPUs, 0.",
         ),
     ] = None,
     max_megabytes: Annotated[
@@ -65,7 +65,7 @@ def serve(
         ),
     ] = 120.0,
     max_requests: Annotated[
-        int, typer.Option(min=1, max=10_000, help="Requests at a time, of each replica.")
+        int, typer.Option(min=1, max=10_000, help="Concurrent requests of each replica.")
     ] = 32,
     allow_url_prefix: Annotated[
         list[str] | None,

@@ -41,7 +41,8 @@ def train(
         typer.Option(
             min=1,
             max=100,
-            help="Train with so many seeds, from the recipe's on, and join the models.",
+            help="Number of models to train, with consecutive seeds from the recipe's on; two or "
+            "more are joined into an ensemble.",
         ),
     ] = 1,
     workers: Annotated[
@@ -58,7 +59,8 @@ def train(
     ] = None,
     cpus: Annotated[float, typer.Option(help="CPUs of each worker.")] = DEFAULTS.cpus,
     gpu: Annotated[
-        bool | None, typer.Option("--gpu/--no-gpu", help="Default: if there are enough GPUs.")
+        bool | None,
+        typer.Option("--gpu/--no-gpu", help="One GPU per worker, or none; default: if enough."),
     ] = DEFAULTS.gpu,
     retries: Annotated[
         int,

@@ -50,9 +50,9 @@ class ThresholdSettings(Settings):
     """For the objective ``cost``: cost of a false negative, where a false positive costs 1."""
 
     evidence: float = Field(0.6, gt=0.0, le=1.0)
-    """Share of the evidence in the scores of validation mixtures that scores of other sources are
-    taken to have: by this factor the log-odds of thresholds come nearer to those of the mean score.
-    1 keeps thresholds where they fit the mixtures best."""
+    """Share of its distance, in log-odds, from the mean score of its instrument that a threshold
+    keeps: on music of other sources a model is less confident than on validation mixtures. 1 keeps
+    thresholds where they fit the mixtures best."""
 
     @property
     def summary(self) -> str:

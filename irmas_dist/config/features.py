@@ -18,7 +18,7 @@ resampling leaves of a sound in the silence next to it stays below."""
 
 
 class LogMelSettings(Settings):
-    """Settings of the log-mel spectrogram; the defaults are those of Han et al. (2016)."""
+    """Settings of the log-mel spectrogram; those of Han et al. (2016) are in ``han2016``."""
 
     sample_rate: int = Field(22_050, ge=1_000, le=192_000)
     """Rate to which audio is resampled, in Hz."""

@@ -43,7 +43,7 @@ class SweepSettings(Settings):
     """Epochs of every trial before ``asha`` and ``median`` compare it with others; with ``pbt``,
     between its changes."""
     reduction: float = Field(3.0, gt=1.0, le=10_000)
-    """``asha`` and ``hyperband`` keep one trial in so many."""
+    """Reduction factor: ``asha`` and ``hyperband`` keep one trial in this many."""
     study: str | None = None
     """Storage of the Optuna study: a path (SQLite; a journal if it ends in .log) or a database
     URL; default: ``study.db`` in the sweep directory."""

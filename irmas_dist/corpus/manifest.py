@@ -1,4 +1,4 @@
-"""The manifest: one row per audio file, with what later stages need to know about it."""
+"""The manifest: one row per clip, a file or a span of one, with what later stages need to know."""
 
 import hashlib
 import json
