@@ -18,7 +18,7 @@ from irmas_dist.config.training import split_weight
 from irmas_dist.errors import IrmasError, UsageError
 from irmas_dist.terminal import results_to_stderr
 
-WRITTEN = ("out", "preview_out", "work", "storage", "timeline")
+WRITTEN = ("out", "preview_out", "work", "storage", "timeline", "vocabulary_from_table")
 """Parameters that say where a command writes."""
 
 STREAMS = {"index": "out", "extract": "preview_out", "report": "out", "predict": "out"}
@@ -36,22 +36,24 @@ STDOUT_NAMES = ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 AUDIO_ARGUMENTS = ("inputs", "preview", "check_on")
 """Arguments that name audio, whose name need not be UTF-8."""
 
-VERBATIM_ARGUMENTS = ("command", "overrides")
-"""Arguments that name things elsewhere: a job's paths, a recipe's settings."""
+VERBATIM_ARGUMENTS = ("command", "overrides", "column", "prevalence")
+"""Arguments that name things elsewhere: a job's paths, a recipe's settings, columns."""
 
 
 def prepare_stdout(command: str, arguments: Mapping[str, Any]) -> None:
     """Leave standard output to the file that is written there, if an option says so.
 
     Raises:
-        UsageError: What is written there is a directory.
+        UsageError: The option does not write to it.
         BadParameter: ``--json`` writes to standard output too.
     """
     for name in WRITTEN:
         if str(arguments.get(name)) != "-":
             continue
         if STREAMS.get(command) != name:
-            raise UsageError("- stands for standard output, which cannot be a directory: use ./-")
+            raise UsageError(
+                "- stands for standard output, which this option does not write to: use ./-"
+            )
         if arguments.get("json") and command != "predict":  # There it chooses the format.
             raise typer.BadParameter("--json and - both write to standard output: give one of them")
         results_to_stderr()
@@ -80,7 +82,9 @@ def located(name: str, value: Any) -> Any:
     Raises:
         IrmasError: A URL stands where only a local path can, or there is no such home.
     """
-    if isinstance(value, list) and name not in VERBATIM_ARGUMENTS:
+    if name in VERBATIM_ARGUMENTS or (name == "mapping" and "=" in str(value)):
+        return value
+    if isinstance(value, list):
         return [located(name, item) for item in value]
     if not isinstance(value, str | Path):
         return value
@@ -89,8 +93,7 @@ def located(name: str, value: Any) -> Any:
         return f"{located(name, store)}:{weight}"
     if str(value) in STDOUT_NAMES:
         return type(value)("-")
-    if name not in VERBATIM_ARGUMENTS:
-        _require_usable(name, str(value))
+    _require_usable(name, str(value))
     # A Path has but one of a URL's slashes.
     url = re.match(r"([A-Za-z][\w+.-]*):/", str(value))
     if url and url[1].lower() == "file":

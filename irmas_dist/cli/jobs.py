@@ -161,8 +161,15 @@ def runs_on_ray(command: list[str], commands: Any) -> bool:
                 f"{name} would write {path} into the job's own directory, which is deleted after "
                 "it: name the result by an absolute path or URL that the nodes can reach"
             )
-    if name == "evaluate":  # Ray extracts the features of a tree.
-        return bool(given.get("tree"))
+    match name:
+        case "evaluate":  # Ray extracts the features of a tree.
+            return bool(given.get("tree"))
+        case "extract":
+            return not given.get("preview")
+        case "index":
+            return bool(given.get("address"))
+        case "predict":
+            return bool(given.get("workers") or given.get("address"))
     return "address" in given or name in ("demo", "jobs")
 
 

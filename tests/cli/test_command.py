@@ -19,7 +19,9 @@ import soundfile
 import typer
 
 from irmas_dist import storage
+from irmas_dist.cli import arguments
 from irmas_dist.cli.command import command
+from irmas_dist.errors import IrmasError
 from irmas_dist.instruments import IRMAS
 from tests.cli.conftest import Ended
 
@@ -270,6 +272,13 @@ def test_home_directories_and_file_urls_are_resolved(
     assert located(**given) == at_home(meant)
 
 
+def test_a_mapping_in_the_command_line_is_no_path_however_long_it_is() -> None:
+    mapping = ",".join(f"instrument{number}=other{number}" for number in range(20))
+    assert arguments.located("mapping", mapping) == mapping
+    with pytest.raises(IrmasError, match="File name too long"):
+        arguments.located("mapping", mapping.replace("=", "-"))
+
+
 @pytest.mark.parametrize(
     ("path", "refusal"),
     [
@@ -341,10 +350,11 @@ def test_a_file_may_be_written_to_standard_output(
     [
         ("index tree --out - --json", "--json and - both write to standard output"),
         ("report model --out - --json", "--json and - both write to standard output"),
-        ("train features -", "- stands for standard output, which cannot be a directory: use"),
-        ("render -", "- stands for standard output, which cannot be a directory"),
-        ("evaluate model --features f --out -", "which cannot be a directory"),
-        ("predict model a.wav --timeline -", "which cannot be a directory"),
+        ("train features -", "which this option does not write to: use ./-"),
+        ("render -", "- stands for standard output, which this option does not write to"),
+        ("evaluate model --features f --out -", "which this option does not write to"),
+        ("index --table t.csv --vocabulary-from-table -", "which this option does not write to"),
+        ("predict model a.wav --timeline -", "which this option does not write to"),
     ],
 )  # fmt: skip
 def test_what_cannot_go_to_standard_output(

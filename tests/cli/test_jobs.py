@@ -120,6 +120,13 @@ def test_a_detached_job_is_listed_and_stopped(
     [
         ("evaluate /shared/model --features s3://b/features", False),
         ("evaluate /shared/model --tree /shared/IRMAS", True),
+        ("predict /m /a.wav --out /p.csv", False),
+        ("predict /m /a.wav --out /p.csv --workers 2", True),
+        ("predict /m /a.wav --out /p.csv --address auto", True),
+        ("index /tree --out /m.parquet", False),
+        ("index /tree --out /m.parquet --address auto", True),
+        ("extract /m.parquet /features", True),
+        ("extract --preview /a.wav --preview-out /a.png", False),
         ("train /shared/features /shared/model", True),
         ("demo --out /shared/demo", True),
         ("nonsense", True),
@@ -135,6 +142,7 @@ def test_commands_that_leave_their_work_to_ray(command: str, expected: bool) -> 
     [
         "train features model",
         "index tree",
+        "index --table /t.csv --vocabulary-from-table mine.yaml --out /m.parquet",
         "sweep /f runs/s",
         "sweep /f /s --study my.db",
         "sweep /f /s --study sqlite:///my.db",
