@@ -132,8 +132,8 @@ def p_value(differences: Float64, draws: Draws) -> float:
     """Return the two-sided p-value of a difference, under the hypothesis that there is none.
 
     It is 1 less the confidence of the widest interval that excludes zero: of 95 % if it is 0.05,
-    to the nearest draw. A draw of zero speaks for neither sign. The smallest possible value is
-    2 / (draws + 1), and of few songs `least_p_value`.
+    to the nearest random draw. A draw of zero speaks for neither sign. The smallest possible value
+    is 2 / (random draws + 1), and of few songs `least_p_value`.
 
     Args:
         differences: The difference on each draw, shape (draws,).
@@ -142,7 +142,7 @@ def p_value(differences: Float64, draws: Draws) -> float:
     distribution = _Distribution.of(differences, draws.songs)
     below, upto = (distribution.share_below(0.0, ties) for ties in (0.0, 1.0))
     p = min(2 * min(distribution.confidence(upto), 1 - distribution.confidence(below)), 1.0)
-    return max(p, 2 / (len(differences) + 1), least_p_value(draws.songs))
+    return max(p, 2 / (len(distribution.drawn) + 1), least_p_value(draws.songs))
 
 
 def least_p_value(songs: int) -> float:
