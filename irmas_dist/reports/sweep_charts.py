@@ -85,10 +85,11 @@ def slice_plot(rows: Sequence[Row], space: Space, name: str) -> Markup:
     """Draw macro F1 over one setting's values: a dot per trial, hollow where it was stopped."""
     entry = space.entries[name]
     valued = [row for row in rows if row["value"] is not None]
-    shown = [row for row in valued if name in row["params"]]
     low, high = _value_range(valued)
     body = _axes(low, high)
-    for rank, row in reversed(list(enumerate(shown))):
+    for rank, row in reversed(list(enumerate(valued))):
+        if name not in row["params"]:
+            continue
         share = _share(entry, row["params"][name])
         circle = _circle(share, (row["value"] - low) / (high - low), row, _colour(rank))
         title = html.escape(f"trial {row['number']}: {row['params'][name]}, {row['value']:.3f}")
@@ -122,13 +123,13 @@ def history_plot(rows: Sequence[Row]) -> Markup:
 
 def learning_curves(rows: Sequence[Row]) -> Markup:
     """Draw the best macro F1 so far by epoch: the best trials, and faintly the others."""
-    shown = [row for row in rows if row["curve"]]
-    values = [value for row in shown for value in row["curve"]]
+    shown = [(rank, row) for rank, row in enumerate(rows) if row["curve"]]
+    values = [value for _, row in shown for value in row["curve"]]
     low, high = (min(values), max(values)) if values else (0.0, 1.0)
     high = high if high > low else low + 0.01
-    epochs = max((len(row["curve"]) for row in shown), default=1)
+    epochs = max((len(row["curve"]) for _, row in shown), default=1)
     body = _axes(low, high)
-    for rank, row in reversed(list(enumerate(shown))):
+    for rank, row in reversed(shown):
         points = [
             _point(index / max(epochs - 1, 1), (value - low) / (high - low))
             for index, value in enumerate(row["curve"])

@@ -109,6 +109,15 @@ def test_a_slice_has_a_dot_per_trial_hollow_where_it_was_stopped(space: Space) -
     assert texts(chart) == ["0.25", "0.50", "0.75", "0.0001", "0.01"]
 
 
+def test_the_best_trials_have_their_colour_in_a_slice_that_not_all_of_them_have(
+    space: Space,
+) -> None:
+    rows = [trial(number, 0.9 - number / 10, params={}) for number in range(TOP)]
+    last = trial(TOP, 0.1, params={"training.lr": 1e-3})
+    (circle,) = elements(slice_plot([*rows, last], space, "training.lr"), "circle")
+    assert circle.get("fill") == "var(--first)"
+
+
 def test_a_slice_of_choices_has_them_side_by_side(space: Space) -> None:
     rows = [trial(0, 0.75), trial(1, 0.25, params={"augment.mix.counts": (2, 1)})]
     chart = slice_plot(rows, space, "augment.mix.counts")
