@@ -54,8 +54,8 @@ class _Console(Console):
         raise BrokenPipeError
 
 
-_out = _Console(soft_wrap=True)
-_err = _Console(stderr=True, soft_wrap=True)
+_out = _Console(soft_wrap=True, highlight=False)
+_err = _Console(stderr=True, soft_wrap=True, highlight=False)
 _results = _out
 
 
@@ -65,19 +65,23 @@ def visible(text: str) -> str:
 
 
 def escape(text: str) -> str:
-    """Return a text as rich's markup of it, in one line, with control characters `visible`."""
+    """Return a text for a cell of a table, which is rich's markup; control characters `visible`."""
     return escape_markup(visible(text))
 
 
-def say(message: str) -> None:
-    """Print a message, with rich's markup, on standard error."""
-    _err.print(message, highlight=False)
+def say(message: str, style: str = "") -> None:
+    """Print a message on standard error as it is, control characters `visible`."""
+    _err.print(Text(visible(message)), style=style)
 
 
 def show(result: RenderableType) -> None:
-    """Print a result, such as a table, on standard output, or where `results_to_stderr` says."""
+    """Print a result on standard output, or where `results_to_stderr` says.
+
+    Args:
+        result: A table; or a text, which is printed as it is, control characters `visible`.
+    """
     with _one_line():
-        _results.print(result, highlight=False)
+        _results.print(Text(visible(result)) if isinstance(result, str) else result)
 
 
 def write(text: str) -> None:
@@ -90,7 +94,9 @@ def write(text: str) -> None:
 def results_to_stderr() -> None:
     """Print results on standard error until the end of the command: a file has the other."""
     global _results
-    _results = _Console(file=_err.file, width=max(_err.width, LEAST_COLUMNS), soft_wrap=True)
+    _results = _Console(
+        file=_err.file, width=max(_err.width, LEAST_COLUMNS), soft_wrap=True, highlight=False
+    )
 
 
 def write_bytes(content: bytes) -> None:
@@ -167,7 +173,7 @@ def progress(description: str, total: int, unit: str = "") -> Iterator[Advance]:
             reported = now
             left = f"{task.time_remaining:,.0f} s left" if task.time_remaining else ""
             done = f"{task.completed:,} of {total:,} {unit}"
-            parts = (done, _rate(task.speed, unit), left, escape(note))
+            parts = (done, _rate(task.speed, unit), left, note)
             say(f"{description}: {', '.join(filter(None, parts))}")
 
     with bar:

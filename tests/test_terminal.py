@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
+from rich.table import Table
 
 from irmas_dist import terminal
 from irmas_dist.terminal import chatter_to, escape, progress, say, show
@@ -139,5 +140,10 @@ def test_a_log_is_where_it_can_be_and_else_nowhere(
 def test_a_name_cannot_command_the_terminal(
     capsys: pytest.CaptureFixture[str], name: str, shown: str
 ) -> None:
-    say(escape(name))
-    assert capsys.readouterr().err == f"{shown}\n"
+    say(name)
+    show(name)
+    assert capsys.readouterr() == (f"{shown}\n", f"{shown}\n")
+    grid = Table.grid()
+    grid.add_row(escape(name))
+    show(grid)
+    assert capsys.readouterr().out.strip() == shown

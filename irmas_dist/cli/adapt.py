@@ -10,7 +10,7 @@ from irmas_dist.cli.tables import as_json
 from irmas_dist.config.adaptation import AdaptationSettings
 from irmas_dist.config.base import from_options
 from irmas_dist.errors import UsageError
-from irmas_dist.terminal import escape, show
+from irmas_dist.terminal import show
 
 DEFAULTS = AdaptationSettings()
 
@@ -61,8 +61,8 @@ def adapt(
         as_json(asdict(summary))
         return
     for note in summary.notes:
-        show(escape(note))
-    show(escape(f"adapted to {summary.clips:,} clips: {summary.path}"))
+        show(note)
+    show(f"adapted to {summary.clips:,} clips: {summary.path}")
 
 
 def adaptation(

@@ -9,12 +9,12 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
 
 import typer
 
@@ -25,6 +25,7 @@ from irmas_dist.cli.arguments import (
     prepare_stdout,
     require_finite,
 )
+from irmas_dist.config.base import Settings
 from irmas_dist.config.shipped import shipped_names
 from irmas_dist.errors import (
     IrmasError,
@@ -33,7 +34,7 @@ from irmas_dist.errors import (
     is_out_of_memory,
     without_password,
 )
-from irmas_dist.terminal import chatter_to, escape, say, visible
+from irmas_dist.terminal import chatter_to, say, visible
 
 if TYPE_CHECKING:
     from irmas_dist.config.recipe import Recipe
@@ -106,6 +107,19 @@ AdaptTo = Annotated[
 ]
 
 
+def setting_option(model: type[Settings], name: str, default: str | None = None) -> Any:
+    """Return a command line option with a setting's description and default, or another one."""
+    field = model.model_fields[name]
+    text = " ".join((field.description or "").split()).replace("``", "")
+    own = field.default is not None and str(field.default)
+    return typer.Option(help=text, show_default=default or own)
+
+
+def given_settings(model: type[Settings], arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a command's arguments that are settings of a model and were given."""
+    return {name: arguments[name] for name in model.model_fields if arguments.get(name) is not None}
+
+
 def command(function: Callable[P, R]) -> Callable[P, R]:
     """Send the output of libraries to a log file, and turn errors into one line.
 
@@ -176,7 +190,7 @@ def _hang_up(number: int, _: FrameType | None) -> None:
 
 def _say_where(log: Path) -> None:
     if log.is_file():
-        say(f"log: {escape(str(log))}")
+        say(f"log: {log}")
 
 
 def _as_bug(error: Exception) -> str:

@@ -13,7 +13,7 @@ from irmas_dist.cli.scores import LabelFile
 from irmas_dist.cli.tables import HEADLINE, as_json, with_interval
 from irmas_dist.config.decisions import Protocol
 from irmas_dist.errors import UsageError
-from irmas_dist.terminal import escape, show
+from irmas_dist.terminal import show
 
 if TYPE_CHECKING:
     from irmas_dist.evaluation.compare import Comparison
@@ -133,7 +133,7 @@ def show_comparison(
         grid.add_row(f"{letters[a]} - {letters[b]}", *cells)
     for name, letter in letters.items():
         to = f", adapted to {adapted[name]}" if adapted[name] else ""
-        show(escape(f"{letter}: {name}{to}"))
+        show(f"{letter}: {name}{to}")
     show(grid)
     for protocol in dict.fromkeys(protocols.values()):
         of = [letters[name] for name in comparison.models if protocols[name] == protocol]
@@ -141,7 +141,7 @@ def show_comparison(
         show(f"{whose}{protocol}: {MEANING[protocol]}{f' ({fitted})' if fitted else ''}")
     for name, told in notes.items():
         for note in told:
-            show(escape(f"{letters[name]}: {note}"))
+            show(f"{letters[name]}: {note}")
     several = ", corrected for several comparisons (Holm)" if len(comparison.models) > 2 else ""
     tested = all(
         found.p is not None

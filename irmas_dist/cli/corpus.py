@@ -64,12 +64,12 @@ def download(
         as_json(asdict(summary))
         return
     if not summary.extracted_files:
-        show(escape(f"complete, nothing to fetch: {summary.path}"))
+        show(f"complete, nothing to fetch: {summary.path}")
         return
     if summary.skipped_archives:
-        show(escape(f"existing: {', '.join(summary.skipped_archives)}"))
+        show(f"existing: {', '.join(summary.skipped_archives)}")
     megabytes = f"{summary.fetched_bytes / 1e6:,.1f} MB fetched"
-    show(escape(f"{megabytes}, {summary.extracted_files:,} files extracted: {summary.path}"))
+    show(f"{megabytes}, {summary.extracted_files:,} files extracted: {summary.path}")
 
 
 @command
@@ -190,16 +190,16 @@ def index(
             with storage.write_atomically(vocabulary_from_table) as file:
                 file.write(vocabulary)
             for name, reason in found.others.items():
-                say(escape(f"not an instrument, the column {name!r}: {reason}"))
+                say(f"not an instrument, the column {name!r}: {reason}")
             codes = ", ".join(instruments)
-            say(escape(f"{len(instruments)} instruments, in {vocabulary_from_table}: {codes}"))
+            say(f"{len(instruments)} instruments, in {vocabulary_from_table}: {codes}")
     summary = summarise(rows, conflicts, corpus.vocabulary)
     if json:
         as_json({"path": out} | asdict(summary))
         return
     show(_counts(summary, corpus.vocabulary))
     for kind, count in summary.problem_kinds.items():
-        show(escape(f"unusable, {count:,}: {kind}"))
+        show(f"unusable, {count:,}: {kind}")
     _first("unusable", [f"{clip}: {why}" for clip, why in summary.problems.items()], "problem")
     show_notes(summary.notes)
     _first("same audio, different labels", [
@@ -209,11 +209,9 @@ def index(
     _first("in several parts", summary.in_both_parts, "group")
     groups = " and ".join(f"{count:,} of {part}" for part, count in summary.groups.items())
     show(
-        escape(
-            f"{summary.clips:,} clips, {summary.hours:.2f} hours, groups: {groups}; "
-            f"{len(summary.problems):,} unusable, {len(summary.conflicts):,} with identical audio "
-            f"and different labels: {out}"
-        )
+        f"{summary.clips:,} clips, {summary.hours:.2f} hours, groups: {groups}; "
+        f"{len(summary.problems):,} unusable, {len(summary.conflicts):,} with identical audio "
+        f"and different labels: {out}"
     )
 
 
@@ -238,6 +236,6 @@ def _counts(summary: "IndexSummary", vocabulary: "Vocabulary") -> Table:
 def _first(heading: str, lines: Sequence[str], column: str) -> None:
     """Show the first five of many lines, and where in the manifest to find the others."""
     for line in lines[:5]:
-        show(escape(f"{heading}: {line}"))
+        show(f"{heading}: {line}")
     if (more := len(lines) - 5) > 0:
         show(f"{heading}: … and {more:,} more; see the manifest's column '{column}'")

@@ -9,7 +9,7 @@ import typer
 from irmas_dist.cli.command import MAX_COUNT, DryRun, Json, command, read_recipe
 from irmas_dist.cli.tables import as_json, instrument_table, metric_table, show_recipe, trial_tables
 from irmas_dist.errors import IrmasError
-from irmas_dist.terminal import escape, show
+from irmas_dist.terminal import show
 
 
 @command
@@ -43,6 +43,6 @@ def _show_results(summary: Mapping[str, Any], json_output: bool) -> None:
     show(instrument_table(summary["per_instrument"], summary["protocol"], partly_known=False))
     show(metric_table(rows))
     for name, path in summary["paths"].items():
-        show(escape(f"{name.replace('_', ' ')}: {path}"))
+        show(f"{name.replace('_', ' ')}: {path}")
     stages = ", ".join(f"{name} {value:.0f}" for name, value in summary["seconds"].items())
     show(f"seconds: {stages}; in all {sum(summary['seconds'].values()):.0f}")

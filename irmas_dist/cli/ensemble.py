@@ -6,7 +6,7 @@ import typer
 
 from irmas_dist.cli.command import Json, command
 from irmas_dist.cli.tables import as_json
-from irmas_dist.terminal import escape, show
+from irmas_dist.terminal import show
 
 if TYPE_CHECKING:
     from irmas_dist.training.model_description import ModelDescription
@@ -48,7 +48,7 @@ def show_ensemble(description: "ModelDescription", path: str, json_output: bool)
         if scores
         else ""
     )
-    return show(escape(
+    return show(
         f"{len(description.members)} models: {told}thresholds: {description.thresholds_from}; "
         f"{description.parameters:,} parameters in {path}"
-    ))  # fmt: skip
+    )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from rich.table import Column, Table
 
 from irmas_dist.cli.tables import as_json, figure, instrument_table, with_interval
-from irmas_dist.terminal import escape, show
+from irmas_dist.terminal import show
 
 if TYPE_CHECKING:
     from irmas_dist.evaluation.evaluate import Evaluation
@@ -69,15 +69,15 @@ def show_evaluation(evaluation: "Evaluation", json_output: bool) -> None:
     for protocol in evaluation.results:
         chosen = f": {evaluation.thresholds_from}" if protocol in CHOSEN_BEFORE else ""
         fitted = f" ({evaluation.settings.summary})" if protocol in FITTED else ""
-        show(escape(f"{protocol}: {MEANING[protocol]}{chosen}{fitted}"))
+        show(f"{protocol}: {MEANING[protocol]}{chosen}{fitted}")
     if benchmark:
         clips = f"{benchmark.name}'s {benchmark.clips:,} test clips"
         show(f"published: on {clips}; not comparable on others; sources with --json")
     for note in evaluation.notes:
-        show(escape(note))
+        show(note)
     groups = groups_of(evaluation.scores.vocabulary)
     number = len(set(evaluation.scores.groups))
     songs = f"{number:,} {groups if number > 1 else groups.removesuffix('s')}"
     clips = f"{len(evaluation.scores.clip_ids):,} clips of {songs}"
     spans = f"; below figures 95 % intervals over {groups}" if number > 1 else ""
-    show(escape(f"{clips}{spans}; scores: {evaluation.path}"))
+    show(f"{clips}{spans}; scores: {evaluation.path}")

@@ -9,7 +9,7 @@ import typer
 from irmas_dist.cli.command import Address, Config, DryRun, Json, Overrides, command, read_recipe
 from irmas_dist.cli.tables import as_json, show_notes, show_path, show_recipe
 from irmas_dist.config.features import MAX_REJECTS
-from irmas_dist.terminal import escape, say, show
+from irmas_dist.terminal import say, show
 
 if TYPE_CHECKING:
     from irmas_dist.features.extract import ExtractSummary
@@ -89,9 +89,9 @@ def show_extraction(summary: "ExtractSummary", json_output: bool) -> None:
         as_json(asdict(summary) | {"realtime_factor": summary.realtime_factor})
         return
     for reason, count in list(summary.rejects.items())[:5]:
-        show(escape(f"rejected, {count:,}: {reason}"))
+        show(f"rejected, {count:,}: {reason}")
     if summary.rejects:
-        show(escape(f"{sum(summary.rejects.values()):,} rejected: {summary.path}/rejects.parquet"))
+        show(f"{sum(summary.rejects.values()):,} rejected: {summary.path}/rejects.parquet")
     show_notes(summary.notes)
     if summary.rewritten:
         show(f"{summary.rewritten:,} shards updated to the manifest")
@@ -100,4 +100,4 @@ def show_extraction(summary: "ExtractSummary", json_output: bool) -> None:
             f"{summary.computed:,} clips computed, {summary.hours:.2f} hours of audio at "
             f"{summary.realtime_factor:,.0f} times real time, {summary.bytes / 1e6:,.1f} MB written"
         )
-    show(escape(f"{summary.clips:,} clips, {summary.seconds:.1f} s: {summary.path}"))
+    show(f"{summary.clips:,} clips, {summary.seconds:.1f} s: {summary.path}")

@@ -9,7 +9,7 @@ import typer
 from rich.table import Column, Table
 
 from irmas_dist.cli.command import MAX_COUNT, AdaptTo, Json, command
-from irmas_dist.cli.tables import as_json, show_notes
+from irmas_dist.cli.tables import as_json, show_notes, threshold_cell
 from irmas_dist.terminal import escape, say, show, write
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def predict(
     good = [prediction for prediction in predictions if prediction.error is None]
     bad = [prediction for prediction in predictions if prediction.error is not None]
     if out is not None:
-        show(escape(f"{len(good):,} of {len(predictions):,} files predicted: {out}"))
+        show(f"{len(good):,} of {len(predictions):,} files predicted: {out}")
     elif chosen == "json":
         as_json({"predictions": [as_object(prediction) for prediction in predictions]})
     elif chosen == "table" and len(predictions) == len(good) == 1 and adapt_to is None:
@@ -97,9 +97,9 @@ def predict(
     notes = {each.name: each.note for each in good if each.note is not None}
     show_notes(notes, say)
     if timeline is not None and good:
-        say(escape(f"scores over time: {timeline}"))
+        say(f"scores over time: {timeline}")
     for prediction in bad:
-        say(escape(f"{prediction.name}: {prediction.error}"))
+        say(f"{prediction.name}: {prediction.error}")
     if bad:
         raise typer.Exit(1)
 
@@ -143,8 +143,8 @@ def export(
     for name, difference in summary.differences.items():
         clips = f"on {summary.clips} clips, scores differ from PyTorch's"
         rate = summary.sample_rates[name]
-        show(escape(f"{name} ({rate} Hz): {clips} by {difference:.1e} at most"))
-    show(escape(f"{', '.join(summary.files)}: {summary.path}"))
+        show(f"{name} ({rate} Hz): {clips} by {difference:.1e} at most")
+    show(f"{', '.join(summary.files)}: {summary.path}")
 
 
 def _format(form: Format | None, out: str | None, json: bool) -> Format:
@@ -181,12 +181,11 @@ def _one(prediction: "Prediction", description: "ModelDescription") -> Table:
         caption=escape(prediction.name), caption_justify="left",
     )  # fmt: skip
     for code, score in sorted(prediction.scores.items(), key=lambda pair: -pair[1]):
-        threshold = description.thresholds[code]
         plays = code in prediction.instruments
         grid.add_row(
             escape(description.instruments[code]),
             f"{score:.3f}",
-            "never" if threshold > 1 else f"{threshold:.3f}",
+            threshold_cell(description.thresholds[code]),
             "yes" if plays else "",
             style="bold" if plays else "",
         )

@@ -9,7 +9,7 @@ import typer
 from irmas_dist.cli.command import MAX_COUNT, Json, command
 from irmas_dist.cli.corpus import Dataset
 from irmas_dist.cli.tables import as_json
-from irmas_dist.terminal import escape, show
+from irmas_dist.terminal import show
 
 
 def _without_twin(context: typer.Context, count: int | None) -> int | None:
@@ -103,5 +103,5 @@ def render(
     show(
         f"{summary.training_files:,} training clips and {summary.testing_files:,} test excerpts, "
         f"{summary.audio_s / 60:,.0f} minutes, {summary.bytes / 1e6:,.0f} MB in "
-        f"{escape(str(summary.path))}"
+        f"{summary.path}"
     )

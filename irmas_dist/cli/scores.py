@@ -260,6 +260,7 @@ def report(
     from irmas_dist import storage
     from irmas_dist.reports.model_page import write_model_page
     from irmas_dist.storage.locks import lock_file
+    from irmas_dist.storage.results import SWEEP_FILE, holds
 
     if model is None:
         if scores is None or out is None:
@@ -276,7 +277,7 @@ def report(
     if config or overrides:
         raise typer.BadParameter("a model has a recipe of its own: see --scores")
     page = out or storage.join(model, "report.html")
-    if storage.exists(storage.join(model, "sweep.json")):
+    if holds(model, SWEEP_FILE):
         from irmas_dist.reports.sweep_page import write_sweep_page
 
         if scores is not None or tree is not None:

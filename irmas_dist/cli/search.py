@@ -2,7 +2,7 @@
 
 import math
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,10 +19,12 @@ from irmas_dist.cli.command import (
     Json,
     Overrides,
     command,
+    given_settings,
     read_recipe,
+    setting_option,
 )
 from irmas_dist.cli.tables import as_json, figure, show_recipe, threshold_cell, trial_tables
-from irmas_dist.config.base import Settings, from_options
+from irmas_dist.config.base import from_options
 from irmas_dist.config.decisions import ObjectiveName, ThresholdRule, ThresholdSettings
 from irmas_dist.config.shipped import shipped_names
 from irmas_dist.config.sweep import SamplerName, SchedulerName, SecondObjective, SweepSettings
@@ -38,21 +40,8 @@ if TYPE_CHECKING:
 SPACE = "quick"
 
 
-def _option(model: type[Settings], name: str, default: str | None = None) -> Any:
-    """Return a command line option with a setting's description and default, or another one."""
-    field = model.model_fields[name]
-    text = " ".join((field.description or "").split()).replace("``", "")
-    own = field.default is not None and str(field.default)
-    return typer.Option(help=text, show_default=default or own)
-
-
 def _fitting(name: str) -> Any:
-    return _option(ThresholdSettings, name, "the recipe's")
-
-
-def _given(model: type[Settings], arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a command's arguments that are settings of a model and were given."""
-    return {name: arguments[name] for name in model.model_fields if arguments.get(name) is not None}
+    return setting_option(ThresholdSettings, name, "the recipe's")
 
 
 @command
@@ -86,25 +75,25 @@ def sweep(
             "here replace its own.",
         ),
     ] = False,
-    trials: Annotated[int | None, _option(SweepSettings, "trials")] = None,
-    sampler: Annotated[SamplerName | None, _option(SweepSettings, "sampler")] = None,
-    scheduler: Annotated[SchedulerName | None, _option(SweepSettings, "scheduler")] = None,
-    against: Annotated[SecondObjective | None, _option(SweepSettings, "against")] = None,
-    grace_epochs: Annotated[int | None, _option(SweepSettings, "grace_epochs")] = None,
-    reduction: Annotated[float | None, _option(SweepSettings, "reduction")] = None,
-    concurrent: Annotated[int | None, _option(SweepSettings, "concurrent")] = None,
-    workers: Annotated[int | None, _option(SweepSettings, "workers")] = None,
-    cpus: Annotated[float | None, _option(SweepSettings, "cpus")] = None,
-    gpus: Annotated[float | None, _option(SweepSettings, "gpus")] = None,
-    study: Annotated[str | None, _option(SweepSettings, "study")] = None,
-    storage: Annotated[str | None, _option(SweepSettings, "storage")] = None,
-    warm_start: Annotated[str | None, _option(SweepSettings, "warm_start")] = None,
+    trials: Annotated[int | None, setting_option(SweepSettings, "trials")] = None,
+    sampler: Annotated[SamplerName | None, setting_option(SweepSettings, "sampler")] = None,
+    scheduler: Annotated[SchedulerName | None, setting_option(SweepSettings, "scheduler")] = None,
+    against: Annotated[SecondObjective | None, setting_option(SweepSettings, "against")] = None,
+    grace_epochs: Annotated[int | None, setting_option(SweepSettings, "grace_epochs")] = None,
+    reduction: Annotated[float | None, setting_option(SweepSettings, "reduction")] = None,
+    concurrent: Annotated[int | None, setting_option(SweepSettings, "concurrent")] = None,
+    workers: Annotated[int | None, setting_option(SweepSettings, "workers")] = None,
+    cpus: Annotated[float | None, setting_option(SweepSettings, "cpus")] = None,
+    gpus: Annotated[float | None, setting_option(SweepSettings, "gpus")] = None,
+    study: Annotated[str | None, setting_option(SweepSettings, "study")] = None,
+    storage: Annotated[str | None, setting_option(SweepSettings, "storage")] = None,
+    warm_start: Annotated[str | None, setting_option(SweepSettings, "warm_start")] = None,
     address: Address = None,
     dry_run: DryRun = False,
     json: Json = False,
 ) -> None:
     """Search a space with Ray Tune and Optuna; the same command resumes a sweep."""
-    given = _given(SweepSettings, locals())
+    given = given_settings(SweepSettings, locals())
     further = [FurtherStore.parse(each) for each in also or ()]
     from irmas_dist.search.space import load_space
     from irmas_dist.search.sweep_directory import holds_same, read_record
@@ -138,7 +127,7 @@ def sweep(
 
     start, line = read_start(init, recipe)
     if line:
-        say(escape(line))
+        say(line)
     # Of a cluster, the nodes' memory decides whether features are held in memory.
     joined = ray_address(address) != LOCAL
     cluster = ray_running(address, dashboard=settings.workers > 1) if joined else nullcontext()
@@ -174,19 +163,20 @@ def review(
 
     if sync:
         from irmas_dist.reports.wandb_view import try_to_save
+        from irmas_dist.storage.results import SWEEP_FILE, holds
 
         sent, earlier = reviewing.sync(path)
-        view = try_to_save(path) if (path / "sweep.json").exists() else None
+        view = try_to_save(path) if holds(path, SWEEP_FILE) else None
         if json:
             return as_json({"synced": sent, "earlier": earlier, "view": view})
         runs = "1 run" if len(sent) == 1 else f"{len(sent)} runs"
         done = f"{runs} uploaded" if sent else "nothing was left to upload"
-        return show(escape(f"{done}, {earlier} were before" + (f": {view}" if view else "")))
+        return show(f"{done}, {earlier} were before" + (f": {view}" if view else ""))
     if json:
         raise typer.BadParameter("--json goes with --sync: there is no result otherwise")
     with reviewing.dashboard(path, port) as server:
         address = f"http://127.0.0.1:{server.server_port}"
-        say(escape(f"{address} shows the sweep in {path}; Ctrl-C ends it"))
+        say(f"{address} shows the sweep in {path}; Ctrl-C ends it")
         server.serve_forever()
     return None
 
@@ -208,7 +198,7 @@ def thresholds(
     json: Json = False,
 ) -> None:
     """Fit a model's decision thresholds to its validation scores again."""
-    given = _given(ThresholdSettings, locals())
+    given = given_settings(ThresholdSettings, locals())
     from_options(ThresholdSettings, {}, **given)  # Refused before the model is read.
     from irmas_dist.inference.thresholds import search_decisions
     from irmas_dist.training.model_description import read_description
@@ -234,12 +224,12 @@ def show_sweep(summary: "SweepSummary", json_output: bool) -> None:
     show(trial_tables(summary.trials[:5], summary.trials[5:], summary.importances))
     reasons = [trial["reason"] for trial in summary.trials if trial["state"] == "failed"]
     for reason in dict.fromkeys(reasons):
-        show(escape(f"failed, {reasons.count(reason)}: {reason or 'its driver died'}"))
-    show(escape(f"best recipe: {best_recipe}"))
+        show(f"failed, {reasons.count(reason)}: {reason or 'its driver died'}")
+    show(f"best recipe: {best_recipe}")
     if summary.model:
-        show(escape(f"best model: {summary.model}"))
+        show(f"best model: {summary.model}")
     path = shlex.quote(summary.path)
-    return show(escape(f"more: irmas report {path}, irmas review {path}"))
+    return show(f"more: irmas report {path}, irmas review {path}")
 
 
 def show_thresholds(

@@ -141,7 +141,7 @@ def show_path(path: str, json_output: bool) -> None:
     if json_output:
         as_json({"path": path})
     else:
-        show(escape(path))
+        show(path)
 
 
 def show_notes(notes: Mapping[str, str], tell: Callable[[str], None] = show) -> None:
@@ -149,9 +149,9 @@ def show_notes(notes: Mapping[str, str], tell: Callable[[str], None] = show) -> 
     for note in dict.fromkeys(notes.values()):
         names = [name for name, text in notes.items() if text == note]
         for name in names[:5]:
-            tell(escape(f"{name}: {note}"))
+            tell(f"{name}: {note}")
         if len(names) > 5:
-            tell(escape(f"… and {len(names) - 5:,} more: {note}"))
+            tell(f"… and {len(names) - 5:,} more: {note}")
 
 
 def with_interval(result: "Result", key: str) -> str:

@@ -20,7 +20,7 @@ from irmas_dist.cli.ensemble import show_ensemble
 from irmas_dist.cli.tables import as_json, show_recipe
 from irmas_dist.config.base import from_options
 from irmas_dist.config.training import FurtherStore, WorkerSettings
-from irmas_dist.terminal import escape, show
+from irmas_dist.terminal import show
 
 if TYPE_CHECKING:
     from irmas_dist.training.model_description import ModelDescription
@@ -131,5 +131,5 @@ def show_training(description: "ModelDescription", path: str, json_output: bool)
     show(
         f"best epoch {description.best_epoch} of {len(description.history)}: validation "
         f"micro F1 {scores['val_micro_f1']:.3f}, macro F1 {scores['val_macro_f1']:.3f}; "
-        f"{description.parameters:,} parameters in {escape(path)}"
+        f"{description.parameters:,} parameters in {path}"
     )

@@ -25,7 +25,7 @@ from irmas_dist.cluster.job_client import Client, connect, one_line_errors
 from irmas_dist.cluster.packaging import checkout, left_behind, pack
 from irmas_dist.cluster.resources import require_job_capacity
 from irmas_dist.errors import PASSWORD, IrmasError
-from irmas_dist.terminal import escape, say
+from irmas_dist.terminal import say
 
 LOG_TIMEOUT_S = 60.0
 """A log connection without data for this long is reopened, since it may be dead."""
@@ -120,7 +120,7 @@ def submit(
             runtime_env["working_dir"] = package
         if local := left_behind(command[1:], directory):
             say(
-                f"the job will not see {escape(', '.join(local))} from here: it runs in a copy of "
+                f"the job will not see {', '.join(local)} from here: it runs in a copy of "
                 "the code on the cluster; name inputs and outputs by absolute paths or URLs there"
             )
         with one_line_errors(client.get_address()):
@@ -236,7 +236,7 @@ def _free_name(client: Client, name: str) -> tuple[str, bool]:
     candidate, count = name, 1
     while job := jobs.get(candidate):
         if not job.status.is_terminal():
-            say(f"job {candidate} is {job.status.lower()} already: {escape(job.entrypoint)}")
+            say(f"job {candidate} is {job.status.lower()} already: {job.entrypoint}")
             return candidate, True
         count += 1
         candidate = f"{name}-{count}"
@@ -264,14 +264,14 @@ async def _follow(client: Client, job: Job, write: Callable[[str], None], timeou
                 raise IrmasError(f"lost contact with job {submission_id}: {error}") from error
         waited_s = answered - began
         if job.status == JobStatus.PENDING and waited_s > PENDING_NOTICE_S and not explained:
-            say(f"job {submission_id} is pending: {escape(job.message or 'no reason given')}")
+            say(f"job {submission_id} is pending: {job.message or 'no reason given'}")
             explained = True
         await asyncio.sleep(1.0)
     try:
         with one_line_errors(client.get_address()):
             rest = client.get_job_logs(submission_id)[written:]
     except IrmasError as error:
-        say(f"the end of the log of job {submission_id} cannot be read: {escape(str(error))}")
+        say(f"the end of the log of job {submission_id} cannot be read: {error}")
     else:
         if rest:
             write(rest)

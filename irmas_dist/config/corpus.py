@@ -15,7 +15,10 @@ ConflictPolicy = Literal["keep", "drop"]
 TABLE_COLUMNS = ("path", "instruments", "part", "group", "source", "start", "end")
 """Columns of a table of clips with a meaning of their own."""
 
-RESERVED = (*TABLE_COLUMNS, "error", "note", "adapted_to")
+PREDICTION_COLUMNS = ("path", "instruments", "error", "note", "adapted_to")
+"""Columns of predictions before those of the scores."""
+
+RESERVED = tuple(dict.fromkeys((*TABLE_COLUMNS, *PREDICTION_COLUMNS)))
 """Names of other columns, of tables of clips and of predictions."""
 
 NO_CODE = (

@@ -7,7 +7,6 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from irmas_dist import storage
 from irmas_dist.config.base import Settings, describe_error
 from irmas_dist.config.corpus import CorpusSettings, ValidationSettings
 from irmas_dist.config.features import LogMelSettings
@@ -64,7 +63,11 @@ def load_recipe(config: str | Path | None = None, overrides: Iterable[str] = ())
 
 
 def _recipe_of(config: str | Path) -> YamlFile:
-    model = storage.join(config, "model.json")
+    # Imported here, as settings need pydantic alone.
+    from irmas_dist import storage
+    from irmas_dist.storage.results import MODEL_FILE
+
+    model = storage.join(config, MODEL_FILE)
     if str(config) in shipped_names("recipe") or not storage.exists(model):
         return read_yaml(find_config(config, "recipe"))
     try:

@@ -16,13 +16,13 @@ class Limits(Settings):
     """What a request may ask for; what exceeds it is refused with one line."""
 
     max_megabytes: Annotated[float, Field(gt=0, le=10_000)] = 100.0
-    """Size of the largest upload, in MB of 1,000,000 bytes (else status 413)."""
+    """Largest upload, in MB of 1,000,000 bytes (else status 413)."""
     max_minutes: Annotated[float, Field(gt=0, le=10_000)] = 60.0
-    """Length of the longest audio, in minutes (else status 422)."""
+    """Longest audio, in minutes (else status 422)."""
     timeout_s: Annotated[float, Field(gt=0, le=100_000)] = 120.0
-    """Time within which a request is answered, in seconds (else status 504)."""
+    """Seconds within which a request is answered (else status 504)."""
     max_requests: Annotated[int, Field(ge=1, le=10_000)] = 32
-    """Requests that a replica works on at a time (else status 429)."""
+    """Concurrent requests of each replica (else status 429)."""
     allow_url_prefix: tuple[str, ...] = ()
     """Beginnings of the URLs that clients may name instead of an upload, none by default."""
 
@@ -43,15 +43,15 @@ class ServingSettings(Settings):
     models: dict[str, str]
     """Directories of the models, paths or URLs, by name; the first answers where none is named."""
     replicas: Annotated[int, Field(ge=1, le=1_000)] = 1
-    """Replicas, each with processes that read uploads and one that scores; with autoscaling, the
-    fewest."""
+    """Replicas, each with processes that read uploads and one that scores; with ``max_replicas``,
+    the fewest."""
     max_replicas: Annotated[int | None, Field(ge=1, le=1_000)] = None
-    """Most replicas; more than the fewest: as many run as there are requests for."""
+    """Most replicas; their number follows the requests. By default as many as ``replicas``."""
     cpus: Annotated[float, Field(gt=0, le=1_000)] = 1.0
-    """CPUs of a replica's scoring; it holds as many more, one at most, to read uploads."""
+    """CPUs that score in each replica; as many more, one at most, read uploads."""
     gpus: Annotated[float | None, Field(ge=0, le=100)] = None
-    """GPUs of a replica's scoring; several share one with a fraction. None: with the command,
-    replicas share those of the cluster, if it has any; 0 in RayService files."""
+    """GPUs of each replica; with 0.25, four replicas share one. By default the command gives each
+    one, or a share of one where there are more replicas than GPUs; RayService files, none."""
     limits: Limits = Limits()
     """What a request may ask for."""
 

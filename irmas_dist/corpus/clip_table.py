@@ -31,7 +31,7 @@ from irmas_dist.corpus.label_columns import INSTRUMENTS, LabelColumns, nfc, read
 from irmas_dist.corpus.manifest import PARTS, TRAINING
 from irmas_dist.errors import IrmasError, listed
 from irmas_dist.instruments import PRESENT, Vocabulary
-from irmas_dist.terminal import escape, progress, say
+from irmas_dist.terminal import progress, say
 
 READERS = 32
 """Files that are read in parallel: those of an object store are answered slowly."""
@@ -119,7 +119,7 @@ def index_table(
         none := sum(not row["instruments"] and not row["unknown"] for row in rows)
     ):
         empty = f"{called[INSTRUMENTS]!r} being empty"
-        say(escape(f"clips in which no instrument plays, {empty}: {none:,}"))
+        say(f"clips in which no instrument plays, {empty}: {none:,}")
     by_file: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
         by_file[row["path"]].append(row)
@@ -178,7 +178,7 @@ def _name_ignored(
         told.append(f"{column} (for {near[0]}, see --column?)" if near else column)
     if told:
         told.sort(key=lambda one: not one.endswith("?)"))
-        say(escape(f"columns that are ignored: {listed(told, MOST_NAMED)}"))
+        say(f"columns that are ignored: {listed(told, MOST_NAMED)}")
 
 
 def _require_no_parts(content: CsvTable, column: str, table: str) -> None:

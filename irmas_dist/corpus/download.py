@@ -31,7 +31,7 @@ from irmas_dist.corpus.unpack import (
 )
 from irmas_dist.errors import IrmasError
 from irmas_dist.storage.locks import lock_directory
-from irmas_dist.terminal import Advance, escape, progress, say
+from irmas_dist.terminal import Advance, progress, say
 
 RETRIES = 4
 BACKOFF_S = 0.5
@@ -167,7 +167,7 @@ class _Transfer:
             response = self._get({})
         if response.status_code == 200:
             if self.received:
-                say(escape(f"{self._url}: cannot be resumed, starting again"))
+                say(f"{self._url}: cannot be resumed, starting again")
             with disk_errors(self._partial):
                 self._partial.unlink(missing_ok=True)
             self.received, self._digest = 0, hashlib.md5()

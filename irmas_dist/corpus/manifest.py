@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from irmas_dist import storage
 from irmas_dist.errors import IrmasError, first_line
 from irmas_dist.instruments import IRMAS, Vocabulary
+from irmas_dist.storage.results import STORE_FILE, holds
 
 TRAINING = "training"
 VALIDATION = "validation"
@@ -84,7 +85,7 @@ def read_manifest(location: str | os.PathLike[str]) -> pa.Table:
     if not storage.is_url(location) and Path(location).is_dir():
         what = (
             "a feature store: the manifest comes first"
-            if storage.exists(storage.join(location, "features.json"))
+            if holds(location, STORE_FILE)
             else f"a directory: make a manifest of it: irmas index {shlex.quote(str(location))}"
         )
         raise IrmasError(f"{location} is {what}")

@@ -75,7 +75,7 @@ def _demo(out: Path, trials: int) -> dict[str, Any]:
 
     @contextmanager
     def stage(name: str, description: str) -> Iterator[None]:
-        say(f"[bold]{description}")
+        say(description, "bold")
         began = time.monotonic()
         yield
         seconds[name] = round(time.monotonic() - began, 1)
@@ -84,7 +84,7 @@ def _demo(out: Path, trials: int) -> dict[str, Any]:
         render(tree, RenderSettings(), vocabulary)
     with stage("index", "Indexing it"):
         table = write_manifest(manifest, index_tree(tree, vocabulary), vocabulary)
-    say("[bold]Starting Ray")
+    say("Starting Ray", "bold")
     with ray_running():
         with stage("extract", "Computing log-mel spectrograms with Ray Data"):
             extract(str(manifest), features, recipe.features, vocabulary)

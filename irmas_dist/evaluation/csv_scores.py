@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from irmas_dist import storage
+from irmas_dist.config.corpus import PREDICTION_COLUMNS
 from irmas_dist.corpus.audio import WHOLE
 from irmas_dist.corpus.audio_files import clip_id_of
 from irmas_dist.corpus.catalogue import read_catalogue
@@ -32,9 +33,6 @@ from irmas_dist.instruments import IRMAS, PRESENT, UNKNOWN, Vocabulary
 
 SUFFIXES = {".csv": "csv", ".tsv": "csv", ".json": "json", ".parquet": "parquet"}
 """Formats by suffix; that of a file with another is known by its first bytes."""
-
-OTHER_COLUMNS = ("instruments", "error", "note", "adapted_to")
-"""Columns of predictions beside ``path`` and the scores."""
 
 T = TypeVar("T")
 
@@ -58,7 +56,7 @@ def has_labels(location: str) -> bool:
     """Return whether a file of scores is a scores table, which has labels of its own."""
     if _format(location) != "parquet":
         return False
-    return "path" not in storage.read_table(location).column_names
+    return "path" not in storage.read_schema(location).names
 
 
 def open_scores(location: str, labels: str | None = None, vocabulary: Vocabulary = IRMAS) -> Scores:
@@ -123,7 +121,7 @@ def _read_scores(location: str, vocabulary: Vocabulary) -> tuple[dict[str, list[
         raise IrmasError(
             f"{location} has no column {missing[0]!r}; it needs {', '.join(needed)}{other}"
         )
-    if unknown := [column for column in columns if column not in (*needed, *OTHER_COLUMNS)]:
+    if unknown := [column for column in columns if column not in (*needed, *PREDICTION_COLUMNS)]:
         raise IrmasError(
             f"{location}: column {unknown[0]!r} is no instrument; "
             f"these are {', '.join(vocabulary.codes)}{other}"
@@ -256,7 +254,7 @@ def _format(location: str) -> str:
     suffix = PurePosixPath(location).suffix.lower()
     if suffix in SUFFIXES:
         return SUFFIXES[suffix]
-    beginning = storage.read_bytes(location)[:64]
+    beginning = storage.read_bytes(location, 64)
     if beginning.startswith(b"PAR1"):
         return "parquet"
     return "json" if beginning.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{") else "csv"

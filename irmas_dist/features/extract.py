@@ -25,7 +25,7 @@ from irmas_dist.features import shard_tasks, store
 from irmas_dist.features.diff import FILE, diff_store
 from irmas_dist.instruments import Vocabulary
 from irmas_dist.storage.locks import lock_directory
-from irmas_dist.storage.results import refuse_other_results
+from irmas_dist.storage.results import STORE_FILE, refuse_other_results
 from irmas_dist.terminal import progress
 
 ADVICE = "name the --config of that store, or another directory"
@@ -96,7 +96,7 @@ def extract(
             Finished shards are kept, and a finished store stays as it was.
     """
     began = time.monotonic()
-    refuse_other_results(out, store.INFO)
+    refuse_other_results(out, STORE_FILE)
     table = read_manifest(manifest)
     require_indexed(table, vocabulary, manifest)
     target = storage.absolute(out), table, settings, vocabulary, max_rejects
@@ -139,7 +139,7 @@ class _Extraction:
 
     def __post_init__(self) -> None:
         self.manifest_fingerprint = manifest_fingerprint(self.manifest)
-        self.info_path = storage.join(self.out, store.INFO)
+        self.info_path = storage.join(self.out, STORE_FILE)
         self.rejects: pa.Table = store.REJECTS_SCHEMA.empty_table()
         # A finished store keeps its own rejects until the new ones are complete.
         finished = storage.exists(self.info_path)

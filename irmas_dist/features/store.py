@@ -28,6 +28,7 @@ from irmas_dist.config.features import LogMelSettings
 from irmas_dist.corpus.manifest import TRAINING
 from irmas_dist.errors import IrmasError
 from irmas_dist.instruments import SoftLabels, Vocabulary
+from irmas_dist.storage.results import STORE_FILE
 
 FORMAT = 6
 """Format of the store; part of every fingerprint."""
@@ -51,7 +52,6 @@ REJECTS_SCHEMA = pa.schema(
 """Columns of ``rejects.parquet``. ``found_in`` is the manifest, the labels, the file
 (missing, unreadable, or changed since it was indexed) or the audio."""
 
-INFO = "features.json"
 REJECTS = "rejects.parquet"
 PENDING_REJECTS = "rejects-pending.parquet"
 """Rejects of an extraction into a finished store, until it has succeeded."""
@@ -270,7 +270,7 @@ def write_info(
     instruments = dict(zip(vocabulary.codes, vocabulary.names, strict=True))
     content = {"format": FORMAT, **vars(info), "settings": settings.model_dump()}
     del content["vocabulary"]
-    storage.write_json(storage.join(location, INFO), content | {"instruments": instruments})
+    storage.write_json(storage.join(location, STORE_FILE), content | {"instruments": instruments})
     return info
 
 
@@ -288,7 +288,7 @@ def read_info(location: str) -> StoreInfo:
     Raises:
         IrmasError: ``location`` has no finished feature store, or one of another format.
     """
-    path = storage.join(location, INFO)
+    path = storage.join(location, STORE_FILE)
     if not storage.exists(path):
         raise IrmasError(f"{location} is not a finished feature store; make one: irmas extract")
     content = storage.read_json(path)

@@ -30,7 +30,6 @@ import torch
 from torch import nn
 
 from irmas_dist.config.adaptation import AdaptationSettings
-from irmas_dist.config.decisions import RELATIVE_RULES
 from irmas_dist.errors import IrmasError, UsageError
 from irmas_dist.evaluation.operating_points import NEVER
 from irmas_dist.evaluation.scores import Scores
@@ -48,7 +47,7 @@ from irmas_dist.inference.logit_matching import (
 from irmas_dist.models.cnn import CNN
 from irmas_dist.models.standardise import Standardise
 from irmas_dist.training.model_description import ModelDescription
-from irmas_dist.training.provenance import threshold_origin
+from irmas_dist.training.provenance import for_adapted, threshold_origin
 from irmas_dist.training.windows import (
     ClipWindows,
     DeviceClips,
@@ -138,7 +137,7 @@ def adapt_network(
             "clips, which are few to adapt by"
         )
     matched, reason = settings.match, ""
-    if description.windows.aggregation in RELATIVE_RULES:
+    if description.relative:
         matched = 0.0
         reason = f"scores aggregated by {description.windows.aggregation} are relative"
     elif len(heard) < MIN_DISTINCT_CLIPS:
@@ -157,10 +156,8 @@ def adapt_network(
     present = np.array([settings.prevalence.get(code, 1.0) > 0 for code in description.instruments])
     scale, offset = np.ones(len(present)), np.zeros(len(present))
     thresholds, origin = description.threshold_array(), description.thresholds_from
-    rule = description.validation_settings
-    if listened and not matched:
-        # What the network has listened to is no other source any more.
-        rule = rule.model_copy(update={"evidence": 1.0})
+    share = settings.share if listened else 0.0
+    rule = for_adapted(description.validation_settings, share, matched)
     if settings.prevalence or rule != description.validation_settings:
         drawn = weights if settings.prevalence else None
         thresholds = np.full(len(present), NEVER)
@@ -191,7 +188,7 @@ def adapt_network(
     record = {
         "to": to,
         "clips": len(clips),
-        "share": settings.share if listened else 0.0,
+        "share": share,
         "match": matched,
         "prevalence": settings.prevalence,
         "scale": dict(zip(description.instruments, scale.tolist(), strict=True)),

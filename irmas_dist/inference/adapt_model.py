@@ -13,13 +13,13 @@ from irmas_dist.corpus.manifest import TESTING
 from irmas_dist.errors import AudioError, IrmasError, UsageError, without_password
 from irmas_dist.features.clips import Clips, read_clips
 from irmas_dist.features.logmel import log_mel
-from irmas_dist.features.store import INFO, shard_names
+from irmas_dist.features.store import shard_names
 from irmas_dist.inference.adapt import Adapted, adapt_network, require_adaptable
 from irmas_dist.inference.audio_inputs import find_audio
 from irmas_dist.inference.predictor import Predictor, matching_store
 from irmas_dist.models.cnn import CNN
 from irmas_dist.storage.locks import lock_directory
-from irmas_dist.storage.results import refuse_other_results
+from irmas_dist.storage.results import MODEL_FILE, STORE_FILE, holds, refuse_other_results
 from irmas_dist.terminal import progress
 from irmas_dist.training.model_description import ModelDescription, read_description
 from irmas_dist.training.model_directory import (
@@ -66,9 +66,9 @@ def adapt(
         raise UsageError(f"--part {part} is of a feature store, and {to} is none: leave it out")
     if storage.absolute(out) == storage.absolute(model):
         raise IrmasError(f"{out} is the model itself: name another directory")
-    refuse_other_results(out, "model.json")
+    refuse_other_results(out, MODEL_FILE)
     with lock_directory(out):
-        if storage.exists(storage.join(out, "model.json")):
+        if holds(out, MODEL_FILE):
             _require_adaptation(out, read_description(model))
         adapted = load_adapted(model, to, settings, part or TESTING)
         validation = read_validation_scores(model, "by which it would be adapted")
@@ -125,7 +125,7 @@ def _listen(description: ModelDescription, to: str, part: str) -> tuple[Clips, l
 
 def _is_store(to: str) -> bool:
     """Return whether this is a feature store, finished or not, instead of audio."""
-    return storage.exists(storage.join(to, INFO)) or (Path(to).is_dir() and bool(shard_names(to)))
+    return holds(to, STORE_FILE) or (Path(to).is_dir() and bool(shard_names(to)))
 
 
 def _from_audio(description: ModelDescription, files: Sequence[str]) -> tuple[Clips, list[str]]:

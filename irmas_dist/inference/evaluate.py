@@ -23,7 +23,7 @@ from irmas_dist.inference.merged import merged_thresholds, score_merged
 from irmas_dist.inference.predictor import Predictor
 from irmas_dist.instruments import IRMAS, Vocabulary
 from irmas_dist.storage.locks import lock_file
-from irmas_dist.storage.results import refuse_other_results
+from irmas_dist.storage.results import MODEL_FILE, holds, refuse_other_results
 from irmas_dist.training.model_description import ModelDescription, read_description
 from irmas_dist.training.model_directory import scorer_identity
 from irmas_dist.training.provenance import lessons
@@ -88,8 +88,8 @@ def _require_place(out: str, model: str, *, own: bool) -> None:
     """
     same = storage.absolute(out) == storage.absolute(model)
     if not same:
-        refuse_other_results(out, "model.json")
-    if not (own and same) and storage.exists(storage.join(out, "model.json")):
+        refuse_other_results(out, MODEL_FILE)
+    if not (own and same) and holds(out, MODEL_FILE):
         what = "other scores of that model" if same else "another model's"
         raise IrmasError(
             f"{out} is a model, whose evaluation would be replaced by {what}: name another place "
@@ -231,7 +231,7 @@ def open_evaluated(
         labels: Labels of a file that has none of its own.
         vocabulary: Its instruments.
     """
-    if storage.exists(storage.join(name, "model.json")):
+    if holds(name, MODEL_FILE):
         description, scores, _ = read_model_scores(name)
         return scores, description.threshold_array(), description.threshold_settings
     if storage.exists(path := storage.join(name, SCORES)):

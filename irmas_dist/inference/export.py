@@ -29,7 +29,7 @@ from irmas_dist.inference.audio_inputs import find_audio
 from irmas_dist.inference.export_graph import Graph
 from irmas_dist.inference.predictor import Predictor
 from irmas_dist.storage.locks import lock_directory
-from irmas_dist.storage.results import refuse_other_results
+from irmas_dist.storage.results import MODEL_FILE, refuse_other_results
 from irmas_dist.training.model_description import ModelDescription
 
 EXPORTED = re.compile(r"model(-\d+hz)?\.(onnx|pt2)")
@@ -97,7 +97,7 @@ def export(
         if find_spec(package) is None:
             raise IrmasError(f"irmas export needs {package}: pip install 'irmas-dist[export]'")
     storage.resolve(out)  # Nothing can be written to a URL of an unknown store.
-    refuse_other_results(out, "model.json")
+    refuse_other_results(out, MODEL_FILE)
     _refuse_foreign(out)
     predictor = Predictor.load(model, device="cpu")
     with lock_directory(out):

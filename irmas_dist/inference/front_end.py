@@ -1,4 +1,4 @@
-"""The log-mel front end as a PyTorch module, for exported graphs and GPUs.
+"""The log-mel front end as a PyTorch module, for exported graphs.
 
 It computes what `features.logmel` computes with numpy and soxr. Mel filters and the resampling
 kernel are torchaudio's. Its modules ``Resample`` and ``MelSpectrogram`` are not used, because
@@ -36,9 +36,6 @@ BETA = 12.75
 
 class FrontEnd(nn.Module):
     """Samples of one channel to a log-mel spectrogram.
-
-    Nothing in it waits for the device. On CUDA, switch TF32 off for convolutions
-    (``torch.backends.cudnn.allow_tf32 = False``): ten bits of mantissa are too few for a spectrum.
 
     Args:
         settings: What to compute; mixing channels down is the caller's.

@@ -25,7 +25,7 @@ def fused(network: Network) -> Network:
         network: In evaluation mode.
     """
     copied: Network = copy.deepcopy(network)
-    for module in [copied, *copied.modules()]:
+    for module in copied.modules():
         for name, child in module.named_children():
             if isinstance(child, nn.Sequential):
                 setattr(module, name, _fused(child))

@@ -16,7 +16,7 @@ from irmas_dist.inference.results import open_journal, write_predictions
 from irmas_dist.inference.timeline_files import has_timeline, require_distinct, write_timeline
 from irmas_dist.storage.locks import lock_file
 from irmas_dist.storage.results import refuse_inputs
-from irmas_dist.terminal import escape, progress, say
+from irmas_dist.terminal import progress, say
 
 
 def predict(
@@ -69,7 +69,7 @@ def predict(
     absent = predictor.description.known_absent
     labels = MirexLabels.of(vocabulary, mapping or {}, absent) if form == "mirex" else None
     for note in [*notes, *(labels.notes if labels else ())]:
-        say(escape(note))
+        say(note)
     if timeline is not None:
         require_distinct(files)
     if use_ray and STDIN in files:

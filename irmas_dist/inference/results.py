@@ -17,12 +17,10 @@ from typing import Any
 import pyarrow as pa
 
 from irmas_dist import storage
+from irmas_dist.config.corpus import PREDICTION_COLUMNS
 from irmas_dist.errors import IrmasError
 from irmas_dist.inference.audio_inputs import STDIN, Prediction
 from irmas_dist.training.model_description import ModelDescription
-
-COLUMNS = ("path", "instruments", "error", "note", "adapted_to")
-"""Columns of predictions before those of the scores."""
 
 
 def as_object(prediction: Prediction) -> dict[str, Any]:
@@ -42,7 +40,7 @@ def csv_line(cells: Iterable[Any]) -> str:
 
 def csv_header(codes: Sequence[str]) -> str:
     """Return the first line of predictions in CSV."""
-    return csv_line([*COLUMNS, *codes])
+    return csv_line([*PREDICTION_COLUMNS, *codes])
 
 
 def csv_row(prediction: Prediction, codes: Sequence[str]) -> str:
@@ -80,7 +78,9 @@ def write_predictions(
 
 
 def _table(predictions: Sequence[Prediction], codes: Sequence[str]) -> pa.Table:
-    columns = dict.fromkeys(COLUMNS, pa.string()) | {"instruments": pa.list_(pa.string())}
+    columns = dict.fromkeys(PREDICTION_COLUMNS, pa.string()) | {
+        "instruments": pa.list_(pa.string())
+    }
     rows = [as_object(each) | each.scores for each in predictions]
     return pa.Table.from_pylist(rows, pa.schema(columns | dict.fromkeys(codes, pa.float32())))
 
@@ -189,5 +189,8 @@ def _size_and_time(path: str) -> list[int] | None:
         status = Path(path).stat()
         return [status.st_size, status.st_mtime_ns]
     filesystem, inner = storage.resolve(path)
-    info = filesystem.get_file_info(inner)
+    try:
+        info = filesystem.get_file_info(inner)
+    except OSError:  # The object store does not answer, as its prediction says.
+        return None
     return [info.size, info.mtime_ns] if info.is_file else None

@@ -10,7 +10,6 @@ from dataclasses import replace
 from typing import Any
 
 from irmas_dist import storage
-from irmas_dist.config.decisions import RELATIVE_RULES
 from irmas_dist.errors import IrmasError
 from irmas_dist.evaluation.evaluate import Evaluation
 from irmas_dist.evaluation.protocols import MEANING
@@ -19,7 +18,7 @@ from irmas_dist.inference.evaluate import SCORES, evaluate_model_scores, read_mo
 from irmas_dist.inference.export import CARD, ExportSummary, tolerance
 from irmas_dist.reports.templates import render_template
 from irmas_dist.storage.results import directory_name
-from irmas_dist.terminal import escape, say
+from irmas_dist.terminal import say
 from irmas_dist.training.model_description import ModelDescription, read_description
 from irmas_dist.training.provenance import validated_on
 
@@ -50,8 +49,7 @@ def model_card(
         name=name,
         **dict(description),
         rules=list(dict.fromkeys(part.aggregation for part in description.parts)),
-        # The mean of relative scores is not: it is 1 only where all members agree.
-        relative=not description.members and description.windows.aggregation in RELATIVE_RULES,
+        relative=description.relative,
         facts=dict(_facts(description)),
         validated_on=validated_on(description.recipe, description.parts[0].data),
         evaluation=evaluation,
@@ -111,7 +109,7 @@ def write_model_card(model: str, exported: ExportSummary) -> ExportSummary:
             evaluation = evaluate_model_scores(*read_model_scores(model))
         except IrmasError as error:
             # The files beside it are written by now, and need no figures.
-            say(escape(f"the model card has no figures: {error}"))
+            say(f"the model card has no figures: {error}")
     name = directory_name(model)
     card = model_card(name, description, evaluation, exported)
     with storage.write_atomically(storage.join(exported.path, CARD)) as stream:

@@ -11,7 +11,7 @@ from typing import Any
 
 from irmas_dist import storage
 from irmas_dist.search.sweep_directory import SweepRecord, read_record
-from irmas_dist.terminal import escape, say
+from irmas_dist.terminal import say
 from irmas_dist.tracking.server import default_entity, reason
 from irmas_dist.training.learner import SELECTED_BY
 
@@ -98,5 +98,5 @@ def try_to_save(out: Path) -> str | None:
     try:
         return save_view(read_record(out), out)
     except Exception as error:  # noqa: BLE001 - W&B raises many types, some of them private
-        say(escape(f"W&B: the sweep's view is not saved ({reason(str(error) or repr(error))})"))
+        say(f"W&B: the sweep's view is not saved ({reason(str(error) or repr(error))})")
         return None

@@ -10,6 +10,7 @@ from irmas_dist import storage
 from irmas_dist.config.recipe import Recipe
 from irmas_dist.search.sweep_directory import SweepRecord, trial_directory, trials_root
 from irmas_dist.search.wandb_runs import trial_run_id
+from irmas_dist.storage.results import MODEL_FILE, holds
 from irmas_dist.training.checkpoint import FILE_NAME, load_checkpoint
 from irmas_dist.training.data import TrainingData
 from irmas_dist.training.describe import describe
@@ -26,11 +27,11 @@ def write_best_model(
     directory = trial_directory(trials_root(out, record), best["number"])
     model = str(out / "model")
     run = trial_run_id(record.identity, best["number"])
-    if storage.exists(storage.join(model, "model.json")) and read_description(model).run == run:
+    if holds(model, MODEL_FILE) and read_description(model).run == run:
         return model  # Its thresholds may have been fitted again since.
-    if storage.exists(storage.join(directory, "model.json")):
+    if holds(directory, MODEL_FILE):
         # The last makes it a model.
-        for name in sorted(storage.list_files(directory), key=lambda name: name == "model.json"):
+        for name in sorted(storage.list_files(directory), key=lambda name: name == MODEL_FILE):
             with storage.write_atomically(storage.join(model, name)) as stream:
                 stream.write(storage.read_bytes(storage.join(directory, name)))
         changed = {"recipe": recipe.model_dump(mode="json"), "run": run}

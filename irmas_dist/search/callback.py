@@ -18,6 +18,7 @@ from irmas_dist.search.searcher import MAX_NODES_LOST, StudySearcher
 from irmas_dist.search.sweep_directory import trial_directory
 from irmas_dist.search.trial import EPOCH, FAILED, FINISHED, INSTRUMENTS, SECOND, THIS_EPOCH, TRIAL
 from irmas_dist.search.wandb_runs import SweepRuns
+from irmas_dist.storage.results import MODEL_FILE, holds
 from irmas_dist.terminal import say
 from irmas_dist.training.checkpoint import FILE_NAME, saved_history
 from irmas_dist.training.learner import SELECTED_BY
@@ -74,7 +75,7 @@ class SweepCallback(tune.Callback):
             if storage.exists(storage.join(directory, FILE_NAME)):
                 return saved_history(directory)
             # Several workers have other checkpoints, and at last a model.
-            if storage.exists(storage.join(directory, "model.json")):
+            if holds(directory, MODEL_FILE):
                 return read_description(directory).history
             return latest_history(directory)
         except Exception as error:  # noqa: BLE001 - the trial is worth more than its run

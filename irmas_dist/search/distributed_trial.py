@@ -26,6 +26,7 @@ from irmas_dist.search.trial import (
     failure,
     instrument_results,
 )
+from irmas_dist.storage.results import MODEL_FILE, holds
 from irmas_dist.training.data import TrainingData
 from irmas_dist.training.distributed import train_distributed
 from irmas_dist.training.learner import SELECTED_BY
@@ -59,7 +60,7 @@ def distributed_trial(
     epochs: Queue[dict[str, float]] = Queue()
 
     def train() -> ModelDescription:
-        if storage.exists(storage.join(directory, "model.json")):
+        if holds(directory, MODEL_FILE):
             return read_description(directory)
         recorded = settings.model_dump(mode="json")
         return train_distributed(data, settings, recorded, directory, workers, epochs.put)

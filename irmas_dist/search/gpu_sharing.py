@@ -12,7 +12,7 @@ from irmas_dist.cluster.without_ray import gpu_count, gpu_for_each
 from irmas_dist.config.recipe import Recipe
 from irmas_dist.config.sweep import SweepSettings
 from irmas_dist.errors import IrmasError, is_out_of_memory, last_line
-from irmas_dist.terminal import escape, say
+from irmas_dist.terminal import say
 from irmas_dist.training.data import TrainingData
 from irmas_dist.training.learner import Learner
 
@@ -62,7 +62,7 @@ def share_gpus(settings: SweepSettings, data: TrainingData, recipe: Recipe) -> S
         memory = measure_on_gpu(data, recipe, settings.cpus)
     except RayError as error:
         cause = error.cause if isinstance(error, RayTaskError) else error
-        reason = escape(last_line(cause))
+        reason = last_line(cause)
         if isinstance(cause, IrmasError) or is_out_of_memory(cause):
             # Other networks of the space may do well.
             say(

@@ -10,7 +10,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from irmas_dist.search.study import with_epoch
-from irmas_dist.terminal import escape, say, visible
+from irmas_dist.terminal import say, visible
 
 SHOWN = 8  # ended trials, the best ones
 REASONS = 3  # failures below the table, the latest ones
@@ -63,7 +63,7 @@ class LiveTable:
         best = max(values, default=None)
         result = f"macro F1 {max(curve):.3f}" if curve else "no result"
         if trial["reason"]:
-            result = escape(trial["reason"])
+            result = trial["reason"]
         leader = f"; best {best[0]:.3f} (trial {best[1]})" if best else ""
         epochs = f"{len(curve)} epoch{'' if len(curve) == 1 else 's'}"
         return (

@@ -10,6 +10,7 @@ from irmas_dist import storage
 from irmas_dist.errors import IrmasError, first_line
 from irmas_dist.search.storages import open_storage
 from irmas_dist.search.sweep_directory import SweepRecord, read_record, study_location
+from irmas_dist.storage.results import MODEL_FILE, SWEEP_FILE, holds
 from irmas_dist.tracking.outcome import not_sent, run_names
 from irmas_dist.tracking.run_file import RunFile, is_sent, run_files, started, unsent_files
 from irmas_dist.tracking.server import connection
@@ -85,14 +86,14 @@ def _require_key() -> None:
 def _files(path: Path) -> list[Path]:
     """Return the files of the runs that belong to a directory."""
     places, found = [path], run_files(path)
-    if (path / "sweep.json").exists():
+    if holds(path, SWEEP_FILE):
         record = read_record(path)
         places = _places(path, record.tracking.directory)
         # Runs of other sweeps and of trainings may be in the same directories.
         found = [file for place in places for file in run_files(place) if _is_of(file, record)]
-    elif (path / "model.json").exists():
+    elif holds(path, MODEL_FILE):
         for model in (path, *path.glob("seed-*")):  # An ensemble's models have a run each.
-            if (model / "model.json").exists() and (run := read_description(model).run):
+            if holds(model, MODEL_FILE) and (run := read_description(model).run):
                 places = _places(path, read_description(model).tracking.directory)
                 found += [file for place in places for file in run_files(place, run)]
     if not found:

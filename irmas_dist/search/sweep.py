@@ -45,7 +45,7 @@ from irmas_dist.search.study import (
     settle_unmarked_trials,
 )
 from irmas_dist.search.sweep_directory import (
-    RECORD,
+    SWEEP_FILE,
     SweepRecord,
     make_record,
     read_record,
@@ -121,7 +121,7 @@ def sweep(
         KeyboardInterrupt: The sweep was interrupted; the study keeps its ended trials.
     """
     began = time.monotonic()
-    refuse_other_results(str(out), RECORD)
+    refuse_other_results(str(out), SWEEP_FILE)
     with lock_directory(out):
         record = make_record(out, recipe, space, settings, data.provenance, resume)
         check_settings(settings, space, recipe)

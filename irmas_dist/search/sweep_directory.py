@@ -21,9 +21,7 @@ from irmas_dist.config.tracking import LONGEST_NAME, TrackingSettings
 from irmas_dist.errors import IrmasError
 from irmas_dist.search.space import Space, build_space
 from irmas_dist.search.storages import absolute_location, public_location
-from irmas_dist.storage.results import directory_name
-
-RECORD = "sweep.json"
+from irmas_dist.storage.results import SWEEP_FILE, directory_name
 
 
 class SweepRecord(Settings):
@@ -81,9 +79,9 @@ def read_record(out: Path) -> SweepRecord:
     Raises:
         IrmasError: The directory holds no sweep, or one of another version.
     """
-    path = out / RECORD
+    path = out / SWEEP_FILE
     if not path.exists():
-        raise IrmasError(f"{out} is not a sweep: it has no {RECORD}")
+        raise IrmasError(f"{out} is not a sweep: it has no {SWEEP_FILE}")
     try:
         return SweepRecord.model_validate(storage.read_json(path))
     except ValidationError as error:
@@ -106,7 +104,7 @@ def holds_same(out: Path, recipe: Recipe, space: Space, settings: SweepSettings)
     Raises:
         IrmasError: It holds a sweep with another recipe or space, or with other settings.
     """
-    if not (out / RECORD).exists():
+    if not (out / SWEEP_FILE).exists():
         return False
     earlier, now = read_record(out), _recorded(recipe, space, settings)
     given = _without_passwords(now["settings"])
@@ -168,7 +166,7 @@ def make_record(
         IrmasError: The directory holds a sweep, or none to resume, or one with another recipe,
             space or features.
     """
-    if not resume and (out / RECORD).exists():
+    if not resume and (out / SWEEP_FILE).exists():
         raise IrmasError(f"{out} holds a sweep: {HOW_TO_RESUME}, or choose another directory")
     record = SweepRecord(
         identity=uuid.uuid4().hex[:12],
@@ -208,7 +206,7 @@ def make_record(
 def write_record(out: Path, record: SweepRecord) -> None:
     """Write ``sweep.json``, without passwords of databases."""
     public = record.model_copy(update={"settings": _without_passwords(record.settings)})
-    storage.write_json(out / RECORD, public.model_dump(mode="json"))
+    storage.write_json(out / SWEEP_FILE, public.model_dump(mode="json"))
 
 
 def study_location(path: Path, record: SweepRecord) -> str:

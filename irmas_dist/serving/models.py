@@ -9,7 +9,6 @@ from functools import cached_property
 from typing import Any
 
 from irmas_dist import storage
-from irmas_dist.config.decisions import RELATIVE_RULES
 from irmas_dist.errors import IrmasError
 from irmas_dist.inference.combination import Combination
 from irmas_dist.training.model_description import ModelDescription, read_description
@@ -93,9 +92,7 @@ class ServedModel:
             "thresholds": dict(
                 zip(description.instruments, description.threshold_array().tolist(), strict=True)
             ),
-            # Whether they are of scores that are relative to those of the surest instrument.
-            "relative": not description.members
-            and description.windows.aggregation in RELATIVE_RULES,
+            "relative": description.relative,
             "thresholds_from": description.thresholds_from,
             # Those of an adapted model are of what it was before.
             "validation": {
@@ -112,6 +109,7 @@ class ServedModel:
             "members": len(description.parts),
             "training_clips": description.data.get("training_clips"),
             "validation_mixtures": description.data.get("validation_mixtures"),
+            "validation_clips": description.data.get("validation_clips"),
         }
 
 

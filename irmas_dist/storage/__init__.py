@@ -209,10 +209,10 @@ def open_file(location: Location) -> BufferedIOBase:
     return stream
 
 
-def read_bytes(location: Location) -> bytes:
-    """Return the content of a file."""
+def read_bytes(location: Location, most: int | None = None) -> bytes:
+    """Return the content of a file, or its beginning of at most so many bytes."""
     with _located(location) as (filesystem, path), filesystem.open_input_stream(path) as stream:
-        return bytes(stream.read())
+        return bytes(stream.read(most))
 
 
 def write_json(location: Location, value: Any) -> None:
@@ -260,9 +260,25 @@ def read_table(location: Location, columns: list[str] | None = None, advice: str
     Raises:
         IrmasError: There is no such file, or it is not Parquet with these columns.
     """
+    with _opened_parquet(location, advice) as source:
+        return pq.read_table(source, columns=columns)
+
+
+def read_schema(location: Location) -> pa.Schema:
+    """Read the schema of a Parquet file.
+
+    Raises:
+        IrmasError: There is no such file, or it is not Parquet.
+    """
+    with _opened_parquet(location, "") as source:
+        return pq.read_schema(source)
+
+
+@contextmanager
+def _opened_parquet(location: Location, advice: str) -> Iterator[pa.NativeFile]:
     with _located(location) as (filesystem, path), filesystem.open_input_file(path) as source:
         try:
-            return pq.read_table(source, columns=columns)
+            yield source
         except pa.ArrowException as error:
             if named := re.match(r"Multiple matches for FieldRef\.Name\((.*?)\) in ", str(error)):
                 raise IrmasError(f"{location} has several columns {named[1]!r}") from error

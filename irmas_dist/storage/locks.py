@@ -17,7 +17,7 @@ from typing import TextIO
 
 from irmas_dist.errors import IrmasError
 from irmas_dist.storage import STDOUT, Location, absolute, is_url, name_after, require_bucket
-from irmas_dist.terminal import escape, say
+from irmas_dist.terminal import say
 
 SUFFIX = ".lock"
 """Name of the locked file in a directory; it says who writes there."""
@@ -123,7 +123,7 @@ def _acquire(path: Path, location: Location) -> TextIO:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             if error.errno in LOCKS_UNSUPPORTED:
-                say(f"{escape(str(location))}: its file system has no locks, so that nothing else "
+                say(f"{location}: its file system has no locks, so that nothing else "
                     "may write there now")  # fmt: skip
             elif error.errno in (errno.EAGAIN, errno.EACCES):
                 lock.seek(0)

@@ -8,11 +8,9 @@ from pathlib import Path
 from irmas_dist import storage
 from irmas_dist.errors import IrmasError
 
-RESULTS = {
-    "features.json": "a feature store",
-    "model.json": "a model",
-    "sweep.json": "a sweep",
-}
+STORE_FILE, MODEL_FILE, SWEEP_FILE = "features.json", "model.json", "sweep.json"
+
+RESULTS = {STORE_FILE: "a feature store", MODEL_FILE: "a model", SWEEP_FILE: "a sweep"}
 """The file that each stage writes into its directory, and what that holds."""
 
 FILES = (
@@ -20,6 +18,11 @@ FILES = (
     "part-*.parquet", "rejects.parquet", "best.yaml", "trials.json", "study.db",
 )  # fmt: skip
 """Patterns of the files that stages write into their directories and use again."""
+
+
+def holds(directory: storage.Location, result: str) -> bool:
+    """Return whether a directory holds a stage's result, by the file of `RESULTS`."""
+    return storage.exists(storage.join(directory, result))
 
 
 def refuse_result_file(path: str) -> None:
@@ -35,7 +38,7 @@ def refuse_result_file(path: str) -> None:
     if not any(fnmatchcase(name, pattern) for pattern in FILES):
         return
     for result, what in {**RESULTS, "begun.json": "an unfinished training"}.items():
-        if storage.exists(storage.join(directory or ".", result)):
+        if holds(directory or ".", result):
             raise IrmasError(f"{path} would be taken for a file of {what}: name another")
 
 
@@ -64,7 +67,7 @@ def refuse_other_results(directory: str, own: str) -> None:
         IrmasError: There is another of these files.
     """
     for name, what in RESULTS.items():
-        if name != own and storage.exists(storage.join(directory, name)):
+        if name != own and holds(directory, name):
             raise IrmasError(f"{directory} holds {what}: name another directory")
 
 

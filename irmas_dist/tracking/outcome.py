@@ -6,7 +6,7 @@ from threading import Thread
 
 from irmas_dist.config.tracking import TrackingSettings
 from irmas_dist.errors import listed
-from irmas_dist.terminal import escape, say
+from irmas_dist.terminal import say
 from irmas_dist.tracking.server import address, kept_message
 from irmas_dist.tracking.uploads import Upload, uploads
 
@@ -38,7 +38,7 @@ def show_address(settings: TrackingSettings, kind: str, name: str) -> None:
         except Exception:  # noqa: BLE001 - the uploads tell the reason
             return
         addresses.append(url)
-        say(f"W&B: {escape(url)}")
+        say(f"W&B: {url}")
 
     Thread(target=show, daemon=True).start()
 
@@ -65,7 +65,7 @@ def _finish_uploads(seconds: float) -> None:
     begun = uploads.wait(seconds)
     left = [upload for upload in begun if not upload.sent]
     if untold := [upload for upload in left if upload.problem not in uploads.told]:
-        say(escape(not_sent(untold, begun)))
+        say(not_sent(untold, begun))
     elif begun and not left:
         for work in afterwards:
             shown: list[str] = []  # Its own: one that is late finds nobody who reads it.
@@ -75,7 +75,7 @@ def _finish_uploads(seconds: float) -> None:
             addresses.extend(shown)
         count = len(run_names(begun))
         done = f"{count} {'run' if count == 1 else 'runs'} uploaded"
-        say(escape(" ".join([f"W&B: {done}", *filter(None, addresses)])))
+        say(" ".join([f"W&B: {done}", *filter(None, addresses)]))
     addresses.clear()
     afterwards.clear()
 

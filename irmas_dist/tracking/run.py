@@ -15,7 +15,7 @@ from typing import Any, Concatenate, ParamSpec
 from irmas_dist import storage
 from irmas_dist.config.tracking import LONGEST_NAME, Mode
 from irmas_dist.errors import without_password
-from irmas_dist.terminal import escape, say
+from irmas_dist.terminal import say
 from irmas_dist.tracking.run_file import RunFile
 from irmas_dist.tracking.server import SERVICE, Known, reason
 
@@ -263,4 +263,4 @@ def artifact_name(name: str) -> str:
 
 def one_line(error: Exception) -> str:
     """Return why W&B failed on this machine, for the terminal."""
-    return escape(reason(str(error).strip() or type(error).__name__, SERVICE))
+    return reason(str(error).strip() or type(error).__name__, SERVICE)

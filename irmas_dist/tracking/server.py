@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from irmas_dist.config.tracking import Mode, TrackingSettings
 from irmas_dist.errors import first_line
-from irmas_dist.terminal import escape, say
+from irmas_dist.terminal import say
 
 PROGRAM = "irmas"
 """The program that made a run."""
@@ -83,7 +83,7 @@ def resolve_mode(settings: TrackingSettings) -> Mode:
             except Exception as error:  # noqa: BLE001 - W&B raises many types, some of them private
                 problem = first_line(error)
     if problem:
-        say(escape(f"W&B cannot be used online ({problem}); {kept_message(settings.directory)}"))
+        say(f"W&B cannot be used online ({problem}); {kept_message(settings.directory)}")
     return "offline"
 
 

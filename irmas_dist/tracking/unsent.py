@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from irmas_dist import storage
-from irmas_dist.terminal import escape, say
+from irmas_dist.terminal import say
 from irmas_dist.tracking.run_file import COPY_SUFFIX, RunFile, read_records, write_records
 from irmas_dist.tracking.server import Known, known_run
 
@@ -109,7 +109,7 @@ def _rest(file: Path, known: Known, before: Mapping[str, float]) -> Iterator[Any
                 _renumber(record.history, step)
             case "artifact" if missing := _missing(record.artifact, file.parent):
                 name = record.artifact.name
-                say(escape(f"W&B: artifact {name} is not uploaded: {missing} is missing"))
+                say(f"W&B: artifact {name} is not uploaded: {missing} is missing")
                 continue
             case "run" if not merged:  # Others follow if it is changed, as by tags.
                 _add(record.run.config.update, known.config)

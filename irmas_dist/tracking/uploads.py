@@ -15,7 +15,7 @@ from threading import Event, Lock
 from typing import Any
 
 from irmas_dist.storage.locks import LOCKS_UNSUPPORTED
-from irmas_dist.terminal import escape, progress, say
+from irmas_dist.terminal import progress, say
 from irmas_dist.tracking.run_file import RunFile, is_sent, mark_sent
 from irmas_dist.tracking.server import (
     DAMAGED,
@@ -222,7 +222,7 @@ class Uploads:
         self.refused[place] = problem
         if live and problem not in self.told:
             self.told.add(problem)
-            say(escape(f"W&B: {problem}; {kept_message(upload.directory)}"))
+            say(f"W&B: {problem}; {kept_message(upload.directory)}")
 
     def begin_all(self, files: Iterable[Path]) -> None:
         """Upload files of runs that have ended."""

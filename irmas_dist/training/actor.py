@@ -8,7 +8,7 @@ import torch
 from ray.exceptions import RayError, RayTaskError
 
 from irmas_dist.errors import IrmasError, first_line
-from irmas_dist.terminal import escape, say
+from irmas_dist.terminal import say
 from irmas_dist.training.data import TrainingData
 from irmas_dist.training.learner import Learner
 from irmas_dist.training.loop import (
@@ -62,7 +62,7 @@ def train_in_actor(data: Any, attempt: Attempt, on_epoch: OnEpoch) -> Trained:
         for reference in actor.train.remote(data, attempt):
             match ray.get(reference):
                 case str(message):
-                    say(escape(message))
+                    say(message)
                 case dict(metrics):
                     on_epoch(metrics)
                 case trained:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from irmas_dist import storage
 from irmas_dist.config.base import nested_differences
 from irmas_dist.errors import IrmasError, listed
+from irmas_dist.storage.results import MODEL_FILE, holds
 
 if TYPE_CHECKING:
     from irmas_dist.training.model_description import ModelDescription
@@ -26,7 +27,7 @@ def finished_model(
     Raises:
         IrmasError: It is of another recipe, of other data, or not a single trained model.
     """
-    if not storage.exists(storage.join(out, "model.json")):
+    if not holds(out, MODEL_FILE):
         return None
     from irmas_dist.training.model_description import read_description
 

@@ -67,7 +67,7 @@ def describe(learner: Learner, recipe: dict[str, Any]) -> tuple[ModelDescription
         data={
             **data.provenance,
             "training_clips": len(data.training),
-            "validation_clips" if data.validated_on else "validation_mixtures": len(
+            "validation_clips" if data.to_mix is None else "validation_mixtures": len(
                 data.validation
             ),
         },

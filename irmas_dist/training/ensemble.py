@@ -23,7 +23,7 @@ from irmas_dist.evaluation.thresholds import averaged_thresholds
 from irmas_dist.models.cnn import CNN
 from irmas_dist.models.ensemble import Ensemble
 from irmas_dist.storage.locks import lock_directory
-from irmas_dist.storage.results import directory_name, refuse_other_results
+from irmas_dist.storage.results import MODEL_FILE, directory_name, holds, refuse_other_results
 from irmas_dist.training.begun import ADVICE, BEGUN, has_epochs
 from irmas_dist.training.epoch_metrics import f1_at, validation_metrics
 from irmas_dist.training.model_description import (
@@ -70,24 +70,24 @@ def train_seeds(
     Raises:
         IrmasError: As for `train`, or ``out`` holds another model.
     """
-    refuse_other_results(out, "model.json")
+    refuse_other_results(out, MODEL_FILE)
     wanted = range(recipe.seed, recipe.seed + seeds)
     if wanted[-1] >= SEEDS:
         raise IrmasError(f"seed={recipe.seed}: {seeds} seeds from there on are more than there are")
-    if joined := _is_model(out):
+    if joined := holds(out, MODEL_FILE):
         found = [part.recipe.get("seed") for part in read_description(out).members]
         if found != list(wanted):
             text = ", ".join(map(str, found))
-            holds = f"an ensemble of the seeds {text}" if found else "a single model"
+            what = f"an ensemble of the seeds {text}" if found else "a single model"
             raise IrmasError(
-                f"{out} holds {holds}, not one of {wanted[0]} to {wanted[-1]}; {ADVICE}"
+                f"{out} holds {what}, not one of {wanted[0]} to {wanted[-1]}; {ADVICE}"
             )
     with lock_directory(out):
         if has_epochs(out):
             raise IrmasError(f"{out} holds an unfinished training of one seed; {ADVICE}")
         storage.remove(storage.join(out, BEGUN))
     models = {seed: storage.join(out, f"seed-{seed}") for seed in wanted}
-    if joined and (gone := [m for m in models.values() if not _is_model(m)]):
+    if joined and (gone := [m for m in models.values() if not holds(m, MODEL_FILE)]):
         raise IrmasError(f"{out} holds an ensemble of models of which {gone[0]} is gone; {ADVICE}")
     recipes = {seed: recipe.model_copy(update={"seed": seed}) for seed in wanted}
     for seed, model in models.items():  # Before the first is trained.
@@ -96,10 +96,6 @@ def train_seeds(
         name = f"{directory_name(out)}-seed-{seed}"
         train(recipes[seed], features, model, workers, address, further, init, name)
     return join_models(list(models.values()), out)
-
-
-def _is_model(directory: str) -> bool:
-    return storage.exists(storage.join(directory, "model.json"))
 
 
 def join_models(models: Sequence[str], out: str) -> ModelDescription:
@@ -113,7 +109,7 @@ def join_models(models: Sequence[str], out: str) -> ModelDescription:
         IrmasError: The models do not go together, one has no validation scores, or ``out`` holds
             another model.
     """
-    refuse_other_results(out, "model.json")
+    refuse_other_results(out, MODEL_FILE)
     descriptions = [read_description(model) for model in models]
     _require_alike(models, descriptions)
     purpose = "by which it would be calibrated"
@@ -126,7 +122,7 @@ def join_models(models: Sequence[str], out: str) -> ModelDescription:
             raise IrmasError(f"{models[number]} is the same model as {models[same]}")
     description, joint = _describe(descriptions, validations)
     packed = pack_weights(Ensemble(members))
-    if _is_model(out):
+    if holds(out, MODEL_FILE):
         there = read_description(out)
         if there.members != description.members or there.weights != weights_digest(packed):
             raise IrmasError(f"{out} holds another model; {ADVICE}")

@@ -28,7 +28,7 @@ from irmas_dist.features.clips import (
 )
 from irmas_dist.features.store import SHARD_SCHEMA, StoreInfo, read_info
 from irmas_dist.instruments import PRESENT, Vocabulary
-from irmas_dist.terminal import escape, say
+from irmas_dist.terminal import say
 from irmas_dist.training.data import TrainingData, threshold_mixing
 from irmas_dist.training.sampling import mixing_alone
 from irmas_dist.training.stores import (
@@ -80,14 +80,14 @@ def open_training_data(
     is_split = not (validate_on or VALIDATION in data.store.clips)
     if start and is_split and start.has_learnt_from(data.store.identity, recipe.validation):
         say(
-            f"{escape(start.name)} has learnt clips that are held out of {escape(features)} now, "
+            f"{start.name} has learnt clips that are held out of {features} now, "
             "and figures of validation and thresholds will be too good: hold out what was held out "
             "when it was trained"
         )
     for location, judge in zip(validate_on, data.validated_on, strict=True):
         if start and judge.part == TRAINING and start.has_learnt(judge.info.identity):
             say(
-                f"{escape(start.name)} has learnt clips of {escape(location)}, and figures of "
+                f"{start.name} has learnt clips of {location}, and figures of "
                 "validation and thresholds will be too good: validate on others"
             )
     return replace(data, start=start)
@@ -144,7 +144,7 @@ def load_training_data(
         tests = read_clips(location, TESTING, with_frames=False)
         if count := int(np.isin(own.groups, tests.groups).sum()):
             say(
-                f"{count:,} training clips of {escape(location)} share a group with testing clips: "
+                f"{count:,} training clips of {location} share a group with testing clips: "
                 "figures on these will be too good"
             )
         if further:
@@ -231,7 +231,7 @@ def _tell_lacking(clips: Clips, name: str, vocabulary: Vocabulary) -> None:
     ]
     if lacking:
         say(
-            f"no validation clip of {escape(name)} is known to have {', '.join(lacking)}: the "
+            f"no validation clip of {name} is known to have {', '.join(lacking)}: the "
             "model will not decide for what it was not validated on"
         )
 
@@ -242,7 +242,7 @@ def _tell_always(clips: Clips, name: str, vocabulary: Vocabulary) -> None:
     lacks = (clips.labels < PRESENT).any(axis=0)
     if always := [vocabulary.codes[column] for column in np.flatnonzero(plays & ~lacks)]:
         say(
-            f"no validation clip of {escape(name)} is known to be without {', '.join(always)}: "
+            f"no validation clip of {name} is known to be without {', '.join(always)}: "
             "figures of these are perfect whatever the model, and their thresholds mean nothing"
         )
 

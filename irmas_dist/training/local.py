@@ -11,7 +11,7 @@ import torch
 from irmas_dist import storage
 from irmas_dist.config.training import LearnerSettings, WorkerSettings
 from irmas_dist.errors import IrmasError, is_out_of_memory
-from irmas_dist.terminal import escape, say
+from irmas_dist.terminal import say
 from irmas_dist.training.checkpoint import new_attempt
 from irmas_dist.training.data import TrainingData
 from irmas_dist.training.learner import Learner
@@ -51,7 +51,7 @@ def train_here(
         with computing_on(workers.cpus):
             learner = Learner(data, settings, device="cuda" if workers.gpu else "cpu")
             for line in resume(learner, progress):
-                say(escape(line))
+                say(line)
             for metrics in run_epochs(learner, attempt):
                 on_epoch(metrics)
             weights, description, validation = finish(learner, recipe)

@@ -8,14 +8,15 @@ from pydantic import AllowInfNan, ValidationError
 
 from irmas_dist import storage
 from irmas_dist.config.base import Settings
-from irmas_dist.config.decisions import AggregationRule, ThresholdSettings
+from irmas_dist.config.decisions import RELATIVE_RULES, AggregationRule, ThresholdSettings
 from irmas_dist.config.features import LogMelSettings
 from irmas_dist.config.model import ModelSettings
 from irmas_dist.config.recipe import build_recipe
 from irmas_dist.config.tracking import TrackingSettings
 from irmas_dist.errors import IrmasError
 from irmas_dist.instruments import Vocabulary
-from irmas_dist.training.provenance import for_validation
+from irmas_dist.storage.results import MODEL_FILE, SWEEP_FILE, holds
+from irmas_dist.training.provenance import for_adapted, for_validation
 
 
 class Normalisation(Settings):
@@ -126,10 +127,8 @@ class ModelDescription(Settings):
         """How thresholds are fitted to its validation scores, see `for_validation`."""
         rules = [part.aggregation for part in self.parts]
         fitted = for_validation(self.threshold_settings, rules, self.recipe, self.parts[0].data)
-        if self.adapted and self.adapted.get("share") and not self.adapted.get("match"):
-            # What the network has listened to is no other source any more.
-            return fitted.model_copy(update={"evidence": 1.0})
-        return fitted
+        adapted = self.adapted or {}
+        return for_adapted(fitted, adapted.get("share", 0.0), adapted.get("match", 0.0))
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -145,6 +144,14 @@ class ModelDescription(Settings):
         """
         logged = {"tracking": self.recipe.get("tracking", {})}
         return build_recipe(logged, {}, "the model's recipe").tracking
+
+    @property
+    def relative(self) -> bool:
+        """Whether scores are relative to that of a clip's surest instrument, see `RELATIVE_RULES`.
+
+        Those of an ensemble are not: their mean is 1 only where all members agree.
+        """
+        return not self.members and self.windows.aggregation in RELATIVE_RULES
 
     @property
     def adapted_to(self) -> str | None:
@@ -179,7 +186,7 @@ class ModelDescription(Settings):
 
 def write_description(directory: str | os.PathLike[str], description: ModelDescription) -> None:
     """Write ``model.json``."""
-    storage.write_json(storage.join(directory, "model.json"), description.model_dump())
+    storage.write_json(storage.join(directory, MODEL_FILE), description.model_dump())
 
 
 def read_description(directory: str | os.PathLike[str]) -> ModelDescription:
@@ -188,11 +195,11 @@ def read_description(directory: str | os.PathLike[str]) -> ModelDescription:
     Raises:
         IrmasError: There is no finished model, or it has another format.
     """
-    path = storage.join(directory, "model.json")
+    path = storage.join(directory, MODEL_FILE)
     if not storage.exists(path):
         best = storage.join(directory, "model")
-        if storage.exists(storage.join(directory, "sweep.json")):
-            there = storage.exists(storage.join(best, "model.json"))
+        if holds(directory, SWEEP_FILE):
+            there = holds(best, MODEL_FILE)
             hint = f"its best model is {best}" if there else "it has no model yet"
             raise IrmasError(f"{directory} holds a sweep: {hint}")
         raise IrmasError(f"{directory} is not a model directory: it has no model.json")

@@ -106,6 +106,20 @@ def for_validation(
     return settings.model_copy(update={"evidence": 1.0})
 
 
+def for_adapted(settings: ThresholdSettings, share: float, match: float) -> ThresholdSettings:
+    """Return how thresholds of an adapted model are fitted to its validation clips.
+
+    What its network has listened to is no other source any more; where logits are matched, too,
+    thresholds are those of expected figures.
+
+    Args:
+        settings: As from `for_validation`.
+        share: Of the statistics of batch normalisation that are the audio's.
+        match: How far logits are matched.
+    """
+    return settings.model_copy(update={"evidence": 1.0}) if share and not match else settings
+
+
 def threshold_origin(
     settings: ThresholdSettings,
     clips: int,

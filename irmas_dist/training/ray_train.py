@@ -24,7 +24,7 @@ from ray.util.queue import Queue
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from irmas_dist.errors import IrmasError, is_out_of_memory, last_line
-from irmas_dist.terminal import escape, say
+from irmas_dist.terminal import say
 from irmas_dist.training.checkpoint import load_checkpoint, newest_checkpoint
 from irmas_dist.training.learner import DATA_PARALLEL, Learner
 from irmas_dist.training.loop import (
@@ -134,7 +134,7 @@ class WorkerEvents:
                 if kind == "epoch":
                     on_epoch(content)
                 elif kind == "message":
-                    say(escape(content))
+                    say(content)
                 else:
                     self.failure = self.failure or content
 

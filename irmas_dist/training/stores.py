@@ -21,7 +21,7 @@ from irmas_dist.errors import IrmasError
 from irmas_dist.features.clips import Clips, StreamedStore, joined, read_clips
 from irmas_dist.features.store import StoreInfo, read_info, read_shards
 from irmas_dist.instruments import PRESENT, Vocabulary
-from irmas_dist.terminal import escape, say
+from irmas_dist.terminal import say
 
 
 @dataclass(frozen=True)
@@ -198,7 +198,7 @@ def new_clips(clips: Clips, location: str, info: StoreInfo, aside: "HeldOut") ->
         )
     if count := int(shared.sum()):
         say(
-            f"{count:,} of {len(clips):,} training clips of {escape(location)} share a group, "
+            f"{count:,} of {len(clips):,} training clips of {location} share a group, "
             "the audio or a source with clips that are held out: left out"
         )
     return clips.select(np.flatnonzero(~shared))

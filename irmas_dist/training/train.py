@@ -23,8 +23,8 @@ from irmas_dist.errors import IrmasError
 from irmas_dist.features.store import StoreInfo
 from irmas_dist.models.map_sizes import map_sizes
 from irmas_dist.storage.locks import lock_directory
-from irmas_dist.storage.results import directory_name, refuse_other_results
-from irmas_dist.terminal import escape, progress, say
+from irmas_dist.storage.results import MODEL_FILE, directory_name, refuse_other_results
+from irmas_dist.terminal import progress, say
 from irmas_dist.tracking.outcome import show_address
 from irmas_dist.tracking.run import Run
 from irmas_dist.tracking.start import start_run
@@ -71,7 +71,7 @@ def train(
             not, or is in use; the features were made with other settings; the network leaves
             nothing of a window; there are more workers than examples in a step; or training failed.
     """
-    refuse_other_results(out, "model.json")
+    refuse_other_results(out, MODEL_FILE)
     settings = recipe.model_dump(mode="json")
     infos, start, line, data = _read_inputs(recipe, features, further, init)
     unlogged = storage.exists(storage.join(out, BEGUN))
@@ -92,7 +92,7 @@ def train(
         here = _is_worker(recipe, infos, workers, address)
         opening = partial(_open, features, recipe, workers, further, start)
         if line:
-            say(escape(line))
+            say(line)
         start_up = _here(opening, workers) if here else _with_ray(opening, address, out)
         with start_up as (trainer, opened):
             if workers.gpu is None:
@@ -110,7 +110,7 @@ def require_same_training(
     Raises:
         IrmasError: It holds a model of another recipe or of other features, finished or not.
     """
-    refuse_other_results(out, "model.json")
+    refuse_other_results(out, MODEL_FILE)
     settings = recipe.model_dump(mode="json")
     *_, data = _read_inputs(recipe, features, further, init)
     if finished_model(out, settings, data) is None:

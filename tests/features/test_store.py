@@ -17,6 +17,7 @@ from irmas_dist.errors import IrmasError
 from irmas_dist.features import store
 from irmas_dist.features.clips import read_clips
 from irmas_dist.instruments import Vocabulary
+from irmas_dist.storage.results import STORE_FILE
 
 
 def write_store(out: Path, mel: np.ndarray) -> store.StoreInfo:
@@ -130,7 +131,7 @@ def test_labels_are_stored_as_they_are_unknown_ones_as_null(
     ],
 )
 def test_a_damaged_info_is_refused_in_one_line(tmp_path: Path, content: Any) -> None:
-    (tmp_path / store.INFO).write_text(json.dumps(content))
+    (tmp_path / STORE_FILE).write_text(json.dumps(content))
     with pytest.raises(IrmasError, match=r"features\.json is damaged \(\w+: ") as refused:
         store.read_info(str(tmp_path))
     assert "\n" not in str(refused.value)

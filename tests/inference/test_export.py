@@ -2,7 +2,6 @@
 
 import json
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +13,6 @@ import soundfile
 import soxr
 import torch
 
-from irmas_dist.cli.main import run
 from irmas_dist.corpus.mixdown import SILENCE
 from irmas_dist.errors import IrmasError
 from irmas_dist.evaluation.aggregate import aggregate
@@ -25,7 +23,7 @@ from irmas_dist.inference.predictor import Predictor
 from irmas_dist.training.ensemble import join_models
 from irmas_dist.training.model_description import read_description
 from irmas_dist.training.model_directory import scorer_identity
-from tests.inference.conftest import MakeModel, scores_of_songs
+from tests.inference.conftest import Irmas, MakeModel, scores_of_songs
 
 Exported = tuple[Predictor, Path, dict[str, int]]
 
@@ -180,20 +178,8 @@ def test_an_export_that_is_not_exact_is_not_written(
 # The command
 
 
-@pytest.fixture
-def irmas(
-    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> Callable[..., tuple[int, str, str]]:
-    monkeypatch.chdir(tmp_path)
-
-    def run_line(*arguments: object) -> tuple[int, str, str]:
-        return run([str(argument) for argument in arguments]), *capfd.readouterr()
-
-    return run_line
-
-
 def test_a_model_is_exported_with_its_card(
-    irmas: Callable[..., tuple[int, str, str]], make_model: MakeModel, excerpts: list[Path]
+    irmas: Irmas, make_model: MakeModel, excerpts: list[Path]
 ) -> None:
     model = make_model()
     identity = scorer_identity(read_description(model))
@@ -232,7 +218,7 @@ def test_a_model_is_exported_with_its_card(
     ],
 )
 def test_what_cannot_be_exported(
-    irmas: Callable[..., tuple[int, str, str]], model: Path, tmp_path: Path,
+    irmas: Irmas, model: Path, tmp_path: Path,
     arguments: str, message: str,
 ) -> None:  # fmt: skip
     (tmp_path / "empty").mkdir()
@@ -249,7 +235,7 @@ def test_what_cannot_be_exported(
 
 
 def test_without_the_extra_it_says_what_to_install(
-    irmas: Callable[..., tuple[int, str, str]], model: Path, monkeypatch: pytest.MonkeyPatch
+    irmas: Irmas, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     code, out, err = irmas("export", model)

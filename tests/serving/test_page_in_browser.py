@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from irmas_dist import serving
+from irmas_dist.corpus.mixdown import CANCELLED
 from irmas_dist.inference.predictor import Predictor
 from tests.browser import needs_chromium
 from tests.devtools import Tab, tab
@@ -118,3 +120,9 @@ def test_a_file_is_heard_seen_and_saved(
             await browser.until(f"/cannot be decoded/.test({STATUS})")
 
     asyncio.run(scenario())
+
+
+def test_the_page_takes_channels_for_cancelling_as_the_server_does() -> None:
+    script = Path(serving.__file__).with_name("sound.js").read_text()
+    (value,) = re.findall(r"const CANCELLED = (\S+);", script)
+    assert float(value) == CANCELLED

@@ -7,10 +7,11 @@ import pytest
 from irmas_dist.errors import IrmasError
 from irmas_dist.features import store
 from irmas_dist.inference.evaluate import SCORES
-from irmas_dist.search.sweep_directory import RECORD
 from irmas_dist.storage.results import (
     FILES,
     RESULTS,
+    STORE_FILE,
+    SWEEP_FILE,
     directory_name,
     refuse_other_results,
     refuse_result_file,
@@ -33,7 +34,7 @@ def test_only_a_directory_of_the_same_stage_is_written_again(
 
 
 def test_the_files_are_those_that_stages_write() -> None:
-    names = (store.INFO, store.REJECTS, VALIDATION_SCORES, SCORES, BEGUN, RECORD)
+    names = (STORE_FILE, store.REJECTS, VALIDATION_SCORES, SCORES, BEGUN, SWEEP_FILE)
     assert set(names) < set(FILES)
 
 
