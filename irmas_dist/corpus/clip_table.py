@@ -7,30 +7,31 @@ groups, such as a sample library, and ``start`` and ``end``, in seconds: the cli
 its file. Other columns are named and ignored.
 """
 
-import posixpath
 import re
 import shlex
-import unicodedata
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import asdict
 from difflib import get_close_matches
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from irmas_dist import storage
 from irmas_dist.config.corpus import TABLE_COLUMNS
-from irmas_dist.corpus.audio import WHOLE
-from irmas_dist.corpus.audio_files import clip_id_of
-from irmas_dist.corpus.csv_tables import CsvRow, CsvTable, parse_number
+from irmas_dist.corpus.clip_rows import OTHER_NAMES, as_found, clip_row
+from irmas_dist.corpus.csv_tables import CsvTable
 from irmas_dist.corpus.facts import read_spans, span_of
-from irmas_dist.corpus.groups import WITHIN, group_in_source
-from irmas_dist.corpus.label_columns import INSTRUMENTS, LabelColumns, nfc, read_clip_table
-from irmas_dist.corpus.manifest import PARTS, TRAINING
+from irmas_dist.corpus.label_columns import (
+    COLUMN_ADVICE,
+    INSTRUMENTS,
+    LabelColumns,
+    nfc,
+    read_clip_table,
+)
+from irmas_dist.corpus.manifest import PARTS
 from irmas_dist.errors import IrmasError, listed
-from irmas_dist.instruments import PRESENT, Vocabulary
+from irmas_dist.instruments import Vocabulary
 from irmas_dist.terminal import progress, say
 
 READERS = 32
@@ -39,8 +40,8 @@ READERS = 32
 MOST_NAMED = 30
 """Ignored columns that are named."""
 
-TEST_OR_NOT = {"train", "training", "test", "testing", "valid", "validation", "val", "dev", "eval"}
-"""Values of a column that tells training from testing."""
+TEST_OR_NOT = {*PARTS, *OTHER_NAMES, "dev", "eval"}
+"""Values of a column that tells training from testing; some mean training by "dev"."""
 
 NEAR = 0.8
 """Likeness (`difflib.get_close_matches`) from which a column that is ignored may be misspelt."""
@@ -50,9 +51,6 @@ UNIT = re.compile(r"s$|[ _(\[]+(s|sec|secs|seconds?)[)\]]?$")
 
 MANIFEST = ("clip_id", "unknown", "md5")
 """Columns by which a manifest is known."""
-
-LATEST_S = 1e7
-"""Time in a file, in seconds, that can only be a mistake: four months."""
 
 
 def index_table(
@@ -84,7 +82,7 @@ def index_table(
     }
     if strange := sorted(set(columns or ()) - set(called)):
         raise IrmasError(f"--column {strange[0]}: the columns are {', '.join(called)}")
-    content = read_clip_table(table, (called["path"],))
+    content = read_clip_table(table, (called["path"],), COLUMN_ADVICE)
     if set(MANIFEST) <= set(content.columns):
         raise IrmasError(
             f"{table} is a manifest, of which a table would lose unknown labels and spans: give it "
@@ -97,7 +95,7 @@ def index_table(
     rows: list[dict[str, Any]] = []
     lines: dict[Any, tuple[str, str]] = {}
     for line in content.rows:
-        row = _row(line, called, folder, columns_of_labels.labels(line, soft=soft))
+        row = clip_row(line, called, folder, columns_of_labels.labels(line, soft=soft))
         path = line.values[called["path"]]
         for key in ((storage.real(row["path"]), row["start_s"] or 0.0, row["end_s"]),
                     row["clip_id"]):  # fmt: skip
@@ -111,7 +109,10 @@ def index_table(
                     f"{but_for}: rename one"
                 )
             written = "" if other == path else f", as {other!r}"
-            raise IrmasError(f"{line.where}: {row['clip_id']!r} is in {where} too{written}")
+            raise IrmasError(
+                f"{line.where}: {row['clip_id']!r} is in {where} too{written}: give each clip one "
+                "line, with the codes of its instruments separated by |; spans, a start and an end"
+            )
         rows.append(row)
     if not rows:
         raise IrmasError(f"{table} lists no clip")
@@ -120,6 +121,11 @@ def index_table(
     ):
         empty = f"{called[INSTRUMENTS]!r} being empty"
         say(f"clips in which no instrument plays, {empty}: {none:,}")
+    if never := [code for code in vocabulary.codes if _is_never_absent(code, rows)]:
+        say(
+            f"never known to be absent: {', '.join(never)}: an empty cell is an unknown label; "
+            "write 0 where an instrument does not play"
+        )
     by_file: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
         by_file[row["path"]].append(row)
@@ -127,6 +133,12 @@ def index_table(
         for clips in pool.map(_add_facts, by_file.values()):
             advance(len(clips))
     return rows
+
+
+def _is_never_absent(code: str, rows: Sequence[Mapping[str, Any]]) -> bool:
+    """Return whether an instrument plays in all clips of which it is known, and not of all."""
+    plays, unknown = (sum(code in row[name] for row in rows) for name in ("instruments", "unknown"))
+    return bool(plays and unknown) and plays + unknown == len(rows)
 
 
 def _require_columns(
@@ -187,82 +199,17 @@ def _require_no_parts(content: CsvTable, column: str, table: str) -> None:
     if len(values) > 1 and values <= TEST_OR_NOT:
         raise IrmasError(
             f"{table} has the column {column!r} with {' and '.join(sorted(values))}, and no "
-            "'part', without which all clips are for training: if it says which are, let its "
-            f"values be {', '.join(PARTS)}, and add --column {shlex.quote(f'part={column}')}; "
-            "otherwise leave it out"
+            "'part', without which all clips are for training: if it says which are, add --column "
+            f"{shlex.quote(f'part={column}')}, with the values {', '.join(PARTS)}; otherwise leave "
+            "it out"
         )
-
-
-def _row(
-    line: CsvRow, called: Mapping[str, str], folder: str, labels: Mapping[str, float | None]
-) -> dict[str, Any]:
-    """Return the columns of a manifest that a line of the table gives."""
-
-    def value(name: str) -> str:
-        return line.values.get(called[name], "").strip()
-
-    def refuse(name: str, allowed: str) -> IrmasError:
-        return IrmasError(f"{line.where}, column {called[name]!r}: {value(name)!r} is {allowed}")
-
-    path = storage.without_file_scheme(value("path"))
-    if not PurePosixPath(path).name or "\0" in path:
-        raise refuse("path", "no path of a file")
-    if storage.is_url(path):
-        try:
-            storage.resolve(path)
-        except IrmasError as error:
-            raise IrmasError(f"{line.where}, column {called['path']!r}: {error}") from error
-    elif storage.is_url(folder) and path.startswith("/"):
-        raise refuse("path", f"no path below {folder}")
-    if WITHIN in value("source"):
-        raise refuse("source", f"no name of a source: it contains {WITHIN!r}")
-    part = value("part") or TRAINING
-    if part not in PARTS:
-        raise refuse("part", f"none of {', '.join(PARTS)}")
-    start, end = (parse_seconds(value(name)) for name in ("start", "end"))
-    if not 0 <= (start or 0.0) < LATEST_S:
-        raise refuse("start", f"no time in seconds, from 0 to {LATEST_S:,.0f}")
-    if end is not None and not (start or 0.0) < end < LATEST_S:
-        after = f"after {start or 0.0:g}, where the clip starts, to {LATEST_S:,.0f}"
-        raise refuse("end", f"no time in seconds {after}")
-    file_id = nfc(path) if storage.is_url(path) else clip_id_of(path)
-    span = "" if (start or 0.0, end) == WHOLE else f"@{start or 0.0:.10g}-" + (
-        "" if end is None else f"{end:.10g}"
-    )  # fmt: skip
-    return {
-        "clip_id": file_id + span,
-        "path": path if storage.is_url(path) else _below(folder, path),
-        "part": part,
-        "instruments": [code for code, label in labels.items() if (label or 0.0) >= PRESENT],
-        "unknown": [code for code, label in labels.items() if label is None],
-        "soft": [
-            {"code": code, "value": label}
-            for code, label in labels.items()
-            if label not in (None, 0.0, 1.0)
-        ],
-        "group": group_in_source(
-            f"group {nfc(value('group'))}" if value("group") else f"file {file_id}",
-            nfc(value("source")),
-        ),
-        "grouped": bool(value("group")),
-        "start_s": start,
-        "end_s": end,
-    }
-
-
-def parse_seconds(text: str) -> float | None:
-    """Return a time; None if there is none, NaN if it is no number."""
-    try:
-        return parse_number(text) if text else None
-    except ValueError:
-        return float("nan")
 
 
 def _add_facts(clips: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
     """Add the facts of clips of one file to their rows."""
     path, spans = clips[0]["path"], list(map(span_of, clips))
     if not storage.is_url(path):
-        path = _as_found(path)
+        path = as_found(path)
     for row, facts in zip(clips, read_spans(path, spans), strict=True):
         row |= {"path": path, **asdict(facts)}
     return clips
@@ -272,24 +219,3 @@ def _parent(table: str) -> str:
     if storage.is_url(table):
         return table.rpartition("/")[0]
     return str(Path(storage.absolute(table)).parent)
-
-
-def _below(folder: str, path: str) -> str:
-    if storage.is_url(folder):
-        # Keys are taken as they are written.
-        scheme, _, rest = storage.join(folder, path).partition("://")
-        plain = {".", ".."}.isdisjoint(path.split("/"))
-        return f"{scheme}://{rest if plain else posixpath.normpath(rest)}"
-    # Of other names with a tilde, such as ~take.wav, none is a home.
-    return str(Path(folder, storage.absolute(path) if path.startswith("~/") else path))
-
-
-def _as_found(path: str) -> str:
-    """Return a local path in the form of Unicode in which its file is found, if it is.
-
-    macOS writes names in another form than Linux finds them.
-    """
-    forms = (path, *(unicodedata.normalize(form, path) for form in ("NFC", "NFD")))
-    with suppress(OSError):  # of a name that is too long, which is reported where it is read
-        return next((form for form in forms if Path(form).exists()), path)
-    return path

@@ -39,13 +39,14 @@ class CsvTable:
     rows: list[CsvRow]
 
 
-def read_csv(data: bytes, name: str, columns: Sequence[str]) -> CsvTable:
+def read_csv(data: bytes, name: str, columns: Sequence[str], advice: str = "") -> CsvTable:
     """Read a table.
 
     Args:
         data: The content of the file.
         name: The file's name, for errors.
         columns: The columns that are needed; there may be others.
+        advice: What to do if one is missing.
 
     Raises:
         IrmasError: It is not CSV in UTF-8, a needed column is missing, a column is named twice or
@@ -63,7 +64,7 @@ def read_csv(data: bytes, name: str, columns: Sequence[str]) -> CsvTable:
         if column not in named:
             has = f"{separated} it has {', '.join(named)}" if named else "it is empty"
             raise IrmasError(
-                f"{name} has no column {column!r}; it needs {', '.join(columns)}; {has}"
+                f"{name} has no column {column!r}; it needs {', '.join(columns)}; {has}{advice}"
             )
     first = [values[0] for _, values in lines[1:]]
     # As pandas and R write the numbers of rows.
@@ -103,7 +104,10 @@ def _lines(
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         at = data[: error.start].count(b"\n") + 1
-        raise IrmasError(f"{name} is not CSV in UTF-8: {error} (line {at})") from error
+        raise IrmasError(
+            f"{name} is not CSV in UTF-8: line {at} has bytes of another encoding, such as that of "
+            "Windows; save it as CSV UTF-8"
+        ) from error
     named = NAMED.fullmatch(text.partition("\n")[0].strip("\r"))
     separator = named[1] if named else _separator(text, columns)
     reader = csv.reader(

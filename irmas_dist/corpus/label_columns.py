@@ -26,6 +26,8 @@ INSTRUMENTS = "instruments"
 UNKNOWN_LABELS = ("", "?")
 """What is written where nobody knows."""
 
+COLUMN_ADVICE = "; if one of these has the paths, add --column path=NAME"
+
 INDEX = re.compile(r"__index_level_\d+__$")
 """Columns in which pandas keeps the numbers of rows."""
 
@@ -80,8 +82,9 @@ class LabelColumns:
             )
         if by_column and missing:
             raise IrmasError(
-                f"{name} has neither a column {codes!r} nor one for {missing[0]}: "
-                "give every instrument a column, with ? where it is unknown"
+                f"{name} has neither a column {codes!r} nor one for {missing[0]}: give every "
+                "instrument a column, with ? where it is unknown, or name a recipe of its "
+                "instruments with --config"
             )
         return cls(table, named, vocabulary, by_column)
 
@@ -143,25 +146,26 @@ def split_codes(text: str) -> list[str]:
     return list(dict.fromkeys(nfc(code.strip()) for code in text.split("|") if code.strip()))
 
 
-def read_clip_table(table: str, needed: Sequence[str]) -> CsvTable:
+def read_clip_table(table: str, needed: Sequence[str], advice: str = "") -> CsvTable:
     """Return the content of a table, with every value as text, and names of columns in NFC.
 
     Args:
         table: Path or URL of CSV, TSV or Parquet.
         needed: Columns that it must have.
+        advice: What to do if one is missing.
 
     Raises:
         IrmasError: It cannot be read, or lacks a column.
     """
     if PurePosixPath(table).suffix.lower() not in (".parquet", ".pq"):
-        return _named_in_nfc(read_csv(storage.read_bytes(table), table, needed), table)
+        return _named_in_nfc(read_csv(storage.read_bytes(table), table, needed, advice), table)
     content = storage.read_table(table)
     content = content.drop_columns([name for name in content.column_names if INDEX.match(name)])
     names = tuple(content.column_names)
     for column in needed:
         if column not in names:
             has = ", ".join(names)
-            raise IrmasError(f"{table} has no column {column!r}; it has {has}")
+            raise IrmasError(f"{table} has no column {column!r}; it has {has}{advice}")
     columns = [_texts(content.column(name), f"{table}, column {name!r}") for name in names]
     rows = [
         CsvRow(f"{table}, row {number}", dict(zip(names, values, strict=True)))

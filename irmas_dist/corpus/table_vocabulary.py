@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from irmas_dist.config.corpus import NO_CODE, TABLE_COLUMNS, is_code
 from irmas_dist.corpus.csv_tables import CsvRow
-from irmas_dist.corpus.label_columns import read_clip_table, read_label, split_codes
+from irmas_dist.corpus.label_columns import COLUMN_ADVICE, read_clip_table, read_label, split_codes
 from irmas_dist.errors import IrmasError
 from irmas_dist.instruments import Vocabulary
 
@@ -40,7 +40,7 @@ def table_vocabulary(
     """
     called = columns or {}
     named = {theirs: ours for ours, theirs in called.items()}
-    content = read_clip_table(table, (called.get("path", "path"),))
+    content = read_clip_table(table, (called.get("path", "path"),), COLUMN_ADVICE)
     found: Sequence[str] = []
     others: dict[str, str] = {}
     if (listed := called.get("instruments", "instruments")) in content.columns:
@@ -59,6 +59,13 @@ def table_vocabulary(
                     "are separated by |; if it is one, write a recipe with corpus.instruments"
                 )
         found = sorted(lines)
+        in_any_case: dict[str, str] = {}
+        for code in found:
+            if (other := in_any_case.setdefault(code.casefold(), code)) != code:
+                raise IrmasError(
+                    f"{lines[code].where}, column {listed!r}: {code!r} differs from {other!r} in "
+                    "case alone: write one of them"
+                )
     else:
         for column in content.columns:
             if (name := named.get(column, column)) in TABLE_COLUMNS:
@@ -96,7 +103,7 @@ def _why_no_instrument(column: str, rows: Sequence[CsvRow], soft: bool) -> str |
         text = row.values[column].strip()
         label = read_label(text)
         if label is not None and label != label:
-            return f"{row.where}: {text!r} is no label"
+            return f"{row.where}: {text!r} is no label (1, 0 or ?)"
         if not soft and label not in (None, 0.0, 1.0):
             return f"{row.where}: {text!r} is neither 0 nor 1; --soft takes values between these"
         known += label is not None

@@ -21,7 +21,7 @@ from irmas_dist.config.corpus import PREDICTION_COLUMNS
 from irmas_dist.corpus.audio import WHOLE
 from irmas_dist.corpus.audio_files import clip_id_of
 from irmas_dist.corpus.catalogue import read_catalogue
-from irmas_dist.corpus.clip_table import parse_seconds
+from irmas_dist.corpus.clip_rows import parse_seconds, part_of
 from irmas_dist.corpus.csv_tables import CsvRow, parse_number, read_csv
 from irmas_dist.corpus.groups import group_in_source
 from irmas_dist.corpus.index import parse_clip
@@ -157,7 +157,8 @@ def _read_labels(location: str, vocabulary: Vocabulary) -> dict[str, LabelledCli
         part, group, source = (
             row.values.get(name, "").strip() for name in ("part", "group", "source")
         )
-        if part and part not in PARTS:
+        stated = part_of(part) if part else ""
+        if stated is None:
             raise IrmasError(f"{row.where}, column 'part': {part!r} is none of {', '.join(PARTS)}")
         start, end = (parse_seconds(row.values.get(name, "")) for name in ("start", "end"))
         if (start or 0.0, end) != WHOLE:
@@ -172,7 +173,7 @@ def _read_labels(location: str, vocabulary: Vocabulary) -> dict[str, LabelledCli
         )  # fmt: skip
         named = _named(clip_id, encoded, vocabulary)
         group = group_in_source(f"group {group}" if group else named.group, source)
-        known[clip_id] = LabelledClip(encoded, part or named.part, group)
+        known[clip_id] = LabelledClip(encoded, stated or named.part, group)
     return known
 
 

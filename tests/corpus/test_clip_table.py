@@ -158,8 +158,8 @@ def put(url: str, text: str) -> str:
         ("path\tinstruments\n0.wav\tc, A\n", r"'c, A' is no instrument of a, b, c; write c\|a$"),
         ("path,instruments\n0.wav,B\n", r"'B' is no instrument of a, b, c; write b$"),
         (
-            "path,instruments,part\n0.wav,a,test\n",
-            r"column 'part': 'test' is none of training",
+            "path,instruments,part\n0.wav,a,dev\n",
+            r"column 'part': 'dev' is none of training",
         ),
         ("path,instruments,start\n0.wav,a,-1\n", r"column 'start': '-1' is no time in seconds"),
         ("path,instruments,start\n0.wav,a,1:30\n", r"column 'start': '1:30' is no time"),
@@ -365,6 +365,51 @@ def test_a_column_that_may_be_misspelt_is_refused(folder: Path, column: str, nam
         index_table(path, VOCABULARY)
 
 
+def test_parts_may_have_their_usual_names(folder: Path) -> None:
+    parts = {"train": "training", "Valid": "validation", "VAL": "validation", "test": "testing",
+             "Testing": "testing", "": "training"}  # fmt: skip
+    for name, meant in parts.items():
+        path = table(folder, f"path,instruments,split\naudio/0.wav,a,{name}\n")
+        (row,) = index_table(path, VOCABULARY, columns={"part": "split"})
+        assert row["part"] == meant
+
+
+def test_an_instrument_that_is_never_known_to_be_absent_is_told_of(
+    folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Who marks what plays with 1, and leaves the rest empty, states no absence."""
+    path = table(folder, "path,a,b,c\naudio/0.wav,1,,1\naudio/1.wav,,1,0\n")
+    index_table(path, VOCABULARY)
+    assert "never known to be absent: a, b: an empty cell is" in capfd.readouterr().err
+    index_table(table(folder, "path,a,b,c\naudio/0.wav,1,0,1\naudio/1.wav,?,1,0\n"), VOCABULARY)
+    assert "never known to be absent: a: " in capfd.readouterr().err
+    index_table(table(folder, "path,a,b,c\naudio/0.wav,1,1,1\naudio/1.wav,0,?,0\n"), VOCABULARY)
+    assert "never known to be absent: b: " in capfd.readouterr().err
+    index_table(table(folder, "path,instruments\naudio/0.wav,a\naudio/1.wav,b\n"), VOCABULARY)
+    assert "never" not in capfd.readouterr().err
+
+
+def test_paths_may_be_written_as_on_windows(folder: Path) -> None:
+    path = table(folder, "path,instruments\naudio\\0.wav,a\n")
+    (row,) = index_table(path, VOCABULARY)
+    assert (row["clip_id"], row["problem"]) == ("audio/0", None)
+    shutil.copy(folder / "audio/0.wav", folder / "audio\\0.wav")
+    (row,) = index_table(path, VOCABULARY)  # a name that has one
+    assert row["clip_id"] == "audio\\0"
+
+
+def test_a_clip_on_several_lines_is_refused_with_what_to_write(folder: Path) -> None:
+    path = table(folder, "path,instruments\naudio/0.wav,a\naudio/0.wav,b\n")
+    with pytest.raises(IrmasError, match=r"give each clip one line, with the codes .* by \|"):
+        index_table(path, VOCABULARY)
+
+
+def test_without_paths_the_option_that_names_them_is_told(folder: Path) -> None:
+    path = table(folder, "Datei,instruments\naudio/0.wav,a\n")
+    with pytest.raises(IrmasError, match=r"it has Datei, instruments; .* add --column path=NAME"):
+        index_table(path, VOCABULARY)
+
+
 def test_a_duration_beside_a_start_is_not_ignored(folder: Path) -> None:
     path = table(folder, "path,instruments,start,duration_s\naudio/0.wav,a,0.1,0.2\n")
     with pytest.raises(IrmasError, match=r"'start' and 'duration_s', and no 'end'.* give the end"):
@@ -403,7 +448,7 @@ def test_a_column_that_tells_training_from_testing_is_not_ignored(
     folder: Path, values: tuple[str, str]
 ) -> None:
     text = f"path,a,b,c,split\naudio/0.wav,1,0,0,{values[0]}\naudio/1.wav,1,0,0,{values[1]}\n"
-    refusal = r"'split' with .* let its values be training, .* and add --column part=split"
+    refusal = r"'split' with .* add --column part=split, with the values training, validation,"
     with pytest.raises(IrmasError, match=refusal):
         index_table(table(folder, text), VOCABULARY)
     with_part = text.replace("split\n", "split,part\n").replace(".wav,1,0,0", ".wav,1,0,0")

@@ -60,7 +60,7 @@ def test_a_row_knows_its_line() -> None:
         ("path,a\nx\n", "t.csv, line 2: not as many values as columns: 1 for 2"),
         ("path,a,\nx,1,2\n", "t.csv, line 2: '2' is in column 3, which has no name"),
         ('path,a\n"x,1\n', "t.csv is not CSV in UTF-8: unexpected end of data (line 2)"),
-        (b"path,a\n\xff,1\n", "t.csv is not CSV in UTF-8: 'utf-8' codec can't decode byte 0xff"),
+        (b"path,a\n\xff,1\n", "t.csv is not CSV in UTF-8: line 2 has bytes of another encoding"),
         ("path,a\n".encode("utf-16"), "t.csv is not CSV in UTF-8: "),
     ],
 )  # fmt: skip

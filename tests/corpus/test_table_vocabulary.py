@@ -29,8 +29,8 @@ def test_the_columns_that_hold_labels_are_instruments(tmp_path: Path) -> None:
     )  # fmt: skip
     assert found.vocabulary.codes == ("oud", "nay")
     assert found.others == {
-        "take": f"{tmp_path}/clips.csv, line 2: 'a' is no label",
-        "rating": f"{tmp_path}/clips.csv, line 2: '5' is no label",
+        "take": f"{tmp_path}/clips.csv, line 2: 'a' is no label (1, 0 or ?)",
+        "rating": f"{tmp_path}/clips.csv, line 2: '5' is no label (1, 0 or ?)",
         "empty": "nothing is known of any clip",
     }
 
@@ -48,7 +48,7 @@ def test_shares_are_labels_where_these_may_be_soft(tmp_path: Path) -> None:
 def test_a_mistake_in_a_column_of_labels_is_refused(tmp_path: Path) -> None:
     """It would leave out an instrument."""
     path = table(tmp_path, "path,kick,snare\na.wav,1,0\nb.wav,x,1\nc.wav,0,1\n")
-    refusal = r"line 3: 'x' is no label, in the column 'kick', which has labels otherwise: correct"
+    refusal = r"line 3: 'x' is no label .*, in the column 'kick', which has labels otherwise"
     with pytest.raises(IrmasError, match=refusal):
         table_vocabulary(path)
 
@@ -128,3 +128,9 @@ def test_a_column_in_whose_place_another_is_taken_is_no_instrument(tmp_path: Pat
     found = table_vocabulary(table(tmp_path, "path,kick,x\na.wav,1,0\n"), {"kick": "x"})
     assert found.vocabulary.codes == ("kick",)
     assert found.others == {"kick": "--column kick=x takes another for it"}
+
+
+def test_codes_that_differ_in_case_alone_are_refused(tmp_path: Path) -> None:
+    path = table(tmp_path, "path,instruments\na.wav,Piano|violin\nb.wav,piano\n")
+    with pytest.raises(IrmasError, match=r"line 3, .*'piano' differs from 'Piano' in case alone"):
+        table_vocabulary(path)

@@ -58,12 +58,12 @@ def test_soft_labels_count_from_a_half_and_spans_are_refused(tmp_path):
 def test_the_table_says_what_is_one_song_and_what_is_tested(tmp_path):
     scores = "path,vio,cel\na.wav,0.5,1\nb.wav,0,0.25\nc,0,0\n"
     labels = "path,instruments,part,group,source\na,vio,testing,x,\nb,cel,testing,x,\n"
-    labels += "c,cel,testing,,studio\nd,vio,training,x,\n"
+    labels += "c,cel,Test,,studio\nd,vio,training,x,\n"
     read = open_scores(*write(tmp_path, scores, labels), DUO)
     assert read.groups == ["group x", "group x", "source studio / song c"]
     assert read.clip_ids == ["a", "b", "c"]  # d is of another part, and needs no scores
-    with pytest.raises(IrmasError, match=r"line 2, column 'part': 'test' is none of training, "):
-        open_scores(*write(tmp_path, scores, "path,instruments,part\na,vio,test\n"), DUO)
+    with pytest.raises(IrmasError, match=r"line 2, column 'part': 'dev' is none of training, "):
+        open_scores(*write(tmp_path, scores, "path,instruments,part\na,vio,dev\n"), DUO)
 
 
 def test_only_irmas_has_labels_that_need_not_be_given(tmp_path):
