@@ -86,7 +86,10 @@ def predict(
     )  # fmt: skip
     good = [prediction for prediction in predictions if prediction.error is None]
     bad = [prediction for prediction in predictions if prediction.error is not None]
-    if out is not None:
+    if out is not None and json:
+        failed = {prediction.name: prediction.error for prediction in bad}
+        as_json({"path": out, "files": len(predictions), "failed": failed})
+    elif out is not None:
         show(f"{len(good):,} of {len(predictions):,} files predicted: {out}")
     elif chosen == "json":
         as_json({"predictions": [as_object(prediction) for prediction in predictions]})

@@ -123,7 +123,9 @@ def _aligned(scores: Scores, name: str, first: Scores, first_name: str) -> Score
         IrmasError: The clips, labels or instruments differ.
     """
     if scores.vocabulary.codes != first.vocabulary.codes:
-        raise IrmasError(f"{name} and {first_name} are for other instruments")
+        raise IrmasError(
+            f"{name} and {first_name} are for other instruments: evaluate both with the same --map"
+        )
     rows = {clip_id: number for number, clip_id in enumerate(scores.clip_ids)}
     for clip_id in first.clip_ids:
         if clip_id not in rows:

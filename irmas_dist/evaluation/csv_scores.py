@@ -90,6 +90,7 @@ def open_scores(location: str, labels: str | None = None, vocabulary: Vocabulary
             example = next(iter(known), "none")
             raise IrmasError(
                 f"{location}: {clip_id!r} is not in {where}, which has paths such as {example!r}"
+                + ("" if labels else "; give the labels of other clips with --labels")
             )
     parts = {known[clip_id].part for clip_id in values}
     wanted = [clip_id for clip_id, clip in known.items() if clip.part in parts]

@@ -28,7 +28,7 @@ from irmas_dist.config.features import LogMelSettings
 from irmas_dist.corpus.manifest import TRAINING
 from irmas_dist.errors import IrmasError
 from irmas_dist.instruments import SoftLabels, Vocabulary
-from irmas_dist.storage.results import STORE_FILE
+from irmas_dist.storage.results import STORE_FILE, found_instead
 
 FORMAT = 6
 """Format of the store; part of every fingerprint."""
@@ -290,7 +290,11 @@ def read_info(location: str) -> StoreInfo:
     """
     path = storage.join(location, STORE_FILE)
     if not storage.exists(path):
-        raise IrmasError(f"{location} is not a finished feature store; make one: irmas extract")
+        found = found_instead(location)
+        found = f": {found}" if found else ""
+        raise IrmasError(
+            f"{location} is not a finished feature store{found}; make one: irmas extract"
+        )
     content = storage.read_json(path)
     advice = "extract again into another directory"
     with storage.damage_reported(path, advice):

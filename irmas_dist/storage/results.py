@@ -13,8 +13,11 @@ STORE_FILE, MODEL_FILE, SWEEP_FILE = "features.json", "model.json", "sweep.json"
 RESULTS = {STORE_FILE: "a feature store", MODEL_FILE: "a model", SWEEP_FILE: "a sweep"}
 """The file that each stage writes into its directory, and what that holds."""
 
+UNFINISHED = {"begun.json": "an unfinished training"}
+"""What a directory holds before it has a result."""
+
 FILES = (
-    *RESULTS, "begun.json", "model.safetensors", "validation.parquet", "scores.parquet",
+    *RESULTS, *UNFINISHED, "model.safetensors", "validation.parquet", "scores.parquet",
     "part-*.parquet", "rejects.parquet", "best.yaml", "trials.json", "study.db",
 )  # fmt: skip
 """Patterns of the files that stages write into their directories and use again."""
@@ -23,6 +26,14 @@ FILES = (
 def holds(directory: storage.Location, result: str) -> bool:
     """Return whether a directory holds a stage's result, by the file of `RESULTS`."""
     return storage.exists(storage.join(directory, result))
+
+
+def found_instead(location: storage.Location) -> str:
+    """Say what there is where a stage's result is missing; empty if it is nothing of a stage."""
+    if not storage.is_url(location) and Path(location).is_file():
+        return "it is a file"
+    held = (what for name, what in (RESULTS | UNFINISHED).items() if holds(location, name))
+    return next((f"it holds {what}" for what in held), "")
 
 
 def refuse_result_file(path: str) -> None:
@@ -37,7 +48,7 @@ def refuse_result_file(path: str) -> None:
     directory, _, name = path.rpartition("/")
     if not any(fnmatchcase(name, pattern) for pattern in FILES):
         return
-    for result, what in {**RESULTS, "begun.json": "an unfinished training"}.items():
+    for result, what in (RESULTS | UNFINISHED).items():
         if holds(directory or ".", result):
             raise IrmasError(f"{path} would be taken for a file of {what}: name another")
 

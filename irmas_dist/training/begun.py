@@ -36,7 +36,8 @@ def finished_model(
         raise IrmasError(f"{out} holds an ensemble; {ADVICE}")
     if finished.adapted is not None:
         raise IrmasError(f"{out} holds an adapted model; {ADVICE}")
-    _require_same(f"{out} holds a model", finished.recipe, finished.data, settings, data)
+    holds_one = f"{out} holds a model"
+    _require_same(holds_one, finished.recipe, finished.data, settings, data, finished=True)
     return finished
 
 
@@ -83,12 +84,15 @@ def _require_same(
     found: dict[str, Any],
     settings: dict[str, Any],
     data: dict[str, Any],
+    *,
+    finished: bool = False,
 ) -> None:
     """Refuse what was made with another recipe, or from other clips, labels or groups."""
     # How it is logged does not change what is trained.
     ours, theirs = ({**one, "tracking": None} for one in (recipe, settings))
     if differ := nested_differences(ours, theirs):
-        raise IrmasError(f"{holds} of another recipe: {listed(differ, 3)}; {ADVICE}")
+        weights = ", where --init begins with its weights" if finished else ""
+        raise IrmasError(f"{holds} of another recipe: {listed(differ, 3)}; {ADVICE}{weights}")
     if found["store"] != data["store"]:
         raise IrmasError(
             f"{holds} of other features ({found['store']}, not {data['store']}); {ADVICE}"

@@ -15,7 +15,7 @@ from irmas_dist.config.recipe import build_recipe
 from irmas_dist.config.tracking import TrackingSettings
 from irmas_dist.errors import IrmasError
 from irmas_dist.instruments import Vocabulary
-from irmas_dist.storage.results import MODEL_FILE, SWEEP_FILE, holds
+from irmas_dist.storage.results import MODEL_FILE, SWEEP_FILE, found_instead, holds
 from irmas_dist.training.provenance import for_adapted, for_validation
 
 
@@ -202,7 +202,8 @@ def read_description(directory: str | os.PathLike[str]) -> ModelDescription:
             there = holds(best, MODEL_FILE)
             hint = f"its best model is {best}" if there else "it has no model yet"
             raise IrmasError(f"{directory} holds a sweep: {hint}")
-        raise IrmasError(f"{directory} is not a model directory: it has no model.json")
+        found = found_instead(directory) or f"it has no {MODEL_FILE}"
+        raise IrmasError(f"{directory} is not a model directory: {found}")
     content = storage.read_json(path)
     try:
         return ModelDescription.model_validate(content)

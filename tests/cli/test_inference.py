@@ -88,6 +88,15 @@ def test_the_format_is_that_of_the_options_else_of_the_file(
     assert [call["form"] for call in calls] == [form]
 
 
+def test_json_says_what_was_written_and_what_failed(
+    irmas: Callable[..., Ended], predicting: Callable[..., object]
+) -> None:
+    predicting(Prediction("a.wav", {"vio": 0.7}, ["vio"]), Prediction("b.wav", {}, [], "no audio"))
+    code, out, err = irmas("predict", "model", "a.wav", "b.wav", "--json", "--out", "p.json")
+    assert (code, err) == (1, "b.wav: no audio\n")
+    assert json.loads(out) == {"path": "p.json", "files": 2, "failed": {"b.wav": "no audio"}}
+
+
 def test_one_file_is_shown_with_the_likeliest_instrument_first(
     irmas: Callable[..., Ended], predicting: Callable[..., object]
 ) -> None:

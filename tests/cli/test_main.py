@@ -100,7 +100,7 @@ def test_standard_streams_may_be_closed(
         ("review sweep --port 99999", "Invalid value for '--port'"),
         ("review sweep --port -1", "Invalid value for '--port'"),
         ("serve model --port 0", "Invalid value for '--port'"),
-        ("serve model --replicas 0", "Invalid value for '--replicas'"),
+        ("serve model --replicas 0", "--replicas 0: should be greater than or equal to 1"),
         ("train features model --workers 2 --min-workers 3", "--min-workers 3 is more than"),
     ],
 )
@@ -234,6 +234,11 @@ def test_help_does_not_wait_for_heavy_libraries(tmp_path: Path) -> None:
         ),
         ("predict swept a.wav", "swept holds a sweep: its best model is swept/model"),
         ("predict sweeping a.wav", "sweeping holds a sweep: it has no model yet"),
+        ("predict begun a.wav", "begun is not a model directory: it holds an unfinished training"),
+        ("predict store a.wav", "store is not a model directory: it holds a feature store"),
+        ("predict text.parquet a.wav", "text.parquet is not a model directory: it is a file"),
+        ("train swept/model out", "swept/model is not a finished feature store: it holds a model;"),
+        ("train text.parquet out", "text.parquet is not a finished feature store: it is a file;"),
     ],
 )
 def test_an_input_that_cannot_be_used(
@@ -241,7 +246,10 @@ def test_an_input_that_cannot_be_used(
 ) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "text.parquet").write_text("words")
-    for name in ("swept/sweep.json", "swept/model/model.json", "sweeping/sweep.json"):
+    for name in (
+        *("swept/sweep.json", "swept/model/model.json", "sweeping/sweep.json"),
+        *("begun/begun.json", "store/features.json"),
+    ):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("{}")
     assert irmas(*arguments.split()).refusal().startswith(told)
