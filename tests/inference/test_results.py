@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 from pathlib import Path
 
 import numpy as np
@@ -168,6 +169,16 @@ def test_a_prediction_of_a_file_that_changes_meanwhile_is_not_reused(
     (folder / "a.wav").touch()
     journal.add(Prediction(str(folder / "a.wav"), dict.fromkeys(IRMAS.codes, 0.5)))
     assert not Journal(out, predictor.description, None).known
+
+
+def test_an_object_store_that_does_not_answer_costs_its_file_alone(
+    predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{unused.getsockname()[1]}")
+    journal = Journal(str(tmp_path / "p.csv"), predictor.description, None)
+    journal.add(Prediction("s3://no-answer/a.wav", {}, [], "it does not answer"))
 
 
 @pytest.mark.parametrize("form", ["csv", "json", "parquet"])

@@ -15,6 +15,8 @@ from irmas_dist.errors import IrmasError
 from irmas_dist.features import store
 from irmas_dist.features.clips import StreamedClips
 from irmas_dist.instruments import UNKNOWN, Vocabulary
+from irmas_dist.training.describe import describe
+from irmas_dist.training.learner import Learner
 from irmas_dist.training.load import load_training_data, open_training_data
 from tests.training.conftest import load
 
@@ -165,3 +167,16 @@ def test_held_out_clips_may_stay_as_they_are(features: str, recipe: Recipe, mode
     assert (data.validation.labels.sum(axis=1) == 1).all()
     lengths, frames = data.validation.lengths, data.validation.frames
     assert len(frames) >= lengths.sum() > 0
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+def test_a_model_says_whether_it_was_validated_on_clips_or_mixtures(
+    features: str, recipe: Recipe, mixed: bool
+) -> None:
+    validation = recipe.validation.model_copy(update={"mixed": mixed})
+    changed = recipe.model_copy(update={"validation": validation})
+    learner = Learner(load_training_data(features, validation, IngestSettings()), changed)
+    learner.run_epoch()
+    description, _ = describe(learner, changed.model_dump(mode="json"))
+    assert ("validation_mixtures" in description.data) is mixed
+    assert ("validation_clips" in description.data) is not mixed
