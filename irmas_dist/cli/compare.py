@@ -10,7 +10,7 @@ from rich.table import Column, Table
 
 from irmas_dist.cli.command import Config, Json, Overrides, command, read_recipe
 from irmas_dist.cli.scores import LabelFile
-from irmas_dist.cli.tables import HEADLINE, as_json, with_interval
+from irmas_dist.cli.tables import HEADINGS, as_json, with_interval
 from irmas_dist.config.decisions import Protocol
 from irmas_dist.errors import UsageError
 from irmas_dist.terminal import show
@@ -111,10 +111,9 @@ def show_comparison(
     from irmas_dist.evaluation.compare import COMPARED
     from irmas_dist.evaluation.protocols import MEANING
 
-    headings = {**HEADLINE, "map": "mAP"}
     series = ("".join(of) for size in (1, 2) for of in product(ascii_uppercase, repeat=size))
     letters = dict(zip(comparison.models, series, strict=False))
-    columns = (Column(headings[metric], no_wrap=True) for metric in COMPARED)
+    columns = (Column(HEADINGS[metric], no_wrap=True) for metric in COMPARED)
     grid = Table(Column("", no_wrap=True), *columns)
     for name, result in comparison.models.items():
         grid.add_row(letters[name], *(with_interval(result, metric) for metric in COMPARED))
@@ -150,7 +149,7 @@ def show_comparison(
     )
     p = f"p two-sided{several}" if tested else "no p: of so few songs, none could be below 0.05"
     real = [
-        f"{letters[a]} - {letters[b]} {headings[metric]}"
+        f"{letters[a]} - {letters[b]} {HEADINGS[metric]}"
         for (a, b), by_metric in comparison.differences.items()
         for metric in COMPARED
         if by_metric[metric].real

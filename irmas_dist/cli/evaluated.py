@@ -5,14 +5,11 @@ from typing import TYPE_CHECKING
 
 from rich.table import Column, Table
 
-from irmas_dist.cli.tables import as_json, figure, instrument_table, with_interval
+from irmas_dist.cli.tables import HEADINGS, as_json, figure, instrument_table, with_interval
 from irmas_dist.terminal import show
 
 if TYPE_CHECKING:
     from irmas_dist.evaluation.evaluate import Evaluation
-
-HEADINGS = {"micro_f1": "micro F1", "macro_f1": "macro F1", "lrap": "LRAP", "map": "mAP"}
-"""Metrics that published works report, and their headings."""
 
 
 def show_evaluation(evaluation: "Evaluation", json_output: bool) -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 WIDEST = 8
 """Characters of a value in a table with a column for each of five trials."""
 
-HEADLINE = {
+HEADINGS = {
     "micro_f1": "micro F1",
     "macro_f1": "macro F1",
     "micro_precision": "micro precision",
@@ -27,8 +27,9 @@ HEADLINE = {
     "macro_precision": "macro precision",
     "macro_recall": "macro recall",
     "lrap": "LRAP",
+    "map": "mAP",
 }
-"""Metrics in the tables, in order, and their headings."""
+"""Metrics in tables, in order, and their headings."""
 
 
 def as_json(value: Any) -> None:
@@ -206,8 +207,9 @@ def instrument_table(
 
 
 def metric_table(results: Mapping[str, Mapping[str, float]]) -> Table:
-    """Return a column per model or baseline, and a row per metric."""
+    """Return a column per model or baseline, and a row per metric that all have."""
     grid = Table("", *results)
-    for key, heading in HEADLINE.items():
-        grid.add_row(heading, *(figure(values[key]) for values in results.values()))
+    for key, heading in HEADINGS.items():
+        if all(key in values for values in results.values()):
+            grid.add_row(heading, *(figure(values[key]) for values in results.values()))
     return grid
