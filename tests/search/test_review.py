@@ -75,11 +75,10 @@ def logged(directory: Path, run_id: str, **options: Any) -> Path:
     return run_files(directory, run_id)[0]
 
 
-def damaged(directory: Path, run_id: str) -> Path:
-    """Write what a driver leaves that is killed at once."""
+def left_behind(directory: Path, run_id: str, content: bytes) -> Path:
     file = directory / "wandb" / f"offline-run-20260101_000000-{run_id}" / f"run-{run_id}.wandb"
     file.parent.mkdir(parents=True)
-    file.write_bytes(HEADER)
+    file.write_bytes(content)
     return file
 
 
@@ -165,8 +164,9 @@ def test_a_damaged_run_is_named_and_stops_no_other(
     wandb_server: WandbServer, tmp_path: Path
 ) -> None:
     logged(tmp_path, "r1")
-    bad = damaged(tmp_path, "r2")
+    bad = left_behind(tmp_path, "r2", b"what is no run's file")
     logged(tmp_path, "r3")
+    left_behind(tmp_path, "r4", HEADER)  # of a driver that was killed at once, which has no run
     with pytest.raises(IrmasError) as raised:
         review.sync(tmp_path)
     assert "1 of 3 runs not uploaded (its file is damaged)" in str(raised.value)
