@@ -5,6 +5,7 @@ It is held in memory alone.
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -27,8 +28,9 @@ ENVELOPE = 64_000
 DISCARDED = 64_000_000
 """Bytes of an upload that is too large which are read beyond what is allowed, and not kept."""
 
-NOT_THERE = (FileNotFoundError, IsADirectoryError)
-"""What the client did wrong who names an object; other errors are of the object store."""
+NOT_THERE = (FileNotFoundError, IsADirectoryError, PermissionError)
+NOT_TO_BE_HAD = re.compile(r"ACCESS_DENIED|HTTP [Ss]tatus [34]")
+"""Errors that asking for an object again does not mend; others are of its store."""
 
 RETRY_AFTER_S = 10
 """After how long to ask again for an object whose store does not answer."""
@@ -213,6 +215,9 @@ def _object(url: str, limits: Limits) -> bytes:
             raise _too_large("object", limits.max_megabytes)
         return storage.read_bytes(url)
     except IrmasError as error:
-        if isinstance(cause := error.__cause__, OSError) and not isinstance(cause, NOT_THERE):
+        cause = error.__cause__
+        if isinstance(cause, OSError) and not (
+            isinstance(cause, NOT_THERE) or NOT_TO_BE_HAD.search(str(cause))
+        ):
             raise RefusedRequestError(503, str(error), retry_after_s=RETRY_AFTER_S) from error
         raise RefusedRequestError(422, str(error)) from error

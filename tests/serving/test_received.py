@@ -2,8 +2,10 @@
 
 import asyncio
 import encodings
+import http.server
 import json
 import socket
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -46,6 +48,33 @@ def test_an_object_whose_store_does_not_answer_can_be_asked_for_again(
     answer = asking(ask, {"allow_url_prefix": ["s3://away/in"]})
     assert (answer.status_code, answer.headers["Retry-After"]) == (503, "10")
     assert "s3://away/in/a.wav: " in answer.json()["error"]
+
+
+class Refusing(http.server.BaseHTTPRequestHandler):
+    """An object store that lets nobody read."""
+
+    def do_HEAD(self) -> None:
+        self.send_response(403)
+        self.end_headers()
+
+    do_GET = do_HEAD  # noqa: N815 - the names of `http.server`
+
+    def log_message(self, *_: object) -> None: ...
+
+
+def test_an_object_that_may_not_be_read_need_not_be_asked_for_again(
+    asking: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
+
+        async def ask(client: httpx.AsyncClient) -> httpx.Response:
+            return await client.post("/v1/predict", json={"url": "s3://closed/in/a.wav"})
+
+        answer = asking(ask, {"allow_url_prefix": ["s3://closed/in"]})
+        server.shutdown()
+    assert (answer.status_code, "Retry-After" in answer.headers) == (422, False)
 
 
 def multipart(boundary: str, *parts: tuple[str, bytes]) -> bytes:
