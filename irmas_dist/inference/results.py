@@ -188,9 +188,9 @@ def _size_and_time(path: str) -> list[int] | None:
     if not storage.is_url(path):
         status = Path(path).stat()
         return [status.st_size, status.st_mtime_ns]
-    filesystem, inner = storage.resolve(path)
     try:
+        filesystem, inner = storage.resolve(path)
         info = filesystem.get_file_info(inner)
-    except OSError:  # The object store does not answer, as its prediction says.
+    except (OSError, IrmasError):  # The object store does not answer, as its prediction says.
         return None
     return [info.size, info.mtime_ns] if info.is_file else None

@@ -201,10 +201,11 @@ def open_file(location: Location) -> BufferedIOBase:
     """
     if not is_url(location):
         return Path(location).open("rb")
-    filesystem, path = resolve(location)
     try:
+        filesystem, path = resolve(location)
         stream: BufferedIOBase = filesystem.open_input_file(path)
-    except pa.ArrowInvalid as error:  # such as of an empty name between two slashes
+    # Such as of a store that does not answer, or of an empty name between two slashes.
+    except (IrmasError, pa.ArrowInvalid) as error:
         raise OSError(first_line(error)) from error
     return stream
 

@@ -179,6 +179,7 @@ def test_an_object_store_that_does_not_answer_costs_its_file_alone(
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{unused.getsockname()[1]}")
     journal = Journal(str(tmp_path / "p.csv"), predictor.description, None)
     journal.add(Prediction("s3://no-answer/a.wav", {}, [], "it does not answer"))
+    assert not Journal(str(tmp_path / "p.csv"), predictor.description, None).known
 
 
 @pytest.mark.parametrize("form", ["csv", "json", "parquet"])
