@@ -59,8 +59,8 @@ class LiveTable:
 
     def _line(self, number: int, trial: Mapping[str, Any]) -> str:
         curve = trial["curve"]
-        values = ((max(one["curve"]), n) for n, one in self._trials.items() if one["curve"])
-        best = max(values, default=None)
+        ended = {n: one for n, one in self._trials.items() if one["state"] == "completed"}
+        best = max(((max(one["curve"]), n) for n, one in ended.items()), default=None)
         result = f"macro F1 {max(curve):.3f}" if curve else "no result"
         if trial["reason"]:
             result = trial["reason"]

@@ -46,3 +46,12 @@ def test_a_resumed_sweep_shows_the_trials_of_an_earlier_driver(
     line = capsys.readouterr().err
     assert "trial 1 completed after 3 epochs: macro F1 0.700" in line
     assert "best 0.800 (trial 0); 3 of 4" in line
+
+
+def test_the_best_is_of_completed_trials(capsys: pytest.CaptureFixture[str]) -> None:
+    live_table = LiveTable(total=2, epochs=3, earlier=[])
+    for number, value, state in ((0, 0.5, "completed"), (1, 0.9, "pruned")):
+        live_table.start(number)
+        live_table.epoch(number, 1, value)
+        live_table.end(number, state)
+    assert "best 0.500 (trial 0); 2 of 2" in capsys.readouterr().err
