@@ -3,6 +3,7 @@
 import functools
 import importlib.metadata
 import os
+import re
 import signal
 import sys
 import tempfile
@@ -110,7 +111,12 @@ AdaptTo = Annotated[
 def setting_option(model: type[Settings], name: str, default: str | None = None) -> Any:
     """Return a command line option with a setting's description and default, or another one."""
     field = model.model_fields[name]
-    text = " ".join((field.description or "").split()).replace("``", "")
+
+    def named(match: re.Match[str]) -> str:
+        setting = match[1]
+        return f"--{setting.replace('_', '-')}" if setting in model.model_fields else setting
+
+    text = re.sub("``(.*?)``", named, " ".join((field.description or "").split()))
     own = field.default is not None and str(field.default)
     return typer.Option(help=text, show_default=default or own)
 

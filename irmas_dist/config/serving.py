@@ -15,11 +15,11 @@ TOKEN = "IRMAS_SERVE_TOKEN"
 class Limits(Settings):
     """What a request may ask for; what exceeds it is refused with one line."""
 
-    max_megabytes: Annotated[float, Field(gt=0, le=10_000)] = 100.0
+    max_megabytes: Annotated[float, Field(ge=0.001, le=10_000)] = 100.0
     """Largest upload, in MB of 1,000,000 bytes (else status 413)."""
-    max_minutes: Annotated[float, Field(gt=0, le=10_000)] = 60.0
+    max_minutes: Annotated[float, Field(ge=0.001, le=10_000)] = 60.0
     """Longest audio, in minutes (else status 422)."""
-    timeout_s: Annotated[float, Field(gt=0, le=100_000)] = 120.0
+    timeout_s: Annotated[float, Field(ge=0.001, le=100_000)] = 120.0
     """Seconds within which a request is answered (else status 504)."""
     max_requests: Annotated[int, Field(ge=1, le=10_000)] = 32
     """Concurrent requests of each replica (else status 429)."""
@@ -47,11 +47,11 @@ class ServingSettings(Settings):
     the fewest."""
     max_replicas: Annotated[int | None, Field(ge=1, le=1_000)] = None
     """Most replicas; their number follows the requests. By default as many as ``replicas``."""
-    cpus: Annotated[float, Field(gt=0, le=1_000)] = 1.0
+    cpus: Annotated[float, Field(ge=0.01, le=1_000)] = 1.0
     """CPUs that score in each replica; as many more, one at most, read uploads."""
     gpus: Annotated[float | None, Field(ge=0, le=100)] = None
-    """GPUs of each replica; with 0.25, four replicas share one. By default the command gives each
-    one, or a share of one where there are more replicas than GPUs; RayService files, none."""
+    """GPUs of each replica; with 0.25, four replicas share one. By default one, or a share of one
+    where there are more replicas than GPUs; in RayService files, 0."""
     limits: Limits = Limits()
     """What a request may ask for."""
 
