@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, BinaryIO, Protocol, TextIO
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, TextIO
 
 from rich.console import Console, RenderableType
 from rich.live import Live
@@ -50,12 +50,15 @@ CONTROLS = {code: repr(chr(code))[1:-1] for code in (*range(0x20), *range(0x7F, 
 class _Console(Console):
     """A console whose reader may go: rich ends the process then, as if it were interrupted."""
 
+    def __init__(self, **options: Any) -> None:
+        super().__init__(soft_wrap=True, highlight=False, **options)
+
     def on_broken_pipe(self) -> None:
         raise BrokenPipeError
 
 
-_out = _Console(soft_wrap=True, highlight=False)
-_err = _Console(stderr=True, soft_wrap=True, highlight=False)
+_out = _Console()
+_err = _Console(stderr=True)
 _results = _out
 
 
@@ -94,9 +97,7 @@ def write(text: str) -> None:
 def results_to_stderr() -> None:
     """Print results on standard error until the end of the command: a file has the other."""
     global _results
-    _results = _Console(
-        file=_err.file, width=max(_err.width, LEAST_COLUMNS), soft_wrap=True, highlight=False
-    )
+    _results = _Console(file=_err.file, width=max(_err.width, LEAST_COLUMNS))
 
 
 def write_bytes(content: bytes) -> None:
@@ -239,8 +240,8 @@ def chatter_to(*log_paths: Path) -> Iterator[Path]:
     ):
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
-        _out = _results = _Console(file=terminal_out, soft_wrap=True)
-        _err = _Console(file=terminal_err, soft_wrap=True)
+        _out = _results = _Console(file=terminal_out)
+        _err = _Console(file=terminal_err)
         _results.width = max(_results.width, LEAST_COLUMNS)
         try:
             # In notebooks and test runners, these do not write to the descriptors.
