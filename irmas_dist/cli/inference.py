@@ -158,7 +158,7 @@ def _format(form: Format | None, out: str | None, json: bool) -> Format:
     formats: dict[str, Format] = {"json": "json", "csv": "csv", "parquet": "parquet"}
     chosen = "json" if json else form or formats.get(ending, "table")
     suffix = "csv" if chosen == "mirex" else chosen
-    if ending in formats and ending != suffix:
+    if chosen != "table" and ending in formats and ending != suffix:
         option = "--json" if json else f"--format {form}"
         raise typer.BadParameter(f"{option} and --out {out}: name the file .{suffix}")
     if out and chosen == "table":

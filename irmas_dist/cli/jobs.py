@@ -166,7 +166,7 @@ def runs_on_ray(command: list[str], commands: Any) -> bool:
             return bool(given.get("tree"))
         case "extract":
             return not given.get("preview")
-        case "index":
+        case "index":  # Of a very large tree Ray reads the files, beside that one CPU.
             return bool(given.get("address"))
         case "predict":
             return bool(given.get("workers") or given.get("address"))

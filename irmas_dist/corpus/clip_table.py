@@ -19,7 +19,7 @@ from typing import Any
 
 from irmas_dist import storage
 from irmas_dist.config.corpus import TABLE_COLUMNS
-from irmas_dist.corpus.clip_rows import OTHER_NAMES, as_found, clip_row
+from irmas_dist.corpus.clip_rows import OTHER_NAMES, as_found, clip_row, part_of
 from irmas_dist.corpus.csv_tables import CsvTable
 from irmas_dist.corpus.facts import read_spans, span_of
 from irmas_dist.corpus.label_columns import (
@@ -121,7 +121,8 @@ def index_table(
     ):
         empty = f"{called[INSTRUMENTS]!r} being empty"
         say(f"clips in which no instrument plays, {empty}: {none:,}")
-    if never := [code for code in vocabulary.codes if _is_never_absent(code, rows)]:
+    never = [code for code in vocabulary.codes if _is_never_absent(code, rows)]
+    if columns_of_labels.by_column and never:
         say(
             f"never known to be absent: {', '.join(never)}: an empty cell is an unknown label; "
             "write 0 where an instrument does not play"
@@ -197,11 +198,12 @@ def _require_no_parts(content: CsvTable, column: str, table: str) -> None:
     """Refuse to ignore a column that tells training from testing."""
     values = {row.values[column].strip().casefold() for row in content.rows} - {""}
     if len(values) > 1 and values <= TEST_OR_NOT:
+        understood = all(map(part_of, values))
+        allowed = "" if understood else f", with the values {', '.join(PARTS)}"
         raise IrmasError(
             f"{table} has the column {column!r} with {' and '.join(sorted(values))}, and no "
             "'part', without which all clips are for training: if it says which are, add --column "
-            f"{shlex.quote(f'part={column}')}, with the values {', '.join(PARTS)}; otherwise leave "
-            "it out"
+            f"{shlex.quote(f'part={column}')}{allowed}; otherwise leave it out"
         )
 
 

@@ -62,9 +62,9 @@ def read_csv(data: bytes, name: str, columns: Sequence[str], advice: str = "") -
             raise IrmasError(f"{name} has the column {column!r} {times} times, {separated}")
     for column in columns:
         if column not in named:
-            has = f"{separated} it has {', '.join(named)}" if named else "it is empty"
+            has = f"{separated} it has {', '.join(named)}{advice}" if named else "it is empty"
             raise IrmasError(
-                f"{name} has no column {column!r}; it needs {', '.join(columns)}; {has}{advice}"
+                f"{name} has no column {column!r}; it needs {', '.join(columns)}; {has}"
             )
     first = [values[0] for _, values in lines[1:]]
     # As pandas and R write the numbers of rows.

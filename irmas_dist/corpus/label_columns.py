@@ -157,6 +157,8 @@ def read_clip_table(table: str, needed: Sequence[str], advice: str = "") -> CsvT
     Raises:
         IrmasError: It cannot be read, or lacks a column.
     """
+    if "path" not in needed:  # One that --column names.
+        advice = ""
     if PurePosixPath(table).suffix.lower() not in (".parquet", ".pq"):
         return _named_in_nfc(read_csv(storage.read_bytes(table), table, needed, advice), table)
     content = storage.read_table(table)

@@ -59,13 +59,6 @@ def table_vocabulary(
                     "are separated by |; if it is one, write a recipe with corpus.instruments"
                 )
         found = sorted(lines)
-        in_any_case: dict[str, str] = {}
-        for code in found:
-            if (other := in_any_case.setdefault(code.casefold(), code)) != code:
-                raise IrmasError(
-                    f"{lines[code].where}, column {listed!r}: {code!r} differs from {other!r} in "
-                    "case alone: write one of them"
-                )
     else:
         for column in content.columns:
             if (name := named.get(column, column)) in TABLE_COLUMNS:
@@ -83,6 +76,13 @@ def table_vocabulary(
                 others[column] = reason
             else:
                 found = [*found, name]
+    in_any_case: dict[str, str] = {}
+    for code in found:
+        if (other := in_any_case.setdefault(code.casefold(), code)) != code:
+            raise IrmasError(
+                f"{table}: the instruments {other!r} and {code!r} differ in case alone: write one "
+                "of them, or a recipe with corpus.instruments if they are two"
+            )
     if not found:
         why = "".join(f"; {column}: {reason}" for column, reason in others.items())
         raise IrmasError(f"{table} names no instrument{why}")

@@ -116,6 +116,8 @@ def _read_scores(location: str, vocabulary: Vocabulary) -> tuple[dict[str, list[
     """Return the scores of each clip by instrument, and what their model was adapted to."""
     needed = ("path", *vocabulary.codes)
     columns, rows = _table(location)
+    if not columns:
+        raise IrmasError(f"{location} contains no scores")
     other = "; name the recipe of other instruments with --config" if vocabulary == IRMAS else ""
     failed = bool(rows) and all(row.values.get("error") for row in rows)
     if (missing := [column for column in needed if column not in columns]) and not failed:
@@ -245,7 +247,8 @@ def _by_clip(rows: list[CsvRow]) -> Iterator[tuple[str, CsvRow]]:
     """Yield the clip of each row with it; refuse a clip that is listed twice."""
     listed: set[str] = set()
     for row in rows:
-        clip_id = clip_id_of(row.values["path"])
+        # Which of two tables was written on Windows does not matter.
+        clip_id = clip_id_of(row.values["path"].replace("\\", "/"))
         if clip_id in listed:
             raise IrmasError(f"{row.where}: {clip_id!r} is listed twice")
         listed.add(clip_id)

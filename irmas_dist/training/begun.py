@@ -91,7 +91,7 @@ def _require_same(
     # How it is logged does not change what is trained.
     ours, theirs = ({**one, "tracking": None} for one in (recipe, settings))
     if differ := nested_differences(ours, theirs):
-        weights = ", where --init begins with its weights" if finished else ""
+        weights = "; --init starts another from its weights" if finished else ""
         raise IrmasError(f"{holds} of another recipe: {listed(differ, 3)}; {ADVICE}{weights}")
     if found["store"] != data["store"]:
         raise IrmasError(

@@ -27,6 +27,7 @@ NAMES = {"vio": "violin", "cel": "cello"}
         ("--json --format csv", "give one of them"),
         ("--format xml", "Invalid value for '--format'"),
         ("--format mirex", "give --out"),
+        ("--format table --out p.csv", "give --format json, csv, parquet or mirex"),
         ("--json --out p.csv", "--json and --out p.csv: name the file .json"),
         ("--format csv --out p.json", "--format csv and --out p.json: name the file .csv"),
         ("--map gac=guitar", "--map is of --format mirex"),

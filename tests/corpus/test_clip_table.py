@@ -385,7 +385,7 @@ def test_an_instrument_that_is_never_known_to_be_absent_is_told_of(
     assert "never known to be absent: a: " in capfd.readouterr().err
     index_table(table(folder, "path,a,b,c\naudio/0.wav,1,1,1\naudio/1.wav,0,?,0\n"), VOCABULARY)
     assert "never known to be absent: b: " in capfd.readouterr().err
-    index_table(table(folder, "path,instruments\naudio/0.wav,a\naudio/1.wav,b\n"), VOCABULARY)
+    index_table(table(folder, "path,instruments\naudio/0.wav,a\naudio/1.wav,?\n"), VOCABULARY)
     assert "never" not in capfd.readouterr().err
 
 
@@ -408,6 +408,10 @@ def test_without_paths_the_option_that_names_them_is_told(folder: Path) -> None:
     path = table(folder, "Datei,instruments\naudio/0.wav,a\n")
     with pytest.raises(IrmasError, match=r"it has Datei, instruments; .* add --column path=NAME"):
         index_table(path, VOCABULARY)
+    with pytest.raises(IrmasError, match=r"it has Datei, instruments$"):
+        index_table(path, VOCABULARY, columns={"path": "File"})
+    with pytest.raises(IrmasError, match=r"it is empty$"):
+        index_table(table(folder, ""), VOCABULARY)
 
 
 def test_a_duration_beside_a_start_is_not_ignored(folder: Path) -> None:
@@ -448,7 +452,8 @@ def test_a_column_that_tells_training_from_testing_is_not_ignored(
     folder: Path, values: tuple[str, str]
 ) -> None:
     text = f"path,a,b,c,split\naudio/0.wav,1,0,0,{values[0]}\naudio/1.wav,1,0,0,{values[1]}\n"
-    refusal = r"'split' with .* add --column part=split, with the values training, validation,"
+    named = ", with the values training, validation, testing" if "dev" in values else ""
+    refusal = f"'split' with .* add --column part=split{named}; otherwise"
     with pytest.raises(IrmasError, match=refusal):
         index_table(table(folder, text), VOCABULARY)
     with_part = text.replace("split\n", "split,part\n").replace(".wav,1,0,0", ".wav,1,0,0")

@@ -131,6 +131,8 @@ def test_a_column_in_whose_place_another_is_taken_is_no_instrument(tmp_path: Pat
 
 
 def test_codes_that_differ_in_case_alone_are_refused(tmp_path: Path) -> None:
-    path = table(tmp_path, "path,instruments\na.wav,Piano|violin\nb.wav,piano\n")
-    with pytest.raises(IrmasError, match=r"line 3, .*'piano' differs from 'Piano' in case alone"):
-        table_vocabulary(path)
+    codes = "path,instruments\na.wav,Piano|violin\nb.wav,piano\n"
+    columns = "path,Piano,violin,piano\na.wav,1,0,0\nb.wav,0,0,1\n"
+    for text in (codes, columns):
+        with pytest.raises(IrmasError, match="'Piano' and 'piano' differ in case alone"):
+            table_vocabulary(table(tmp_path, text))

@@ -66,6 +66,21 @@ def test_the_table_says_what_is_one_song_and_what_is_tested(tmp_path):
         open_scores(*write(tmp_path, scores, "path,instruments,part\na,vio,dev\n"), DUO)
 
 
+def test_a_table_may_be_written_on_windows(tmp_path):
+    scores = "path,vio,cel\nx/a.wav,0.5,1\n"
+    read = open_scores(*write(tmp_path, scores, "path,instruments\nx\\a.wav,vio\n"), DUO)
+    assert read.clip_ids == ["x/a"]
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".json"])
+def test_predictions_of_no_file_are_no_scores(tmp_path, suffix):
+    scores = write_predictions(tmp_path, suffix, [])
+    if suffix == ".parquet":
+        pq.write_table(pa.Table.from_pylist(ROWS[:1]).slice(0, 0), scores)
+    with pytest.raises(IrmasError, match=r"contains no scores$"):
+        open_scores(scores, None, DUO)
+
+
 def test_only_irmas_has_labels_that_need_not_be_given(tmp_path):
     scores, labels = write(tmp_path, "path,vio,cel\na,1,0\n", "path,instruments\na,vio\n")
     with pytest.raises(IrmasError, match="give the clips' labels with --labels"):
