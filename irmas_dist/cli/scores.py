@@ -91,7 +91,9 @@ def evaluate(
     ] = None,
     work: Annotated[
         Path | None,
-        typer.Option(help="Where to keep the features of --tree; default: delete them."),
+        typer.Option(
+            help="Where to keep the features of --tree, in evaluated-tree; default: delete them."
+        ),
     ] = None,
     at: Annotated[
         Level,

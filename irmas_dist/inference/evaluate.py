@@ -22,7 +22,7 @@ from irmas_dist.inference.adapt_model import adapted_predictor
 from irmas_dist.inference.merged import merged_thresholds, score_merged
 from irmas_dist.inference.predictor import Predictor
 from irmas_dist.instruments import IRMAS, Vocabulary
-from irmas_dist.storage.locks import lock_file
+from irmas_dist.storage.locks import lock_directory, lock_file
 from irmas_dist.storage.results import MODEL_FILE, holds, refuse_other_results
 from irmas_dist.training.model_description import ModelDescription, read_description
 from irmas_dist.training.model_directory import scorer_identity
@@ -33,6 +33,9 @@ SCORES = "scores.parquet"
 
 NO_TEST = "these figures do not measure how well it does on other music"
 """What is to be known of figures on clips that are not new to a model."""
+
+EVALUATED = "evaluated-tree"
+"""Directory of the manifest and the features of a tree: users have their own beside it."""
 
 
 def evaluate(
@@ -153,7 +156,7 @@ def evaluate_tree(
         tree: The audio and its labels.
         out: Directory for ``scores.parquet``.
         part: The part of the tree.
-        work: Directory for the manifest and the features.
+        work: Directory below which the manifest and the features are kept, in `EVALUATED`.
         address: The Ray to extract with, as `ray_running` takes it.
 
     Raises:
@@ -162,24 +165,26 @@ def evaluate_tree(
     _require_place(out, model, own=part == TESTING)
     predictor = Predictor.load(model)
     description = predictor.description
-    manifest, features = work / "manifest.parquet", str(work / "features")
+    place = work / EVALUATED
+    manifest, features = place / "manifest.parquet", str(place / "features")
     with lock_file(storage.join(out, SCORES)):
         rows = index_tree(tree, description.vocabulary)
         if not any(row["part"] == part and not row["problem"] for row in rows):
             raise IrmasError(f"{tree} has no usable clips for {part}")
         files = [row for row in rows if row["part"] == part]
-        write_manifest(manifest, files, description.vocabulary)
-        summary = extract(
-            str(manifest), features, description.features, description.vocabulary,
-            address=address, max_rejects=1.0,
-        )  # fmt: skip
-        notes = _known_beforehand(description, features, part)
-        for note, count in Counter(summary.notes.values()).items():
-            first = next(clip for clip, text in summary.notes.items() if text == note)
-            notes.append(f"{count:,} of {len(files):,} files, such as {first}: {note}")
-        for reason, count in summary.rejects.items():
-            notes.append(f"left out of {len(files):,} files for {part}, {count:,}: {reason}")
-        return _evaluate(predictor, features, out, part, notes)
+        with lock_directory(place):  # Until the features are scored, as they follow the tree.
+            write_manifest(manifest, files, description.vocabulary)
+            summary = extract(
+                str(manifest), features, description.features, description.vocabulary,
+                address=address, max_rejects=1.0,
+            )  # fmt: skip
+            notes = _known_beforehand(description, features, part)
+            for note, count in Counter(summary.notes.values()).items():
+                first = next(clip for clip, text in summary.notes.items() if text == note)
+                notes.append(f"{count:,} of {len(files):,} files, such as {first}: {note}")
+            for reason, count in summary.rejects.items():
+                notes.append(f"left out of {len(files):,} files for {part}, {count:,}: {reason}")
+            return _evaluate(predictor, features, out, part, notes)
 
 
 def evaluate_model_scores(description: ModelDescription, scores: Scores, path: str) -> Evaluation:

@@ -134,12 +134,19 @@ def test_a_tree_is_evaluated_with_the_features_of_the_model(
     np.testing.assert_array_equal(read_scores(f"{out}/scores.parquet").scores, scores.scores)
 
     def written() -> dict[Path, int]:
-        return {path: path.stat().st_mtime_ns for path in (work / "features").glob("*.parquet")}
+        features = work / "evaluated-tree" / "features"
+        return {path: path.stat().st_mtime_ns for path in features.glob("*.parquet")}
 
     before = written()
+    assert before
+    own = [work / "manifest.parquet", work / "features" / "features.json"]
+    for file in own:
+        file.parent.mkdir(exist_ok=True)
+        file.write_text("of the user")
     again = evaluate_tree(str(model), tree, out, TESTING, work, None)
     np.testing.assert_array_equal(again.scores.scores, scores.scores)
     assert written() == before
+    assert [file.read_text() for file in own] == ["of the user"] * 2
 
 
 def test_a_tree_without_clips_of_the_part_is_refused(
