@@ -185,7 +185,14 @@ def _boundary(request: Request) -> Headers:
 
 async def _by_url(request: Request, limits: Limits, model: str | None) -> ReceivedAudio:
     try:
-        given = json.loads(await _body(request, ENVELOPE / MEGABYTE))
+        body = await _body(request, ENVELOPE / MEGABYTE)
+    except RefusedRequestError as error:
+        if error.status != 413:
+            raise
+        line = "JSON is larger than 64 kB: send audio with another Content-Type, such as audio/wav"
+        raise RefusedRequestError(413, line) from error
+    try:
+        given = json.loads(body)
         url, model = given["url"], given.get("model", model)
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise RefusedRequestError(422, 'JSON should be {"url": "s3://…"}') from error

@@ -50,6 +50,21 @@ def test_an_object_whose_store_does_not_answer_can_be_asked_for_again(
     assert "s3://away/in/a.wav: " in answer.json()["error"]
 
 
+def test_audio_that_is_sent_as_json_is_told_how_to_send_it(
+    asking: Serve, excerpts: list[Path]
+) -> None:
+    content = excerpts[0].read_bytes()
+    assert len(content) > 64_000
+
+    async def ask(client: httpx.AsyncClient) -> httpx.Response:
+        headers = {"Content-Type": "application/json"}
+        return await client.post("/v1/predict", content=content, headers=headers)
+
+    answer = asking(ask, {})
+    assert answer.status_code == 413
+    assert answer.json()["error"].startswith("JSON is larger than 64 kB: send audio with another")
+
+
 class Refusing(http.server.BaseHTTPRequestHandler):
     """An object store that lets nobody read."""
 
