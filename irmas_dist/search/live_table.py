@@ -59,8 +59,12 @@ class LiveTable:
 
     def _line(self, number: int, trial: Mapping[str, Any]) -> str:
         curve = trial["curve"]
-        ended = {n: one for n, one in self._trials.items() if one["state"] == "completed"}
-        best = max(((max(one["curve"]), n) for n, one in ended.items()), default=None)
+        values = (
+            (max(one["curve"]), n)
+            for n, one in self._trials.items()
+            if one["state"] == "completed" and one["curve"]
+        )
+        best = max(values, default=None)
         result = f"macro F1 {max(curve):.3f}" if curve else "no result"
         if trial["reason"]:
             result = trial["reason"]
