@@ -121,8 +121,9 @@ def index_table(
     ):
         empty = f"{called[INSTRUMENTS]!r} being empty"
         say(f"clips in which no instrument plays, {empty}: {none:,}")
-    never = [code for code in vocabulary.codes if _is_never_absent(code, rows)]
-    if columns_of_labels.by_column and never:
+    if columns_of_labels.by_column and (
+        never := [code for code in vocabulary.codes if _is_never_absent(code, rows)]
+    ):
         say(
             f"never known to be absent: {', '.join(never)}: an empty cell is an unknown label; "
             "write 0 where an instrument does not play"

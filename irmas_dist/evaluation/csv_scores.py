@@ -188,10 +188,10 @@ def _named(clip_id: str, labels: npt.NDArray[np.int8], vocabulary: Vocabulary) -
 
 def _table(location: str) -> tuple[Collection[str], list[CsvRow]]:
     """Return the columns and rows of CSV, or of predictions in JSON or Parquet."""
-    if _format(location) == "csv":
+    if (form := _format(location)) == "csv":
         table = read_csv(storage.read_bytes(location), location, ("path",))
         return table.columns, table.rows
-    if _format(location) == "json":
+    if form == "json":
         content = storage.read_json(location)
         found = content.get("predictions") if isinstance(content, dict) else None
         if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):

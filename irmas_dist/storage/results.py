@@ -13,7 +13,12 @@ STORE_FILE, MODEL_FILE, SWEEP_FILE = "features.json", "model.json", "sweep.json"
 RESULTS = {STORE_FILE: "a feature store", MODEL_FILE: "a model", SWEEP_FILE: "a sweep"}
 """The file that each stage writes into its directory, and what that holds."""
 
-UNFINISHED = {"begun.json": "an unfinished training"}
+BEGUN_FILE = "begun.json"
+"""Record of an unfinished training in its model directory: recipe, data, and W&B run.
+
+The directory of that run is absolute, so that the training can be resumed from anywhere."""
+
+UNFINISHED = {BEGUN_FILE: "an unfinished training"}
 """What a directory holds before it has a result."""
 
 FILES = (

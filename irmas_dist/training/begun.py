@@ -6,17 +6,12 @@ from typing import TYPE_CHECKING, Any
 from irmas_dist import storage
 from irmas_dist.config.base import nested_differences
 from irmas_dist.errors import IrmasError, listed
-from irmas_dist.storage.results import MODEL_FILE, holds
+from irmas_dist.storage.results import BEGUN_FILE, MODEL_FILE, holds
 
 if TYPE_CHECKING:
     from irmas_dist.training.model_description import ModelDescription
 
 ADVICE = "delete it, or choose another directory"
-
-BEGUN = "begun.json"
-"""Record of an unfinished training in its model directory: recipe, data, and W&B run.
-
-The directory of that run is absolute, so that the training can be resumed from anywhere."""
 
 
 def finished_model(
@@ -47,7 +42,7 @@ def record_of_training(out: str, settings: dict[str, Any], data: dict[str, Any])
     Raises:
         IrmasError: The interrupted one has epochs to lose, and another recipe or other data.
     """
-    begun = storage.join(out, BEGUN)
+    begun = storage.join(out, BEGUN_FILE)
     about = {
         "recipe": settings, "data": data, "run_id": secrets.token_hex(4),
         "runs": storage.absolute(settings["tracking"]["directory"]),

@@ -23,8 +23,14 @@ from irmas_dist.evaluation.thresholds import averaged_thresholds
 from irmas_dist.models.cnn import CNN
 from irmas_dist.models.ensemble import Ensemble
 from irmas_dist.storage.locks import lock_directory
-from irmas_dist.storage.results import MODEL_FILE, directory_name, holds, refuse_other_results
-from irmas_dist.training.begun import ADVICE, BEGUN, has_epochs
+from irmas_dist.storage.results import (
+    BEGUN_FILE,
+    MODEL_FILE,
+    directory_name,
+    holds,
+    refuse_other_results,
+)
+from irmas_dist.training.begun import ADVICE, has_epochs
 from irmas_dist.training.epoch_metrics import f1_at, validation_metrics
 from irmas_dist.training.model_description import (
     Calibration,
@@ -85,7 +91,7 @@ def train_seeds(
     with lock_directory(out):
         if has_epochs(out):
             raise IrmasError(f"{out} holds an unfinished training of one seed; {ADVICE}")
-        storage.remove(storage.join(out, BEGUN))
+        storage.remove(storage.join(out, BEGUN_FILE))
     models = {seed: storage.join(out, f"seed-{seed}") for seed in wanted}
     if joined and (gone := [m for m in models.values() if not holds(m, MODEL_FILE)]):
         raise IrmasError(f"{out} holds an ensemble of models of which {gone[0]} is gone; {ADVICE}")

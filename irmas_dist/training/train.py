@@ -23,12 +23,12 @@ from irmas_dist.errors import IrmasError
 from irmas_dist.features.store import StoreInfo
 from irmas_dist.models.map_sizes import map_sizes
 from irmas_dist.storage.locks import lock_directory
-from irmas_dist.storage.results import MODEL_FILE, directory_name, refuse_other_results
+from irmas_dist.storage.results import BEGUN_FILE, MODEL_FILE, directory_name, refuse_other_results
 from irmas_dist.terminal import progress, say
 from irmas_dist.tracking.outcome import show_address
 from irmas_dist.tracking.run import Run
 from irmas_dist.tracking.start import start_run
-from irmas_dist.training.begun import BEGUN, finished_model, record_of_training
+from irmas_dist.training.begun import finished_model, record_of_training
 from irmas_dist.training.data import TrainingData
 from irmas_dist.training.load import is_resident, open_training_data, read_matching_info
 from irmas_dist.training.stores import read_other_infos
@@ -74,7 +74,7 @@ def train(
     refuse_other_results(out, MODEL_FILE)
     settings = recipe.model_dump(mode="json")
     infos, start, line, data = _read_inputs(recipe, features, further, init)
-    unlogged = storage.exists(storage.join(out, BEGUN))
+    unlogged = storage.exists(storage.join(out, BEGUN_FILE))
     if not unlogged and (finished := finished_model(out, settings, data)):
         return finished
     map_sizes(recipe.model, recipe.features.bands, recipe.window.frames(recipe.features))
@@ -84,7 +84,7 @@ def train(
         # Again, as it may have been locked until now.
         finished = finished_model(out, settings, data)
         name = name or directory_name(out)
-        if finished and not storage.exists(storage.join(out, BEGUN)):
+        if finished and not storage.exists(storage.join(out, BEGUN_FILE)):
             return finished
         about = record_of_training(out, settings, data)
         if finished:  # A kill has cost W&B the end of its run.
@@ -97,8 +97,8 @@ def train(
         with start_up as (trainer, opened):
             if workers.gpu is None:
                 workers = workers.model_copy(update={"gpu": gpu_for_each(workers.needed)})
-            resumed = storage.exists(storage.join(out, BEGUN))
-            storage.write_json(storage.join(out, BEGUN), about)
+            resumed = storage.exists(storage.join(out, BEGUN_FILE))
+            storage.write_json(storage.join(out, BEGUN_FILE), about)
             return _tracked(trainer, opened, recipe, out, workers, about, resumed, name)
 
 
@@ -297,5 +297,5 @@ def _concluded(
     best = {f"best_{key}": value for key, value in description.scores.items()}
     run.summarise({**best, "parameters": description.parameters})
     run.made_model(name, out, {**description.scores, **description.data})
-    storage.remove(storage.join(out, BEGUN))
+    storage.remove(storage.join(out, BEGUN_FILE))
     return description

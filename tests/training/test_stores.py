@@ -19,7 +19,7 @@ from irmas_dist.evaluation.thresholds import fit_thresholds
 from irmas_dist.features.clips import Clips, StreamedClips
 from irmas_dist.features.store import read_info
 from irmas_dist.instruments import Vocabulary, hard_labels
-from irmas_dist.training.begun import BEGUN
+from irmas_dist.storage.results import BEGUN_FILE
 from irmas_dist.training.data import TrainingData
 from irmas_dist.training.describe import describe
 from irmas_dist.training.ingest import ClipLoader
@@ -188,7 +188,7 @@ def test_a_model_says_what_it_has_learnt_from_and_only_the_same_data_resume_it(
         patch.setattr(Learner, "run_epoch", interrupted)
         with pytest.raises(KeyboardInterrupt):
             train(brief, first, out, workers, None, both)
-    assert storage.exists(storage.join(out, BEGUN))
+    assert storage.exists(storage.join(out, BEGUN_FILE))
     for further in others.values():
         with pytest.raises(IrmasError, match="unfinished training that learns other further"):
             train(brief, first, out, workers, None, further)
