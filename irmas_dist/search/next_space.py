@@ -15,12 +15,10 @@ from irmas_dist.search.entries import (
     short,
 )
 from irmas_dist.search.space import Space, required
+from irmas_dist.search.study import MIN_TRIALS
 
 MIN_IMPORTANCE = 0.02
 """An entry with a smaller share of the importance can be fixed."""
-
-MIN_TRIALS = 8
-"""With fewer completed trials there is no advice."""
 
 EDGE = 0.1
 """Best values in this share of a range at one of its ends mean that it ends too early."""

@@ -31,6 +31,9 @@ UNMARKED = timedelta(minutes=1)
 """A running trial of a shared study that no sweep has marked for so long has lost its driver; the
 next driver that starts after that fails it."""
 
+MIN_TRIALS = 8
+"""With fewer completed trials there are no importances, and no advice on the next space."""
+
 STATES = {
     TrialState.COMPLETE: "completed",
     TrialState.PRUNED: "pruned",
@@ -224,13 +227,13 @@ def importances(study: optuna.Study) -> dict[str, float]:
     """Return the importance of each entry for macro F1, in shares of one, the largest first.
 
     By PED-ANOVA (Watanabe, Bansal and Hutter 2023), which also covers conditional entries.
-    Empty with fewer than four completed trials, when all have the same value, or when
+    Empty with fewer than `MIN_TRIALS` completed trials, when all have the same value, or when
     population-based training changed values: Optuna knows only those drawn.
     """
     trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     values = {trial.values[0] for trial in trials}
     changed = any(VALUES in trial.user_attrs for trial in trials)
-    if len(trials) < 4 or len(values) < 2 or changed:
+    if len(trials) < MIN_TRIALS or len(values) < 2 or changed:
         return {}
     several = len(study.directions) > 1
     # Optuna minimises a given target.
