@@ -10,7 +10,7 @@ import pytest
 ROOMS = (
     *("cli", "demo", "reports", "search", "serving", "inference", "training", "evaluation"),
     *("rendering", "features", "corpus", "models", "cluster", "tracking", "config", "storage"),
-    *("instruments", "terminal", "errors"),
+    *("instruments", "terminal", "environment", "errors"),
 )
 """Folders and single modules of the package; each may import those to its right."""
 

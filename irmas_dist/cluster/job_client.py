@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobSubmissionClient
 
-from irmas_dist.cluster.runtime import set_variables
+from irmas_dist.environment import set_variables
 from irmas_dist.errors import IrmasError
 
 DASHBOARD_PORT = 8265

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from irmas_dist.environment import set_variables
 from irmas_dist.terminal import say
 
 PROGRAM = "nvidia-cuda-mps-control"
@@ -41,12 +42,10 @@ def multi_process_service(wanted: bool = True) -> Iterator[None]:
             say(f"trials take turns on a GPU, as MPS did not start ({reason})")
             yield
             return
-        os.environ.update(own)
         try:
-            yield
+            with set_variables(own):
+                yield
         finally:
-            for name in own:
-                os.environ.pop(name, None)
             _control(program, [], "quit\n", own)
 
 

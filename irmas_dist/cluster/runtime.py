@@ -7,7 +7,7 @@ import signal
 import socket
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
@@ -19,6 +19,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from irmas_dist import storage
 from irmas_dist.cluster.ports import free_port
 from irmas_dist.cluster.without_ray import LOCAL, ray_address
+from irmas_dist.environment import default_variables, set_variables
 from irmas_dist.errors import IrmasError, first_line, without_password
 
 CONNECT_TIMEOUT_S = 5.0
@@ -170,27 +171,6 @@ def _received(signals: socket.socket) -> bytes:
     with suppress(BlockingIOError):
         return signals.recv(1 << 16)
     return b""
-
-
-@contextmanager
-def default_variables(values: Mapping[str, str]) -> Iterator[None]:
-    """Set the environment variables that are missing, and remove them at the end."""
-    with set_variables({name: values[name] for name in values.keys() - os.environ.keys()}):
-        yield
-
-
-@contextmanager
-def set_variables(values: Mapping[str, str]) -> Iterator[None]:
-    """Set environment variables, and restore what they were at the end."""
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name, None)
-            if value is not None:
-                os.environ[name] = value
 
 
 def require_shared(out: str | None, *inputs: str) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 from irmas_dist import storage
 from irmas_dist.cluster.without_ray import LOCAL, gpu_count, ray_address
 from irmas_dist.config.serving import TOKEN, ServingSettings, is_loopback, require_token
+from irmas_dist.environment import default_variables, set_variables
 from irmas_dist.errors import IrmasError, last_line
 from irmas_dist.serving import haproxy
 from irmas_dist.serving.models import read_models
@@ -111,8 +112,6 @@ def deployed(
 @contextmanager
 def _variables(host: str, longest_s: float) -> Iterator[None]:
     """Set the variables of a Ray Serve that is started inside the block, on this machine alone."""
-    from irmas_dist.cluster.runtime import default_variables, set_variables
-
     with ExitStack() as stack:
         stack.enter_context(default_variables(VARIABLES))
         usable = haproxy.usable(host)

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import math
-import os
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -14,6 +13,7 @@ from typing import Any, Concatenate, ParamSpec
 
 from irmas_dist import storage
 from irmas_dist.config.tracking import LONGEST_NAME, Mode
+from irmas_dist.environment import set_variables
 from irmas_dist.errors import without_password
 from irmas_dist.storage.results import MODEL_FILE
 from irmas_dist.terminal import say
@@ -194,15 +194,8 @@ class Run:
         Else that is in the home directory, which a machine that uploads it later need not have.
         """
         assert self._file is not None
-        before = os.environ.get("WANDB_DATA_DIR")
-        os.environ["WANDB_DATA_DIR"] = str(self._file.parent)
-        try:
+        with set_variables({"WANDB_DATA_DIR": str(self._file.parent)}):
             yield
-        finally:
-            if before is None:
-                del os.environ["WANDB_DATA_DIR"]
-            else:
-                os.environ["WANDB_DATA_DIR"] = before
 
     @guarded("add tags")
     def tag(self, *tags: str) -> None:

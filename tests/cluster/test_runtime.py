@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from irmas_dist.cluster.runtime import default_variables, ray_running
+from irmas_dist.cluster.runtime import ray_running
+from irmas_dist.environment import default_variables
 from irmas_dist.errors import IrmasError
 from tests.ray_cluster import free_port
 
