@@ -39,20 +39,21 @@ class WithoutTF32:
     def __init__(self) -> None:
         self._lock = Lock()
         self._inside = 0
-        self._before = True
+        self._convolutions = torch.backends.cudnn.conv  # type: ignore[attr-defined]
+        self._before = "none"
 
     def __enter__(self) -> None:
         with self._lock:
             if not self._inside:
-                self._before = torch.backends.cudnn.allow_tf32
-                torch.backends.cudnn.allow_tf32 = False
+                self._before = self._convolutions.fp32_precision
+                self._convolutions.fp32_precision = "ieee"
             self._inside += 1
 
     def __exit__(self, *_: object) -> None:
         with self._lock:
             self._inside -= 1
             if not self._inside:
-                torch.backends.cudnn.allow_tf32 = self._before
+                self._convolutions.fp32_precision = self._before
 
 
 without_tf32 = WithoutTF32()

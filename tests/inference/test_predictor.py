@@ -67,15 +67,16 @@ def test_scores_are_those_of_the_best_epoch(learner: Learner, predictor: Predict
 def test_networks_score_without_tf32_and_leave_it_as_it_was(
     learner: Learner, predictor: Predictor
 ) -> None:
-    seen: list[bool] = []
+    convolutions = torch.backends.cudnn.conv  # type: ignore[attr-defined]
+    before, seen = convolutions.fp32_precision, list[str]()
     with predictor.network.register_forward_pre_hook(
-        lambda module, inputs: seen.append(torch.backends.cudnn.allow_tf32)
+        lambda module, inputs: seen.append(convolutions.fp32_precision)
     ):
         predictor(noise(3.0), 22_050)
         predictor.score_clips(learner.data.validation)
     assert len(seen) >= 2
-    assert not any(seen)
-    assert torch.backends.cudnn.allow_tf32
+    assert set(seen) == {"ieee"}
+    assert convolutions.fp32_precision == before
 
 
 def test_a_gpu_is_used_if_there_is_one(

@@ -28,13 +28,30 @@ def test_bfloat16_is_chosen_only_where_the_device_supports_it() -> None:
 
 
 def test_tf32_is_restored_by_the_last_of_the_threads_that_do_without() -> None:
-    assert torch.backends.cudnn.allow_tf32
+    convolutions = torch.backends.cudnn.conv  # type: ignore[attr-defined]
+    before = convolutions.fp32_precision
+    assert before != "ieee"
     with ExitStack() as first, ExitStack() as second:
         first.enter_context(without_tf32)
         second.enter_context(without_tf32)
         first.close()
-        assert not torch.backends.cudnn.allow_tf32
-    assert torch.backends.cudnn.allow_tf32
+        assert convolutions.fp32_precision == "ieee"
+    assert convolutions.fp32_precision == before
+
+
+@pytest.mark.parametrize("precision", ["ieee", "tf32"])
+def test_a_program_may_have_set_the_precision_of_convolutions_itself(
+    precision: str,
+) -> None:
+    convolutions = torch.backends.cudnn.conv  # type: ignore[attr-defined]
+    before = convolutions.fp32_precision
+    convolutions.fp32_precision = precision
+    try:
+        with without_tf32:
+            assert convolutions.fp32_precision == "ieee"
+        assert convolutions.fp32_precision == precision
+    finally:
+        convolutions.fp32_precision = before
 
 
 @pytest.mark.drill
