@@ -143,7 +143,8 @@ class Readers:
 
     async def _replace(self, task: asyncio.Task[Reader], reader: Reader | None) -> None:
         # The next one waits for the new process, not for the end of this one.
-        self._idle.put_nowait(task if reader is None and not task.done() else self._starting())
+        kept = reader is None and not _has_failed(task)
+        self._idle.put_nowait(task if kept else self._starting())
         if reader is not None:
             await self._end(reader)
 

@@ -96,6 +96,25 @@ def test_a_reader_that_is_killed_while_it_waits_costs_no_upload(
     asyncio.run(scenario())
 
 
+def test_a_reader_that_becomes_ready_as_its_request_ends_serves_the_next(
+    predictor: Predictor, excerpts: list[Path]
+) -> None:
+    async def scenario() -> None:
+        readers = Readers(1)
+        readers.start()
+        starting = readers._idle._queue[0]  # type: ignore[attr-defined]
+        asked = asyncio.create_task(read(readers, b"", predictor))
+        await asyncio.sleep(0)
+        starting.add_done_callback(lambda _: asked.cancel())
+        with pytest.raises(asyncio.CancelledError):
+            await asked
+        await read(readers, excerpts[0].read_bytes(), predictor)
+        assert len(readers._running) == 1
+        await readers.close()
+
+    asyncio.run(scenario())
+
+
 @pytest.mark.parametrize("program", ["/bin/false", "/no/such/program"])
 def test_uploads_are_told_to_come_back_while_no_reader_starts(
     asking: Serve, excerpts: list[Path], monkeypatch: pytest.MonkeyPatch, program: str
