@@ -2,6 +2,8 @@
 
 import os
 import sys
+from contextlib import suppress
+from pathlib import Path
 
 from irmas_dist.terminal import say
 
@@ -10,6 +12,9 @@ RESIDENT_SHARE = 0.5
 
 OBJECT_STORE_SHARE = 0.3
 """Ray's default size of the object store, as a share of the machine's memory."""
+
+LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+"""Where Linux says how much memory a container may use: version 2 of control groups, version 1."""
 
 LOCAL = "local"
 """The address that stands for a new Ray on this machine."""
@@ -57,6 +62,15 @@ def gpu_for_each(workers: int) -> bool:
     return gpus >= workers
 
 
+def _memory() -> int:
+    """Return the bytes of this machine's memory, or of it what its container may use."""
+    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for limit in LIMITS:
+        with suppress(OSError, ValueError):  # Without a limit it says "max".
+            return min(whole, int(Path(limit).read_text()))
+    return whole
+
+
 def fits_in_memory(size: int) -> bool:
     """Return whether ``size`` bytes fit into the object store of every node, beside other objects.
 
@@ -68,5 +82,5 @@ def fits_in_memory(size: int) -> bool:
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         smallest = min(node.get("object_store_memory", 0.0) for node in nodes)
     else:
-        smallest = OBJECT_STORE_SHARE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        smallest = OBJECT_STORE_SHARE * _memory()
     return bool(size <= RESIDENT_SHARE * smallest)

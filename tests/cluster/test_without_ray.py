@@ -2,10 +2,12 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 
+from irmas_dist.cluster import without_ray
 from irmas_dist.cluster.without_ray import (
     LOCAL,
     fits_in_memory,
@@ -35,6 +37,17 @@ def test_a_ray_of_this_process_is_asked(ray_cluster: None) -> None:
     size = ray.nodes()[0]["Resources"]["object_store_memory"]
     assert fits_in_memory(int(size / 2))
     assert not fits_in_memory(int(size / 2) + 1)
+
+
+@pytest.mark.parametrize(("limit", "fits"), [("max\n", True), ("1000000\n", False)])
+def test_memory_is_what_a_container_may_use(
+    limit: str, fits: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "memory.max").write_text(limit)
+    monkeypatch.setattr(without_ray, "LIMITS", (tmp_path / "none", tmp_path / "memory.max"))
+    monkeypatch.setattr(without_ray, "ray_initialised", lambda: False)
+    assert fits_in_memory(150_000)
+    assert fits_in_memory(150_001) is fits
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="the GPU of this machine can be used")
