@@ -274,8 +274,9 @@ def _require_listener(address: str) -> None:
     try:
         place = found[2].strip("[]"), int(found[3])
         socket.create_connection(place, timeout=CONNECT_TIMEOUT_S).close()
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # The latter: of what cannot be a name.
+        reason = getattr(error, "strerror", None) or error
         raise IrmasError(
-            f"no Ray cluster answers at {address} ({error.strerror or error}); start one with "
+            f"no Ray cluster answers at {address} ({reason}); start one with "
             "'ray start --head', or leave --address out to use this machine alone"
         ) from error

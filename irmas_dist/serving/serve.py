@@ -99,7 +99,7 @@ def deployed(
         host, port = _listening(host, port)
         try:
             ray_serve.run(application_of(settings, models), name=APPLICATION)
-        except RuntimeError as error:
+        except (RuntimeError, ray.exceptions.RayTaskError) as error:  # of a replica, or Serve's
             raise IrmasError(_reason(ray_serve.status(), str(error))) from error
         shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host
         try:
@@ -147,13 +147,14 @@ def _require_free(host: str, port: int) -> None:
         with socket.socket(family, kind, protocol) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(place)
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
+    except (OSError, UnicodeError) as error:  # The latter: of what cannot be a name.
+        if getattr(error, "errno", None) == errno.EADDRINUSE:
             raise IrmasError(
                 f"port {port} is in use: name another with --port, or change what a running "
                 "'irmas serve' serves with --address auto"
             ) from error
-        raise IrmasError(f"--host {host}, --port {port}: {error.strerror}") from error
+        reason = getattr(error, "strerror", None) or error
+        raise IrmasError(f"--host {host}, --port {port}: {reason}") from error
 
 
 def _shared_gpus(settings: ServingSettings, gpus: float) -> float:

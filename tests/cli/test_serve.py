@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from irmas_dist.config.serving import TOKEN
 from tests.cli.conftest import Ended
 from tests.inference.conftest import excerpts, make_model, model  # noqa: F401
 
@@ -14,7 +15,7 @@ pytestmark = pytest.mark.usefixtures("no_ray")
 
 @pytest.fixture(autouse=True)
 def no_token(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("IRMAS_SERVE_TOKEN", raising=False)
+    monkeypatch.delenv(TOKEN, raising=False)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
 
 
@@ -38,6 +39,15 @@ def test_what_cannot_be_served_is_refused(
 ) -> None:
     ended = irmas("serve", *arguments.format(model=model).split())
     assert told in ended.refusal(code)
+
+
+def test_a_host_that_cannot_be_a_name_is_refused(
+    irmas: Callable[..., Ended],
+    model: Path,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(TOKEN, "a" * 32)
+    assert "--host a..b, --port 8000: " in irmas("serve", model, "--host", "a..b").refusal()
 
 
 def test_a_taken_port_is_refused(irmas: Callable[..., Ended], model: Path) -> None:  # noqa: F811

@@ -62,7 +62,7 @@ def test_what_is_no_address_is_refused(monkeypatch: pytest.MonkeyPatch, address:
 
 
 @pytest.mark.usefixtures("no_ray")
-@pytest.mark.parametrize("address", ["ray://127.0.0.1:9", "[::1]:9", "localhost:9"])
+@pytest.mark.parametrize("address", ["ray://127.0.0.1:9", "[::1]:9", "localhost:9", "a..b:9"])
 def test_each_form_of_address_is_probed(address: str) -> None:
     began = time.monotonic()
     with pytest.raises(IrmasError, match="no Ray cluster answers at"), ray_running(address):
