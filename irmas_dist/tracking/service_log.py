@@ -15,7 +15,7 @@ FAILURES = ("sender: failed to log artifact", "runfiles:", "file transfer:")
 """How messages begin, at the level of errors, by which something was not uploaded."""
 
 
-def now() -> str:
+def service_time() -> str:
     """Return the time as the service writes it, to the second."""
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
@@ -26,7 +26,7 @@ def lacks_files(root: Path, file: Path, since: str) -> bool:
     Args:
         root: The root directory of wandb's settings.
         file: The run's file that was sent.
-        since: When that was begun, from `now`.
+        since: When that was begun, from `service_time`.
     """
     return any(
         line.get("sync_path") == str(file)

@@ -25,7 +25,7 @@ from irmas_dist.tracking.server import (
     kept_message,
     reason,
 )
-from irmas_dist.tracking.service_log import lacks_files, now
+from irmas_dist.tracking.service_log import lacks_files, service_time
 from irmas_dist.tracking.unsent import lacks_steps, mark_before, remove_copy, unsent
 
 SIDE_BY_SIDE = 32
@@ -166,7 +166,7 @@ class Uploads:
                 return
             size = file.stat().st_size  # Another process may be writing it still.
             file = await asyncio.to_thread(unsent, file)
-        since = now()
+        since = service_time()
         complete = await self._sync(service, upload, file, live)
         if complete and await asyncio.to_thread(lacks_steps, file):
             upload.fail(LACKING)
