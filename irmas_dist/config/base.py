@@ -131,6 +131,12 @@ def nested_differences(
     return differ
 
 
+def first_problem(error: ValidationError) -> str:
+    """Return the first thing that pydantic found wrong, behind the name of its field."""
+    first = error.errors()[0]
+    return f"{'.'.join(map(str, first['loc']))}: {describe_error(first)}"
+
+
 def describe_error(error: ErrorDetails) -> str:
     """Return what pydantic found wrong with a value, in words that fit behind it."""
     match error["type"]:

@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from irmas_dist import storage
-from irmas_dist.config.base import Settings, describe_error, nested_differences
+from irmas_dist.config.base import Settings, first_problem, nested_differences
 from irmas_dist.config.recipe import Recipe, build_recipe
 from irmas_dist.config.sweep import SweepSettings
 from irmas_dist.config.tracking import LONGEST_NAME, TrackingSettings
@@ -85,9 +85,7 @@ def read_record(out: Path) -> SweepRecord:
     try:
         return SweepRecord.model_validate(storage.read_json(path))
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(map(str, first["loc"]))
-        raise IrmasError(f"{path} cannot be used: {field}: {describe_error(first)}") from error
+        raise IrmasError(f"{path} cannot be used: {first_problem(error)}") from error
 
 
 OPTIONS = {"also": "--also", "init": "--init", "validated_on": "--validate-on"}

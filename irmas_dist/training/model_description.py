@@ -7,7 +7,7 @@ import numpy as np
 from pydantic import AllowInfNan, ValidationError
 
 from irmas_dist import storage
-from irmas_dist.config.base import Settings
+from irmas_dist.config.base import Settings, first_problem
 from irmas_dist.config.decisions import RELATIVE_RULES, AggregationRule, ThresholdSettings
 from irmas_dist.config.features import LogMelSettings
 from irmas_dist.config.model import ModelSettings
@@ -208,6 +208,4 @@ def read_description(directory: str | os.PathLike[str]) -> ModelDescription:
     try:
         return ModelDescription.model_validate(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(map(str, first["loc"]))
-        raise IrmasError(f"{path} cannot be used: {field}: {first['msg']}") from error
+        raise IrmasError(f"{path} cannot be used: {first_problem(error)}") from error
