@@ -45,7 +45,7 @@ class LiveTable:
         self._trials[number] = {"state": "running", "curve": curve, "began": time.monotonic()}
 
     def epoch(self, number: int, epoch: int, value: float) -> None:
-        """Add an epoch of a trial, counted from 1, with its macro F1."""
+        """Add an epoch of a trial, counted from 1, with the best macro F1 so far."""
         trial = self._trials[number]
         # A resumed trial may run its last reported epochs again.
         trial["curve"] = with_epoch(trial["curve"], epoch, value)

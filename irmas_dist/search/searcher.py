@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 from ray.tune.search import Searcher
 
 from irmas_dist.search.space import Space
-from irmas_dist.search.study import OUTCOME, SWEEP, VALUES, with_epoch
+from irmas_dist.search.study import CURVE, OUTCOME, SWEEP, VALUES, reported_curve, with_epoch
 from irmas_dist.search.trial import EPOCH, FAILED, FINISHED, INSTRUMENTS, TRIAL
 from irmas_dist.training.learner import SELECTED_BY
 
@@ -90,7 +90,7 @@ class StudySearcher(Searcher):
             return None if self._live else Searcher.FINISHED
         drawn = self._space(trial)  # Values drawn before an interruption are drawn again.
         frozen = self._frozen(trial)
-        curve = [value for _, value in sorted(frozen.intermediate_values.items())]
+        curve = reported_curve(frozen)
         values = frozen.user_attrs.get(VALUES, drawn)
         self._live[trial_id] = _LiveTrial(trial, curve, values)
         return {**values, TRIAL: {"number": trial.number, "resume": resume}}
@@ -127,9 +127,11 @@ class StudySearcher(Searcher):
         if not math.isfinite(value) or epoch <= reported:
             return
         live.curve = with_epoch(live.curve, epoch, value)
-        if self._second is None:  # Optuna takes reports for a single objective only.
-            for step in range(reported, epoch):
-                live.trial.report(live.curve[step], step + 1)
+        if self._second is not None:  # Optuna takes reports for a single objective only.
+            live.trial.set_user_attr(CURVE, live.curve)
+            return
+        for step in range(reported, epoch):
+            live.trial.report(live.curve[step], step + 1)
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False

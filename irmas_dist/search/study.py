@@ -24,6 +24,8 @@ SWEEP = "sweep"  # identity of its sweep
 VALUES = "values"  # its values after population-based training changed them
 OUTCOME = "outcome"  # its outcome beyond its value, see `list_trials`
 
+CURVE = "curve"  # its best values so far by epoch, where Optuna takes no reports
+
 # Attribute of a study:
 DIGESTS = "searched"  # digests of recipe, space and features, see `SweepRecord.digests`
 
@@ -179,9 +181,7 @@ def _row(trial: FrozenTrial, space: Space, live: bool) -> dict[str, Any]:
     state = STATES[trial.state]
     if state == "running" and not live:
         state = "interrupted"
-    curve = outcome.get("curve") or [
-        value for _, value in sorted(trial.intermediate_values.items())
-    ]
+    curve = outcome.get("curve") or reported_curve(trial)
     value, second = None, None
     if trial.state in (TrialState.COMPLETE, TrialState.PRUNED):
         values = trial.values or [outcome.get("value")]
@@ -200,6 +200,12 @@ def _row(trial: FrozenTrial, space: Space, live: bool) -> dict[str, Any]:
         "curve": curve,
         "instruments": outcome.get("instruments"),
     }
+
+
+def reported_curve(trial: FrozenTrial) -> list[float]:
+    """Return the best values so far that a trial has reported, by epoch."""
+    values = [value for _, value in sorted(trial.intermediate_values.items())]
+    return values or list(trial.user_attrs.get(CURVE, ()))
 
 
 def with_epoch(curve: Sequence[float], epoch: int, value: float) -> list[float]:

@@ -12,6 +12,7 @@ from irmas_dist.search.samplers import build_sampler, enqueue
 from irmas_dist.search.searcher import MAX_NODES_LOST, StudySearcher
 from irmas_dist.search.space import Space, build_space
 from irmas_dist.search.study import (
+    directions,
     interrupted_trials,
     list_trials,
     own_trials,
@@ -161,6 +162,22 @@ def test_two_objectives_are_recorded_together(space: Space, tmp_path: Path) -> N
     assert study.trials[0].values == [0.5, 10]
     (row,) = list_trials(study, space)
     assert (row["value"], row["second"], row["curve"]) == (0.5, 10, [0.4, 0.5])
+
+
+@pytest.mark.parametrize("second", [None, "parameters"])
+def test_an_interrupted_trial_keeps_its_curve_whatever_the_objectives(
+    second: str | None, space: Space
+) -> None:
+    study = optuna.create_study(directions=directions(second))
+    first = StudySearcher(study, space, "a", 1, [], second)
+    first.suggest("t")
+    for epoch, value in enumerate((0.1, 0.2, 0.4), 1):
+        first.on_trial_result("t", result(value, epoch, parameters=10))
+    assert list_trials(study, space)[0]["curve"] == [0.1, 0.2, 0.4]
+    then = StudySearcher(study, space, "a", 0, interrupted_trials(study, "a"), second)
+    then.suggest("u")
+    then.end("u", result(0.9, 4, parameters=10, **{FINISHED: True}))
+    assert list_trials(study, space)[0]["curve"] == [0.1, 0.2, 0.4, 0.9]
 
 
 def test_a_trial_is_resumed_with_values_changed_by_pbt(study: optuna.Study, space: Space) -> None:
