@@ -177,7 +177,7 @@ def epochs_per_s(data: TrainingData, recipe: Recipe, workers: int) -> float:
     with tempfile.TemporaryDirectory() as out:
 
         def on_epoch(metrics: dict[str, float]) -> None:
-            pattern = f"{RUN_NAME}/*/epoch-{int(metrics['epoch']):04d}/optimizer.pt"
+            pattern = f"{RUN_NAME}/*/epoch-{int(metrics['epoch']):04d}/checkpoint.pt"
             written.extend(
                 (metrics["epoch"], path.stat().st_mtime) for path in Path(out).glob(pattern)
             )
@@ -296,7 +296,7 @@ def first_epoch(features: str) -> Measured:
                     command += ["--set", override]
                 began = time.time()
                 with subprocess.Popen(map(str, command), stderr=subprocess.PIPE) as process:
-                    while not list(Path(out).glob(f"model/{RUN_NAME}/*/*/optimizer.pt")):
+                    while not list(Path(out).glob(f"model/{RUN_NAME}/*/*/checkpoint.pt")):
                         time.sleep(0.02)
                         if process.poll():
                             raise RuntimeError(process.communicate()[1].decode())

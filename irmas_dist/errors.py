@@ -26,6 +26,10 @@ class IrmasError(Exception):
     """
 
 
+class StoreError(IrmasError):
+    """A file system or object store that fails: full, read-only, or out of reach."""
+
+
 class UsageError(IrmasError):
     """An option with a value that it cannot have; the command line exits with status 2."""
 

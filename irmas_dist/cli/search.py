@@ -212,7 +212,9 @@ def thresholds(
 
 def show_sweep(summary: "SweepSummary", json_output: bool) -> None:
     """Show the five best trials, medians of the others, reasons of failures, and the files."""
-    best_recipe = str(Path(summary.path, "best.yaml"))
+    from irmas_dist.storage.results import BEST_FILE
+
+    best_recipe = str(Path(summary.path, BEST_FILE))
     if json_output:
         return as_json({
             "path": summary.path,

@@ -23,13 +23,10 @@ from irmas_dist.inference.merged import merged_thresholds, score_merged
 from irmas_dist.inference.predictor import Predictor
 from irmas_dist.instruments import IRMAS, Vocabulary
 from irmas_dist.storage.locks import lock_directory, lock_file
-from irmas_dist.storage.results import MODEL_FILE, holds, refuse_other_results
+from irmas_dist.storage.results import MODEL_FILE, SCORES_FILE, holds, refuse_other_results
 from irmas_dist.training.model_description import ModelDescription, read_description
 from irmas_dist.training.model_directory import scorer_identity
 from irmas_dist.training.provenance import lessons
-
-SCORES = "scores.parquet"
-"""Name of the scores in the directory that they are written to."""
 
 NO_TEST = "these figures do not measure how well it does on other music"
 """What is to be known of figures on clips that are not new to a model."""
@@ -67,7 +64,7 @@ def evaluate(
         predictor, notes = Predictor.load(model), list[str]()
     else:
         predictor, notes = adapted_predictor(model, adapt_to, AdaptationSettings(), part)
-    path = storage.join(out, SCORES)
+    path = storage.join(out, SCORES_FILE)
     with lock_file(path):
         description = predictor.description
         notes += _known_beforehand(description, features, part)
@@ -112,7 +109,7 @@ def _evaluate(
     predictor: Predictor, features: str, out: str, part: str, notes: list[str]
 ) -> Evaluation:
     scores = _signed(predictor.score_store(features, part), predictor.description, notes)
-    path = storage.join(out, SCORES)
+    path = storage.join(out, SCORES_FILE)
     write_scores(path, scores)
     return evaluate_model_scores(predictor.description, scores, path)
 
@@ -167,7 +164,7 @@ def evaluate_tree(
     description = predictor.description
     place = work / EVALUATED
     manifest, features = place / "manifest.parquet", str(place / "features")
-    with lock_file(storage.join(out, SCORES)):
+    with lock_file(storage.join(out, SCORES_FILE)):
         rows = index_tree(tree, description.vocabulary)
         if not any(row["part"] == part and not row["problem"] for row in rows):
             raise IrmasError(f"{tree} has no usable clips for {part}")
@@ -239,7 +236,7 @@ def open_evaluated(
     if holds(name, MODEL_FILE):
         description, scores, _ = read_model_scores(name)
         return scores, description.threshold_array(), description.threshold_settings
-    if storage.exists(path := storage.join(name, SCORES)):
+    if storage.exists(path := storage.join(name, SCORES_FILE)):
         return read_scores(path), None, FOR_SCORES
     scores = open_scores(name, None if has_labels(name) else labels, vocabulary)
     return scores, None, FOR_SCORES
@@ -258,7 +255,7 @@ def read_model_scores(
     Raises:
         IrmasError: There are none, or the model has changed since, or is another one.
     """
-    description, path = read_description(model), scores or storage.join(model, SCORES)
+    description, path = read_description(model), scores or storage.join(model, SCORES_FILE)
     if scores is None and not storage.exists(path):
         raise IrmasError(
             f"{model} has not been evaluated: first run irmas evaluate {shlex.quote(model)} "

@@ -25,6 +25,7 @@ from irmas_dist.features import store
 from irmas_dist.inference.predictor import Predictor
 from irmas_dist.instruments import UNKNOWN
 from irmas_dist.storage.locks import lock_directory
+from irmas_dist.storage.results import VALIDATION_FILE
 from irmas_dist.terminal import progress
 from irmas_dist.training.epoch_metrics import f1_at, validation_metrics
 from irmas_dist.training.load import load_training_data
@@ -35,7 +36,6 @@ from irmas_dist.training.model_description import (
     write_description,
 )
 from irmas_dist.training.model_directory import (
-    VALIDATION_SCORES,
     are_of_other_windows,
     load_network,
     read_validation_scores,
@@ -97,7 +97,7 @@ def _search(
             f"{model} is adapted, and its validation scores are the original's: fit that one's "
             "thresholds, and adapt it again"
         )
-    path = storage.join(model, VALIDATION_SCORES)
+    path = storage.join(model, VALIDATION_FILE)
     if description.members and not storage.exists(path):
         raise IrmasError(f"{model} has no validation scores: its members were validated on other "
                          "clips each, and no clip is new to all of them")  # fmt: skip

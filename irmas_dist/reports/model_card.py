@@ -14,10 +14,10 @@ from irmas_dist.errors import IrmasError
 from irmas_dist.evaluation.evaluate import Evaluation
 from irmas_dist.evaluation.protocols import MEANING
 from irmas_dist.evaluation.published import groups_of
-from irmas_dist.inference.evaluate import SCORES, evaluate_model_scores, read_model_scores
+from irmas_dist.inference.evaluate import evaluate_model_scores, read_model_scores
 from irmas_dist.inference.export import CARD, ExportSummary, tolerance
 from irmas_dist.reports.templates import render_template
-from irmas_dist.storage.results import directory_name
+from irmas_dist.storage.results import SCORES_FILE, directory_name
 from irmas_dist.terminal import say
 from irmas_dist.training.model_description import ModelDescription, read_description
 from irmas_dist.training.provenance import validated_on
@@ -104,7 +104,7 @@ def write_model_card(model: str, exported: ExportSummary) -> ExportSummary:
         IrmasError: The card cannot be written.
     """
     description, evaluation = read_description(model), None
-    if storage.exists(storage.join(model, SCORES)):
+    if storage.exists(storage.join(model, SCORES_FILE)):
         try:
             evaluation = evaluate_model_scores(*read_model_scores(model))
         except IrmasError as error:

@@ -10,8 +10,9 @@ from irmas_dist import storage
 from irmas_dist.config.recipe import Recipe
 from irmas_dist.search.sweep_directory import SweepRecord, trial_directory, trials_root
 from irmas_dist.search.wandb_runs import trial_run_id
-from irmas_dist.storage.results import MODEL_FILE, holds
-from irmas_dist.training.checkpoint import FILE_NAME, load_checkpoint
+from irmas_dist.storage.results import BEST_FILE, MODEL_FILE, holds
+from irmas_dist.terminal import say
+from irmas_dist.training.checkpoint import CHECKPOINT_FILE, DamagedError, load_checkpoint
 from irmas_dist.training.data import TrainingData
 from irmas_dist.training.describe import describe
 from irmas_dist.training.learner import Learner
@@ -37,14 +38,18 @@ def write_best_model(
         changed = {"recipe": recipe.model_dump(mode="json"), "run": run}
         write_description(model, read_description(model).model_copy(update=changed))
         return model
-    if not storage.exists(storage.join(directory, FILE_NAME)):
+    if not storage.exists(storage.join(directory, CHECKPOINT_FILE)):
         return None
     # It only scores here, on whatever this machine has, unless trials are to leave the GPU alone.
     plain = recipe.training.model_copy(update={"graph": "off", "compile": False})
     scoring = recipe.model_copy(update={"training": plain})
     device = torch.device("cpu") if record.settings.gpus == 0 else available_device()
     learner = Learner(data, scoring, device=device)
-    load_checkpoint(directory, learner)
+    try:
+        load_checkpoint(directory, learner)
+    except DamagedError as damaged:
+        say(f"{damaged}; the best trial has no model: train {BEST_FILE}")
+        return None
     description, validation = describe(learner, recipe.model_dump(mode="json"))
     description = description.model_copy(update={"run": run})
     save_model(model, pack_weights(learner.network), description, validation)

@@ -20,7 +20,7 @@ from irmas_dist.search.trial import EPOCH, FAILED, FINISHED, INSTRUMENTS, SECOND
 from irmas_dist.search.wandb_runs import SweepRuns
 from irmas_dist.storage.results import MODEL_FILE, holds
 from irmas_dist.terminal import say
-from irmas_dist.training.checkpoint import FILE_NAME, saved_history
+from irmas_dist.training.checkpoint import CHECKPOINT_FILE, saved_history
 from irmas_dist.training.learner import SELECTED_BY
 from irmas_dist.training.loop import latest_history
 from irmas_dist.training.model_description import read_description
@@ -72,7 +72,7 @@ class SweepCallback(tune.Callback):
         """Return the metrics of a trial's epochs before an interruption."""
         directory = trial_directory(self._root, number)
         try:
-            if storage.exists(storage.join(directory, FILE_NAME)):
+            if storage.exists(storage.join(directory, CHECKPOINT_FILE)):
                 return saved_history(directory)
             # Several workers have other checkpoints, and at last a model.
             if holds(directory, MODEL_FILE):
@@ -93,7 +93,7 @@ class SweepCallback(tune.Callback):
             if name.startswith(("train_", "val_", "epoch")) and isinstance(value, int | float)
         }
         metrics[SELECTED_BY] = metrics.pop(THIS_EPOCH)
-        self._live_table.epoch(_number(trial), result[EPOCH], metrics[SELECTED_BY])
+        self._live_table.epoch(_number(trial), result[EPOCH], result[SELECTED_BY])
         self._wandb_runs.log(_number(trial), metrics)
 
     def on_trial_complete(self, *, trial: Trial, **info: Any) -> None:
@@ -111,7 +111,7 @@ class SweepCallback(tune.Callback):
             return
         error, text = _error(trial)
         if isinstance(error, RayTaskError) and isinstance(error.cause, IrmasError):
-            # What its values cause is a result: this is a storage that it cannot write to.
+            # What its values cause is a result: this is a storage that fails.
             self._unsaved = error.cause
             return
         if _node_lost(error) and self._searcher.postpone(trial.trial_id):
@@ -124,14 +124,14 @@ class SweepCallback(tune.Callback):
         self._keep_best_checkpoint(_number(trial), "failed", None)
 
     def on_step_end(self, **info: Any) -> None:
-        """End the sweep when its study or checkpoints cannot be written: trials would be lost.
+        """End the sweep when its study or checkpoints are out of reach: trials would be lost.
 
         Raises:
-            IrmasError: They cannot.
+            IrmasError: They are.
         """
         if error := self._unsaved or self._searcher.error:
             raise IrmasError(
-                f"the sweep cannot be saved ({last_line(error)}); resume it when it can be"
+                f"the sweep is interrupted ({last_line(error)}); resume it when that is mended"
             ) from error
 
     @contextmanager

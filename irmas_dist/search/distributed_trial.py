@@ -15,8 +15,9 @@ from ray import tune
 from irmas_dist import storage
 from irmas_dist.config.recipe import build_recipe
 from irmas_dist.config.training import WorkerSettings
-from irmas_dist.errors import IrmasError
+from irmas_dist.errors import IrmasError, StoreError
 from irmas_dist.evaluation.scores import read_scores
+from irmas_dist.models.cnn import CNN, parameter_count
 from irmas_dist.search.sweep_directory import trial_directory
 from irmas_dist.search.trial import (
     FINISHED,
@@ -26,13 +27,12 @@ from irmas_dist.search.trial import (
     failure,
     instrument_results,
 )
-from irmas_dist.storage.results import MODEL_FILE, holds
+from irmas_dist.storage.results import MODEL_FILE, VALIDATION_FILE, holds
 from irmas_dist.training.data import TrainingData
 from irmas_dist.training.distributed import train_distributed
 from irmas_dist.training.learner import SELECTED_BY
 from irmas_dist.training.loop import WorkerLostError, latest_history
 from irmas_dist.training.model_description import ModelDescription, read_description
-from irmas_dist.training.model_directory import VALIDATION_SCORES
 
 POLL_S = 0.2
 
@@ -67,9 +67,13 @@ def distributed_trial(
 
     try:
         settings = build_recipe(recipe, values, "the search space")
+        features, instruments = data.store.settings, len(data.store.vocabulary)
+        frames = settings.window.frames(features)
+        network = CNN(settings.model, features.bands, frames, instruments)
     except IrmasError as error:
         tune.report(failure(str(error)))
         return
+    facts = {"parameters": parameter_count(network)}
     resumed = list[dict[str, float]]()
     if config[TRIAL]["resume"]:
         resumed = latest_history(directory)
@@ -94,16 +98,18 @@ def distributed_trial(
         if epoch <= reported or settings.training.ends_after(epoch, best_epoch):
             continue
         reported = epoch
-        tune.report(epoch_result(metrics, best, **{FINISHED: False}))
+        tune.report(epoch_result(metrics, best, **{FINISHED: False}, **facts))
     try:
         model = training.result()
+    except StoreError:  # It is not the trial's fault, and ends the sweep.
+        raise
     except (IrmasError, WorkerLostError) as error:
         tune.report(failure(str(error)))
         return
-    validation = read_scores(storage.join(directory, VALIDATION_SCORES))
-    instruments = instrument_results(
+    validation = read_scores(storage.join(directory, VALIDATION_FILE))
+    of_instruments = instrument_results(
         validation.labels, validation.scores, model.threshold_array(), model.vocabulary
     )
-    ends = {FINISHED: True, "done": True, "parameters": model.parameters, INSTRUMENTS: instruments}
+    ends = {FINISHED: True, "done": True, INSTRUMENTS: of_instruments}
     best = model.history[model.best_epoch - 1][SELECTED_BY]
-    tune.report(epoch_result(model.history[-1], best, **ends))
+    tune.report(epoch_result(model.history[-1], best, **ends, **facts))

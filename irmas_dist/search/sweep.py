@@ -57,7 +57,7 @@ from irmas_dist.search.sweep_directory import (
 from irmas_dist.search.trial import SECOND, TRIAL, LearnerTrial
 from irmas_dist.search.wandb_runs import SweepRuns
 from irmas_dist.storage.locks import lock_directory
-from irmas_dist.storage.results import refuse_other_results
+from irmas_dist.storage.results import BEST_FILE, refuse_other_results
 from irmas_dist.terminal import say, watching
 from irmas_dist.training.data import TrainingData
 
@@ -157,7 +157,7 @@ def sweep(
         # What is trained with it belongs to the sweep.
         values = {**best["params"], "tracking.group": record.group}
         best_recipe = build_recipe(recipe.model_dump(), values, "the best trial")
-        with storage.write_atomically(out / "best.yaml") as stream:
+        with storage.write_atomically(out / BEST_FILE) as stream:
             stream.write(dump_yaml(best_recipe.model_dump(mode="json")).encode())
         storage.write_json(out / "trials.json", rows)
         model = write_best_model(data, best_recipe, best, out, record)

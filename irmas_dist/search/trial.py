@@ -10,7 +10,7 @@ from ray import tune
 
 from irmas_dist import storage
 from irmas_dist.config.recipe import build_recipe
-from irmas_dist.errors import IrmasError, first_line, is_out_of_memory
+from irmas_dist.errors import IrmasError, StoreError, first_line, is_out_of_memory
 from irmas_dist.evaluation.arrays import Labels, ScoreArray
 from irmas_dist.evaluation.metrics import per_instrument
 from irmas_dist.evaluation.operating_points import decide
@@ -20,7 +20,7 @@ from irmas_dist.models.cnn import parameter_count
 from irmas_dist.search.sweep_directory import trial_directory
 from irmas_dist.terminal import say
 from irmas_dist.training.checkpoint import (
-    FILE_NAME,
+    CHECKPOINT_FILE,
     DamagedError,
     Pace,
     load_checkpoint,
@@ -125,6 +125,7 @@ class LearnerTrial(tune.Trainable):
         self._directory = trial_directory(self._root, identity["number"])
         self._pace = Pace()
         self._failure: str | None = None
+        self._store_error: StoreError | None = None
         self._unreported = False
         self._cpu_s, began = 0.0, time.process_time()
         self._release()
@@ -136,7 +137,8 @@ class LearnerTrial(tune.Trainable):
             self._facts: dict[str, Any] = {"parameters": parameter_count(self._learner.network)}
             if self._latency:
                 self._facts[SECOND["latency"]] = latency_ms(self._learner)
-            if identity["resume"] and storage.exists(storage.join(self._directory, FILE_NAME)):
+            saved = storage.join(self._directory, CHECKPOINT_FILE)
+            if identity["resume"] and storage.exists(saved):
                 try:
                     load_checkpoint(self._directory, self._learner)
                     # Its driver may have died before it received the last saved epoch.
@@ -144,6 +146,8 @@ class LearnerTrial(tune.Trainable):
                 except DamagedError as damaged:
                     say(f"{damaged}; the trial is trained again from its beginning")
             self._cpu_s = time.process_time() - began
+        except StoreError as raised:  # For the first step: an error of `setup` has no cause.
+            self._store_error = raised
         except (IrmasError, MemoryError, RuntimeError) as raised:
             self._failure = _reason(raised)
 
@@ -154,6 +158,8 @@ class LearnerTrial(tune.Trainable):
             The epoch's metrics, and the best value so far of the metric by which trials are
             compared, so that a late bad epoch does not spoil a good trial.
         """
+        if self._store_error is not None:
+            raise self._store_error
         if self._failure is None and not self._unreported:
             began = time.process_time()
             try:
@@ -192,7 +198,12 @@ class LearnerTrial(tune.Trainable):
 
     def load_checkpoint(self, checkpoint: Any) -> None:
         """Resume from a checkpoint, with this trial's learning rate and weight decay."""
-        load_checkpoint(checkpoint, self._learner)
+        if self._failure is not None:  # The next step says so.
+            return
+        try:
+            load_checkpoint(checkpoint, self._learner)
+        except (MemoryError, RuntimeError) as raised:
+            self._failure = _reason(raised)
         # It may be another trial's with another network; then the saved one is obsolete.
         self._pace = Pace()
         self._unreported = False
@@ -200,7 +211,7 @@ class LearnerTrial(tune.Trainable):
 
 def _reason(error: Exception) -> str:
     """Return why a trial failed; raise what is no failure of the trial alone."""
-    if isinstance(error, IrmasError):
+    if isinstance(error, IrmasError) and not isinstance(error, StoreError):
         return str(error)
     if is_out_of_memory(error):
         return f"out of memory: {first_line(error)}"

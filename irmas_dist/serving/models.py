@@ -11,10 +11,10 @@ from typing import Any
 from irmas_dist import storage
 from irmas_dist.errors import IrmasError
 from irmas_dist.inference.combination import Combination
-from irmas_dist.storage.results import MODEL_FILE
+from irmas_dist.storage.results import MODEL_FILE, WEIGHTS_FILE
 from irmas_dist.training.model_description import ModelDescription, read_description
 
-FILES = (MODEL_FILE, "model.safetensors")
+FILES = (MODEL_FILE, WEIGHTS_FILE)
 """What makes a model what it is."""
 
 FIGURES = ("val_micro_f1", "val_macro_f1", "val_lrap")

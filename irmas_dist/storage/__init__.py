@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
-from irmas_dist.errors import IrmasError, first_line
+from irmas_dist.errors import IrmasError, StoreError, first_line
 from irmas_dist.storage.locations import Location, absolute, as_text, is_url, join
 from irmas_dist.storage.locations import name_after as name_after
 from irmas_dist.storage.locations import real as real
@@ -304,4 +304,4 @@ def _located(location: Location) -> Iterator[tuple[pafs.FileSystem, str]]:
         # pyarrow's own begin with what it did, and the path once more.
         reason = re.sub(r".* Detail: \[errno \d+\] ", "", error.strerror or str(error), flags=re.S)
         reason = reason.partition("\n")[0].partition(" error_info=")[0]
-        raise IrmasError(f"{location}: {reason}") from error
+        raise StoreError(f"{location}: {reason}") from error

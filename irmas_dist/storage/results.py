@@ -10,6 +10,14 @@ from irmas_dist.errors import IrmasError
 
 STORE_FILE, MODEL_FILE, SWEEP_FILE = "features.json", "model.json", "sweep.json"
 
+WEIGHTS_FILE, VALIDATION_FILE, SCORES_FILE = (
+    "model.safetensors", "validation.parquet", "scores.parquet",
+)  # fmt: skip
+"""Beside `MODEL_FILE`: weights, scores of the validation clips, and scores of an evaluation."""
+
+BEST_FILE = "best.yaml"
+"""The best trial's recipe, beside `SWEEP_FILE`."""
+
 RESULTS = {STORE_FILE: "a feature store", MODEL_FILE: "a model", SWEEP_FILE: "a sweep"}
 """The file that each stage writes into its directory, and what that holds."""
 
@@ -22,8 +30,8 @@ UNFINISHED = {BEGUN_FILE: "an unfinished training"}
 """What a directory holds before it has a result."""
 
 FILES = (
-    *RESULTS, *UNFINISHED, "model.safetensors", "validation.parquet", "scores.parquet",
-    "part-*.parquet", "rejects.parquet", "best.yaml", "trials.json", "study.db",
+    *RESULTS, *UNFINISHED, WEIGHTS_FILE, VALIDATION_FILE, SCORES_FILE,
+    "part-*.parquet", "rejects.parquet", BEST_FILE, "trials.json", "study.db",
 )  # fmt: skip
 """Patterns of the files that stages write into their directories and use again."""
 

@@ -7,7 +7,7 @@ import ray
 import torch
 from ray.exceptions import RayError, RayTaskError
 
-from irmas_dist.errors import IrmasError, first_line
+from irmas_dist.errors import first_line
 from irmas_dist.terminal import say
 from irmas_dist.training.data import TrainingData
 from irmas_dist.training.learner import Learner
@@ -16,7 +16,7 @@ from irmas_dist.training.loop import (
     OnEpoch,
     Trained,
     WorkerLostError,
-    failure_line,
+    as_failure,
     finish,
     resume,
     run_epochs,
@@ -68,7 +68,7 @@ def train_in_actor(data: Any, attempt: Attempt, on_epoch: OnEpoch) -> Trained:
                 case trained:
                     return trained
     except RayTaskError as error:
-        raise IrmasError(failure_line(error.cause)) from error
+        raise as_failure(error.cause) from error
     except RayError as error:
         raise WorkerLostError(first_line(error)) from error
     finally:

@@ -1,9 +1,10 @@
 """Checkpoints of an unfinished training: written atomically, verified, and never executed.
 
-Every epoch leaves ``attempt-NNN/epoch-NNNN/optimizer.pt`` below the progress directory. An
-attempt is one start of the workers; each has its own directory, so that files of a killed attempt
-cannot collide with those of the next. A file ends with a digest of its content, by which a
-truncated or altered file is recognised and passed over.
+A saved epoch of a training is ``attempt-NNN/epoch-NNNN/checkpoint.pt`` below its progress
+directory; a trial of one worker has a single file. An attempt is one start of the workers; each has
+its own directory, so that files of a killed attempt cannot collide with those of the next. A file
+ends with a digest of its content, by which a truncated or altered file is recognised and passed
+over.
 """
 
 import hashlib
@@ -19,11 +20,11 @@ from typing import Any
 import torch
 
 from irmas_dist import storage
-from irmas_dist.errors import IrmasError
+from irmas_dist.errors import IrmasError, StoreError
 from irmas_dist.training.learner import STATE, Learner
 
-FILE_NAME = "optimizer.pt"
-_RELATIVE_PATH = re.compile(rf"attempt-(\d+)/epoch-(\d+)/{re.escape(FILE_NAME)}")
+CHECKPOINT_FILE = "checkpoint.pt"
+_RELATIVE_PATH = re.compile(rf"attempt-(\d+)/epoch-(\d+)/{re.escape(CHECKPOINT_FILE)}")
 SAVING_SHARE = 0.02
 """Share of its time that a training may spend on saving, reporting and logging its epochs."""
 
@@ -75,26 +76,26 @@ def snapshot(learner: Learner) -> dict[str, Any]:
 def save_checkpoint(
     directory: str | os.PathLike[str], learner: Learner, state: dict[str, Any] | None = None
 ) -> None:
-    """Write ``optimizer.pt`` to a path or URL, atomically: all that is needed to resume.
+    """Write ``checkpoint.pt`` to a path or URL, atomically: all that is needed to resume.
 
     ``state`` is an earlier one of the Learner; by default its present one is written.
     """
     buffer = io.BytesIO()
     torch.save(learner.state_dict() if state is None else state, buffer)
     content = buffer.getbuffer()
-    with storage.write_atomically(storage.join(directory, FILE_NAME)) as stream:
+    with storage.write_atomically(storage.join(directory, CHECKPOINT_FILE)) as stream:
         stream.write(content)
         stream.write(hashlib.sha256(content).digest())
 
 
 def load_checkpoint(directory: str | os.PathLike[str], learner: Learner) -> None:
-    """Resume from ``optimizer.pt``; nothing in the file is executed.
+    """Resume from ``checkpoint.pt``; nothing in the file is executed.
 
     Raises:
         DamagedError: The file is truncated or altered.
         IrmasError: It is missing.
     """
-    content = _verified(storage.join(directory, FILE_NAME))
+    content = _verified(storage.join(directory, CHECKPOINT_FILE))
     state = torch.load(io.BytesIO(content), map_location=learner.device, weights_only=True)
     learner.load_state_dict(state)
 
@@ -108,9 +109,11 @@ def newest_checkpoint(location: str, on_damaged: Callable[[str], None]) -> str |
     """
     for _, directory in reversed(checkpoints(location)):
         try:
-            _verified(storage.join(directory, FILE_NAME))
+            _verified(storage.join(directory, CHECKPOINT_FILE))
+        except StoreError:  # It may be readable again.
+            raise
         except IrmasError as error:
-            on_damaged(f"{error}; resuming from the epoch before it")
+            on_damaged(f"{error}; it is passed over")
             continue
         return directory
     return None
@@ -124,7 +127,9 @@ def checkpoints(location: str) -> list[tuple[int, str]]:
 def saved_history(directory: str | os.PathLike[str] | None) -> list[dict[str, float]]:
     """Return the metrics of the epochs before a checkpoint; none without an undamaged one."""
     try:
-        content = _verified(storage.join(directory, FILE_NAME)) if directory else b""
+        content = _verified(storage.join(directory, CHECKPOINT_FILE)) if directory else b""
+    except StoreError:
+        raise
     except IrmasError:
         content = b""
     if not content:
@@ -140,14 +145,14 @@ def new_attempt(location: str) -> str:
 
 
 def epoch_directory(location: str, attempt: str, epoch: int) -> str:
-    """Return the directory of an epoch's ``optimizer.pt``."""
+    """Return the directory of an epoch's ``checkpoint.pt``."""
     return storage.join(location, attempt, f"epoch-{epoch:04d}")
 
 
 def _epochs(location: str) -> list[tuple[int, int, str]]:
     """Return epoch, attempt and directory of all files, damaged ones included."""
     return [
-        (int(match[2]), int(match[1]), storage.join(location, path.removesuffix(f"/{FILE_NAME}")))
+        (int(match[2]), int(match[1]), storage.join(location, path.rpartition("/")[0]))
         for path in storage.list_files(location, recursive=True)
         if (match := _RELATIVE_PATH.fullmatch(path))
     ]

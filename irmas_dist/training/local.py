@@ -19,7 +19,7 @@ from irmas_dist.training.loop import (
     RUN_NAME,
     Attempt,
     OnEpoch,
-    failure_line,
+    as_failure,
     finish,
     resume,
     run_epochs,
@@ -59,7 +59,7 @@ def train_here(
         # A GPU that is busy, broken or not supported is no bug of ours.
         known = isinstance(error, IrmasError | torch.AcceleratorError)
         if known or is_out_of_memory(error):
-            raise IrmasError(failure_line(error)) from error
+            raise as_failure(error) from error
         raise
     description = save_model(out, weights, description, validation)
     storage.remove_directory(progress)

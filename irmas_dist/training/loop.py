@@ -8,7 +8,7 @@ from typing import Any
 
 from irmas_dist import storage
 from irmas_dist.config.training import LearnerSettings, WorkerSettings
-from irmas_dist.errors import IrmasError
+from irmas_dist.errors import IrmasError, StoreError
 from irmas_dist.evaluation.scores import Scores
 from irmas_dist.training.checkpoint import (
     Pace,
@@ -130,8 +130,9 @@ def finish(learner: Learner, recipe: dict[str, Any]) -> Trained:
     return pack_weights(learner.network), description, validation
 
 
-def failure_line(error: BaseException) -> str:
-    """Return the line that says why training failed."""
+def as_failure(error: BaseException) -> IrmasError:
+    """Return the error that says in one line why training failed."""
     own = isinstance(error, IrmasError)
     text = str(error) if own else f"{type(error).__name__}: {error}".splitlines()[0]
-    return f"training failed: {text}"
+    kind = StoreError if isinstance(error, StoreError) else IrmasError
+    return kind(f"training failed: {text}")

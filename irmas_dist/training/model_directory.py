@@ -18,15 +18,13 @@ from irmas_dist.errors import IrmasError, first_line
 from irmas_dist.evaluation.scores import Scores, read_scores, write_scores
 from irmas_dist.models.cnn import CNN
 from irmas_dist.models.ensemble import Ensemble
+from irmas_dist.storage.results import VALIDATION_FILE, WEIGHTS_FILE
 from irmas_dist.training.initial_model import InitialModel
 from irmas_dist.training.model_description import (
     ModelDescription,
     read_description,
     write_description,
 )
-
-VALIDATION_SCORES = "validation.parquet"
-"""The scores of the validation clips, in a model directory."""
 
 
 def pack_weights(network: nn.Module) -> bytes:
@@ -47,12 +45,12 @@ def save_model(
         The description with the digest of the weights.
     """
     description = description.model_copy(update={"weights": weights_digest(weights)})
-    with storage.write_atomically(storage.join(directory, "model.safetensors")) as stream:
+    with storage.write_atomically(storage.join(directory, WEIGHTS_FILE)) as stream:
         stream.write(weights)
     if validation is None:
-        storage.remove(storage.join(directory, VALIDATION_SCORES))  # of what was interrupted here
+        storage.remove(storage.join(directory, VALIDATION_FILE))  # of what was interrupted here
     else:
-        write_scores(storage.join(directory, VALIDATION_SCORES), validation)
+        write_scores(storage.join(directory, VALIDATION_FILE), validation)
     write_description(directory, description)
     return description
 
@@ -66,7 +64,7 @@ def read_validation_scores(
         IrmasError: There are none; or, unless it is allowed, they are of other windows than the
             model's, as an interruption leaves them.
     """
-    path = storage.join(directory, VALIDATION_SCORES)
+    path = storage.join(directory, VALIDATION_FILE)
     scores = read_scores(path) if storage.exists(path) else None
     if scores is None or not scores.clip_ids:
         raise IrmasError(f"{directory} has no validation scores, {purpose}")
@@ -95,7 +93,7 @@ def load_network(
     Raises:
         IrmasError: The weights are missing, damaged, or others than those described.
     """
-    path = storage.join(directory, "model.safetensors")
+    path = storage.join(directory, WEIGHTS_FILE)
     return build_network(description, storage.read_bytes(path), path)
 
 
@@ -106,7 +104,7 @@ def read_initial_model(directory: str | os.PathLike[str]) -> InitialModel:
         IrmasError: As for `read_description` and `load_network`, or it is an ensemble.
     """
     description = read_description(directory)
-    path = storage.join(directory, "model.safetensors")
+    path = storage.join(directory, WEIGHTS_FILE)
     weights = storage.read_bytes(path)
     network = build_network(description, weights, path)
     if isinstance(network, Ensemble):

@@ -5,9 +5,9 @@ delete old ones.
 """
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import partial
-from threading import Thread
 from typing import Any, Literal
 
 import ray
@@ -32,7 +32,7 @@ from irmas_dist.training.loop import (
     OnEpoch,
     Trained,
     WorkerLostError,
-    failure_line,
+    as_failure,
     finish,
     run_epochs,
 )
@@ -88,7 +88,7 @@ def train_in_ray_train(data: Any, attempt: Attempt, on_epoch: OnEpoch) -> Traine
             result: Trained = trainer.fit().return_value
     except (TrainingFailedError, RayError) as error:  # of a worker, of the controller
         if events.failure:
-            raise IrmasError(events.failure) from error
+            raise events.failure from error
         raise WorkerLostError(last_line(error)) from error
     finally:
         events.close()
@@ -108,7 +108,7 @@ class WorkerEvents:
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         # On the driver's node: the queue must survive the loss of any other.
         self._queue = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
-        self.failure: str | None = None
+        self.failure: IrmasError | None = None
 
     def send(self, kind: Literal["epoch", "message", "failure"], content: Any) -> None:
         """Send an epoch's metrics, a message to print, or the reason why training must end."""
@@ -118,14 +118,14 @@ class WorkerEvents:
     @contextmanager
     def handled(self, on_epoch: OnEpoch) -> Iterator[None]:
         """Handle the events in a thread during the block, all of them before it ends."""
-        thread = Thread(target=self._handle, args=[on_epoch])
-        thread.start()
-        try:
-            yield
-        finally:
-            with suppress(RayError):
-                self._queue.put(None)
-            thread.join()
+        with ThreadPoolExecutor(1) as pool:
+            handling = pool.submit(self._handle, on_epoch)
+            try:
+                yield
+            finally:
+                with suppress(RayError):
+                    self._queue.put(None)
+                handling.result()
 
     def _handle(self, on_epoch: OnEpoch) -> None:
         with suppress(RayError):
@@ -153,7 +153,7 @@ def _train_worker(data: Any, attempt: Attempt, events: WorkerEvents) -> Trained:
         is_peers = type(error) is RuntimeError or isinstance(error, torch.distributed.DistError)
         own = not is_peers or is_out_of_memory(error)
         if context.get_world_size() == 1 or own:
-            events.send("failure", failure_line(error))
+            events.send("failure", as_failure(error))
         raise
 
 

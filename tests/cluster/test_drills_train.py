@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from irmas_dist.training.checkpoint import FILE_NAME
+from irmas_dist.training.checkpoint import CHECKPOINT_FILE
 from tests.cluster.conftest import CABLES, EPOCHS, LONG, LOSSES, options
 from tests.cluster.nodes import CPUS, Cluster, Job
 
@@ -28,7 +28,9 @@ def train(cluster: Cluster, store: Path, out: Path, *more: object, epochs: int =
 
 def epochs_in(out: Path) -> int:
     """Return the epoch of the newest checkpoint of an unfinished training."""
-    return max((int(p.parent.name[6:]) for p in out.glob(f"progress/*/*/{FILE_NAME}")), default=0)
+    return max(
+        (int(p.parent.name[6:]) for p in out.glob(f"progress/*/*/{CHECKPOINT_FILE}")), default=0
+    )
 
 
 def assert_same_curve(out: Path, undisturbed: Curve, epochs: int = EPOCHS) -> None:

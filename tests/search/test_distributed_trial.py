@@ -8,7 +8,8 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import ray  # noqa: F401  (puts the psutil that it brings along on the import path)
@@ -16,12 +17,15 @@ import ray  # noqa: F401  (puts the psutil that it brings along on the import pa
 # isort: split
 import psutil
 
+from irmas_dist.config.features import LogMelSettings
 from irmas_dist.config.recipe import build_recipe
 from irmas_dist.config.training import WorkerSettings
-from irmas_dist.errors import IrmasError
+from irmas_dist.errors import IrmasError, StoreError
+from irmas_dist.instruments import IRMAS
 from irmas_dist.search import distributed_trial
 from irmas_dist.search.trial import EPOCH, FAILED, TRIAL
-from irmas_dist.training.checkpoint import FILE_NAME
+from irmas_dist.training.checkpoint import CHECKPOINT_FILE
+from irmas_dist.training.data import TrainingData
 from irmas_dist.training.learner import SELECTED_BY
 from tests.conftest import CONFIGS, TINY
 from tests.ray_cluster import RunningCluster, running_cluster
@@ -66,7 +70,7 @@ def test_a_trial_of_two_workers_trains_on_both_and_survives_the_loss_of_one(
         with subprocess.Popen(
             command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         ) as sweep:
-            while not list(tmp_path.glob(f"swept/**/progress/*/*/{FILE_NAME}")):
+            while not list(tmp_path.glob(f"swept/**/progress/*/*/{CHECKPOINT_FILE}")):
                 assert sweep.poll() is None, sweep.communicate()
                 time.sleep(0.02)
             workers_of(cluster)[0].kill()
@@ -107,19 +111,24 @@ def run_trial(
 ) -> Callable[..., list[dict[str, Any]]]:
     """Return what runs a trial whose training fails after an epoch, and returns its reports."""
 
-    def run(epoch: int, *values: float, resume: bool = False) -> list[dict[str, Any]]:
+    lost = IrmasError("the loss is not finite")
+    store = SimpleNamespace(settings=LogMelSettings(), vocabulary=IRMAS)
+
+    def run(
+        epoch: int, *values: float, resume: bool = False, error: Exception = lost
+    ) -> list[dict[str, Any]]:
         def train(*arguments: Any) -> None:
             for number, value in enumerate(values, epoch):
                 arguments[-1]({"epoch": number, SELECTED_BY: value})
-            raise IrmasError("the loss is not finite")
+            raise error
 
         reports: list[dict[str, Any]] = []
         monkeypatch.setattr(distributed_trial, "train_distributed", train)
         monkeypatch.setattr("ray.tune.report", reports.append)
         config = {TRIAL: {"number": 0, "resume": resume}}
         recipe = build_recipe({}, {"training.patience": 3}, "the test").model_dump()
-        workers = WorkerSettings(count=2)
-        distributed_trial.distributed_trial(config, None, recipe, str(tmp_path), workers)
+        workers, data = WorkerSettings(count=2), cast(TrainingData, SimpleNamespace(store=store))
+        distributed_trial.distributed_trial(config, data, recipe, str(tmp_path), workers)
         return reports
 
     return run
@@ -140,6 +149,21 @@ def test_a_training_that_fails_ends_its_trial_with_the_reason(
     reports = run_trial(1, 0.4)
     assert [report[EPOCH] for report in reports] == [1, 0]
     assert [report.get(FAILED) for report in reports] == [None, "the loss is not finite"]
+
+
+def test_each_epoch_is_reported_with_the_number_of_parameters(
+    run_trial: Callable[..., list[dict[str, Any]]],
+) -> None:
+    """Trials that are pruned have no model that states it."""
+    first, second, _ = run_trial(1, 0.4, 0.5)
+    assert first["parameters"] == second["parameters"] > 1000
+
+
+def test_a_store_that_fails_is_no_failure_of_the_trial(
+    run_trial: Callable[..., list[dict[str, Any]]],
+) -> None:
+    with pytest.raises(StoreError, match="the disk is full"):
+        run_trial(1, 0.4, error=StoreError("the disk is full"))
 
 
 def test_the_epoch_by_which_patience_ends_is_reported_with_the_model_only(

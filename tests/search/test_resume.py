@@ -83,7 +83,7 @@ class Driver:
         """The epoch after which each trial was last saved; the digest behind it is left out."""
         return {
             int(path.parent.name): torch.load(io.BytesIO(path.read_bytes()[:-32]))["epoch"]
-            for path in self.out.glob("trials/*/optimizer.pt")
+            for path in self.out.glob("trials/*/checkpoint.pt")
         }
 
     def mid_trial(self) -> bool:

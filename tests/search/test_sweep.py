@@ -28,6 +28,7 @@ from irmas_dist.search.sweep import (
 )
 from irmas_dist.search.sweep_directory import make_record, read_record, trials_root
 from irmas_dist.storage.locks import lock_directory
+from irmas_dist.training.checkpoint import CHECKPOINT_FILE
 from irmas_dist.training.learner import SELECTED_BY
 from irmas_dist.training.load import open_training_data
 from irmas_dist.training.model_description import read_description
@@ -89,6 +90,23 @@ def test_a_model_of_trials_on_gpus_is_written_where_there_is_none(
     model = write_best_model(data, best, summary.trials[0], tmp_path, record)
     assert model is not None
     assert read_description(model).recipe["training"]["graph"] == "on"
+
+
+def test_a_damaged_checkpoint_of_the_best_trial_costs_its_model_only(
+    swept: tuple[SweepSummary, Recipe],
+    features: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    summary, recipe = swept
+    record, best = read_record(Path(summary.path)), summary.trials[0]
+    shutil.copytree(trials_root(Path(summary.path), record), tmp_path / "trials")
+    (damaged,) = tmp_path.glob(f"trials/{best['number']:04d}/{CHECKPOINT_FILE}")
+    damaged.write_bytes(b"")
+    data = open_training_data(features, recipe)
+    assert write_best_model(data, recipe, best, tmp_path, record) is None
+    told = " ".join(capsys.readouterr().err.split())
+    assert told.endswith("the best trial has no model: train best.yaml")
 
 
 def test_thresholds_that_were_fitted_again_stay(

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from irmas_dist.config.recipe import Recipe, build_recipe
+from irmas_dist.errors import StoreError
 from irmas_dist.instruments import Vocabulary
 from irmas_dist.search.trial import (
     EPOCH,
@@ -28,7 +29,7 @@ from irmas_dist.search.trial import (
     failure,
     instrument_results,
 )
-from irmas_dist.training.checkpoint import FILE_NAME
+from irmas_dist.training.checkpoint import CHECKPOINT_FILE
 from irmas_dist.training.data import TrainingData
 from irmas_dist.training.learner import SELECTED_BY, Learner
 
@@ -201,10 +202,39 @@ def test_a_trial_with_a_damaged_checkpoint_is_trained_again(
 ) -> None:
     trial = start(number=1)
     trial.step()
-    saved = Path(trial._directory) / FILE_NAME
+    saved = Path(trial._directory) / CHECKPOINT_FILE
     saved.write_bytes(saved.read_bytes()[:-1])
     assert start(number=1, resume=True).step()[EPOCH] == 1
     assert "is damaged: " in capsys.readouterr().err
+
+
+def test_a_store_that_fails_to_read_a_checkpoint_is_no_failure_of_the_trial(
+    start: Start, tmp_path: Path
+) -> None:
+    """It ends the sweep, which is resumed once the store answers."""
+    (tmp_path / "0001" / CHECKPOINT_FILE).mkdir(parents=True)
+    trial = start(number=1, resume=True)
+    with pytest.raises(StoreError, match=CHECKPOINT_FILE):
+        trial.step()
+
+
+def test_a_trial_that_cannot_begin_takes_no_checkpoint_over(start: Start, tmp_path: Path) -> None:
+    start(number=1).save_checkpoint(str(tmp_path / "paused"))
+    trial = start(training__lr=-1)
+    trial.load_checkpoint(str(tmp_path / "paused"))
+    assert "training.lr=-1" in trial.step()[FAILED]
+
+
+def test_too_little_memory_for_a_checkpoint_ends_a_trial_with_the_reason(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    trial = start(number=1)
+    monkeypatch.setattr("irmas_dist.search.trial.load_checkpoint", load)
+    trial.load_checkpoint("paused")
+    assert trial.step()[FAILED] == "out of memory: CUDA out of memory"
 
 
 def test_the_instruments_of_a_best_epoch_before_an_interruption_are_computed_again(
@@ -281,7 +311,7 @@ def test_a_paused_trial_is_saved_where_the_scheduler_asks(start: Start, tmp_path
     ahead.step()
     ahead.step()
     ahead.save_checkpoint(str(tmp_path / "paused"))
-    assert (tmp_path / "paused" / FILE_NAME).exists()
+    assert (tmp_path / "paused" / CHECKPOINT_FILE).exists()
     behind.load_checkpoint(str(tmp_path / "paused"))
     assert behind.step()[EPOCH] == 3
 

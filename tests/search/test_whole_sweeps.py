@@ -1,6 +1,7 @@
 """Sweeps on a real Ray: pausing schedulers, PBT, two objectives, failing trials, warm starts."""
 
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from irmas_dist.search.storages import open_study
 from irmas_dist.search.sweep import SweepSummary, sweep
 from irmas_dist.search.sweep_directory import SweepRecord, write_record
 from irmas_dist.search.trial import LearnerTrial
+from irmas_dist.training.checkpoint import CHECKPOINT_FILE
 from irmas_dist.training.learner import SELECTED_BY
 from irmas_dist.training.load import open_training_data
 from tests.wandb_log import inspect
@@ -81,7 +83,7 @@ def test_a_study_that_cannot_be_written_ends_the_sweep_and_costs_no_trial(
     settings = {"trials": 2, "scheduler": "none", "storage": "checkpoints"}
     with monkeypatch.context() as patched:
         patched.setattr(f"optuna.{call}", refuse)
-        with pytest.raises(IrmasError, match=r"sweep cannot be saved \(the database is away\)"):
+        with pytest.raises(IrmasError, match=r"sweep is interrupted \(the database is away\)"):
             sweeper(SPACE, "refused", **settings)
     states = [trial.state.name for trial in open_study(str(sweeper.out / "study.db")).trials]
     assert set(states) <= {"RUNNING"}
@@ -90,7 +92,7 @@ def test_a_study_that_cannot_be_written_ends_the_sweep_and_costs_no_trial(
     check_study(summary)
 
 
-def test_checkpoints_that_cannot_be_written_end_the_sweep_and_cost_no_trial(
+def test_checkpoints_out_of_reach_end_the_sweep_and_cost_no_trial(
     sweeper: Sweeper, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     places = [sweeper.folder / "full" / "trials" / f"{number:04d}" for number in range(2)]
@@ -103,10 +105,15 @@ def test_checkpoints_that_cannot_be_written_end_the_sweep_and_cost_no_trial(
 
     with monkeypatch.context() as patched:
         patched.setattr("irmas_dist.search.sweep.write_record", obstruct)
-        with pytest.raises(IrmasError, match=r"the sweep cannot be saved \(.*/full/trials/0"):
+        with pytest.raises(IrmasError, match=r"the sweep is interrupted \(.*/full/trials/0"):
             sweeper(SPACE, "full", trials=2, scheduler="none")
     for place in places:
         place.unlink()
+        (place / CHECKPOINT_FILE).mkdir(parents=True)  # no file that can be read
+    with pytest.raises(IrmasError, match=rf"is interrupted \(.*/full/trials/0.*{CHECKPOINT_FILE}"):
+        sweeper(SPACE, "full", resume=True, trials=2, scheduler="none")
+    for place in places:
+        shutil.rmtree(place)
     summary = sweeper(SPACE, "full", resume=True, trials=2, scheduler="none")
     assert [row["state"] for row in summary.trials] == ["completed"] * 2
     check_study(summary)

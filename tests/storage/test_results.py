@@ -6,18 +6,18 @@ import pytest
 
 from irmas_dist.errors import IrmasError
 from irmas_dist.features import store
-from irmas_dist.inference.evaluate import SCORES
 from irmas_dist.storage.results import (
     BEGUN_FILE,
     FILES,
     RESULTS,
+    SCORES_FILE,
     STORE_FILE,
     SWEEP_FILE,
+    VALIDATION_FILE,
     directory_name,
     refuse_other_results,
     refuse_result_file,
 )
-from irmas_dist.training.model_directory import VALIDATION_SCORES
 
 
 @pytest.mark.parametrize("there", RESULTS)
@@ -34,7 +34,7 @@ def test_only_a_directory_of_the_same_stage_is_written_again(
 
 
 def test_the_files_are_those_that_stages_write() -> None:
-    names = (STORE_FILE, store.REJECTS, VALIDATION_SCORES, SCORES, BEGUN_FILE, SWEEP_FILE)
+    names = (STORE_FILE, store.REJECTS, VALIDATION_FILE, SCORES_FILE, BEGUN_FILE, SWEEP_FILE)
     assert set(names) < set(FILES)
 
 

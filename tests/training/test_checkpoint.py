@@ -7,15 +7,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from irmas_dist.config.training import LearnerSettings
-from irmas_dist.errors import IrmasError
+from irmas_dist.errors import IrmasError, StoreError
 from irmas_dist.training.checkpoint import (
-    FILE_NAME,
+    CHECKPOINT_FILE,
     Pace,
     epoch_directory,
     load_checkpoint,
     new_attempt,
     newest_checkpoint,
     save_checkpoint,
+    saved_history,
 )
 from irmas_dist.training.data import TrainingData
 from irmas_dist.training.learner import Learner
@@ -55,12 +56,27 @@ def test_the_newest_epoch_of_all_attempts_is_found(location: Path, tmp_path: Pat
     assert new_attempt(str(tmp_path / "nothing")) == "attempt-001"
 
 
+def test_a_store_that_does_not_answer_is_no_damage(
+    location: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Training would begin again from its first epoch."""
+
+    def read(path: str) -> bytes:
+        raise StoreError(f"{path}: HTTP status 503")
+
+    monkeypatch.setattr("irmas_dist.storage.read_bytes", read)
+    with pytest.raises(StoreError, match=f"epoch-0003/{CHECKPOINT_FILE}: HTTP status 503"):
+        newest_checkpoint(str(location), pytest.fail)
+    with pytest.raises(StoreError, match="503"):
+        saved_history(str(location / "attempt-002" / "epoch-0003"))
+
+
 @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(draw=st.data())
 def test_a_damaged_file_is_reported_by_name_and_the_one_before_it_used(
     location: Path, draw: st.DataObject
 ) -> None:
-    newest = location / "attempt-002" / "epoch-0003" / FILE_NAME
+    newest = location / "attempt-002" / "epoch-0003" / CHECKPOINT_FILE
     whole = newest.read_bytes()
     position = draw.draw(st.integers(0, len(whole) - 1))
     if draw.draw(st.booleans(), label="truncated"):
@@ -83,9 +99,9 @@ def test_a_damaged_file_is_reported_by_name_and_the_one_before_it_used(
 def test_a_damaged_file_is_not_loaded(
     location: Path, data: TrainingData, settings: LearnerSettings, tmp_path: Path
 ) -> None:
-    whole = (location / "attempt-001" / "epoch-0001" / FILE_NAME).read_bytes()
-    (tmp_path / FILE_NAME).write_bytes(whole[:-1])
-    with pytest.raises(IrmasError, match=rf"{FILE_NAME} is damaged"):
+    whole = (location / "attempt-001" / "epoch-0001" / CHECKPOINT_FILE).read_bytes()
+    (tmp_path / CHECKPOINT_FILE).write_bytes(whole[:-1])
+    with pytest.raises(IrmasError, match=rf"{CHECKPOINT_FILE} is damaged"):
         load_checkpoint(tmp_path, Learner(data, settings))
 
 

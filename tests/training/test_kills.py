@@ -23,7 +23,7 @@ from irmas_dist.config.recipe import Recipe, build_recipe
 from irmas_dist.config.training import WorkerSettings
 from irmas_dist.errors import IrmasError
 from irmas_dist.tracking.run_file import RunFile, read_records, run_files
-from irmas_dist.training.checkpoint import FILE_NAME
+from irmas_dist.training.checkpoint import CHECKPOINT_FILE
 from irmas_dist.training.learner import Learner
 from irmas_dist.training.load import open_training_data
 from irmas_dist.training.train import train
@@ -60,7 +60,7 @@ def undisturbed(features: str, calm: Recipe) -> list[dict[str, float]]:
 
 
 def checkpoints(out: Path) -> list[Path]:
-    return sorted(out.glob(f"progress/*/*/{FILE_NAME}"))
+    return sorted(out.glob(f"progress/*/*/{CHECKPOINT_FILE}"))
 
 
 def wait_for(condition: Callable[[], object]) -> None:
@@ -246,7 +246,7 @@ def work() -> None:
 
 thread = Thread(target=work)
 thread.start()
-while thread.is_alive() and not list(Path(out).glob("progress/*/*/optimizer.pt")):
+while thread.is_alive() and not list(Path(out).glob("progress/*/*/checkpoint.pt")):
     time.sleep(0.02)
 time.sleep(float(delay))
 cluster.remove_node(lost, allow_graceful=False)

@@ -8,10 +8,10 @@ import torch
 
 from irmas_dist.config.training import LearnerSettings, WorkerSettings
 from irmas_dist.errors import IrmasError
-from irmas_dist.training.checkpoint import FILE_NAME, Pace
+from irmas_dist.training.checkpoint import CHECKPOINT_FILE, Pace
 from irmas_dist.training.data import TrainingData
 from irmas_dist.training.learner import Learner
-from irmas_dist.training.loop import Attempt, failure_line, finish, resume, run_epochs
+from irmas_dist.training.loop import Attempt, as_failure, finish, resume, run_epochs
 
 
 def attempt(settings: LearnerSettings, progress: Path, number: int) -> Attempt:
@@ -25,7 +25,7 @@ def always() -> Pace:
 
 def saved(progress: Path) -> list[str]:
     """Attempt and epoch of each checkpoint."""
-    files = progress.glob(f"*/*/{FILE_NAME}")
+    files = progress.glob(f"*/*/{CHECKPOINT_FILE}")
     return sorted(str(path.parent.relative_to(progress)) for path in files)
 
 
@@ -43,7 +43,7 @@ def test_an_interrupted_loop_resumes_where_it_was_and_keeps_the_last_checkpoints
     assert [next(epochs) for _ in range(3)] == expected[:3]
     # Saved before it is told of.
     assert saved(progress) == ["attempt-001/epoch-0002", "attempt-001/epoch-0003"]
-    newest = progress / "attempt-001" / "epoch-0003" / FILE_NAME
+    newest = progress / "attempt-001" / "epoch-0003" / CHECKPOINT_FILE
     newest.write_bytes(newest.read_bytes()[:-9])
     damaged, resuming = resume(second, str(progress))
     assert f"{newest} is damaged" in damaged
@@ -137,4 +137,4 @@ def test_the_epochs_before_a_failure_are_told_of_and_saved(
     ],
 )
 def test_a_failure_is_one_line(error: Exception, line: str) -> None:
-    assert failure_line(error) == f"training failed: {line}"
+    assert str(as_failure(error)) == f"training failed: {line}"
