@@ -173,12 +173,12 @@ def thresholds_from(
     if scores.vocabulary != evaluated.vocabulary:
         raise IrmasError(f"{location} has scores of other instruments than the scores to evaluate")
     # Validation mixtures have the group of their first source after the number of their fold.
-    songs = [split_fold(group)[1] for group in scores.groups]
-    for ours, theirs, others in (
-        (evaluated.clip_ids, scores.clip_ids, "clips"),
-        (evaluated.groups, songs, "songs, or give two songs of one name different groups"),
+    ours, theirs = ({split_fold(group)[1] for group in one.groups} for one in (evaluated, scores))
+    for shared, others in (
+        (set(evaluated.clip_ids) & set(scores.clip_ids), "clips"),
+        (ours & theirs, "songs, or give two songs of one name different groups"),
     ):
-        if shared := set(ours) & set(theirs):
+        if shared:
             raise IrmasError(
                 f"{location} has {min(shared)!r}, and so have the scores to evaluate: fit "
                 f"thresholds to other {others}"

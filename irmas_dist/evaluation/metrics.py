@@ -220,8 +220,8 @@ def rows_by_instrument(
 ) -> list[dict[str, Any]]:
     """Return rows of code, name, clips, known, precision, recall, f1, ap, roc_auc and ece.
 
-    Clips are those in which the instrument plays, of the known ones. Without any of these, the
-    other figures are None.
+    Known are the clips in which it is known whether the instrument plays, clips those in which it
+    does. If none is known, the other figures are None.
 
     Args:
         instruments: `Figures.instruments` of decisions and scores together.

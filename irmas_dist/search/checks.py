@@ -49,7 +49,9 @@ def check_settings(settings: SweepSettings, space: Space, recipe: Recipe) -> Non
     if settings.workers > 1 and settings.against == "latency":
         raise UsageError("--against latency needs trials of one worker")
     batches = space.entries.get("training.batch_size")
-    sizes = batches.samples() if batches else [recipe.training.batch_size]
+    sizes = list(batches.samples()) if batches else []
+    if batches is None or batches.when:  # Where its condition does not hold, it is the recipe's.
+        sizes.append(recipe.training.batch_size)
     require_examples(settings.workers, min(sizes))
     require_capturable(recipe.training, settings.workers)
     if recipe.training.graph == "on" and settings.gpus == 0:

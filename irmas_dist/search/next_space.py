@@ -104,7 +104,7 @@ def narrowed(space: Space, advice: Sequence[Advice]) -> Space:
 def _choices(
     name: str, entry: CategoricalEntry, values: list[Any], rows: Sequence[Mapping[str, Any]]
 ) -> list[Advice]:
-    tried = [as_choice(row["params"].get(name)) for row in rows]
+    tried = [as_choice(row["params"][name]) for row in rows if name in row["params"]]
     good = [c for c in entry.choices if c in map(as_choice, values) or tried.count(c) < 2]
     if len(good) == len(entry.choices):
         return []

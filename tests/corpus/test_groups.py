@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+
 from irmas_dist.config.corpus import CorpusSettings
 from irmas_dist.corpus.groups import (
     Conflict,
@@ -129,3 +131,14 @@ def test_three_identical_files_are_one_conflict_and_the_order_of_codes_is_ignore
     assert [row["problem"] for row in rows[:3]] == [
         problem.format("a", "pia"), problem.format("a", "pia"), problem.format("b", "voi, pia")
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("whole", "partly"), [("a", "b"), ("b", "a")])
+def test_what_is_unknown_of_one_file_contradicts_no_other(whole: str, partly: str) -> None:
+    rows = [
+        row(whole, "1", "pia", "voi") | {"unknown": []},
+        row(partly, "1", "pia") | {"unknown": ["voi"]},
+    ]
+    assert find_conflicts(rows) == []
+    rows[1]["unknown"] = ["gac"]
+    assert len(find_conflicts(rows)) == 1

@@ -363,3 +363,15 @@ def test_groups_that_are_enough_and_cannot_be_dealt_are_not_called_too_few() -> 
     labels = np.random.default_rng(0).random((20, 20)) < 0.4
     with pytest.raises(IrmasError, match=r"^no split was found with instrument .* on all 5 sides"):
         k_folds([f"song {number}" for number in range(20)], labels, 5, seed=0)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_of_clips_in_which_nothing_plays_the_share_is_held_out_too(seed: int) -> None:
+    """Whatever the sizes of their groups: ten have 20 clips each, a hundred have 2."""
+    sizes = [20] * 10 + [2] * 100
+    groups = [f"empty {number}" for number, size in enumerate(sizes) for _ in range(size)]
+    labels = np.zeros((len(groups) + 8, 1), np.bool_)
+    labels[-8:] = True
+    groups += [f"group {number}" for number in range(8)]
+    out = held_out(groups, labels, SplitSettings(share=0.5, seed=seed))
+    assert out[:-8].mean() == pytest.approx(0.5, abs=10 / 400)

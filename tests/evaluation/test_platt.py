@@ -94,3 +94,15 @@ def test_scores_that_are_always_right_or_always_wrong_have_a_calibration(turned:
     assert found.scale >= LEAST_SCALE
     if not turned:
         assert found(scores[labels == 1]).min() > 0.9
+
+
+def test_silent_clips_do_not_count_in_a_fit() -> None:
+    rng = np.random.default_rng(0)
+    scores = rng.uniform(0.1, 0.9, (200, 3)).astype(np.float32)
+    labels = (rng.random((200, 3)) < scores).astype(np.int8)
+    silent = np.zeros((50, 3), np.float32)
+    with_silence = fit_platt(
+        np.concatenate([labels, rng.integers(0, 2, (50, 3), np.int8)]),
+        np.concatenate([scores, silent]),
+    )
+    assert with_silence == pytest.approx(fit_platt(labels, scores), abs=1e-4)

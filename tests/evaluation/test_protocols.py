@@ -9,7 +9,7 @@ from irmas_dist.evaluation.baselines import trivial
 from irmas_dist.evaluation.bootstrap import draw_songs
 from irmas_dist.evaluation.metrics import decision_metrics, overall_metrics
 from irmas_dist.evaluation.operating_points import decide
-from irmas_dist.evaluation.protocols import apply_protocols, cross_validated, decide_by
+from irmas_dist.evaluation.protocols import FOLDS, apply_protocols, cross_validated, decide_by
 from irmas_dist.evaluation.thresholds import fit_thresholds
 from irmas_dist.instruments import UNKNOWN
 
@@ -74,3 +74,17 @@ def test_figures_of_answers_that_use_no_audio_on_irmas(forest):
 def test_the_fixed_protocol_decides_from_one_half_on_whatever_the_labels(forest):
     decided = decide_by("fixed", forest, None, FITTED)
     assert (decided == (forest.scores >= 0.5)).all()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [ThresholdSettings(objective="micro_f1"), ThresholdSettings(rule="global")],
+    ids=["per instrument, for micro F1", "global, for macro F1"],
+)
+def test_thresholds_that_depend_on_other_instruments_are_cross_validated_with_these(
+    forest, settings
+) -> None:
+    folds = k_folds(forest.groups, forest.labels == 1, FOLDS, 0)
+    together = cross_validated(forest.labels, forest.scores, folds, settings)
+    decided = decide_by("cross-validated", forest, None, settings)
+    np.testing.assert_array_equal(decided, together)

@@ -1,7 +1,10 @@
 """Ties, clips without instruments, and instruments that all clips have; see also test_metrics."""
 
 import numpy as np
+import pytest
 
+from irmas_dist.evaluation import ranking
+from irmas_dist.evaluation.bootstrap import draw_songs
 from irmas_dist.evaluation.metrics import score_figures
 from irmas_dist.evaluation.ranking import clip_coverage, clip_lrap
 
@@ -20,3 +23,14 @@ def test_an_instrument_in_all_clips_or_none_has_the_auc_of_chance():
     scores = np.array([[0.1, 0.9, 0.3], [0.2, 0.8, 0.4]])
     auc = score_figures(labels, scores).instruments["roc_auc"]
     np.testing.assert_array_equal(auc, [[0.5, 0.5, 0.0]])
+
+
+def test_draws_that_are_made_in_blocks_are_those_made_at_once(
+    forest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draws = draw_songs(forest.groups, resamples=20)
+    at_once = score_figures(forest.labels, forest.scores, draws).instruments
+    monkeypatch.setattr(ranking, "BLOCK", 5_000)  # of each instrument some draws at a time
+    in_blocks = score_figures(forest.labels, forest.scores, draws).instruments
+    for name in ("ap", "roc_auc"):
+        np.testing.assert_allclose(in_blocks[name], at_once[name])

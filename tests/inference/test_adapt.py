@@ -390,3 +390,15 @@ def test_the_command_writes_a_model_that_says_so(
         with labels.open("w", newline="") as table:
             csv.writer(table).writerows([("path", "instruments"), *((x, "pia") for x in excerpts)])
         assert open_scores(predicted, str(labels)).adapted_to == str(audio)
+
+
+def test_a_prevalence_that_few_validation_clips_have_is_said(
+    description: ModelDescription, network: CNN
+) -> None:
+    """Of 120 clips, 20 have a piano, and nearly all that count."""
+    validation = validation_of(description, network, sounds(120))
+    told = "the stated prevalence is effectively that of 21 of the validation clips"
+    for share, few in ((0.98, True), (0.2, False)):
+        settings = AdaptationSettings(share=0.0, match=0.0, prevalence={"pia": share})
+        notes = adapt_network(description, network, validation, sounds(60), "x", settings).notes
+        assert any(note.startswith(told) for note in notes) == few

@@ -18,6 +18,7 @@ from irmas_dist.features import store
 from irmas_dist.features.clips import read_clips
 from irmas_dist.features.logmel import log_mel
 from irmas_dist.inference.evaluate import evaluate
+from irmas_dist.inference.logit_matching import prevalence_weights
 from irmas_dist.inference.merged import MergedScores, merged_thresholds, score_merged
 from irmas_dist.inference.predictor import Predictor
 from irmas_dist.instruments import IRMAS, UNKNOWN, Vocabulary
@@ -173,3 +174,23 @@ def test_scores_of_any_model_are_judged_at_the_level_of_families(
     assert '"code": "guitar"' in out
     assert '"code": "bowed"' in out
     assert '"code": "gac"' not in out
+
+
+def test_merged_thresholds_are_those_of_the_prevalence_that_is_known(make_model: MakeModel) -> None:
+    model, songs = make_model(), scores_of_songs()
+    write_scores(model / "validation.parquet", songs)
+    prevalence = {"gac": 0.5}
+    description = read_description(model).model_copy(
+        update={"adapted": {"to": "there", "prevalence": prevalence}}
+    )
+    merge = Merge.of(description.vocabulary, MAPPING)
+    found = dict(zip(merge.vocabulary.codes, merged_thresholds(str(model), description, merge)[0],
+                     strict=True))  # fmt: skip
+    validation = merge(songs)
+    weighted, plain = (
+        averaged_thresholds(
+            validation.labels, validation.scores, description.validation_settings, weights
+        )[merge.vocabulary.codes.index("guitar")]
+        for weights in (prevalence_weights(songs, prevalence), None)
+    )
+    assert found["guitar"] == weighted != plain

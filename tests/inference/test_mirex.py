@@ -73,3 +73,8 @@ def test_predict_writes_it(irmas: Irmas, model: Path, excerpts: list[Path], tmp_
                          "--out", tmp_path / "mirex.parquet")  # fmt: skip
     assert code == 2
     assert "name the file .csv" in " ".join(err.split())
+
+
+def test_what_an_instrument_is_mapped_to_counts_more_than_its_name() -> None:
+    labels = MirexLabels.of(Vocabulary.of({"org": "organ"}), {"org": "accordion"})
+    assert labels.members == {"accordion": ["org"]}

@@ -79,3 +79,17 @@ def test_trials_are_resumed_where_their_checkpoints_lie(study: optuna.Study, spa
         with pytest.raises(IrmasError, match=f"its trials have their checkpoints by {told}"):
             check_resumed(study, "a", before, now)
     check_resumed(study, "a", there, there)
+
+
+def test_the_recipes_batch_size_counts_where_that_of_the_space_has_a_condition() -> None:
+    recipe = build_recipe({}, {"training.batch_size": 2}, "the test")
+    entries = {
+        "training.schedule": {"type": "categorical", "choices": ["constant", "cosine"]},
+        "training.batch_size": {
+            "type": "categorical",
+            "choices": [8, 16],
+            "when": {"training.schedule": "cosine"},
+        },
+    }
+    with pytest.raises(IrmasError, match=r"--workers 4: training\.batch_size=2 has no example"):
+        check_settings(SweepSettings(workers=4), build_space(entries, recipe, "the test"), recipe)

@@ -133,3 +133,19 @@ def test_an_entry_whose_conditions_exclude_each_other_leaves_the_space() -> None
 def as_drawn(values: dict[str, Any]) -> dict[str, Any]:
     """Return values with lists as a space draws them."""
     return {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+
+
+def test_a_choice_of_none_was_not_tried_where_its_entry_was_not_drawn() -> None:
+    entries = {
+        "training.schedule": {"type": "categorical", "choices": ["constant", "cosine"]},
+        "training.clip_norm": {
+            "type": "categorical",
+            "choices": [None, 1.0, 2.0],
+            "when": {"training.schedule": "cosine"},
+        },
+    }
+    drawn = [{"training.schedule": "cosine", "training.clip_norm": 1.0 + i % 2} for i in range(6)]
+    drawn += [{"training.schedule": "constant"}] * 6
+    rows = [{"state": "completed", "params": params} for params in drawn]
+    advice = advise(rows, build_space(entries, Recipe(), "the test"), {})
+    assert not [one for one in advice if one.name == "training.clip_norm"]

@@ -7,7 +7,7 @@ import pytest
 
 from irmas_dist.config.recipe import Recipe
 from irmas_dist.config.sweep import SamplerName
-from irmas_dist.search.samplers import best_points, build_sampler, enqueue
+from irmas_dist.search.samplers import WARM_STARTS, best_points, build_sampler, enqueue
 from irmas_dist.search.space import Space, build_space
 from irmas_dist.search.storages import open_storage, open_study
 from irmas_dist.search.study import best_row, list_trials
@@ -107,3 +107,12 @@ def test_a_genetic_algorithm_learns_in_a_short_sweep(space: Space) -> None:
     evolved, chance = draw("nsga2"), draw("random")
     assert evolved[:4] == chance[:4]
     assert evolved[4:] != chance[4:]
+
+
+def test_a_warm_start_has_the_few_best_points_from_the_best_on(
+    study: optuna.Study, space: Space
+) -> None:
+    finish(study, space, [0.1, 0.6, 0.3, 0.2, 0.5, 0.4, 0.8, 0.7])
+    ranked = sorted(study.trials, key=lambda trial: -trial.values[0])
+    expected = [space.stored(space.values(trial.params)) for trial in ranked]
+    assert best_points(study, space) == expected[:WARM_STARTS]

@@ -204,3 +204,11 @@ def test_frozen_parameters_stay_and_do_not_count_in_the_norm() -> None:
     ours.frozen.clear()
     step(ours)
     assert not torch.equal(flat(network[0]), before)
+
+
+def test_the_average_begins_with_the_first_step_that_is_taken() -> None:
+    """Random initial weights are not in it, however many steps are skipped."""
+    ours = optimisation(ema=0.9, on_nan="skip")
+    assert not step(ours, gradient=math.nan)
+    assert step(ours)
+    assert torch.equal(flat(ours.validated), flat(ours.network))

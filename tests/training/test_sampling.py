@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from irmas_dist.config.augment import AugmentSettings, MixSettings
-from irmas_dist.training.sampling import StoreWeights, plan_epoch
+from irmas_dist.training.sampling import DECIBEL, StoreWeights, plan_epoch
 from tests.training.conftest import BANDS, CLIPS, plan
 
 
@@ -133,3 +133,21 @@ def test_pools_have_the_examples_of_an_epoch(
 def test_a_clip_counts_as_often_as_it_is_drawn() -> None:
     assert np.unique(SEVERAL.of_clips).tolist() == [1.0, 1.25, 20.0]
     assert StoreWeights.of_one(5).of_clips.tolist() == [1.0] * 5
+
+
+def test_all_sources_of_an_example_have_one_gain() -> None:
+    mix = MixSettings(counts=(0, 1), level_db=0.0)
+    drawn = plan(AugmentSettings(mix=mix, gain_db=6.0))
+    examples = np.split(drawn.levels, drawn.first[1:-1])
+    assert max(map(len, examples)) == 2
+    assert max(np.ptp(levels) for levels in examples) == 0
+    assert (drawn.levels.min(), drawn.levels.max()) == pytest.approx(
+        (-6 * DECIBEL, 6 * DECIBEL), abs=DECIBEL
+    )
+
+
+def test_clips_are_shifted_and_stretched_by_up_to_what_is_asked() -> None:
+    drawn = plan(AugmentSettings(pitch_semitones=3.0, tempo=0.2))
+    semitones = 12 * np.log2(drawn.pitches)
+    assert (semitones.min(), semitones.max()) == pytest.approx((-3, 3), abs=0.5)
+    assert (drawn.tempi.min(), drawn.tempi.max()) == pytest.approx((0.8, 1.2), abs=0.04)

@@ -151,3 +151,8 @@ def test_mixtures_are_handed_on_in_parts_that_have_so_many_frames_at_a_time(
         np.testing.assert_array_equal(getattr(together, name), getattr(whole, name))
     assert together.clip_ids == whole.clip_ids == [f"mixture {n}" for n in range(1, 91)]
     assert together.groups == whole.groups
+
+
+def test_an_instrument_plays_from_a_label_of_one_half_on() -> None:
+    labels = np.array([[0.5, 0], [0.49, 1], [np.nan, 1]], np.float32)
+    assert np.bincount(equally_frequent(labels)).tolist() == [2, 1, 1]

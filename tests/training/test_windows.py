@@ -11,6 +11,7 @@ from irmas_dist.features.clips import Clips
 from irmas_dist.models.cnn import CNN
 from irmas_dist.models.standardise import Standardise
 from irmas_dist.training.windows import DeviceClips, covering_windows, score_windows
+from tests.training.conftest import CLIPS
 
 
 @settings(max_examples=60)
@@ -74,3 +75,11 @@ def test_clips_from_a_fifth_of_a_second_to_an_hour_are_scored_by_windows() -> No
     np.testing.assert_allclose(scores[~silent], outputs.logits[~silent].sigmoid(), rtol=1e-6)
     assert (scores[~silent] > 0).all()
     assert not scores[silent].any()
+
+
+def test_a_position_past_the_last_frame_of_its_clip_is_outside() -> None:
+    last = float(CLIPS.lengths[0]) - 1
+    positions = torch.tensor([[0.0, last - 0.5, last, last + 0.5, last + 1]])
+    ours = DeviceClips(CLIPS, torch.device("cpu"))
+    _, inside = ours.between(torch.tensor([0]), positions)
+    assert inside.tolist() == [[True, True, True, False, False]]
