@@ -3,9 +3,11 @@
 import os
 import pwd
 import shutil
+import signal
 import socket
 import sqlite3
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -91,6 +93,29 @@ def test_a_damaged_database_is_refused_in_one_line(
         with pytest.raises(IrmasError, match=r"cannot open the study at .*study\.db: ") as refused:
             open_study(str(location)).get_trials()
         assert "\n" not in str(refused.value)
+
+
+KILLED_WHILE_WRITING = """
+import os, signal, sqlite3, sys
+database = sqlite3.connect(sys.argv[1], isolation_level=None)
+database.execute("PRAGMA cache_size=1")  # so that pages are written before the end
+database.execute("BEGIN IMMEDIATE")
+insertion = "INSERT INTO study_user_attributes (study_id, key, value_json) VALUES (1, ?, ?)"
+for number in range(300):
+    database.execute(insertion, (f"note {number}", '"' + 900 * "y" + '"'))
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_database_whose_writer_was_killed_is_as_before(tmp_path: Path, space: Space) -> None:
+    location = str(tmp_path / "study.db")
+    finish(make_study(space, f"sqlite:///{location}"), space, [0.1, 0.2])
+    killed = subprocess.run([sys.executable, "-c", KILLED_WHILE_WRITING, location], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert (tmp_path / "study.db-journal").stat().st_size
+    study = open_study(location)
+    assert [trial.value for trial in study.trials] == [0.1, 0.2]
+    assert not study.user_attrs
 
 
 @pytest.mark.parametrize("content", ["missing", "empty", "another"])
