@@ -43,7 +43,7 @@ def show_ensemble(description: "ModelDescription", path: str, json_output: bool)
         })  # fmt: skip
     scores = description.scores
     told = (
-        f"on validation mixtures micro F1 {scores['val_micro_f1']:.3f}, "
+        f"in validation micro F1 {scores['val_micro_f1']:.3f}, "
         f"macro F1 {scores['val_macro_f1']:.3f}; "
         if scores
         else ""

@@ -79,11 +79,17 @@ def predict(
     printer = None
     if chosen == "csv" and out is None:
         printer = _csv_printer(description.vocabulary.codes)
-    predictions = predict.predict(
-        model, inputs, out=out, form=chosen, timeline=timeline, workers=workers, address=address,
-        each=printer, mapping=None if mapping is None else read_mapping(mapping),
-        adapt_to=adapt_to,
-    )  # fmt: skip
+    try:
+        predictions = predict.predict(
+            model, inputs, out=out, form=chosen, timeline=timeline, workers=workers,
+            address=address, each=printer, adapt_to=adapt_to,
+            mapping=None if mapping is None else read_mapping(mapping),
+        )  # fmt: skip
+    except (KeyboardInterrupt, SystemExit) as error:
+        from irmas_dist import storage
+
+        resumes = out is not None and not storage.is_url(out)
+        raise KeyboardInterrupt("the same command resumes" if resumes else "") from error
     good = [prediction for prediction in predictions if prediction.error is None]
     bad = [prediction for prediction in predictions if prediction.error is not None]
     if out is not None and json:

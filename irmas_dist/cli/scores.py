@@ -45,6 +45,11 @@ FitLabels = Annotated[
     str | None, typer.Option(help="Labels of --fit-on, as --labels; default: IRMAS's.")
 ]
 
+OWN_RECIPE = (
+    "a model has the recipe that it was trained with: leave out --config and --set, and give "
+    "families that it does not have as --map"
+)
+
 Level = Literal["instrument", "family"]
 Mapped = Annotated[
     str | None,
@@ -122,7 +127,7 @@ def evaluate(
     if scores is None and (labels or threshold is not None or fit_on or fit_labels):
         raise typer.BadParameter("a model has thresholds and its clips have labels: see --scores")
     if scores is None and (config or overrides):
-        raise typer.BadParameter("a model has a recipe of its own: see --scores")
+        raise typer.BadParameter(OWN_RECIPE)
     if at == "family" and mapping is not None:
         raise typer.BadParameter("--at family takes the recipe's families: leave out --map")
     if scores is not None:
@@ -277,7 +282,7 @@ def report(
     if labels or threshold is not None or fit_on or fit_labels:
         raise typer.BadParameter("a model has thresholds and its clips have labels: see --scores")
     if config or overrides:
-        raise typer.BadParameter("a model has a recipe of its own: see --scores")
+        raise typer.BadParameter(OWN_RECIPE)
     page = out or storage.join(model, "report.html")
     if holds(model, SWEEP_FILE):
         from irmas_dist.reports.sweep_page import write_sweep_page

@@ -223,7 +223,7 @@ def show_sweep(summary: "SweepSummary", json_output: bool) -> None:
             "best": {"recipe": best_recipe, "model": summary.model},
             "seconds": summary.seconds,
         })  # fmt: skip
-    show(trial_tables(summary.trials[:5], summary.trials[5:], summary.importances))
+    show(trial_tables(summary.trials[:5], summary.trials[5:], summary.importances, summary.against))
     reasons = [trial["reason"] for trial in summary.trials if trial["state"] == "failed"]
     for reason in dict.fromkeys(reasons):
         show(f"failed, {reasons.count(reason)}: {reason or 'its driver died'}")

@@ -56,6 +56,7 @@ def trial_tables(
     trials: Sequence[Mapping[str, Any]],
     others: Sequence[Mapping[str, Any]] = (),
     importances: Mapping[str, float] | None = None,
+    against: str | None = None,
 ) -> Group:
     """Return how each trial ended, and below it the settings of the trials side by side.
 
@@ -66,13 +67,13 @@ def trial_tables(
         trials: The best trials, five at most.
         others: The other trials, summed up by the median or the most frequent value.
         importances: Share of each setting; the most important settings come first.
+        against: Heading of the second objective; None without one.
     """
     from irmas_dist.search.entries import short
 
     shares = importances or {}
     rest = [trial for trial in others if trial["value"] is not None]
-    against = any(trial.get("second") is not None for trial in trials)
-    outcomes = _table("trial", "state", "macro F1", *(["against"] if against else []), "epochs")
+    outcomes = _table("trial", "state", "macro F1", *([against] if against else []), "epochs")
     for trial in trials:
         second = [short(trial["second"])] if against else []
         number, epochs = str(trial["number"]), str(trial["epochs"])

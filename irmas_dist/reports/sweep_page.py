@@ -14,7 +14,9 @@ from irmas_dist.search.space import Space
 from irmas_dist.search.storages import open_study
 from irmas_dist.search.study import best_row, importances, list_trials
 from irmas_dist.search.sweep_directory import read_record, study_location
+from irmas_dist.search.trial import SECOND_TITLES
 from irmas_dist.storage.locks import is_locked
+from irmas_dist.training.provenance import validated_on
 
 LEADERS = 8
 """Number of trials in the table of the best."""
@@ -45,6 +47,8 @@ def write_sweep_page(path: Path, location: str | os.PathLike[str]) -> None:
         name=record.name,
         settings=record.settings,
         epochs=recipe.training.epochs,
+        judged_by=validated_on(recipe.model_dump(), record.data),
+        against=SECOND_TITLES.get(record.settings.against or ""),
         states={state: states.count(state) for state in dict.fromkeys(states)},
         seconds=sum(row["seconds"] or 0.0 for row in rows),
         best=best,

@@ -54,7 +54,7 @@ from irmas_dist.search.sweep_directory import (
     trials_storage,
     write_record,
 )
-from irmas_dist.search.trial import SECOND, TRIAL, LearnerTrial
+from irmas_dist.search.trial import SECOND, SECOND_TITLES, TRIAL, LearnerTrial
 from irmas_dist.search.wandb_runs import SweepRuns
 from irmas_dist.storage.locks import lock_directory
 from irmas_dist.storage.results import BEST_FILE, refuse_other_results
@@ -83,6 +83,7 @@ class SweepSummary:
         importances: Share of each entry in the importance for macro F1.
         best: The recipe of the best trial.
         model: Model directory of the best trial; None when only stopped trials have a value.
+        against: Name of the second objective with its unit; None without one.
         seconds: Wall time.
     """
 
@@ -91,6 +92,7 @@ class SweepSummary:
     importances: dict[str, float]
     best: Recipe
     model: str | None
+    against: str | None
     seconds: float
 
 
@@ -166,7 +168,9 @@ def sweep(
             earlier = f"; {out}/model is of an earlier one" if (out / "model").exists() else ""
             say(f"the best trial, {best['number']}, and its model belong to another sweep{earlier}")
         shares = importances(study)
-    return SweepSummary(str(out), rows, shares, best_recipe, model, time.monotonic() - began)
+    against = SECOND_TITLES.get(record.settings.against or "")
+    seconds = time.monotonic() - began
+    return SweepSummary(str(out), rows, shares, best_recipe, model, against, seconds)
 
 
 def _open_study(

@@ -39,7 +39,9 @@ FINISHED = "finished"  # whether the trial has completed its training
 FAILED = "failed"  # the reason of a failure
 THIS_EPOCH = "epoch_macro_f1"  # validation macro F1 of this epoch alone
 INSTRUMENTS = "instruments"  # metrics and threshold of each instrument in the best epoch
-SECOND = {"parameters": "parameters", "latency": "latency_ms"}  # by second objective
+SECOND = {"parameters": "parameters", "latency": "latency_ms"}
+SECOND_TITLES = {"parameters": "parameters", "latency": "latency (ms)"}
+"""Names of second objectives in a result, and in tables."""
 
 
 class TrialLearner(Learner):

@@ -7,6 +7,7 @@ Otherwise no clip is new to all of them, and thresholds are the means of the mem
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -71,7 +72,7 @@ def train_seeds(
     """Train a recipe with several seeds, from its own on, and join the models.
 
     The models stay below ``out``, in ``seed-N``; the other arguments are those of `train`.
-    The same call resumes an interrupted one.
+    The same call resumes an interrupted one, and one with more seeds adds those to an ensemble.
 
     Raises:
         IrmasError: As for `train`, or ``out`` holds another model.
@@ -80,9 +81,10 @@ def train_seeds(
     wanted = range(recipe.seed, recipe.seed + seeds)
     if wanted[-1] >= SEEDS:
         raise IrmasError(f"seed={recipe.seed}: {seeds} seeds from there on are more than there are")
+    found = list[Any]()
     if joined := holds(out, MODEL_FILE):
         found = [part.recipe.get("seed") for part in read_description(out).members]
-        if found != list(wanted):
+        if not found or found != list(wanted)[: len(found)]:
             text = ", ".join(map(str, found))
             what = f"an ensemble of the seeds {text}" if found else "a single model"
             raise IrmasError(
@@ -93,7 +95,7 @@ def train_seeds(
             raise IrmasError(f"{out} holds an unfinished training of one seed; {ADVICE}")
         storage.remove(storage.join(out, BEGUN_FILE))
     models = {seed: storage.join(out, f"seed-{seed}") for seed in wanted}
-    if joined and (gone := [m for m in models.values() if not holds(m, MODEL_FILE)]):
+    if gone := [models[seed] for seed in found if not holds(models[seed], MODEL_FILE)]:
         raise IrmasError(f"{out} holds an ensemble of models of which {gone[0]} is gone; {ADVICE}")
     recipes = {seed: recipe.model_copy(update={"seed": seed}) for seed in wanted}
     for seed, model in models.items():  # Before the first is trained.
@@ -101,6 +103,8 @@ def train_seeds(
     for seed, model in models.items():
         name = f"{directory_name(out)}-seed-{seed}"
         train(recipes[seed], features, model, workers, address, further, init, name)
+    if joined and len(found) < seeds:
+        storage.remove(storage.join(out, MODEL_FILE))
     return join_models(list(models.values()), out)
 
 

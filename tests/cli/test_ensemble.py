@@ -22,7 +22,7 @@ DESCRIPTION = SimpleNamespace(
 def test_an_ensemble_is_shown_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     show_ensemble(DESCRIPTION, "models/[a]", json_output=False)
     assert " ".join(capsys.readouterr().out.split()) == (
-        "2 models: on validation mixtures micro F1 0.625, macro F1 0.500; thresholds: 40 mixtures "
+        "2 models: in validation micro F1 0.625, macro F1 0.500; thresholds: 40 mixtures "
         "of held-out training clips (global, for macro F1); 24,690 parameters in models/[a]"
     )
 

@@ -301,4 +301,4 @@ def test_an_option_of_evaluate_without_effect_is_refused(
 def test_a_recipe_beside_a_model_is_refused(irmas: Callable[..., Ended]) -> None:
     ended = irmas("evaluate", "model", "--features", "features", "--config", "seed")
     assert ended.code == 2
-    assert "a model has a recipe of its own" in ended.err
+    assert "leave out --config and --set" in ended.err

@@ -300,4 +300,4 @@ def test_scores_of_own_instruments_have_a_report(
     assert irmas("report", *files, "--config", "own.yaml").code == 0
     assert "snare drum" in Path("p.html").read_text()
     ended = irmas("report", "model", "--config", "own.yaml")
-    assert (ended.code, "a model has a recipe of its own" in ended.err) == (2, True)
+    assert (ended.code, "leave out --config and --set" in ended.err) == (2, True)

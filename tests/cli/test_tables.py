@@ -56,7 +56,7 @@ def test_five_trials_of_every_shipped_space_show_every_choice(name: str) -> None
             for name, entry in entries.items()
         }
         rows = trials(params)
-        lines = rendered(tables.trial_tables(rows[:5], rows[5:], shares))
+        lines = rendered(tables.trial_tables(rows[:5], rows[5:], shares, "parameters"))
         text = "\n".join(lines)
         assert all(state in text for state in STATES)
         assert "1234567" in text

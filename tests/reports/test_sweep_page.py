@@ -34,6 +34,21 @@ def test_the_page_is_self_contained_and_names_every_failed_trial(
     assert "interrupted" in page
 
 
+def test_the_page_says_what_trials_were_judged_by(swept: Path, tmp_path: Path) -> None:
+    record = sweep_directory.read_record(swept)
+    judges = {"validated_on": [{"store": "a", "clips": 9}]}
+    settings = record.settings.model_copy(update={"against": "latency"})
+    for data, told in ((record.data, "mixtures of held-out training clips"),
+                       (judges, "clips of a store to validate on")):  # fmt: skip
+        changed = record.model_copy(update={"data": data, "settings": settings})
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(sweep_page, "read_record", lambda _, found=changed: found)
+            write_sweep_page(swept, tmp_path / "page.html")
+        page = (tmp_path / "page.html").read_text()
+        assert f"Macro F1 is that of {told}, with thresholds fitted to them." in page
+        assert "<th>latency (ms)</th>" in page
+
+
 def test_the_page_says_which_instruments_are_never_predicted_or_never_known(
     swept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

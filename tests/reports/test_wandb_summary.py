@@ -29,7 +29,8 @@ def finished_sweep(out: Path) -> SweepSummary:
     trials = list_trials(study, space)
     pruned = next(trial for trial in trials if trial["state"] == "pruned")
     pruned["value"] = 0.99  # higher than any that was completed
-    return SweepSummary(str(out), trials, importances(study), Recipe(), str(out / "model"), 1.0)
+    shares, model = importances(study), str(out / "model")
+    return SweepSummary(str(out), trials, shares, Recipe(), model, against=None, seconds=1.0)
 
 
 @pytest.fixture(scope="module")

@@ -50,6 +50,17 @@ def model(store: str, short: Recipe, tmp_path: Path) -> Any:
     return make
 
 
+def test_more_seeds_are_added_to_an_ensemble(store: str, short: Recipe, tmp_path: Path) -> None:
+    out = str(tmp_path / "all")
+    two = train_seeds(short, 2, store, out, WORKERS)
+    kept = (tmp_path / "all" / "seed-1" / "model.safetensors").stat().st_mtime_ns
+    three = train_seeds(short, 3, store, out, WORKERS)
+    assert [one.recipe["seed"] for one in three.members] == [0, 1, 2]
+    assert three.members[:2] == two.members
+    assert (tmp_path / "all" / "seed-1" / "model.safetensors").stat().st_mtime_ns == kept
+    assert read_description(out) == three
+
+
 def test_the_models_of_an_ensemble_are_found_after_it_is_renamed(
     store: str, short: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
