@@ -1,19 +1,20 @@
 """Decisions on music never heard: thresholds of validation, adapted, and those of the test itself.
 
     irmas index --table CLIPS.csv --out CLIPS.parquet  # with a column `source`
-    PYTHONPATH=. python benchmarks/new_sources.py CLIPS.parquet --work WORK [--splits 4]
+    PYTHONPATH=. python benchmarks/new_sources.py CLIPS.parquet --work WORK [--splits 4] [--seeds 3]
 
 CLIPS.parquet is a manifest of training clips of one instrument each, at 22,050 Hz, whose groups are
 known by their source, such as a sample library. In each split one source of every instrument is
 held out, or a third of the groups of an instrument that has only one; 200 mixtures of one to five
 instruments are made of what is held out, and the recipe `irmas` learns from the rest. ``--and
 MANIFEST``, with training and testing clips, is one more split. ``--also MANIFEST`` is learnt beside
-each.
+each. ``--seeds`` trains as many models of each split, and joins them.
 
 Stated are macro F1 by the thresholds of validation, adapted to the mixtures without their labels,
-and by the oracle; LRAP and mean AP before and after. Then the limits of adaptation: the wrong
-instruments per clip that it adds to clips of one instrument, and to clips of five, and whether it
-matched their logits. What WORK holds is not trained again. Writes ``WORK/new_sources.json``.
+and by the oracle; LRAP and mean AP before and after; of an ensemble, macro F1 of its thresholds and
+by the oracle, LRAP and mean AP. Then the limits of adaptation: the wrong instruments per clip that
+it adds to clips of one instrument, and to clips of five, and whether it matched their logits. What
+WORK holds is not trained again. Writes ``WORK/new_sources.json``.
 """
 
 import json
@@ -36,6 +37,7 @@ from irmas_dist.corpus.manifest import TESTING, TRAINING, read_manifest, write_m
 from irmas_dist.features.extract import extract
 from irmas_dist.inference.adapt_model import adapted_predictor
 from irmas_dist.inference.predictor import Predictor
+from irmas_dist.training.ensemble import join_models
 from irmas_dist.training.train import train
 
 RATE = 22_050
@@ -145,25 +147,37 @@ def added(model: str, manifest: Path, recipe: Recipe) -> dict[str, Any]:
 
 
 def measure(
-    manifests: dict[str, Path], changes: list[str], also: str | None, work: Path
+    manifests: dict[str, Path], changes: list[str], also: str | None, work: Path, seeds: int
 ) -> dict[str, Any]:
     """Train on a split, and state figures of its testing clips."""
-    recipe = load_recipe("irmas", ["tracking.mode=disabled", *changes])
+    changes = ["tracking.mode=disabled", *changes]
+    recipe = load_recipe("irmas", changes)
     stem = str(manifests["all"].with_suffix(""))
-    store, model = f"{stem}-features", f"{stem}-model"
+    store = f"{stem}-features"
     extract(str(manifests["all"]), store, recipe.features, recipe.corpus.vocabulary)
     further = []
     if also:
         beside = str(work / "also-features")
         extract(also, beside, recipe.features, recipe.corpus.vocabulary)
         further.append(FurtherStore(location=beside))
-    train(recipe, store, model, WorkerSettings(), further=further)
-    found = figures(Path(model), store)
+    models = [f"{stem}-model-{seed}" for seed in range(seeds)]
+    for seed, model in enumerate(models):
+        seeded = load_recipe("irmas", [*changes, f"seed={seed}"])
+        train(seeded, store, model, WorkerSettings(), further=further)
+    found, ensemble = figures(Path(models[0]), store), []
+    if seeds > 1:
+        join_models(models, f"{stem}-of-{seeds}")
+        joint = figures(Path(f"{stem}-of-{seeds}"), store)
+        ensemble = [joint[by]["macro_f1"][0] for by in ("validation", "oracle")]
+        ensemble += [joint["validation"][name][0] for name in ("lrap", "map")]
     return {
+        "ensemble": ensemble,
         "macro_f1": [found[by]["macro_f1"][0] for by in ("validation", "adapted", "oracle")],
         "lrap": [found[by]["lrap"][0] for by in ("validation", "adapted")],
         "map": [found[by]["map"][0] for by in ("validation", "adapted")],
-        "limits": {few: added(model, manifests[few], recipe) for few in manifests if few != "all"},
+        "limits": {
+            few: added(models[0], manifests[few], recipe) for few in manifests if few != "all"
+        },
     }
 
 
@@ -174,6 +188,7 @@ def main() -> None:
     parser.add_argument("--also", default=None, metavar="MANIFEST")
     parser.add_argument("--work", type=Path)
     parser.add_argument("--splits", type=int, default=4)
+    parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="of the recipe")
     given = parser.parse_args()
     if not (given.clips and given.work):
@@ -188,11 +203,11 @@ def main() -> None:
     results: dict[str, Any] = {}
     print("split  macro F1 of validation, adapted, oracle; LRAP, mean AP before and after; limits")
     for name, of_split in manifests.items():
-        results[name] = measure(of_split, given.set, given.also, given.work)
+        results[name] = measure(of_split, given.set, given.also, given.work, given.seeds)
         print(line(name, results[name]), results[name]["limits"], flush=True)
     means = {
         figure: np.mean([one[figure] for one in results.values()], axis=0).tolist()
-        for figure in ("macro_f1", "lrap", "map")
+        for figure in ("macro_f1", "lrap", "map", "ensemble")
     }
     print(line("mean", means))
     written = {
@@ -206,7 +221,7 @@ def main() -> None:
 
 
 def line(name: str, found: dict[str, Any]) -> str:
-    figures = [*found["macro_f1"], *found["lrap"], *found["map"]]
+    figures = [*found["macro_f1"], *found["lrap"], *found["map"], *found["ensemble"]]
     return f"{name:8s}" + "  ".join(f"{one:.3f}" for one in figures)
 
 

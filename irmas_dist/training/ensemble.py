@@ -1,8 +1,8 @@
 """Ensembles: several models as one, whose scores are the mean of their calibrated scores.
 
-Each member is calibrated by its own validation scores. Where all members were validated on the same
-clips, the mean of these scores is the ensemble's validation, to which its thresholds are fitted.
-Otherwise no clip is new to all of them, and thresholds are the means of the members', calibrated.
+Each member is calibrated by its own validation scores; thresholds are the means of the members'
+own, calibrated in the same way. Where all members were validated on the same clips, the mean of
+their scores is the ensemble's validation. Otherwise no clip is new to all of them.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,6 @@ from irmas_dist.errors import IrmasError
 from irmas_dist.evaluation.operating_points import NEVER
 from irmas_dist.evaluation.platt import Platt, fit_platt
 from irmas_dist.evaluation.scores import Scores
-from irmas_dist.evaluation.thresholds import averaged_thresholds
 from irmas_dist.models.cnn import CNN
 from irmas_dist.models.ensemble import Ensemble
 from irmas_dist.storage.locks import lock_directory
@@ -50,7 +49,6 @@ from irmas_dist.training.provenance import (
     commit,
     for_validation,
     store_sizes,
-    threshold_origin,
     versions,
 )
 from irmas_dist.training.train import require_same_training, train
@@ -173,25 +171,21 @@ def _describe(
         for part in description.parts
     ]
     joint = _joint(descriptions, validations, calibrations)
+    thresholds = _mean_thresholds(descriptions, calibrations)
     to = [str(part.adapted["to"]) for part in parts if part.adapted]
-    rules = [part.aggregation for part in parts]
-    rule = for_validation(first.threshold_settings, rules, first.recipe, first.data)
-    stores = store_sizes(first.data)
     metrics: dict[str, float] = {}
-    if joint is None:
-        thresholds = _mean_thresholds(descriptions, calibrations)
-        origin = f"means of the calibrated thresholds of {len(parts)} models, each on its own clips"
-    else:
-        thresholds = averaged_thresholds(joint.labels, joint.scores, rule)
+    if joint is not None:
+        rules = [part.aggregation for part in parts]
+        rule = for_validation(first.threshold_settings, rules, first.recipe, first.data)
+        stores = store_sizes(first.data)
         metrics = validation_metrics(joint.labels, joint.scores, rule, joint.vocabulary, stores)
         metrics |= f1_at(joint.labels, joint.scores, thresholds, stores)
-        origin = threshold_origin(rule, len(joint.clip_ids), first.recipe, first.data)
     return ModelDescription(
         **dict(first)
         | {
             "parameters": sum(one.parameters for one in descriptions),
             "thresholds": dict(zip(first.instruments, thresholds.tolist(), strict=True)),
-            "thresholds_from": origin,
+            "thresholds_from": f"means of the calibrated thresholds of {len(parts)} models",
             "data": {"members": len(parts)},
             "versions": versions(),
             "commit": commit(),
