@@ -134,7 +134,8 @@ def sweep(
             study_location(out, record), record.name, directions(settings.against),
             record.digests(), resume,
         )  # fmt: skip
-        own_ray = ray_address(address) == LOCAL and not ray_initialised()
+        one_machine = ray_address(address) == LOCAL
+        own_ray = one_machine and not ray_initialised()
         with (
             multi_process_service(wanted=own_ray and settings.gpus != 0),
             ray_running(address, dashboard=settings.workers > 1),
@@ -146,7 +147,7 @@ def sweep(
                 check_resumed(study, record.identity, read_record(out).settings, record.settings)
             write_record(out, record)
             with closing(SweepRuns(record, out)) as wandb_runs:
-                left = _run(data, recipe, space, out, record, study, wandb_runs)
+                left = _run(data, recipe, space, out, record, study, wandb_runs, one_machine)
         if left or interrupted_trials(study, record.identity):
             raise KeyboardInterrupt  # Tune has caught it.
         rows = list_trials(study, space)
@@ -214,6 +215,7 @@ def _run(
     record: SweepRecord,
     study: optuna.Study,
     wandb_runs: SweepRuns,
+    one_machine: bool,
 ) -> int:
     """Run trials up to the number of the settings; return how many were not started."""
     settings = record.settings
@@ -239,7 +241,9 @@ def _run(
     completed = ((row["value"], row["number"]) for row in earlier if row["state"] == "completed")
     root = trials_root(out, record)
     callback = SweepCallback(searcher, wandb_runs, live_table, root, next(completed, None))
-    concurrent = settings.concurrent or trial_capacity(settings)
+    fitting = trial_capacity(settings)
+    # On a cluster one more trial waits for resources: nodes may join, and are asked for so.
+    concurrent = settings.concurrent or (fitting if one_machine else None)
     if settings.scheduler in PAUSING:  # It needs all trials, which wait for resources then.
         concurrent = budget + len(interrupted)
     tuner = tune.Tuner(
@@ -248,7 +252,7 @@ def _run(
             search_alg=searcher,
             scheduler=scheduler,
             num_samples=-1,  # The searcher ends the sweep.
-            max_concurrent_trials=concurrent,  # Tune's default is 1 with a searcher.
+            max_concurrent_trials=concurrent,
             # The process of several workers' trial lives as long as its training goes on.
             reuse_actors=settings.workers == 1,
             trial_name_creator=_trial_name,
@@ -259,8 +263,8 @@ def _run(
             storage_path=trials_storage(out, record),
             verbose=0,
             callbacks=[callback, JsonLoggerCallback()],
-            # Trials save checkpoints themselves.
-            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+            # Trials save checkpoints themselves; these are for schedulers that pause trials.
+            checkpoint_config=tune.CheckpointConfig(num_to_keep=3, checkpoint_at_end=False),
         ),
     )
     with default_variables(QUIET_TUNE), watching(live_table.render) as live:

@@ -30,6 +30,7 @@ from irmas_dist.storage.results import (
     holds,
     refuse_other_results,
 )
+from irmas_dist.terminal import say
 from irmas_dist.training.begun import ADVICE, has_epochs
 from irmas_dist.training.epoch_metrics import f1_at, validation_metrics
 from irmas_dist.training.model_description import (
@@ -99,6 +100,8 @@ def train_seeds(
     for seed, model in models.items():  # Before the first is trained.
         require_same_training(recipes[seed], features, model, further, init)
     for seed, model in models.items():
+        if not holds(model, MODEL_FILE):
+            say(f"training seed {seed} in {model}")
         name = f"{directory_name(out)}-seed-{seed}"
         train(recipes[seed], features, model, workers, address, further, init, name)
     if joined and len(found) < seeds:

@@ -93,6 +93,21 @@ def sweep(cluster: Cluster, store: Path, tmp_path: Path) -> Sweep:
     return Sweep(store, tmp_path)
 
 
+def test_a_node_that_joins_takes_trials(cluster: Cluster, store: Path, tmp_path: Path) -> None:
+    """As one that an autoscaler adds, since a trial waits for it."""
+    while len(cluster.nodes) > 1:
+        cluster.lose(cluster.nodes[-1])
+    cluster.have(1)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    sweep = Sweep(store, tmp_path)
+    job = cluster.submit(sweep.out.parent.name, *sweep.command, *sweep.options)
+    job.until(sweep.running)
+    joined = cluster.add()
+    job.until(lambda: joined.runs("ResourceTrainable"))
+    job.succeeds()
+    sweep.assert_complete()
+
+
 @pytest.mark.parametrize("lose", LOSSES)
 def test_a_node_is_lost_during_a_sweep(
     cluster: Cluster, sweep: Sweep, measured: Callable, lose: Callable[[Cluster, Host], None]

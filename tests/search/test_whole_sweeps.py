@@ -47,7 +47,8 @@ class Sweeper:
         self, entries: dict[str, Any], name: str, *, resume: bool = False, **settings: Any
     ) -> SweepSummary:
         self.out = self.folder / name
-        chosen = SweepSettings.model_validate({"trials": 6, "grace_epochs": 1, **settings})
+        grace = {} if settings.get("scheduler") == "hyperband" else {"grace_epochs": 1}
+        chosen = SweepSettings.model_validate({"trials": 6, **grace, **settings})
         space = build_space(entries, self.recipe, "the test")
         return sweep(self.task, self.recipe, space, self.out, chosen, resume)
 
