@@ -23,7 +23,6 @@ from irmas_dist.search.storages import file_of, open_storage, public_location
 SWEEP = "sweep"  # identity of its sweep
 VALUES = "values"  # its values after population-based training changed them
 OUTCOME = "outcome"  # its outcome beyond its value, see `list_trials`
-
 CURVE = "curve"  # its best values so far by epoch, where Optuna takes no reports
 
 # Attribute of a study:

@@ -73,7 +73,14 @@ def check_study(summary: SweepSummary) -> None:
         assert values in (row["curve"], [])  # Optuna has none with two objectives.
 
 
-@pytest.mark.parametrize("call", ["Study.tell", "Trial.report", "Study.ask"])
+@pytest.mark.parametrize(
+    "call",
+    [
+        "Study.tell",
+        pytest.param("Trial.report", marks=pytest.mark.drill),
+        pytest.param("Study.ask", marks=pytest.mark.drill),
+    ],
+)
 def test_a_study_that_cannot_be_written_ends_the_sweep_and_costs_no_trial(
     sweeper: Sweeper, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
