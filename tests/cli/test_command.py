@@ -54,6 +54,10 @@ sys.exit(run(["noisy"]))
 """
 
 
+# In steps: a signal that comes as a sleep begins is answered at its end.
+WAITING = "for _ in range(600): time.sleep(0.1)"
+
+
 def noisy(ending: str, *, loud: bool = True) -> list[str]:
     """The command line of a program with a command that chatters, and ends as is asked for."""
     program = NOISY.replace("ENDING", ending).replace("LOUD", str(loud))
@@ -148,10 +152,10 @@ def test_a_standard_output_that_is_full_ends_the_help_in_one_line() -> None:
 
 def test_a_terminal_that_is_closed_in_the_middle_of_a_table_interrupts(tmp_path: Path) -> None:
     imported = "from irmas_dist.terminal import progress"
-    showing = f"{imported}\n    with progress('x', 9, 'files'): say('waiting'); time.sleep(60)"
+    showing = f"with progress('x', 9, 'files'):\n        say('waiting')\n        {WAITING}"
     ours, theirs = pty.openpty()
     with subprocess.Popen(
-        noisy(showing), cwd=tmp_path, env=ENVIRONMENT, start_new_session=True,
+        noisy(f"{imported}\n    {showing}"), cwd=tmp_path, env=ENVIRONMENT, start_new_session=True,
         stdin=theirs, stdout=theirs, stderr=theirs,
         preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
     ) as running:  # fmt: skip
@@ -181,7 +185,7 @@ def test_a_terminal_that_is_closed_ends_nothing_under_nohup(tmp_path: Path) -> N
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interrupt_ends_with_130(sent: signal.Signals, tmp_path: Path) -> None:
     with subprocess.Popen(
-        noisy("time.sleep(60)"), cwd=tmp_path, env=ENVIRONMENT, stderr=subprocess.PIPE
+        noisy(WAITING), cwd=tmp_path, env=ENVIRONMENT, stderr=subprocess.PIPE
     ) as running:
         assert running.stderr.readline() == b"on the way\n"
         running.send_signal(sent)
