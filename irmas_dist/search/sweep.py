@@ -241,9 +241,8 @@ def _run(
     completed = ((row["value"], row["number"]) for row in earlier if row["state"] == "completed")
     root = trials_root(out, record)
     callback = SweepCallback(searcher, wandb_runs, live_table, root, next(completed, None))
-    fitting = trial_capacity(settings)
     # On a cluster one more trial waits for resources: nodes may join, and are asked for so.
-    concurrent = settings.concurrent or (fitting if one_machine else None)
+    concurrent = settings.concurrent or (trial_capacity(settings) if one_machine else None)
     if settings.scheduler in PAUSING:  # It needs all trials, which wait for resources then.
         concurrent = budget + len(interrupted)
     tuner = tune.Tuner(

@@ -81,7 +81,7 @@ def train_seeds(
     if wanted[-1] >= SEEDS:
         raise IrmasError(f"seed={recipe.seed}: {seeds} seeds from there on are more than there are")
     found = list[Any]()
-    if joined := holds(out, MODEL_FILE):
+    if holds(out, MODEL_FILE):
         found = [part.recipe.get("seed") for part in read_description(out).members]
         if not found or found != list(wanted)[: len(found)]:
             text = ", ".join(map(str, found))
@@ -104,7 +104,7 @@ def train_seeds(
             say(f"training seed {seed} in {model}")
         name = f"{directory_name(out)}-seed-{seed}"
         train(recipes[seed], features, model, workers, address, further, init, name)
-    if joined and len(found) < seeds:
+    if 0 < len(found) < seeds:
         storage.remove(storage.join(out, MODEL_FILE))
     return join_models(list(models.values()), out)
 
