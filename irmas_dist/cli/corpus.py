@@ -12,7 +12,7 @@ from rich.table import Column, Table
 from irmas_dist.cli.command import Config, Json, Overrides, command, read_recipe
 from irmas_dist.cli.tables import as_json, show_notes
 from irmas_dist.errors import IrmasError, UsageError
-from irmas_dist.terminal import escape, say, show
+from irmas_dist.terminal import escape, show
 
 if TYPE_CHECKING:
     from irmas_dist.corpus.summary import IndexSummary
@@ -142,62 +142,32 @@ def index(
     named = [pair.partition("=")[::2] for pair in column or ()]
     if wrong := [pair for pair, (_, theirs) in zip(column or (), named, strict=True) if not theirs]:
         raise typer.BadParameter(f"--column {wrong[0]}: expected name=name, such as path=filename")
-    from irmas_dist import storage
-    from irmas_dist.config.yaml_files import dump_yaml
-    from irmas_dist.corpus.clip_table import index_table
-    from irmas_dist.corpus.groups import settle_conflicts
-    from irmas_dist.corpus.index import index_tree, with_table
-    from irmas_dist.corpus.manifest import write_manifest
-    from irmas_dist.corpus.summary import summarise
-    from irmas_dist.corpus.table_vocabulary import table_vocabulary
-    from irmas_dist.storage.locks import lock_file
-
     names = [ours for ours, _ in named]
     if repeated := [name for name in names if names.count(name) > 1]:
         raise UsageError(f"--column {repeated[0]}: is given twice")
+    from irmas_dist.corpus.write_index import ClipTable, write_index, write_index_and_recipe
+
     corpus = read_recipe(config, overrides, used=("corpus",), indexing=True).corpus
-    if vocabulary_from_table and table:
+    of_tree = part.value if part else None
+    listed = ClipTable(table, root, dict(named), soft) if table else None
+    if vocabulary_from_table and listed:
         if "instruments" in corpus.model_fields_set:
             raise typer.BadParameter(
                 "the recipe states instruments, and --vocabulary-from-table takes the table's"
             )
-        found = table_vocabulary(table, dict(named), soft)
-        instruments = dict(zip(found.vocabulary.codes, found.vocabulary.names, strict=True))
-        vocabulary = dump_yaml({"corpus": {"instruments": instruments}}).encode()
-        corpus = corpus.model_copy(update={"instruments": instruments})
-    with lock_file(vocabulary_from_table or storage.STDOUT), lock_file(out):
-        if (
-            vocabulary_from_table
-            and vocabulary_from_table.is_file()
-            and storage.read_bytes(vocabulary_from_table) != vocabulary
-        ):
-            raise IrmasError(
-                f"{vocabulary_from_table} exists and is another recipe: name another file for the "
-                "instruments of the table"
-            )
-        rows = []
-        if tree is not None:
-            rows = index_tree(tree, corpus.vocabulary, address, part.value if part else None)
-        if table is not None:
-            rows = with_table(rows, index_table(table, corpus.vocabulary, root, dict(named), soft))
-        if all(row["problem"] for row in rows):
-            clip = rows[0]
-            below = f"; are paths relative to {root}?" if root else "; see --root" if table else ""
-            raise IrmasError(f"no file can be used: {clip['path']}: {clip['problem']}{below}")
-        conflicts = settle_conflicts(rows, corpus.conflicts)
-        write_manifest(out, rows, corpus.vocabulary)
-        if vocabulary_from_table and table:
-            with storage.write_atomically(vocabulary_from_table) as file:
-                file.write(vocabulary)
-            for name, reason in found.others.items():
-                say(f"not an instrument, the column {name!r}: {reason}")
-            codes = ", ".join(instruments)
-            say(f"{len(instruments)} instruments, in {vocabulary_from_table}: {codes}")
-    summary = summarise(rows, conflicts, corpus.vocabulary)
+        summary, corpus = write_index_and_recipe(
+            vocabulary_from_table, out, tree, listed, corpus, part=of_tree, address=address
+        )
+    else:
+        summary = write_index(out, tree, listed, corpus, part=of_tree, address=address)
     if json:
         as_json({"path": out} | asdict(summary))
         return
-    show(_counts(summary, corpus.vocabulary))
+    _show_summary(summary, corpus.vocabulary, out)
+
+
+def _show_summary(summary: "IndexSummary", vocabulary: "Vocabulary", out: str) -> None:
+    show(_counts(summary, vocabulary))
     for kind, count in summary.problem_kinds.items():
         show(f"unusable, {count:,}: {kind}")
     _first("unusable", [f"{clip}: {why}" for clip, why in summary.problems.items()], "problem")

@@ -44,7 +44,7 @@ from irmas_dist.corpus.names import parse_training_name, read_labels, recording_
 from irmas_dist.corpus.openmic_labels import find_openmic
 from irmas_dist.errors import IrmasError
 from irmas_dist.instruments import IRMAS, Vocabulary
-from irmas_dist.terminal import progress, say
+from irmas_dist.terminal import progress
 
 RAY_FROM_FILES = 50_000
 """Trees of at least this many files are read with Ray even when no cluster is named. A file of
@@ -239,22 +239,6 @@ def settle_identities(rows: list[dict[str, Any]]) -> None:
     """Make every ``clip_id`` unique, and join the groups of identical files, in place."""
     _make_ids_unique(rows)
     join_identical(rows)
-
-
-def with_table(tree: list[dict[str, Any]], table: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the rows of a tree and of a table, which goes before the tree for the same file."""
-    listed = {storage.real(row["path"]) for row in table}
-    rows = [row for row in tree if storage.real(row["path"]) not in listed]
-    if count := len(tree) - len(rows):
-        say(f"{count:,} files of the tree are in the table, which says what plays in them")
-    taken = {row["clip_id"] for row in rows}
-    for row in table:
-        # Of other folders: below each, files may be named alike.
-        if row["clip_id"] in taken:
-            row["clip_id"] += " (table)"
-    rows += table
-    settle_identities(rows)
-    return rows
 
 
 def _make_ids_unique(rows: list[dict[str, Any]]) -> None:

@@ -21,9 +21,10 @@ from irmas_dist.config.features import LogMelSettings
 from irmas_dist.corpus.audio import read_audio
 from irmas_dist.corpus.clip_table import index_table
 from irmas_dist.corpus.groups import find_conflicts, has_source, join_identical, source_of
-from irmas_dist.corpus.index import index_tree, with_table
+from irmas_dist.corpus.index import index_tree
 from irmas_dist.corpus.manifest import read_manifest, write_manifest
 from irmas_dist.corpus.table_vocabulary import table_vocabulary
+from irmas_dist.corpus.write_index import with_table
 from irmas_dist.errors import IrmasError
 from irmas_dist.features.diff import encode_labels
 from irmas_dist.features.logmel import log_mel
