@@ -9,6 +9,7 @@ from typing import Any
 
 import hypothesis
 import pytest
+from filelock import FileLock
 from xdist.scheduler import LoadScopeScheduling
 
 from tests.ray_cluster import free_port
@@ -124,12 +125,22 @@ def no_command_ended_unexpectedly(tmp_path_factory: pytest.TempPathFactory) -> I
 
 
 @pytest.fixture(scope="session")
-def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An IRMAS-shaped tree: 4 recordings of 2 clips per instrument, 6 test excerpts."""
+def tree(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """An IRMAS-shaped tree: 4 recordings of 2 clips per instrument, 6 test excerpts.
+
+    One process renders it for all.
+    """
     from irmas_dist.rendering.render import RenderSettings, render
 
-    out = tmp_path_factory.mktemp("tree")
-    render(out, RenderSettings(recordings=4, clips_per_recording=2, songs=3, excerpts_per_song=2))
+    base = tmp_path_factory.getbasetemp()
+    shared = base if worker_id == "master" else base.parent
+    rendered, out = shared / "rendering", shared / "tree"
+    with FileLock(shared / "tree.lock"):
+        if not out.exists():
+            shutil.rmtree(rendered, ignore_errors=True)
+            sizes = {"recordings": 4, "clips_per_recording": 2, "songs": 3, "excerpts_per_song": 2}
+            render(rendered, RenderSettings(**sizes))
+            rendered.rename(out)
     return out
 
 
