@@ -5,6 +5,7 @@ import shlex
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -97,6 +98,8 @@ def sweep(
     further = [FurtherStore.parse(each) for each in also or ()]
     from irmas_dist.search.space import load_space
     from irmas_dist.search.sweep_directory import holds_same, read_record
+    from irmas_dist.storage.locks import lock_directory
+    from irmas_dist.storage.results import SWEEP_FILE, refuse_other_results
 
     if resume:
         if config or overrides or space:
@@ -111,6 +114,10 @@ def sweep(
         searched = load_space(space or SPACE, recipe)
         if resume := holds_same(out, recipe, searched, settings):
             settings = settings.model_copy(update={"warm_start": None})  # As above.
+    if not dry_run:
+        # Known before what takes seconds is imported.
+        with lock_directory(out):
+            refuse_other_results(str(out), SWEEP_FILE)
     # Only now: it imports torch and Ray.
     from irmas_dist.search.checks import check_settings
 
@@ -177,7 +184,14 @@ def review(
     with reviewing.dashboard(path, port) as server:
         address = f"http://127.0.0.1:{server.server_port}"
         say(f"{address} shows the sweep in {path}; Ctrl-C ends it")
-        server.serve_forever()
+        # Within a request, wsgiref would log the interruption, and go on.
+        serving = Thread(target=server.serve_forever, daemon=True)
+        serving.start()
+        try:
+            serving.join()
+        except BaseException:
+            server.shutdown()
+            raise
     return None
 
 

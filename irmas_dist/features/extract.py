@@ -158,7 +158,10 @@ class _Extraction:
         if FILE in self.rejects.column("found_in").to_pylist():
             return None
         self._require_few_rejects(store.REJECTS)
-        return info if set(info.shards) <= set(store.shard_names(self.out)) else None
+        if not set(info.shards) <= set(store.shard_names(self.out)):
+            return None
+        store.read_shards(self.out, info.shards)  # Refuses a damaged one.
+        return info
 
     def plan(self, retry_rejects: bool) -> pa.Table:
         """Compare existing shards with the manifest; return the rows to compute."""

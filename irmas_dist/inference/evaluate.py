@@ -164,24 +164,24 @@ def evaluate_tree(
     description = predictor.description
     place = work / EVALUATED
     manifest, features = place / "manifest.parquet", str(place / "features")
-    with lock_file(storage.join(out, SCORES_FILE)):
+    # The second until the features are scored, as they follow the tree.
+    with lock_file(storage.join(out, SCORES_FILE)), lock_directory(place):
         rows = index_tree(tree, description.vocabulary)
         if not any(row["part"] == part and not row["problem"] for row in rows):
             raise IrmasError(f"{tree} has no usable clips for {part}")
         files = [row for row in rows if row["part"] == part]
-        with lock_directory(place):  # Until the features are scored, as they follow the tree.
-            write_manifest(manifest, files, description.vocabulary)
-            summary = extract(
-                str(manifest), features, description.features, description.vocabulary,
-                address=address, max_rejects=1.0,
-            )  # fmt: skip
-            notes = _known_beforehand(description, features, part)
-            for note, count in Counter(summary.notes.values()).items():
-                first = next(clip for clip, text in summary.notes.items() if text == note)
-                notes.append(f"{count:,} of {len(files):,} files, such as {first}: {note}")
-            for reason, count in summary.rejects.items():
-                notes.append(f"left out of {len(files):,} files for {part}, {count:,}: {reason}")
-            return _evaluate(predictor, features, out, part, notes)
+        write_manifest(manifest, files, description.vocabulary)
+        summary = extract(
+            str(manifest), features, description.features, description.vocabulary,
+            address=address, max_rejects=1.0,
+        )  # fmt: skip
+        notes = _known_beforehand(description, features, part)
+        for note, count in Counter(summary.notes.values()).items():
+            first = next(clip for clip, text in summary.notes.items() if text == note)
+            notes.append(f"{count:,} of {len(files):,} files, such as {first}: {note}")
+        for reason, count in summary.rejects.items():
+            notes.append(f"left out of {len(files):,} files for {part}, {count:,}: {reason}")
+        return _evaluate(predictor, features, out, part, notes)
 
 
 def evaluate_model_scores(description: ModelDescription, scores: Scores, path: str) -> Evaluation:

@@ -94,8 +94,14 @@ def size(location: Location) -> int:
 
 
 def make_directory(location: Location) -> None:
-    """Create a directory and its parents unless they exist."""
+    """Create a directory and its parents unless they exist.
+
+    Raises:
+        IrmasError: It is a file, or cannot be created.
+    """
     with _located(location) as (filesystem, path):
+        if filesystem.get_file_info(path).type == pafs.FileType.File:
+            raise IrmasError(f"{location} is a file: name a directory")
         filesystem.create_dir(path, recursive=True)
 
 
@@ -285,7 +291,9 @@ def _opened_parquet(location: Location, advice: str) -> Iterator[pa.NativeFile]:
                 raise IrmasError(f"{location} has several columns {named[1]!r}") from error
             reason = str(error).removeprefix("Could not open Parquet input source '<Buffer>': ")
             ending = f"; {advice}" if advice else ""
-            raise IrmasError(f"{location} is not a Parquet file: {reason}{ending}") from error
+            raise IrmasError(
+                f"{location} is not a Parquet file: {reason.rstrip('.')}{ending}"
+            ) from error
 
 
 @contextmanager

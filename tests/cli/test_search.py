@@ -142,3 +142,18 @@ def test_thresholds_are_fitted_as_the_recipe_says_where_options_do_not(
     assert run(["thresholds", model, "--cost-of-missing", "2"]) == 2
     of_recipe = ThresholdSettings(rule="global")
     assert asked == [of_recipe, of_recipe.model_copy(update={"evidence": 0.9})]
+
+
+def test_a_place_that_cannot_be_a_sweep_s_is_refused_before_anything_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("IRMAS_LOG_DIR", str(tmp_path))
+    monkeypatch.setattr(
+        "irmas_dist.search.checks.check_settings", lambda *_: pytest.fail("checked late")
+    )
+    (tmp_path / "file").touch()
+    assert run(["sweep", "features", str(tmp_path / "file")]) == 1
+    assert "file is a file: name a directory" in capfd.readouterr().err
+    (tmp_path / "model.json").touch()
+    assert run(["sweep", "features", str(tmp_path)]) == 1
+    assert "name another directory" in capfd.readouterr().err

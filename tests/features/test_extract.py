@@ -238,6 +238,8 @@ def test_a_damaged_shard_is_refused_with_what_to_do(tmp_path: Path, recipe: Reci
     shard.write_bytes(shard.read_bytes()[:1_000])
     with pytest.raises(IrmasError, match=r"is not a Parquet file: .*; delete it, and extract ag"):
         read_clips(str(tmp_path / "store"), "training")
+    with pytest.raises(IrmasError, match=r"is not a Parquet file: .*; delete it, and extract ag"):
+        run(tmp_path / "m.parquet", tmp_path / "store", recipe)
 
 
 def test_too_many_bad_files_end_an_extraction_and_are_listed_as_rejects(

@@ -161,6 +161,16 @@ def test_a_tree_without_clips_of_the_part_is_refused(
     assert not (tmp_path / "work").exists()
 
 
+def test_a_place_that_cannot_be_written_is_refused_before_a_tree_is_read(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("irmas_dist.inference.evaluate.index_tree", lambda *_: pytest.fail("read"))
+    work = tmp_path / "file"
+    work.touch()
+    with pytest.raises(IrmasError, match="evaluated-tree cannot be written: Not a directory"):
+        evaluate_tree(str(model), tmp_path, str(tmp_path), TESTING, work, None)
+
+
 def write_noise(
     place: str, description: ModelDescription, clips: int, learnt: int = 0
 ) -> StoreInfo:

@@ -1,14 +1,20 @@
 """A sweep is reviewed in optuna-dashboard; its runs are uploaded to W&B."""
 
+import contextlib
+import os
+import signal
+import socket
 import threading
 import time
 import urllib.request
 from pathlib import Path
 from typing import Any
+from wsgiref.types import StartResponse, WSGIApplication
 
 import pytest
 from wandb.errors import AuthenticationError
 
+from irmas_dist.cli.main import run
 from irmas_dist.config.tracking import TrackingSettings
 from irmas_dist.errors import IrmasError
 from irmas_dist.search import review, sweep_directory
@@ -16,6 +22,7 @@ from irmas_dist.tracking.run_file import HEADER, RunFile, run_files
 from irmas_dist.tracking.start import start_run
 from irmas_dist.training.model_description import write_description
 from tests.browser import dom, needs_chromium
+from tests.ray_cluster import free_port
 from tests.reports.test_model_page import MODEL
 from tests.search.conftest import sweep_record, write_sweep
 from tests.wandb_server import Fault, WandbServer
@@ -34,6 +41,42 @@ def test_the_dashboard_shows_the_study_on_this_machine_only(swept: Path) -> None
         url = f"http://127.0.0.1:{server.server_port}/api/studies"
         with urllib.request.urlopen(url, timeout=20) as answer:
             assert b'"swept"' in answer.read()
+
+
+def test_an_interruption_within_a_request_ends_it(
+    swept: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("optuna_dashboard", reason="install the extra 'review'")
+
+    def interrupting(_: object) -> WSGIApplication:
+        def app(_: object, start_response: StartResponse) -> list[bytes]:
+            os.kill(os.getpid(), signal.SIGINT)
+            start_response("200 OK", [])
+            return [b"answered"]
+
+        return app
+
+    monkeypatch.setattr("optuna_dashboard.wsgi", interrupting)
+    port = free_port()
+    went_on = threading.Event()
+
+    def ask() -> None:
+        with contextlib.suppress(OSError):
+            urllib.request.urlopen(f"http://127.0.0.1:{port}", timeout=20)
+        for _ in range(100):
+            try:
+                socket.create_connection(("127.0.0.1", port)).close()
+            except OSError:
+                return
+            time.sleep(0.1)
+        went_on.set()
+        os.kill(os.getpid(), signal.SIGINT)
+
+    client = threading.Timer(1, ask)
+    client.start()
+    assert run(["review", str(swept), "--port", str(port)]) == 130
+    client.join()
+    assert not went_on.is_set()
 
 
 @needs_chromium
