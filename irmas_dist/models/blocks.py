@@ -2,10 +2,10 @@
 
 import math
 
-import torch
 from torch import Tensor, nn
 
 from irmas_dist.config.model import ModelSettings
+from irmas_dist.models.norms import InstanceBatchNorm, InstanceNorm
 
 
 def block(
@@ -82,50 +82,6 @@ class Residual(nn.Module):
         """Return maps of the same size, shape (windows, channels, bands, frames)."""
         total: Tensor = self.branch(maps) + self.shortcut(maps)
         return total
-
-
-class InstanceNorm(nn.InstanceNorm2d):
-    """Instance normalisation whose exported graph takes any number of windows."""
-
-    def forward(self, maps: Tensor) -> Tensor:
-        """Return maps of the same shape (windows, channels, bands, frames)."""
-        if not torch.compiler.is_exporting() and len(maps):
-            normalised: Tensor = super().forward(maps)
-            return normalised
-        # PyTorch's operation, faster on CPUs, fixes the number of windows of a part of the maps,
-        # and refuses none of them, which a worker may have.
-        var, mean = torch.var_mean(maps, dim=(2, 3), correction=0, keepdim=True)
-        normalised = (maps - mean) * torch.rsqrt(var + self.eps)
-        return normalised * self.weight[:, None, None] + self.bias[:, None, None]
-
-
-class InstanceBatchNorm(nn.Module):
-    """One half of the channels normalised window by window, the other over the batch.
-
-    The first half keeps little of what a recording's room, microphone and level do to it, the
-    second what would be lost by that (IBN-a; Pan et al., "Two at once: enhancing learning and
-    generalization capacities via IBN-Net", ECCV 2018).
-
-    Args:
-        channels: Channels of the maps, at least 2.
-    """
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.per_window = channels // 2
-        self.instance = InstanceNorm(self.per_window, affine=True)
-        self.batch = nn.BatchNorm2d(channels - self.per_window)
-
-    def forward(self, maps: Tensor) -> Tensor:
-        """Return maps of the same shape (windows, channels, bands, frames)."""
-        first, second = maps[:, : self.per_window], maps[:, self.per_window :]
-        if torch.compiler.is_exporting():
-            return torch.cat([self.instance(first), self.batch(second)], dim=1)
-        # Half of the channels, and what instance normalisation returns, are not channels-last, by
-        # which convolutions are faster.
-        last = torch.channels_last
-        normalised = self.instance(first).contiguous(memory_format=last)
-        return torch.cat([normalised, self.batch(second.contiguous(memory_format=last))], dim=1)
 
 
 class SqueezeExcite(nn.Module):

@@ -5,8 +5,9 @@ import torch
 from torch import nn
 
 from irmas_dist.config.model import ModelSettings
-from irmas_dist.models.blocks import InstanceBatchNorm, SqueezeExcite, block
+from irmas_dist.models.blocks import SqueezeExcite, block
 from irmas_dist.models.cnn import CNN
+from irmas_dist.models.norms import InstanceBatchNorm
 
 
 def test_a_residual_block_of_zero_weights_is_the_identity() -> None:
