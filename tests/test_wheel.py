@@ -54,7 +54,7 @@ def test_it_does_not_use_the_checkout(python: Path, tmp_path: Path) -> None:
     [
         ("train features model --config han2016 --dry-run", 30),
         ("sweep features out --config seed --space quick --dry-run", 30),
-        ("sweep features out --dry-run", 100),
+        ("sweep features out --dry-run", 80),
         ("demo --dry-run", 32),
     ],
 )

@@ -53,7 +53,7 @@ class ModelSettings(Settings):
     """Whether a block's input is added to its output (He et al. 2016)."""
     squeeze_excite: bool = False
     """Whether each block weights its channels by the means of all (Hu et al. 2018)."""
-    normalisation: Literal["none", "batch", "group", "instance", "ibn"] = "batch"
+    normalisation: Literal["none", "batch", "group", "instance", "ibn"] = "ibn"
     """Normalisation after each convolution; group has 8 groups (Wu and He 2018), or the
     greatest common divisor of 8 and the channels. ibn is batch, but after the first convolution of
     each block before the last it is instance for half of the channels (Pan et al. 2018)."""

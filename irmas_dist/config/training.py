@@ -86,7 +86,7 @@ class FreezeSettings(Settings):
 class TrainingSettings(Settings):
     """Settings of the optimisation."""
 
-    epochs: int = Field(100, ge=1)
+    epochs: int = Field(80, ge=1)
     """Maximum number of passes over the training clips."""
     batch_size: int = Field(64, ge=1)
     """Examples in a step, over all workers together."""

@@ -46,7 +46,7 @@ class InstanceBatchNorm(nn.Module):
     def forward(self, maps: Tensor) -> Tensor:
         """Return maps of the same shape (windows, channels, bands, frames)."""
         first, second = maps[:, : self.per_window], maps[:, self.per_window :]
-        if not len(maps) or self.batch.training > self.training:
+        if self.batch.training and not (self.training and len(maps)):
             # Of no window, or to measure the running statistics of other clips.
             return torch.cat([self.instance(first), self.batch(second)], dim=1)
         weight = torch.cat([self.instance.weight, self.batch.weight])[:, None, None]
@@ -67,7 +67,7 @@ class InstanceBatchNorm(nn.Module):
     def _with(self, running: Tensor, maps: Tensor) -> Tensor:
         """Return each window's means in the first half of the channels, a running one else."""
         of_windows = maps[:, : self.per_window].mean(PLANE, keepdim=True)
-        of_all = running[:, None, None].expand(len(maps), -1, 1, 1)
+        of_all = running[:, None, None].expand(maps.shape[0], -1, 1, 1)
         return torch.cat([of_windows, of_all], dim=1)
 
     @torch.no_grad()

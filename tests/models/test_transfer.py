@@ -10,7 +10,7 @@ from irmas_dist.instruments import Vocabulary
 from irmas_dist.models.cnn import CNN, initialise
 from irmas_dist.models.transfer import named_layers, transfer
 
-SMALL: dict[str, Any] = {"blocks": 2, "width": 4, "dense": 8}
+SMALL: dict[str, Any] = {"blocks": 2, "width": 4, "dense": 8, "normalisation": "batch"}
 ABC = Vocabulary.of({"a": "A", "b": "B", "c": "C"})
 
 
