@@ -13,7 +13,7 @@ from irmas_dist.corpus.groups import settle_conflicts
 from irmas_dist.corpus.index import index_tree, settle_identities
 from irmas_dist.corpus.manifest import write_manifest
 from irmas_dist.corpus.summary import IndexSummary, summarise
-from irmas_dist.corpus.table_vocabulary import TableVocabulary, table_vocabulary
+from irmas_dist.corpus.table_vocabulary import table_vocabulary
 from irmas_dist.errors import IrmasError
 from irmas_dist.storage.locks import lock_file
 from irmas_dist.terminal import say
@@ -34,14 +34,6 @@ class ClipTable:
     root: str | None = None
     columns: Mapping[str, str] = field(default_factory=dict)
     soft: bool = False
-
-    def rows(self, corpus: CorpusSettings) -> list[dict[str, Any]]:
-        """Read its audio files, as `index_table`."""
-        return index_table(self.location, corpus.vocabulary, self.root, self.columns, self.soft)
-
-    def vocabulary(self) -> TableVocabulary:
-        """Find its instruments, as `table_vocabulary`."""
-        return table_vocabulary(self.location, self.columns, self.soft)
 
 
 def write_index(
@@ -69,7 +61,10 @@ def write_index(
     with lock_file(out):
         rows = index_tree(tree, corpus.vocabulary, address, part) if tree is not None else []
         if table is not None:
-            rows = with_table(rows, table.rows(corpus))
+            listed = index_table(
+                table.location, corpus.vocabulary, table.root, table.columns, table.soft
+            )
+            rows = with_table(rows, listed)
         if all(row["problem"] for row in rows):
             advice = "; see --root" if table else ""
             if table and table.root:
@@ -101,7 +96,7 @@ def write_index_and_recipe(
         IrmasError: The file exists and is another recipe, or as for `write_index` and
             `table_vocabulary`.
     """
-    found = table.vocabulary()
+    found = table_vocabulary(table.location, table.columns, table.soft)
     instruments = dict(zip(found.vocabulary.codes, found.vocabulary.names, strict=True))
     corpus = corpus.model_copy(update={"instruments": instruments})
     content = dump_yaml({"corpus": {"instruments": instruments}}).encode()

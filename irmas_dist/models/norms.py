@@ -45,9 +45,9 @@ class InstanceBatchNorm(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         """Return maps of the same shape (windows, channels, bands, frames)."""
-        first, second = maps[:, : self.per_window], maps[:, self.per_window :]
         if self.batch.training and not (self.training and len(maps)):
             # Of no window, or to measure the running statistics of other clips.
+            first, second = maps[:, : self.per_window], maps[:, self.per_window :]
             return torch.cat([self.instance(first), self.batch(second)], dim=1)
         weight = torch.cat([self.instance.weight, self.batch.weight])[:, None, None]
         bias = torch.cat([self.instance.bias, self.batch.bias])[:, None, None]

@@ -128,6 +128,7 @@ def test_manifest_audio_and_store_may_all_be_in_an_object_store(
         stream.write(content)
     again = irmas("extract", manifest, out, *settings)
     assert (again["clips"], again["computed"], again["rejects"]) == (CLIPS, 1, {})
+    assert extract(manifest, out, recipe.features, recipe.corpus.vocabulary).computed == 0
     clips = read_clips(out, "training")
     assert clips.clip_ids == sorted(local)
     for index, clip in enumerate(clips.clip_ids):
