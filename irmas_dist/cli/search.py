@@ -100,6 +100,7 @@ def sweep(
     from irmas_dist.search.sweep_directory import holds_same, read_record
     from irmas_dist.storage.locks import lock_directory
     from irmas_dist.storage.results import SWEEP_FILE, refuse_other_results
+    from irmas_dist.training.load import open_training_data, require_matching_stores
 
     if resume:
         if config or overrides or space:
@@ -118,6 +119,7 @@ def sweep(
         # Known before what takes seconds is imported.
         with lock_directory(out):
             refuse_other_results(str(out), SWEEP_FILE)
+            require_matching_stores(features, recipe, further, validate_on or ())
     # Only now: it imports torch and Ray.
     from irmas_dist.search.checks import check_settings
 
@@ -129,7 +131,6 @@ def sweep(
     from irmas_dist.reports.wandb_summary import log_summary
     from irmas_dist.search.sweep import sweep as search
     from irmas_dist.tracking.outcome import awaiting_uploads
-    from irmas_dist.training.load import open_training_data
     from irmas_dist.training.train import read_start
 
     start, line = read_start(init, recipe)

@@ -189,8 +189,8 @@ def make_record(
         if (had := earlier.data.get(key)) != data.get(key):
             given = "with other" if had and data.get(key) else "with" if had else "without"
             raise IrmasError(
-                f"{out} holds a sweep {given} {option}: resume it with the same, or choose another "
-                "directory"
+                f"{out} holds a sweep {given} {option}: resume it with the same, in the same "
+                "order, or choose another directory"
             )
     directory = earlier.recipe["tracking"]["directory"]
     tracking = {**record.recipe["tracking"], "directory": directory}

@@ -108,6 +108,19 @@ def read_matching_info(features: str, recipe: Recipe) -> StoreInfo:
     return info
 
 
+def require_matching_stores(
+    features: str, recipe: Recipe, further: Sequence[FurtherStore], validate_on: Sequence[str]
+) -> None:
+    """Refuse stores that `open_training_data` refuses by their ``features.json``.
+
+    Raises:
+        IrmasError: As there.
+    """
+    info = read_matching_info(features, recipe)
+    read_other_infos(info, features, [one.location for one in further], "--also")
+    read_other_infos(info, features, validate_on, "--validate-on")
+
+
 def load_training_data(
     location: str,
     settings: ValidationSettings,

@@ -19,7 +19,7 @@ from irmas_dist.config.training import (
     require_capturable,
     require_examples,
 )
-from irmas_dist.errors import IrmasError
+from irmas_dist.errors import IrmasError, StoreError
 from irmas_dist.features.store import StoreInfo
 from irmas_dist.models.map_sizes import map_sizes
 from irmas_dist.storage.locks import lock_directory
@@ -244,6 +244,8 @@ def _tracked(
             description = trainer(data, recipe, settings, out, workers, on_epoch)
         description = _concluded(run, description, out, about, name)
         failed = False
+    except StoreError as error:  # A full disk, say.
+        raise StoreError(f"{error}; the same command resumes") from error
     finally:
         run.close(failed=failed)
     return description

@@ -92,7 +92,8 @@ def test_the_same_command_resumes_an_interrupted_sweep(
     importlib.import_module(
         "irmas_dist.training.train"
     )  # It would keep what replaces the function.
-    monkeypatch.setattr("irmas_dist.training.load.open_training_data", lambda *_: None)
+    for read in ("open_training_data", "require_matching_stores"):
+        monkeypatch.setattr(f"irmas_dist.training.load.{read}", lambda *_: None)
     monkeypatch.setattr("irmas_dist.search.sweep.sweep", interrupt)
     begin = ["sweep", "features", "swept", "--config", "demo", "--trials", "4", "--study", "a.db"]
     for _ in range(3):
@@ -157,3 +158,6 @@ def test_a_place_that_cannot_be_a_sweep_s_is_refused_before_anything_is_read(
     (tmp_path / "model.json").touch()
     assert run(["sweep", "features", str(tmp_path)]) == 1
     assert "name another directory" in capfd.readouterr().err
+    missing = str(tmp_path / "features")
+    assert run(["sweep", missing, str(tmp_path / "swept")]) == 1
+    assert f"{missing} is not a finished feature store" in capfd.readouterr().err

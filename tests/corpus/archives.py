@@ -4,11 +4,8 @@ import io
 import subprocess
 import tarfile
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-
-import pytest
 
 
 def zipped(
@@ -34,20 +31,6 @@ def tarred(entries: Mapping[str, bytes] | Sequence[tuple[tarfile.TarInfo, bytes]
 
 def tree(out: Path) -> set[str]:
     return {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
-
-
-@contextmanager
-def mounted(path: Path, size: str) -> Iterator[Path]:
-    path.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(path)]
-    try:
-        subprocess.run(command, check=True, capture_output=True)
-    except (OSError, subprocess.CalledProcessError) as error:
-        pytest.skip(f"a small file system can be mounted by root on Linux only: {error}")
-    try:
-        yield path
-    finally:
-        subprocess.run(["umount", str(path)], check=True)
 
 
 def grow(disk: Path) -> None:

@@ -11,7 +11,7 @@ from irmas_dist.corpus.catalogue import read_catalogue
 from irmas_dist.corpus.groups import join_identical
 from irmas_dist.corpus.index import parse_clip
 from irmas_dist.instruments import IRMAS
-from tests.corpus.archives import mounted
+from tests.small_disks import mounted
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """Extraction to a full disk, to a read-only one, and to an object store."""
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ from irmas_dist.features.clips import read_clips
 from irmas_dist.features.extract import extract
 from irmas_dist.features.logmel import log_mel
 from tests.conftest import CONFIGS
+from tests.small_disks import mounted
 
 CLIPS = 24
 
@@ -40,13 +40,8 @@ def corpus(tmp_path: Path) -> Path:
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A disk with space for some of the shards."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(disk)]
-    if os.geteuid() != 0 or subprocess.run(command, capture_output=True).returncode != 0:
-        pytest.skip("only root may mount a small disk")
-    yield disk
-    subprocess.run(["umount", str(disk)], check=True)
+    with mounted(tmp_path / "disk", "256k") as disk:
+        yield disk
 
 
 @pytest.mark.usefixtures("ray_cluster")

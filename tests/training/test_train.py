@@ -10,7 +10,7 @@ import pytest
 
 from irmas_dist.config.recipe import Recipe, build_recipe
 from irmas_dist.config.training import WorkerSettings
-from irmas_dist.errors import IrmasError
+from irmas_dist.errors import IrmasError, StoreError
 from irmas_dist.storage.locks import lock_directory
 from irmas_dist.tracking.outcome import awaiting_uploads
 from irmas_dist.tracking.run_file import RunFile, read_records, run_files, write_records
@@ -20,6 +20,7 @@ from irmas_dist.training.learner import Learner
 from irmas_dist.training.loop import RUN_NAME
 from irmas_dist.training.model_description import ModelDescription, read_description
 from irmas_dist.training.train import train
+from tests.small_disks import mounted
 from tests.training.conftest import WORKERS
 from tests.wandb_server import WandbServer
 
@@ -90,6 +91,20 @@ def test_an_unfinished_training_is_not_resumed_with_another_recipe_or_other_labe
         train(longer.model_copy(update={"seed": 7}), features, out, WorkerSettings())
     with pytest.raises(IrmasError, match="unfinished training of other features"):
         train(longer, relabelled, out, WorkerSettings())
+
+
+@pytest.mark.usefixtures("no_ray")
+def test_a_full_disk_is_one_line_and_the_same_command_resumes(
+    features: str, recipe: Recipe, tmp_path: Path
+) -> None:
+    disabled = build_recipe(recipe.model_dump(), {"tracking.mode": "disabled"}, "the test")
+    with mounted(tmp_path / "disk", "1m") as disk:
+        (disk / "filler").write_bytes(bytes(1000 * 1024))
+        line = r"No space left on device; the same command resumes$"
+        with pytest.raises(StoreError, match=line):
+            train(disabled, features, str(disk / "m"), WorkerSettings())
+        (disk / "filler").unlink()
+        assert train(disabled, features, str(disk / "m"), WorkerSettings()).history
 
 
 @pytest.mark.usefixtures("no_ray")
