@@ -248,7 +248,11 @@ except BaseException as error:
             marks=pytest.mark.drill,
         ),
         ("SIGTERM", "connect(*arguments, **named)", ["SystemExit None"]),
-        ("SIGTERM in a callback", "connect(*arguments, **named)", ["not yet", "SystemExit None"]),
+        pytest.param(
+            *("SIGTERM in a callback", "connect(*arguments, **named)"),
+            ["not yet", "SystemExit None"],
+            marks=pytest.mark.drill,
+        ),
         pytest.param(
             "SIGTERM in a callback, SIGINT ignored",
             "connect(*arguments, **named)",

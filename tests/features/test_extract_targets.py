@@ -12,6 +12,7 @@ import pytest
 import soundfile
 
 from irmas_dist import storage
+from irmas_dist.cli.main import run
 from irmas_dist.config.recipe import Recipe
 from irmas_dist.corpus.index import index_tree
 from irmas_dist.corpus.manifest import SCHEMA, write_manifest
@@ -102,12 +103,13 @@ def test_manifest_audio_and_store_may_all_be_in_an_object_store(
     settings = ("--config", str(CONFIGS / "demo.yaml"), "--set", bands)
 
     def irmas(*arguments: str) -> dict[str, object]:
+        """Run a command beside the tests' Ray, whose workers do not know the store."""
         command = [sys.executable, "-m", "irmas_dist", *arguments, "--json"]
         done = subprocess.run(command, cwd=corpus, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 
-    irmas("index", f"{bucket}/audio", "--out", manifest)
+    assert run(["index", f"{bucket}/audio", "--out", manifest]) == 0
     indexed = storage.read_table(manifest, names).to_pylist()
     assert indexed == [
         {**row, "path": f"{bucket}/audio/pia/{Path(row['path']).name}"} for row in rows

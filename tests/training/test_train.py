@@ -213,7 +213,14 @@ def test_a_resumed_training_has_every_epoch_once_in_wandb(
 
 
 @pytest.mark.usefixtures("no_ray")
-@pytest.mark.parametrize("part", ["write_description", "Run.made_model", "storage.remove"])
+@pytest.mark.parametrize(
+    "part",
+    [
+        "Run.made_model",
+        pytest.param("write_description", marks=pytest.mark.drill),
+        pytest.param("storage.remove", marks=pytest.mark.drill),
+    ],
+)
 def test_a_kill_after_the_model_was_written_costs_wandb_nothing(
     features: str, recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     wandb_server: WandbServer, part: str,
