@@ -8,7 +8,7 @@ from irmas_dist.config.base import Settings
 class AdaptationSettings(Settings):
     """How far a model is adapted to audio of its user."""
 
-    share: float = Field(0.65, ge=0.0, le=1.0)
+    share: float = Field(0.5, ge=0.0, le=1.0)
     """Share that the audio has in the statistics of batch normalisation."""
     match: float = Field(0.8, ge=0.0, le=1.0)
     """How far, from 0 (not at all) to 1 (all the way), the mean and the standard deviation of each

@@ -70,9 +70,7 @@ def averaged_thresholds(
     thresholds are searched for, they are those that are best on the clips. `NEVER` is what most
     samples say; where only some do, these do not count.
 
-    The less evidence the other clips' scores have, the nearer to the mean score they are, and so
-    are the thresholds: a threshold with the logit t becomes one with m + evidence (t - m), where m
-    is the logit of the mean score of its instrument, or of all of them if one threshold is for all.
+    As the other clips' scores have less evidence, the means are moved by `nearer_to_means`.
 
     Args:
         labels: Of the clips.
@@ -84,14 +82,31 @@ def averaged_thresholds(
         The thresholds. The same clips give the same ones.
     """
     fitted = _averaged(labels, scores, settings, weights)
-    if settings.evidence == 1:
-        return fitted
     means = np.average(scores.astype(np.float64), axis=0, weights=weights)
+    return nearer_to_means(fitted, means, settings)
+
+
+def nearer_to_means(
+    thresholds: Thresholds, means: npt.NDArray[np.float64], settings: ThresholdSettings
+) -> Thresholds:
+    """Return thresholds for scores that have less evidence than those these are fitted to.
+
+    The less evidence scores have, the nearer to their mean they are, and so are the best
+    thresholds: a threshold with the logit t becomes one with m + evidence (t - m), where m is the
+    logit of the mean score of its instrument, or of all of them if one threshold is for all.
+
+    Args:
+        thresholds: Shape (instruments,); `NEVER` is kept.
+        means: Mean scores, of the same shape.
+        settings: Rule and evidence.
+    """
+    if settings.evidence == 1:
+        return thresholds
     if settings.rule == "global":
-        means = means.mean()
-    means = logit(np.clip(means, TINY, 1 - TINY))
-    moved = expit(means + settings.evidence * (logit(fitted.astype(np.float64)) - means))
-    return np.where(fitted >= NEVER, fitted, moved).astype(np.float32)
+        means = np.full_like(means, means.mean())
+    middle = logit(np.clip(means, TINY, 1 - TINY))
+    moved = expit(middle + settings.evidence * (logit(thresholds.astype(np.float64)) - middle))
+    return np.where(thresholds >= NEVER, thresholds, moved).astype(np.float32)
 
 
 def _averaged(

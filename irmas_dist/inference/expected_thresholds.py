@@ -14,7 +14,7 @@ from irmas_dist.evaluation.arrays import Thresholds
 from irmas_dist.evaluation.operating_points import NEVER
 from irmas_dist.evaluation.platt import fit_platt
 from irmas_dist.evaluation.scores import Scores
-from irmas_dist.evaluation.thresholds import EXACT, EXTREME, fit_thresholds
+from irmas_dist.evaluation.thresholds import EXACT, EXTREME, fit_thresholds, nearer_to_means
 
 EXACT_FIT_CLIPS = 400_000
 """Clips with drawn labels to which thresholds are fitted: of fewer clips, each is drawn anew.
@@ -27,6 +27,14 @@ SEARCH_FIT_CLIPS = 5_000
 
 PRIOR_CLIPS = 25
 """The number of clips for which thresholds of validation count as much as those of the clips."""
+
+GIVEN_BACK = 0.5
+"""Share of the evidence that scores of other sources lack which they have once they are matched.
+
+For 15 models, on mixtures of held-out sources, macro F1 was .617 by thresholds for all evidence,
+.626 for half of what ``evidence`` 0.6 leaves out, and .633 for none of it; but where instruments
+are as rare as in validation .581, .579 and .569.
+"""
 
 
 def expected_thresholds(
@@ -46,7 +54,7 @@ def expected_thresholds(
         validation: Labelled clips.
         weights: How often each of them counts.
         scores: Of the audible clips, shape (clips, instruments).
-        settings: Rule and objective.
+        settings: Rule, objective and evidence.
         known: Thresholds that are right for the validation clips; `NEVER` is kept.
     """
     plays_at_all = known < NEVER  # One threshold for all would heed the others' scores.
@@ -63,9 +71,11 @@ def expected_thresholds(
     plays = np.random.default_rng(0).random((draws, *scores.shape)) < np.stack(calibrated, axis=1)
     drawn = plays.reshape(-1, scores.shape[1]).astype(np.int8)
     fitted = np.full(len(known), NEVER)
-    fitted[plays_at_all] = fit_thresholds(
-        drawn[:, plays_at_all], np.tile(scores[:, plays_at_all], (draws, 1)), settings
-    )
+    playing = scores[:, plays_at_all]
+    best = fit_thresholds(drawn[:, plays_at_all], np.tile(playing, (draws, 1)), settings)
+    evidence = settings.evidence + GIVEN_BACK * (1 - settings.evidence)
+    settings = settings.model_copy(update={"evidence": evidence})
+    fitted[plays_at_all] = nearer_to_means(best, playing.mean(axis=0, dtype=np.float64), settings)
     share = len(scores) / (len(scores) + PRIOR_CLIPS)
     # Known thresholds nearer to 0 or 1 are not accidents.
     low = np.where(known > 0, np.minimum(known, EXTREME), EXTREME)

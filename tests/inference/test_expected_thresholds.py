@@ -30,10 +30,10 @@ def validation(scores: np.ndarray) -> Scores:
 
 
 def expected(
-    scores: np.ndarray, known: float = 0.5, objective: str = "macro_f1", seen: float = 0.5
+    scores: np.ndarray, known: float = 0.5, objective: str = "macro_f1", evidence: float = 1.0
 ) -> np.ndarray:
-    labelled = validation(calibrated(CLIPS, seen))
-    settings = ThresholdSettings.model_validate({"objective": objective})
+    labelled = validation(calibrated(CLIPS, 0.5))
+    settings = ThresholdSettings.model_validate({"objective": objective, "evidence": evidence})
     everything = np.ones(CLIPS)
     return expected_thresholds(
         labelled, everything, scores, settings, np.full(2, known, np.float32)
@@ -88,6 +88,14 @@ def test_clips_of_validation_count_as_often_as_they_are_to() -> None:
 def test_of_a_model_that_is_less_sure_less_is_asked() -> None:
     sure, unsure = (expected(calibrated(CLIPS, c)) for c in (0.3, 4.0))
     assert (unsure < sure - 0.05).all()
+
+
+def test_half_of_the_evidence_that_scores_lack_is_given_back() -> None:
+    scores = calibrated(CLIPS, 0.5)
+    middle = logit(scores.mean(axis=0, dtype=np.float64))
+    whole, less = (logit(expected(scores, 0.3, evidence=share)) - middle for share in (1.0, 0.4))
+    known = (logit(0.3) - middle) * PRIOR_CLIPS / (CLIPS + PRIOR_CLIPS)
+    np.testing.assert_allclose(less - known, 0.7 * (whole - known), atol=1e-3)
 
 
 def test_thresholds_that_are_known_count_the_more_the_fewer_clips_there_are() -> None:
