@@ -30,11 +30,14 @@ import torch
 from torch import nn
 
 from irmas_dist.config.adaptation import AdaptationSettings
+from irmas_dist.config.decisions import ThresholdSettings
 from irmas_dist.errors import IrmasError, UsageError
+from irmas_dist.evaluation.arrays import Thresholds
 from irmas_dist.evaluation.operating_points import NEVER
 from irmas_dist.evaluation.scores import Scores
 from irmas_dist.evaluation.thresholds import averaged_thresholds
 from irmas_dist.features.clips import Clips
+from irmas_dist.inference.batch_statistics import CPU, audible_windows, mix_statistics
 from irmas_dist.inference.expected_thresholds import expected_thresholds
 from irmas_dist.inference.logit_matching import (
     Float64,
@@ -49,7 +52,6 @@ from irmas_dist.models.standardise import Standardise
 from irmas_dist.training.model_description import ModelDescription
 from irmas_dist.training.provenance import for_adapted, threshold_origin
 from irmas_dist.training.windows import (
-    ClipWindows,
     DeviceClips,
     WindowOutputs,
     covering_windows,
@@ -71,10 +73,6 @@ this share of those of the validation clips. Effectively many are they as the ex
 entropy of how often each is the likeliest. Clips of one or two instruments have a tenth to a third,
 of half of them .45 to .63, of all .67 and more; where a third never plays it is a matter of chance,
 and their prevalence should be given."""
-
-CPU = torch.device("cpu")
-BATCH_WINDOWS = 256
-"""Largest number of windows whose statistics are taken together."""
 
 
 @dataclass(frozen=True)
@@ -116,8 +114,8 @@ def adapt_network(
     """
     require_adaptable(description, settings)
     network, notes = copy.deepcopy(network), []
-    windows = _audible_windows(description, clips)
-    listened = _mix_statistics(description, network, clips, windows, settings.share)
+    windows = audible_windows(description, clips)
+    listened = mix_statistics(description, network, clips, windows, settings.share)
     if settings.share and not listened:
         notes.append("the network has no batch normalisation: its statistics are left as they are")
     outputs = _outputs(description, network, clips)
@@ -136,39 +134,16 @@ def adapt_network(
             f"the stated prevalence is effectively that of {effective:.0f} of the validation "
             "clips, which are few to adapt by"
         )
-    matched, reason = settings.match, ""
-    if description.relative:
-        matched = 0.0
-        reason = f"scores aggregated by {description.windows.aggregation} are relative"
-    elif len(heard) < MIN_DISTINCT_CLIPS:
-        matched, reason = 0.0, f"{len(heard)} different clips have no mean and deviation to match"
-    elif set(settings.prevalence) != set(description.instruments):
-        ours = effective_instruments(scores, np.ones(len(clips)))
-        theirs = effective_instruments(validation.scores, weights)
-        if ours < CONCENTRATED * theirs:
-            matched = 0.0
-            reason = (
-                f"the likeliest instruments of the clips are effectively {ours:.1f}, those of "
-                f"validation {theirs:.1f}; if more play, say of each how often: --prevalence"
-            )
+    matched, reason = _how_far(description, validation, weights, scores, len(heard), settings)
     if reason:
         notes.append(f"logits are not matched: {reason}")
-    present = np.array([settings.prevalence.get(code, 1.0) > 0 for code in description.instruments])
-    scale, offset = np.ones(len(present)), np.zeros(len(present))
-    thresholds, origin = description.threshold_array(), description.thresholds_from
     share = settings.share if listened else 0.0
     rule = for_adapted(description.validation_settings, share, matched)
-    if settings.prevalence or rule != description.validation_settings:
-        drawn = weights if settings.prevalence else None
-        thresholds = np.full(len(present), NEVER)
-        thresholds[present] = averaged_thresholds(
-            validation.labels[:, present], validation.scores[:, present], rule, drawn
-        )
-        origin = threshold_origin(
-            rule, len(validation.labels), description.recipe, description.data
-        )
-    if settings.prevalence:
-        origin += ", with the prevalence that is known"
+    present = np.array([settings.prevalence.get(code, 1.0) > 0 for code in description.instruments])
+    thresholds, origin = _known_thresholds(
+        description, validation, weights, present, rule, settings
+    )
+    scale, offset = np.ones(len(present)), np.zeros(len(present))
     if matched:
 
         def scored(logits: Float64) -> npt.NDArray[np.float32]:
@@ -203,6 +178,71 @@ def adapt_network(
     return Adapted(description.model_copy(update=changed), network, notes)
 
 
+def _how_far(
+    description: ModelDescription,
+    validation: Scores,
+    weights: Float64,
+    scores: npt.NDArray[np.float32],
+    distinct: int,
+    settings: AdaptationSettings,
+) -> tuple[float, str]:
+    """Return how far logits can be matched, from 0 to 1, and why it is not as far as asked.
+
+    Args:
+        description: Of the model.
+        validation: Its scores of the validation clips.
+        weights: How often each of them counts.
+        scores: Of the clips to adapt to.
+        distinct: Number of different ones.
+        settings: How far it is asked to.
+    """
+    if description.relative:
+        return 0.0, f"scores aggregated by {description.windows.aggregation} are relative"
+    if distinct < MIN_DISTINCT_CLIPS:
+        return 0.0, f"{distinct} different clips have no mean and deviation to match"
+    if set(settings.prevalence) != set(description.instruments):
+        ours = effective_instruments(scores, np.ones(len(scores)))
+        theirs = effective_instruments(validation.scores, weights)
+        if ours < CONCENTRATED * theirs:
+            return 0.0, (
+                f"the likeliest instruments of the clips are effectively {ours:.1f}, those of "
+                f"validation {theirs:.1f}; if more play, say of each how often: --prevalence"
+            )
+    return settings.match, ""
+
+
+def _known_thresholds(
+    description: ModelDescription,
+    validation: Scores,
+    weights: Float64,
+    present: npt.NDArray[np.bool_],
+    rule: ThresholdSettings,
+    settings: AdaptationSettings,
+) -> tuple[Thresholds, str]:
+    """Return thresholds that are right for the validation clips, and what they are fitted to.
+
+    Args:
+        description: Of the model.
+        validation: Its scores of the validation clips.
+        weights: How often each of them counts, if a prevalence is known.
+        present: Which instruments play at all.
+        rule: How thresholds are fitted.
+        settings: With the prevalence that is known.
+    """
+    thresholds, origin = description.threshold_array(), description.thresholds_from
+    if settings.prevalence or rule != description.validation_settings:
+        drawn = weights if settings.prevalence else None
+        thresholds = np.full(len(present), NEVER)
+        thresholds[present] = averaged_thresholds(
+            validation.labels[:, present], validation.scores[:, present], rule, drawn
+        )
+        count = len(validation.labels)
+        origin = threshold_origin(rule, count, description.recipe, description.data)
+    if settings.prevalence:
+        origin += ", with the prevalence that is known"
+    return thresholds, origin
+
+
 def require_adaptable(description: ModelDescription, settings: AdaptationSettings) -> None:
     """Refuse a model or a prevalence that cannot be used, before any audio is listened to.
 
@@ -228,68 +268,12 @@ def _check_prevalence(prevalence: Mapping[str, float], description: ModelDescrip
         raise UsageError("--prevalence: by these no instrument plays")
 
 
-def _audible_windows(description: ModelDescription, clips: Clips) -> ClipWindows:
-    """Return the windows of clips in which there is sound, in a random order."""
-    shape, floor = description.windows, description.features.silence
-    windows = covering_windows(clips.lengths, shape.frames, shape.hop_frames)
-    order = np.random.default_rng(0).permutation(len(windows.clips))
-    starts = clips.starts[windows.clips[order]] + windows.offsets[order]
-    lengths = np.minimum(shape.frames, clips.lengths[windows.clips[order]] - windows.offsets[order])
-    audible = [
-        bool((clips.frames[start : start + length] > floor).any())
-        for start, length in zip(starts, lengths, strict=True)
-    ]
-    if not any(audible):
-        raise IrmasError("nothing is audible in the clips to adapt to")
-    kept = order[audible]
-    return ClipWindows(windows.clips[kept], windows.offsets[kept], windows.bounds)
-
-
-@torch.no_grad()
-def _mix_statistics(
-    description: ModelDescription, network: CNN, clips: Clips, windows: ClipWindows, share: float
-) -> bool:
-    """Give the windows a share in the statistics of batch normalisation; return whether it has."""
-    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
-    if not norms or not share:
-        return False
-    trained = [copy.deepcopy(norm.state_dict()) for norm in norms]
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # The mean over all batches.
-        norm.train()
-    resident = DeviceClips(clips, CPU)
-    standardise = _standardise(description)
-    # As large as each other, for each counts alike.
-    count = -(-len(windows.clips) // BATCH_WINDOWS)
-    for part in np.array_split(np.arange(len(windows.clips)), count):
-        mel, inside = resident.windows(
-            torch.from_numpy(windows.clips[part]),
-            torch.from_numpy(windows.offsets[part]),
-            description.windows.frames,
-        )
-        network(standardise(mel.masked_fill(~inside[:, :, None], description.features.log_floor)))
-    for norm, momentum, before in zip(norms, momenta, trained, strict=True):
-        for name, value in norm.state_dict().items():
-            if value.is_floating_point() and name.startswith("running"):
-                value.lerp_(before[name], 1 - share)
-        norm.momentum = momentum
-    network.eval()
-    return True
-
-
-def _standardise(description: ModelDescription) -> Standardise:
-    normalisation = description.normalisation
-    return Standardise(list(normalisation.mean), list(normalisation.std))
-
-
 def _outputs(description: ModelDescription, network: CNN, clips: Clips) -> WindowOutputs:
-    shape = description.windows
+    shape, normalisation = description.windows, description.normalisation
     windows = covering_windows(clips.lengths, shape.frames, shape.hop_frames)
     return score_windows(
-        network, _standardise(description), DeviceClips(clips, CPU), windows.to_device(CPU),
-        shape.frames, description.features,
+        network, Standardise(normalisation.mean, normalisation.std), DeviceClips(clips, CPU),
+        windows.to_device(CPU), shape.frames, description.features,
     )  # fmt: skip
 
 

@@ -42,8 +42,7 @@ class Graph(nn.Module):
         self.front_end = FrontEnd(description.features, sample_rate)
         self.parts = description.parts
         self.standardise = nn.ModuleList(
-            Standardise(list(part.normalisation.mean), list(part.normalisation.std))
-            for part in self.parts
+            Standardise(part.normalisation.mean, part.normalisation.std) for part in self.parts
         )
         self.networks = nn.ModuleList(map(_translatable, members_of(network)))
         self.floor = description.features.log_floor

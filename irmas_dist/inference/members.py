@@ -30,7 +30,7 @@ class Members(Combination):
         self.networks = [
             (
                 member,
-                Standardise(list(part.normalisation.mean), list(part.normalisation.std)).to(device),
+                Standardise(part.normalisation.mean, part.normalisation.std).to(device),
             )
             for member, part in zip(members_of(network), self._parts, strict=True)
         ]

@@ -184,7 +184,7 @@ def test_each_window_counts_alike(
     windows = len(covering_windows(clips.lengths, shape.frames, shape.hop_frames).clips)
 
     def means(batch: int) -> torch.Tensor:
-        monkeypatch.setattr("irmas_dist.inference.adapt.BATCH_WINDOWS", batch)
+        monkeypatch.setattr("irmas_dist.inference.batch_statistics.BATCH_WINDOWS", batch)
         settings = AdaptationSettings(share=1, match=0)
         adapted = adapt_network(description, network, validation, clips, "there", settings)
         state = adapted.network.state_dict()
