@@ -110,9 +110,25 @@ def test_thresholds_that_are_known_count_the_more_the_fewer_clips_there_are() ->
 
 
 def test_what_is_never_to_be_predicted_stays_so() -> None:
-    assert (expected(calibrated(100, 0.5), float(NEVER)) == NEVER).all()
+    for objective in ("macro_f1", "macro_f2"):
+        assert (expected(calibrated(100, 0.5), float(NEVER), objective) == NEVER).all()
     silent = np.zeros((100, 2), np.float32)
     np.testing.assert_allclose(expected(silent, 0.5), 0.5)
+
+
+def test_one_threshold_for_all_heeds_only_instruments_that_may_be_predicted() -> None:
+    scores, other = calibrated(100, 0.5), calibrated(100, 4.0, seed=3)
+    settings = ThresholdSettings(rule="global")
+    known = np.array([0.3, NEVER], np.float32)
+    found = [
+        expected_thresholds(
+            validation(calibrated(CLIPS, 0.5)), np.ones(CLIPS),
+            np.stack([scores[:, 0], second], axis=1), settings, known,
+        )
+        for second in (scores[:, 1], other[:, 1])
+    ]  # fmt: skip
+    assert found[0][0] == pytest.approx(found[1][0], abs=0.01)
+    assert found[0][1] == found[1][1] == NEVER
 
 
 def test_other_objectives_are_kept() -> None:
