@@ -144,6 +144,22 @@ def _deferred_interrupts() -> Iterator[None]:
 
 
 @contextmanager
+def own_interrupts() -> Iterator[None]:
+    """Restore at the end of the block what SIGINT does.
+
+    Ray Train and Ray Tune leave their own answer behind, and what interrupts later work is lost.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
 def _kept_sigterm() -> Iterator[None]:
     """Raise SystemExit at the end of the block if SIGTERM came within, and was lost.
 

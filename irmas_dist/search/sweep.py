@@ -15,7 +15,12 @@ from ray.tune.logger import JsonLoggerCallback
 from irmas_dist import storage
 from irmas_dist.cluster.mps import multi_process_service
 from irmas_dist.cluster.resources import trial_capacity
-from irmas_dist.cluster.runtime import default_variables, ray_running, require_shared
+from irmas_dist.cluster.runtime import (
+    default_variables,
+    own_interrupts,
+    ray_running,
+    require_shared,
+)
 from irmas_dist.cluster.without_ray import LOCAL, ray_address, ray_initialised
 from irmas_dist.config.recipe import Recipe, build_recipe
 from irmas_dist.config.sweep import PAUSING, SweepSettings
@@ -266,7 +271,7 @@ def _run(
             checkpoint_config=tune.CheckpointConfig(num_to_keep=3, checkpoint_at_end=False),
         ),
     )
-    with default_variables(QUIET_TUNE), watching(live_table.render) as live:
+    with default_variables(QUIET_TUNE), watching(live_table.render) as live, own_interrupts():
         live_table.lines = not live
         tuner.fit()
     callback.on_step_end()  # Where no trial could be drawn, there was no step.

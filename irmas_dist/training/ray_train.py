@@ -23,6 +23,7 @@ from ray.train.torch import TorchTrainer, get_device, prepare_model
 from ray.util.queue import Queue
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from irmas_dist.cluster.runtime import own_interrupts
 from irmas_dist.errors import IrmasError, is_out_of_memory, last_line
 from irmas_dist.terminal import say
 from irmas_dist.training.checkpoint import load_checkpoint, newest_checkpoint
@@ -84,7 +85,7 @@ def train_in_ray_train(data: Any, attempt: Attempt, on_epoch: OnEpoch) -> Traine
         ),
     )
     try:
-        with events.handled(on_epoch):
+        with events.handled(on_epoch), own_interrupts():
             result: Trained = trainer.fit().return_value
     except (TrainingFailedError, RayError) as error:  # of a worker, of the controller
         if events.failure:

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,11 @@ def test_trials_train_on_a_gpu_where_they_have_a_share_of_one(
     trainable = _trainable(data, Recipe(), "root", SweepSettings(gpus=gpus))
     assert given["gpu"] is on_gpu
     assert trainable.default_resource_request({}).required_resources.get("GPU", 0) == gpus
+
+
+@pytest.mark.usefixtures("swept")
+def test_ray_does_not_answer_what_interrupts_the_work_after_a_sweep() -> None:
+    assert "ray" not in getattr(signal.getsignal(signal.SIGINT), "__module__", "")
 
 
 def test_a_model_of_trials_on_gpus_is_written_where_there_is_none(

@@ -1,5 +1,6 @@
 """Training with Ray: workers are waited for, and leave a model that is whole."""
 
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,11 @@ def test_validation_scores_are_those_of_the_saved_weights(
     clips = open_training_data(features, recipe).threshold_clips()
     again = Predictor.load(path).score_clips(clips)
     np.testing.assert_allclose(saved.scores, again, atol=1e-5)
+
+
+@pytest.mark.usefixtures("trained")
+def test_ray_does_not_answer_what_interrupts_the_work_after_a_training() -> None:
+    assert "ray" not in getattr(signal.getsignal(signal.SIGINT), "__module__", "")
 
 
 def test_thresholds_can_be_fitted_again_without_the_network(
