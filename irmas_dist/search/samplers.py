@@ -6,6 +6,7 @@ from typing import Any
 
 import optuna
 from optuna.samplers import BaseSampler
+from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 from irmas_dist.config.sweep import SamplerName
@@ -87,14 +88,20 @@ def enqueue(study: optuna.Study, points: Iterable[dict[str, Any]], most: int | N
 def best_points(earlier: optuna.Study, space: Space) -> list[dict[str, Any]]:
     """Return the best points of an earlier study, restricted to values that a space can draw.
 
+    Best by its first objective, which may be one to minimise.
+
     The sampler draws the values of the other entries.
 
     Raises:
         IrmasError: No completed trial has a value inside the space.
     """
     completed = earlier.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    completed.sort(
+        key=lambda trial: trial.values[0],
+        reverse=earlier.directions[0] == StudyDirection.MAXIMIZE,
+    )
     points: list[dict[str, Any]] = []
-    for trial in sorted(completed, key=lambda trial: -trial.values[0]):
+    for trial in completed:
         # What population-based training has changed is stored as a recipe has it.
         changed = trial.user_attrs.get(VALUES, {})
         known = {name: as_choice(value) for name, value in changed.items()}

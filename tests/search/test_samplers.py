@@ -29,6 +29,17 @@ def test_a_warm_start_runs_the_best_points_first(
     assert {name: v for name, v in drawn.items() if name != TRIAL} == best["params"]
 
 
+def test_a_warm_start_of_a_study_that_minimises_begins_with_the_least(space: Space) -> None:
+    earlier = optuna.create_study(direction="minimize")
+    rates = {"training.lr": optuna.distributions.FloatDistribution(1e-3, 1e-2, log=True)}
+    for loss, rate in ((0.3, 2e-3), (0.1, 3e-3), (0.2, 4e-3)):
+        trial = optuna.create_trial(
+            value=loss, params={"training.lr": rate}, distributions=rates
+        )  # fmt: skip
+        earlier.add_trial(trial)
+    assert [point["training.lr"] for point in best_points(earlier, space)] == [3e-3, 4e-3, 2e-3]
+
+
 def test_a_warm_start_keeps_the_values_inside_the_space(study: optuna.Study, space: Space) -> None:
     finish(study, space, [0.1, 0.6, 0.3, 0.2, 0.5, 0.4])
     other = build_space(
