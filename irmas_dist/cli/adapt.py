@@ -1,6 +1,7 @@
 """The command that adapts a model to audio without labels."""
 
 from dataclasses import asdict
+from math import isfinite
 from typing import Annotated
 
 import typer
@@ -62,7 +63,8 @@ def adapt(
         return
     for note in summary.notes:
         show(note)
-    show(f"adapted to {summary.clips:,} clips: {summary.path}")
+    clips = "1 clip" if summary.clips == 1 else f"{summary.clips:,} clips"
+    show(f"adapted to {clips}: {summary.path}")
 
 
 def adaptation(
@@ -82,4 +84,6 @@ def adaptation(
             raise UsageError(
                 f"--prevalence {given}: expected code=share, such as pia=0.9"
             ) from error
+        if not isfinite(shares[code]):
+            raise UsageError(f"--prevalence {given}: must be from 0 to 1")
     return from_options(AdaptationSettings, {}, share=share, match=match, prevalence=shares)

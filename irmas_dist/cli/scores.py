@@ -148,8 +148,7 @@ def evaluate(
                 )
             if features is None:
                 raise typer.BadParameter("--at family and --map need a store: see --features")
-            corpus = read_description(model).recipe.get("corpus", {})
-            codes = new_codes(mapping, corpus.get("families", {}))
+            codes = new_codes(mapping, read_description(model).corpus.families)
         if adapt_to is not None and out is None:
             raise typer.BadParameter(
                 "these scores are of an adapted model: name their place with --out"

@@ -21,9 +21,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+from pydantic import ValidationError
 
 from irmas_dist import storage
-from irmas_dist.config.base import differences
+from irmas_dist.config.base import differences, first_problem
 from irmas_dist.config.features import LogMelSettings
 from irmas_dist.corpus.manifest import TRAINING
 from irmas_dist.errors import IrmasError
@@ -300,6 +301,15 @@ def read_info(location: str) -> StoreInfo:
     with storage.damage_reported(path, advice):
         if (found := content.pop("format", None)) != FORMAT:
             raise IrmasError(f"{path} has format {found}, this version reads {FORMAT}; {advice}")
-        settings = LogMelSettings(**content.pop("settings"))
+        try:
+            settings = LogMelSettings(**content.pop("settings"))
+        except ValidationError as error:
+            raise ValueError(f"settings.{first_problem(error)}") from error
         vocabulary = Vocabulary.of(content.pop("instruments"))
-        return StoreInfo(settings=settings, vocabulary=vocabulary, **content)
+        info = StoreInfo(settings=settings, vocabulary=vocabulary, **content)
+        if not info.shards:
+            raise ValueError("shards: none")
+        for name, of_bands in (("mean", info.mean), ("std", info.std)):
+            if len(of_bands) != settings.bands or not np.isfinite(of_bands).all():
+                raise ValueError(f"{name}: not of {settings.bands} bands")
+        return info

@@ -166,7 +166,7 @@ def _score_again(
         features: The store that they are of.
         stale: Whether to score with its own windows, too.
     """
-    identity, trained_on = store.read_info(features).identity, description.data["store"]
+    identity, trained_on = store.read_info(features).identity, description.data.get("store")
     if identity != trained_on:
         raise IrmasError(
             f"{features} ({identity}) is not what {model} was trained on ({trained_on}): "

@@ -85,6 +85,8 @@ def _require_key() -> None:
 
 def _files(path: Path) -> list[Path]:
     """Return the files of the runs that belong to a directory."""
+    if not path.is_dir():
+        raise IrmasError(f"{path}: no such directory")
     places, found = [path], run_files(path)
     if holds(path, SWEEP_FILE):
         record = read_record(path)

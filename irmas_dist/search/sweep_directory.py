@@ -11,7 +11,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from irmas_dist import storage
 from irmas_dist.config.base import Settings, first_problem, nested_differences
@@ -27,7 +27,7 @@ from irmas_dist.storage.results import SWEEP_FILE, directory_name
 class SweepRecord(Settings):
     """The content of ``sweep.json``."""
 
-    identity: str
+    identity: str = Field(pattern=r"^[0-9a-f]+$")
     """Marks the trials of this sweep in the study."""
     name: str
     """Name of the study."""
@@ -46,7 +46,7 @@ class SweepRecord(Settings):
         Raises:
             IrmasError: Its settings do not fit this version.
         """
-        logged = {"tracking": self.recipe["tracking"]}
+        logged = {"tracking": self.recipe.get("tracking", {})}
         return build_recipe(logged, {}, f"the recipe of sweep {self.name}").tracking
 
     @property
@@ -192,7 +192,7 @@ def make_record(
                 f"{out} holds a sweep {given} {option}: resume it with the same, in the same "
                 "order, or choose another directory"
             )
-    directory = earlier.recipe["tracking"]["directory"]
+    directory = earlier.tracking.directory
     tracking = {**record.recipe["tracking"], "directory": directory}
     warm_start = record.settings.warm_start or earlier.settings.warm_start
     return earlier.model_copy(update={

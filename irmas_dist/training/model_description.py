@@ -4,16 +4,25 @@ import os
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import AllowInfNan, ValidationError
+from pydantic import (
+    AllowInfNan,
+    Field,
+    PositiveFloat,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
 from irmas_dist import storage
 from irmas_dist.config.base import Settings, first_problem
+from irmas_dist.config.corpus import CorpusSettings
 from irmas_dist.config.decisions import RELATIVE_RULES, AggregationRule, ThresholdSettings
 from irmas_dist.config.features import LogMelSettings
 from irmas_dist.config.model import ModelSettings
 from irmas_dist.config.recipe import build_recipe
 from irmas_dist.config.tracking import TrackingSettings
 from irmas_dist.errors import IrmasError
+from irmas_dist.evaluation.operating_points import NEVER
 from irmas_dist.instruments import Vocabulary
 from irmas_dist.storage.results import MODEL_FILE, SWEEP_FILE, found_instead, holds
 from irmas_dist.training.provenance import for_adapted, for_validation
@@ -23,14 +32,14 @@ class Normalisation(Settings):
     """Per-band statistics of the training clips, natural logarithm of mel power."""
 
     mean: tuple[float, ...]
-    std: tuple[float, ...]
+    std: tuple[PositiveFloat, ...]
 
 
 class ScoringWindows(Settings):
     """Windows in frames, and how their scores are aggregated over a clip."""
 
-    frames: int
-    hop_frames: int
+    frames: int = Field(ge=1)
+    hop_frames: int = Field(ge=1)
     aggregation: AggregationRule
 
 
@@ -100,6 +109,42 @@ class ModelDescription(Settings):
     """What was done to adapt it to audio without labels, see `inference.adapt`; None if nothing.
     Of an ensemble: to what its members were adapted, whose own records say the rest."""
 
+    @field_validator("normalisation", "members")
+    @classmethod
+    def _has_every_band(cls, value: Any, info: ValidationInfo) -> Any:
+        found = [one.normalisation for one in value] if info.field_name == "members" else [value]
+        bands = info.data["features"].bands if "features" in info.data else None
+        for one in found if bands else ():
+            if not len(one.mean) == len(one.std) == bands:
+                raise ValueError(f"should have the mean and the deviation of each of {bands} bands")
+        return value
+
+    @field_validator("thresholds")
+    @classmethod
+    def _has_every_instrument(
+        cls, value: dict[str, float], info: ValidationInfo
+    ) -> dict[str, float]:
+        for code in sorted(info.data.get("instruments", value).keys() ^ value.keys()):
+            raise ValueError(f"{code} is in one of instruments and thresholds only")
+        for code, threshold in value.items():
+            if not 0 <= threshold <= NEVER:
+                raise ValueError(f"that of {code} should be from 0 to 1, or just above: never")
+        return value
+
+    @field_validator("history")
+    @classmethod
+    def _has_numbered_epochs(cls, value: list[dict[str, float]]) -> list[dict[str, float]]:
+        if any("epoch" not in row for row in value):
+            raise ValueError("should have the epoch of each row")
+        return value
+
+    @field_validator("adapted")
+    @classmethod
+    def _says_to_what(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
+        if value is not None and "to" not in value:
+            raise ValueError("should say `to` what")
+        return value
+
     @property
     def parts(self) -> tuple[EnsembleMember, ...]:
         """The members of an ensemble, or the single model as its only one."""
@@ -144,6 +189,16 @@ class ModelDescription(Settings):
         """
         logged = {"tracking": self.recipe.get("tracking", {})}
         return build_recipe(logged, {}, "the model's recipe").tracking
+
+    @property
+    def corpus(self) -> CorpusSettings:
+        """What its training clips were told to be.
+
+        Raises:
+            IrmasError: Its settings do not fit this version.
+        """
+        told = {"corpus": self.recipe.get("corpus", {})}
+        return build_recipe(told, {}, "the model's recipe").corpus
 
     @property
     def relative(self) -> bool:

@@ -89,7 +89,7 @@ def models(forest: Scores, tmp_path_factory: pytest.TempPathFactory) -> Path:
         description = ModelDescription(
             instruments=IRMAS_INSTRUMENTS,
             features=LogMelSettings(),
-            normalisation=Normalisation(mean=(0.0,), std=(1.0,)),
+            normalisation=Normalisation(mean=(0.0,) * 64, std=(1.0,) * 64),
             model=ModelSettings(),
             parameters=1,
             windows=ScoringWindows(frames=43, hop_frames=21, aggregation="mean"),

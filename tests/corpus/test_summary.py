@@ -22,6 +22,7 @@ def test_all_of_irmas_is_counted(irmas_rows: list[dict[str, Any]]) -> None:
     assert summary.groups == {"training": 2_242, "testing": 208}
     assert summary.in_both_parts == []
     assert len(summary.conflicts) == 19
+    assert summary.hours == pytest.approx(sum(row["duration_s"] for row in irmas_rows) / 3_600)
     hours = [of["training"] for of in summary.hours_per_instrument.values()]
     assert hours == pytest.approx([clips * 3 / 3_600 for clips in TRAINING_CLIPS])
 

@@ -137,6 +137,32 @@ def test_a_damaged_info_is_refused_in_one_line(tmp_path: Path, content: Any) -> 
     assert "\n" not in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        ({"mean": [0.0] * 3}, "mean: not of 8 bands"),
+        ({"mean": "x"}, "mean: not of 8 bands"),
+        ({"std": None}, ""),
+        ({"std": [float("nan")] * 8}, "std: not of 8 bands"),
+        ({"shards": []}, "shards: none"),
+        ({"settings": {"hop_length": 0}}, "settings.hop_length: should be greater than"),
+    ],
+)
+def test_an_info_whose_parts_do_not_fit_is_refused(
+    tmp_path: Path, change: dict[str, Any], found: str
+) -> None:
+    info = {
+        "format": store.FORMAT, "settings": {"bands": 8}, "instruments": {"a": "A"},
+        "fingerprint": "f", "manifest": "m", "identity": "i", "clips": {"training": 1},
+        "frames": 9, "shards": ["part-0.parquet"], "mean": [0.0] * 8, "std": [1.0] * 8,
+    }  # fmt: skip
+    (tmp_path / STORE_FILE).write_text(json.dumps(info))
+    assert store.read_info(str(tmp_path)).frames == 9
+    (tmp_path / STORE_FILE).write_text(json.dumps(info | change))
+    with pytest.raises(IrmasError, match=rf"features\.json is damaged \(.*{found}"):
+        store.read_info(str(tmp_path))
+
+
 def test_a_shard_of_something_else_is_refused_in_one_line(tmp_path: Path) -> None:
     pq.write_table(store.SHARD_SCHEMA.empty_table(), tmp_path / "part-0.parquet")
     with pytest.raises(IrmasError, match=r"part-0\.parquet is damaged .* delete it, and extract"):

@@ -354,6 +354,7 @@ def test_the_command_writes_a_model_that_says_so(
     for arguments, message in [
         (("--prevalence", "pia"), "expected code=share, such as pia=0.9"),
         (("--prevalence", "pia=0.9", "--prevalence", "pia=0.1"), "pia is given twice"),
+        (("--prevalence", "pia=nan"), "--prevalence pia=nan: must be from 0 to 1"),
         (("--share", "2"), "--share 2"),
         (("--part", "training"), "--part training is of a feature store"),
     ]:

@@ -47,8 +47,8 @@ HISTORY = [
 
 MODEL = ModelDescription(
     instruments=dict(zip(IRMAS.codes, IRMAS.names, strict=True)),
-    features=LogMelSettings(),
-    normalisation=Normalisation(mean=[-4.0 + band / 32 for band in range(128)], std=[1.0]),
+    features=LogMelSettings(bands=128),
+    normalisation=Normalisation(mean=[-4.0 + band / 32 for band in range(128)], std=[1.0] * 128),
     model=ModelSettings(),
     parameters=1,
     windows=ScoringWindows(frames=43, hop_frames=21, aggregation="mean"),

@@ -102,7 +102,7 @@ def fill(study: optuna.Study, space: Space, count: int) -> None:
 def sweep_record(tracking: dict[str, object]) -> sweep_directory.SweepRecord:
     """Return the record of a sweep of another identity than any real one."""
     return sweep_directory.SweepRecord(
-        identity="identity",
+        identity="0123456789ab",
         name="sweep",
         recipe=Recipe.model_validate({"tracking": tracking}).model_dump(mode="json"),
         space={},

@@ -1,5 +1,6 @@
 """The record of a sweep keeps what it takes to resume it, and no password."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import pytest
 
 from irmas_dist.config.recipe import Recipe, build_recipe
 from irmas_dist.config.sweep import SweepSettings
+from irmas_dist.config.tracking import TrackingSettings
 from irmas_dist.errors import IrmasError
 from irmas_dist.search.space import Space
 from irmas_dist.search.sweep_directory import (
@@ -17,6 +19,7 @@ from irmas_dist.search.sweep_directory import (
     trials_root,
     write_record,
 )
+from irmas_dist.storage.results import SWEEP_FILE
 
 
 def test_passwords_of_databases_are_used_and_not_written(space: Space, tmp_path: Path) -> None:
@@ -90,6 +93,19 @@ def test_sweeps_with_one_storage_have_checkpoints_of_their_own(
     ]
     assert len(set(roots)) == 2
     assert all(root.startswith("s3://bucket/trials/") for root in roots)
+
+
+def test_a_record_that_was_edited_is_refused_or_has_defaults(space: Space, tmp_path: Path) -> None:
+    record = make_record(tmp_path, Recipe(), space, SweepSettings(), {})
+    write_record(tmp_path, record)
+    content = json.loads((tmp_path / SWEEP_FILE).read_text())
+    del content["recipe"]["tracking"]
+    (tmp_path / SWEEP_FILE).write_text(json.dumps(content))
+    assert read_record(tmp_path).tracking == TrackingSettings()
+    make_record(tmp_path, Recipe(), space, SweepSettings(), {}, resume=True)
+    (tmp_path / SWEEP_FILE).write_text(json.dumps(content | {"identity": "zz"}))
+    with pytest.raises(IrmasError, match="identity: string should match"):
+        read_record(tmp_path)
 
 
 @pytest.mark.parametrize("out", [".", "../swept", "swept/.."])

@@ -1,6 +1,8 @@
 """The model directory: self-contained, verified, and with the versions that made it."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -62,6 +64,36 @@ def test_damaged_models_are_refused_by_name(
         (damaged / name).write_bytes(content)
         with pytest.raises(IrmasError, match=message):
             Predictor.load(damaged)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "problem"),
+    [
+        ("thresholds", {}, "thresholds: cel is in one of instruments and thresholds only"),
+        ("thresholds", {"zzz": 0.5}, "thresholds: zzz is in one of"),
+        ("thresholds", {"pia": -1}, "thresholds: that of pia should be from 0 to 1"),
+        ("instruments", {"zzz": "z"}, "thresholds: zzz is in one of"),
+        ("normalisation", {"mean": [0.0] * 5}, "normalisation: should have the mean and the"),
+        ("normalisation", {"std": [0.0] * 64}, "normalisation.std.0: should be greater than 0"),
+        ("windows", {"hop_frames": 0}, "windows.hop_frames: should be greater than or equal to 1"),
+        ("history", [{}], "history: should have the epoch of each row"),
+        ("adapted", {"x": 1}, "adapted: should say `to` what"),
+    ],
+)
+def test_a_description_whose_parts_do_not_fit_is_refused(
+    trained: tuple[str, ModelDescription, Recipe],
+    tmp_path: Path,
+    field: str,
+    value: Any,
+    problem: str,
+) -> None:
+    content = json.loads(Path(trained[0], "model.json").read_text())
+    if isinstance(content[field], dict) and value:
+        value = content[field] | value
+    (tmp_path / "model.json").write_text(json.dumps(content | {field: value}))
+    with pytest.raises(IrmasError, match=r"model\.json cannot be used: ") as refused:
+        read_description(tmp_path)
+    assert problem in str(refused.value)
 
 
 def test_weights_beside_the_description_of_others_are_refused(
