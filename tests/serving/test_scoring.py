@@ -30,7 +30,7 @@ def test_scores_are_those_of_the_predictor(make_model: MakeModel) -> None:
         scoring = Scoring("cpu", threads=1, limit_s=60, on_end=ends.append)
         for model, weights in read:
             # As of a model with an epoch that diverged, and an instrument that no clip has.
-            history = [{"loss": math.inf, "val_macro_f1": math.nan}]
+            history = [{"epoch": 1, "loss": math.inf, "val_macro_f1": math.nan}]
             description = model.description.model_copy(update={"history": history})
             await scoring.load(replace(model, description=description), weights)
         asked = [(model, windows(model, count)) for count in (1, 40) for model, _ in read]
