@@ -51,7 +51,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
 
 
 def test_a_trial_has_one_run_which_its_identity_finds_again(written: list[dict[str, Any]]) -> None:
-    identities = [f"identity-{number:04d}" for number in range(3)]
+    identities = [f"0123456789ab-{number:04d}" for number in range(3)]
     assert sorted(run["run_id"] for run in written) == identities
 
 
@@ -97,7 +97,7 @@ def test_a_sweep_s_runs_are_uploaded_while_it_goes_on(
         end(runs, 0, "completed", {"parameters": 9}, INSTRUMENTS)
         end(runs, 1, "failed", {}, [])
         runs.close()
-    stored = [wandb_server.runs[f"identity-{number:04d}"] for number in range(3)]
+    stored = [wandb_server.runs[f"0123456789ab-{number:04d}"] for number in range(3)]
     assert [run.state for run in stored] == ["finished", "failed", "failed"]
     assert {(run.group, run.job_type) for run in stored} == {("sweep", "trial")}
     assert {run.steps() == [1] for run in stored} == {True}
@@ -118,9 +118,9 @@ def test_what_an_earlier_driver_had_no_time_to_upload_is_uploaded(
         end(earlier, number, "completed", {}, [])
     earlier.close()
     # Trial 3 was being started when that driver was killed.
-    unbegun = tmp_path / "wandb" / "offline-run-20260101_000000-identity-0003"
+    unbegun = tmp_path / "wandb" / "offline-run-20260101_000000-0123456789ab-0003"
     unbegun.mkdir()
-    (unbegun / "run-identity-0003.wandb").write_bytes(HEADER)
+    (unbegun / "run-0123456789ab-0003.wandb").write_bytes(HEADER)
     with awaiting_uploads(30):
         runs = sweep_runs(tmp_path, mode="auto")
         for number in (1, 2, 3):  # Of these, some go on.
@@ -128,7 +128,7 @@ def test_what_an_earlier_driver_had_no_time_to_upload_is_uploaded(
             runs.log(number, {"epoch": 2.0})
             end(runs, number, "completed", {}, [])
         runs.close()
-    steps = [wandb_server.runs[f"identity-{number:04d}"].steps() for number in range(4)]
+    steps = [wandb_server.runs[f"0123456789ab-{number:04d}"].steps() for number in range(4)]
     assert steps == [[1], [1, 2], [1, 2], [1, 2]]
     assert {run.job_type for run in wandb_server.runs.values()} == {"trial"}
     assert not unsent_files(run_files(tmp_path))
@@ -146,7 +146,7 @@ def test_a_resumed_sweep_without_trials_left_uploads_what_its_earlier_driver_did
         runs = sweep_runs(tmp_path, mode="auto")
         runs.complete(set())
         runs.close()
-    assert wandb_server.runs["identity-0000"].state == "finished"
+    assert wandb_server.runs["0123456789ab-0000"].state == "finished"
 
 
 @pytest.mark.parametrize("fault", [Fault(status=401), None], ids=["refusing", "dead"])
@@ -232,7 +232,7 @@ def test_a_run_that_cannot_be_opened_costs_that_trial_s_and_is_completed_later(
     assert len(told) == 1
     assert "(its service on this machine does not answer)" in told[0]
     assert {file.name for file in run_files(tmp_path)} == {
-        "run-identity-0000.wandb", "run-identity-0002.wandb",
+        "run-0123456789ab-0000.wandb", "run-0123456789ab-0002.wandb",
     }  # fmt: skip
     following = sweep_runs(tmp_path)
     following.complete(set())
@@ -357,7 +357,7 @@ def test_a_run_whose_driver_was_killed_after_its_trial_ended_is_completed_by_the
     first, second = [inspect(file) for file in run_files(tmp_path)]
     assert (first["epochs"], first["exit_code"]) == ([1], None)
     assert (second["epochs"], second["exit_code"]) == ([2, 3], 0)
-    assert second["run_id"] == first["run_id"] == "identity-0000"
+    assert second["run_id"] == first["run_id"] == "0123456789ab-0000"
     assert second["config"]["training"]["lr"] == 0.5
     told = {name: second["summary"][name] for name in ("state", "parameters", SELECTED_BY)}
     assert told == {"state": "completed", "parameters": 9, SELECTED_BY: EPOCHS[2][SELECTED_BY]}
