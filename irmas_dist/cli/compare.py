@@ -40,14 +40,16 @@ def compare(
     json: Json = False,
 ) -> None:
     """Compare models on the same clips, and test which differences are real."""
+    from irmas_dist import storage
     from irmas_dist.config.decisions import FOR_SCORES
     from irmas_dist.evaluation.compare import compare
     from irmas_dist.inference.evaluate import notes_on, open_evaluated
 
     if len(models) < 2:
         raise typer.BadParameter("two or more are needed to compare")
-    if len(set(models)) != len(models):
-        raise UsageError(f"{max(models, key=models.count)} is named twice")
+    places = list(map(storage.real, models))
+    if len(set(places)) != len(places):
+        raise UsageError(f"{models[places.index(max(places, key=places.count))]} is named twice")
     recipe = read_recipe(config, overrides, used=("corpus", "thresholds"))
     opened = {model: open_evaluated(model, labels, recipe.corpus.vocabulary) for model in models}
     if config or overrides:

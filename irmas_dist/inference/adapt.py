@@ -124,7 +124,7 @@ def adapt_network(
     heard = np.unique(scores[scores.any(axis=1)].round(4), axis=0)
     if len(heard) < RELIABLE_CLIPS:
         notes.append(
-            f"{len(heard)} audible clips are few to adapt to; from about {RELIABLE_CLIPS} on it is "
+            f"few audible clips to adapt to: {len(heard)}; from about {RELIABLE_CLIPS} on it is "
             "reliable"
         )
     weights = prevalence_weights(validation, settings.prevalence)
@@ -199,7 +199,7 @@ def _how_far(
     if description.relative:
         return 0.0, f"scores aggregated by {description.windows.aggregation} are relative"
     if distinct < MIN_DISTINCT_CLIPS:
-        return 0.0, f"{distinct} different clips have no mean and deviation to match"
+        return 0.0, f"too few different clips for a mean and a deviation: {distinct}"
     if set(settings.prevalence) != set(description.instruments):
         ours = effective_instruments(scores, np.ones(len(scores)))
         theirs = effective_instruments(validation.scores, weights)

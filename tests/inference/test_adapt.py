@@ -257,7 +257,7 @@ def test_few_clips_and_no_normalisation_are_said(
         plain, network, validation, sounds(RELIABLE_CLIPS - 1), "x", AdaptationSettings()
     )
     assert "no batch normalisation" in adapted.notes[0]
-    assert "49 audible clips are few to adapt to" in adapted.notes[1]
+    assert "few audible clips to adapt to: 49;" in adapted.notes[1]
 
 
 def test_copies_of_a_clip_and_silence_have_no_deviation_to_match(
@@ -269,8 +269,8 @@ def test_copies_of_a_clip_and_silence_have_no_deviation_to_match(
     adapted = adapt_network(description, network, validation, copies, "x", settings)
     assert adapted.description.adapted is not None
     assert set(adapted.description.adapted["scale"].values()) == {1.0}
-    assert "4 audible clips are few" in adapted.notes[0]
-    assert "4 different clips have no mean and deviation" in adapted.notes[1]
+    assert "few audible clips to adapt to: 4;" in adapted.notes[0]
+    assert "few different clips for a mean and a deviation: 4" in adapted.notes[1]
 
 
 def test_silent_validation_clips_change_nothing(
@@ -383,7 +383,7 @@ def test_the_command_writes_a_model_that_says_so(
     assert (code, "fit that one's" in err) == (1, True)
     code, _, err = irmas("predict", model, excerpts[0], "--adapt-to", audio)
     assert code == 0
-    assert "clips are few" in err
+    assert "few audible clips" in err
     for name in ("p.csv", "p.parquet", "p.json"):
         predicted = str(tmp_path / name)
         assert irmas("predict", model, *excerpts, "--adapt-to", audio, "--out", predicted)[0] == 0
