@@ -86,6 +86,13 @@ def test_an_interruption_within_a_request_ends_it(
     assert not went_on.is_set()
 
 
+def test_a_directory_that_does_not_exist_is_not_one_without_runs(tmp_path: Path) -> None:
+    with pytest.raises(IrmasError, match="gone: no such directory"):
+        review.sync(tmp_path / "gone")
+    with pytest.raises(IrmasError, match="no runs in"):
+        review.sync(tmp_path)
+
+
 @needs_chromium
 def test_the_dashboard_in_a_browser(swept: Path, tmp_path: Path) -> None:
     pytest.importorskip("optuna_dashboard", reason="install the extra 'review'")
