@@ -1,6 +1,7 @@
 """The model directory: self-contained, verified, and with the versions that made it."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +9,18 @@ import numpy as np
 import pytest
 import torch
 
+from irmas_dist.config.decisions import ThresholdSettings
 from irmas_dist.config.recipe import Recipe
 from irmas_dist.errors import IrmasError
 from irmas_dist.features.clips import read_clips
 from irmas_dist.inference.predictor import Predictor
+from irmas_dist.inference.thresholds import search_decisions
 from irmas_dist.training.loop import RUN_NAME
-from irmas_dist.training.model_description import ModelDescription, read_description
+from irmas_dist.training.model_description import (
+    ModelDescription,
+    read_description,
+    write_description,
+)
 from irmas_dist.training.model_directory import load_network, pack_weights, save_model
 
 
@@ -94,6 +101,18 @@ def test_a_description_whose_parts_do_not_fit_is_refused(
     with pytest.raises(IrmasError, match=r"model\.json cannot be used: ") as refused:
         read_description(tmp_path)
     assert problem in str(refused.value)
+
+
+def test_a_recipe_or_data_without_what_is_looked_for_are_one_line(
+    trained: tuple[str, ModelDescription, Recipe], features: str, tmp_path: Path
+) -> None:
+    path, description, _ = trained
+    with pytest.raises(IrmasError, match=r"^the model's recipe: corpus"):
+        _ = description.model_copy(update={"recipe": {"corpus": []}}).corpus
+    shutil.copytree(path, tmp_path / "model")
+    write_description(tmp_path / "model", description.model_copy(update={"data": {}}))
+    with pytest.raises(IrmasError, match=r"is not what .* was trained on \(None\)"):
+        search_decisions(str(tmp_path / "model"), ThresholdSettings(), features)
 
 
 def test_weights_beside_the_description_of_others_are_refused(
