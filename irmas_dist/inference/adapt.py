@@ -71,8 +71,8 @@ CONCENTRATED = 0.65
 """Logits are not matched where the likeliest instruments of the clips are effectively fewer than
 this share of those of the validation clips. Effectively many are they as the exponential of the
 entropy of how often each is the likeliest. Clips of one or two instruments have a tenth to a third,
-of half of them .45 to .63, of all .67 and more; where a third never plays it is a matter of chance,
-and their prevalence should be given."""
+of half of them .45 to .63, on one of four splits .8, of all .67 and more; where a third never plays
+it is a matter of chance, and their prevalence should be given."""
 
 
 @dataclass(frozen=True)

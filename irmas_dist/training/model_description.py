@@ -19,7 +19,7 @@ from irmas_dist.config.corpus import CorpusSettings
 from irmas_dist.config.decisions import RELATIVE_RULES, AggregationRule, ThresholdSettings
 from irmas_dist.config.features import LogMelSettings
 from irmas_dist.config.model import ModelSettings
-from irmas_dist.config.recipe import build_recipe
+from irmas_dist.config.recipe import Recipe, build_recipe
 from irmas_dist.config.tracking import TrackingSettings
 from irmas_dist.errors import IrmasError
 from irmas_dist.evaluation.operating_points import NEVER
@@ -187,8 +187,7 @@ class ModelDescription(Settings):
         Raises:
             IrmasError: Its settings do not fit this version.
         """
-        logged = {"tracking": self.recipe.get("tracking", {})}
-        return build_recipe(logged, {}, "the model's recipe").tracking
+        return self._recipe_of("tracking").tracking
 
     @property
     def corpus(self) -> CorpusSettings:
@@ -197,8 +196,11 @@ class ModelDescription(Settings):
         Raises:
             IrmasError: Its settings do not fit this version.
         """
-        told = {"corpus": self.recipe.get("corpus", {})}
-        return build_recipe(told, {}, "the model's recipe").corpus
+        return self._recipe_of("corpus").corpus
+
+    def _recipe_of(self, part: str) -> Recipe:
+        """Return one part of its recipe, checked, beside defaults."""
+        return build_recipe({part: self.recipe.get(part, {})}, {}, "the model's recipe")
 
     @property
     def relative(self) -> bool:
