@@ -100,7 +100,7 @@ def sweep(
     from irmas_dist.search.sweep_directory import holds_same, read_record
     from irmas_dist.storage.locks import lock_directory
     from irmas_dist.storage.results import SWEEP_FILE, refuse_other_results
-    from irmas_dist.training.load import open_training_data, require_matching_stores
+    from irmas_dist.training.load import open_training_data, read_matching_infos
 
     if resume:
         if config or overrides or space:
@@ -119,7 +119,7 @@ def sweep(
         # Known before what takes seconds is imported.
         with lock_directory(out):
             refuse_other_results(str(out), SWEEP_FILE)
-            require_matching_stores(features, recipe, further, validate_on or ())
+            read_matching_infos(features, recipe, further, validate_on or ())
     # Only now: it imports torch and Ray.
     from irmas_dist.search.checks import check_settings
 

@@ -108,17 +108,21 @@ def read_matching_info(features: str, recipe: Recipe) -> StoreInfo:
     return info
 
 
-def require_matching_stores(
-    features: str, recipe: Recipe, further: Sequence[FurtherStore], validate_on: Sequence[str]
-) -> None:
-    """Refuse stores that `open_training_data` refuses by their ``features.json``.
+def read_matching_infos(
+    features: str,
+    recipe: Recipe,
+    further: Sequence[FurtherStore] = (),
+    validate_on: Sequence[str] = (),
+) -> list[StoreInfo]:
+    """Read the ``features.json`` of all stores, and return those of the stores to learn from.
 
     Raises:
-        IrmasError: As there.
+        IrmasError: As for `open_training_data`, of what is known without the clips.
     """
     info = read_matching_info(features, recipe)
-    read_other_infos(info, features, [one.location for one in further], "--also")
+    also = read_other_infos(info, features, [one.location for one in further], "--also")
     read_other_infos(info, features, validate_on, "--validate-on")
+    return [info, *also]
 
 
 def load_training_data(
@@ -155,11 +159,7 @@ def load_training_data(
     _tell_lacking(aside, " and ".join(validate_on) or location, info.vocabulary)
     if TESTING in info.clips:
         tests = read_clips(location, TESTING, with_frames=False)
-        if count := int(np.isin(own.groups, tests.groups).sum()):
-            say(
-                f"{count:,} training clips of {location} share a group with testing clips: "
-                "figures on these will be too good"
-            )
+        _tell_shared(own, tests, location)
         if further:
             out |= HeldOut(audio=HeldOut.of(tests, location, info).audio)
     taken = [
@@ -170,15 +170,12 @@ def load_training_data(
     selecting = (settings.mixtures, mixing_alone(settings.mix), info.settings, settings.seed)
     balanced = equally_frequent(aside.labels)
     if not resident:
-        stores = (
-            StreamedStore(location, info.identity, frozenset(own.clip_ids)),
-            *(one for _, one, _ in taken),
-        )
-        training = StreamedClips(
-            tuple(replace(one, location=storage.absolute(one.location)) for one in stores),
-            labels=training.labels,
-            pool_clips=ingest.pool_clips,
-        )
+        first = StreamedStore(location, info.identity, frozenset(own.clip_ids))
+        stores = [
+            replace(one, location=storage.absolute(one.location))
+            for one in (first, *(one for _, one, _ in taken))
+        ]
+        training = StreamedClips(tuple(stores), training.labels, ingest.pool_clips)
         if not (VALIDATION in info.clips or judges):
             used = np.arange(len(aside))
             if settings.mixed:
@@ -233,6 +230,15 @@ def _kept_from_further(
         held = set().union(*sources_of(aside, info.vocabulary))
         out |= HeldOut(sources=frozenset(held - seen))
     return out
+
+
+def _tell_shared(own: Clips, tests: Clips, name: str) -> None:
+    """Say how many training clips share a group with testing clips of the same store."""
+    if count := int(np.isin(own.groups, tests.groups).sum()):
+        say(
+            f"{count:,} training clips of {name} share a group with testing clips: "
+            "figures on these will be too good"
+        )
 
 
 def _tell_lacking(clips: Clips, name: str, vocabulary: Vocabulary) -> None:

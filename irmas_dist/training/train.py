@@ -30,8 +30,7 @@ from irmas_dist.tracking.run import Run
 from irmas_dist.tracking.start import start_run
 from irmas_dist.training.begun import finished_model, record_of_training
 from irmas_dist.training.data import TrainingData
-from irmas_dist.training.load import is_resident, open_training_data, read_matching_info
-from irmas_dist.training.stores import read_other_infos
+from irmas_dist.training.load import is_resident, open_training_data, read_matching_infos
 
 if TYPE_CHECKING:
     from irmas_dist.training.initial_model import InitialModel
@@ -121,18 +120,17 @@ def _read_inputs(
     recipe: Recipe, features: str, further: Sequence[FurtherStore], init: str | None
 ) -> "tuple[list[StoreInfo], InitialModel | None, str, dict[str, Any]]":
     """Return the stores, what `read_start` does, and the record of all of these."""
-    info = read_matching_info(features, recipe)
-    infos = read_other_infos(info, features, [one.location for one in further], "--also")
-    data: dict[str, Any] = {"store": info.identity}
+    infos = read_matching_infos(features, recipe, further)
+    data: dict[str, Any] = {"store": infos[0].identity}
     if further:
         data["also"] = [
             {"store": one.identity, "weight": store.weight}
-            for one, store in zip(infos, further, strict=True)
+            for one, store in zip(infos[1:], further, strict=True)
         ]
     start, line = read_start(init, recipe)
     if start:
         data["init"] = start.record
-    return [info, *infos], start, line, data
+    return infos, start, line, data
 
 
 def read_start(init: str | None, recipe: Recipe) -> "tuple[InitialModel | None, str]":

@@ -92,7 +92,7 @@ def test_the_same_command_resumes_an_interrupted_sweep(
     importlib.import_module(
         "irmas_dist.training.train"
     )  # It would keep what replaces the function.
-    for read in ("open_training_data", "require_matching_stores"):
+    for read in ("open_training_data", "read_matching_infos"):
         monkeypatch.setattr(f"irmas_dist.training.load.{read}", lambda *_: None)
     monkeypatch.setattr("irmas_dist.search.sweep.sweep", interrupt)
     begin = ["sweep", "features", "swept", "--config", "demo", "--trials", "4", "--study", "a.db"]
