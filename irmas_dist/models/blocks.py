@@ -54,7 +54,9 @@ def _convolution(
 ) -> list[nn.Module]:
     same_size = (kernel[0] // 2, kernel[1] // 2)
     padding = same_size if settings.padding is None else settings.padding
-    convolution = nn.Conv2d(inputs, outputs, kernel, padding=padding)
+    # Normalisation that subtracts a channel's mean leaves nothing of a bias before it.
+    bias = settings.normalisation in ("none", "group")
+    convolution = nn.Conv2d(inputs, outputs, kernel, padding=padding, bias=bias)
     match settings.normalisation:
         case "none":
             return [convolution]

@@ -31,7 +31,8 @@ class InstanceBatchNorm(nn.Module):
     second what would be lost by that (IBN-a; Pan et al., "Two at once: enhancing learning and
     generalization capacities via IBN-Net", ECCV 2018).
 
-    PyTorch's operations for either half, which need a copy of it, take a CPU three times as long.
+    A GPU, on which each operation costs its launch, does so by PyTorch's two layers. These take a
+    CPU three times as long as the same in fewer passes over the maps, of all channels at once.
 
     Args:
         channels: Channels of the maps, at least 2.
@@ -44,31 +45,32 @@ class InstanceBatchNorm(nn.Module):
         self.batch = nn.BatchNorm2d(channels - self.per_window)
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Return maps of the same shape (windows, channels, bands, frames)."""
-        if self.batch.training and not (self.training and len(maps)):
-            # Of no window, or to measure the running statistics of other clips.
-            first, second = maps[:, : self.per_window], maps[:, self.per_window :]
-            return torch.cat([self.instance(first), self.batch(second)], dim=1)
-        weight = torch.cat([self.instance.weight, self.batch.weight])[:, None, None]
-        bias = torch.cat([self.instance.bias, self.batch.bias])[:, None, None]
+        """Return maps of the same shape (windows, channels, bands, frames) and type."""
+        if maps.is_cuda or (self.batch.training and not (self.training and len(maps))):
+            # On a GPU; of no window; or to measure the running statistics of other clips.
+            return self.by_halves(maps)
+        halves = self.instance, self.batch
+        weights, biases = ([getattr(half, name) for half in halves] for name in ("weight", "bias"))
+        affine = torch.cat(weights + biases).view(2, -1, 1, 1)
         exact = maps.float()
         if self.training:
-            normalised, mean, var = _Normalise.apply(
-                exact, weight, bias, self.per_window, self.batch.eps
-            )
+            normalised, mean, var = _Normalise.apply(exact, affine, self.per_window, self.batch.eps)
             self._track(mean, var, len(maps) * maps[0, 0].numel())
         else:
-            running = dict(self.batch.named_buffers())
-            centred = exact - self._with(running["running_mean"], exact)
-            var = self._with(running["running_var"], centred.square())
-            normalised = torch.addcmul(bias, centred, weight * torch.rsqrt(var + self.batch.eps))
+            of_windows = torch.stack(_mean_and_variance(_moments(exact[:, : self.per_window])))
+            buffers = dict(self.batch.named_buffers())
+            running = torch.stack([buffers["running_mean"], buffers["running_var"]])
+            mean, var = _beside(of_windows, running.view(2, 1, -1, 1, 1))
+            scale = affine[0] * torch.rsqrt(var + self.batch.eps)
+            normalised = torch.addcmul(affine[1] - mean * scale, exact, scale)
         return normalised.to(maps.dtype)
 
-    def _with(self, running: Tensor, maps: Tensor) -> Tensor:
-        """Return each window's means in the first half of the channels, a running one else."""
-        of_windows = maps[:, : self.per_window].mean(PLANE, keepdim=True)
-        of_all = running[:, None, None].expand(maps.shape[0], -1, 1, 1)
-        return torch.cat([of_windows, of_all], dim=1)
+    def by_halves(self, maps: Tensor) -> Tensor:
+        """Return the same, computed by PyTorch's layers of either half."""
+        first, second = maps.split([self.per_window, self.batch.num_features], dim=1)
+        # As networks keep their maps; PyTorch's instance normalisation does not.
+        first = self.instance(first).contiguous(memory_format=torch.channels_last)
+        return torch.cat([first, self.batch(second)], dim=1)
 
     @torch.no_grad()
     def _track(self, mean: Tensor, var: Tensor, count: int) -> None:
@@ -83,46 +85,63 @@ class InstanceBatchNorm(nn.Module):
 class _Normalise(torch.autograd.Function):
     """Maps standardised by each window's statistics in the first channels, else the batch's.
 
-    All channels at once, in five passes over the maps in either direction. The gradient is that of
-    Ioffe and Szegedy, "Batch normalization" (2015), section 3, with means over either.
+    All channels at once, in as few passes over the maps as PyTorch's operations allow. The gradient
+    is that of Ioffe and Szegedy, "Batch normalization" (2015), section 3, with means over either.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, maps: Tensor, weight: Tensor, bias: Tensor, per_window: int, eps: float
+        ctx: Any, maps: Tensor, affine: Tensor, per_window: int, eps: float
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return maps, and mean and biased variance of the channels normalised over the batch."""
-        mean = _means(maps, per_window)
-        centred = maps - mean
-        var = _means(centred.square(), per_window)
+        """Return maps, and mean and biased variance of the channels normalised over the batch.
+
+        ``affine`` is weights and biases, shape (2, channels, 1, 1).
+        """
+        moments = _moments(maps)
+        of_batch = moments[:, :, per_window:].mean(1, keepdim=True)
+        mean, var = _mean_and_variance(_beside(moments[:, :, :per_window], of_batch))
         inverse = torch.rsqrt(var + eps)
-        ctx.save_for_backward(centred, inverse, weight)
+        scale = affine[0] * inverse
+        ctx.save_for_backward(maps, mean, inverse, scale)
         ctx.per_window = per_window
         tracked = [each[0, per_window:, 0, 0].clone() for each in (mean, var)]
         ctx.mark_non_differentiable(*tracked)
-        return torch.addcmul(bias, centred, weight * inverse), tracked[0], tracked[1]
+        shift = torch.addcmul(affine[1], mean, scale, value=-1)
+        return torch.addcmul(shift, maps, scale), tracked[0], tracked[1]
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
-        """Return the gradients of maps, weight and bias."""
-        centred, inverse, weight = ctx.saved_tensors
-        size = gradient[0, 0].numel()
-        along = gradient.mean(PLANE, keepdim=True)
-        across = (gradient * centred).mean(PLANE, keepdim=True) * inverse
-        of_bias, of_weight = (size * each.sum(0) for each in (along, across))
-        scale = weight * inverse
-        along, across = (_over_batch(each, ctx.per_window) for each in (along, across))
-        of_maps = torch.addcmul(-scale * along, gradient, scale)
-        of_maps.addcmul_(centred, -scale * inverse * across)
-        return of_maps, of_weight, of_bias, None, None
+        """Return the gradients of maps and affine."""
+        maps, mean, inverse, scale = ctx.saved_tensors
+        along = gradient.sum(PLANE, keepdim=True)
+        across = (gradient * maps).sum(PLANE, keepdim=True)
+        across = torch.addcmul(across, mean, along, value=-1) * inverse
+        sums = torch.stack([across, along])
+        first, second = sums[:, :, : ctx.per_window], sums[:, :, ctx.per_window :]
+        across, along = _beside(first, second.mean(1, keepdim=True)) / -maps[0, 0].numel()
+        tilt = scale * inverse * across
+        shift = torch.addcmul(scale * along, tilt, mean, value=-1)
+        of_maps = torch.addcmul(shift, maps, tilt).addcmul_(gradient, scale)
+        return of_maps, sums.sum(1), None, None
 
 
-def _means(maps: Tensor, per_window: int) -> Tensor:
-    """Return means over each window's maps, or over the batch's, (windows, channels, 1, 1)."""
-    return _over_batch(maps.mean(PLANE, keepdim=True), per_window)
+def _moments(maps: Tensor) -> Tensor:
+    """Return means of each map and of its squares, shape (2, windows, channels, 1, 1)."""
+    # The norm is one pass over the maps, where squares would be other maps.
+    norm = torch.linalg.vector_norm(maps, dim=PLANE, keepdim=True)
+    return torch.stack([maps.mean(PLANE, keepdim=True), norm.square() / maps[0, 0].numel()])
 
 
-def _over_batch(means: Tensor, per_window: int) -> Tensor:
-    """Return means of windows as they are in the first channels, else their mean."""
-    second = means[:, per_window:].mean(0, keepdim=True).expand(len(means), -1, -1, -1)
-    return torch.cat([means[:, :per_window], second], dim=1)
+def _mean_and_variance(moments: Tensor) -> tuple[Tensor, Tensor]:
+    """Return means, and biased variances, of means and mean squares."""
+    mean, square = moments
+    return mean, torch.addcmul(square, mean, mean, value=-1).clamp(min=0)
+
+
+def _beside(of_windows: Tensor, of_all: Tensor) -> Tensor:
+    """Return statistics of all channels: each window's, and beside them what all windows share.
+
+    Of shapes (2, windows, channels, 1, 1), (2, 1, other channels, 1, 1), and
+    (2, windows, all channels, 1, 1).
+    """
+    return torch.cat([of_windows, of_all.expand(-1, of_windows.shape[1], -1, -1, -1)], dim=2)

@@ -1,5 +1,7 @@
 """Blocks: the residual sum, squeeze-and-excitation, and the size of maps."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -51,6 +53,23 @@ def test_half_of_the_channels_of_ibn_are_normalised_in_each_window_and_half_over
     alone = norm.eval()(louder[:1])
     torch.testing.assert_close(alone[:, :2], of_windows[:1], atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(alone[:, 2:], norm.batch(louder[:1, 2:]))
+
+
+@pytest.mark.parametrize("normalisation", ["none", "batch", "group", "instance", "ibn"])
+def test_a_convolution_has_a_bias_unless_the_normalisation_after_it_subtracts_it(
+    normalisation: Any,
+) -> None:
+    settings = ModelSettings(normalisation=normalisation, residual=True, width=8)
+    layers = nn.Sequential(*block(settings, inputs=1, outputs=16))
+    convolutions = [layer for layer in layers.modules() if isinstance(layer, nn.Conv2d)]
+    biased = {layer.bias is not None for layer in convolutions}
+    maps = torch.randn(4, 1, 9, 10)
+    before = layers(maps)
+    for layer in convolutions:
+        before_it = torch.zeros(16) if layer.bias is None else layer.bias
+        layer.bias = nn.Parameter(before_it + torch.linspace(-1, 1, 16))
+    same = torch.allclose(layers(maps), before, atol=1e-4)
+    assert biased == {not same}
 
 
 def test_ibn_is_after_the_first_convolution_of_each_block_but_the_last() -> None:
