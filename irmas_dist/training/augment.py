@@ -51,7 +51,9 @@ class Mixer:
         if plan.changes.pitch:
             mel = self._shift_pitch(mel, plan.pitches)
         filters = plan.levels[:, None] + self._curves(plan.curves)
-        power = mel.mul_(self._unit).add_(filters[:, None, :]).exp_()
+        if self._unit != 1:
+            mel = mel.mul_(self._unit)
+        power = mel.add_(filters[:, None, :]).exp_()
         if plan.changes.padding:
             power *= inside[:, :, None]
         mixed = self._sum_sources(power, plan)
@@ -60,7 +62,9 @@ class Mixer:
             colour = self._curves(plan.colours).softmax(1) * len(self._centres)  # mean power 1
             level = mixed.mean(dim=(1, 2)) * plan.noise
             mixed += (level[:, None] * colour)[:, None, :]
-        mixed = mixed.clamp_(min=self._floor).log_().div_(self._unit)
+        mixed = mixed.clamp_(min=self._floor).log_()
+        if self._unit != 1:
+            mixed = mixed.div_(self._unit)
         if plan.changes.band_masks:
             mixed = self._mask(mixed, plan.band_masks, axis=2)
         if plan.changes.frame_masks:
@@ -85,10 +89,11 @@ class Mixer:
         bands = len(self._centres)
         wanted = self._centres / pitches[:, None]
         low = (torch.searchsorted(self._centres, wanted) - 1).clamp(0, bands - 2)
-        gap = self._centres[low + 1] - self._centres[low]
-        share = ((wanted - self._centres[low]) / gap).clamp(0, 1)[:, None, :]
-        index = low[:, None, :].expand_as(mel)
-        return torch.lerp(mel.gather(2, index), mel.gather(2, index + 1), share)
+        high = low + 1
+        below, above = self._centres[low], self._centres[high]
+        share = ((wanted - below) / (above - below)).clamp(0, 1)[:, None, :]
+        lower, upper = (mel.gather(2, each[:, None, :].expand_as(mel)) for each in (low, high))
+        return torch.lerp(lower, upper, share)
 
     def _curves(self, amplitudes: Tensor) -> Tensor:
         """Return sums of cosines over the bands, shape (curves, bands)."""

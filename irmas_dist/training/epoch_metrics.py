@@ -10,7 +10,7 @@ from torch import Tensor
 
 from irmas_dist.config.decisions import ThresholdSettings
 from irmas_dist.evaluation.arrays import Labels
-from irmas_dist.evaluation.metrics import decision_metrics, overall_metrics, precision_recall_f1
+from irmas_dist.evaluation.metrics import decision_metrics, precision_recall_f1, ranking_metrics
 from irmas_dist.evaluation.operating_points import decide
 from irmas_dist.evaluation.thresholds import fit_thresholds
 from irmas_dist.instruments import PRESENT, UNKNOWN, Vocabulary
@@ -120,11 +120,12 @@ def _metrics(
     vocabulary: Vocabulary,
 ) -> dict[str, float]:
     fitted = decision_metrics(labels, decide(scores, thresholds))
-    halfway = overall_metrics(labels, scores, HALFWAY)
+    decisions = decide(scores, HALFWAY)
+    halfway = decision_metrics(labels, decisions)
     names = ("micro_precision", "micro_recall", "macro_precision", "macro_recall",
-             "subset_accuracy", "label_accuracy", "lrap", "map")  # fmt: skip
+             "subset_accuracy", "label_accuracy")  # fmt: skip
     known = np.count_nonzero(labels != UNKNOWN, axis=0)
-    right = np.count_nonzero(decide(scores, HALFWAY) == labels, axis=0)
+    right = np.count_nonzero(decisions == labels, axis=0)
     correct = {
         f"val_label_accuracy_{code}": float(right[column] / known[column])
         for column, code in enumerate(vocabulary.codes)
@@ -133,5 +134,6 @@ def _metrics(
     return {
         **{f"val_{name}": fitted[name] for name in ("micro_f1", "macro_f1")},
         **{f"val_{name}": halfway[name] for name in names},
+        **{f"val_{name}": value for name, value in ranking_metrics(labels, scores).items()},
         **correct,
     }

@@ -69,12 +69,13 @@ class Loss(nn.Module):
             known, labels = ~labels.isnan(), labels.nan_to_num()
         labels = labels * (1 - settings.smoothing) + settings.smoothing / 2
         if settings.kind == "bce":
-            if known is None:
-                return F.binary_cross_entropy_with_logits(
-                    logits, labels, pos_weight=self.positive_weight, reduction="sum"
-                )
             return F.binary_cross_entropy_with_logits(
-                logits, labels, known.float(), pos_weight=self.positive_weight, reduction="sum"
+                logits,
+                labels,
+                weight=None if known is None else known.float(),
+                # Weights of 1 would cost a GPU eight kernels in each step.
+                pos_weight=self.positive_weight if settings.balance else None,
+                reduction="sum",
             )
         if settings.kind == "focal":
             above = below = settings.gamma

@@ -130,7 +130,7 @@ class Optimisation:
             parameter.grad = None
         gradients = [p.grad for p in self._parameters if p.grad is not None]
         norm = nn.utils.get_total_norm(gradients)
-        taken = torch.isfinite(norm)
+        taken = norm < torch.inf  # and no NaN
         if self.settings.clip_norm is not None:
             nn.utils.clip_grads_with_norm_(self._parameters, self.settings.clip_norm, norm)
         self._lr.copy_(lr)
@@ -140,10 +140,13 @@ class Optimisation:
         self._optimizer.grad_scale = None  # type: ignore[attr-defined]
         self._optimizer.found_inf = (~taken).float()  # type: ignore[attr-defined]
         self._optimizer.step()
-        total, row, longest = self._skips.unbind()
-        skipped = (~taken).long()
-        row = (row + skipped) * skipped
-        torch.stack([total + skipped, row, torch.maximum(longest, row)], out=self._skips)
+        if self.settings.on_nan == "stop":
+            self._skips[0].add_(~taken)
+        else:
+            total, row, longest = self._skips.unbind()
+            skipped = (~taken).long()
+            row = (row + skipped) * skipped
+            torch.stack([total + skipped, row, torch.maximum(longest, row)], out=self._skips)
         # Running statistics of normalisation may have become NaN in a skipped step.
         for buffer, before in zip(self.network.buffers(), self._buffers, strict=False):
             buffer.copy_(torch.where(taken, buffer, before))

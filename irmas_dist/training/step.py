@@ -1,5 +1,6 @@
 """One training step: examples, network, loss, gradients, update; it waits for no device."""
 
+import functools
 from contextlib import nullcontext
 
 import torch
@@ -109,7 +110,7 @@ class TrainingStep:
         Returns:
             Loss and `count_decisions` of the parts, float64.
         """
-        totals = torch.zeros_like(self.totals)
+        totals = []
         for number, part in enumerate(parts):
             mel, labels = self._mixer(pool, part, self._frames)
             windows = self._standardise(mel)
@@ -121,7 +122,7 @@ class TrainingStep:
                 loss = self._loss(logits, labels)
                 # The mean over the examples of all workers: gradients are averaged over workers,
                 # so that each share must count as many times as there are workers.
-                (loss * (self.workers / (examples * labels.shape[1]))).backward()
-            totals[0] += loss.detach()
-            totals[1:] += epoch_metrics.count_decisions(logits.detach(), labels)
-        return totals
+                loss.backward(torch.full_like(loss, self.workers / (examples * labels.shape[1])))
+            counts = epoch_metrics.count_decisions(logits.detach(), labels)
+            totals.append(torch.cat([loss.detach().double()[None], counts]))
+        return functools.reduce(torch.add, totals)

@@ -9,7 +9,7 @@ from irmas_dist.evaluation import metrics
 from irmas_dist.evaluation.arrays import validate
 from irmas_dist.evaluation.calibration import BINS
 from irmas_dist.evaluation.operating_points import decide
-from irmas_dist.instruments import IRMAS
+from irmas_dist.instruments import IRMAS, UNKNOWN
 
 CLOSE = 1e-9
 
@@ -137,6 +137,14 @@ def test_anything_against_scikit_learn(labelled, threshold):
     labels, scores = labelled
     ours = metrics.overall_metrics(labels, scores, threshold)
     assert ours == pytest.approx(scikit_learn(labels, scores, threshold), abs=CLOSE)
+
+
+def test_ranking_metrics_are_those_of_all_metrics(forest):
+    labels = forest.labels.copy()
+    labels[::3, 2] = labels[5, :] = UNKNOWN
+    every = metrics.first_draw(metrics.score_figures(labels, forest.scores).overall)
+    ranking = metrics.ranking_metrics(labels, forest.scores)
+    assert ranking == {name: every[name] for name in ("lrap", "map")}
 
 
 def test_perfect_scores_have_metrics_of_1_and_no_error():
