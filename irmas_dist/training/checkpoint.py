@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from irmas_dist import storage
-from irmas_dist.errors import IrmasError, StoreError
+from irmas_dist.errors import IrmasError, StoreError, last_line
 from irmas_dist.training.learner import STATE, Learner
 
 CHECKPOINT_FILE = "checkpoint.pt"
@@ -93,11 +93,20 @@ def load_checkpoint(directory: str | os.PathLike[str], learner: Learner) -> None
 
     Raises:
         DamagedError: The file is truncated or altered.
-        IrmasError: It is missing.
+        IrmasError: It is missing, or of another architecture.
     """
-    content = _verified(storage.join(directory, CHECKPOINT_FILE))
+    path = storage.join(directory, CHECKPOINT_FILE)
+    content = _verified(path)
     state = torch.load(io.BytesIO(content), map_location=learner.device, weights_only=True)
-    learner.load_state_dict(state)
+    try:
+        learner.load_state_dict(state)
+    except RuntimeError as error:
+        if "loading state_dict" not in str(error):
+            raise
+        raise IrmasError(
+            f"{path} is of another architecture than this training: {last_line(error)}; another "
+            "version of irmas may have begun it: delete its directory, or choose another"
+        ) from error
 
 
 def newest_checkpoint(location: str, on_damaged: Callable[[str], None]) -> str | None:

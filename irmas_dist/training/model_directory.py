@@ -14,7 +14,7 @@ import safetensors.torch
 from torch import nn
 
 from irmas_dist import storage
-from irmas_dist.errors import IrmasError, first_line
+from irmas_dist.errors import IrmasError, last_line
 from irmas_dist.evaluation.scores import Scores, read_scores, write_scores
 from irmas_dist.models.cnn import CNN
 from irmas_dist.models.ensemble import Ensemble
@@ -164,6 +164,8 @@ def build_network(description: ModelDescription, weights: bytes, path: str) -> C
     try:
         network.load_state_dict(safetensors.torch.load(weights))
     except (safetensors.SafetensorError, RuntimeError) as error:
-        reason = first_line(error)
-        raise IrmasError(f"{path} is of another architecture than model.json: {reason}") from error
+        raise IrmasError(
+            f"{path} is of another architecture than model.json: {last_line(error)}; "
+            "if another version of irmas made it, train it again"
+        ) from error
     return network.eval()

@@ -20,6 +20,7 @@ from irmas_dist.training.checkpoint import (
 )
 from irmas_dist.training.data import TrainingData
 from irmas_dist.training.learner import Learner
+from tests.training.test_learner import changed
 
 
 def test_saving_waits_until_it_has_only_its_share_of_the_time(
@@ -103,6 +104,14 @@ def test_a_damaged_file_is_not_loaded(
     (tmp_path / CHECKPOINT_FILE).write_bytes(whole[:-1])
     with pytest.raises(IrmasError, match=rf"{CHECKPOINT_FILE} is damaged"):
         load_checkpoint(tmp_path, Learner(data, settings))
+
+
+def test_a_file_of_another_architecture_is_refused_with_what_differs(
+    data: TrainingData, settings: LearnerSettings, tmp_path: Path
+) -> None:
+    save_checkpoint(tmp_path, Learner(data, changed(settings, "model", normalisation="none")))
+    with pytest.raises(IrmasError, match=r"another architecture.*Unexpected key.*bias.*delete"):
+        load_checkpoint(tmp_path, Learner(data, changed(settings, "model", normalisation="batch")))
 
 
 def test_a_file_that_would_execute_code_is_not_loaded(

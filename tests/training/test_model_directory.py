@@ -21,7 +21,12 @@ from irmas_dist.training.model_description import (
     read_description,
     write_description,
 )
-from irmas_dist.training.model_directory import load_network, pack_weights, save_model
+from irmas_dist.training.model_directory import (
+    build_network,
+    load_network,
+    pack_weights,
+    save_model,
+)
 
 
 def test_the_model_directory_is_self_contained(
@@ -71,6 +76,17 @@ def test_damaged_models_are_refused_by_name(
         (damaged / name).write_bytes(content)
         with pytest.raises(IrmasError, match=message):
             Predictor.load(damaged)
+
+
+def test_weights_of_another_architecture_are_refused_with_what_differs(
+    trained: tuple[str, ModelDescription, Recipe],
+) -> None:
+    path, description, _ = trained
+    weights = (Path(path) / "model.safetensors").read_bytes()
+    model = description.parts[0].model.model_copy(update={"normalisation": "batch"})
+    other = description.model_copy(update={"model": model})
+    with pytest.raises(IrmasError, match=r"another architecture.*key.*layers.*train it again"):
+        build_network(other, weights, "here")
 
 
 @pytest.mark.parametrize(
