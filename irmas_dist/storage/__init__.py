@@ -75,16 +75,18 @@ def exists(location: Location) -> bool:
 def list_files(location: Location, *, recursive: bool = False) -> list[str]:
     """Return the paths of the files in a directory, relative to it and sorted.
 
-    A directory that does not exist has no files.
+    A directory that does not exist has no files. Those whose names are not UTF-8 are none of ours,
+    and are left out.
     """
+    found = []
     with _located(location) as (filesystem, path):
         selector = pafs.FileSelector(path, allow_not_found=True, recursive=recursive)
         prefix = path.rstrip("/") + "/"
-        return sorted(
-            info.path.removeprefix(prefix)
-            for info in filesystem.get_file_info(selector)
-            if info.type == pafs.FileType.File
-        )
+        for info in filesystem.get_file_info(selector):
+            if info.type == pafs.FileType.File:
+                with suppress(UnicodeDecodeError):
+                    found.append(info.path.removeprefix(prefix))
+    return sorted(found)
 
 
 def size(location: Location) -> int:

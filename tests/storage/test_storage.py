@@ -211,6 +211,13 @@ def test_a_name_that_is_not_utf_8_is_one_line(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_files_whose_names_are_not_utf_8_are_not_listed(tmp_path: Path) -> None:
+    for name in (b"\xff.wav", b"a.wav"):
+        (tmp_path / os.fsdecode(name)).touch()
+    assert storage.list_files(tmp_path) == ["a.wav"]
+    assert storage.list_files(tmp_path, recursive=True) == ["a.wav"]
+
+
 def test_a_file_where_a_directory_is_to_be_listed_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(IrmasError, match="file: Not a directory"):
