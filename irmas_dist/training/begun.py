@@ -14,6 +14,11 @@ if TYPE_CHECKING:
 ADVICE = "delete it, or choose another directory"
 
 
+def seed_directory(out: str, seed: int) -> str:
+    """Return the directory of one of the models that a training with several seeds joins."""
+    return storage.join(out, f"seed-{seed}")
+
+
 def finished_model(
     out: str, settings: dict[str, Any], data: dict[str, Any]
 ) -> "ModelDescription | None":

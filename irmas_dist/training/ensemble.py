@@ -31,7 +31,7 @@ from irmas_dist.storage.results import (
     refuse_other_results,
 )
 from irmas_dist.terminal import say
-from irmas_dist.training.begun import ADVICE, has_epochs
+from irmas_dist.training.begun import ADVICE, has_epochs, seed_directory
 from irmas_dist.training.epoch_metrics import f1_at, validation_metrics
 from irmas_dist.training.model_description import (
     Calibration,
@@ -93,7 +93,7 @@ def train_seeds(
         if has_epochs(out):
             raise IrmasError(f"{out} holds an unfinished training of one seed; {ADVICE}")
         storage.remove(storage.join(out, BEGUN_FILE))
-    models = {seed: storage.join(out, f"seed-{seed}") for seed in wanted}
+    models = {seed: seed_directory(out, seed) for seed in wanted}
     if gone := [models[seed] for seed in found if not holds(models[seed], MODEL_FILE)]:
         raise IrmasError(f"{out} holds an ensemble of models of which {gone[0]} is gone; {ADVICE}")
     recipes = {seed: recipe.model_copy(update={"seed": seed}) for seed in wanted}
@@ -160,6 +160,11 @@ def _require_alike(models: Sequence[str], descriptions: Sequence[ModelDescriptio
         ):
             if differ:
                 raise IrmasError(f"{name} has other {what} than {models[0]}: {differ}")
+        if one.corpus.families != first.corpus.families:
+            raise IrmasError(
+                f"{name} has other families than {models[0]}: train them with the same "
+                "corpus.families"
+            )
 
 
 def _describe(

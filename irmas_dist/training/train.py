@@ -23,12 +23,18 @@ from irmas_dist.errors import IrmasError, StoreError
 from irmas_dist.features.store import StoreInfo
 from irmas_dist.models.map_sizes import map_sizes
 from irmas_dist.storage.locks import lock_directory
-from irmas_dist.storage.results import BEGUN_FILE, MODEL_FILE, directory_name, refuse_other_results
+from irmas_dist.storage.results import (
+    BEGUN_FILE,
+    MODEL_FILE,
+    directory_name,
+    holds,
+    refuse_other_results,
+)
 from irmas_dist.terminal import progress, say
 from irmas_dist.tracking.outcome import show_address
 from irmas_dist.tracking.run import Run
 from irmas_dist.tracking.start import start_run
-from irmas_dist.training.begun import finished_model, record_of_training
+from irmas_dist.training.begun import finished_model, record_of_training, seed_directory
 from irmas_dist.training.data import TrainingData
 from irmas_dist.training.load import is_resident, open_training_data, read_matching_infos
 
@@ -71,6 +77,11 @@ def train(
             nothing of a window; there are more workers than examples in a step; or training failed.
     """
     refuse_other_results(out, MODEL_FILE)
+    if not holds(out, MODEL_FILE) and storage.exists(seed_directory(out, recipe.seed)):
+        raise IrmasError(
+            f"{out} holds an unfinished training of several seeds: resume it with --seeds, or "
+            "choose another directory"
+        )
     settings = recipe.model_dump(mode="json")
     infos, start, line, data = _read_inputs(recipe, features, further, init)
     unlogged = storage.exists(storage.join(out, BEGUN_FILE))

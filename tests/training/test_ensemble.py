@@ -159,6 +159,16 @@ def test_a_later_seed_of_another_recipe_is_refused_before_the_first_is_trained(
     assert not (out / "seed-0").exists()
 
 
+def test_a_single_training_does_not_take_the_place_of_an_unfinished_one_of_several_seeds(
+    store: str, short: Recipe, tmp_path: Path
+) -> None:
+    out = tmp_path / "all"
+    train(short, store, str(out / "seed-0"), WORKERS)
+    with pytest.raises(IrmasError, match="unfinished training of several seeds: resume it with"):
+        train(short, store, str(out), WORKERS)
+    assert [path.name for path in out.iterdir() if path.is_dir()] == ["seed-0"]
+
+
 @pytest.mark.drill
 def test_members_validated_on_other_clips_have_no_joint_validation(
     model: Any, tmp_path: Path
@@ -215,6 +225,10 @@ def test_models_that_do_not_go_together_are_refused_by_name(
     refuse("f has other instruments than .*a: mid, low, top, not low, mid, top",
            a, str(tmp_path / "f"))  # fmt: skip
     described = read_description(b)
+    corpus = {**described.recipe["corpus"], "families": {"all": ["low", "mid"]}}
+    recipe = {**described.recipe, "corpus": corpus}
+    write_description(b, described.model_copy(update={"recipe": recipe}))
+    refuse("b has other families than .*a", a, b)
     recipe = {**described.recipe, "validation": {"former": 0.2}}
     write_description(b, described.model_copy(update={"recipe": recipe}))
     refuse("unknown setting validation.former", a, b)
