@@ -217,7 +217,8 @@ def _evaluate_file(
     read = open_scores(scores, labels, vocabulary)
     if at == "family" or mapping is not None:
         codes = new_codes(mapping, families)
-        require_known(codes, read.vocabulary)
+        given = "--at family" if mapping is None else "--map"
+        require_known(codes, read.vocabulary, given=given)
         merge = Merge.of(read.vocabulary, codes)
     chosen, origin = None, ""
     evaluated = merge(read) if merge else read

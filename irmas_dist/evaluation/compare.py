@@ -99,7 +99,12 @@ def compare(
     results = {}
     for (name, (_, own)), found in zip(opened.items(), aligned, strict=True):
         scores = replace(found, groups=groups)
-        decisions = decide_by(chosen, scores, own, settings)
+        try:
+            decisions = decide_by(chosen, scores, own, settings)
+        except IrmasError as error:
+            if protocol:
+                raise
+            raise IrmasError(f"{error}, or compare with --protocol oracle") from error
         results[name] = apply_protocols(scores, {chosen: decisions}, draws)[chosen]
     pairs = list(combinations(results, 2))
     differences: dict[tuple[str, str], dict[str, Difference]] = {pair: {} for pair in pairs}

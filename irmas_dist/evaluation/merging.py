@@ -28,11 +28,13 @@ def read_mapping(text: str) -> dict[str, str]:
         IrmasError: It is neither, or a new code is none.
     """
     if "=" not in text:
-        if not Path(text).exists():
+        if not Path(text).is_file():
             raise UsageError(
                 f"--map {text}: expected code=code, such as gac=guitar, or a YAML file of them"
             )
         content = read_yaml(Path(text)).content
+        if not content:
+            raise IrmasError(f"{text} maps nothing: write codes as gac: guitar")
         for code, new in content.items():
             if not isinstance(new, str):
                 raise IrmasError(f"{text}: {code}: expected a code, such as gac: guitar")
@@ -71,8 +73,10 @@ def new_codes(mapping: str | None, families: Mapping[str, Sequence[str]]) -> dic
     return {code: family for family, codes in families.items() for code in codes}
 
 
-def require_known(mapping: Mapping[str, str], *vocabularies: Vocabulary) -> None:
-    """Refuse a mapping of codes that no vocabulary has.
+def require_known(
+    mapping: Mapping[str, str], *vocabularies: Vocabulary, given: str = "--map"
+) -> None:
+    """Refuse a mapping of codes that no vocabulary has; it is ``given`` by an option.
 
     Raises:
         IrmasError: There is one; it is named.
@@ -81,7 +85,7 @@ def require_known(mapping: Mapping[str, str], *vocabularies: Vocabulary) -> None
         if not any(code in vocabulary for vocabulary in vocabularies):
             known = dict.fromkeys(", ".join(vocabulary.codes) for vocabulary in vocabularies)
             has = " or ".join(known)
-            raise UsageError(f"--map {code}={mapping[code]}: {code} is none of {has}")
+            raise UsageError(f"{given} {code}={mapping[code]}: {code} is none of {has}")
 
 
 @dataclass(frozen=True)

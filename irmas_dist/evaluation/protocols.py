@@ -39,7 +39,7 @@ from irmas_dist.evaluation.thresholds import fit_thresholds
 from irmas_dist.instruments import Vocabulary
 
 MEANING: dict[Protocol, str] = {
-    "validation": "thresholds chosen without any test data",
+    "validation": "thresholds chosen before the test",
     "adapted": "thresholds chosen without test labels, by a model adapted to unlabelled audio",
     "fixed": "0.5 for every instrument, whatever the data",
     "cross-validated": "thresholds fitted to the test's other songs",

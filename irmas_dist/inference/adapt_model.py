@@ -16,6 +16,7 @@ from irmas_dist.features.logmel import log_mel
 from irmas_dist.features.store import shard_names
 from irmas_dist.inference.adapt import Adapted, adapt_network, require_adaptable
 from irmas_dist.inference.audio_inputs import find_audio
+from irmas_dist.inference.logit_matching import prevalence_weights
 from irmas_dist.inference.predictor import Predictor, matching_store
 from irmas_dist.models.cnn import CNN
 from irmas_dist.storage.locks import lock_directory
@@ -107,6 +108,7 @@ def load_adapted(model: str, to: str, settings: AdaptationSettings, part: str) -
     network = load_network(model, description)
     assert isinstance(network, CNN)
     validation = read_validation_scores(model, "by which it would be adapted")
+    prevalence_weights(validation, settings.prevalence)  # Refused before anything is heard.
     clips, notes = _listen(description, to, part)
     shown = without_password(to)
     adapted = adapt_network(description, network, validation, clips, shown, settings)

@@ -19,7 +19,7 @@ from irmas_dist.features.clips import read_clips
 from irmas_dist.features.extract import extract
 from irmas_dist.features.store import read_info
 from irmas_dist.inference.adapt_model import adapted_predictor
-from irmas_dist.inference.merged import merged_thresholds, score_merged
+from irmas_dist.inference.merged import MergedStore, merged_thresholds
 from irmas_dist.inference.predictor import Predictor
 from irmas_dist.instruments import IRMAS, Vocabulary
 from irmas_dist.storage.locks import lock_directory, lock_file
@@ -60,6 +60,8 @@ def evaluate(
         IrmasError: The model or the features cannot be used, or do not go together.
     """
     _require_place(out, model, own=mapping is None and adapt_to is None and part == TESTING)
+    if mapping is not None:  # Refused before anything is heard.
+        MergedStore.of(read_description(model), features, mapping)
     if adapt_to is None:
         predictor, notes = Predictor.load(model), list[str]()
     else:
@@ -70,10 +72,10 @@ def evaluate(
         notes += _known_beforehand(description, features, part)
         if mapping is None:
             return _evaluate(predictor, features, out, part, notes)
-        found = score_merged(predictor, features, part, mapping)
-        thresholds, origin = merged_thresholds(model, description, found.merge)
+        merged = MergedStore.of(description, features, mapping)
+        thresholds, origin = merged_thresholds(model, description, merged.ours)
         # They are nobody's under the model's own codes.
-        signed = _signed(found.scores, description, [*notes, *found.notes])
+        signed = _signed(merged.score(predictor, part), description, [*notes, *merged.notes])
         write_scores(path, replace(signed, scored_by="merged"))
         return _evaluate_with(description, signed, path, thresholds, origin)
 

@@ -19,47 +19,45 @@ from irmas_dist.training.model_directory import read_validation_scores
 
 
 @dataclass(frozen=True)
-class MergedScores:
-    """Scores under new codes.
+class MergedStore:
+    """A feature store of any instruments, under new codes.
 
     Attributes:
-        scores: With the labels, of the codes that the model and the clips both have.
-        merge: How they follow from the model's instruments.
-        notes: What was left out.
+        location: The store.
+        ours: How the codes that model and store both have follow from the model's instruments.
+        theirs: How they follow from the store's.
+        notes: What is left out.
     """
 
-    scores: Scores
-    merge: Merge
+    location: str
+    ours: Merge
+    theirs: Merge
     notes: list[str]
 
+    @classmethod
+    def of(
+        cls, description: ModelDescription, location: str, mapping: Mapping[str, str]
+    ) -> "MergedStore":
+        """Return a store under new codes, from a mapping of the model's codes and its own.
 
-def score_merged(
-    predictor: Predictor, location: str, part: str, mapping: Mapping[str, str]
-) -> MergedScores:
-    """Score one part of a feature store of any instruments.
+        Raises:
+            IrmasError: The store has other feature settings than the model, the mapping names an
+                instrument of neither, or they have none in common.
+        """
+        info = matching_store(description, location)
+        require_known(mapping, description.vocabulary, info.vocabulary)
+        ours, theirs, notes = shared(description.vocabulary, info.vocabulary, mapping, location)
+        return cls(location, ours.without(description.known_absent), theirs, notes)
 
-    Args:
-        predictor: The model.
-        location: The store.
-        part: Its part.
-        mapping: New codes of the model's instruments, and of the store's.
-
-    Raises:
-        IrmasError: The store has other feature settings than the model, the mapping names an
-            instrument of neither, or they have none in common.
-    """
-    info, description = matching_store(predictor.description, location), predictor.description
-    require_known(mapping, description.vocabulary, info.vocabulary)
-    ours, theirs, notes = shared(description.vocabulary, info.vocabulary, mapping, location)
-    ours = ours.without(description.known_absent)
-    clips = read_clips(location, part)
-    scores = Scores(
-        clips.clip_ids, clips.parts, clips.groups,
-        labels=theirs.labels(hard_labels(clips.labels)),
-        scores=ours.scores(predictor.score_clips(clips)).astype(np.float32),
-        vocabulary=ours.vocabulary,
-    )  # fmt: skip
-    return MergedScores(scores, ours, notes)
+    def score(self, predictor: Predictor, part: str) -> Scores:
+        """Score one part of the store."""
+        clips = read_clips(self.location, part)
+        return Scores(
+            clips.clip_ids, clips.parts, clips.groups,
+            labels=self.theirs.labels(hard_labels(clips.labels)),
+            scores=self.ours.scores(predictor.score_clips(clips)).astype(np.float32),
+            vocabulary=self.ours.vocabulary,
+        )  # fmt: skip
 
 
 def _prevalence(description: ModelDescription) -> dict[str, float]:

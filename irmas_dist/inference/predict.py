@@ -15,8 +15,9 @@ from irmas_dist.inference.ray_predict import predict_with_actors
 from irmas_dist.inference.results import open_journal, write_predictions
 from irmas_dist.inference.timeline_files import has_timeline, require_distinct, write_timeline
 from irmas_dist.storage.locks import lock_file
-from irmas_dist.storage.results import refuse_inputs
+from irmas_dist.storage.results import refuse_inputs, refuse_other_results
 from irmas_dist.terminal import progress, say
+from irmas_dist.training.model_description import read_description
 
 
 def predict(
@@ -59,6 +60,13 @@ def predict(
     if out not in (None, storage.STDOUT):
         refuse_inputs(out, files)
     use_ray = workers is not None or address is not None
+    if use_ray and STDIN in files:
+        raise IrmasError("standard input cannot be distributed: omit --workers and --address")
+    if timeline is not None:
+        require_distinct(files)
+        refuse_other_results(timeline, own="")
+    if form == "mirex":
+        MirexLabels.of(read_description(model).vocabulary, mapping or {})
     if adapt_to is not None:
         if use_ray:
             raise UsageError("--adapt-to is not for actors: adapt the model first, 'irmas adapt'")
@@ -70,10 +78,6 @@ def predict(
     labels = MirexLabels.of(vocabulary, mapping or {}, absent) if form == "mirex" else None
     for note in [*notes, *(labels.notes if labels else ())]:
         say(note)
-    if timeline is not None:
-        require_distinct(files)
-    if use_ray and STDIN in files:
-        raise IrmasError("standard input cannot be distributed: omit --workers and --address")
     with ExitStack() as held:
         if timeline is not None:
             storage.make_directory(timeline)

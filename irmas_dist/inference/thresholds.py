@@ -92,6 +92,11 @@ def _search(
     model: str, settings: ThresholdSettings, features: str | None
 ) -> tuple[ModelDescription, list[Candidate]]:
     description = read_description(model)
+    if description.adapted is not None and description.members:
+        raise IrmasError(
+            f"{model} joins adapted models: fit the thresholds of the originals, adapt these "
+            "again, and join what comes of it"
+        )
     if description.adapted is not None:
         raise IrmasError(
             f"{model} is adapted, and its validation scores are the original's: fit that one's "

@@ -76,7 +76,7 @@ def test_scores_of_irmas_stand_beside_baselines_and_published_results(
     assert len(intervals) == 3 * 3  # of three protocols and metrics
     for word in ("protocol: validation", "cross-validated", "oracle", "Han et al. 2016", "0.602"):
         assert word in out
-    assert "validation: thresholds chosen without any test data: 0.14, chosen beforehand" in out
+    assert "validation: thresholds chosen before the test: 0.14, chosen beforehand" in out
 
 
 def openmic_scores(path: Path) -> Scores:
@@ -265,7 +265,7 @@ def test_the_report_of_a_model_has_players_for_what_lies_in_the_tree(
     assert code == 0, err
     text = page.read_text()
     assert text.count("<audio controls") == 10
-    assert "thresholds chosen without any test data (500 mixtures" in text
+    assert "thresholds chosen before the test (500 mixtures" in text
     assert "Loss over the epochs" in text
     assert "most frequent instruments" in text
 

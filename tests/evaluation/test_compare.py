@@ -44,6 +44,16 @@ def test_validation_is_the_protocol_where_all_models_have_thresholds(thinned):
         compare({"a": (thinned, own), "b": (thinned, None)}, "validation")
 
 
+def test_too_few_songs_to_cross_validate_name_the_protocol_that_needs_none(thinned):
+    few = replace(pick(thinned, np.arange(4)), groups=["a", "a", "b", "b"])
+    opened = {"a": (few, None), "b": (few, None)}
+    with pytest.raises(IrmasError, match=r"cannot be cross-validated.*or compare with --protocol"):
+        compare(opened)
+    with pytest.raises(IrmasError, match=r"cannot be cross-validated.*recordings of it$"):
+        compare(opened, "cross-validated")
+    assert compare(opened, "oracle").protocol == "oracle"
+
+
 @pytest.mark.parametrize(("songs", "real"), [(1, False), (5, False), (6, True)])
 def test_too_few_songs_to_be_sure_have_no_p_value_and_no_real_difference(thinned, songs, real):
     clips = np.arange(12)

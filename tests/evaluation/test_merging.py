@@ -135,6 +135,7 @@ def test_a_mapping_is_pairs_or_a_file(tmp_path: Path) -> None:
     assert read_mapping("gac=guitar, gel=guitar") == GUITARS
     assert read_mapping(str(tmp_path / "map.yaml")) == GUITARS
     (tmp_path / "bad.yaml").write_text("gac: [guitar]\n")
+    (tmp_path / "empty.yaml").touch()
     (tmp_path / "pipe.yaml").write_text("gac: a|b\n")
     for text, message in {
         "gac=guitar,gel=": "expected code=code, such as gac=guitar, not 'gel='",
@@ -146,12 +147,16 @@ def test_a_mapping_is_pairs_or_a_file(tmp_path: Path) -> None:
         "gac=?": "cannot be the code",
         str(tmp_path / "pipe.yaml"): r"pipe.yaml: gac: 'a\|b' cannot be the code",
         str(tmp_path / "none.yaml"): "none.yaml",
+        str(tmp_path): "expected code=code, such as gac=guitar, or a YAML file",
+        str(tmp_path / "empty.yaml"): "empty.yaml maps nothing: write codes as gac: guitar",
         str(tmp_path / "bad.yaml"): "gac: expected a code",
     }.items():
         with pytest.raises(IrmasError, match=message):
             read_mapping(text)
     with pytest.raises(IrmasError, match="--map gca=guitar: gca is none of cel"):
         require_known({"gca": "guitar"}, IRMAS)
+    with pytest.raises(IrmasError, match="--at family gca=guitar: gca is none of cel"):
+        require_known({"gca": "guitar"}, IRMAS, given="--at family")
 
 
 def test_families_are_a_mapping_of_their_instruments() -> None:

@@ -328,6 +328,16 @@ def test_what_cannot_be_adapted_is_refused(description: ModelDescription, networ
             )
 
 
+def test_a_prevalence_that_cannot_be_is_refused_before_anything_is_heard(
+    irmas: Irmas, make_model: MakeModel, excerpts: list[Path], tmp_path: Path
+) -> None:
+    model, audio = make_model(normalisation="batch"), excerpts[0].parent
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("irmas_dist.inference.adapt_model.log_mel", lambda *_: pytest.fail("heard"))
+        ended = irmas("adapt", model, audio, tmp_path / "out", *["--prevalence", "xyz=0.5"])
+    assert "xyz is none of cel" in ended.refusal(2)
+
+
 def test_the_command_writes_a_model_that_says_so(
     irmas: Irmas, make_model: MakeModel, excerpts: list[Path], tmp_path: Path
 ) -> None:

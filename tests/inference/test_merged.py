@@ -1,6 +1,5 @@
 """A model on clips of other instruments, and at the level of its families."""
 
-import copy
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,11 +18,15 @@ from irmas_dist.features.clips import read_clips
 from irmas_dist.features.logmel import log_mel
 from irmas_dist.inference.evaluate import evaluate
 from irmas_dist.inference.logit_matching import prevalence_weights
-from irmas_dist.inference.merged import MergedScores, merged_thresholds, score_merged
+from irmas_dist.inference.merged import MergedStore, merged_thresholds
 from irmas_dist.inference.predictor import Predictor
 from irmas_dist.instruments import IRMAS, UNKNOWN, Vocabulary
 from irmas_dist.tracking.run_file import run_files
-from irmas_dist.training.model_description import read_description, write_description
+from irmas_dist.training.model_description import (
+    ModelDescription,
+    read_description,
+    write_description,
+)
 from tests.inference.conftest import Irmas, MakeModel, scores_of_songs
 
 THEIRS = Vocabulary.of({"guitar": "guitar", "drums": "drums", "voice": "voice"})
@@ -102,25 +105,20 @@ def test_what_is_known_not_to_play_has_no_part_in_a_merge(
     make_model: MakeModel, features: str
 ) -> None:
     predictor = Predictor.load(make_model())
-    plain = score_merged(predictor, features, "testing", MAPPING)
 
-    def merged(**prevalence: float) -> MergedScores:
+    def merged(**prevalence: float) -> tuple[np.ndarray, MergedStore, ModelDescription]:
         adapted = {"to": "there", "prevalence": prevalence}
-        changed = predictor.description.model_copy(update={"adapted": adapted})
-        knowing = copy.copy(predictor)
-        knowing.description = changed
-        return score_merged(knowing, features, "testing", MAPPING)
+        description = predictor.description.model_copy(update={"adapted": adapted})
+        store = MergedStore.of(description, features, MAPPING)
+        return store.score(predictor, "testing").scores[:, 0], store, description
 
     scores = predictor.score_clips(read_clips(features, "testing"))
     acoustic, electric = (scores[:, IRMAS.codes.index(code)] for code in ("gac", "gel"))
-    np.testing.assert_array_equal(plain.scores.scores[:, 0], np.maximum(acoustic, electric))
-    np.testing.assert_array_equal(merged(gel=0.0).scores.scores[:, 0], acoustic)
-    np.testing.assert_array_equal(merged(gac=0.0).scores.scores[:, 0], electric)
-    neither = merged(gac=0.0, gel=0.0)
-    description = predictor.description.model_copy(
-        update={"adapted": {"to": "there", "prevalence": {"gac": 0.0, "gel": 0.0}}}
-    )
-    thresholds, _ = merged_thresholds("no directory", description, neither.merge)
+    np.testing.assert_array_equal(merged()[0], np.maximum(acoustic, electric))
+    np.testing.assert_array_equal(merged(gel=0.0)[0], acoustic)
+    np.testing.assert_array_equal(merged(gac=0.0)[0], electric)
+    _, neither, description = merged(gac=0.0, gel=0.0)
+    thresholds, _ = merged_thresholds("no directory", description, neither.ours)
     assert thresholds[0] == NEVER
 
 
@@ -138,11 +136,24 @@ def test_what_cannot_be_judged_is_refused(
     ]:
         ended = irmas("evaluate", model, "--features", features, *arguments)
         assert message in ended.refusal(code)
-    predictor = Predictor.load(model)
-    other = predictor.description.features.model_copy(update={"hop_length": 400})
-    predictor.description = predictor.description.model_copy(update={"features": other})
+    description = read_description(model)
+    other = description.features.model_copy(update={"hop_length": 400})
+    description = description.model_copy(update={"features": other})
     with pytest.raises(IrmasError, match="other feature settings"):
-        score_merged(predictor, features, "testing", MAPPING)
+        MergedStore.of(description, features, MAPPING)
+
+
+def test_what_cannot_be_judged_is_refused_before_anything_is_heard_or_scored(
+    irmas: Irmas, make_model: MakeModel, features: str, tmp_path: Path
+) -> None:
+    model, there = make_model(), ("--features", features, "--out", tmp_path / "out")
+    ended = irmas("evaluate", model, *there, "--map", "xyz=guitar", "--adapt-to", "nowhere")
+    assert ended.refusal(2).startswith("--map xyz=guitar: xyz is none of cel")
+    (model / "validation.parquet").unlink(missing_ok=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Predictor, "score_clips", lambda *_: pytest.fail("scored"))
+        ended = irmas("evaluate", model, *there, "--map", "gac=guitar,gel=guitar")
+    assert "to which thresholds of guitar would be fitted" in ended.refusal(1)
 
 
 def test_figures_of_other_codes_do_not_replace_those_of_the_model_in_wandb(

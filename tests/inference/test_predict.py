@@ -33,6 +33,11 @@ def refusal(ended: Ended) -> str:
         ("MODEL empty", "empty holds no audio files"),
         ("MODEL a/x.wav b/x.wav --timeline t", "--timeline: a/x.wav and b/x.wav would both be"),
         ("MODEL - --workers 2", "standard input cannot be distributed"),
+        ("MODEL a.wav --timeline MODEL", "MODEL holds a model: name another directory"),
+        (
+            "MODEL a.wav --timeline t --adapt-to b --format mirex --out m.csv --map gac=gitarre",
+            "--map gac=gitarre: gitarre is no label of MIREX's",
+        ),
     ],
 )
 def test_an_input_that_cannot_be_used(
@@ -44,6 +49,7 @@ def test_an_input_that_cannot_be_used(
         (model / "model.safetensors").read_bytes()
     )
     line = [str(model) if word == "MODEL" else word for word in arguments.split()]
+    message = message.replace("MODEL", str(model), 1) if message.startswith("MODEL") else message
     assert refusal(irmas("predict", *line)).startswith(message)
 
 

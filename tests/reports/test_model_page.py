@@ -183,7 +183,7 @@ def test_the_headline_has_figures_with_clips_protocol_and_intervals(page):
     for key in ("micro_f1", "macro_f1", "lrap"):
         assert f"{results[key]:.3f} {sure[key].low:.3f} to {sure[key].high:.3f}" in page.text
     assert "Testing clips 60 of 15 songs" in page.text
-    chosen = "validation : thresholds chosen without any test data (validation clips)."
+    chosen = "validation : thresholds chosen before the test (validation clips)."
     assert chosen in page.text
     assert "One decision threshold for all instruments." in page.text
 
@@ -222,7 +222,7 @@ def test_the_origin_of_thresholds_is_named(tmp_path):
         thresholds=np.linspace(0.3, 0.5, len(STRINGS)),
         thresholds_from="mixtures of training clips",
     )
-    assert "test data (mixtures of training clips)" in page.text
+    assert "before the test (mixtures of training clips)" in page.text
     assert "One decision threshold per instrument." in page.text
 
 
