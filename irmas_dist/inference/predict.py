@@ -65,7 +65,7 @@ def predict(
     if timeline is not None:
         require_distinct(files)
         refuse_other_results(timeline, own="")
-    if form == "mirex":
+    if form == "mirex":  # Refused before anything is heard.
         MirexLabels.of(read_description(model).vocabulary, mapping or {})
     if adapt_to is not None:
         if use_ray:
