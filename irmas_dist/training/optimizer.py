@@ -54,17 +54,18 @@ class Optimisation:
         self._parameters = [p for p in network.parameters() if p.requires_grad]
         self.frozen: list[nn.Parameter] = []
         device = self._parameters[0].device
-        groups = _groups(self._parameters, settings.weight_decay)
-        if settings.head_lr is not None:
-            apart = {id(p) for p in head}
-            groups = [
-                group
-                for inside in (False, True)
-                for group in _groups(
-                    [p for p in self._parameters if (id(p) in apart) == inside],
-                    settings.weight_decay,
-                )
-            ]
+        # Tensors, so that a captured step reads the current rate. CUDA's kernel takes float32.
+        real = torch.float32 if device.type == "cuda" else torch.float64
+        self._lr = torch.tensor(settings.lr, dtype=real, device=device)
+        self._head_lr = torch.tensor(settings.head_lr or settings.lr, dtype=real, device=device)
+        apart = {id(p) for p in head} if settings.head_lr is not None else set()
+        of_body = [p for p in self._parameters if id(p) not in apart]
+        of_head = [p for p in self._parameters if id(p) in apart]
+        groups = [
+            group | {"lr": lr}
+            for parameters, lr in ((of_body, self._lr), (of_head, self._head_lr))
+            for group in _groups(parameters, settings.weight_decay)
+        ]
         kind = torch.optim.Adam if settings.optimizer == "adam" else torch.optim.AdamW
         self._optimizer: torch.optim.Optimizer = kind(
             groups,
@@ -72,13 +73,6 @@ class Optimisation:
             fused=True,
             capturable=device.type == "cuda",
         )
-        # A tensor, so that a captured step reads the current rate. CUDA's kernel takes float32.
-        real = torch.float32 if device.type == "cuda" else torch.float64
-        self._lr = torch.tensor(settings.lr, dtype=real, device=device)
-        self._head_lr = torch.tensor(settings.head_lr or settings.lr, dtype=real, device=device)
-        of_body = 2  # groups; those of the head follow, if it has a rate of its own
-        for number, group in enumerate(self._optimizer.param_groups):
-            group["lr"] = self._lr if number < of_body else self._head_lr
         self._average: nn.Module | None = copy.deepcopy(network) if settings.ema else None
         self._averaged = torch.zeros((), device=device)  # how many weights are in the average
         # Steps skipped so far, now in a row, and the most in a row.
@@ -254,11 +248,13 @@ class Optimisation:
 
 
 def _groups(parameters: list[nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:
-    """Return matrices, which decay, and vectors."""
-    return [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
+    """Return matrices, which decay, and vectors; each group is a launch or three on a GPU."""
+    if not weight_decay:
+        groups = [(parameters, 0.0)]
+    else:
+        matrices = [p for p in parameters if p.ndim > 1]
+        groups = [(matrices, weight_decay), ([p for p in parameters if p.ndim <= 1], 0.0)]
+    return [{"params": of, "weight_decay": decay} for of, decay in groups if of]
 
 
 def _values(network: nn.Module) -> list[Tensor]:
