@@ -26,6 +26,7 @@ from irmas_dist.training.model_description import ModelDescription, read_descrip
 from irmas_dist.training.model_directory import (
     load_network,
     pack_weights,
+    read_learnt,
     read_validation_scores,
     save_model,
     weights_digest,
@@ -73,7 +74,8 @@ def adapt(
             _require_adaptation(out, read_description(model))
         adapted = load_adapted(model, to, settings, part or TESTING)
         validation = read_validation_scores(model, "by which it would be adapted")
-        save_model(out, pack_weights(adapted.network), adapted.description, validation)
+        weights = pack_weights(adapted.network)
+        save_model(out, weights, adapted.description, validation, read_learnt(model))
     record = adapted.description.adapted or {}
     return AdaptSummary(out, record["clips"], adapted.notes)
 

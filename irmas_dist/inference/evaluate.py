@@ -26,7 +26,7 @@ from irmas_dist.storage.locks import lock_directory, lock_file
 from irmas_dist.storage.results import MODEL_FILE, SCORES_FILE, holds, refuse_other_results
 from irmas_dist.training.model_description import ModelDescription, read_description
 from irmas_dist.training.model_directory import scorer_identity
-from irmas_dist.training.provenance import lessons
+from irmas_dist.training.provenance import learnt_stores
 
 NO_TEST = "these figures do not measure how well it does on other music"
 """What is to be known of figures on clips that are not new to a model."""
@@ -126,11 +126,7 @@ def _known_beforehand(description: ModelDescription, features: str, part: str) -
             "the model was validated on these clips, by which its epoch and thresholds were "
             f"chosen: {NO_TEST}"
         )
-    learnt = any(
-        info.identity in (lesson.store, *lesson.also)
-        for member in description.parts
-        for lesson in lessons(member.data, {})
-    )
+    learnt = any(info.identity in learnt_stores(member.data) for member in description.parts)
     if part == TESTING and TRAINING in info.clips and learnt:
         groups = set(read_clips(features, TRAINING, with_frames=False).groups)
         tested = read_clips(features, part, with_frames=False).groups

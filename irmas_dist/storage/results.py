@@ -10,10 +10,11 @@ from irmas_dist.errors import IrmasError
 
 STORE_FILE, MODEL_FILE, SWEEP_FILE = "features.json", "model.json", "sweep.json"
 
-WEIGHTS_FILE, VALIDATION_FILE, SCORES_FILE = (
-    "model.safetensors", "validation.parquet", "scores.parquet",
+WEIGHTS_FILE, VALIDATION_FILE, LEARNT_FILE, SCORES_FILE = (
+    "model.safetensors", "validation.parquet", "learnt.parquet", "scores.parquet",
 )  # fmt: skip
-"""Beside `MODEL_FILE`: weights, scores of the validation clips, and scores of an evaluation."""
+"""Beside `MODEL_FILE`: weights, scores of the validation clips, digests of the audio of the clips
+that it has learnt, and scores of an evaluation."""
 
 BEST_FILE = "best.yaml"
 """The best trial's recipe, beside `SWEEP_FILE`."""
@@ -30,7 +31,7 @@ UNFINISHED = {BEGUN_FILE: "an unfinished training"}
 """What a directory holds before it has a result."""
 
 FILES = (
-    *RESULTS, *UNFINISHED, WEIGHTS_FILE, VALIDATION_FILE, SCORES_FILE,
+    *RESULTS, *UNFINISHED, WEIGHTS_FILE, VALIDATION_FILE, LEARNT_FILE, SCORES_FILE,
     "part-*.parquet", "rejects.parquet", BEST_FILE, "trials.json", "study.db",
 )  # fmt: skip
 """Patterns of the files that stages write into their directories and use again."""

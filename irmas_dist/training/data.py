@@ -35,6 +35,8 @@ class TrainingData:
         to_mix: The held-out clips, repeated so that instruments are equally frequent, of which
             the clips for thresholds are mixed; None if validation clips are not mixed.
         settings: How they are mixed.
+        learnt_audio: Digests of the files of the training clips.
+        judged_audio: Those of the clips that are validated on.
     """
 
     training: Clips | StreamedClips
@@ -45,6 +47,13 @@ class TrainingData:
     validated_on: tuple[ValidationStore, ...] = ()
     to_mix: Clips | None = None
     settings: ValidationSettings = field(default_factory=ValidationSettings)
+    learnt_audio: frozenset[str] = frozenset()
+    judged_audio: frozenset[str] = frozenset()
+
+    @property
+    def learnt(self) -> frozenset[str]:
+        """Digests of all audio that the model has learnt, with what it started from."""
+        return self.learnt_audio | (self.start.audio if self.start else frozenset())
 
     @property
     def stores(self) -> StoreWeights:

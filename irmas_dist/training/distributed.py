@@ -50,7 +50,7 @@ def train_distributed(
     weights, description, validation = _train(
         ray.put(data), progress, settings, recipe, workers, on_epoch
     )
-    description = save_model(out, weights, description, validation)
+    description = save_model(out, weights, description, validation, data.learnt)
     storage.remove_directory(progress)
     return description
 

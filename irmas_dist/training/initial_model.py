@@ -1,13 +1,12 @@
 """The model that a training starts from, and the blocks of it that are kept at first."""
 
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from irmas_dist.config.base import differences
-from irmas_dist.config.corpus import SplitSettings
 from irmas_dist.config.features import LogMelSettings
 from irmas_dist.config.training import NOTHING_TO_KEEP, LearnerSettings
 from irmas_dist.errors import IrmasError
@@ -15,7 +14,6 @@ from irmas_dist.instruments import Vocabulary
 from irmas_dist.models.cnn import CNN
 from irmas_dist.models.transfer import NewParts, named_layers, transfer
 from irmas_dist.training.optimizer import Optimisation
-from irmas_dist.training.provenance import lessons
 
 
 @dataclass(frozen=True)
@@ -32,7 +30,7 @@ class InitialModel:
         digest: Digest of its weights.
         learnt: What it has learnt from: the ``data`` of its ``model.json``.
         adapted_to: What it was adapted to; None if nothing.
-        split: The ``validation`` settings of its recipe.
+        audio: Digests of the audio that it has learnt.
     """
 
     name: str
@@ -44,38 +42,13 @@ class InitialModel:
     digest: str
     learnt: dict[str, Any]
     adapted_to: str | None = None
-    split: Mapping[str, Any] = field(default_factory=dict)
-
-    def has_learnt_from(self, store: str, settings: SplitSettings) -> bool:
-        """Return whether it has learnt clips that these settings hold out of a store.
-
-        Args:
-            store: Identity of the store.
-            settings: How it is split.
-        """
-        same = {name: getattr(settings, name) for name in SplitSettings.model_fields}
-        return any(
-            store in lesson.also
-            or (
-                store == lesson.store
-                and not (lesson.is_split and lesson.split.items() >= same.items())
-            )
-            for lesson in lessons(self.learnt, self.split)
-        )
-
-    def has_learnt(self, store: str) -> bool:
-        """Return whether it has learnt training clips of a store, given by its identity."""
-        learnt = lessons(self.learnt, self.split)
-        return any(store in (lesson.store, *lesson.also) for lesson in learnt)
+    audio: frozenset[str] = frozenset()
 
     @property
     def record(self) -> dict[str, Any]:
         """What is recorded in a model that started from it."""
         adapted = {"adapted_to": self.adapted_to} if self.adapted_to else {}
-        split = {
-            name: self.split[name] for name in SplitSettings.model_fields if name in self.split
-        }
-        return {"weights": self.digest, "data": self.learnt, "split": split} | adapted
+        return {"weights": self.digest, "data": self.learnt} | adapted
 
     def describe_start(
         self, settings: LearnerSettings, features: LogMelSettings, vocabulary: Vocabulary

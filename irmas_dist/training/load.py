@@ -77,19 +77,13 @@ def open_training_data(
                 f"--also {store.location}:{store.weight:g} gives no example in an epoch of "
                 f"{own:,}: weigh it more"
             )
-    is_split = not (validate_on or VALIDATION in data.store.clips)
-    if start and is_split and start.has_learnt_from(data.store.identity, recipe.validation):
+    if start and (known := start.audio & data.judged_audio):
         say(
-            f"{start.name} has learnt clips that are held out of {features} now, "
-            "and figures of validation and thresholds will be too good: hold out what was held out "
-            "when it was trained"
+            f"{start.name} has learnt {len(known):,} of {len(data.judged_audio):,} clips of "
+            f"{' and '.join(validate_on) or features} that are validated on, and figures of "
+            "validation and thresholds will be too good: hold out what was held out when it was "
+            "trained, or validate on others"
         )
-    for location, judge in zip(validate_on, data.validated_on, strict=True):
-        if start and judge.part == TRAINING and start.has_learnt(judge.info.identity):
-            say(
-                f"{start.name} has learnt clips of {location}, and figures of "
-                "validation and thresholds will be too good: validate on others"
-            )
     return replace(data, start=start)
 
 
@@ -155,13 +149,15 @@ def load_training_data(
         own = new_clips(clips, location, info, out)
     else:
         own, aside = _divided(clips, location, info, settings)
-        out = _kept_from_further(own, aside, location, info, settings) if further else HeldOut()
+        out = _held_out(own, aside, location, info, settings)
+    judged = out.audio
     _tell_lacking(aside, " and ".join(validate_on) or location, info.vocabulary)
     if TESTING in info.clips:
         tests = read_clips(location, TESTING, with_frames=False)
         _tell_shared(own, tests, location)
         if further:
             out |= HeldOut(audio=HeldOut.of(tests, location, info).audio)
+    learnt = HeldOut.of(own, location, info).audio
     taken = [
         read_further(store, one, info.vocabulary, out, resident=resident)
         for store, one in zip(further, infos, strict=True)
@@ -195,6 +191,8 @@ def load_training_data(
         validated_on=validated_on,
         to_mix=aside.select(balanced) if mixed else None,
         settings=settings,
+        learnt_audio=learnt.union(*(data.audio for _, _, data in taken)),
+        judged_audio=judged,
     )
 
 
@@ -220,10 +218,10 @@ def _divided(
     return own, aside
 
 
-def _kept_from_further(
+def _held_out(
     own: Clips, aside: Clips, location: str, info: StoreInfo, settings: ValidationSettings
 ) -> HeldOut:
-    """Return what no clip of a further store may share with the validation clips of the first."""
+    """Return what no clip to learn may share with the validation clips of the first store."""
     out = HeldOut.of(aside, location, info)
     if settings.by == "source":
         seen = set().union(*sources_of(own, info.vocabulary))

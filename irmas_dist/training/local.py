@@ -61,7 +61,7 @@ def train_here(
         if known or is_out_of_memory(error):
             raise as_failure(error) from error
         raise
-    description = save_model(out, weights, description, validation)
+    description = save_model(out, weights, description, validation, data.learnt)
     storage.remove_directory(progress)
     return description
 

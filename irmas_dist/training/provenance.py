@@ -3,7 +3,6 @@
 import importlib.metadata
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -47,36 +46,17 @@ def commit() -> str | None:
     return result.stdout.strip() or None
 
 
-@dataclass(frozen=True)
-class Lesson:
-    """What one training has learnt from.
-
-    Attributes:
-        store: Identity of its first store.
-        also: Those of further stores.
-        split: The ``validation`` settings by which clips of the first are held out.
-        is_split: Whether they are: not where it is validated on other stores.
-    """
-
-    store: str
-    also: frozenset[str]
-    split: Mapping[str, Any]
-    is_split: bool
-
-
-def lessons(data: Mapping[str, Any], split: Mapping[str, Any]) -> Iterator[Lesson]:
-    """Yield what a model has learnt from, then what the one has that it started from, and so on.
+def learnt_stores(data: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the identities of the stores that a model, or one that it started from, learnt from.
 
     Args:
         data: As in ``model.json``.
-        split: The ``validation`` settings of its recipe.
     """
     learnt: Mapping[str, Any] | None = data
     while learnt:
-        also = frozenset(one["store"] for one in learnt.get("also", ()))
-        yield Lesson(learnt.get("store", ""), also, split, "validated_on" not in learnt)
-        before = learnt.get("init", {})
-        learnt, split = before.get("data"), before.get("split", {})
+        yield learnt.get("store", "")
+        yield from (one["store"] for one in learnt.get("also", ()))
+        learnt = learnt.get("init", {}).get("data")
 
 
 def for_validation(

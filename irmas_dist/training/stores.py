@@ -34,12 +34,14 @@ class FurtherData:
         clips: Number of its clips that are learnt.
         left_out: Number of its training clips that share a group, the audio or a held-out source
             with validation.
+        audio: Digests of the files of the clips that are learnt.
     """
 
     info: StoreInfo
     weight: float
     clips: int
     left_out: int
+    audio: frozenset[str] = frozenset()
 
     @property
     def record(self) -> dict[str, Any]:
@@ -137,7 +139,9 @@ def read_further(
     clips = read_clips(store.location, TRAINING, with_frames=resident)
     kept = new_clips(clips, store.location, info, aside).with_columns(columns)
     streamed = StreamedStore(store.location, info.identity, frozenset(kept.clip_ids), columns)
-    return kept, streamed, FurtherData(info, store.weight, len(kept), len(clips) - len(kept))
+    audio = HeldOut.of(kept, store.location, info).audio
+    taken = FurtherData(info, store.weight, len(kept), len(clips) - len(kept), audio)
+    return kept, streamed, taken
 
 
 def read_validation(
@@ -215,15 +219,15 @@ class HeldOut:
     """
 
     groups: frozenset[str] = frozenset()
-    audio: frozenset[str | None] = frozenset()
+    audio: frozenset[str] = frozenset()
     sources: frozenset["OfSource"] = frozenset()
 
     @classmethod
     def of(cls, clips: Clips, location: str, info: StoreInfo) -> "HeldOut":
         """Return those of clips of a store."""
         digests = audio_digests(location, info)
-        audio = {digests[clip_id] for clip_id in clips.clip_ids} - {None}
-        return cls(frozenset(clips.groups), frozenset(audio))
+        audio = (digests[clip_id] for clip_id in clips.clip_ids)
+        return cls(frozenset(clips.groups), frozenset(filter(None, audio)))
 
     def __or__(self, other: "HeldOut") -> "HeldOut":
         return HeldOut(

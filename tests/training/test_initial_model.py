@@ -79,8 +79,7 @@ def test_a_model_says_what_it_started_from_and_only_the_same_start_resumes_it(
     said = " ".join(capsys.readouterr().err.split())
     assert f"starting from 6 of 6 layers and the normalisation of {model}" in said
     start = read_initial_model(model)
-    split = {"share": settings.validation.share, "seed": 0, "by": "group"}
-    record = {"weights": start.digest, "data": start.learnt, "split": split}
+    record = {"weights": start.digest, "data": start.learnt}
     assert trained.data["init"] == record
     assert trained.data["init"]["data"]["store"] == read_info(store).identity
     assert trained.normalisation == read_description(model).normalisation
@@ -107,10 +106,12 @@ def test_clips_that_the_model_has_learnt_are_not_held_out_in_silence(
     model: str, store: str, other: str, settings: Recipe, tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    start, told = read_initial_model(model), "has learnt clips that are held out of"
+    start = read_initial_model(model)
 
     def said(place: str, start: InitialModel, **values: Any) -> bool:
-        open_training_data(place, recipe_of(settings, **values), start=start)
+        data = open_training_data(place, recipe_of(settings, **values), start=start)
+        count = len(start.audio & data.judged_audio)
+        told = f"{start.name} has learnt {count} of {len(data.judged_audio)} clips of {place}"
         return told in " ".join(capsys.readouterr().err.split())
 
     assert not said(store, start)  # The same clips are held out.
@@ -125,6 +126,10 @@ def test_clips_that_the_model_has_learnt_are_not_held_out_in_silence(
     last = str(tmp_path / "last")
     train(recipe_of(settings), other, last, WorkerSettings(), init=both)
     assert said(store, read_initial_model(last))
+    # Other clips beside them, or other labels, make it another store.
+    clips = synthetic_clips(48, seed=0)
+    fewer = write_store(tmp_path / "fewer", clips.select(list(range(40))), "renamed", audio="store")
+    assert said(fewer, start)
     # Three after each other: the first has held out others, or the same.
     for seed, is_said in ((5, True), (0, False)):
         first, second = str(tmp_path / f"first-{seed}"), str(tmp_path / f"second-{seed}")
@@ -140,7 +145,7 @@ def test_clips_that_the_model_has_learnt_are_not_judged_by_in_silence(
     start = read_initial_model(model)
     for first, judge, is_said in ((other, store, True), (store, other, False)):
         open_training_data(first, recipe_of(settings), start=start, validate_on=[judge])
-        told = f"{model} has learnt clips of {judge}, and figures of validation"
+        told = f"{model} has learnt {len(start.audio)} of 48 clips of {judge} that are validated"
         assert (told in " ".join(capsys.readouterr().err.split())) == is_said
 
 

@@ -37,6 +37,7 @@ def test_the_model_directory_is_self_contained(
         "model.safetensors",
         "model.json",
         "validation.parquet",
+        "learnt.parquet",
     }
     assert not (Path(path) / RUN_NAME).exists()
     assert read_description(path) == description
