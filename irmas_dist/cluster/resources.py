@@ -113,6 +113,17 @@ def trial_capacity(settings: SweepSettings) -> int:
     return workers // settings.workers
 
 
+def most_trials(settings: SweepSettings) -> int:
+    """Return how many trials may live on a cluster: those that fit now, and one that waits.
+
+    An autoscaler adds nodes for it, and nodes that join by themselves take more.
+    """
+    try:
+        return trial_capacity(settings) + 1
+    except IrmasError:  # Nodes are lost, and may be replaced.
+        return 1
+
+
 def workers_on(node: Mapping[str, float], cpus: float, gpus: float) -> int:
     """Return how many workers fit on a node; a fraction of a GPU is of a single one.
 

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,7 @@ class StudySearcher(Searcher):
         interrupted: Trials to resume first.
         second: Name of the second objective's value in a result, if there is one.
         grid: Whether only queued points run, which another driver of the study may take first.
+        most: Returns how many trials may live now; None for any number.
 
     Attributes:
         left: Number of new trials not yet started.
@@ -59,10 +60,11 @@ class StudySearcher(Searcher):
         interrupted: list[FrozenTrial],
         second: str | None = None,
         grid: bool = False,
+        most: Callable[[], int] | None = None,
     ) -> None:
         super().__init__(metric=SELECTED_BY, mode="max")
         self._study, self._space, self._sweep, self._second = study, space, sweep, second
-        self.left, self._grid = budget, grid
+        self.left, self._grid, self._most = budget, grid, most
         self.error: Exception | None = None
         self._interrupted = list(interrupted)
         self._live: dict[str, _LiveTrial] = {}
@@ -77,6 +79,8 @@ class StudySearcher(Searcher):
             return Searcher.FINISHED
 
     def _suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        if self._live and self._most and len(self._live) >= self._most():
+            return None
         if self._interrupted:
             trial = optuna.trial.Trial(self._study, self._interrupted.pop(0)._trial_id)
             resume = True

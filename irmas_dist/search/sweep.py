@@ -3,6 +3,7 @@
 import time
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from ray.tune.logger import JsonLoggerCallback
 
 from irmas_dist import storage
 from irmas_dist.cluster.mps import multi_process_service
-from irmas_dist.cluster.resources import trial_capacity
+from irmas_dist.cluster.resources import most_trials, trial_capacity
 from irmas_dist.cluster.runtime import (
     default_variables,
     own_interrupts,
@@ -76,6 +77,9 @@ QUIET_TUNE = {
     "TUNE_GLOBAL_CHECKPOINT_S": "86400",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
+
+PENDING_TUNE = {"TUNE_MAX_PENDING_TRIALS_PG": "1000"}
+"""Where no number of concurrent trials is given, Tune starts one process after the other."""
 
 
 @dataclass(frozen=True)
@@ -237,7 +241,14 @@ def _run(
     settings = share_gpus(settings, data, recipe)
     second = SECOND[settings.against] if settings.against else None
     epochs = most_epochs(space, recipe.training.epochs)
-    searcher = StudySearcher(study, space, record.identity, budget, interrupted, second, grid)
+    concurrent, most = settings.concurrent, None
+    if settings.scheduler in PAUSING:  # It needs all trials, which wait for resources then.
+        concurrent = budget + len(interrupted)
+    elif not concurrent and one_machine:
+        concurrent = trial_capacity(settings)
+    elif not concurrent:
+        most = partial(most_trials, settings)
+    searcher = StudySearcher(study, space, record.identity, budget, interrupted, second, grid, most)
     scheduler = build_scheduler(settings, space, epochs)
     replay(scheduler, study, [trial.number for trial in interrupted])
     numbers = {trial.number for trial in own}
@@ -246,10 +257,6 @@ def _run(
     completed = ((row["value"], row["number"]) for row in earlier if row["state"] == "completed")
     root = trials_root(out, record)
     callback = SweepCallback(searcher, wandb_runs, live_table, root, next(completed, None))
-    # On a cluster one more trial waits for resources: nodes may join, and are asked for so.
-    concurrent = settings.concurrent or (trial_capacity(settings) if one_machine else None)
-    if settings.scheduler in PAUSING:  # It needs all trials, which wait for resources then.
-        concurrent = budget + len(interrupted)
     tuner = tune.Tuner(
         _trainable(data, recipe, root, settings),
         tune_config=tune.TuneConfig(
@@ -271,7 +278,8 @@ def _run(
             checkpoint_config=tune.CheckpointConfig(num_to_keep=3, checkpoint_at_end=False),
         ),
     )
-    with default_variables(QUIET_TUNE), watching(live_table.render) as live, own_interrupts():
+    variables = QUIET_TUNE | (PENDING_TUNE if concurrent is None else {})
+    with default_variables(variables), watching(live_table.render) as live, own_interrupts():
         live_table.lines = not live
         tuner.fit()
     callback.on_step_end()  # Where no trial could be drawn, there was no step.

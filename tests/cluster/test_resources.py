@@ -8,6 +8,7 @@ from ray.util.placement_group import placement_group, remove_placement_group
 
 from irmas_dist.cluster.resources import (
     cpu_count,
+    most_trials,
     require_job_capacity,
     require_state_api,
     trial_capacity,
@@ -49,6 +50,8 @@ def test_as_many_trials_fit_on_the_cluster_as_their_workers(ray_cluster: None) -
     assert trial_capacity(SweepSettings()) == 2
     assert trial_capacity(SweepSettings(cpus=0.5)) == 4
     assert trial_capacity(SweepSettings(workers=2)) == 1
+    assert most_trials(SweepSettings()) == 3  # One waits, for nodes that may join.
+    assert most_trials(SweepSettings(gpus=1.0)) == 1
     for settings in (SweepSettings(cpus=3.0), SweepSettings(workers=3), SweepSettings(gpus=1.0)):
         with pytest.raises(IrmasError, match="the nodes have 2 and 0: ask for less"):
             trial_capacity(settings)

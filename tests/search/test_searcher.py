@@ -59,6 +59,17 @@ def test_a_trial_stopped_while_paused_is_pruned_with_its_last_value(
     assert study.trials[0].value == 0.4
 
 
+def test_as_many_trials_live_as_there_is_room_for(study: optuna.Study, space: Space) -> None:
+    room = 2
+    searcher = StudySearcher(study, space, "a", 9, [], most=lambda: room)
+    assert [searcher.suggest(name) is not None for name in "abc"] == [True, True, False]
+    room = 3  # A node has joined.
+    assert [searcher.suggest(name) is not None for name in "cd"] == [True, False]
+    searcher.end("b", result(0.5, 2, **{FINISHED: True}))
+    assert [searcher.suggest(name) is not None for name in "de"] == [True, False]
+    assert (len(study.trials), searcher.left) == (4, 5)
+
+
 def test_a_trial_that_raised_fails_with_its_reason(study: optuna.Study, space: Space) -> None:
     searcher = make_searcher(study, space)
     searcher.suggest("t")
