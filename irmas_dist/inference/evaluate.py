@@ -25,8 +25,9 @@ from irmas_dist.instruments import IRMAS, Vocabulary
 from irmas_dist.storage.locks import lock_directory, lock_file
 from irmas_dist.storage.results import MODEL_FILE, SCORES_FILE, holds, refuse_other_results
 from irmas_dist.training.model_description import ModelDescription, read_description
-from irmas_dist.training.model_directory import scorer_identity
+from irmas_dist.training.model_directory import read_learnt, scorer_identity
 from irmas_dist.training.provenance import learnt_stores
+from irmas_dist.training.stores import audio_digests
 
 NO_TEST = "these figures do not measure how well it does on other music"
 """What is to be known of figures on clips that are not new to a model."""
@@ -69,7 +70,7 @@ def evaluate(
     path = storage.join(out, SCORES_FILE)
     with lock_file(path):
         description = predictor.description
-        notes += _known_beforehand(description, features, part)
+        notes += _known_beforehand(model, description, features, part)
         if mapping is None:
             return _evaluate(predictor, features, out, part, notes)
         merged = MergedStore.of(description, features, mapping)
@@ -116,8 +117,13 @@ def _evaluate(
     return evaluate_model_scores(predictor.description, scores, path)
 
 
-def _known_beforehand(description: ModelDescription, features: str, part: str) -> list[str]:
-    """Say if a model was validated on the clips it is evaluated on, or has learnt their groups."""
+def _known_beforehand(
+    model: str, description: ModelDescription, features: str, part: str
+) -> list[str]:
+    """Say if a model was validated on the clips it is evaluated on, or has learnt what they have.
+
+    Their groups are known in a store that it has learnt from, their audio in any.
+    """
     info = read_info(features)
     stores = [one for member in description.parts for one in member.data.get("validated_on", ())]
     notes = []
@@ -126,14 +132,22 @@ def _known_beforehand(description: ModelDescription, features: str, part: str) -
             "the model was validated on these clips, by which its epoch and thresholds were "
             f"chosen: {NO_TEST}"
         )
+    if part != TESTING:
+        return notes
+    tested = read_clips(features, part, with_frames=False)
     learnt = any(info.identity in learnt_stores(member.data) for member in description.parts)
-    if part == TESTING and TRAINING in info.clips and learnt:
+    if TRAINING in info.clips and learnt:
         groups = set(read_clips(features, TRAINING, with_frames=False).groups)
-        tested = read_clips(features, part, with_frames=False).groups
-        if count := sum(group in groups for group in tested):
+        if count := sum(group in groups for group in tested.groups):
             notes.append(
                 f"{count:,} of {len(tested):,} clips are of groups that the model has learnt from: "
                 f"{NO_TEST}"
+            )
+    if audio := read_learnt(model):
+        digests = audio_digests(features, info)
+        if count := sum(digests[clip_id] in audio for clip_id in tested.clip_ids):
+            notes.append(
+                f"{count:,} of {len(tested):,} clips are audio that the model has learnt: {NO_TEST}"
             )
     return notes
 
@@ -173,7 +187,7 @@ def evaluate_tree(
             str(manifest), features, description.features, description.vocabulary,
             address=address, max_rejects=1.0,
         )  # fmt: skip
-        notes = _known_beforehand(description, features, part)
+        notes = _known_beforehand(model, description, features, part)
         for note, count in Counter(summary.notes.values()).items():
             first = next(clip for clip, text in summary.notes.items() if text == note)
             notes.append(f"{count:,} of {len(files):,} files, such as {first}: {note}")

@@ -42,6 +42,7 @@ from irmas_dist.training.model_description import (
 from irmas_dist.training.model_directory import (
     load_network,
     pack_weights,
+    read_learnt,
     read_validation_scores,
     save_model,
     weights_digest,
@@ -138,8 +139,9 @@ def join_models(models: Sequence[str], out: str) -> ModelDescription:
         if there.members != description.members or there.weights != weights_digest(packed):
             raise IrmasError(f"{out} holds another model; {ADVICE}")
         return there
+    learnt = frozenset[str]().union(*map(read_learnt, models))
     with lock_directory(out):
-        return save_model(out, packed, description, joint)
+        return save_model(out, packed, description, joint, learnt)
 
 
 def _require_alike(models: Sequence[str], descriptions: Sequence[ModelDescription]) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import soundfile
 
@@ -233,6 +234,19 @@ def test_clips_of_groups_that_a_model_has_learnt_from_are_no_test(
         if "of groups that the model has learnt from" in note
     ]
     assert [note[:11] for note in told] == ([] if learnt == "none" else ["1 of 6 clip"])
+
+
+def test_clips_that_a_model_has_learnt_are_no_test_whatever_the_store(
+    make_model: MakeModel, tmp_path: Path
+) -> None:
+    model, place = make_model(), str(tmp_path / "store")
+    write_noise(place, read_description(model), 9)
+    told = "2 of 9 clips are audio that the model has learnt: these figures do not measure"
+    for learnt, count in (([], 0), (["3", "5", "other"], 1)):
+        table = pa.table({"md5": pa.array(learnt, pa.string())})
+        storage.write_table(storage.join(model, "learnt.parquet"), table)
+        notes = evaluate(str(model), place, str(tmp_path)).notes
+        assert sum(note.startswith(told) for note in notes) == count
 
 
 def test_a_password_of_a_url_that_a_model_is_adapted_to_is_in_no_result(
