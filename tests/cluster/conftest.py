@@ -21,7 +21,7 @@ LARGEST_PACKAGE = 16 << 20
 """Bytes that the node for jobs accepts with a job; by default they are 512 MiB."""
 
 EPOCHS = 5
-LONG = 60
+LONG = 150
 """Epochs of a training that nodes leave and join."""
 
 TIMES = 60
