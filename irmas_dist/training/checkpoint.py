@@ -93,19 +93,19 @@ def load_checkpoint(directory: str | os.PathLike[str], learner: Learner) -> None
 
     Raises:
         DamagedError: The file is truncated or altered.
-        IrmasError: It is missing, or of another architecture.
+        IrmasError: It is missing, or of another network or optimiser.
     """
     path = storage.join(directory, CHECKPOINT_FILE)
     content = _verified(path)
     state = torch.load(io.BytesIO(content), map_location=learner.device, weights_only=True)
     try:
         learner.load_state_dict(state)
-    except RuntimeError as error:
-        if "loading state_dict" not in str(error):
+    except (RuntimeError, ValueError) as error:
+        if not re.search("loading state_dict|state dict", str(error)):
             raise
         raise IrmasError(
-            f"{path} is of another architecture than this training: {last_line(error)}; another "
-            "version of irmas may have begun it: delete its directory, or choose another"
+            f"{path} is of another network or optimiser than this training: {last_line(error)}; "
+            "another version of irmas may have begun it: delete its directory, or choose another"
         ) from error
 
 

@@ -106,12 +106,15 @@ def test_a_damaged_file_is_not_loaded(
         load_checkpoint(tmp_path, Learner(data, settings))
 
 
-def test_a_file_of_another_architecture_is_refused_with_what_differs(
+def test_a_file_of_another_network_or_optimiser_is_refused_with_what_differs(
     data: TrainingData, settings: LearnerSettings, tmp_path: Path
 ) -> None:
     save_checkpoint(tmp_path, Learner(data, changed(settings, "model", normalisation="none")))
-    with pytest.raises(IrmasError, match=r"another architecture.*Unexpected key.*bias.*delete"):
+    with pytest.raises(IrmasError, match=r"another network.*Unexpected key.*bias.*delete"):
         load_checkpoint(tmp_path, Learner(data, changed(settings, "model", normalisation="batch")))
+    save_checkpoint(tmp_path, Learner(data, changed(settings, "training", weight_decay=0.1)))
+    with pytest.raises(IrmasError, match=r"or optimiser.*number of parameter groups.*delete"):
+        load_checkpoint(tmp_path, Learner(data, settings))
 
 
 def test_a_file_that_would_execute_code_is_not_loaded(
