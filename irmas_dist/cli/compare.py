@@ -1,6 +1,6 @@
 """The command that compares models on the same clips."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from string import ascii_uppercase
 from typing import TYPE_CHECKING, Annotated
@@ -16,7 +16,7 @@ from irmas_dist.errors import UsageError
 from irmas_dist.terminal import show
 
 if TYPE_CHECKING:
-    from irmas_dist.evaluation.compare import Comparison
+    from irmas_dist.evaluation.compare import Comparison, Difference
 
 
 @command
@@ -81,7 +81,7 @@ def show_comparison(
         notes: What is to be known of the scores of each.
         json_output: Whether to print JSON.
     """
-    from irmas_dist.evaluation.protocols import CHOSEN_BEFORE, FITTED
+    from irmas_dist.evaluation.protocols import CHOSEN_BEFORE, FITTED, MEANING
 
     fitted = comparison.settings.summary if comparison.protocol in FITTED else None
     protocols = dict.fromkeys(comparison.models, comparison.protocol)
@@ -110,32 +110,12 @@ def show_comparison(
             ],
         })  # fmt: skip
         return
-    from irmas_dist.evaluation.compare import COMPARED
-    from irmas_dist.evaluation.protocols import MEANING
-
     series = ("".join(of) for size in (1, 2) for of in product(ascii_uppercase, repeat=size))
     letters = dict(zip(comparison.models, series, strict=False))
-    columns = (Column(HEADINGS[metric], no_wrap=True) for metric in COMPARED)
-    grid = Table(Column("", no_wrap=True), *columns)
-    for name, result in comparison.models.items():
-        grid.add_row(letters[name], *(with_interval(result, metric) for metric in COMPARED))
-    grid.add_section()
-    for (a, b), by_metric in comparison.differences.items():
-        cells = []
-        for metric in COMPARED:
-            found = by_metric[metric]
-            lines = [f"{found.value:+.3f}"]
-            if found.interval:
-                lines.append("{:+.3f} {:+.3f}".format(*found.interval))
-            if found.p is not None:
-                lines.append(f"p {found.p:.3f}" if found.p >= 0.001 else "p < 0.001")
-            text = "\n".join(lines)
-            cells.append(f"[bold]{text}" if found.real else text)
-        grid.add_row(f"{letters[a]} - {letters[b]}", *cells)
     for name, letter in letters.items():
         to = f", adapted to {adapted[name]}" if adapted[name] else ""
         show(f"{letter}: {name}{to}")
-    show(grid)
+    show(_grid(comparison, letters))
     for protocol in dict.fromkeys(protocols.values()):
         of = [letters[name] for name in comparison.models if protocols[name] == protocol]
         whose = "" if len(of) == len(letters) else f"{', '.join(of)}: "
@@ -143,6 +123,50 @@ def show_comparison(
     for name, told in notes.items():
         for note in told:
             show(f"{letters[name]}: {note}")
+    for line in _findings(comparison, letters):
+        show(line)
+
+
+def _grid(comparison: "Comparison", letters: Mapping[str, str]) -> Table:
+    """Return a row of figures for each model, and one for each difference of two."""
+    from irmas_dist.evaluation.compare import COMPARED
+
+    columns = (Column(HEADINGS[metric], no_wrap=True) for metric in COMPARED)
+    grid = Table(Column("", no_wrap=True), *columns)
+    for name, result in comparison.models.items():
+        grid.add_row(letters[name], *(with_interval(result, metric) for metric in COMPARED))
+    grid.add_section()
+    for (a, b), by_metric in comparison.differences.items():
+        cells = (_difference(by_metric[metric]) for metric in COMPARED)
+        grid.add_row(f"{letters[a]} - {letters[b]}", *cells)
+    return grid
+
+
+def _difference(found: "Difference") -> str:
+    """Return a cell of a difference, its interval and its p-value, in bold if it is real."""
+    lines = [f"{found.value:+.3f}"]
+    if found.interval:
+        lines.append("{:+.3f} {:+.3f}".format(*found.interval))
+    if found.p is not None:
+        lines.append(f"p {found.p:.3f}" if found.p >= 0.001 else "p < 0.001")
+    text = "\n".join(lines)
+    return f"[bold]{text}" if found.real else text
+
+
+def _findings(comparison: "Comparison", letters: Mapping[str, str]) -> Iterator[str]:
+    """Yield which differences are real, and how that was tested."""
+    from irmas_dist.evaluation.compare import COMPARED
+
+    real = [
+        f"{letters[a]} - {letters[b]} {HEADINGS[metric]}"
+        for (a, b), by_metric in comparison.differences.items()
+        for metric in COMPARED
+        if by_metric[metric].real
+    ]
+    yield f"real differences: {', '.join(real) or 'none'}"
+    one = comparison.songs == 1
+    songs = f"{comparison.songs:,} {'song' if one else 'songs'}"
+    spans = "no intervals" if one else "95 % intervals over songs, the same for all models"
     several = ", corrected for several comparisons (Holm)" if len(comparison.models) > 2 else ""
     tested = all(
         found.p is not None
@@ -150,14 +174,4 @@ def show_comparison(
         for found in by_metric.values()
     )
     p = f"p two-sided{several}" if tested else "no p: of so few songs, none could be below 0.05"
-    real = [
-        f"{letters[a]} - {letters[b]} {HEADINGS[metric]}"
-        for (a, b), by_metric in comparison.differences.items()
-        for metric in COMPARED
-        if by_metric[metric].real
-    ]
-    show(f"real differences: {', '.join(real) or 'none'}")
-    one = comparison.songs == 1
-    spans = "no intervals" if one else "95 % intervals over songs, the same for all models"
-    songs = f"{comparison.songs:,} {'song' if one else 'songs'}"
-    show(f"{comparison.clips:,} clips of {songs}; {spans}; {p}")
+    yield f"{comparison.clips:,} clips of {songs}; {spans}; {p}"
