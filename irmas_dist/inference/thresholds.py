@@ -92,27 +92,9 @@ def _search(
     model: str, settings: ThresholdSettings, features: str | None
 ) -> tuple[ModelDescription, list[Candidate]]:
     description = read_description(model)
-    if description.adapted is not None and description.members:
-        raise IrmasError(
-            f"{model} joins adapted models: fit the thresholds of the originals, adapt these "
-            "again, and join what comes of it"
-        )
-    if description.adapted is not None:
-        raise IrmasError(
-            f"{model} is adapted, and its validation scores are the original's: fit that one's "
-            "thresholds, and adapt it again"
-        )
-    path = storage.join(model, VALIDATION_FILE)
-    if description.members and not storage.exists(path):
-        raise IrmasError(f"{model} has no validation scores: its members were validated on other "
-                         "clips each, and no clip is new to all of them")  # fmt: skip
-    if description.parts[0].data.get("validated_on") and features is not None:
-        raise IrmasError(f"{model} was validated on clips of a store of their own, not of the one "
-                         "it was trained on: leave --features out")  # fmt: skip
-    if description.members and features is not None:
-        raise IrmasError(f"{model} is an ensemble, whose aggregation and hop are its members' own: "
-                         "leave --features out")  # fmt: skip
-    purpose, again = "to which thresholds would be fitted", features is not None
+    again = features is not None
+    _require_fittable(model, description, again)
+    purpose = "to which thresholds would be fitted"
     fitted_to = read_validation_scores(model, purpose, of_other_windows=again)
     stale = are_of_other_windows(fitted_to, description)
     scored = {description.windows: fitted_to}
@@ -154,9 +136,37 @@ def _search(
         }
     )
     if rescored:
+        path = storage.join(model, VALIDATION_FILE)
         write_scores(path, replace(best.scores, scored_by=scorer_identity(changed)))
     write_description(model, changed)
     return changed, candidates
+
+
+def _require_fittable(model: str, description: ModelDescription, score_again: bool) -> None:
+    """Refuse a model without validation scores of its own, or whose clips cannot be scored again.
+
+    Raises:
+        IrmasError: It is one.
+    """
+    if description.adapted is not None and description.members:
+        raise IrmasError(
+            f"{model} joins adapted models: fit the thresholds of the originals, adapt these "
+            "again, and join what comes of it"
+        )
+    if description.adapted is not None:
+        raise IrmasError(
+            f"{model} is adapted, and its validation scores are the original's: fit that one's "
+            "thresholds, and adapt it again"
+        )
+    if description.members and not storage.exists(storage.join(model, VALIDATION_FILE)):
+        raise IrmasError(f"{model} has no validation scores: its members were validated on other "
+                         "clips each, and no clip is new to all of them")  # fmt: skip
+    if description.parts[0].data.get("validated_on") and score_again:
+        raise IrmasError(f"{model} was validated on clips of a store of their own, not of the one "
+                         "it was trained on: leave --features out")  # fmt: skip
+    if description.members and score_again:
+        raise IrmasError(f"{model} is an ensemble, whose aggregation and hop are its members' own: "
+                         "leave --features out")  # fmt: skip
 
 
 def _score_again(
