@@ -109,11 +109,12 @@ def log_mel_blocks(
     """Yield the log-mel spectrogram of a file of any length in consecutive pieces.
 
     Needs about 60 MB of memory, whatever the length, beside what is held. A long file is decoded
-    twice, first for its peak and its verdict, unless it is held in between.
+    twice, first for its peak and its verdict, unless it is held in between. With the librosa
+    backend there is one piece, and memory grows with the file.
 
     Args:
         location: Path or URL of an audio file.
-        settings: What to compute; long files always use the fast backend.
+        settings: What to compute.
         note: As in `log_mel`.
         longest_s: Likewise.
         held_s: Length in seconds up to which a file is held in memory, to decode it once.
@@ -124,6 +125,9 @@ def log_mel_blocks(
     Raises:
         AudioError: As in `log_mel`, before the first piece.
     """
+    if settings.backend == "librosa":
+        yield log_mel(location, settings, note=note, longest_s=longest_s)
+        return
     with open_audio(location, longest_s=longest_s) as file:
         blocks = file.blocks()
         samples = next(blocks)

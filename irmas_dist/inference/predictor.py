@@ -54,8 +54,6 @@ def read_spectrogram(path: str | os.PathLike[str], settings: LogMelSettings) -> 
         AudioError: The file is missing, or cannot be decoded.
     """
     notes: list[str] = []
-    if settings.backend == "librosa":
-        return Spectrogram(log_mel(path, settings, note=notes.append), notes)
     blocks = list(log_mel_blocks(path, settings, notes.append))
     mel: Any = np.concatenate(blocks, axis=1)
     return Spectrogram(mel, notes)
@@ -151,11 +149,9 @@ class Predictor:
         Raises:
             AudioError: The file is missing, or cannot be decoded.
         """
-        settings = self.description.features
         notes: list[str] = []
-        if settings.backend == "librosa":
-            return self._timeline([log_mel(path, settings, note=notes.append)], notes)
-        return self._timeline(log_mel_blocks(path, settings, notes.append), notes)
+        pieces = log_mel_blocks(path, self.description.features, notes.append)
+        return self._timeline(pieces, notes)
 
     def timelines(self, spectrograms: Iterable[Spectrogram]) -> list[Timeline]:
         """Score files that were read, windows of several in a batch; the same as `timeline`."""

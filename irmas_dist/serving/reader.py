@@ -9,7 +9,7 @@ import os
 import resource
 import socket
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
@@ -17,7 +17,7 @@ import numpy as np
 
 from irmas_dist.config.features import LogMelSettings
 from irmas_dist.errors import AudioError, UnknownFormatError
-from irmas_dist.features.logmel import LogMel, log_mel, log_mel_blocks
+from irmas_dist.features.logmel import log_mel_blocks
 from irmas_dist.features.window_stream import windows_of
 from irmas_dist.serving import messages
 
@@ -69,11 +69,7 @@ def _chunks(
 ) -> Iterator[tuple[list[int], np.ndarray]]:
     """Yield the first frames of up to `CHUNK` windows, and the windows."""
     settings, longest_s = _settings(request["settings"]), request["longest_s"]
-    pieces: Iterable[LogMel]
-    if settings.backend == "librosa":
-        pieces = [log_mel(path, settings, note=notes.append, longest_s=longest_s)]
-    else:
-        pieces = log_mel_blocks(path, settings, notes.append, longest_s, HELD_S)
+    pieces = log_mel_blocks(path, settings, notes.append, longest_s, HELD_S)
     cut = windows_of(pieces, request["frames"], request["hop_frames"], settings.log_floor)
     offsets: list[int] = []
     windows: list[np.ndarray] = []
