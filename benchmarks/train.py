@@ -39,12 +39,12 @@ from irmas_dist.corpus.manifest import write_manifest
 from irmas_dist.features.extract import extract
 from irmas_dist.models.cnn import CNN
 from irmas_dist.rendering.render import RenderSettings, render
+from irmas_dist.storage.results import PROGRESS
 from irmas_dist.training.data import TrainingData
 from irmas_dist.training.distributed import train_distributed
 from irmas_dist.training.ingest import ClipLoader
 from irmas_dist.training.learner import Learner
 from irmas_dist.training.load import load_training_data
-from irmas_dist.training.loop import RUN_NAME
 from irmas_dist.training.precision import computes_in_bfloat16
 
 HERE = Path(__file__).parent
@@ -177,7 +177,7 @@ def epochs_per_s(data: TrainingData, recipe: Recipe, workers: int) -> float:
     with tempfile.TemporaryDirectory() as out:
 
         def on_epoch(metrics: dict[str, float]) -> None:
-            pattern = f"{RUN_NAME}/*/epoch-{int(metrics['epoch']):04d}/checkpoint.pt"
+            pattern = f"{PROGRESS}/*/epoch-{int(metrics['epoch']):04d}/checkpoint.pt"
             written.extend(
                 (metrics["epoch"], path.stat().st_mtime) for path in Path(out).glob(pattern)
             )
@@ -296,7 +296,7 @@ def first_epoch(features: str) -> Measured:
                     command += ["--set", override]
                 began = time.time()
                 with subprocess.Popen(map(str, command), stderr=subprocess.PIPE) as process:
-                    while not list(Path(out).glob(f"model/{RUN_NAME}/*/*/checkpoint.pt")):
+                    while not list(Path(out).glob(f"model/{PROGRESS}/*/*/checkpoint.pt")):
                         time.sleep(0.02)
                         if process.poll():
                             raise RuntimeError(process.communicate()[1].decode())

@@ -50,7 +50,7 @@ from irmas_dist.inference.logit_matching import (
 from irmas_dist.models.cnn import CNN
 from irmas_dist.models.standardise import Standardise
 from irmas_dist.training.model_description import ModelDescription
-from irmas_dist.training.provenance import for_adapted, threshold_origin
+from irmas_dist.training.validation_rule import for_adapted, threshold_origin
 from irmas_dist.training.windows import (
     DeviceClips,
     WindowOutputs,

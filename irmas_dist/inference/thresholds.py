@@ -41,8 +41,9 @@ from irmas_dist.training.model_directory import (
     read_validation_scores,
     scorer_identity,
 )
-from irmas_dist.training.provenance import for_validation, store_sizes, threshold_origin
+from irmas_dist.training.provenance import store_sizes
 from irmas_dist.training.validation import folds_of
+from irmas_dist.training.validation_rule import threshold_origin
 
 
 class Candidate(NamedTuple):
@@ -102,12 +103,9 @@ def _search(
         scored |= _score_again(model, description, fitted_to, features, stale)
     data = description.parts[0].data
     rules = {
-        windows: for_validation(
-            settings,
-            [part.aggregation for part in description.members] or [windows.aggregation],
-            description.recipe,
-            data,
-        )
+        windows: description.model_copy(
+            update={"windows": windows, "thresholds_fitted": settings}
+        ).validation_settings
         for windows in scored
     }
     candidates = [_fit(windows, scores, rules[windows]) for windows, scores in scored.items()]

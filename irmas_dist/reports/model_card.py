@@ -20,7 +20,7 @@ from irmas_dist.reports.templates import render_template
 from irmas_dist.storage.results import SCORES_FILE, directory_name
 from irmas_dist.terminal import say
 from irmas_dist.training.model_description import ModelDescription, read_description
-from irmas_dist.training.provenance import validated_on
+from irmas_dist.training.validation_rule import validated_on
 
 FINGERPRINT = re.compile("[0-9a-f]{4,}")
 

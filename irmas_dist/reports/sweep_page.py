@@ -16,7 +16,7 @@ from irmas_dist.search.study import best_row, importances, list_trials
 from irmas_dist.search.sweep_directory import read_record, study_location
 from irmas_dist.search.trial import SECOND_TITLES
 from irmas_dist.storage.locks import is_locked
-from irmas_dist.training.provenance import validated_on
+from irmas_dist.training.validation_rule import validated_on
 
 LEADERS = 8
 """Number of trials in the table of the best."""

@@ -16,6 +16,9 @@ WEIGHTS_FILE, VALIDATION_FILE, LEARNT_FILE, SCORES_FILE = (
 """Beside `MODEL_FILE`: weights, scores of the validation clips, digests of the audio of the clips
 that it has learnt, and scores of an evaluation."""
 
+PROGRESS = "progress"
+"""Directory of the checkpoints, inside the model directory until the model is finished."""
+
 BEST_FILE = "best.yaml"
 """The best trial's recipe, beside `SWEEP_FILE`."""
 
@@ -40,6 +43,11 @@ FILES = (
 def holds(directory: storage.Location, result: str) -> bool:
     """Return whether a directory holds a stage's result, by the file of `RESULTS`."""
     return storage.exists(storage.join(directory, result))
+
+
+def progress_directory(out: storage.Location) -> str:
+    """Return the absolute path or URL of the checkpoints of the training in ``out``."""
+    return storage.join(storage.absolute(out), PROGRESS)
 
 
 def found_instead(location: storage.Location) -> str:

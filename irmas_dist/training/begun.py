@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from irmas_dist import storage
 from irmas_dist.config.base import nested_differences
 from irmas_dist.errors import IrmasError, listed
-from irmas_dist.storage.results import BEGUN_FILE, MODEL_FILE, holds
+from irmas_dist.storage.results import BEGUN_FILE, MODEL_FILE, holds, progress_directory
 
 if TYPE_CHECKING:
     from irmas_dist.training.model_description import ModelDescription
@@ -36,8 +36,8 @@ def finished_model(
         raise IrmasError(f"{out} holds an ensemble; {ADVICE}")
     if finished.adapted is not None:
         raise IrmasError(f"{out} holds an adapted model; {ADVICE}")
-    holds_one = f"{out} holds a model"
-    _require_same(holds_one, finished.recipe, finished.data, settings, data, finished=True)
+    what = f"{out} holds a model"
+    _require_same(what, finished.recipe, finished.data, settings, data, finished=True)
     return finished
 
 
@@ -54,15 +54,16 @@ def record_of_training(out: str, settings: dict[str, Any], data: dict[str, Any])
     }  # fmt: skip
     if storage.exists(begun):
         found: dict[str, Any] = storage.read_json(begun)
-        holds = f"{out} holds an unfinished training"
+        what = f"{out} holds an unfinished training"
         with storage.damage_reported(begun, ADVICE):
             try:
-                _require_same(holds, found["recipe"], found["data"], settings, data)
+                _require_same(what, found["recipe"], found["data"], settings, data)
             except IrmasError:
                 if has_epochs(out):
                     raise
                 return about
-            str(found["run_id"]), str(found["runs"])
+            for needed in ("run_id", "runs"):  # Of the W&B run, which is to be resumed.
+                found[needed]
         return found
     return about
 
@@ -73,13 +74,12 @@ def has_epochs(out: str) -> bool:
     Of one that did not, nothing is lost if another takes its place.
     """
     from irmas_dist.training.checkpoint import checkpoints
-    from irmas_dist.training.loop import RUN_NAME
 
-    return bool(checkpoints(storage.join(storage.absolute(out), RUN_NAME)))
+    return bool(checkpoints(progress_directory(out)))
 
 
 def _require_same(
-    holds: str,
+    what: str,
     recipe: dict[str, Any],
     found: dict[str, Any],
     settings: dict[str, Any],
@@ -92,13 +92,13 @@ def _require_same(
     ours, theirs = ({**one, "tracking": None} for one in (recipe, settings))
     if differ := nested_differences(ours, theirs):
         weights = "; --init starts another from its weights" if finished else ""
-        raise IrmasError(f"{holds} of another recipe: {listed(differ, 3)}; {ADVICE}{weights}")
+        raise IrmasError(f"{what} of another recipe: {listed(differ, 3)}; {ADVICE}{weights}")
     if found["store"] != data["store"]:
         raise IrmasError(
-            f"{holds} of other features ({found['store']}, not {data['store']}); {ADVICE}"
+            f"{what} of other features ({found['store']}, not {data['store']}); {ADVICE}"
         )
     beside = [{name: one[name] for name in ("store", "weight")} for one in found.get("also", ())]
     if beside != data.get("also", []):
-        raise IrmasError(f"{holds} that learns other further stores, or by other weights; {ADVICE}")
+        raise IrmasError(f"{what} that learns other further stores, or by other weights; {ADVICE}")
     if found.get("init", {}).get("weights") != data.get("init", {}).get("weights"):
-        raise IrmasError(f"{holds} that starts from another model, or from none; {ADVICE}")
+        raise IrmasError(f"{what} that starts from another model, or from none; {ADVICE}")

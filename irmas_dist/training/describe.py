@@ -17,13 +17,8 @@ from irmas_dist.training.model_description import (
     Normalisation,
     ScoringWindows,
 )
-from irmas_dist.training.provenance import (
-    commit,
-    for_validation,
-    store_sizes,
-    threshold_origin,
-    versions,
-)
+from irmas_dist.training.provenance import commit, store_sizes, versions
+from irmas_dist.training.validation_rule import for_validation, threshold_origin
 
 
 def describe(learner: Learner, recipe: dict[str, Any]) -> tuple[ModelDescription, Scores]:

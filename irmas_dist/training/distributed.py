@@ -13,10 +13,11 @@ import ray
 from irmas_dist import storage
 from irmas_dist.cluster.resources import wait_for_resources
 from irmas_dist.config.training import LearnerSettings, WorkerSettings
+from irmas_dist.storage.results import progress_directory
 from irmas_dist.terminal import say
 from irmas_dist.training.checkpoint import new_attempt
 from irmas_dist.training.data import TrainingData
-from irmas_dist.training.loop import RUN_NAME, Attempt, OnEpoch, Trained, WorkerLostError
+from irmas_dist.training.loop import Attempt, OnEpoch, Trained, WorkerLostError
 from irmas_dist.training.model_description import ModelDescription
 from irmas_dist.training.model_directory import save_model
 
@@ -46,7 +47,7 @@ def train_distributed(
         WorkerLostError: Workers were lost more often than training is to resume.
     """
     storage.make_directory(out)
-    progress = storage.join(storage.absolute(out), RUN_NAME)
+    progress = progress_directory(out)
     weights, description, validation = _train(
         ray.put(data), progress, settings, recipe, workers, on_epoch
     )

@@ -47,13 +47,9 @@ from irmas_dist.training.model_directory import (
     save_model,
     weights_digest,
 )
-from irmas_dist.training.provenance import (
-    commit,
-    for_validation,
-    store_sizes,
-    versions,
-)
+from irmas_dist.training.provenance import commit, store_sizes, versions
 from irmas_dist.training.train import require_same_training, train
+from irmas_dist.training.validation_rule import for_validation
 
 SEEDS = 2**32
 """Seeds are below this number."""

@@ -11,12 +11,12 @@ import torch
 from irmas_dist import storage
 from irmas_dist.config.training import LearnerSettings, WorkerSettings
 from irmas_dist.errors import IrmasError, is_out_of_memory
+from irmas_dist.storage.results import progress_directory
 from irmas_dist.terminal import say
 from irmas_dist.training.checkpoint import new_attempt
 from irmas_dist.training.data import TrainingData
 from irmas_dist.training.learner import Learner
 from irmas_dist.training.loop import (
-    RUN_NAME,
     Attempt,
     OnEpoch,
     as_failure,
@@ -45,7 +45,7 @@ def train_here(
         IrmasError: Training failed.
     """
     storage.make_directory(out)
-    progress = storage.join(storage.absolute(out), RUN_NAME)
+    progress = progress_directory(out)
     attempt = Attempt(new_attempt(progress), progress, settings, recipe, workers)
     try:
         with computing_on(workers.cpus):

@@ -10,6 +10,7 @@ from irmas_dist import storage
 from irmas_dist.config.training import LearnerSettings, WorkerSettings
 from irmas_dist.errors import IrmasError, StoreError
 from irmas_dist.evaluation.scores import Scores
+from irmas_dist.storage.results import progress_directory
 from irmas_dist.training.checkpoint import (
     Pace,
     checkpoints,
@@ -24,9 +25,6 @@ from irmas_dist.training.describe import describe
 from irmas_dist.training.learner import Learner
 from irmas_dist.training.model_description import ModelDescription
 from irmas_dist.training.model_directory import pack_weights
-
-RUN_NAME = "progress"
-"""Directory of the checkpoints, inside the model directory until the model is finished."""
 
 OnEpoch = Callable[[dict[str, float]], None]
 """Called in the driver with the metrics of each epoch."""
@@ -70,8 +68,7 @@ def resume(learner: Learner, progress: str) -> Iterator[str]:
 
 def latest_history(out: str) -> list[dict[str, float]]:
     """Return the metrics of the epochs from which the training in ``out`` will resume."""
-    progress = storage.join(storage.absolute(out), RUN_NAME)
-    return saved_history(newest_checkpoint(progress, lambda line: None))
+    return saved_history(newest_checkpoint(progress_directory(out), lambda line: None))
 
 
 def run_epochs(

@@ -25,7 +25,7 @@ from irmas_dist.errors import IrmasError
 from irmas_dist.evaluation.operating_points import NEVER
 from irmas_dist.instruments import Vocabulary
 from irmas_dist.storage.results import MODEL_FILE, SWEEP_FILE, found_instead, holds
-from irmas_dist.training.provenance import for_adapted, for_validation
+from irmas_dist.training.validation_rule import for_adapted, for_validation
 
 
 class Normalisation(Settings):

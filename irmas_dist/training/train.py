@@ -28,6 +28,7 @@ from irmas_dist.storage.results import (
     MODEL_FILE,
     directory_name,
     holds,
+    progress_directory,
     refuse_other_results,
 )
 from irmas_dist.terminal import progress, say
@@ -264,9 +265,7 @@ def _completed(
     finished: "ModelDescription", recipe: Recipe, out: str, about: dict[str, Any], name: str
 ) -> "ModelDescription":
     """Log to W&B what a kill after the last epoch has cost it."""
-    from irmas_dist.training.loop import RUN_NAME
-
-    storage.remove_directory(storage.join(storage.absolute(out), RUN_NAME))
+    storage.remove_directory(progress_directory(out))
     run = _open_run(recipe, about, name, resumed=True)
     failed = True
     try:

@@ -12,11 +12,11 @@ import psutil
 
 from irmas_dist.config.training import LearnerSettings, WorkerSettings
 from irmas_dist.errors import IrmasError
+from irmas_dist.storage.results import PROGRESS
 from irmas_dist.training.checkpoint import CHECKPOINT_FILE
 from irmas_dist.training.data import TrainingData
 from irmas_dist.training.distributed import train_distributed
 from irmas_dist.training.local import computing_on, train_here
-from irmas_dist.training.loop import RUN_NAME
 
 ALONE = WorkerSettings(gpu=False)
 
@@ -54,7 +54,7 @@ def test_a_killed_worker_is_replaced_and_the_model_is_the_same_bit_for_bit(
     def kill_once(metrics: dict[str, float]) -> None:
         if metrics["epoch"] > 1 and not damaged:
             os.kill(worker(), signal.SIGKILL)
-            damaged.append(max(out.glob(f"{RUN_NAME}/*/*/{CHECKPOINT_FILE}")))
+            damaged.append(max(out.glob(f"{PROGRESS}/*/*/{CHECKPOINT_FILE}")))
             damaged[0].write_bytes(damaged[0].read_bytes()[:-1])
 
     found = train_distributed(data, longer, {}, str(out), ALONE, kill_once)

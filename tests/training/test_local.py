@@ -7,11 +7,11 @@ import torch
 
 from irmas_dist.config.training import LearnerSettings, WorkerSettings
 from irmas_dist.errors import IrmasError
+from irmas_dist.storage.results import PROGRESS
 from irmas_dist.training.checkpoint import CHECKPOINT_FILE, Pace
 from irmas_dist.training.data import TrainingData
 from irmas_dist.training.learner import Learner
 from irmas_dist.training.local import computing_on, require_resources, train_here
-from irmas_dist.training.loop import RUN_NAME
 from irmas_dist.training.model_description import ModelDescription
 
 ALONE = WorkerSettings(gpu=False)
@@ -45,7 +45,7 @@ def test_an_interrupted_training_keeps_its_last_epoch_and_resumes(
     assert {path.name for path in (tmp_path / "whole").iterdir()} == FILES
     with pytest.raises(KeyboardInterrupt):
         here("model", fail_after=2)
-    assert list((tmp_path / "model").glob(f"{RUN_NAME}/attempt-001/epoch-0002/{CHECKPOINT_FILE}"))
+    assert list((tmp_path / "model").glob(f"{PROGRESS}/attempt-001/epoch-0002/{CHECKPOINT_FILE}"))
     assert here("model").history == whole.history
     assert "resuming after epoch 2" in capsys.readouterr().err
     assert {path.name for path in (tmp_path / "model").iterdir()} == FILES

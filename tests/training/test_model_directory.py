@@ -15,7 +15,7 @@ from irmas_dist.errors import IrmasError
 from irmas_dist.features.clips import read_clips
 from irmas_dist.inference.predictor import Predictor
 from irmas_dist.inference.thresholds import search_decisions
-from irmas_dist.training.loop import RUN_NAME
+from irmas_dist.storage.results import PROGRESS
 from irmas_dist.training.model_description import (
     ModelDescription,
     read_description,
@@ -39,7 +39,7 @@ def test_the_model_directory_is_self_contained(
         "validation.parquet",
         "learnt.parquet",
     }
-    assert not (Path(path) / RUN_NAME).exists()
+    assert not (Path(path) / PROGRESS).exists()
     assert read_description(path) == description
     assert description.recipe == recipe.model_dump(mode="json")
     assert description.parameters > 0

@@ -3,13 +3,11 @@
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, cast
 
 import pytest
 
 import irmas_dist
-from irmas_dist.config.decisions import AggregationRule, ThresholdSettings
-from irmas_dist.training.provenance import commit, for_validation, threshold_origin, versions
+from irmas_dist.training.provenance import commit, versions
 
 
 def git(directory: Path, *arguments: str) -> str:
@@ -62,46 +60,3 @@ def test_a_package_that_is_not_installed_has_an_unknown_version(
 
 def test_versions_name_what_may_change_a_result() -> None:
     assert {"torch", "numpy", "soxr"} <= versions().keys()
-
-
-@pytest.mark.parametrize(
-    ("recipe", "data", "expected"),
-    [
-        ({}, {}, "9 mixtures of held-out training clips"),
-        ({"validation": {"mixed": False}}, {}, "9 held-out clips"),
-        ({}, {"own_validation": True}, "9 mixtures of validation clips"),
-        ({"validation": {"mixed": False}}, {"own_validation": True}, "9 validation clips"),
-        ({}, {"validated_on": [{}]}, "9 clips of a store to validate on"),
-        ({}, {"validated_on": [{}, {}]}, "9 clips of 2 stores to validate on"),
-    ],
-)
-def test_thresholds_say_what_they_were_fitted_to(
-    recipe: dict[str, Any], data: dict[str, Any], expected: str
-) -> None:
-    settings = for_validation(ThresholdSettings(rule="global"), ["mean"], recipe, data)
-    origin = threshold_origin(settings, 9, recipe, data)
-    evidence = "; evidence 0.6" if "mixtures" in expected else ""
-    assert origin == f"{expected} (global, for macro F1{evidence})"
-
-
-@pytest.mark.parametrize(
-    ("aggregations", "recipe", "data", "kept"),
-    [
-        ("mean", {}, {}, 0.7),
-        ("s2 mean", {}, {}, 0.7),
-        ("s2 han2017", {}, {}, 1),
-        ("attention", {"validation": {"by": "group"}}, {}, 0.7),
-        ("s2", {}, {}, 1),
-        ("han2017", {}, {}, 1),
-        ("mean", {"validation": {"by": "source"}}, {}, 1),
-        ("mean", {"validation": {"mixed": False}}, {}, 1),
-        ("mean", {}, {"validated_on": [{}]}, 1),
-    ],
-)
-def test_only_mixtures_of_held_out_groups_have_more_evidence_than_other_sources(
-    aggregations: str, recipe: dict[str, Any], data: dict[str, Any], kept: float
-) -> None:
-    settings = ThresholdSettings(objective="micro_f1", evidence=0.7)
-    rules = cast("list[AggregationRule]", aggregations.split())
-    found = for_validation(settings, rules, recipe, data)
-    assert found == settings.model_copy(update={"evidence": kept})

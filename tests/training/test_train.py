@@ -12,12 +12,12 @@ from irmas_dist.config.recipe import Recipe, build_recipe
 from irmas_dist.config.training import WorkerSettings
 from irmas_dist.errors import IrmasError, StoreError
 from irmas_dist.storage.locks import lock_directory
+from irmas_dist.storage.results import PROGRESS
 from irmas_dist.tracking.outcome import awaiting_uploads
 from irmas_dist.tracking.run_file import RunFile, read_records, run_files, write_records
 from irmas_dist.training.checkpoint import CHECKPOINT_FILE, epoch_directory
 from irmas_dist.training.ensemble import train_seeds
 from irmas_dist.training.learner import Learner
-from irmas_dist.training.loop import RUN_NAME
 from irmas_dist.training.model_description import ModelDescription, read_description
 from irmas_dist.training.train import train
 from tests.small_disks import mounted
@@ -118,7 +118,7 @@ def test_a_training_that_saved_no_epoch_does_not_hold_its_directory(
         with pytest.raises(KeyboardInterrupt):
             train(disabled, features, out, WorkerSettings())
     other = disabled.model_copy(update={"seed": 7})
-    damaged = Path(epoch_directory(f"{out}/{RUN_NAME}", "attempt-001", 1), CHECKPOINT_FILE)
+    damaged = Path(epoch_directory(f"{out}/{PROGRESS}", "attempt-001", 1), CHECKPOINT_FILE)
     damaged.parent.mkdir(parents=True)
     damaged.write_bytes(b"not all of it")
     for start in (train, partial(train_seeds, seeds=2)):
