@@ -9,7 +9,7 @@ from contextlib import ExitStack, aclosing, asynccontextmanager
 from importlib.resources import files
 from typing import Any
 
-from fastapi import Depends, FastAPI, Request
+from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
@@ -19,6 +19,7 @@ from irmas_dist.inference.audio_inputs import Prediction
 from irmas_dist.inference.results import as_object
 from irmas_dist.inference.timeline import Timeline
 from irmas_dist.serving.api_page import api_page
+from irmas_dist.serving.api_schema import BODY, REFUSALS
 from irmas_dist.serving.listener import Listener, ScoredWindows
 from irmas_dist.serving.local_hosts import LocalHosts
 from irmas_dist.serving.models import ServedModel
@@ -36,53 +37,6 @@ HEADERS = {
     "Cache-Control": "no-store",
 }
 """Of every answer: no page loads anything from elsewhere, or is framed; nothing is kept."""
-
-BODY = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": ["file"],
-                    "properties": {
-                        "file": {"type": "string", "format": "binary"},
-                        "model": {"type": "string"},
-                    },
-                }
-            },
-            "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
-            "application/json": {
-                "schema": {
-                    "type": "object",
-                    "required": ["url"],
-                    "properties": {"url": {"type": "string"}, "model": {"type": "string"}},
-                }
-            },
-        },
-    },
-    "parameters": [
-        {"name": "model", "in": "query", "schema": {"type": "string"}},
-        {"name": "name", "in": "query", "schema": {"type": "string"}},
-    ],
-}
-"""What OpenAPI says of the requests with audio."""
-
-REFUSALS: dict[int | str, dict[str, Any]] = {
-    400: {"description": "The request cannot be read."},
-    401: {"description": "The token is missing or wrong."},
-    403: {"description": "The URL is not one that the server reads, or another site asks."},
-    408: {"description": "The upload pauses for too long."},
-    413: {"description": "The upload is too large."},
-    421: {"description": "The Host is not this machine, and there is no token."},
-    422: {"description": "The audio cannot be used, or is too long."},
-    429: {"description": "Too many requests at a time; see Retry-After."},
-    503: {
-        "description": "A replica or a part of it failed, or there is none, or an object store "
-        "does not answer; see Retry-After."
-    },
-    504: {"description": "The time is over."},
-}
 
 
 def create_app(listener: Listener, token_digest: str | None = None) -> FastAPI:
@@ -113,34 +67,44 @@ def create_app(listener: Listener, token_digest: str | None = None) -> FastAPI:
         if token_digest and not hmac.compare_digest(hashlib.sha256(sent).hexdigest(), token_digest):
             raise RefusedRequestError(401, "send the server's token: Authorization: Bearer …")
 
-    @app.exception_handler(RefusedRequestError)
-    async def refused(_: Request, error: RefusedRequestError) -> Response:
-        extra = {"WWW-Authenticate": "Bearer"} if error.status == 401 else {}
-        return JSONResponse({"error": error.line}, error.status, {**error.headers, **extra})
-
-    @app.exception_handler(HTTPException)  # no such path, or another method
-    async def unknown(_: Request, error: HTTPException) -> Response:
-        return JSONResponse({"error": error.detail}, error.status_code, error.headers)
-
     if token_digest is None:
         app.add_middleware(LocalHosts)
     app.add_middleware(_WithHeaders)
-    guarded: dict[str, Any] = {
-        "dependencies": [Depends(authorised)],
-        "responses": REFUSALS,
-        "openapi_extra": BODY,
-    }
+    app.add_exception_handler(RefusedRequestError, _refused)
+    app.add_exception_handler(HTTPException, _unknown)
+    guard = [Depends(authorised)]
+    app.include_router(_predictions(listener), dependencies=guard, responses=REFUSALS)
+    app.include_router(_models(listener), dependencies=guard, responses={401: REFUSALS[401]})
+    app.include_router(_health(listener))
 
-    @app.post("/v1/predict", summary="The instruments of an audio file", **guarded)
-    async def predict(request: Request) -> Response:
-        """Answer with the JSON of ``irmas predict --json``."""
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> Response:
+        return HTMLResponse(api_page(app.openapi()))
+
+    for path, content, kind in _page_files():
+        methods = ["GET", "HEAD"]
+        app.api_route(path, methods=methods, include_in_schema=False)(_sending(content, kind))
+    return app
+
+
+def _predictions(listener: Listener) -> APIRouter:
+    """Return the routes that take audio."""
+    routes = APIRouter()
+
+    async def predicted(request: Request) -> Prediction:
         with listener.admitted():
             async with _in_time(listener):
                 upload = await read_upload(request, listener.limits)
-                found = await listener.predict(upload, listener.model(upload.model))
-        return JSONResponse({"predictions": [as_object(found)]})
+                return await listener.predict(upload, listener.model(upload.model))
 
-    @app.post("/v1/timeline", summary="The scores of every window of an audio file", **guarded)
+    @routes.post("/v1/predict", summary="The instruments of an audio file", openapi_extra=BODY)
+    async def predict(request: Request) -> Response:
+        """Answer with the JSON of ``irmas predict --json``."""
+        return JSONResponse({"predictions": [as_object(await predicted(request))]})
+
+    @routes.post(
+        "/v1/timeline", summary="The scores of every window of an audio file", openapi_extra=BODY
+    )
     async def timeline(request: Request) -> Response:
         """Answer as predict does, with a ``timeline``: starts and ends in seconds, and scores.
 
@@ -151,35 +115,34 @@ def create_app(listener: Listener, token_digest: str | None = None) -> FastAPI:
         where the server does not know the format.
         """
         if "text/event-stream" in request.headers.get("accept", ""):
-            with ExitStack() as admission:
-                admission.enter_context(listener.admitted())
-                until = _deadline(listener)
-                # Read before the answer begins, so that what is refused has its status.
-                async with _in_time(listener, until):
-                    upload = await read_upload(request, listener.limits)
-                events = _events(listener, upload, listener.model(upload.model), until)
-                return _AdmittedStream(events, admission.pop_all())
-        with listener.admitted():
-            async with _in_time(listener):
-                upload = await read_upload(request, listener.limits)
-                found = await listener.predict(upload, listener.model(upload.model))
+            return await _stream(listener, request)
+        found = await predicted(request)
         assert found.timeline is not None
         windows = {"timeline": {"codes": found.timeline.codes} | _as_json(found.timeline)}
         return JSONResponse({"predictions": [as_object(found) | windows]})
 
-    @app.get(
-        "/v1/models",
-        summary="The models",
-        dependencies=[Depends(authorised)],
-        responses={401: REFUSALS[401]},
-    )
+    return routes
+
+
+def _models(listener: Listener) -> APIRouter:
+    """Return the route that describes the models."""
+    routes = APIRouter()
+
+    @routes.get("/v1/models", summary="The models")
     async def models() -> Response:
         """Answer with each model's instruments, thresholds and validation figures, and limits."""
         limits = listener.limits.model_dump(exclude={"allow_url_prefix"})
         return JSONResponse({"models": [each.facts() for each in listener.models]} | limits)
 
-    @app.head("/healthz", include_in_schema=False)
-    @app.get(
+    return routes
+
+
+def _health(listener: Listener) -> APIRouter:
+    """Return the route that load balancers ask, without a token."""
+    routes = APIRouter()
+
+    @routes.head("/healthz", include_in_schema=False)
+    @routes.get(
         "/healthz",
         summary="Whether requests can be answered",
         responses={503: {"description": "Models are being loaded, or no process reads uploads."}},
@@ -189,14 +152,31 @@ def create_app(listener: Listener, token_digest: str | None = None) -> FastAPI:
         ready = listener.ready()
         return JSONResponse({"status": "ok" if ready else "starting"}, 200 if ready else 503)
 
-    @app.get("/docs", include_in_schema=False)
-    async def docs() -> Response:
-        return HTMLResponse(api_page(app.openapi()))
+    return routes
 
-    for path, content, kind in _page_files():
-        methods = ["GET", "HEAD"]
-        app.api_route(path, methods=methods, include_in_schema=False)(_sending(content, kind))
-    return app
+
+async def _refused(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RefusedRequestError)
+    extra = {"WWW-Authenticate": "Bearer"} if error.status == 401 else {}
+    return JSONResponse({"error": error.line}, error.status, {**error.headers, **extra})
+
+
+async def _unknown(_: Request, error: Exception) -> Response:
+    """Answer where there is no such path, or none for this method."""
+    assert isinstance(error, HTTPException)
+    return JSONResponse({"error": error.detail}, error.status_code, error.headers)
+
+
+async def _stream(listener: Listener, request: Request) -> Response:
+    """Send windows as they are scored."""
+    with ExitStack() as admission:
+        admission.enter_context(listener.admitted())
+        until = _deadline(listener)
+        # Read before the answer begins, so that what is refused has its status.
+        async with _in_time(listener, until):
+            upload = await read_upload(request, listener.limits)
+        events = _events(listener, upload, listener.model(upload.model), until)
+        return _AdmittedStream(events, admission.pop_all())
 
 
 class _AdmittedStream(StreamingResponse):
