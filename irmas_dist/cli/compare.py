@@ -9,7 +9,7 @@ import typer
 from rich.table import Column, Table
 
 from irmas_dist.cli.command import Config, Json, Overrides, command, read_recipe
-from irmas_dist.cli.scores import LabelFile
+from irmas_dist.cli.given_scores import LabelFile
 from irmas_dist.cli.tables import HEADINGS, as_json, with_interval
 from irmas_dist.config.decisions import Protocol
 from irmas_dist.errors import UsageError

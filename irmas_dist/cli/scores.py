@@ -1,9 +1,8 @@
 """The commands evaluate and report."""
 
 import tempfile
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,42 +14,21 @@ from irmas_dist.cli.command import (
     Overrides,
     StorePart,
     command,
-    read_recipe,
 )
 from irmas_dist.cli.evaluated import show_evaluation
+from irmas_dist.cli.given_scores import (
+    FitLabels,
+    FitOn,
+    GivenScores,
+    LabelFile,
+    Level,
+    Threshold,
+)
 from irmas_dist.cli.tables import show_path
-from irmas_dist.errors import UsageError
 
 if TYPE_CHECKING:
     from irmas_dist.evaluation.evaluate import Evaluation
 
-LabelFile = Annotated[
-    str | None,
-    typer.Option(
-        help="For scores without labels of their own: table of path, and instruments (gac|voi) or "
-        "a column for each (1, 0, ?); default: IRMAS's."
-    ),
-]
-
-Threshold = Annotated[
-    float | None, typer.Option(help="With --scores: a threshold that was chosen beforehand.")
-]
-FitOn = Annotated[
-    str | None,
-    typer.Option(
-        help="With --scores: held-out scores to fit thresholds to; mixed if single-label."
-    ),
-]
-FitLabels = Annotated[
-    str | None, typer.Option(help="Labels of --fit-on, as --labels; default: IRMAS's.")
-]
-
-OWN_RECIPE = (
-    "a model has the recipe that it was trained with: leave out --config and --set, and give "
-    "families that it does not have as --map"
-)
-
-Level = Literal["instrument", "family"]
 Mapped = Annotated[
     str | None,
     typer.Option(
@@ -118,119 +96,84 @@ def evaluate(
     given = [option for option in (features, tree, scores) if option is not None]
     if len(given) != 1 or (model is None) != (scores is not None):
         raise typer.BadParameter("give MODEL with --features or --tree, or --scores without MODEL")
-    if scores is not None and adapt_to is not None:
-        raise typer.BadParameter("scores cannot be adapted, only a model: see --adapt-to")
-    if scores is not None and (out or work or address or part is not StorePart.TESTING):
-        raise typer.BadParameter("--out, --part, --work and --address are of a model: see MODEL")
-    if tree is None and (work or address):
-        raise typer.BadParameter("--work and --address are of a tree: see --tree")
-    if scores is None and (labels or threshold is not None or fit_on or fit_labels):
-        raise typer.BadParameter("a model has thresholds and its clips have labels: see --scores")
-    if scores is None and (config or overrides):
-        raise typer.BadParameter(OWN_RECIPE)
     if at == "family" and mapping is not None:
         raise typer.BadParameter("--at family takes the recipe's families: leave out --map")
+    options = GivenScores(labels, threshold, fit_on, fit_labels, config, overrides)
     if scores is not None:
-        found = _evaluate_file(
-            scores, labels, threshold, fit_on, fit_labels, config, overrides, at, mapping
-        )
+        if adapt_to is not None:
+            raise typer.BadParameter("scores cannot be adapted, only a model: see --adapt-to")
+        if out or work or address or part is not StorePart.TESTING:
+            raise typer.BadParameter(
+                "--out, --part, --work and --address are of a model: see MODEL"
+            )
+        show_evaluation(options.evaluate(scores, at, mapping), json)
+        return
+    options.refuse_any()
+    if tree is None and (work or address):
+        raise typer.BadParameter("--work and --address are of a tree: see --tree")
+    assert model is not None
+    others = {
+        "other codes than the model's": at == "family" or mapping is not None,
+        "an adapted model": adapt_to is not None,
+        f"the part {part.value}": part is not StorePart.TESTING,
+    }
+    differ = next((what for what, is_so in others.items() if is_so), None)
+    if differ and out is None:
+        raise typer.BadParameter(f"these scores are of {differ}: name their place with --out")
+    if features is not None:
+        found = _evaluate_store(model, features, out or model, part, at, mapping, adapt_to)
     else:
-        from irmas_dist.evaluation.merging import new_codes
-        from irmas_dist.inference import evaluate
-        from irmas_dist.training.model_description import read_description
-
-        assert model is not None
-        codes = None
         if at == "family" or mapping is not None:
-            if out is None:
-                raise typer.BadParameter(
-                    "these scores are of other codes than the model's: name their place with --out"
-                )
-            if features is None:
-                raise typer.BadParameter("--at family and --map need a store: see --features")
-            codes = new_codes(mapping, read_description(model).corpus.families)
-        if adapt_to is not None and out is None:
-            raise typer.BadParameter(
-                "these scores are of an adapted model: name their place with --out"
-            )
-        if part is not StorePart.TESTING and out is None:
-            raise typer.BadParameter(
-                f"these scores are of the part {part.value}: name their place with --out"
-            )
-        if adapt_to is not None and features is None:
+            raise typer.BadParameter("--at family and --map need a store: see --features")
+        if adapt_to is not None:
             raise typer.BadParameter("--adapt-to needs a store: see --features")
-        if features is not None:
-            found = evaluate.evaluate(model, features, out or model, part, codes, adapt_to)
-        else:
-            assert tree is not None
-            with tempfile.TemporaryDirectory(prefix="irmas-") as scratch:
-                directory = work or Path(scratch)
-                found = evaluate.evaluate_tree(model, tree, out or model, part, directory, address)
+        from irmas_dist.inference.evaluate import evaluate_tree
+
+        assert tree is not None
+        with tempfile.TemporaryDirectory(prefix="irmas-") as scratch:
+            directory = work or Path(scratch)
+            found = evaluate_tree(model, tree, out or model, part, directory, address)
     show_evaluation(found, json)
-    if model is not None:
-        from irmas_dist.reports.wandb_evaluation import log_evaluation
-        from irmas_dist.storage.results import directory_name
-        from irmas_dist.tracking.outcome import awaiting_uploads
-        from irmas_dist.training.model_description import read_description
-
-        description = read_description(model)
-        testing = part is StorePart.TESTING
-        if at == "family" or mapping is not None or adapt_to is not None or not testing:
-            # These figures are not to replace those of the model as it is.
-            description = description.model_copy(update={"run": None})
-        with awaiting_uploads(description.tracking.wait_s):
-            log_evaluation(description, found, directory_name(model))
+    _log(model, found, replaces=differ is None)
 
 
-def _evaluate_file(
-    scores: str,
-    labels: str | None,
-    threshold: float | None,
-    fit_on: str | None,
-    fit_labels: str | None,
-    config: str | None,
-    overrides: list[str] | None,
-    at: Level = "instrument",
-    mapping: str | None = None,
+def _evaluate_store(
+    model: str,
+    features: str,
+    out: str,
+    part: StorePart,
+    at: Level,
+    mapping: str | None,
+    adapt_to: str | None,
 ) -> "Evaluation":
-    """Evaluate a file of scores with the thresholds that the options choose."""
-    import numpy as np
+    from irmas_dist.evaluation.merging import new_codes
+    from irmas_dist.inference import evaluate
+    from irmas_dist.training.model_description import read_description
 
-    from irmas_dist.config.decisions import FOR_SCORES, Protocol
-    from irmas_dist.evaluation.csv_scores import open_scores
-    from irmas_dist.evaluation.evaluate import evaluate_scores, thresholds_from
-    from irmas_dist.evaluation.merging import Merge, new_codes, require_known
-    from irmas_dist.instruments import IRMAS
-
-    if Path(scores).is_dir():
-        raise UsageError(f"--scores {scores} is a directory: name the file of scores in it")
-    if fit_labels is not None and fit_on is None:
-        raise typer.BadParameter("--fit-labels are of --fit-on: give both")
-    if threshold is not None and fit_on is not None:
-        raise typer.BadParameter("--threshold and --fit-on: give one of them")
-    vocabulary, settings, merge = IRMAS, FOR_SCORES, None
-    families: Mapping[str, Sequence[str]] = {}
-    if config or overrides:
-        recipe = read_recipe(config, overrides, used=("corpus", "thresholds"))
-        vocabulary, settings = recipe.corpus.vocabulary, recipe.thresholds
-        families = recipe.corpus.families
-    read = open_scores(scores, labels, vocabulary)
+    codes = None
     if at == "family" or mapping is not None:
-        codes = new_codes(mapping, families)
-        given = "--at family" if mapping is None else "--map"
-        require_known(codes, read.vocabulary, given=given)
-        merge = Merge.of(read.vocabulary, codes)
-    chosen, origin = None, ""
-    evaluated = merge(read) if merge else read
-    if threshold is not None:
-        if not 0 <= threshold <= 1:
-            raise UsageError(f"--threshold {threshold:g}: must be from 0 to 1")
-        chosen = np.full(len(evaluated.vocabulary), threshold, np.float32)
-        origin = f"{threshold:g}, chosen beforehand"
-    elif fit_on is not None:
-        chosen, origin = thresholds_from(fit_on, fit_labels, settings, read, merge)
-    protocol: Protocol = "adapted" if evaluated.adapted_to else "validation"
-    return evaluate_scores(evaluated, scores, chosen, origin, settings, protocol)
+        codes = new_codes(mapping, read_description(model).corpus.families)
+    return evaluate.evaluate(model, features, out, part, codes, adapt_to)
+
+
+def _log(model: str, found: "Evaluation", *, replaces: bool) -> None:
+    """Log an evaluation to W&B.
+
+    Args:
+        model: Model directory.
+        found: The evaluation.
+        replaces: Whether its figures replace earlier ones in the summary of the model's run.
+    """
+    from irmas_dist.reports.wandb_evaluation import log_evaluation
+    from irmas_dist.storage.results import directory_name
+    from irmas_dist.tracking.outcome import awaiting_uploads
+    from irmas_dist.training.model_description import read_description
+
+    description = read_description(model)
+    if not replaces:
+        description = description.model_copy(update={"run": None})
+    with awaiting_uploads(description.tracking.wait_s):
+        log_evaluation(description, found, directory_name(model))
 
 
 @command
@@ -269,20 +212,16 @@ def report(
     from irmas_dist.storage.locks import lock_file
     from irmas_dist.storage.results import SWEEP_FILE, holds
 
+    options = GivenScores(labels, threshold, fit_on, fit_labels, config, overrides)
     if model is None:
         if scores is None or out is None:
             raise typer.BadParameter("give MODEL, or --scores and --out")
         with lock_file(out):
-            evaluation = _evaluate_file(
-                scores, labels, threshold, fit_on, fit_labels, config, overrides
-            )
+            evaluation = options.evaluate(scores)
             write_model_page(out, evaluation, Path(scores).stem, tree=tree)
         show_path(out, json)
         return
-    if labels or threshold is not None or fit_on or fit_labels:
-        raise typer.BadParameter("a model has thresholds and its clips have labels: see --scores")
-    if config or overrides:
-        raise typer.BadParameter(OWN_RECIPE)
+    options.refuse_any()
     page = out or storage.join(model, "report.html")
     if holds(model, SWEEP_FILE):
         from irmas_dist.reports.sweep_page import write_sweep_page
