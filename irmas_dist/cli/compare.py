@@ -55,7 +55,9 @@ def compare(
     if config or overrides:
         settings = recipe.thresholds
     else:
-        own = {settings for *_, settings in opened.values()}
+        # Evidence counts for validation clips only.
+        alike = {"evidence": FOR_SCORES.evidence}
+        own = {settings.model_copy(update=alike) for *_, settings in opened.values()}
         settings = own.pop() if len(own) == 1 else FOR_SCORES
     scored = {model: (scores, thresholds) for model, (scores, thresholds, _) in opened.items()}
     found = compare(scored, protocol, settings)
@@ -155,6 +157,7 @@ def _difference(found: "Difference") -> str:
 
 def _findings(comparison: "Comparison", letters: Mapping[str, str]) -> Iterator[str]:
     """Yield which differences are real, and how that was tested."""
+    from irmas_dist.evaluation.bootstrap import FEW_SONGS
     from irmas_dist.evaluation.compare import COMPARED
 
     real = [
@@ -166,12 +169,18 @@ def _findings(comparison: "Comparison", letters: Mapping[str, str]) -> Iterator[
     yield f"real differences: {', '.join(real) or 'none'}"
     one = comparison.songs == 1
     songs = f"{comparison.songs:,} {'song' if one else 'songs'}"
-    spans = "no intervals" if one else "95 % intervals over songs, the same for all models"
+    few = " (too narrow of so few)" if comparison.songs < FEW_SONGS else ""
+    same = f"95 % intervals over songs{few}, the same for all models"
+    spans = "no intervals" if one else same
     several = ", corrected for several comparisons (Holm)" if len(comparison.models) > 2 else ""
     tested = all(
         found.p is not None
         for by_metric in comparison.differences.values()
         for found in by_metric.values()
     )
-    p = f"p two-sided{several}" if tested else "no p: of so few songs, none could be below 0.05"
+    p = (
+        f"p two-sided, by swapping models song by song{several}"
+        if tested
+        else "no p: of so few songs, none could be below 0.05"
+    )
     yield f"{comparison.clips:,} clips of {songs}; {spans}; {p}"

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 def show_evaluation(evaluation: "Evaluation", json_output: bool) -> None:
     """Show figures by instrument and by protocol, beside baselines and published results."""
     from irmas_dist.evaluation.baselines import protocol_of
+    from irmas_dist.evaluation.bootstrap import FEW_SONGS
     from irmas_dist.evaluation.protocols import CHOSEN_BEFORE, FITTED, MEANING
     from irmas_dist.evaluation.published import benchmark_of, groups_of
 
@@ -76,5 +77,6 @@ def show_evaluation(evaluation: "Evaluation", json_output: bool) -> None:
     number = len(set(evaluation.scores.groups))
     songs = f"{number:,} {groups if number > 1 else groups.removesuffix('s')}"
     clips = f"{len(evaluation.scores.clip_ids):,} clips of {songs}"
-    spans = f"; below figures 95 % intervals over {groups}" if number > 1 else ""
+    few = " (too narrow of so few)" if number < FEW_SONGS else ""
+    spans = f"; below figures 95 % intervals over {groups}{few}" if number > 1 else ""
     show(f"{clips}{spans}; scores: {evaluation.path}")

@@ -13,7 +13,8 @@ Intervals are BCa, percentiles of the draws corrected for bias and skewness (Efr
 bootstrap confidence intervals", JASA 82, 1987). Sampled 250 times from IRMAS's 208 test songs
 with the scores of a random forest, 95 % intervals contained the true micro F1 in 94 % of cases,
 macro F1 in 92 %, LRAP and mAP in 93 %. Plain percentiles reach the same except for macro F1, 89 %,
-since a draw without the songs of a rare instrument can only lower it.
+since a draw without the songs of a rare instrument can only lower it. Of few songs they are too
+narrow: of 8 they contained a true mean in 87 % of 400 cases, of 20 in 92 %.
 """
 
 import math
@@ -34,6 +35,13 @@ seed by 1.5 % of its width (one standard deviation)."""
 MOST_SONGS = 2_000
 """Songs that are drawn one by one; more are dealt into as many groups. The width of an interval
 then depends by 1.6 % on how they are dealt, which is as much as on the draws."""
+
+MOST_BIAS = 1.0
+"""Largest correction for bias, in standard deviations. A larger one moves both ends of an interval
+into one tail of the draws; plain percentiles are given then."""
+
+FEW_SONGS = 20
+"""Of fewer songs, intervals are too narrow."""
 
 _NORMAL = NormalDist()
 
@@ -115,6 +123,8 @@ def draw_songs(groups: Sequence[str], resamples: int = RESAMPLES, seed: int = 0)
 def interval(values: Float64, draws: Draws, confidence: float = 0.95) -> Interval | None:
     """Return the BCa interval of a figure; None of one song, of which all draws are the same.
 
+    It contains the figure itself, which the correction of a large bias may leave out.
+
     Args:
         values: The figure on each draw, shape (draws,).
         draws: As from `draw_songs`.
@@ -125,32 +135,8 @@ def interval(values: Float64, draws: Draws, confidence: float = 0.95) -> Interva
     distribution = _Distribution.of(values, draws.songs)
     tail = (1 - confidence) / 2
     levels = [distribution.level(tail), distribution.level(1 - tail)]
-    return Interval(*np.quantile(distribution.drawn, levels).tolist())
-
-
-def p_value(differences: Float64, draws: Draws) -> float:
-    """Return the two-sided p-value of a difference, under the hypothesis that there is none.
-
-    It is 1 less the confidence of the widest interval that excludes zero: of 95 % if it is 0.05,
-    to the nearest random draw. A draw of zero speaks for neither sign. The smallest possible value
-    is 2 / (random draws + 1), and of few songs `least_p_value`.
-
-    Args:
-        differences: The difference on each draw, shape (draws,).
-        draws: As from `draw_songs`.
-    """
-    distribution = _Distribution.of(differences, draws.songs)
-    below, upto = (distribution.share_below(0.0, ties) for ties in (0.0, 1.0))
-    p = min(2 * min(distribution.confidence(upto), 1 - distribution.confidence(below)), 1.0)
-    return max(p, 2 / (len(distribution.drawn) + 1), least_p_value(draws.songs))
-
-
-def least_p_value(songs: int) -> float:
-    """Return the two-sided p-value of a sign test in which all songs agree.
-
-    Draws of few songs that all agree do so as well, and would make any difference significant.
-    """
-    return min(2.0 ** (1 - songs), 1.0)
+    low, high = np.quantile(distribution.drawn, levels).tolist()
+    return Interval(min(low, float(values[0])), max(high, float(values[0])))
 
 
 @dataclass(frozen=True)
@@ -174,22 +160,20 @@ class _Distribution:
         size = (influence**2).sum()
         skewness = (influence**3).sum() / size**1.5 if size else 0.0
         plain = cls(drawn, 0.0, 0.0)
-        return cls(drawn, _NORMAL.inv_cdf(plain.share_below(figure)), float(skewness / 6))
+        bias = _NORMAL.inv_cdf(plain.share_below(figure))
+        if abs(bias) > MOST_BIAS:
+            return plain
+        return cls(drawn, bias, float(skewness / 6))
 
-    def share_below(self, value: float, ties: float = 0.5) -> float:
-        """Return the share of draws below a value, never 0 or 1; ties count as much as given."""
-        below = np.count_nonzero(self.drawn < value) + np.count_nonzero(self.drawn == value) * ties
+    def share_below(self, value: float) -> float:
+        """Return the share of draws below a value, never 0 or 1; ties count half."""
+        below = np.count_nonzero(self.drawn < value) + np.count_nonzero(self.drawn == value) / 2
         return float((below + 0.5) / (len(self.drawn) + 1))
 
     def level(self, share: float) -> float:
         """Return the share of draws below the bound with this confidence below it."""
         shifted = self.bias + _NORMAL.inv_cdf(share)
         return _NORMAL.cdf(self.bias + shifted / (1 - self.acceleration * shifted))
-
-    def confidence(self, share: float) -> float:
-        """Return the confidence below the bound with this share of draws below it."""
-        shifted = _NORMAL.inv_cdf(share) - self.bias
-        return _NORMAL.cdf(shifted / (1 + self.acceleration * shifted) - self.bias)
 
 
 def holm(p_values: Mapping[tuple[str, str], float]) -> dict[tuple[str, str], float]:

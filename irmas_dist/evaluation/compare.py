@@ -16,11 +16,10 @@ from irmas_dist.evaluation.bootstrap import (
     draw_songs,
     holm,
     interval,
-    least_p_value,
-    p_value,
 )
 from irmas_dist.evaluation.protocols import CHOSEN_BEFORE, Result, apply_protocols, decide_by
 from irmas_dist.evaluation.scores import Scores
+from irmas_dist.evaluation.swapping import Judged, least_p_value, p_values
 
 COMPARED = ("micro_f1", "macro_f1", "lrap", "map")
 """The metrics that models are compared by."""
@@ -106,13 +105,18 @@ def compare(
                 raise
             raise IrmasError(f"{error}, or compare with --protocol oracle") from error
         results[name] = apply_protocols(scores, {chosen: decisions}, draws)[chosen]
+    judged = {
+        name: Judged(found.scores, results[name].decisions)
+        for name, found in zip(results, aligned, strict=True)
+    }
     pairs = list(combinations(results, 2))
+    p = {(a, b): p_values(first.labels, judged[a], judged[b], draws) for a, b in pairs}
     differences: dict[tuple[str, str], dict[str, Difference]] = {pair: {} for pair in pairs}
     tested = len(pairs) * least_p_value(draws.songs) < SIGNIFICANT
     for metric in COMPARED:
         values = {name: result.figures.overall[metric] for name, result in results.items()}
         gaps = {(a, b): values[a] - values[b] for a, b in pairs}
-        corrected = holm({pair: p_value(gap, draws) for pair, gap in gaps.items()})
+        corrected = holm({pair: p[pair][metric] for pair in pairs})
         for pair, gap in gaps.items():
             differences[pair][metric] = Difference(
                 float(gap[0]), interval(gap, draws), corrected[pair] if tested else None

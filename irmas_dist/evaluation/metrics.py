@@ -127,7 +127,7 @@ def decision_figures(labels: Labels, decisions: Decisions, draws: Draws | None =
     each = precision_recall_f1(*counts)
     averages = {
         "micro": precision_recall_f1(*(count.sum(axis=1) for count in counts)),
-        "macro": PrecisionRecallF1(*(_macro(values, times) for values in each)),
+        "macro": PrecisionRecallF1(*(macro_mean(values, times) for values in each)),
         "weighted": PrecisionRecallF1(*((values * share).sum(axis=1) for values in each)),
     }
     wrong = known & (plays != predicted)
@@ -168,9 +168,9 @@ def score_figures(labels: Labels, scores: ScoreArray, draws: Draws | None = None
     overall = {
         "lrap": draws.means(clip_lrap(labels, scores), known.any(axis=1)),
         "coverage_error": draws.means(clip_coverage(labels, scores), known.any(axis=1)),
-        "map": _macro(instruments["ap"], times),
-        "roc_auc": _macro(instruments["roc_auc"], times),
-        "ece": _macro(instruments["ece"], times),
+        "map": macro_mean(instruments["ap"], times),
+        "roc_auc": macro_mean(instruments["roc_auc"], times),
+        "ece": macro_mean(instruments["ece"], times),
     }
     return Figures(overall, instruments)
 
@@ -185,7 +185,7 @@ def ranking_metrics(labels: Labels, scores: ScoreArray) -> dict[str, float]:
     draws, known = Draws.once(len(labels)), labels != UNKNOWN
     lrap = draws.means(clip_lrap(labels, scores), known.any(axis=1))
     precision = average_precision(labels, scores, draws)
-    return first_draw({"lrap": lrap, "map": _macro(precision, draws.sums(known))})
+    return first_draw({"lrap": lrap, "map": macro_mean(precision, draws.sums(known))})
 
 
 def overall_metrics(
@@ -251,7 +251,7 @@ def rows_by_instrument(
     ]
 
 
-def _macro(values: Float64, known: Float64) -> Float64:
+def macro_mean(values: Float64, known: Float64) -> Float64:
     """Return means over the instruments that are known in a draw, 0 over none, shape (draws,).
 
     Args:
