@@ -15,6 +15,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from irmas_dist.errors import PASSWORD, IrmasError
 
 
+ENTRY = b'{"op_code":'
+"""How each line of a journal of Optuna's begins."""
+
+
 def open_storage(location: str, create: bool = False) -> BaseStorage:
     """Open the storage of a study.
 
@@ -70,15 +74,28 @@ def _require_studies(file: Path, location: str) -> None:
 
 def _open_journal(location: str) -> BaseStorage:
     try:
+        _require_journal(Path(location))
         _drop_torn_line(location)
         return JournalStorage(JournalFileBackend(location))
     except OSError as error:
         raise IrmasError(f"cannot open the study at {location}: {error.strerror}") from error
+    except IrmasError:
+        raise
     except Exception as error:  # what Optuna raises depends on what it reads in the place of what
         raise IrmasError(
             f"cannot open the study at {location}: the journal is damaged "
             f"({type(error).__name__}: {error})"
         ) from error
+
+
+def _require_journal(path: Path) -> None:
+    """Refuse a file that does not begin as Optuna's journals do, before its end is cut."""
+    if not path.exists():
+        return
+    with path.open("rb") as journal:
+        first = journal.read(len(ENTRY))
+    if not ENTRY.startswith(first):  # The only entry may be torn.
+        raise IrmasError(f"{path} has no study: it is not a journal of Optuna's")
 
 
 def _drop_torn_line(location: str) -> None:

@@ -158,6 +158,18 @@ def test_a_journal_whose_writer_was_killed_goes_on(journal: Path, tail: bytes) -
     assert states == ["COMPLETE", "COMPLETE", "RUNNING"]
 
 
+@pytest.mark.parametrize("content", [b"my notes", b"epoch 1\nepoch 2", b'{"a": 1', b'{"a": 1}\n{'])
+def test_a_log_that_is_no_journal_is_refused_and_stays_as_it_is(
+    tmp_path: Path, content: bytes
+) -> None:
+    log = tmp_path / "train.log"
+    log.write_bytes(content)
+    for create in (False, True):
+        with pytest.raises(IrmasError, match=r"train\.log has no study: it is not a journal of"):
+            open_storage(str(log), create=create)
+    assert log.read_bytes() == content
+
+
 @pytest.mark.parametrize(
     "line", [b"not JSON", b"\xff\xfe", b"[1]", b'{"a": 1}', b'{"op_code": 99, "worker_id": ""}']
 )

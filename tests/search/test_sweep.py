@@ -240,7 +240,7 @@ def test_what_cannot_be_swept_is_refused_before_ray_starts(
     with lock_directory(tmp_path / "new"):
         refused(tmp_path / "new", "new is in use by process")
     for study, why in (
-        ("damaged.log", "the journal is damaged"),
+        ("damaged.log", "it is not a journal of Optuna's"),
         ("damaged.db", "file is not a database"),
         ("no/folder/study.db", "cannot be created: .*folder is no directory"),
     ):
