@@ -14,7 +14,6 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from irmas_dist.errors import PASSWORD, IrmasError
 
-
 ENTRY = b'{"op_code":'
 """How each line of a journal of Optuna's begins."""
 
