@@ -126,11 +126,13 @@ def _of_file(path: str) -> AudioFacts:
     return facts
 
 
+SPAN = "#t="
+"""Between the digest of a file and the span of a clip, as in W3C's media fragments."""
+
+
 def _of_clip(file_md5: str, span: Span) -> str:
-    """Return the digest of a clip of a file."""
-    if span == WHOLE:
-        return file_md5
-    return hashlib.md5(f"{file_md5} {span}".encode()).hexdigest()
+    """Return the digest of a clip of a file: that of the file, and the span if it is one."""
+    return file_md5 if span == WHOLE else f"{file_md5}{SPAN}{span[0]},{span[1]}"
 
 
 def _of_span(file: AudioFile | None, span: Span, whole: AudioFacts) -> AudioFacts:

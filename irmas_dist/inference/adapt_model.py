@@ -22,11 +22,11 @@ from irmas_dist.models.cnn import CNN
 from irmas_dist.storage.locks import lock_directory
 from irmas_dist.storage.results import MODEL_FILE, STORE_FILE, holds, refuse_other_results
 from irmas_dist.terminal import progress
+from irmas_dist.training.known_audio import read_known
 from irmas_dist.training.model_description import ModelDescription, read_description
 from irmas_dist.training.model_directory import (
     load_network,
     pack_weights,
-    read_learnt,
     read_validation_scores,
     save_model,
     weights_digest,
@@ -75,7 +75,7 @@ def adapt(
         adapted = load_adapted(model, to, settings, part or TESTING)
         validation = read_validation_scores(model, "by which it would be adapted")
         weights = pack_weights(adapted.network)
-        save_model(out, weights, adapted.description, validation, read_learnt(model))
+        save_model(out, weights, adapted.description, validation, read_known(model))
     record = adapted.description.adapted or {}
     return AdaptSummary(out, record["clips"], adapted.notes)
 

@@ -2,15 +2,16 @@
 
 import shlex
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from irmas_dist import storage
 from irmas_dist.config.adaptation import AdaptationSettings
 from irmas_dist.config.decisions import FOR_SCORES, ThresholdSettings
 from irmas_dist.corpus.index import index_tree
-from irmas_dist.corpus.manifest import TESTING, TRAINING, write_manifest
+from irmas_dist.corpus.manifest import TESTING, write_manifest
 from irmas_dist.errors import IrmasError
 from irmas_dist.evaluation.csv_scores import has_labels, open_scores
 from irmas_dist.evaluation.evaluate import Evaluation, Thresholds, evaluate_scores
@@ -24,9 +25,10 @@ from irmas_dist.inference.predictor import Predictor
 from irmas_dist.instruments import IRMAS, Vocabulary
 from irmas_dist.storage.locks import lock_directory, lock_file
 from irmas_dist.storage.results import MODEL_FILE, SCORES_FILE, holds, refuse_other_results
+from irmas_dist.training.known_audio import read_known, recordings
 from irmas_dist.training.model_description import ModelDescription, read_description
-from irmas_dist.training.model_directory import read_learnt, scorer_identity
-from irmas_dist.training.provenance import learnt_stores
+from irmas_dist.training.model_directory import scorer_identity
+from irmas_dist.training.provenance import starts_of
 from irmas_dist.training.stores import audio_digests
 
 NO_TEST = "these figures do not measure how well it does on other music"
@@ -118,37 +120,52 @@ def _evaluate(
 
 
 def _known_beforehand(
-    model: str, description: ModelDescription, features: str, part: str
+    model: str,
+    description: ModelDescription,
+    features: str,
+    part: str,
+    files: Sequence[Mapping[str, Any]] = (),
 ) -> list[str]:
-    """Say if a model was validated on the clips it is evaluated on, or has learnt what they have.
+    """Say which of the clips that a model is evaluated on are not new to it.
 
-    Their groups are known in a store that it has learnt from, their audio in any.
+    Audio files are recognised in any store, and groups by files of theirs that it has learnt.
+
+    Args:
+        model: Model directory.
+        description: Of the model.
+        features: The store.
+        part: The part of it that is evaluated.
+        files: Rows of a manifest of further clips of these groups.
     """
     info = read_info(features)
-    stores = [one for member in description.parts for one in member.data.get("validated_on", ())]
-    notes = []
-    if any((one["store"], one["part"]) == (info.identity, part) for one in stores):
-        notes.append(
-            "the model was validated on these clips, by which its epoch and thresholds were "
-            f"chosen: {NO_TEST}"
-        )
-    if part != TESTING:
-        return notes
+    known, digests = read_known(model), audio_digests(features, info)
     tested = read_clips(features, part, with_frames=False)
-    learnt = any(info.identity in learnt_stores(member.data) for member in description.parts)
-    if TRAINING in info.clips and learnt:
-        groups = set(read_clips(features, TRAINING, with_frames=False).groups)
-        if count := sum(group in groups for group in tested.groups):
-            notes.append(
-                f"{count:,} of {len(tested):,} clips are of groups that the model has learnt from: "
-                f"{NO_TEST}"
-            )
-    if audio := read_learnt(model):
-        digests = audio_digests(features, info)
-        if count := sum(digests[clip_id] in audio for clip_id in tested.clip_ids):
-            notes.append(
-                f"{count:,} of {len(tested):,} clips are audio that the model has learnt: {NO_TEST}"
-            )
+    learnt = {row["group"] for row in files if recordings([row["md5"]]) & known.learnt}
+    for name in info.clips:
+        clips = tested if name == part else read_clips(features, name, with_frames=False)
+        learnt |= {
+            group
+            for group, clip_id in zip(clips.groups, clips.clip_ids, strict=True)
+            if recordings([digests[clip_id]]) & known.learnt
+        }
+    audio = [recordings([digests[clip_id]]) for clip_id in tested.clip_ids]
+    counts = {
+        "audio that the model has learnt": sum(bool(one & known.learnt) for one in audio),
+        "of groups that the model has learnt from": sum(one in learnt for one in tested.groups),
+        "audio that the model was validated on, by which its epoch and thresholds were chosen": sum(
+            bool(one & known.validated) for one in audio
+        ),
+    }
+    notes = [
+        f"{count:,} of {len(tested):,} clips are {what}: {NO_TEST}"
+        for what, count in counts.items()
+        if count
+    ]
+    starts = (one for member in description.parts for one in starts_of(member.data))
+    notes += [
+        f"the model starts from one that was adapted to {to}: on its audio, {NO_TEST}"
+        for to in dict.fromkeys(one["adapted_to"] for one in starts if one.get("adapted_to"))
+    ]
     return notes
 
 
@@ -187,7 +204,8 @@ def evaluate_tree(
             str(manifest), features, description.features, description.vocabulary,
             address=address, max_rejects=1.0,
         )  # fmt: skip
-        notes = _known_beforehand(model, description, features, part)
+        others = [row for row in rows if row["part"] != part]
+        notes = _known_beforehand(model, description, features, part, others)
         for note, count in Counter(summary.notes.values()).items():
             first = next(clip for clip, text in summary.notes.items() if text == note)
             notes.append(f"{count:,} of {len(files):,} files, such as {first}: {note}")
@@ -225,10 +243,6 @@ def notes_on(scores: Scores) -> list[str]:
         notes.append(
             f"{silent:,} of {len(scores.clip_ids):,} clips are silent: they score 0, have no "
             "instrument by the model's thresholds, and count in every figure as such"
-        )
-    if training_parts := sorted(set(scores.parts) - {TESTING}):
-        notes.append(
-            f"the model has learnt from clips of the part {' and '.join(training_parts)}: {NO_TEST}"
         )
     return notes
 

@@ -52,5 +52,5 @@ def write_best_model(
         return None
     description, validation = describe(learner, recipe.model_dump(mode="json"))
     description = description.model_copy(update={"run": run})
-    save_model(model, pack_weights(learner.network), description, validation, data.learnt)
+    save_model(model, pack_weights(learner.network), description, validation, data.all_known)
     return model

@@ -10,11 +10,11 @@ from irmas_dist.errors import IrmasError
 
 STORE_FILE, MODEL_FILE, SWEEP_FILE = "features.json", "model.json", "sweep.json"
 
-WEIGHTS_FILE, VALIDATION_FILE, LEARNT_FILE, SCORES_FILE = (
-    "model.safetensors", "validation.parquet", "learnt.parquet", "scores.parquet",
+WEIGHTS_FILE, VALIDATION_FILE, KNOWN_FILE, SCORES_FILE = (
+    "model.safetensors", "validation.parquet", "known.parquet", "scores.parquet",
 )  # fmt: skip
-"""Beside `MODEL_FILE`: weights, scores of the validation clips, digests of the audio of the clips
-that it has learnt, and scores of an evaluation."""
+"""Beside `MODEL_FILE`: weights, scores of the validation clips, digests of the audio that it knows,
+and scores of an evaluation."""
 
 PROGRESS = "progress"
 """Directory of the checkpoints, inside the model directory until the model is finished."""
@@ -34,7 +34,7 @@ UNFINISHED = {BEGUN_FILE: "an unfinished training"}
 """What a directory holds before it has a result."""
 
 FILES = (
-    *RESULTS, *UNFINISHED, WEIGHTS_FILE, VALIDATION_FILE, LEARNT_FILE, SCORES_FILE,
+    *RESULTS, *UNFINISHED, WEIGHTS_FILE, VALIDATION_FILE, KNOWN_FILE, SCORES_FILE,
     "part-*.parquet", "rejects.parquet", BEST_FILE, "trials.json", "study.db",
 )  # fmt: skip
 """Patterns of the files that stages write into their directories and use again."""

@@ -15,7 +15,7 @@ from irmas_dist import storage
 from irmas_dist.config.tracking import LONGEST_NAME, Mode
 from irmas_dist.environment import set_variables
 from irmas_dist.errors import without_password
-from irmas_dist.storage.results import LEARNT_FILE, MODEL_FILE, VALIDATION_FILE, WEIGHTS_FILE
+from irmas_dist.storage.results import KNOWN_FILE, MODEL_FILE, VALIDATION_FILE, WEIGHTS_FILE
 from irmas_dist.terminal import say
 from irmas_dist.tracking.run_file import RunFile
 from irmas_dist.tracking.server import SERVICE, Known, reason
@@ -25,7 +25,7 @@ BEST: dict[str, Callable[[Iterable[float]], float]] = {
 }  # fmt: skip
 """Metrics of which a run's summary shows the best value rather than the last."""
 
-MODEL_FILES = (MODEL_FILE, WEIGHTS_FILE, VALIDATION_FILE, LEARNT_FILE)
+MODEL_FILES = (MODEL_FILE, WEIGHTS_FILE, VALIDATION_FILE, KNOWN_FILE)
 """What a model artifact has of a model directory."""
 
 FLUSH_S = 1.0

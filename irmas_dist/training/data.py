@@ -12,6 +12,7 @@ from irmas_dist.config.features import LogMelSettings
 from irmas_dist.corpus.manifest import VALIDATION
 from irmas_dist.features.clips import Clips, StreamedClips, joined
 from irmas_dist.features.store import StoreInfo
+from irmas_dist.training.known_audio import KnownAudio
 from irmas_dist.training.sampling import StoreWeights, mixing_alone
 from irmas_dist.training.stores import FurtherData, ValidationStore
 
@@ -35,8 +36,7 @@ class TrainingData:
         to_mix: The held-out clips, repeated so that instruments are equally frequent, of which
             the clips for thresholds are mixed; None if validation clips are not mixed.
         settings: How they are mixed.
-        learnt_audio: Digests of the files of the training clips.
-        judged_audio: Those of the clips that are validated on.
+        known: The audio of the training clips, and of those that are validated on.
     """
 
     training: Clips | StreamedClips
@@ -47,13 +47,12 @@ class TrainingData:
     validated_on: tuple[ValidationStore, ...] = ()
     to_mix: Clips | None = None
     settings: ValidationSettings = field(default_factory=ValidationSettings)
-    learnt_audio: frozenset[str] = frozenset()
-    judged_audio: frozenset[str] = frozenset()
+    known: KnownAudio = field(default_factory=KnownAudio)
 
     @property
-    def learnt(self) -> frozenset[str]:
-        """Digests of all audio that the model has learnt, with what it started from."""
-        return self.learnt_audio | (self.start.audio if self.start else frozenset())
+    def all_known(self) -> KnownAudio:
+        """The audio that the model will know, with that of the model to start from."""
+        return self.known | self.start.known if self.start else self.known
 
     @property
     def stores(self) -> StoreWeights:

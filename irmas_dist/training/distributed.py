@@ -51,7 +51,7 @@ def train_distributed(
     weights, description, validation = _train(
         ray.put(data), progress, settings, recipe, workers, on_epoch
     )
-    description = save_model(out, weights, description, validation, data.learnt)
+    description = save_model(out, weights, description, validation, data.all_known)
     storage.remove_directory(progress)
     return description
 

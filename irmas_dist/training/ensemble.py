@@ -5,6 +5,8 @@ own, calibrated in the same way. Where all members were validated on the same cl
 their scores is the ensemble's validation. Otherwise no clip is new to all of them.
 """
 
+import functools
+import operator
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -33,6 +35,7 @@ from irmas_dist.storage.results import (
 from irmas_dist.terminal import say
 from irmas_dist.training.begun import ADVICE, has_epochs, seed_directory
 from irmas_dist.training.epoch_metrics import f1_at, validation_metrics
+from irmas_dist.training.known_audio import read_known
 from irmas_dist.training.model_description import (
     Calibration,
     EnsembleMember,
@@ -42,7 +45,6 @@ from irmas_dist.training.model_description import (
 from irmas_dist.training.model_directory import (
     load_network,
     pack_weights,
-    read_learnt,
     read_validation_scores,
     save_model,
     weights_digest,
@@ -135,9 +137,9 @@ def join_models(models: Sequence[str], out: str) -> ModelDescription:
         if there.members != description.members or there.weights != weights_digest(packed):
             raise IrmasError(f"{out} holds another model; {ADVICE}")
         return there
-    learnt = frozenset[str]().union(*map(read_learnt, models))
+    known = functools.reduce(operator.or_, map(read_known, models))
     with lock_directory(out):
-        return save_model(out, packed, description, joint, learnt)
+        return save_model(out, packed, description, joint, known)
 
 
 def _require_alike(models: Sequence[str], descriptions: Sequence[ModelDescription]) -> None:

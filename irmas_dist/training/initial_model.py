@@ -3,7 +3,7 @@
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from irmas_dist.config.base import differences
@@ -13,6 +13,7 @@ from irmas_dist.errors import IrmasError
 from irmas_dist.instruments import Vocabulary
 from irmas_dist.models.cnn import CNN
 from irmas_dist.models.transfer import NewParts, named_layers, transfer
+from irmas_dist.training.known_audio import KnownAudio
 from irmas_dist.training.optimizer import Optimisation
 
 
@@ -30,7 +31,7 @@ class InitialModel:
         digest: Digest of its weights.
         learnt: What it has learnt from: the ``data`` of its ``model.json``.
         adapted_to: What it was adapted to; None if nothing.
-        audio: Digests of the audio that it has learnt.
+        known: The audio that it knows.
     """
 
     name: str
@@ -42,7 +43,7 @@ class InitialModel:
     digest: str
     learnt: dict[str, Any]
     adapted_to: str | None = None
-    audio: frozenset[str] = frozenset()
+    known: KnownAudio = field(default_factory=KnownAudio)
 
     @property
     def record(self) -> dict[str, Any]:

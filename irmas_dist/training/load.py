@@ -30,6 +30,7 @@ from irmas_dist.features.store import SHARD_SCHEMA, StoreInfo, read_info
 from irmas_dist.instruments import PRESENT, Vocabulary
 from irmas_dist.terminal import say
 from irmas_dist.training.data import TrainingData, threshold_mixing
+from irmas_dist.training.known_audio import KnownAudio, recordings
 from irmas_dist.training.sampling import mixing_alone
 from irmas_dist.training.stores import (
     HeldOut,
@@ -77,9 +78,9 @@ def open_training_data(
                 f"--also {store.location}:{store.weight:g} gives no example in an epoch of "
                 f"{own:,}: weigh it more"
             )
-    if start and (known := start.audio & data.judged_audio):
+    if start and (known := start.known.learnt & data.known.validated):
         say(
-            f"{start.name} has learnt {len(known):,} of {len(data.judged_audio):,} clips of "
+            f"{start.name} has learnt {len(known):,} of {len(data.known.validated):,} files of "
             f"{' and '.join(validate_on) or features} that are validated on, and figures of "
             "validation and thresholds will be too good: hold out what was held out when it was "
             "trained, or validate on others"
@@ -191,8 +192,9 @@ def load_training_data(
         validated_on=validated_on,
         to_mix=aside.select(balanced) if mixed else None,
         settings=settings,
-        learnt_audio=learnt.union(*(data.audio for _, _, data in taken)),
-        judged_audio=judged,
+        known=KnownAudio(
+            recordings(learnt.union(*(data.audio for _, _, data in taken))), recordings(judged)
+        ),
     )
 
 
@@ -213,7 +215,9 @@ def _divided(
         )
     else:
         aside = read_clips(location, VALIDATION)
-        own = new_clips(clips, location, info, HeldOut.of(aside, location, info))
+        # Of one file, groups say which spans belong together.
+        theirs = HeldOut.of(aside, location, info)
+        own = new_clips(clips, location, info, theirs, of_one_file=False)
     require_positives(aside, location)
     return own, aside
 

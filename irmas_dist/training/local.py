@@ -61,7 +61,7 @@ def train_here(
         if known or is_out_of_memory(error):
             raise as_failure(error) from error
         raise
-    description = save_model(out, weights, description, validation, data.learnt)
+    description = save_model(out, weights, description, validation, data.all_known)
     storage.remove_directory(progress)
     return description
 

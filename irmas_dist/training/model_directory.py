@@ -1,7 +1,7 @@
 """The model directory: a finished model with everything needed to use or to rebuild it.
 
 ``model.safetensors`` holds the weights, ``model.json`` everything else, ``validation.parquet`` the
-scores of the validation mixtures, from which thresholds can be fitted again, and ``learnt.parquet``
+scores of the validation mixtures, from which thresholds can be fitted again, and ``known.parquet``
 digests of the audio that was learnt. A directory is complete once it has a ``model.json``, which is
 therefore written last.
 """
@@ -10,9 +10,7 @@ import hashlib
 import json
 import os
 import shlex
-from collections.abc import Collection
 
-import pyarrow as pa
 import safetensors.torch
 from torch import nn
 
@@ -21,8 +19,9 @@ from irmas_dist.errors import IrmasError, last_line
 from irmas_dist.evaluation.scores import Scores, read_scores, write_scores
 from irmas_dist.models.cnn import CNN
 from irmas_dist.models.ensemble import Ensemble
-from irmas_dist.storage.results import LEARNT_FILE, VALIDATION_FILE, WEIGHTS_FILE
+from irmas_dist.storage.results import VALIDATION_FILE, WEIGHTS_FILE
 from irmas_dist.training.initial_model import InitialModel
+from irmas_dist.training.known_audio import KnownAudio, read_known, write_known
 from irmas_dist.training.model_description import (
     ModelDescription,
     read_description,
@@ -41,7 +40,7 @@ def save_model(
     weights: bytes,
     description: ModelDescription,
     validation: Scores | None,
-    learnt: Collection[str] = (),
+    known: KnownAudio | None = None,
 ) -> ModelDescription:
     """Write a model directory, a path or URL, which can be loaded only once this has returned.
 
@@ -50,7 +49,7 @@ def save_model(
         weights: In the safetensors format.
         description: The content of ``model.json``.
         validation: Scores of the validation clips, if there are any.
-        learnt: Digests of the audio that the model has learnt.
+        known: The audio that the model knows; None where that is not known.
 
     Returns:
         The description with the digest of the weights.
@@ -62,18 +61,9 @@ def save_model(
         storage.remove(storage.join(directory, VALIDATION_FILE))  # of what was interrupted here
     else:
         write_scores(storage.join(directory, VALIDATION_FILE), validation)
-    table = pa.table({"md5": pa.array(sorted(learnt), pa.string())})
-    storage.write_table(storage.join(directory, LEARNT_FILE), table)
+    write_known(directory, known or KnownAudio())
     write_description(directory, description)
     return description
-
-
-def read_learnt(directory: str | os.PathLike[str]) -> frozenset[str]:
-    """Return the digests of the audio that a model has learnt; none if it does not say."""
-    path = storage.join(directory, LEARNT_FILE)
-    if not storage.exists(path):
-        return frozenset()
-    return frozenset(storage.read_table(path, ["md5"]).column("md5").to_pylist())
 
 
 def read_validation_scores(
@@ -140,7 +130,7 @@ def read_initial_model(directory: str | os.PathLike[str]) -> InitialModel:
         digest=description.weights,
         learnt=description.data,
         adapted_to=description.adapted_to,
-        audio=read_learnt(directory),
+        known=read_known(directory),
     )
 
 

@@ -1,4 +1,4 @@
-"""What made a model: versions of packages, the commit of the code, and the stores of its clips."""
+"""What made a model: versions of packages, the commit of the code, and what it started from."""
 
 import importlib.metadata
 import subprocess
@@ -45,17 +45,15 @@ def commit() -> str | None:
     return result.stdout.strip() or None
 
 
-def learnt_stores(data: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the identities of the stores that a model, or one that it started from, learnt from.
+def starts_of(data: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Yield the records of the model that a model started from, of the one that this did, and on.
 
     Args:
         data: As in ``model.json``.
     """
-    learnt: Mapping[str, Any] | None = data
-    while learnt:
-        yield learnt.get("store", "")
-        yield from (one["store"] for one in learnt.get("also", ()))
-        learnt = learnt.get("init", {}).get("data")
+    while start := data.get("init"):
+        yield start
+        data = start["data"]
 
 
 def store_sizes(data: Mapping[str, Any]) -> list[int]:

@@ -214,7 +214,8 @@ def plan_mixtures(
     instruments = np.maximum(plays.sum(axis=1), 1)
     labels, total = plays[lead], instruments[lead]
     used = np.ones((examples, most), np.bool_)
-    every_second = np.arange(examples) % 2 == 0  # They are in random order.
+    # They are in random order. Pairs, as every second of all mixtures for validation is equalised.
+    every_second = np.arange(examples) // 2 % 2 == 0
     for position in range(1, most):
         drawn = stores.draw(examples, rng)
         for _ in range(REDRAWS):

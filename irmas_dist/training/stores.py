@@ -22,6 +22,7 @@ from irmas_dist.features.clips import Clips, StreamedStore, joined, read_clips
 from irmas_dist.features.store import StoreInfo, read_info, read_shards
 from irmas_dist.instruments import PRESENT, Vocabulary
 from irmas_dist.terminal import say
+from irmas_dist.training.known_audio import recordings
 
 
 @dataclass(frozen=True)
@@ -188,13 +189,23 @@ def require_positives(clips: Clips, name: str) -> None:
         )
 
 
-def new_clips(clips: Clips, location: str, info: StoreInfo, aside: "HeldOut") -> Clips:
+def new_clips(
+    clips: Clips, location: str, info: StoreInfo, aside: "HeldOut", *, of_one_file: bool = True
+) -> Clips:
     """Return the clips of a store that share nothing with what is held out; say how many do.
+
+    Args:
+        clips: Clips of the store.
+        location: Of the store.
+        info: Of the store.
+        aside: What is held out.
+        of_one_file: Whether spans of the same file share their audio, also where they do not
+            overlap.
 
     Raises:
         IrmasError: All do.
     """
-    shared = aside.shares(clips, location, info)
+    shared = aside.shares(clips, location, info, of_one_file=of_one_file)
     if shared.all():
         raise IrmasError(
             f"{location}: every training clip shares a group, the audio or a source with clips "
@@ -214,7 +225,7 @@ class HeldOut:
 
     Attributes:
         groups: Their groups.
-        audio: Digests of their files.
+        audio: Digests of their files, with the span of a clip that is one.
         sources: What is held out of sources as a whole, as from `sources_of`.
     """
 
@@ -234,11 +245,20 @@ class HeldOut:
             self.groups | other.groups, self.audio | other.audio, self.sources | other.sources
         )
 
-    def shares(self, clips: Clips, location: str, info: StoreInfo) -> npt.NDArray[np.bool_]:
-        """Return which clips of a store have such a group, audio or source, shape (clips,)."""
-        digests = audio_digests(location, info)
+    def shares(
+        self, clips: Clips, location: str, info: StoreInfo, *, of_one_file: bool = True
+    ) -> npt.NDArray[np.bool_]:
+        """Return which clips of a store have such a group, audio or source, shape (clips,).
+
+        The arguments are those of `new_clips`.
+        """
+        digests, files = audio_digests(location, info), frozenset[str]()
+        if of_one_file:
+            files = recordings(self.audio)
         shared = np.array([
-            group in self.groups or digests[clip_id] in self.audio
+            group in self.groups
+            or digests[clip_id] in self.audio
+            or not files.isdisjoint(recordings([digests[clip_id]]))
             for group, clip_id in zip(clips.groups, clips.clip_ids, strict=True)
         ], np.bool_)  # fmt: skip
         if self.sources:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pytest
 import soundfile
 
@@ -39,6 +38,7 @@ from irmas_dist.inference.evaluate import (
 )
 from irmas_dist.inference.predictor import Predictor
 from irmas_dist.instruments import IRMAS, Vocabulary
+from irmas_dist.training.known_audio import KnownAudio, recordings, write_known
 from irmas_dist.training.model_description import (
     ModelDescription,
     read_description,
@@ -63,12 +63,6 @@ def test_scores_are_evaluated_with_the_thresholds_of_the_model(
     assert evaluation.thresholds_from == predictor.description.thresholds_from
     np.testing.assert_array_equal(evaluation.thresholds, predictor.description.threshold_array())
     assert not any("learnt" in note for note in evaluation.notes)
-
-
-def test_scores_of_training_clips_are_marked(predictor: Predictor, scores: Scores) -> None:
-    trained = replace(scores, parts=["training"] * 20)
-    evaluation = evaluate_model_scores(predictor.description, trained, "scores.parquet")
-    assert "the model has learnt from clips of the part training: " in evaluation.notes[-1]
 
 
 def test_silent_clips_are_counted_and_have_no_instrument(
@@ -217,36 +211,52 @@ def test_scores_of_an_adapted_model_are_not_taken_for_those_of_the_original(
     read_model_scores(str(tmp_path / "adapted"), str(out / "scores.parquet"))
 
 
-@pytest.mark.parametrize("learnt", ["store", "also", "init", "none"])
-def test_clips_of_groups_that_a_model_has_learnt_from_are_no_test(
-    make_model: MakeModel, tmp_path: Path, learnt: str
+@pytest.mark.parametrize(
+    ("learnt", "part", "audio", "groups"),
+    [
+        ((), "testing", 0, 0),
+        # Clips 0 to 2 are of the part training, and 2 and 3 share a group.
+        (("2",), "testing", 0, 1),
+        (("0",), "testing", 0, 0),
+        (("3", "other"), "testing", 1, 1),
+        (("3", "5#t=0.0,6.0"), "testing", 2, 3),
+        (("0", "2"), "training", 2, 3),
+    ],
+)
+def test_clips_whose_audio_or_group_a_model_has_learnt_are_no_test_whatever_the_store(
+    make_model: MakeModel,
+    tmp_path: Path,
+    learnt: tuple[str, ...],
+    part: str,
+    audio: int,
+    groups: int,
 ) -> None:
     model, place = make_model(), str(tmp_path / "store")
-    description = read_description(model)
-    info = write_noise(place, description, 9, learnt=3)
-    first = {"store": info.identity}
-    stores = {"store": first, "also": {"also": [first]}, "init": {"init": {"data": first}}}
-    data = description.data | stores.get(learnt, {})
-    write_description(model, description.model_copy(update={"data": data}))
-    told = [
-        note
-        for note in evaluate(str(model), place, str(tmp_path)).notes
-        if "of groups that the model has learnt from" in note
-    ]
-    assert [note[:11] for note in told] == ([] if learnt == "none" else ["1 of 6 clip"])
+    write_noise(place, read_description(model), 9, learnt=3)
+    write_known(model, KnownAudio(learnt=recordings(learnt)))
+    notes = evaluate(str(model), place, str(tmp_path), part).notes
+    clips = 3 if part == "training" else 6
+    for count, what in (
+        (audio, "audio that the model has learnt"),
+        (groups, "of groups that the model has learnt from"),
+    ):
+        told = [note for note in notes if f"clips are {what}" in note]
+        expected = f"{count} of {clips} clips are {what}: these figures do not measure"
+        assert [note[: len(expected)] for note in told] == ([expected] if count else [])
 
 
-def test_clips_that_a_model_has_learnt_are_no_test_whatever_the_store(
+def test_a_model_that_starts_from_one_that_has_listened_says_so(
     make_model: MakeModel, tmp_path: Path
 ) -> None:
     model, place = make_model(), str(tmp_path / "store")
-    write_noise(place, read_description(model), 9)
-    told = "2 of 9 clips are audio that the model has learnt: these figures do not measure"
-    for learnt, count in (([], 0), (["3", "5", "other"], 1)):
-        table = pa.table({"md5": pa.array(learnt, pa.string())})
-        storage.write_table(storage.join(model, "learnt.parquet"), table)
-        notes = evaluate(str(model), place, str(tmp_path)).notes
-        assert sum(note.startswith(told) for note in notes) == count
+    description = read_description(model)
+    write_noise(place, description, 1)
+    adapted = {"data": {"store": "y"}, "weights": "w", "adapted_to": "songs"}
+    data = {"store": "x", "init": {"data": {"store": "y", "init": adapted}, "weights": "v"}}
+    write_description(model, description.model_copy(update={"data": data}))
+    told = "the model starts from one that was adapted to songs: "
+    notes = evaluate(str(model), place, str(tmp_path)).notes
+    assert sum(note.startswith(told) for note in notes) == 1
 
 
 def test_a_password_of_a_url_that_a_model_is_adapted_to_is_in_no_result(
@@ -267,28 +277,26 @@ def test_clips_that_a_model_was_validated_on_are_no_test(
     make_model: MakeModel, tmp_path: Path
 ) -> None:
     model = make_model()
-    description = read_description(model)
     place = str(tmp_path / "store")
-    info = write_noise(place, description, 1)
+    write_noise(place, read_description(model), 4)
     write_scores(model / "validation.parquet", scores_of_songs())
+    told = "2 of 4 clips are audio that the model was validated on, by which its epoch and"
 
     def is_said(mapping: dict[str, str] | None = None) -> bool:
         notes = evaluate(str(model), place, str(tmp_path), mapping=mapping).notes
         kept = read_scores(tmp_path / "scores.parquet").notes
         assert set(kept) <= set(notes)
-        return any(note.startswith("the model was validated on these clips") for note in kept)
+        return any(note.startswith(told) for note in kept)
 
     assert not is_said()
-    data = description.data | {"validated_on": [{"store": info.identity, "part": "testing"}]}
-    write_description(model, description.model_copy(update={"data": data}))
+    write_known(model, KnownAudio(validated=frozenset({"1", "2", "other"})))
     assert is_said()
     assert is_said(mapping={"gac": "guitar", "gel": "guitar"})
     # Wherever they are shown later.
     evaluate(str(model), place, str(model))
     evaluation = evaluate_model_scores(*read_model_scores(str(model)))
-    assert "the model was validated on these clips" in " ".join(evaluation.notes)
-    told = evaluate_scores(open_scores(str(model / "scores.parquet")), "scores").notes
-    assert "the model was validated on these clips" in " ".join(told)
+    assert told in " ".join(evaluation.notes)
+    assert told in " ".join(evaluate_scores(open_scores(str(model / "scores.parquet")), "s").notes)
 
 
 def test_no_evaluation_replaces_what_another_model_or_other_clips_gave(

@@ -59,13 +59,15 @@ def write_store(
     vocabulary: Vocabulary = VOCABULARY,
     features: LogMelSettings = FEATURES,
     audio: str | None = None,
+    span: str = "",
 ) -> str:
     """Write a feature store of clips, whose groups and audio are those of ``name``, or the audio
-    that of another."""
+    that of another; with a span, clips are spans of their files."""
     fingerprint = store.settings_fingerprint(features, vocabulary)
     rows = [
         {
-            "clip_id": clips.clip_ids[index], "md5": f"{audio or name} {clips.clip_ids[index]}",
+            "clip_id": clips.clip_ids[index],
+            "md5": f"{audio or name} {clips.clip_ids[index]}{span}",
             "part": clips.parts[index], "group": f"{name} {clips.groups[index]}",
             "labels": [None if np.isnan(label) else label for label in clips.labels[index]],
             "logmel": clips.frames[clips.starts[index] :][: clips.lengths[index]].T,

@@ -64,7 +64,7 @@ def test_a_killed_worker_is_replaced_and_the_model_is_the_same_bit_for_bit(
     assert "resuming after epoch " in messages
     assert found.history == expected.history
     assert {path.name for path in out.iterdir()} == {
-        "learnt.parquet", "model.json", "model.safetensors", "validation.parquet",
+        "known.parquet", "model.json", "model.safetensors", "validation.parquet",
     }  # fmt: skip
     for path in out.iterdir():
         assert path.read_bytes() == (tmp_path / "here" / path.name).read_bytes()

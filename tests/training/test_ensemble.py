@@ -17,9 +17,10 @@ from irmas_dist.evaluation.scores import read_scores
 from irmas_dist.inference.predictor import Predictor
 from irmas_dist.inference.thresholds import search_decisions
 from irmas_dist.training.ensemble import join_models, train_seeds
+from irmas_dist.training.known_audio import read_known
 from irmas_dist.training.load import open_training_data
 from irmas_dist.training.model_description import read_description, write_description
-from irmas_dist.training.model_directory import read_initial_model, read_learnt
+from irmas_dist.training.model_directory import read_initial_model
 from irmas_dist.training.train import train
 from tests.training.conftest import synthetic_clips, write_store
 
@@ -55,7 +56,7 @@ def test_more_seeds_are_added_to_an_ensemble(store: str, short: Recipe, tmp_path
     kept = (tmp_path / "all" / "seed-1" / "model.safetensors").stat().st_mtime_ns
     three = train_seeds(short, 3, store, out, WORKERS)
     assert [one.recipe["seed"] for one in three.members] == [0, 1, 2]
-    assert len(read_learnt(out)) == three.members[0].data["training_clips"]
+    assert len(read_known(out).learnt) == three.members[0].data["training_clips"]
     assert three.members[:2] == two.members
     assert (tmp_path / "all" / "seed-1" / "model.safetensors").stat().st_mtime_ns == kept
     assert read_description(out) == three

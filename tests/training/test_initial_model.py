@@ -110,8 +110,8 @@ def test_clips_that_the_model_has_learnt_are_not_held_out_in_silence(
 
     def said(place: str, start: InitialModel, **values: Any) -> bool:
         data = open_training_data(place, recipe_of(settings, **values), start=start)
-        count = len(start.audio & data.judged_audio)
-        told = f"{start.name} has learnt {count} of {len(data.judged_audio)} clips of {place}"
+        count = len(start.known.learnt & data.known.validated)
+        told = f"{start.name} has learnt {count} of {len(data.known.validated)} files of {place}"
         return told in " ".join(capsys.readouterr().err.split())
 
     assert not said(store, start)  # The same clips are held out.
@@ -145,7 +145,8 @@ def test_clips_that_the_model_has_learnt_are_not_judged_by_in_silence(
     start = read_initial_model(model)
     for first, judge, is_said in ((other, store, True), (store, other, False)):
         open_training_data(first, recipe_of(settings), start=start, validate_on=[judge])
-        told = f"{model} has learnt {len(start.audio)} of 48 clips of {judge} that are validated"
+        count = len(start.known.learnt)
+        told = f"{model} has learnt {count} of 48 files of {judge} that are validated"
         assert (told in " ".join(capsys.readouterr().err.split())) == is_said
 
 

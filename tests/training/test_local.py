@@ -16,7 +16,7 @@ from irmas_dist.training.model_description import ModelDescription
 
 ALONE = WorkerSettings(gpu=False)
 pytestmark = pytest.mark.usefixtures("one_thread")
-FILES = {"learnt.parquet", "model.json", "model.safetensors", "validation.parquet"}
+FILES = {"known.parquet", "model.json", "model.safetensors", "validation.parquet"}
 
 
 def test_an_interrupted_training_keeps_its_last_epoch_and_resumes(

@@ -37,7 +37,7 @@ def test_the_model_directory_is_self_contained(
         "model.safetensors",
         "model.json",
         "validation.parquet",
-        "learnt.parquet",
+        "known.parquet",
     }
     assert not (Path(path) / PROGRESS).exists()
     assert read_description(path) == description

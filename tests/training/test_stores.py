@@ -25,6 +25,7 @@ from irmas_dist.training.describe import describe
 from irmas_dist.training.ingest import ClipLoader
 from irmas_dist.training.learner import Learner
 from irmas_dist.training.load import open_training_data
+from irmas_dist.training.stores import HeldOut
 from irmas_dist.training.train import train
 from tests.training.conftest import VOCABULARY, synthetic_clips, write_store
 
@@ -79,13 +80,28 @@ def test_what_shares_a_group_or_the_audio_with_validation_is_left_out(
     held_out = 48 - len(open_training_data(first, settings).training)
     assert held_out > 0
     clips = synthetic_clips(48, seed=0)
-    for groups, audio in (("first", "other"), ("other", "first")):
-        place = write_store(tmp_path / groups, clips, groups, audio=audio)
+    for groups, audio, span in (
+        ("first", "other", ""), ("other", "first", ""), ("spans", "first", "#t=0.0,6.0"),
+    ):  # fmt: skip
+        place = write_store(tmp_path / groups, clips, groups, audio=audio, span=span)
         data = open_both(first, place, settings)
         assert data.further[0].left_out == held_out
         assert data.stores.counts == (48 - held_out, 48 - held_out)
         said = " ".join(capsys.readouterr().err.split())
         assert f"{held_out} of 48 training clips of {place} share a group, the audio or" in said
+
+
+def test_spans_of_one_file_share_its_audio_unless_groups_are_to_say_so(tmp_path: Path) -> None:
+    clips = synthetic_clips(12, seed=0)
+    places = [
+        write_store(tmp_path / name, clips, name, audio="audio", span=span)
+        for name, span in (("first", "#t=0.0,3.0"), ("second", "#t=3.0,6.0"))
+    ]
+    first, second = ((place, read_info(place)) for place in places)
+    held = HeldOut(audio=HeldOut.of(clips, *first).audio)
+    assert held.shares(clips, *second).all()
+    assert not held.shares(clips, *second, of_one_file=False).any()
+    assert held.shares(clips, *first, of_one_file=False).all()
 
 
 @pytest.mark.parametrize("mode", ["resident", "streaming"])

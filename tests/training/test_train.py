@@ -128,7 +128,7 @@ def test_a_training_that_saved_no_epoch_does_not_hold_its_directory(
     described = train(other, relabelled, out, WorkerSettings())
     assert described.recipe["seed"] == 7
     assert {path.name for path in (tmp_path / "m").iterdir()} == {
-        "learnt.parquet",
+        "known.parquet",
         "model.json",
         "model.safetensors",
         "validation.parquet",
@@ -248,7 +248,7 @@ def test_a_kill_after_the_model_was_written_costs_wandb_nothing(
     model = next(one for one in wandb_server.artifacts if one.kind == "model")
     assert model.files["model.json"] == (tmp_path / "m" / "model.json").read_bytes()
     assert sorted(each.name for each in (tmp_path / "m").iterdir()) == [
-        "learnt.parquet", "model.json", "model.safetensors", "validation.parquet",
+        "known.parquet", "model.json", "model.safetensors", "validation.parquet",
     ]  # fmt: skip
     with awaiting_uploads(30):
         assert train(recipe, features, str(tmp_path / "m"), WorkerSettings()) == described
@@ -287,7 +287,7 @@ def test_a_training_is_in_wandb_with_its_sweep_its_features_and_its_model(
     assert model.metadata["val_macro_f1"] == described.scores["val_macro_f1"]
     for name, content in model.files.items():
         assert content == (out / name).read_bytes()
-    files = {"learnt.parquet", "model.json", "model.safetensors", "validation.parquet"}
+    files = {"known.parquet", "model.json", "model.safetensors", "validation.parquet"}
     assert set(model.files) == files
     address = f"{wandb_server.url}/tester/irmas-dist/runs/{run.name}"
     shown = capsys.readouterr().err
