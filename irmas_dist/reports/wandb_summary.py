@@ -7,7 +7,7 @@ from typing import Any
 
 from irmas_dist.reports.sweep_charts import parallel_coordinates_page
 from irmas_dist.reports.wandb_view import try_to_save
-from irmas_dist.search.study import best_row
+from irmas_dist.search.study import INTERRUPTED, STATES, best_row
 from irmas_dist.search.sweep import SweepSummary
 from irmas_dist.search.sweep_directory import read_record
 from irmas_dist.tracking.outcome import afterwards
@@ -57,10 +57,13 @@ def log_summary(summary: SweepSummary) -> None:
     )
     states = [trial["state"] for trial in trials]
     top = best_row(trials)
-    values = {f"trials_{state}": states.count(state) for state in sorted(set(states))}
+    # All that an earlier part of the run may have is replaced.
+    values: dict[str, Any] = {
+        f"trials_{state}": states.count(state) for state in (*STATES.values(), INTERRUPTED)
+    }
     if top is not None:
         values |= {"best_macro_f1": top["value"], "best_trial": top["number"]}
-        values |= {f"best/{key}": value for key, value in top["params"].items()}
+        values |= {f"best/{key}": top["params"].get(key) for key in space.entries}
     run.summarise(values)
     if summary.model is not None and top is not None:
         made = {"macro_f1": top["value"], "trial": top["number"], **data}

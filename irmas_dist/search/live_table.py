@@ -60,7 +60,7 @@ class LiveTable:
     def _line(self, number: int, trial: Mapping[str, Any]) -> str:
         curve = trial["curve"]
         values = (
-            (max(one["curve"]), n)
+            (max(one["curve"]), -n)  # The first of several that are equal.
             for n, one in self._trials.items()
             if one["state"] == "completed" and one["curve"]
         )
@@ -68,7 +68,7 @@ class LiveTable:
         result = f"macro F1 {max(curve):.3f}" if curve else "no result"
         if trial["reason"]:
             result = trial["reason"]
-        leader = f"; best {best[0]:.3f} (trial {best[1]})" if best else ""
+        leader = f"; best {best[0]:.3f} (trial {-best[1]})" if best else ""
         epochs = f"{len(curve)} epoch{'' if len(curve) == 1 else 's'}"
         return (
             f"trial {number} {trial['state']} after {epochs}: {result}{leader}; "

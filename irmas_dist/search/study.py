@@ -41,6 +41,8 @@ STATES = {
     TrialState.FAIL: "failed",
     TrialState.RUNNING: "running",
 }
+INTERRUPTED = "interrupted"
+"""State of a trial that no process runs, and that the next resumes."""
 
 
 def check_study(
@@ -179,7 +181,7 @@ def _row(trial: FrozenTrial, space: Space, live: bool) -> dict[str, Any]:
     outcome: dict[str, Any] = trial.user_attrs.get(OUTCOME, {})
     state = STATES[trial.state]
     if state == "running" and not live:
-        state = "interrupted"
+        state = INTERRUPTED
     curve = outcome.get("curve") or reported_curve(trial)
     value, second = None, None
     if trial.state in (TrialState.COMPLETE, TrialState.PRUNED):

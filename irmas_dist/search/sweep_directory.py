@@ -138,6 +138,7 @@ def _recorded(recipe: Recipe, space: Space, settings: SweepSettings) -> dict[str
     content["tracking"]["directory"] = storage.absolute(content["tracking"]["directory"])
     located = settings.model_copy(update={
         "study": settings.study and absolute_location(settings.study),
+        "warm_start": settings.warm_start and absolute_location(settings.warm_start),
         "storage": settings.storage and storage.absolute(settings.storage),
     })  # fmt: skip
     return {"recipe": content, "space": space.content(), "settings": located}

@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from pydantic import ValidationError
+
 from irmas_dist.config.tracking import Mode, TrackingSettings
-from irmas_dist.errors import first_line
+from irmas_dist.errors import first_line, without_password
 from irmas_dist.terminal import say
 
 PROGRAM = "irmas"
@@ -64,14 +66,21 @@ class Known:
 
 
 def resolve_mode(settings: TrackingSettings) -> Mode:
-    """Return the mode that is set; auto takes wandb's own, else online with a key."""
+    """Return the mode that is set; auto takes wandb's own, else online with a key.
+
+    Where a variable cannot be read, runs are kept offline, as another one might name their server.
+    """
     asked: str = settings.mode
     origin = ""
-    if asked == "auto":
+    problem = _drop_unreadable() if asked != "disabled" else ""
+    if problem:
+        asked = os.environ["WANDB_MODE"] = "offline"
+    elif asked == "auto":
         asked, origin = _own_mode()
     match MODES.get(asked):
         case "offline" | "disabled" as mode:
-            return mode
+            if not problem:
+                return mode
         case None:
             os.environ["WANDB_MODE"] = "offline"  # wandb itself would not open a run.
             problem = f"{origin} is not online, offline or disabled"
@@ -85,6 +94,31 @@ def resolve_mode(settings: TrackingSettings) -> Mode:
     if problem:
         say(f"W&B cannot be used online ({problem}); {kept_message(settings.directory)}")
     return "offline"
+
+
+def _drop_unreadable() -> str:
+    """Drop the variables that wandb cannot read; return the first, and why.
+
+    Empty ones count as none. wandb would open no run with either.
+    """
+    import wandb
+
+    problem = ""
+    for name, value in list(os.environ.items()):
+        if not name.startswith("WANDB_") or (name == "WANDB_MODE" and value in MODES):
+            continue
+        try:
+            wandb.Settings().update_from_env_vars({name: value})
+            why = ""
+        except ValidationError as error:
+            why = error.errors()[0]["msg"]
+        except wandb.Error as error:
+            why = first_line(error)
+        if why and value:
+            problem = problem or f"{name}={without_password(value)}: {why}"
+        if why or not value:
+            del os.environ[name]
+    return problem
 
 
 def _own_mode() -> tuple[str, str]:

@@ -1,6 +1,7 @@
 """The summary run of a sweep shows its trials, its best values and its model."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,25 @@ def test_its_summary_has_the_best_trial_and_counts_states(logged: Logged) -> Non
         "trials_pruned": 6,
         "trials_failed": 1,
         "trials_interrupted": 1,
+        "trials_running": 0,
     }
+
+
+def test_a_later_summary_keeps_nothing_of_an_earlier_best_trial(tmp_path: Path) -> None:
+    summary = finished_sweep(tmp_path / "made-up")
+    log_summary(summary)
+    resumed = [
+        dict(trial, params={"training.lr": 0.5})
+        for trial in summary.trials
+        if trial["state"] == "completed"
+    ]
+    log_summary(replace(summary, trials=resumed))
+    *_, log = sorted(Path(summary.path).glob("wandb/offline-run-*/run-*.wandb"))
+    values = inspect(log)["summary"]
+    assert values["trials_failed"] == values["trials_interrupted"] == 0
+    best = {name: value for name, value in values.items() if name.startswith("best/")}
+    assert set(best) == {f"best/{name}" for name in ENTRIES}
+    assert {name for name, value in best.items() if value is not None} == {"best/training.lr"}
 
 
 def test_the_leaderboard_has_every_trial_with_its_values(logged: Logged) -> None:

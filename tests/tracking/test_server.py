@@ -74,18 +74,43 @@ def test_what_wandb_offline_and_wandb_disabled_have_written_counts(
     assert resolve_mode(TrackingSettings()) == "online"
 
 
-def test_a_mode_that_is_none_is_one_line_and_loses_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("WANDB_MODE", "bogus")
+@pytest.mark.parametrize(
+    ("variable", "value", "why"),
+    [
+        ("WANDB_MODE", "bogus", "Input should be 'online', 'offline'"),
+        ("WANDB_BASE_URL", "localhost:8080", "URL scheme should be"),
+        ("WANDB_BASE_URL", "ftp://user:SECRET@localhost", "URL scheme should be"),
+        ("WANDB_CONSOLE", "on", "Input should be 'auto', 'off'"),
+        ("WANDB_PROJECT", "a/b", "Invalid project name 'a/b'"),
+    ],
+)
+def test_a_variable_that_wandb_cannot_read_is_one_line_and_loses_nothing(
+    variable: str, value: str, why: str,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setenv("WANDB_MODE", "online")
+    monkeypatch.setenv(variable, value)
     wandb.teardown()  # wandb has read its settings.
     tracking = TrackingSettings(directory=str(tmp_path))
     for number in range(2):
         start_run(tracking, name="x", job_type="train", config={}, run_id=f"r{number}").close()
     told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("W&B")]
     assert len(told) == 1
-    assert "(WANDB_MODE=bogus is not online, offline or disabled); kept in" in told[0]
+    assert "SECRET" not in told[0]
+    shown = value.replace("SECRET", "***")
+    assert f"W&B cannot be used online ({variable}={shown}: {why}" in told[0]
+    assert f"); kept in {tmp_path}" in told[0]
     assert len(run_files(tmp_path)) == 2
+
+
+def test_an_empty_variable_counts_as_none(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for variable in ("WANDB_MODE", "WANDB_BASE_URL"):
+        monkeypatch.setenv(variable, "")
+    monkeypatch.setattr(server, "connection", lambda: None)
+    assert resolve_mode(TrackingSettings()) == "offline"
+    assert capsys.readouterr().err == ""
 
 
 def test_a_run_that_others_resume_is_not_ours(
