@@ -68,7 +68,7 @@ def test_from_a_soundfont_to_a_report(
 
     from_audio = irmas("evaluate", "model", "--tree", "tree", "--work", "work", "--out", "again")
     assert from_audio["metrics"] == pytest.approx(evaluated["metrics"], abs=1e-6)
-    assert {path.name for path in (tmp_path / "work").iterdir()} == {"manifest.parquet", "features"}
+    assert {path.name for path in (tmp_path / "work").iterdir()} == {"evaluated-tree"}
 
     excerpt = sorted((tmp_path / "tree").rglob("Part1/*.wav"))[0]
     predicted = irmas("predict", "model", str(excerpt))["predictions"]

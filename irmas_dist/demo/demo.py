@@ -129,14 +129,16 @@ def _demo(out: Path, trials: int) -> dict[str, Any]:
 
 def _clear(out: Path) -> None:
     """Delete the results of an earlier demo; refuse those of anything else."""
-    results = [out / name for name in ("audio", "features", "sweep", "model", "wandb")]
+    names = ("audio", "features", "sweep", "model", "wandb",
+             "manifest.parquet", "summary.json", "report.html")  # fmt: skip
+    results = [out / name for name in names]
     found = [path for path in results if path.exists()]
     if found and not (out / MARKER).exists():
         raise IrmasError(
             f"{found[0]} is not a demo's, and the demo would replace it; choose another --out"
         )
     for path in found:
-        shutil.rmtree(path)
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
     out.mkdir(parents=True, exist_ok=True)
     (out / MARKER).touch()
 

@@ -10,10 +10,12 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from irmas_dist import storage
 from irmas_dist.config.decisions import AGGREGATION_RULES, ThresholdSettings
 from irmas_dist.config.recipe import build_recipe
+from irmas_dist.corpus.split import k_folds
 from irmas_dist.errors import IrmasError
 from irmas_dist.evaluation.arrays import Decisions
 from irmas_dist.evaluation.objectives import objective_of
@@ -42,7 +44,7 @@ from irmas_dist.training.model_directory import (
     scorer_identity,
 )
 from irmas_dist.training.provenance import store_sizes
-from irmas_dist.training.validation import folds_of
+from irmas_dist.training.validation import FOLDS, folds_of
 from irmas_dist.training.validation_rule import threshold_origin
 
 
@@ -108,7 +110,10 @@ def _search(
         ).validation_settings
         for windows in scored
     }
-    candidates = [_fit(windows, scores, rules[windows]) for windows, scores in scored.items()]
+    folds = _folds(description, fitted_to)
+    candidates = [
+        _fit(windows, scores, rules[windows], folds) for windows, scores in scored.items()
+    ]
     # Values of the clips that thresholds were fitted to are no reason to change anything. The sort
     # is stable: the model's present aggregation and hop, which come first, win ties.
     if not any(math.isnan(one.cross_validated) for one in candidates):
@@ -204,7 +209,26 @@ def _score_again(
     return found
 
 
-def _fit(windows: ScoringWindows, scores: Scores, settings: ThresholdSettings) -> Candidate:
+def _folds(description: ModelDescription, scores: Scores) -> npt.NDArray[np.int64] | None:
+    """Return the fold of each validation clip; None where there are too few groups for folds.
+
+    Mixtures have folds of their own, whose clips are mixed with none of another fold.
+    """
+    mixed = description.parts[0].recipe.get("validation", {}).get("mixed", True)
+    if mixed and not description.parts[0].data.get("validated_on"):
+        return folds_of(scores.groups)
+    try:
+        return k_folds(scores.groups, scores.labels == 1, FOLDS, seed=0)
+    except IrmasError:
+        return None
+
+
+def _fit(
+    windows: ScoringWindows,
+    scores: Scores,
+    settings: ThresholdSettings,
+    folds: npt.NDArray[np.int64] | None,
+) -> Candidate:
     labels, values = scores.labels, scores.scores
 
     def objective(decisions: Decisions) -> float:
@@ -212,7 +236,6 @@ def _fit(windows: ScoringWindows, scores: Scores, settings: ThresholdSettings) -
         return float(objective_of(settings)(labels == 1, decided[None])[0])
 
     thresholds = averaged_thresholds(labels, values, settings)
-    folds = folds_of(scores.groups)
     held_out = math.nan
     if folds is not None and len(np.unique(folds)) > 1:
         held_out = objective(cross_validated(labels, values, folds, settings))

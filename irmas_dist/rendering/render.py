@@ -6,6 +6,7 @@ A score on it compares recipes with each other, never with published results.
 """
 
 import os
+import signal
 import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -193,7 +194,11 @@ def _in_processes(
             yield recording
         return
     # Not fork: Ray, Arrow and the progress bar have threads, which can deadlock a fork.
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
+    # Ctrl-C, which all processes of a terminal get, must not end one that holds the pool's lock.
+    pool = ProcessPoolExecutor(
+        workers, mp_context=get_context("spawn"), initializer=signal.signal,
+        initargs=(signal.SIGINT, signal.SIG_IGN),
+    )  # fmt: skip
     try:
         futures = {pool.submit(job, recording): recording for recording in recordings}
         for future in as_completed(futures):

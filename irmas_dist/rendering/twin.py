@@ -38,6 +38,7 @@ from irmas_dist.rendering.render import (
 from irmas_dist.rendering.sound_files import label_file, wav_bytes
 from irmas_dist.rendering.soundfont import prepared_soundfonts
 from irmas_dist.storage.locks import lock_directory
+from irmas_dist.terminal import say
 
 RECORD = "rendering.json"
 """File at the root of a twin that states what its audio was made from."""
@@ -157,6 +158,8 @@ def _match_record(out: Path, recordings: Sequence[Recording], provenance: dict[s
             )
     elif storage.read_json(record) == provenance:
         return
+    elif found := existing_audio(out):
+        say(f"rendering {len(found):,} files of {out} again: soundfont, seed or renderer differ")
     for recording in recordings:
         for clip in recording.clips:
             (out / clip.path).unlink(missing_ok=True)

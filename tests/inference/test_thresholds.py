@@ -19,6 +19,7 @@ from irmas_dist.inference.thresholds import search_decisions
 from irmas_dist.training.describe import describe
 from irmas_dist.training.learner import Learner
 from irmas_dist.training.load import open_training_data
+from irmas_dist.training.model_description import read_description
 from irmas_dist.training.model_directory import pack_weights, save_model, scorer_identity
 
 
@@ -40,6 +41,29 @@ def test_what_cannot_be_cross_validated_changes_neither_aggregation_nor_hop(
     assert all(np.isnan(candidate.cross_validated) for candidate in candidates)
     assert max(candidate.fitted for candidate in candidates) > candidates[0].fitted
     assert changed.windows == candidates[0].windows == before.windows
+
+
+@pytest.mark.parametrize("held_out", ["clips", "stores", "mixtures"])
+def test_clips_as_they_are_have_folds_of_their_groups_and_mixtures_their_own(
+    model: str, held_out: str
+) -> None:
+    description = read_description(model)
+    labels = (np.random.default_rng(0).random((60, 11)) < 0.5).astype(np.int8)
+    songs = [f"song {clip // 2}" for clip in range(60)]
+    scores = replace(read_scores(f"{model}/validation.parquet"), labels=labels, groups=songs)
+    if held_out == "clips":
+        validation = {**description.recipe["validation"], "mixed": False}
+        description.recipe["validation"] = validation
+    if held_out == "stores":
+        description.data["validated_on"] = [{"store": "x", "part": "testing", "clips": 60}]
+    folds = thresholds._folds(description, scores)
+    if held_out == "mixtures":
+        assert folds is None  # Mixtures of clips of any group.
+        return
+    assert len(np.unique(folds)) == 5
+    assert (folds[::2] == folds[1::2]).all()
+    few = replace(scores, groups=["one song"] * 60)
+    assert thresholds._folds(description, few) is None
 
 
 def test_the_best_candidate_is_chosen_and_written_to_the_model(

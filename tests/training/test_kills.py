@@ -201,11 +201,11 @@ def test_an_interrupted_command_says_so_and_resumes(
     command = [
         *(sys.executable, "-m", "irmas_dist", "train", features, str(out), "--config", "demo"),
         *("--workers", str(workers)),
-        *("--set", "tracking.mode=disabled", "--set", "training.patience=400"),
+        *("--set", "tracking.mode=disabled", "--set", "training.patience=4000"),
     ]
     for override in TINY:
         command += ["--set", override]
-    command += ["--set", "training.epochs=400"]
+    command += ["--set", "training.epochs=4000"]
     with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as driver:
         wait_for(lambda: len(checkpoints(out)) >= 2 or driver.poll() is not None)
         started = psutil.Process(driver.pid).children(recursive=True)
