@@ -49,7 +49,8 @@ def adapt(
     ] = DEFAULTS.match,
     prevalence: Prevalence = None,
     part: Annotated[
-        StorePart | None, typer.Option(help="Part of the store; default: the testing clips.")
+        StorePart | None,
+        typer.Option(help="Part of the store; default: its only one, or the testing clips."),
     ] = None,
     json: Json = False,
 ) -> None:

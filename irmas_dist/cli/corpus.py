@@ -118,8 +118,8 @@ def index(
     address: Annotated[
         str | None,
         typer.Option(
-            help="Ray cluster to read with: 'auto' or an address; default: RAY_ADDRESS, else this "
-            "machine."
+            help="Ray cluster to read with: 'auto' or an address; default: this machine, but for "
+            "50,000 files and more RAY_ADDRESS."
         ),
     ] = None,
     json: Json = False,

@@ -58,7 +58,7 @@ def adapt(
         to: A feature store, whose labels are not read, or audio: a file, or a folder of files.
         out: Directory for the adapted model, another than the model's.
         settings: How far it follows the audio.
-        part: The part of the store; None for the testing clips.
+        part: The part of the store; None for its only one, or else the testing clips.
 
     Raises:
         IrmasError: The model or the audio cannot be used, the directory is the model's or that
@@ -72,7 +72,7 @@ def adapt(
     with lock_directory(out):
         if holds(out, MODEL_FILE):
             _require_adaptation(out, read_description(model))
-        adapted = load_adapted(model, to, settings, part or TESTING)
+        adapted = load_adapted(model, to, settings, part)
         validation = read_validation_scores(model, "by which it would be adapted")
         weights = pack_weights(adapted.network)
         save_model(out, weights, adapted.description, validation, read_known(model))
@@ -92,7 +92,7 @@ def _require_adaptation(out: str, original: ModelDescription) -> None:
 
 
 def adapted_predictor(
-    model: str, to: str, settings: AdaptationSettings, part: str = TESTING
+    model: str, to: str, settings: AdaptationSettings, part: str | None = None
 ) -> tuple[Predictor, list[str]]:
     """Return an adapted model that is not written, and its notes; the arguments are `adapt`'s."""
     adapted = load_adapted(model, to, settings, part)
@@ -101,7 +101,9 @@ def adapted_predictor(
     return Predictor(description, adapted.network), adapted.notes
 
 
-def load_adapted(model: str, to: str, settings: AdaptationSettings, part: str) -> Adapted:
+def load_adapted(
+    model: str, to: str, settings: AdaptationSettings, part: str | None = None
+) -> Adapted:
     """Load a model and adapt it; the arguments are `adapt`'s."""
     description = read_description(model)
     if description.members:
@@ -117,11 +119,12 @@ def load_adapted(model: str, to: str, settings: AdaptationSettings, part: str) -
     return replace(adapted, notes=[*notes, *adapted.notes])
 
 
-def _listen(description: ModelDescription, to: str, part: str) -> tuple[Clips, list[str]]:
+def _listen(description: ModelDescription, to: str, part: str | None) -> tuple[Clips, list[str]]:
     """Return the spectrograms of what a model is adapted to, and what could not be used."""
     if _is_store(to):
-        matching_store(description, to)
-        return read_clips(to, part), []
+        parts = list(matching_store(description, to).clips)
+        default = parts[0] if len(parts) == 1 else TESTING
+        return read_clips(to, part or default), []
     if not storage.is_url(to) and not Path(to).exists():
         raise IrmasError(f"{to}: no such file or folder")
     return _from_audio(description, list(find_audio([to])))

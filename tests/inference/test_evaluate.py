@@ -211,6 +211,16 @@ def test_scores_of_an_adapted_model_are_not_taken_for_those_of_the_original(
     read_model_scores(str(tmp_path / "adapted"), str(out / "scores.parquet"))
 
 
+@pytest.mark.parametrize(("training", "heard"), [(0, 22), (4, 18), (22, 22)])
+def test_a_model_is_adapted_to_testing_clips_or_the_only_part_of_a_store(
+    make_model: MakeModel, tmp_path: Path, training: int, heard: int
+) -> None:
+    model, place = str(make_model(normalisation="batch")), str(tmp_path / "store")
+    write_scores(Path(model) / "validation.parquet", scores_of_songs())
+    write_noise(place, read_description(model), 22, learnt=training)
+    assert adapt(model, place, str(tmp_path / "out"), AdaptationSettings()).clips == heard
+
+
 @pytest.mark.parametrize(
     ("learnt", "part", "audio", "groups"),
     [
