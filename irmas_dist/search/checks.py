@@ -3,10 +3,11 @@
 import optuna
 
 from irmas_dist.cluster.resources import require_state_api, trial_capacity
-from irmas_dist.config.recipe import Recipe
+from irmas_dist.config.recipe import Recipe, build_recipe
 from irmas_dist.config.sweep import PAUSING, SweepSettings
 from irmas_dist.config.training import graph_needs, require_capturable, require_examples
 from irmas_dist.errors import IrmasError, UsageError, listed
+from irmas_dist.models.map_sizes import map_sizes
 from irmas_dist.search.samplers import best_points, build_sampler
 from irmas_dist.search.schedulers import build_scheduler
 from irmas_dist.search.space import Space
@@ -14,6 +15,9 @@ from irmas_dist.search.storages import file_of, open_study
 from irmas_dist.search.study import directions, interrupted_trials, own_trials
 from irmas_dist.storage import exists, is_url
 from irmas_dist.storage.locks import lock_directory
+
+DRAWN = 50
+"""Trials that are drawn at random to see whether any can be trained."""
 
 
 def check_settings(settings: SweepSettings, space: Space, recipe: Recipe) -> None:
@@ -58,12 +62,28 @@ def check_settings(settings: SweepSettings, space: Space, recipe: Recipe) -> Non
         raise UsageError(graph_needs(["a GPU for each trial"]))
     if settings.sampler == "grid":
         space.grid()
+    _require_a_network(space, recipe)
     _require_places(settings)
     if settings.warm_start:
         best_points(open_study(settings.warm_start), space)
     build_scheduler(settings, space, recipe.training.epochs)
     objectives = len(directions(settings.against))
     build_sampler(settings.sampler, space, recipe.seed, objectives, settings.trials)
+
+
+def _require_a_network(space: Space, recipe: Recipe) -> None:
+    """Refuse a space of which no trial can be trained, by trials that are drawn at random."""
+    reasons = []
+    for number in range(DRAWN):
+        study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=number))
+        try:
+            drawn = build_recipe(recipe.model_dump(), space(study.ask()), "the space")
+            map_sizes(drawn.model, drawn.features.bands, drawn.window.frames(drawn.features))
+        except IrmasError as error:
+            reasons.append(str(error))
+        else:
+            return
+    raise IrmasError(f"of {DRAWN} trials drawn at random none can be trained: {reasons[0]}")
 
 
 def _require_places(settings: SweepSettings) -> None:

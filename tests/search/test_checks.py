@@ -93,3 +93,18 @@ def test_the_recipes_batch_size_counts_where_that_of_the_space_has_a_condition()
     }
     with pytest.raises(IrmasError, match=r"--workers 4: training\.batch_size=2 has no example"):
         check_settings(SweepSettings(workers=4), build_space(entries, recipe, "the test"), recipe)
+
+
+@pytest.mark.parametrize(("low", "refused"), [(7, True), (3, False)])
+def test_a_space_of_which_no_network_can_be_built_is_refused(low: int, refused: bool) -> None:
+    recipe = Recipe()
+    entries = {
+        "training.lr": {"type": "float", "low": 1e-3, "high": 1e-2},
+        "model.blocks": {"type": "int", "low": low, "high": 8},
+    }
+    space = build_space(entries, recipe, "the test")
+    if not refused:
+        check_settings(SweepSettings(), space, recipe)
+        return
+    with pytest.raises(IrmasError, match=r"of 50 trials drawn at random none can be trained: "):
+        check_settings(SweepSettings(), space, recipe)
