@@ -120,8 +120,7 @@ def adapt_network(
         notes.append("the network has no batch normalisation: its statistics are left as they are")
     outputs = _outputs(description, network, clips)
     scores = _scores(description, outputs, clips)
-    # Rounded, as copies may be scored in batches of other sizes.
-    heard = np.unique(scores[scores.any(axis=1)].round(4), axis=0)
+    heard = _distinct(scores)
     if len(heard) < RELIABLE_CLIPS:
         notes.append(
             f"few audible clips to adapt to: {len(heard)}; from about {RELIABLE_CLIPS} on it is "
@@ -157,7 +156,7 @@ def adapt_network(
         scale, offset = np.where(present, scale, 1.0), np.where(present, offset, 0.0)
         _scale_logits(network, scale, offset)
         scores = scored(logits * scale + offset)
-        heard = scores[scores.any(axis=1)]
+        heard = _distinct(scores)
         thresholds = expected_thresholds(validation, weights, heard, rule, thresholds)
         origin += f", moved to suit {len(heard)} clips of {to}"
     record = {
@@ -176,6 +175,14 @@ def adapt_network(
         "thresholds": dict(zip(description.instruments, thresholds.tolist(), strict=True)),
     }  # fmt: skip
     return Adapted(description.model_copy(update=changed), network, notes)
+
+
+def _distinct(scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Return the scores of audible clips, of copies of one those of the first."""
+    heard = scores[scores.any(axis=1)]
+    # Rounded, as copies may be scored in batches of other sizes.
+    _, first = np.unique(heard.round(4), axis=0, return_index=True)
+    return heard[np.sort(first)]
 
 
 def _how_far(

@@ -273,6 +273,22 @@ def test_copies_of_a_clip_and_silence_have_no_deviation_to_match(
     assert "few different clips for a mean and a deviation: 4" in adapted.notes[1]
 
 
+def test_copies_of_clips_are_no_further_evidence(
+    description: ModelDescription, network: CNN
+) -> None:
+    validation, clips = validation_of(description, network, sounds(120)), sounds(60, seed=1)
+    once, often = (
+        adapt_network(
+            description, network, validation, clips.select(np.tile(np.arange(60), times)), "x",
+            AdaptationSettings(share=0),
+        ).description
+        for times in (1, 10)
+    )  # fmt: skip
+    assert once.adapted is not None
+    assert once.adapted["match"] > 0
+    np.testing.assert_allclose(once.threshold_array(), often.threshold_array(), atol=1e-4)
+
+
 def test_silent_validation_clips_change_nothing(
     description: ModelDescription, network: CNN
 ) -> None:
