@@ -138,7 +138,7 @@ def absolute_location(location: str) -> str:
     """Return a location that means the same in any working directory."""
     file = file_of(location)
     scheme = "sqlite:///" if location.startswith("sqlite:///") else ""
-    return f"{scheme}{file.absolute()}" if file else location
+    return f"{scheme}{os.path.realpath(file)}" if file else location
 
 
 def public_location(location: str) -> str:

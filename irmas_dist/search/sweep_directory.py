@@ -38,6 +38,8 @@ class SweepRecord(Settings):
     settings: SweepSettings
     data: dict[str, Any]
     """Fingerprints of the manifest and the features, and of further stores."""
+    place: str = ""
+    """Absolute path of the directory where it was last resumed."""
 
     @property
     def tracking(self) -> TrackingSettings:
@@ -171,11 +173,13 @@ def make_record(
         identity=uuid.uuid4().hex[:12],
         name=directory_name(out),
         data=data,
+        place=storage.real(str(out)),
         **_recorded(recipe, space, settings),
     )
     if not resume:
         return record
     earlier = read_record(out)
+    _refuse_copy(out, earlier)
     if different := _different(earlier, record.recipe, record.space):
         raise IrmasError(
             f"{out} holds a sweep with {', '.join(different)}; choose another directory"
@@ -197,9 +201,22 @@ def make_record(
     tracking = {**record.recipe["tracking"], "directory": directory}
     warm_start = record.settings.warm_start or earlier.settings.warm_start
     return earlier.model_copy(update={
+        "place": record.place,
         "recipe": {**earlier.recipe, "tracking": tracking},
         "settings": record.settings.model_copy(update={"warm_start": warm_start}),
     })  # fmt: skip
+
+
+def _refuse_copy(out: Path, record: SweepRecord) -> None:
+    """Refuse to resume a copy of a sweep, whose trials have the W&B runs of the original's."""
+    original = Path(record.place)
+    if not record.place or not (original / SWEEP_FILE).exists() or original.samefile(out):
+        return
+    if read_record(original).identity == record.identity:
+        raise IrmasError(
+            f"{out} is a copy of the sweep {original}, and new trials of both would be logged to "
+            "the same W&B runs: resume that one, or delete its directory"
+        )
 
 
 def write_record(out: Path, record: SweepRecord) -> None:

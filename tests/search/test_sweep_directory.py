@@ -1,6 +1,7 @@
 """The record of a sweep keeps what it takes to resume it, and no password."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -58,8 +59,31 @@ def test_the_same_sweep_may_be_logged_in_another_way_and_from_another_directory(
     monkeypatch.chdir("/")
     offline = build_recipe(Recipe().model_dump(), {"tracking.mode": "offline"}, "the test")
     assert holds_same(tmp_path, offline, space, SweepSettings())
+    other = tmp_path / "other"
+    other.mkdir()
+    monkeypatch.chdir(tmp_path)
+    began = SweepSettings(warm_start="study.db#first")
+    write_record(other, make_record(other, Recipe(), space, began, {}))
+    monkeypatch.chdir(other)
+    assert holds_same(other, Recipe(), space, SweepSettings(warm_start="../study.db#first"))
     again = make_record(tmp_path, offline, space, SweepSettings(), {}, resume=True)
     assert (again.tracking.mode, again.tracking.directory) == ("offline", str(tmp_path / "runs"))
+
+
+def test_a_copy_of_a_sweep_is_not_resumed_beside_it(space: Space, tmp_path: Path) -> None:
+    first, copy, moved = (tmp_path / name for name in ("first", "copy", "moved"))
+    first.mkdir()
+    settings = SweepSettings()
+    write_record(first, make_record(first, Recipe(), space, settings, {}))
+    shutil.copytree(first, copy)
+    (tmp_path / "link").symlink_to(first)
+    for out in (first, tmp_path / "link"):
+        make_record(out, Recipe(), space, settings, {}, resume=True)
+    with pytest.raises(IrmasError, match=f"{copy} is a copy of the sweep {first}, and new trials"):
+        make_record(copy, Recipe(), space, settings, {}, resume=True)
+    first.rename(moved)
+    write_record(moved, make_record(moved, Recipe(), space, settings, {}, resume=True))
+    assert read_record(moved).place == str(moved)
 
 
 def test_a_resumed_sweep_still_says_what_it_began_with(space: Space, tmp_path: Path) -> None:
