@@ -70,8 +70,8 @@ def first_line(error: BaseException) -> str:
 def last_line(error: BaseException) -> str:
     """Return the last line of an error's text, or its type where it has none.
 
-    Of an error that crossed processes, the last line states what was raised there. Of one of CUDA
-    it is advice on debugging, and the line with the reason is returned.
+    The last line of an error that crossed processes states what was raised there. That of a CUDA
+    error is advice on debugging; the line with the reason is returned instead.
     """
     text = str(error).strip() or type(error).__name__
     reason = re.search(r"\bCUDA error: .*", text)

@@ -6,6 +6,7 @@ order of the columns in labels, scores and thresholds.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -64,6 +65,10 @@ class Vocabulary:
     def name(self, code: str) -> str:
         """Return the name of the instrument ``code``."""
         return self.names[self.codes.index(code)]
+
+    def by_code(self, values: npt.NDArray[np.floating[Any]]) -> dict[str, float]:
+        """Return the value of each instrument by its code; ``values`` has shape (instruments,)."""
+        return dict(zip(self.codes, values.tolist(), strict=True))
 
     def encode(self, instruments: Iterable[str]) -> npt.NDArray[np.int8]:
         """Return the multi-hot vector, shape (instruments,), of a set of codes.

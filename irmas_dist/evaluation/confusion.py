@@ -19,8 +19,8 @@ class Confusion(NamedTuple):
 
     Attributes:
         missed: Clips in which each instrument was missed, shape (instruments,).
-        instead: Share of those of them without each other in which that was predicted, shape
-            (missed, predicted); 0 where there are none.
+        instead: Of the clips where the row's instrument was missed and the column's is absent, the
+            share in which the column's was predicted, shape (missed, predicted); 0 without any.
         usual: Share of the clips without an instrument for which it is predicted, shape
             (predicted,).
     """

@@ -69,10 +69,10 @@ MIN_DISTINCT_CLIPS = 5
 
 CONCENTRATED = 0.65
 """Logits are not matched where the likeliest instruments of the clips are effectively fewer than
-this share of those of the validation clips. Effectively many are they as the exponential of the
-entropy of how often each is the likeliest. Clips of one or two instruments have a tenth to a third,
-of half of them .45 to .63, on one of four splits .8, of all .67 and more; where a third never plays
-it is a matter of chance, and their prevalence should be given."""
+this share of those of the validation clips. The effective number is the exponential of the entropy
+of how often each is the likeliest. Clips of one or two instruments have a tenth to a third of it,
+clips of half of them .45 to .63 (on one of four splits .8), and clips of all .67 and more; where a
+third never plays it is a matter of chance, and their prevalence should be given."""
 
 
 @dataclass(frozen=True)
@@ -165,14 +165,14 @@ def adapt_network(
         "share": share,
         "match": matched,
         "prevalence": settings.prevalence,
-        "scale": dict(zip(description.instruments, scale.tolist(), strict=True)),
-        "offset": dict(zip(description.instruments, offset.tolist(), strict=True)),
+        "scale": description.vocabulary.by_code(scale),
+        "offset": description.vocabulary.by_code(offset),
         "notes": notes,
     }
     # What is logged of it is not to replace what the run has of the model as it was.
     changed = {
         "adapted": record, "run": None, "thresholds_from": origin,
-        "thresholds": dict(zip(description.instruments, thresholds.tolist(), strict=True)),
+        "thresholds": description.vocabulary.by_code(thresholds),
     }  # fmt: skip
     return Adapted(description.model_copy(update=changed), network, notes)
 

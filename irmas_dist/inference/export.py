@@ -184,9 +184,7 @@ def metadata(description: ModelDescription, sample_rate: int) -> dict[str, str]:
         "sample_rate": str(sample_rate),
         "model_sample_rate": str(description.features.sample_rate),
         "instruments": json.dumps(description.instruments),
-        "thresholds": json.dumps(
-            dict(zip(description.instruments, thresholds.tolist(), strict=True))
-        ),
+        "thresholds": json.dumps(description.vocabulary.by_code(thresholds)),
         "aggregation": ", ".join(dict.fromkeys(part.aggregation for part in description.parts)),
         "window_frames": str(description.windows.frames),
         "window_hop_frames": str(description.windows.hop_frames),

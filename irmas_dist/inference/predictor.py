@@ -164,7 +164,9 @@ class Predictor:
         )
         ends = np.cumsum([len(firsts) for firsts in offsets])
         return [
-            self._timeline_of(firsts, scores[end - len(firsts) : end], one.notes)
+            timeline_of(
+                self.description, self._members, firsts, scores[end - len(firsts) : end], one.notes
+            )
             for firsts, end, one in zip(offsets, ends, read, strict=True)
         ]
 
@@ -214,11 +216,12 @@ class Predictor:
         """
         offsets: list[int] = []
         scores = self._scored(self._noted(pieces, offsets))
-        return self._timeline_of(offsets, scores, notes)
+        return timeline_of(self.description, self._members, offsets, scores, notes)
 
     def _noted(self, pieces: Iterable[LogMel], offsets: list[int]) -> Iterator[npt.NDArray[Any]]:
         """Yield the windows of a spectrogram, and add the first frame of each to ``offsets``."""
-        for first, window in self._windows(pieces):
+        windows, floor = self.description.windows, self.description.features.log_floor
+        for first, window in windows_of(pieces, windows.frames, windows.hop_frames, floor):
             offsets.append(first)
             yield window
 
@@ -230,15 +233,6 @@ class Predictor:
             scores += self._scores(batch).tobytes()
         shape = (-1, len(self._members), len(self.description.vocabulary))
         return np.frombuffer(scores, np.float32).reshape(shape)
-
-    def _timeline_of(
-        self, offsets: list[int], of_windows: npt.NDArray[np.float32], notes: list[str]
-    ) -> Timeline:
-        return timeline_of(self.description, self._members, offsets, of_windows, notes)
-
-    def _windows(self, pieces: Iterable[LogMel]) -> Iterator[tuple[int, npt.NDArray[Any]]]:
-        windows, features = self.description.windows, self.description.features
-        return windows_of(pieces, windows.frames, windows.hop_frames, features.log_floor)
 
     def score_batches(self, windows: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         """Score windows, shape (windows, bands, frames), as many at once as the device likes.

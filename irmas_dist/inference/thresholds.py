@@ -130,7 +130,7 @@ def _search(
     changed = description.model_copy(
         update={
             "windows": best.windows,
-            "thresholds": dict(zip(description.instruments, best.thresholds.tolist(), strict=True)),
+            "thresholds": description.vocabulary.by_code(best.thresholds),
             "thresholds_from": threshold_origin(
                 rules[best.windows], len(best.scores.clip_ids), description.recipe, data
             ),

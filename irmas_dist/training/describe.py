@@ -56,7 +56,7 @@ def describe(learner: Learner, recipe: dict[str, Any]) -> tuple[ModelDescription
             hop_frames=learner.settings.window.hop_frames(data.store.settings),
             aggregation=aggregation,
         ),
-        thresholds=dict(zip(vocabulary.codes, thresholds.tolist(), strict=True)),
+        thresholds=vocabulary.by_code(thresholds),
         thresholds_from=threshold_origin(rule, len(clips), recipe, data.provenance),
         recipe=recipe,
         data={

@@ -192,7 +192,7 @@ def _describe(
         **dict(first)
         | {
             "parameters": sum(one.parameters for one in descriptions),
-            "thresholds": dict(zip(first.instruments, thresholds.tolist(), strict=True)),
+            "thresholds": first.vocabulary.by_code(thresholds),
             "thresholds_from": f"means of the calibrated thresholds of {len(parts)} models",
             "data": {"members": len(parts)},
             "versions": versions(),

@@ -72,8 +72,9 @@ def validation_metrics(
         ``val_micro_precision``, ``val_micro_recall``, ``val_macro_precision``,
         ``val_macro_recall``, ``val_subset_accuracy``, ``val_label_accuracy``, and
         ``val_label_accuracy_<code>`` of each instrument that is known in a clip. Without
-        thresholds, ``val_lrap`` and ``val_map``. Of several stores all are means over the stores
-        that have them, at the same thresholds, and ``val_macro_f1_store_<number>`` is that of each.
+        thresholds, ``val_lrap`` and ``val_map``. With several stores, every value is the mean over
+        the stores that have it, at the same thresholds, and ``val_macro_f1_store_<number>`` is
+        that of each.
     """
     fitted = fit_thresholds(labels, scores, thresholds)
     each = [

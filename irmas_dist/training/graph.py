@@ -1,6 +1,6 @@
 """Training steps captured as CUDA graphs: hundreds of kernels, launched at once.
 
-At a batch of 64 windows a step has some 260 small kernels, which Python launches more slowly than
+At a batch of 64 windows a step has some 200 small kernels, which Python launches more slowly than
 a GPU computes them. Captured, they are replayed by one call.
 """
 

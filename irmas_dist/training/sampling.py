@@ -132,7 +132,7 @@ class StoreWeights:
     def examples(self, windows_per_clip: int) -> list[int]:
         """Return how many examples begin with a clip of each store.
 
-        Those of all parts are as many as of an epoch that is not divided.
+        Summed over all parts, these are the counts of the undivided epoch.
         """
         first = self.before * windows_per_clip
         past = first + self.counts[0] * windows_per_clip

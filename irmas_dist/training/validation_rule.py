@@ -36,8 +36,8 @@ def for_validation(
 def for_adapted(settings: ThresholdSettings, share: float, match: float) -> ThresholdSettings:
     """Return how thresholds of an adapted model are fitted to its validation clips.
 
-    What its network has listened to is no other source any more; where logits are matched, too,
-    thresholds are those of expected figures.
+    An adapted network no longer meets unfamiliar sources; where logits are matched, too, thresholds
+    are those of expected figures.
 
     Args:
         settings: As from `for_validation`.

@@ -22,6 +22,7 @@ from irmas_dist.evaluation.aggregate import aggregate
 from irmas_dist.evaluation.metrics import overall_metrics
 from irmas_dist.features import store
 from irmas_dist.features.logmel import log_mel
+from irmas_dist.inference import predictor as predictor_module
 from irmas_dist.inference.predictor import Predictor, Spectrogram, read_spectrogram
 from irmas_dist.instruments import IRMAS
 from irmas_dist.training.data import TrainingData
@@ -368,10 +369,10 @@ def test_windows_of_files_scored_together_are_cut_batch_by_batch(
     predictor.batch_windows = 4
     features = predictor.description.features
     long = Spectrogram(np.zeros((features.bands, 2_000), np.float32), [])
-    windows, scores = predictor._windows, predictor._scores
+    windows, scores = predictor_module.windows_of, predictor._scores
 
-    def counted(pieces: Any) -> Any:
-        for window in windows(pieces):
+    def counted(*arguments: Any) -> Any:
+        for window in windows(*arguments):
             cut.append(window)
             yield window
 
@@ -379,7 +380,7 @@ def test_windows_of_files_scored_together_are_cut_batch_by_batch(
         seen.append(len(cut))
         return scores(batch)
 
-    monkeypatch.setattr(predictor, "_windows", counted)
+    monkeypatch.setattr(predictor_module, "windows_of", counted)
     monkeypatch.setattr(predictor, "_scores", watched)
     predictor.timelines([long, long])
     assert seen[:3] == [4, 8, 12]
