@@ -169,7 +169,7 @@ def _findings(comparison: "Comparison", letters: Mapping[str, str]) -> Iterator[
     yield f"real differences: {', '.join(real) or 'none'}"
     one = comparison.songs == 1
     songs = f"{comparison.songs:,} {'song' if one else 'songs'}"
-    few = " (too narrow of so few)" if comparison.songs < FEW_SONGS else ""
+    few = " (too narrow with so few)" if comparison.songs < FEW_SONGS else ""
     same = f"95 % intervals over songs{few}, the same for all models"
     spans = "no intervals" if one else same
     several = ", corrected for several comparisons (Holm)" if len(comparison.models) > 2 else ""

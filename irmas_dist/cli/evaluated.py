@@ -77,6 +77,6 @@ def show_evaluation(evaluation: "Evaluation", json_output: bool) -> None:
     number = len(set(evaluation.scores.groups))
     songs = f"{number:,} {groups if number > 1 else groups.removesuffix('s')}"
     clips = f"{len(evaluation.scores.clip_ids):,} clips of {songs}"
-    few = " (too narrow of so few)" if number < FEW_SONGS else ""
+    few = " (too narrow with so few)" if number < FEW_SONGS else ""
     spans = f"; below figures 95 % intervals over {groups}{few}" if number > 1 else ""
     show(f"{clips}{spans}; scores: {evaluation.path}")
