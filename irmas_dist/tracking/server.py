@@ -68,7 +68,7 @@ class Known:
 def resolve_mode(settings: TrackingSettings) -> Mode:
     """Return the mode that is set; auto takes wandb's own, else online with a key.
 
-    Where a variable cannot be read, runs are kept offline, as another one might name their server.
+    Where a variable cannot be read, runs are kept offline: it may have named their server.
     """
     asked: str = settings.mode
     origin = ""
