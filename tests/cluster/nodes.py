@@ -11,6 +11,7 @@ from pathlib import Path
 
 from tests.cluster.network import Host, Hosts
 from tests.ray_cluster import START_TIMEOUT_S, alive, free_port
+from tests.waiting import wait_for
 
 ROOT = Path(__file__).parents[2]
 TIMEOUT_S = 240.0
@@ -120,7 +121,7 @@ class Cluster:
     def wait_until_up(self) -> None:
         """Wait until the head and all nodes are alive, and no others."""
         wanted = sorted(host.address for host in (self.head, *self.nodes))
-        wait_for(lambda: sorted(self.alive()) == wanted, self._starts, START_TIMEOUT_S)
+        wait_for(lambda: sorted(self.alive()) == wanted, START_TIMEOUT_S, why=self._starts)
 
     def submit(self, name: str, *command: object) -> "Job":
         """Submit a command without waiting for it."""
@@ -177,20 +178,12 @@ class Job:
             seen = bool(holds())  # evaluated once: it may not hold for long
             return seen or self.process.poll() is not None
 
-        wait_for(seen_or_over, self.output)
+        wait_for(seen_or_over, TIMEOUT_S, why=self.output)
         assert seen, f"the job ended before it happened:\n{self.output()}"
         return time.monotonic()
 
     def succeeds(self, limit: float = TIMEOUT_S) -> float:
         """Wait for the job's success, and return the seconds since its submission."""
-        wait_for(lambda: self.process.poll() is not None, self.output, limit)
+        wait_for(lambda: self.process.poll() is not None, limit, why=self.output)
         assert self.process.returncode == 0, self.output()
         return time.monotonic() - self.began
-
-
-def wait_for(holds: Callable[[], object], why: Callable[[], str], limit: float = TIMEOUT_S) -> None:
-    """Wait until something holds; past the limit, fail with the text that ``why`` returns."""
-    deadline = time.monotonic() + limit
-    while not holds():
-        assert time.monotonic() < deadline, f"it did not happen in {limit:g} s:\n{why()}"
-        time.sleep(0.1)

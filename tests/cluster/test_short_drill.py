@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.nodes import Cluster, wait_for
+from tests.cluster.nodes import Cluster
 from tests.cluster.test_drills_extract import assert_undisturbed, under_way
+from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.drill]
 
@@ -26,7 +27,7 @@ def refused(
     process = cluster.head.start([sys.executable, "-m", "irmas_dist", *command], environment, log)
 
     def output() -> str:
-        wait_for(lambda: process.poll() is not None, log.read_text)
+        wait_for(lambda: process.poll() is not None, why=log.read_text)
         assert process.returncode == 1, log.read_text()
         (line,) = log.read_text().splitlines()
         return line

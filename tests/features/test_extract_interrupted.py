@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from irmas_dist.features import store
 from irmas_dist.features.clips import read_clips
 from irmas_dist.features.shard_tasks import compute_shard
 from tests.conftest import TINY
+from tests.waiting import wait_for
 
 # isort: split
 import psutil
@@ -137,13 +138,6 @@ def kill(processes: Iterable[psutil.Process]) -> None:
     for process in processes:
         with suppress(psutil.NoSuchProcess):
             process.kill()
-
-
-def wait_for(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 600
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 def shards_in(out: Path) -> int:

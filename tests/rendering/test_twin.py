@@ -1,10 +1,13 @@
 """Twins of data sets: what is rendered, and what is rendered again."""
 
+import os
+import signal
 import subprocess
 import sys
 import unicodedata
 from pathlib import Path, PurePosixPath
 
+import psutil
 import pytest
 import soundfile as sf
 
@@ -28,6 +31,7 @@ from tests.corpus.catalogues import (
     TINY_TRAINING,
     write_catalogue,
 )
+from tests.waiting import wait_for
 
 pytest.importorskip("symusic")
 pytest.importorskip("pretty_midi")
@@ -248,3 +252,19 @@ def test_a_tree_with_other_audio_is_refused(tiny: TwinSettings, tmp_path: Path) 
     with pytest.raises(IrmasError, match=r"already holds other audio, such as more/stray\.FLAC"):
         render_twin(out, tiny)
     assert content(out) == before | {"more/stray.FLAC": b""}
+
+
+def test_ctrl_c_ends_all_rendering_processes(tmp_path: Path) -> None:
+    out = tmp_path / "twin"
+    command = [sys.executable, "-m", "irmas_dist", "render", str(out), "--twin", "irmas"]
+    command += ["--fraction", "0.02", "--workers", "2"]
+    with subprocess.Popen(
+        command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, process_group=0
+    ) as driver:
+        wait_for(lambda: len(list(out.rglob("*.wav"))) >= 2 or driver.poll() is not None)
+        started = psutil.Process(driver.pid).children(recursive=True)
+        os.killpg(driver.pid, signal.SIGINT)
+        _, err = driver.communicate(timeout=60)
+    assert driver.returncode == 130, err
+    _, alive = psutil.wait_procs(started, timeout=20)
+    assert not alive

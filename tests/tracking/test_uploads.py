@@ -6,7 +6,6 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from irmas_dist.tracking.run_file import COPY_SUFFIX, RunFile, run_files, unsent
 from irmas_dist.tracking.start import start_run
 from irmas_dist.tracking.uploads import Upload, uploads
 from tests.conftest import WANDB_KEY
+from tests.waiting import wait_for
 from tests.wandb_server import Fault, WandbServer
 
 DATA = {"store": "0123456789abcdef", "manifest": "m"}
@@ -104,13 +104,6 @@ def test_a_run_is_seen_while_it_grows(
     with awaiting_uploads(30):
         run.close()
     assert wandb_server.runs["r1"].steps() == [1, 2]
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 20) -> None:
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until
-        time.sleep(0.02)
 
 
 MISBEHAVIOUR = {

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from threading import Thread
 
@@ -28,6 +27,7 @@ from irmas_dist.training.learner import Learner
 from irmas_dist.training.load import open_training_data
 from irmas_dist.training.train import train
 from tests.conftest import CONFIGS, TINY
+from tests.waiting import wait_for
 
 CALM = {
     "training.epochs": 4,
@@ -61,13 +61,6 @@ def undisturbed(features: str, calm: Recipe) -> list[dict[str, float]]:
 
 def checkpoints(out: Path) -> list[Path]:
     return sorted(out.glob(f"progress/*/*/{CHECKPOINT_FILE}"))
-
-
-def wait_for(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + WAIT_S
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
 
 
 def our_workers() -> list[int]:
