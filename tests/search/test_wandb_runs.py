@@ -149,9 +149,12 @@ def test_a_resumed_sweep_without_trials_left_uploads_what_its_earlier_driver_did
     assert wandb_server.runs["0123456789ab-0000"].state == "finished"
 
 
-@pytest.mark.parametrize("fault", [Fault(status=401), None], ids=["refusing", "dead"])
+@pytest.mark.parametrize(
+    ("fault", "wait_s"), [(Fault(status=401), 60), (None, 1)], ids=["refusing", "dead"]
+)
 def test_a_server_that_takes_nothing_costs_a_sweep_one_line(
     fault: Fault | None,
+    wait_s: float,
     wandb_server: WandbServer,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -160,7 +163,7 @@ def test_a_server_that_takes_nothing_costs_a_sweep_one_line(
         wandb_server.stop()
     else:
         wandb_server.faults = [fault]
-    with awaiting_uploads(1):
+    with awaiting_uploads(wait_s):  # A refusal ends it as soon as it is known of all runs.
         runs = sweep_runs(tmp_path, mode="auto")
         for number in range(3):
             runs.start(number, {"training.lr": 0.1})
