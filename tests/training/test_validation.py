@@ -1,6 +1,7 @@
 """Validation mixtures: whole clips, mixed within folds."""
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from irmas_dist.config.augment import MixSettings
 from irmas_dist.config.features import LogMelSettings
 from irmas_dist.corpus.split import k_folds
 from irmas_dist.features.clips import joined
+from irmas_dist.training import validation
 from irmas_dist.training.sampling import mixing_alone
 from irmas_dist.training.validation import (
     BATCH,
@@ -95,6 +97,27 @@ def test_repeated_clips_have_every_instrument_about_as_often(labels: np.ndarray)
     assert set(counts) <= {0, labels.sum(axis=0).max()}
     none = np.flatnonzero(labels.sum(axis=1) == 0)
     np.testing.assert_array_equal(np.sort(repeated[np.isin(repeated, none)]), none)
+
+
+def test_equalised_mixtures_have_as_many_instruments_as_the_others() -> None:
+    """Also of clips with several, of which every second example takes one too many."""
+    rng = np.random.default_rng(0)
+    labels = rng.random((3_000, 11)).argsort(axis=1) < rng.integers(1, 4, (3_000, 1))
+    clips = dataclasses.replace(
+        CLIPS.select(np.resize(np.arange(len(CLIPS)), 3_000)),
+        labels=labels.astype(np.float32),
+        groups=[f"{clip}" for clip in range(3_000)],
+    )
+    settings = mixing_alone(MixSettings(), equalise_db=6.0)
+    counts: tuple[list[int], list[int]] = [], []
+    features = LogMelSettings(bands=BANDS)
+    for _, _, plan in validation._plan_validation(clips, 16_000, settings, features, 0):
+        for first, last in itertools.pairwise(plan.first):
+            equalised = bool(plan.curves[first:last].any())
+            plays = labels[plan.clips[first:last]].any(axis=0)
+            counts[equalised].append(int(plays.sum()))
+    plain, changed = map(np.mean, counts)
+    assert abs(plain - changed) < 0.05  # 3 standard deviations
 
 
 def test_every_second_mixture_is_equalised_and_shifted() -> None:
