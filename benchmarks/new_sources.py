@@ -142,8 +142,8 @@ def added(model: str, manifest: Path, recipe: Recipe) -> dict[str, Any]:
         scores = predictor.score_store(f"{store}-features", TESTING)
         decisions = scores.scores >= predictor.description.threshold_array()
         wrong.append(float((decisions & (scores.labels < 1)).sum(axis=1).mean()))
-    record = adapted.description.adapted or {}
-    return {"added": wrong[1] - wrong[0], "matched": record["match"] > 0}
+    done = adapted.description.adapted
+    return {"added": wrong[1] - wrong[0], "matched": done is not None and done.match > 0}
 
 
 def measure(

@@ -50,6 +50,7 @@ from irmas_dist.inference.logit_matching import (
 from irmas_dist.models.cnn import CNN
 from irmas_dist.models.standardise import Standardise
 from irmas_dist.training.model_description import ModelDescription
+from irmas_dist.training.records import AdaptationRecord
 from irmas_dist.training.validation_rule import for_adapted, threshold_origin
 from irmas_dist.training.windows import (
     DeviceClips,
@@ -82,11 +83,13 @@ class Adapted:
     Attributes:
         description: With ``adapted``, what was done, and thresholds that suit it.
         network: With changed statistics and last layer, in evaluation mode, on the CPU.
+        clips: Number of clips that it is adapted to.
         notes: What the user should know, a line each.
     """
 
     description: ModelDescription
     network: CNN
+    clips: int
     notes: list[str] = field(default_factory=list)
 
 
@@ -159,22 +162,22 @@ def adapt_network(
         heard = _distinct(scores)
         thresholds = expected_thresholds(validation, weights, heard, rule, thresholds)
         origin += f", moved to suit {len(heard)} clips of {to}"
-    record = {
-        "to": to,
-        "clips": len(clips),
-        "share": share,
-        "match": matched,
-        "prevalence": settings.prevalence,
-        "scale": description.vocabulary.by_code(scale),
-        "offset": description.vocabulary.by_code(offset),
-        "notes": notes,
-    }
+    record = AdaptationRecord(
+        to=to,
+        clips=len(clips),
+        share=share,
+        match=matched,
+        prevalence=settings.prevalence,
+        scale=description.vocabulary.by_code(scale),
+        offset=description.vocabulary.by_code(offset),
+        notes=tuple(notes),
+    )
     # What is logged of it is not to replace what the run has of the model as it was.
     changed = {
         "adapted": record, "run": None, "thresholds_from": origin,
         "thresholds": description.vocabulary.by_code(thresholds),
     }  # fmt: skip
-    return Adapted(description.model_copy(update=changed), network, notes)
+    return Adapted(description.model_copy(update=changed), network, len(clips), notes)
 
 
 def _distinct(scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -259,7 +262,7 @@ def require_adaptable(description: ModelDescription, settings: AdaptationSetting
     """
     if description.adapted is not None:
         raise IrmasError(
-            f"the model is already adapted, to {description.adapted['to']}: adapt the original"
+            f"the model is already adapted, to {description.adapted.to}: adapt the original"
         )
     _check_prevalence(settings.prevalence, description)
 

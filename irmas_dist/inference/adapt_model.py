@@ -76,8 +76,7 @@ def adapt(
         validation = read_validation_scores(model, "by which it would be adapted")
         weights = pack_weights(adapted.network)
         save_model(out, weights, adapted.description, validation, read_known(model))
-    record = adapted.description.adapted or {}
-    return AdaptSummary(out, record["clips"], adapted.notes)
+    return AdaptSummary(out, adapted.clips, adapted.notes)
 
 
 def _require_adaptation(out: str, original: ModelDescription) -> None:

@@ -25,11 +25,10 @@ from irmas_dist.inference.predictor import Predictor
 from irmas_dist.instruments import IRMAS, Vocabulary
 from irmas_dist.storage.locks import lock_directory, lock_file
 from irmas_dist.storage.results import MODEL_FILE, SCORES_FILE, holds, refuse_other_results
+from irmas_dist.training.held_out import audio_digests
 from irmas_dist.training.known_audio import read_known, recordings
 from irmas_dist.training.model_description import ModelDescription, read_description
 from irmas_dist.training.model_directory import scorer_identity
-from irmas_dist.training.provenance import starts_of
-from irmas_dist.training.stores import audio_digests
 
 NO_TEST = "these figures do not measure how well it does on other music"
 """What is to be known of figures on clips that are not new to a model."""
@@ -161,10 +160,10 @@ def _known_beforehand(
         for what, count in counts.items()
         if count
     ]
-    starts = (one for member in description.parts for one in starts_of(member.data))
+    starts = (one for member in description.parts for one in member.data.starts)
     notes += [
         f"the model starts from one that was adapted to {to}: on its audio, {NO_TEST}"
-        for to in dict.fromkeys(one["adapted_to"] for one in starts if one.get("adapted_to"))
+        for to in dict.fromkeys(one.adapted_to for one in starts if one.adapted_to)
     ]
     return notes
 

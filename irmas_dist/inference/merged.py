@@ -62,7 +62,7 @@ class MergedStore:
 
 def _prevalence(description: ModelDescription) -> dict[str, float]:
     """Return the prevalences that a model was adapted with."""
-    return (description.adapted or {}).get("prevalence", {})
+    return description.adapted.prevalence if description.adapted else {}
 
 
 def merged_thresholds(

@@ -43,7 +43,6 @@ from irmas_dist.training.model_directory import (
     read_validation_scores,
     scorer_identity,
 )
-from irmas_dist.training.provenance import store_sizes
 from irmas_dist.training.validation import FOLDS, folds_of
 from irmas_dist.training.validation_rule import threshold_origin
 
@@ -103,7 +102,6 @@ def _search(
     scored = {description.windows: fitted_to}
     if features is not None:
         scored |= _score_again(model, description, fitted_to, features, stale)
-    data = description.parts[0].data
     rules = {
         windows: description.model_copy(
             update={"windows": windows, "thresholds_fitted": settings}
@@ -119,7 +117,7 @@ def _search(
     if not any(math.isnan(one.cross_validated) for one in candidates):
         candidates.sort(key=lambda one: one.cross_validated, reverse=True)
     best = candidates[0]
-    labels, values, sizes = best.scores.labels, best.scores.scores, store_sizes(data)
+    labels, values, sizes = best.scores.labels, best.scores.scores, description.data.store_sizes
     figures = f1_at(labels, values, best.thresholds, sizes)
     rescored = stale or best.windows != description.windows
     # All validation figures in model.json are of the old scores then.
@@ -132,7 +130,7 @@ def _search(
             "windows": best.windows,
             "thresholds": description.vocabulary.by_code(best.thresholds),
             "thresholds_from": threshold_origin(
-                rules[best.windows], len(best.scores.clip_ids), description.recipe, data
+                rules[best.windows], len(best.scores.clip_ids), description.recipe, description.data
             ),
             "thresholds_fitted": None if settings == of_recipe.threshold_settings else settings,
             "scores": description.scores | figures,
@@ -164,7 +162,7 @@ def _require_fittable(model: str, description: ModelDescription, score_again: bo
     if description.members and not storage.exists(storage.join(model, VALIDATION_FILE)):
         raise IrmasError(f"{model} has no validation scores: its members were validated on other "
                          "clips each, and no clip is new to all of them")  # fmt: skip
-    if description.parts[0].data.get("validated_on") and score_again:
+    if description.data.validated_on and score_again:
         raise IrmasError(f"{model} was validated on clips of a store of their own, not of the one "
                          "it was trained on: leave --features out")  # fmt: skip
     if description.members and score_again:
@@ -184,7 +182,7 @@ def _score_again(
         features: The store that they are of.
         stale: Whether to score with its own windows, too.
     """
-    identity, trained_on = store.read_info(features).identity, description.data.get("store")
+    identity, trained_on = store.read_info(features).identity, description.data.store
     if identity != trained_on:
         raise IrmasError(
             f"{features} ({identity}) is not what {model} was trained on ({trained_on}): "
@@ -214,8 +212,8 @@ def _folds(description: ModelDescription, scores: Scores) -> npt.NDArray[np.int6
 
     Mixtures have folds of their own, whose clips are mixed with none of another fold.
     """
-    mixed = description.parts[0].recipe.get("validation", {}).get("mixed", True)
-    if mixed and not description.parts[0].data.get("validated_on"):
+    mixed = description.recipe.get("validation", {}).get("mixed", True)
+    if mixed and not description.data.validated_on:
         return folds_of(scores.groups)
     try:
         return k_folds(scores.groups, scores.labels == 1, FOLDS, seed=0)

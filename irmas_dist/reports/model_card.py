@@ -51,7 +51,7 @@ def model_card(
         rules=list(dict.fromkeys(part.aggregation for part in description.parts)),
         relative=description.relative,
         facts=dict(_facts(description)),
-        validated_on=validated_on(description.recipe, description.parts[0].data),
+        validated_on=validated_on(description.recipe, description.data),
         evaluation=evaluation,
         of=groups_of(description.vocabulary),
         meaning=MEANING,
@@ -75,9 +75,9 @@ def _facts(description: ModelDescription) -> Iterator[tuple[str, str]]:
             yield name, str(value) if name.endswith("adapted_to") else _fact(value)
 
     if not description.members:
-        yield from flat(description.data, "")
+        yield from flat(description.data.facts(), "")
     for number, member in enumerate(description.members, start=1):
-        yield from flat(member.data, f"member {number}:")
+        yield from flat(member.data.facts(), f"member {number}:")
 
 
 def _fact(value: str | float) -> str:

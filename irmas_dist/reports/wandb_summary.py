@@ -18,7 +18,7 @@ def log_summary(summary: SweepSummary) -> None:
     """Log a finished sweep as one W&B run."""
     record = read_record(Path(summary.path))
     recipe, space = record.load(summary.path)
-    name, data, trials = record.name, record.data, summary.trials
+    name, data, trials = record.name, record.data.facts(), summary.trials
     run = start_run(
         recipe.tracking,
         name=name,

@@ -134,7 +134,7 @@ def sweep(
     began = time.monotonic()
     refuse_other_results(str(out), SWEEP_FILE)
     with lock_directory(out):
-        record = make_record(out, recipe, space, settings, data.provenance, resume)
+        record = make_record(out, recipe, space, settings, data.record, resume)
         check_settings(settings, space, recipe)
         root = trials_root(out, record)
         if not resume and storage.exists(root):

@@ -22,6 +22,7 @@ from irmas_dist.errors import IrmasError
 from irmas_dist.search.space import Space, build_space
 from irmas_dist.search.storages import absolute_location, public_location
 from irmas_dist.storage.results import SWEEP_FILE, directory_name
+from irmas_dist.training.records import DataRecord
 
 
 class SweepRecord(Settings):
@@ -36,8 +37,8 @@ class SweepRecord(Settings):
     space: dict[str, Any]
     """The search space."""
     settings: SweepSettings
-    data: dict[str, Any]
-    """Fingerprints of the manifest and the features, and of further stores."""
+    data: DataRecord
+    """What its trials learn and validate on."""
     place: str = ""
     """Absolute path of the directory where it was last resumed."""
 
@@ -59,7 +60,7 @@ class SweepRecord(Settings):
     def digests(self) -> dict[str, str]:
         """Return digests of what trials must have in common to be compared, by name."""
         recipe = {name: value for name, value in self.recipe.items() if name != "tracking"}
-        parts = {"recipe": recipe, "space": self.space, "features": self.data}
+        parts = {"recipe": recipe, "space": self.space, "features": self.data.facts()}
         return {
             name: sha256(json.dumps(part, sort_keys=True).encode()).hexdigest()[:16]
             for name, part in parts.items()
@@ -158,7 +159,7 @@ def make_record(
     recipe: Recipe,
     space: Space,
     settings: SweepSettings,
-    data: dict[str, Any],
+    data: DataRecord,
     resume: bool = False,
 ) -> SweepRecord:
     """Return the record of a new sweep, not yet written, or of a resumed one with new settings.
@@ -184,15 +185,13 @@ def make_record(
         raise IrmasError(
             f"{out} holds a sweep with {', '.join(different)}; choose another directory"
         )
-    ours, theirs = (
-        {key: value for key, value in one.items() if key not in OPTIONS}
-        for one in (data, earlier.data)
-    )
+    ours, theirs = (one.model_dump(exclude={*OPTIONS}) for one in (data, earlier.data))
     if ours != theirs:
         raise IrmasError(f"{out} holds a sweep of other features; choose another directory")
     for key, option in OPTIONS.items():
-        if (had := earlier.data.get(key)) != data.get(key):
-            given = "with other" if had and data.get(key) else "with" if had else "without"
+        had, has = getattr(earlier.data, key), getattr(data, key)
+        if had != has:
+            given = "with other" if had and has else "with" if had else "without"
             raise IrmasError(
                 f"{out} holds a sweep {given} {option}: resume it with the same, in the same "
                 "order, or choose another directory"

@@ -20,6 +20,9 @@ FILES = (MODEL_FILE, WEIGHTS_FILE)
 FIGURES = ("val_micro_f1", "val_macro_f1", "val_lrap")
 """What clients are told of the model's validation."""
 
+COUNTS = ("training_clips", "validation_clips", "validation_mixtures")
+"""What they are told of the clips that it was made from."""
+
 
 @dataclass(frozen=True, eq=False)
 class ServedModel:
@@ -108,9 +111,11 @@ class ServedModel:
             "hop_s": description.windows.hop_frames / description.features.frames_per_second,
             "parameters": description.parameters,
             "members": len(description.parts),
-            "training_clips": description.data.get("training_clips"),
-            "validation_mixtures": description.data.get("validation_mixtures"),
-            "validation_clips": description.data.get("validation_clips"),
+            # Members of an ensemble have their own.
+            **{
+                key: None if description.members else getattr(description.data, key)
+                for key in COUNTS
+            },
         }
 
 

@@ -7,6 +7,7 @@ from irmas_dist import storage
 from irmas_dist.config.base import nested_differences
 from irmas_dist.errors import IrmasError, listed
 from irmas_dist.storage.results import BEGUN_FILE, MODEL_FILE, holds, progress_directory
+from irmas_dist.training.records import TrainingInputs
 
 if TYPE_CHECKING:
     from irmas_dist.training.model_description import ModelDescription
@@ -20,7 +21,7 @@ def seed_directory(out: str, seed: int) -> str:
 
 
 def finished_model(
-    out: str, settings: dict[str, Any], data: dict[str, Any]
+    out: str, settings: dict[str, Any], inputs: TrainingInputs
 ) -> "ModelDescription | None":
     """Return the finished model in ``out``, if there is one.
 
@@ -37,11 +38,13 @@ def finished_model(
     if finished.adapted is not None:
         raise IrmasError(f"{out} holds an adapted model; {ADVICE}")
     what = f"{out} holds a model"
-    _require_same(what, finished.recipe, finished.data, settings, data, finished=True)
+    _require_same(what, finished.recipe, finished.data.inputs, settings, inputs, finished=True)
     return finished
 
 
-def record_of_training(out: str, settings: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+def record_of_training(
+    out: str, settings: dict[str, Any], inputs: TrainingInputs
+) -> dict[str, Any]:
     """Return the record of the training in ``out``, a new one or that of an interrupted run.
 
     Raises:
@@ -49,7 +52,7 @@ def record_of_training(out: str, settings: dict[str, Any], data: dict[str, Any])
     """
     begun = storage.join(out, BEGUN_FILE)
     about = {
-        "recipe": settings, "data": data, "run_id": secrets.token_hex(4),
+        "recipe": settings, "data": inputs.model_dump(), "run_id": secrets.token_hex(4),
         "runs": storage.absolute(settings["tracking"]["directory"]),
     }  # fmt: skip
     if storage.exists(begun):
@@ -57,7 +60,8 @@ def record_of_training(out: str, settings: dict[str, Any], data: dict[str, Any])
         what = f"{out} holds an unfinished training"
         with storage.damage_reported(begun, ADVICE):
             try:
-                _require_same(what, found["recipe"], found["data"], settings, data)
+                earlier = TrainingInputs.model_validate(found["data"])
+                _require_same(what, found["recipe"], earlier, settings, inputs)
             except IrmasError:
                 if has_epochs(out):
                     raise
@@ -81,9 +85,9 @@ def has_epochs(out: str) -> bool:
 def _require_same(
     what: str,
     recipe: dict[str, Any],
-    found: dict[str, Any],
+    found: TrainingInputs,
     settings: dict[str, Any],
-    data: dict[str, Any],
+    inputs: TrainingInputs,
     *,
     finished: bool = False,
 ) -> None:
@@ -93,12 +97,9 @@ def _require_same(
     if differ := nested_differences(ours, theirs):
         weights = "; --init starts another from its weights" if finished else ""
         raise IrmasError(f"{what} of another recipe: {listed(differ, 3)}; {ADVICE}{weights}")
-    if found["store"] != data["store"]:
-        raise IrmasError(
-            f"{what} of other features ({found['store']}, not {data['store']}); {ADVICE}"
-        )
-    beside = [{name: one[name] for name in ("store", "weight")} for one in found.get("also", ())]
-    if beside != data.get("also", []):
+    if found.store != inputs.store:
+        raise IrmasError(f"{what} of other features ({found.store}, not {inputs.store}); {ADVICE}")
+    if found.also != inputs.also:
         raise IrmasError(f"{what} that learns other further stores, or by other weights; {ADVICE}")
-    if found.get("init", {}).get("weights") != data.get("init", {}).get("weights"):
+    if found.init != inputs.init:
         raise IrmasError(f"{what} that starts from another model, or from none; {ADVICE}")

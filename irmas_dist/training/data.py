@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from irmas_dist.corpus.manifest import VALIDATION
 from irmas_dist.features.clips import Clips, StreamedClips, joined
 from irmas_dist.features.store import StoreInfo
 from irmas_dist.training.known_audio import KnownAudio
+from irmas_dist.training.records import DataRecord
 from irmas_dist.training.sampling import StoreWeights, mixing_alone
 from irmas_dist.training.stores import FurtherData, ValidationStore
 
@@ -62,18 +63,18 @@ class TrainingData:
         return StoreWeights((len(self.training) - sum(counts), *counts), weights)
 
     @property
-    def provenance(self) -> dict[str, Any]:
+    def record(self) -> DataRecord:
         """What is recorded in everything that is made from the data."""
-        also = [one.record for one in self.further]
-        init = {"init": self.start.record} if self.start else {}
-        judges = [one.record for one in self.validated_on]
-        own = {"own_validation": True} if VALIDATION in self.store.clips and not judges else {}
-        return (
-            self.store.digests
-            | ({"also": also} if also else {})
-            | init
-            | own
-            | ({"validated_on": judges} if judges else {})
+        mixed = self.to_mix is not None
+        return DataRecord(
+            **self.store.digests,
+            also=tuple(one.record for one in self.further),
+            init=self.start.record if self.start else None,
+            own_validation=VALIDATION in self.store.clips and not self.validated_on,
+            validated_on=tuple(one.record for one in self.validated_on),
+            training_clips=len(self.training),
+            validation_clips=0 if mixed else len(self.validation),
+            validation_mixtures=len(self.validation) if mixed else 0,
         )
 
     def threshold_clips(self) -> Clips:

@@ -17,7 +17,7 @@ from irmas_dist.training.model_description import (
     Normalisation,
     ScoringWindows,
 )
-from irmas_dist.training.provenance import commit, store_sizes, versions
+from irmas_dist.training.provenance import commit, versions
 from irmas_dist.training.validation_rule import for_validation, threshold_origin
 
 
@@ -32,7 +32,7 @@ def describe(learner: Learner, recipe: dict[str, Any]) -> tuple[ModelDescription
         The description, and these scores.
     """
     learner.restore_best()
-    data = learner.data
+    data, record = learner.data, learner.data.record
     scored = [
         (replace(clips, frames=clips.frames[:0]), learner.score(clips))
         for clips in data.threshold_clips_in_parts()
@@ -41,7 +41,7 @@ def describe(learner: Learner, recipe: dict[str, Any]) -> tuple[ModelDescription
     labels = hard_labels(clips.labels)
     vocabulary = data.store.vocabulary
     aggregation = learner.settings.window.aggregation
-    rule = for_validation(learner.settings.thresholds, [aggregation], recipe, data.provenance)
+    rule = for_validation(learner.settings.thresholds, [aggregation], recipe, record)
     thresholds = averaged_thresholds(labels, values, rule)
     network = learner.network
     mean, std = data.normalisation
@@ -57,21 +57,15 @@ def describe(learner: Learner, recipe: dict[str, Any]) -> tuple[ModelDescription
             aggregation=aggregation,
         ),
         thresholds=vocabulary.by_code(thresholds),
-        thresholds_from=threshold_origin(rule, len(clips), recipe, data.provenance),
+        thresholds_from=threshold_origin(rule, len(clips), recipe, record),
         recipe=recipe,
-        data={
-            **data.provenance,
-            "training_clips": len(data.training),
-            "validation_clips" if data.to_mix is None else "validation_mixtures": len(
-                data.validation
-            ),
-        },
+        data=record,
         versions=versions(),
         commit=commit(),
         history=learner.history,
         best_epoch=learner.best_epoch,
         scores=learner.history[learner.best_epoch - 1]
-        | f1_at(labels, values, thresholds, store_sizes(data.provenance)),
+        | f1_at(labels, values, thresholds, record.store_sizes),
     )
     scores = Scores(
         clip_ids=clips.clip_ids,

@@ -49,7 +49,8 @@ from irmas_dist.training.model_directory import (
     save_model,
     weights_digest,
 )
-from irmas_dist.training.provenance import commit, store_sizes, versions
+from irmas_dist.training.provenance import commit, versions
+from irmas_dist.training.records import AdaptationRecord
 from irmas_dist.training.train import require_same_training, train
 from irmas_dist.training.validation_rule import for_validation
 
@@ -180,12 +181,12 @@ def _describe(
     ]
     joint = _joint(descriptions, validations, calibrations)
     thresholds = _mean_thresholds(descriptions, calibrations)
-    to = [str(part.adapted["to"]) for part in parts if part.adapted]
+    to = [part.adapted.to for part in parts if part.adapted]
     metrics: dict[str, float] = {}
     if joint is not None:
         rules = [part.aggregation for part in parts]
         rule = for_validation(first.threshold_settings, rules, first.recipe, first.data)
-        stores = store_sizes(first.data)
+        stores = first.data.store_sizes
         metrics = validation_metrics(joint.labels, joint.scores, rule, joint.vocabulary, stores)
         metrics |= f1_at(joint.labels, joint.scores, thresholds, stores)
     return ModelDescription(
@@ -194,7 +195,6 @@ def _describe(
             "parameters": sum(one.parameters for one in descriptions),
             "thresholds": first.vocabulary.by_code(thresholds),
             "thresholds_from": f"means of the calibrated thresholds of {len(parts)} models",
-            "data": {"members": len(parts)},
             "versions": versions(),
             "commit": commit(),
             "history": [],
@@ -202,7 +202,7 @@ def _describe(
             "scores": metrics,
             "members": tuple(EnsembleMember(**dict(part)) for part in parts),
             "run": None,
-            "adapted": {"to": ", ".join(dict.fromkeys(to))} if to else None,
+            "adapted": AdaptationRecord(to=", ".join(dict.fromkeys(to))) if to else None,
         }
     ), joint
 
@@ -239,7 +239,7 @@ def _joint(
     Those of an adapted model are of the model as it was, and say nothing of it.
     """
     first = validations[0]
-    stores = [(one.data.get("store"), one.data.get("validated_on")) for one in descriptions]
+    stores = [(one.data.store, one.data.validated_on) for one in descriptions]
     if any(one != stores[0] for one in stores) or any(one.adapted for one in descriptions):
         return None
     settings = [

@@ -4,7 +4,6 @@ import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 from irmas_dist.config.base import differences
 from irmas_dist.config.features import LogMelSettings
@@ -15,6 +14,7 @@ from irmas_dist.models.cnn import CNN
 from irmas_dist.models.transfer import NewParts, named_layers, transfer
 from irmas_dist.training.known_audio import KnownAudio
 from irmas_dist.training.optimizer import Optimisation
+from irmas_dist.training.records import DataRecord, StartRecord
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class InitialModel:
         mean: Of each band, which it is normalised by.
         std: Likewise, the standard deviation.
         digest: Digest of its weights.
-        learnt: What it has learnt from: the ``data`` of its ``model.json``.
+        data: What it was made from.
         adapted_to: What it was adapted to; None if nothing.
         known: The audio that it knows.
     """
@@ -41,15 +41,14 @@ class InitialModel:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     digest: str
-    learnt: dict[str, Any]
+    data: DataRecord
     adapted_to: str | None = None
     known: KnownAudio = field(default_factory=KnownAudio)
 
     @property
-    def record(self) -> dict[str, Any]:
+    def record(self) -> StartRecord:
         """What is recorded in a model that started from it."""
-        adapted = {"adapted_to": self.adapted_to} if self.adapted_to else {}
-        return {"weights": self.digest, "data": self.learnt} | adapted
+        return StartRecord(weights=self.digest, data=self.data, adapted_to=self.adapted_to)
 
     def describe_start(
         self, settings: LearnerSettings, features: LogMelSettings, vocabulary: Vocabulary

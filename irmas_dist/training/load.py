@@ -30,17 +30,15 @@ from irmas_dist.features.store import SHARD_SCHEMA, StoreInfo, read_info
 from irmas_dist.instruments import PRESENT, Vocabulary
 from irmas_dist.terminal import say
 from irmas_dist.training.data import TrainingData, threshold_mixing
+from irmas_dist.training.held_out import HeldOut, new_clips, sources_of
 from irmas_dist.training.known_audio import KnownAudio, recordings
 from irmas_dist.training.sampling import mixing_alone
 from irmas_dist.training.stores import (
-    HeldOut,
     ValidationStore,
-    new_clips,
     read_further,
     read_other_infos,
     read_validation,
     require_positives,
-    sources_of,
 )
 
 if TYPE_CHECKING:  # It imports torch, which takes seconds.

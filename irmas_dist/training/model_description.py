@@ -25,6 +25,7 @@ from irmas_dist.errors import IrmasError
 from irmas_dist.evaluation.operating_points import NEVER
 from irmas_dist.instruments import Vocabulary
 from irmas_dist.storage.results import MODEL_FILE, SWEEP_FILE, found_instead, holds
+from irmas_dist.training.records import AdaptationRecord, DataRecord
 from irmas_dist.training.validation_rule import for_adapted, for_validation
 
 
@@ -59,10 +60,10 @@ class EnsembleMember(Settings):
     calibration: Calibration | None = None
     """Fitted to its validation scores; none in a model that is no ensemble."""
     recipe: dict[str, Any]
-    data: dict[str, Any]
+    data: DataRecord
     best_epoch: int
     scores: dict[str, Annotated[float, AllowInfNan()]]
-    adapted: dict[str, Any] | None = None
+    adapted: AdaptationRecord | None = None
 
 
 class ModelDescription(Settings):
@@ -83,12 +84,8 @@ class ModelDescription(Settings):
     """How they were fitted, if another way than the recipe says: by ``irmas thresholds``."""
     recipe: dict[str, Any]
     """All settings of the training run."""
-    data: dict[str, Any]
-    """Digests of the manifest, the features and their content, and numbers of clips. Under
-    ``also`` those of each further store, with its weight and the number of clips left out; under
-    ``init`` the digest of the weights that training started from, and what they were made from;
-    under ``validated_on`` those of each store of validation clips, if they have stores of their
-    own."""
+    data: DataRecord
+    """What it was made from."""
     versions: dict[str, str]
     commit: str | None = None
     """Git commit of the code that trained it, if that was a checkout."""
@@ -103,11 +100,10 @@ class ModelDescription(Settings):
     run: str | None = None
     """Identity of its W&B run, which evaluations are logged to."""
     members: tuple[EnsembleMember, ...] = ()
-    """Of an ensemble: its models. Model, normalisation, aggregation and recipe above are those of
-    the first, there is no history, and the scores are the ensemble's."""
-    adapted: dict[str, Any] | None = None
-    """What was done to adapt it to audio without labels, see `inference.adapt`; None if nothing.
-    Of an ensemble: to what its members were adapted, whose own records say the rest."""
+    """Of an ensemble: its models. Model, normalisation, aggregation, recipe and data above are
+    those of the first, there is no history, and the scores are the ensemble's."""
+    adapted: AdaptationRecord | None = None
+    """What was done to adapt it to audio without labels; None if nothing."""
 
     @field_validator("normalisation", "members")
     @classmethod
@@ -138,13 +134,6 @@ class ModelDescription(Settings):
             raise ValueError("should have the epoch of each row")
         return value
 
-    @field_validator("adapted")
-    @classmethod
-    def _says_to_what(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
-        if value is not None and "to" not in value:
-            raise ValueError("should say `to` what")
-        return value
-
     @property
     def parts(self) -> tuple[EnsembleMember, ...]:
         """The members of an ensemble, or the single model as its only one."""
@@ -171,9 +160,9 @@ class ModelDescription(Settings):
     def validation_settings(self) -> ThresholdSettings:
         """How thresholds are fitted to its validation scores, see `for_validation`."""
         rules = [part.aggregation for part in self.parts]
-        fitted = for_validation(self.threshold_settings, rules, self.recipe, self.parts[0].data)
-        adapted = self.adapted or {}
-        return for_adapted(fitted, adapted.get("share", 0.0), adapted.get("match", 0.0))
+        fitted = for_validation(self.threshold_settings, rules, self.recipe, self.data)
+        done = self.adapted
+        return for_adapted(fitted, done.share, done.match) if done else fitted
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -213,7 +202,7 @@ class ModelDescription(Settings):
     @property
     def adapted_to(self) -> str | None:
         """What it is adapted to; None if to nothing."""
-        return str(self.adapted["to"]) if self.adapted else None
+        return self.adapted.to if self.adapted else None
 
     @property
     def known_absent(self) -> set[int]:
@@ -221,7 +210,7 @@ class ModelDescription(Settings):
         absent = {
             code
             for part in self.parts
-            for code, share in (part.adapted or {}).get("prevalence", {}).items()
+            for code, share in (part.adapted.prevalence if part.adapted else {}).items()
             if share == 0
         }
         return {n for n, code in enumerate(self.instruments) if code in absent}

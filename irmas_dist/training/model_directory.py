@@ -128,7 +128,7 @@ def read_initial_model(directory: str | os.PathLike[str]) -> InitialModel:
         mean=description.normalisation.mean,
         std=description.normalisation.std,
         digest=description.weights,
-        learnt=description.data,
+        data=description.data,
         adapted_to=description.adapted_to,
         known=read_known(directory),
     )

@@ -1,10 +1,8 @@
-"""What made a model: versions of packages, the commit of the code, and what it started from."""
+"""What made a model: versions of packages and the commit of the code."""
 
 import importlib.metadata
 import subprocess
-from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import irmas_dist
 
@@ -43,23 +41,3 @@ def commit() -> str | None:
     except OSError:
         return None
     return result.stdout.strip() or None
-
-
-def starts_of(data: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """Yield the records of the model that a model started from, of the one that this did, and on.
-
-    Args:
-        data: As in ``model.json``.
-    """
-    while start := data.get("init"):
-        yield start
-        data = start["data"]
-
-
-def store_sizes(data: Mapping[str, Any]) -> list[int]:
-    """Return the number of validation clips of each store that a model was validated on, in order.
-
-    Args:
-        data: As in ``model.json``.
-    """
-    return [one["clips"] for one in data.get("validated_on", ())]

@@ -38,6 +38,7 @@ from irmas_dist.tracking.start import start_run
 from irmas_dist.training.begun import finished_model, record_of_training, seed_directory
 from irmas_dist.training.data import TrainingData
 from irmas_dist.training.load import is_resident, open_training_data, read_matching_infos
+from irmas_dist.training.records import TrainingInputs
 
 if TYPE_CHECKING:
     from irmas_dist.training.initial_model import InitialModel
@@ -84,20 +85,20 @@ def train(
             "choose another directory"
         )
     settings = recipe.model_dump(mode="json")
-    infos, start, line, data = _read_inputs(recipe, features, further, init)
+    infos, start, line, inputs = _read_inputs(recipe, features, further, init)
     unlogged = storage.exists(storage.join(out, BEGUN_FILE))
-    if not unlogged and (finished := finished_model(out, settings, data)):
+    if not unlogged and (finished := finished_model(out, settings, inputs)):
         return finished
     map_sizes(recipe.model, recipe.features.bands, recipe.window.frames(recipe.features))
     require_examples(workers.count, recipe.training.batch_size)
     require_capturable(recipe.training, workers.count)
     with lock_directory(out):
         # Again, as it may have been locked until now.
-        finished = finished_model(out, settings, data)
+        finished = finished_model(out, settings, inputs)
         name = name or directory_name(out)
         if finished and not storage.exists(storage.join(out, BEGUN_FILE)):
             return finished
-        about = record_of_training(out, settings, data)
+        about = record_of_training(out, settings, inputs)
         if finished:  # A kill has cost W&B the end of its run.
             return _completed(finished, recipe, out, about, name)
         here = _is_worker(recipe, infos, workers, address)
@@ -123,26 +124,23 @@ def require_same_training(
     """
     refuse_other_results(out, MODEL_FILE)
     settings = recipe.model_dump(mode="json")
-    *_, data = _read_inputs(recipe, features, further, init)
-    if finished_model(out, settings, data) is None:
-        record_of_training(out, settings, data)
+    *_, inputs = _read_inputs(recipe, features, further, init)
+    if finished_model(out, settings, inputs) is None:
+        record_of_training(out, settings, inputs)
 
 
 def _read_inputs(
     recipe: Recipe, features: str, further: Sequence[FurtherStore], init: str | None
-) -> "tuple[list[StoreInfo], InitialModel | None, str, dict[str, Any]]":
+) -> "tuple[list[StoreInfo], InitialModel | None, str, TrainingInputs]":
     """Return the stores, what `read_start` does, and the record of all of these."""
     infos = read_matching_infos(features, recipe, further)
-    data: dict[str, Any] = {"store": infos[0].identity}
-    if further:
-        data["also"] = [
-            {"store": one.identity, "weight": store.weight}
-            for one, store in zip(infos[1:], further, strict=True)
-        ]
+    also = tuple(
+        (one.identity, store.weight) for one, store in zip(infos[1:], further, strict=True)
+    )
     start, line = read_start(init, recipe)
-    if start:
-        data["init"] = start.record
-    return infos, start, line, data
+    weights = start.digest if start else None
+    inputs = TrainingInputs(store=infos[0].identity, also=also, init=weights)
+    return infos, start, line, inputs
 
 
 def read_start(init: str | None, recipe: Recipe) -> "tuple[InitialModel | None, str]":
@@ -235,7 +233,7 @@ def _tracked(
     # An epoch is logged after its checkpoint is saved: without one, there is no run yet.
     history = latest_history(out) if resumed else []
     run = _open_run(recipe, about, name, resumed=bool(history))
-    run.uses_features(data.provenance)
+    run.uses_features(data.record.facts())
     failed = True
     done = 0
     try:
@@ -306,6 +304,6 @@ def _concluded(
         write_description(out, description)
     best = {f"best_{key}": value for key, value in description.scores.items()}
     run.summarise({**best, "parameters": description.parameters})
-    run.made_model(name, out, {**description.scores, **description.data})
+    run.made_model(name, out, {**description.scores, **description.data.facts()})
     storage.remove(storage.join(out, BEGUN_FILE))
     return description

@@ -4,13 +4,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from irmas_dist.config.decisions import RELATIVE_RULES, AggregationRule, ThresholdSettings
+from irmas_dist.training.records import DataRecord
 
 
 def for_validation(
     settings: ThresholdSettings,
     aggregations: Sequence[AggregationRule],
     recipe: Mapping[str, Any],
-    data: Mapping[str, Any],
+    data: DataRecord,
 ) -> ThresholdSettings:
     """Return how thresholds are fitted to a model's validation clips.
 
@@ -22,10 +23,10 @@ def for_validation(
         settings: As in the recipe, or instead of it.
         aggregations: Of the windows of the model, or of each of an ensemble's.
         recipe: As in ``model.json``.
-        data: As in ``model.json``.
+        data: What the model was made from.
     """
     validation = recipe.get("validation", {})
-    mixed = validation.get("mixed", True) and not data.get("validated_on")
+    mixed = validation.get("mixed", True) and not data.validated_on
     by_group = validation.get("by", "group") == "group"
     relative = all(rule in RELATIVE_RULES for rule in aggregations)
     if mixed and by_group and not relative:
@@ -51,7 +52,7 @@ def threshold_origin(
     settings: ThresholdSettings,
     clips: int,
     recipe: Mapping[str, Any],
-    data: Mapping[str, Any],
+    data: DataRecord,
 ) -> str:
     """Describe the clips of fitted thresholds, and how they were fitted.
 
@@ -59,17 +60,17 @@ def threshold_origin(
         settings: As from `for_validation`.
         clips: Number of validation clips.
         recipe: As in ``model.json``.
-        data: As in ``model.json``.
+        data: What the model was made from.
     """
     evidence = f"; evidence {settings.evidence:g}" if settings.evidence < 1 else ""
     return f"{clips} {validated_on(recipe, data)} ({settings.summary}{evidence})"
 
 
-def validated_on(recipe: Mapping[str, Any], data: Mapping[str, Any]) -> str:
+def validated_on(recipe: Mapping[str, Any], data: DataRecord) -> str:
     """Describe the validation clips of a model."""
-    if stores := len(data.get("validated_on", ())):
+    if stores := len(data.validated_on):
         return f"clips of {'a store' if stores == 1 else f'{stores} stores'} to validate on"
     mixed = recipe.get("validation", {}).get("mixed", True)
-    if data.get("own_validation"):
+    if data.own_validation:
         return "mixtures of validation clips" if mixed else "validation clips"
     return "mixtures of held-out training clips" if mixed else "held-out clips"

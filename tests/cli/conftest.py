@@ -11,6 +11,7 @@ import pytest
 from irmas_dist.cli import main
 from irmas_dist.evaluation.scores import Scores, read_scores, write_scores
 from irmas_dist.instruments import IRMAS
+from tests.records import DATA
 
 FOREST = Path(__file__).parents[1] / "evaluation" / "data" / "forest_testing.parquet"
 
@@ -96,7 +97,7 @@ def models(forest: Scores, tmp_path_factory: pytest.TempPathFactory) -> Path:
             thresholds=dict.fromkeys(IRMAS.codes, threshold),
             thresholds_from="500 mixtures",
             recipe={"thresholds": {"rule": "global"}},
-            data={},
+            data=DATA,
             versions={},
             history=[{"epoch": 1, "val_loss": 0.5}],
             best_epoch=1,

@@ -16,6 +16,7 @@ from irmas_dist.config.sweep import SweepSettings
 from irmas_dist.errors import IrmasError
 from irmas_dist.search.sweep_directory import make_record, write_record
 from tests.cli.conftest import Ended
+from tests.records import DATA
 
 
 def options(command: str) -> dict[str, Any]:
@@ -86,7 +87,7 @@ def test_the_same_command_resumes_an_interrupted_sweep(
     ) -> None:
         resumed.append(resume)
         warm_starts.append(settings.warm_start)
-        write_record(out, make_record(out, recipe, space, settings, {}, resume))
+        write_record(out, make_record(out, recipe, space, settings, DATA, resume))
         raise KeyboardInterrupt
 
     importlib.import_module(

@@ -27,6 +27,7 @@ from irmas_dist.training.model_description import (
 )
 from irmas_dist.training.model_directory import pack_weights, save_model
 from tests.cli.conftest import Ended
+from tests.records import DATA
 
 SMALL = {"blocks": 2, "width": 8, "convolutions": 1, "pool": 2, "dense": 16}
 MakeModel = Callable[..., Path]
@@ -68,7 +69,7 @@ def make_model(excerpts: list[Path], tmp_path_factory: pytest.TempPathFactory) -
             thresholds=dict.fromkeys(IRMAS.codes, 0.5),
             thresholds_from="40 mixtures of held-out training clips (per instrument, for macro F1)",
             recipe={"seed": 3, "corpus": {}, "thresholds": {}},
-            data={"manifest": "0123", "features": "4567", "training_clips": 60},
+            data=DATA,
             versions={"irmas-dist": "0.1.0", "torch": torch.__version__},
             commit="89ab",
             history=[{"epoch": 1.0, "val_micro_f1": 0.625, "val_macro_f1": 0.5}],

@@ -28,6 +28,7 @@ from irmas_dist.training.model_description import (
     write_description,
 )
 from irmas_dist.training.model_directory import load_network
+from irmas_dist.training.records import AdaptationRecord
 from irmas_dist.training.windows import covering_windows
 from tests.inference.conftest import Irmas, MakeModel
 
@@ -221,7 +222,7 @@ def test_music_of_one_instrument_invents_no_others(
     scores = Predictor(adapted.description, adapted.network, "cpu").score_clips(clips)
     np.testing.assert_array_equal(scores, plain)
     assert adapted.description.adapted is not None
-    assert adapted.description.adapted["match"] == 0
+    assert adapted.description.adapted.match == 0
     assert adapted.description.thresholds == pytest.approx(description.thresholds)
     assert adapted.description.thresholds_from == description.thresholds_from
     assert "logits are not matched: the likeliest instruments of the clips" in adapted.notes[-1]
@@ -241,8 +242,8 @@ def test_what_is_known_not_to_play_is_never_predicted(
     assert adapted.description.thresholds["voi"] == pytest.approx(float(NEVER))
     record = adapted.description.adapted
     assert record is not None
-    assert (record["scale"]["voi"], record["offset"]["voi"]) == (1.0, 0.0)
-    assert record["scale"]["pia"] != 1.0
+    assert (record.scale["voi"], record.offset["voi"]) == (1.0, 0.0)
+    assert record.scale["pia"] != 1.0
 
 
 def test_few_clips_and_no_normalisation_are_said(
@@ -268,7 +269,7 @@ def test_copies_of_a_clip_and_silence_have_no_deviation_to_match(
     settings = AdaptationSettings(prevalence={"pia": 0.5})
     adapted = adapt_network(description, network, validation, copies, "x", settings)
     assert adapted.description.adapted is not None
-    assert set(adapted.description.adapted["scale"].values()) == {1.0}
+    assert set(adapted.description.adapted.scale.values()) == {1.0}
     assert "few audible clips to adapt to: 4;" in adapted.notes[0]
     assert "few different clips for a mean and a deviation: 4" in adapted.notes[1]
 
@@ -285,7 +286,7 @@ def test_copies_of_clips_are_no_further_evidence(
         for times in (1, 10)
     )  # fmt: skip
     assert once.adapted is not None
-    assert once.adapted["match"] > 0
+    assert once.adapted.match > 0
     np.testing.assert_allclose(once.threshold_array(), often.threshold_array(), atol=1e-4)
 
 
@@ -303,9 +304,9 @@ def test_silent_validation_clips_change_nothing(
     )
     assert plain is not None
     assert padded is not None
-    assert plain["match"] > 0
+    assert plain.match > 0
     for name in ("scale", "offset"):
-        assert padded[name] == pytest.approx(plain[name])
+        assert getattr(padded, name) == pytest.approx(getattr(plain, name))
 
 
 def test_one_threshold_for_all_heeds_no_instrument_that_never_plays(
@@ -330,7 +331,7 @@ def test_one_threshold_for_all_heeds_no_instrument_that_never_plays(
 def test_what_cannot_be_adapted_is_refused(description: ModelDescription, network: CNN) -> None:
     validation = validation_of(description, network, sounds(120))
     silent = replace(sounds(5), frames=np.full((600, BANDS), -80, np.float16))
-    once = description.model_copy(update={"adapted": {"to": "there"}})
+    once = description.model_copy(update={"adapted": AdaptationRecord(to="there")})
     for told, clips, prevalence, message in [
         (description, silent, {}, "nothing is audible"),
         (once, sounds(60), {}, "already adapted, to there: adapt the original"),
@@ -373,8 +374,8 @@ def test_the_command_writes_a_model_that_says_so(
     assert summary["clips"] == len(list(audio.glob("*.wav")))
     record = read_description(out).adapted
     assert record is not None
-    assert (record["share"], record["prevalence"]) == (0.25, {"pia": 0.5})
-    assert record["to"] == str(audio)
+    assert (record.share, record.prevalence) == (0.25, {"pia": 0.5})
+    assert record.to == str(audio)
     assert read_description(out).run is None  # which has trained another model
     assert Predictor.load(out).file(excerpts[0]) != Predictor.load(model).file(excerpts[0])
     for arguments, message in [
@@ -390,7 +391,8 @@ def test_the_command_writes_a_model_that_says_so(
     assert (code, "gone: no such file or folder" in err) == (1, True)
     assert irmas("adapt", model, audio, out)[0] == 0  # again, with other settings
     others = make_model(normalisation="batch")
-    write_description(others, description.model_copy(update={"data": {"store": "another"}}))
+    other = description.data.model_copy(update={"store": "another"})
+    write_description(others, description.model_copy(update={"data": other}))
     code, _, err = irmas("adapt", others, audio, tmp_path / "no")
     assert (code, "has no validation scores, by which it would be adapted" in err) == (1, True)
     write_scores(others / "validation.parquet", read_scores(model / "validation.parquet"))

@@ -44,7 +44,9 @@ from irmas_dist.training.model_description import (
     read_description,
     write_description,
 )
+from irmas_dist.training.records import AdaptationRecord, StartRecord
 from tests.inference.conftest import Irmas, MakeModel, scores_of_songs
+from tests.records import DATA
 
 
 @pytest.fixture
@@ -261,8 +263,9 @@ def test_a_model_that_starts_from_one_that_has_listened_says_so(
     model, place = make_model(), str(tmp_path / "store")
     description = read_description(model)
     write_noise(place, description, 1)
-    adapted = {"data": {"store": "y"}, "weights": "w", "adapted_to": "songs"}
-    data = {"store": "x", "init": {"data": {"store": "y", "init": adapted}, "weights": "v"}}
+    adapted = StartRecord(data=DATA, weights="w", adapted_to="songs")
+    start = StartRecord(data=DATA.model_copy(update={"init": adapted}), weights="v")
+    data = DATA.model_copy(update={"init": start})
     write_description(model, description.model_copy(update={"data": data}))
     told = "the model starts from one that was adapted to songs: "
     notes = evaluate(str(model), place, str(tmp_path)).notes
@@ -280,7 +283,7 @@ def test_a_password_of_a_url_that_a_model_is_adapted_to_is_in_no_result(
     evaluate(model, f"{bucket}/store", str(tmp_path / "out"), adapt_to=to)
     for file in (*(tmp_path / "adapted").iterdir(), *(tmp_path / "out").iterdir()):
         assert b"SECRET" not in file.read_bytes(), file
-    assert "testing:***@" in read_description(tmp_path / "adapted").adapted["to"]
+    assert "testing:***@" in str(read_description(tmp_path / "adapted").adapted_to)
 
 
 def test_clips_that_a_model_was_validated_on_are_no_test(
@@ -328,7 +331,7 @@ def test_no_evaluation_replaces_what_another_model_or_other_clips_gave(
 def test_figures_of_an_adapted_model_have_a_protocol_of_their_own(
     predictor: Predictor, scores: Scores
 ) -> None:
-    adapted = predictor.description.model_copy(update={"adapted": {"to": "there"}})
+    adapted = predictor.description.model_copy(update={"adapted": AdaptationRecord(to="there")})
     evaluation = evaluate_model_scores(adapted, scores, "scores.parquet")
     assert evaluation.headline.protocol == "adapted"
     assert "validation" not in evaluation.results

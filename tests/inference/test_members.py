@@ -17,6 +17,7 @@ from irmas_dist.reports.model_card import model_card
 from irmas_dist.training.ensemble import join_models
 from irmas_dist.training.model_description import read_description, write_description
 from irmas_dist.training.model_directory import load_network, pack_weights, save_model
+from irmas_dist.training.records import AdaptationRecord
 from tests.inference.conftest import MakeModel, scores_of_songs
 
 
@@ -70,12 +71,12 @@ def test_what_its_members_listened_to_is_the_ensembles(
         never = {"pia": float(NEVER)} | ({"voi": float(NEVER)} if number else {})
         changed = {"thresholds": one.thresholds | never}
         if number:
-            changed["adapted"] = {"to": "a concert", "clips": 60}
+            changed["adapted"] = AdaptationRecord(to="a concert", clips=60)
         write_description(model, one.model_copy(update=changed))
     for order in (models, models[::-1]):
         out = tmp_path / order[0].parent.name
         made = join_models([str(model) for model in order], str(out))
-        assert made.adapted == {"to": "a concert"}
+        assert made.adapted == AdaptationRecord(to="a concert")
         assert [bool(part.adapted) for part in made.members] == [m is models[1] for m in order]
         assert made.thresholds_from.startswith("means of the calibrated thresholds of 2 models")
         assert made.thresholds["pia"] == NEVER
@@ -88,7 +89,7 @@ def test_the_same_validation_is_of_the_same_store(make_model: MakeModel, tmp_pat
     for number, model in enumerate(models):
         write_scores(model / "validation.parquet", scores_of_songs())
         one = read_description(model)
-        changed = {"data": one.data | {"store": str(number)}}
+        changed = {"data": one.data.model_copy(update={"store": str(number)})}
         write_description(model, one.model_copy(update=changed))
     join_models([str(model) for model in models], str(tmp_path / "joint"))
     assert not (tmp_path / "joint" / "validation.parquet").exists()

@@ -27,6 +27,7 @@ from irmas_dist.training.model_description import (
     read_description,
     write_description,
 )
+from irmas_dist.training.records import AdaptationRecord
 from tests.inference.conftest import Irmas, MakeModel, scores_of_songs
 
 THEIRS = Vocabulary.of({"guitar": "guitar", "drums": "drums", "voice": "voice"})
@@ -107,7 +108,7 @@ def test_what_is_known_not_to_play_has_no_part_in_a_merge(
     predictor = Predictor.load(make_model())
 
     def merged(**prevalence: float) -> tuple[np.ndarray, MergedStore, ModelDescription]:
-        adapted = {"to": "there", "prevalence": prevalence}
+        adapted = AdaptationRecord(to="there", prevalence=prevalence)
         description = predictor.description.model_copy(update={"adapted": adapted})
         store = MergedStore.of(description, features, MAPPING)
         return store.score(predictor, "testing").scores[:, 0], store, description
@@ -192,7 +193,7 @@ def test_merged_thresholds_are_those_of_the_prevalence_that_is_known(make_model:
     write_scores(model / "validation.parquet", songs)
     prevalence = {"gac": 0.5}
     description = read_description(model).model_copy(
-        update={"adapted": {"to": "there", "prevalence": prevalence}}
+        update={"adapted": AdaptationRecord(to="there", prevalence=prevalence)}
     )
     merge = Merge.of(description.vocabulary, MAPPING)
     found = dict(zip(merge.vocabulary.codes, merged_thresholds(str(model), description, merge)[0],

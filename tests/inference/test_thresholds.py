@@ -21,6 +21,7 @@ from irmas_dist.training.learner import Learner
 from irmas_dist.training.load import open_training_data
 from irmas_dist.training.model_description import read_description
 from irmas_dist.training.model_directory import pack_weights, save_model, scorer_identity
+from irmas_dist.training.records import ValidationRecord
 
 
 @pytest.fixture
@@ -55,7 +56,13 @@ def test_clips_as_they_are_have_folds_of_their_groups_and_mixtures_their_own(
         validation = {**description.recipe["validation"], "mixed": False}
         description.recipe["validation"] = validation
     if held_out == "stores":
-        description.data["validated_on"] = [{"store": "x", "part": "testing", "clips": 60}]
+        judge = ValidationRecord(
+            **description.data.model_dump(include={"manifest", "features", "store"}),
+            part="testing",
+            clips=60,
+        )
+        data = description.data.model_copy(update={"validated_on": (judge,)})
+        description = description.model_copy(update={"data": data})
     folds = thresholds._folds(description, scores)
     if held_out == "mixtures":
         assert folds is None  # Mixtures of clips of any group.

@@ -13,7 +13,9 @@ from irmas_dist.inference.export import ExportSummary
 from irmas_dist.inference.predictor import Predictor
 from irmas_dist.instruments import UNKNOWN
 from irmas_dist.reports.model_card import model_card, write_model_card
+from irmas_dist.training.records import AdaptationRecord, StartRecord, ValidationRecord
 from tests.inference.conftest import MakeModel, scores_of_songs
+from tests.records import DATA
 
 
 def section(card: str, heading: str) -> str:
@@ -96,23 +98,22 @@ def test_a_card_has_no_intervals_of_one_song(make_model: MakeModel) -> None:
 def test_a_card_says_that_its_model_was_adapted_after_it_was_validated(model: Path) -> None:
     description = Predictor.load(model).description
     assert "adapted" not in model_card("model", description)
-    adapted = description.model_copy(update={"adapted": {"to": "songs", "clips": 80}})
+    adapted = description.model_copy(update={"adapted": AdaptationRecord(to="songs", clips=80)})
     card = model_card("model", adapted)
     assert "| adapted to | songs (80 clips) |\n" in card
     assert "They are of the model before it was adapted." in section(card, "Figures")
-    split = {"by": "source", "share": 0.15}
-    start = {"weights": "0123", "split": split, "adapted_to": "cafe"}
-    judges = [{"store": "4567", "part": "testing", "clips": 9}]
-    data = description.data | {"init": start, "validated_on": judges, "own_validation": True}
+    start = StartRecord(weights="0123", data=DATA, adapted_to="cafe")
+    judge = ValidationRecord(manifest="1", features="2", store="4567", part="testing", clips=9)
+    changed = {"init": start, "validated_on": (judge,), "own_validation": True}
+    data = description.data.model_copy(update=changed)
     facts = section(model_card("model", description.model_copy(update={"data": data})), "Data")
     assert "- init adapted to: cafe\n" in facts
-    assert "- init split by: source\n" in facts
-    assert "- init split share: 0.15\n" in facts
+    assert "- init data training clips: 60\n" in facts
     assert "- own validation: yes\n" in facts
     assert "- init weights: fingerprint `0123`\n" in facts
     assert "- validated on 1 part: testing\n" in facts
     # An ensemble has what its members were adapted to, and they the rest.
-    members = description.model_copy(update={"adapted": {"to": "songs, talk"}})
+    members = description.model_copy(update={"adapted": AdaptationRecord(to="songs, talk")})
     assert "| adapted to | songs, talk |\n" in model_card("model", members)
 
 

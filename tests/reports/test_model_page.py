@@ -27,6 +27,7 @@ from irmas_dist.training.model_description import (
     Normalisation,
     ScoringWindows,
 )
+from tests.records import DATA
 
 STRINGS = Vocabulary.of({"vio": "violin", "cel": "cello", "dou": "double bass"})
 HOSTILE = "<script>alert('&\"')</script> $\\frac{"
@@ -55,7 +56,7 @@ MODEL = ModelDescription(
     thresholds=dict.fromkeys(IRMAS.codes, 0.45),
     thresholds_from="validation clips",
     recipe={},
-    data={},
+    data=DATA,
     versions={"torch": "2.11.0"},
     history=HISTORY,
     best_epoch=4,

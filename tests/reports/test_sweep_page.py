@@ -12,7 +12,9 @@ from irmas_dist.reports import sweep_page
 from irmas_dist.reports.sweep_page import write_sweep_page
 from irmas_dist.search import sweep_directory
 from irmas_dist.search.space import build_space
+from irmas_dist.training.records import ValidationRecord
 from tests.browser import LOOKS, measure, needs_chromium
+from tests.records import DATA
 from tests.search.conftest import ENTRIES, make_study, write_sweep
 
 
@@ -36,7 +38,9 @@ def test_the_page_is_self_contained_and_names_every_failed_trial(
 
 def test_the_page_says_what_trials_were_judged_by(swept: Path, tmp_path: Path) -> None:
     record = sweep_directory.read_record(swept)
-    judges = {"validated_on": [{"store": "a", "clips": 9}]}
+    judge = ValidationRecord(**record.data.model_dump(include={"manifest", "features", "store"}),
+                             part="testing", clips=9)  # fmt: skip
+    judges = record.data.model_copy(update={"validated_on": (judge,)})
     settings = record.settings.model_copy(update={"against": "latency"})
     for data, told in ((record.data, "mixtures of held-out training clips"),
                        (judges, "clips of a store to validate on")):  # fmt: skip
@@ -89,7 +93,7 @@ def test_the_page_in_a_browser(
 
 def test_a_sweep_without_results_has_a_page(tmp_path: Path) -> None:
     space = build_space(ENTRIES, Recipe(), "the test")
-    made = sweep_directory.make_record(tmp_path, Recipe(), space, SweepSettings(), {})
+    made = sweep_directory.make_record(tmp_path, Recipe(), space, SweepSettings(), DATA)
     sweep_directory.write_record(tmp_path, made)
     make_study(space, f"sqlite:///{tmp_path}/study.db", made.name)
     write_sweep_page(tmp_path, tmp_path / "report.html")

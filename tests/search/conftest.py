@@ -14,6 +14,7 @@ from irmas_dist.search.space import Space, build_space
 from irmas_dist.search.study import interrupted_trials
 from irmas_dist.search.trial import EPOCH, FAILED, FINISHED, TRIAL
 from irmas_dist.training.learner import SELECTED_BY
+from tests.records import DATA
 from tests.training.conftest import data, settings
 
 __all__ = ["data", "settings"]
@@ -107,7 +108,7 @@ def sweep_record(tracking: dict[str, object]) -> sweep_directory.SweepRecord:
         recipe=Recipe.model_validate({"tracking": tracking}).model_dump(mode="json"),
         space={},
         settings=SweepSettings(),
-        data={"manifest": "m", "features": "f", "store": "0123456789abcdef"},
+        data=DATA.model_copy(update={"store": "0123456789abcdef"}),
     )
 
 
@@ -116,9 +117,7 @@ def write_sweep(out: Path, directory: str | None = None) -> Path:
     space = build_space(ENTRIES, Recipe(), "the test")
     out.mkdir()
     recipe = Recipe.model_validate({"tracking": {"directory": directory or str(out)}})
-    record = sweep_directory.make_record(
-        out, recipe, space, SweepSettings(), {"manifest": "", "features": ""}
-    )
+    record = sweep_directory.make_record(out, recipe, space, SweepSettings(), DATA)
     sweep_directory.write_record(out, record)
     fill(make_study(space, f"sqlite:///{out}/study.db", out.name, "random"), space, 24)
     return out

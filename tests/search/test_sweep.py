@@ -33,6 +33,7 @@ from irmas_dist.training.checkpoint import CHECKPOINT_FILE
 from irmas_dist.training.learner import SELECTED_BY
 from irmas_dist.training.load import open_training_data
 from irmas_dist.training.model_description import read_description
+from tests.records import DATA
 from tests.wandb_log import inspect
 
 SPACE = """
@@ -134,7 +135,7 @@ def test_of_a_grid_as_many_points_wait_as_trials_will_run(tmp_path: Path) -> Non
     recipe = Recipe()
     space = build_space(entries, recipe, "the test")
     settings = SweepSettings(sampler="grid", trials=3)
-    record = make_record(tmp_path, recipe, space, settings, {})
+    record = make_record(tmp_path, recipe, space, settings, DATA)
     for _ in range(2):  # As when it is resumed.
         study = _open_study(record, space, recipe, tmp_path, None)
         assert [trial.state.name for trial in study.trials] == ["WAITING"] * 3

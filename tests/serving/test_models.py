@@ -9,6 +9,7 @@ import pytest
 from irmas_dist import storage
 from irmas_dist.errors import IrmasError
 from irmas_dist.serving.models import ServedModel, read_models
+from irmas_dist.training.records import AdaptationRecord
 from tests.inference.conftest import MakeModel
 
 
@@ -21,7 +22,7 @@ def test_an_adapted_model_has_no_figures_of_what_it_was_before(model: Path) -> N
     served, _ = ServedModel.read("a", model)
     assert served.facts()["validation"]
     assert served.facts()["adapted_to"] is None
-    adapted = served.description.model_copy(update={"adapted": {"to": "songs", "clips": 80}})
+    adapted = served.description.model_copy(update={"adapted": AdaptationRecord(to="songs")})
     facts = dataclasses.replace(served, description=adapted).facts()
     assert (facts["validation"], facts["adapted_to"]) == ({}, "songs")
 

@@ -21,6 +21,7 @@ from irmas_dist.training.known_audio import read_known
 from irmas_dist.training.load import open_training_data
 from irmas_dist.training.model_description import read_description, write_description
 from irmas_dist.training.model_directory import read_initial_model
+from irmas_dist.training.records import AdaptationRecord
 from irmas_dist.training.train import train
 from tests.training.conftest import synthetic_clips, write_store
 
@@ -56,7 +57,7 @@ def test_more_seeds_are_added_to_an_ensemble(store: str, short: Recipe, tmp_path
     kept = (tmp_path / "all" / "seed-1" / "model.safetensors").stat().st_mtime_ns
     three = train_seeds(short, 3, store, out, WORKERS)
     assert [one.recipe["seed"] for one in three.members] == [0, 1, 2]
-    assert len(read_known(out).learnt) == three.members[0].data["training_clips"]
+    assert len(read_known(out).learnt) == three.members[0].data.training_clips
     assert three.members[:2] == two.members
     assert (tmp_path / "all" / "seed-1" / "model.safetensors").stat().st_mtime_ns == kept
     assert read_description(out) == three
@@ -136,7 +137,7 @@ def test_what_a_member_is_adapted_never_to_predict_the_ensemble_does_not(
     one, other = model("one"), model("other", seed=1)
     description = read_description(one)
     absent, plays = list(description.instruments)[:2]
-    adapted = {"to": "songs", "clips": 80, "prevalence": {absent: 0.0, plays: 0.5}}
+    adapted = AdaptationRecord(to="songs", prevalence={absent: 0.0, plays: 0.5})
     decided = dict.fromkeys(description.instruments, 0.5)
     thresholds = decided | {absent: float(NEVER)}
     changed = description.model_copy(update={"adapted": adapted, "thresholds": thresholds})

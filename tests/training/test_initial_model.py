@@ -19,6 +19,7 @@ from irmas_dist.training.learner import Learner
 from irmas_dist.training.load import open_training_data
 from irmas_dist.training.model_description import read_description, write_description
 from irmas_dist.training.model_directory import read_initial_model
+from irmas_dist.training.records import AdaptationRecord, StartRecord
 from irmas_dist.training.train import train
 from tests.training.conftest import VOCABULARY, synthetic_clips, write_store
 
@@ -79,11 +80,10 @@ def test_a_model_says_what_it_started_from_and_only_the_same_start_resumes_it(
     said = " ".join(capsys.readouterr().err.split())
     assert f"starting from 6 of 6 layers and the normalisation of {model}" in said
     start = read_initial_model(model)
-    record = {"weights": start.digest, "data": start.learnt}
-    assert trained.data["init"] == record
-    assert trained.data["init"]["data"]["store"] == read_info(store).identity
+    assert trained.data.init == StartRecord(weights=start.digest, data=start.data)
+    assert trained.data.init.data.store == read_info(store).identity
     assert trained.normalisation == read_description(model).normalisation
-    assert trained.data["store"] == read_info(other).identity
+    assert trained.data.store == read_info(other).identity
     assert train(recipe, other, out, workers, init=model) == trained
     for init in (None, out):
         with pytest.raises(IrmasError, match="a model that starts from another model, or from non"):
@@ -93,12 +93,13 @@ def test_a_model_says_what_it_started_from_and_only_the_same_start_resumes_it(
 def test_a_start_from_an_adapted_model_is_said_and_recorded(
     model: str, other: str, settings: Recipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    record = {"to": "songs", "clips": 80}
+    record = AdaptationRecord(to="songs", clips=80)
     write_description(model, read_description(model).model_copy(update={"adapted": record}))
     trained = train(recipe_of(settings), other, str(tmp_path / "m"), WorkerSettings(), init=model)
     said = " ".join(capsys.readouterr().err.split())
     assert f"the normalisation of {model}, which is adapted to songs" in said
-    assert trained.data["init"]["adapted_to"] == "songs"
+    assert trained.data.init is not None
+    assert trained.data.init.adapted_to == "songs"
     assert trained.adapted is None
 
 

@@ -27,6 +27,7 @@ from irmas_dist.training.model_directory import (
     pack_weights,
     save_model,
 )
+from tests.records import DATA
 
 
 def test_the_model_directory_is_self_contained(
@@ -101,7 +102,8 @@ def test_weights_of_another_architecture_are_refused_with_what_differs(
         ("normalisation", {"std": [0.0] * 64}, "normalisation.std.0: should be greater than 0"),
         ("windows", {"hop_frames": 0}, "windows.hop_frames: should be greater than or equal to 1"),
         ("history", [{}], "history: should have the epoch of each row"),
-        ("adapted", {"x": 1}, "adapted: should say `to` what"),
+        ("adapted", {"clips": 1}, "adapted.to: field required"),
+        ("data", {"validated_on": 5}, "data.validated_on: should be a list"),
     ],
 )
 def test_a_description_whose_parts_do_not_fit_is_refused(
@@ -120,15 +122,15 @@ def test_a_description_whose_parts_do_not_fit_is_refused(
     assert problem in str(refused.value)
 
 
-def test_a_recipe_or_data_without_what_is_looked_for_are_one_line(
+def test_a_damaged_recipe_and_other_data_are_one_line(
     trained: tuple[str, ModelDescription, Recipe], features: str, tmp_path: Path
 ) -> None:
     path, description, _ = trained
     with pytest.raises(IrmasError, match=r"^the model's recipe: corpus"):
         _ = description.model_copy(update={"recipe": {"corpus": []}}).corpus
     shutil.copytree(path, tmp_path / "model")
-    write_description(tmp_path / "model", description.model_copy(update={"data": {}}))
-    with pytest.raises(IrmasError, match=r"is not what .* was trained on \(None\)"):
+    write_description(tmp_path / "model", description.model_copy(update={"data": DATA}))
+    with pytest.raises(IrmasError, match=rf"is not what .* was trained on \({DATA.store}\)"):
         search_decisions(str(tmp_path / "model"), ThresholdSettings(), features)
 
 

@@ -22,10 +22,11 @@ from irmas_dist.instruments import Vocabulary, hard_labels
 from irmas_dist.storage.results import BEGUN_FILE
 from irmas_dist.training.data import TrainingData
 from irmas_dist.training.describe import describe
+from irmas_dist.training.held_out import HeldOut
 from irmas_dist.training.ingest import ClipLoader
 from irmas_dist.training.learner import Learner
 from irmas_dist.training.load import open_training_data
-from irmas_dist.training.stores import HeldOut
+from irmas_dist.training.records import FurtherRecord, ValidationRecord
 from irmas_dist.training.train import train
 from tests.training.conftest import VOCABULARY, synthetic_clips, write_store
 
@@ -209,10 +210,12 @@ def test_a_model_says_what_it_has_learnt_from_and_only_the_same_data_resume_it(
         with pytest.raises(IrmasError, match="unfinished training that learns other further"):
             train(brief, first, out, workers, None, further)
     model = train(brief, first, out, workers, None, both)
-    (also,) = model.data["also"]
-    assert also == {**read_info(second).digests, "weight": 0.5, "training_clips": 30, "left_out": 0}
-    assert model.data["store"] == read_info(first).identity
-    assert model.data["training_clips"] == len(open_both(first, second, brief).training)
+    (also,) = model.data.also
+    assert also == FurtherRecord(
+        **read_info(second).digests, weight=0.5, training_clips=30, left_out=0
+    )
+    assert model.data.store == read_info(first).identity
+    assert model.data.training_clips == len(open_both(first, second, brief).training)
     assert list(model.normalisation.mean) == read_info(first).mean
     assert train(brief, first, out, workers, None, both) == model
     for further in others.values():
@@ -275,9 +278,9 @@ def test_clips_of_a_store_of_their_own_are_validated_on_as_they_are(
     assert set(data.validation.parts) == {chosen}
     assert len(data.validation) == 12 // len(parts)
     assert len(data.training) == 48  # Nothing is held out.
-    assert data.provenance["validated_on"] == [
-        {**read_info(dev).digests, "part": chosen, "clips": 12 // len(parts)}
-    ]
+    assert data.record.validated_on == (
+        ValidationRecord(**read_info(dev).digests, part=chosen, clips=12 // len(parts)),
+    )
     ours, theirs = data.validation, synthetic_clips(12, seed=7)
     at = theirs.clip_ids.index(ours.clip_ids[0])
     np.testing.assert_array_equal(
@@ -306,7 +309,7 @@ def test_several_stores_are_judged_by_the_mean_at_common_thresholds(
     description, validation = describe(learner, settings.model_dump(mode="json"))
     assert description.thresholds_from.startswith("24 clips of 2 stores to validate on (")
     assert len(validation.clip_ids) == 24
-    assert description.data["validation_clips"] == 24
+    assert description.data.validation_clips == 24
     decided = decide(validation.scores, description.threshold_array())
     for name in ("micro_f1", "macro_f1"):
         each = [

@@ -281,7 +281,7 @@ def test_a_training_is_in_wandb_with_its_sweep_its_features_and_its_model(
     assert (run.name, run.display_name) == (described.run, "m")
     assert (run.group, run.job_type, run.state) == ("sweep", "train", "finished")
     (used,) = run.used
-    assert used.metadata["store"] == described.data["store"]
+    assert used.metadata["store"] == described.data.store
     model = next(one for one in wandb_server.artifacts if one.kind == "model")
     assert (model.collection, sorted(model.aliases)) == ("model-m", ["best", "latest"])
     assert model.metadata["val_macro_f1"] == described.scores["val_macro_f1"]

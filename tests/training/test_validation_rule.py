@@ -5,7 +5,11 @@ from typing import Any, cast
 import pytest
 
 from irmas_dist.config.decisions import AggregationRule, ThresholdSettings
+from irmas_dist.training.records import ValidationRecord
 from irmas_dist.training.validation_rule import for_validation, threshold_origin
+from tests.records import DATA
+
+JUDGE = ValidationRecord(manifest="1", features="2", store="3", part="testing", clips=9)
 
 
 @pytest.mark.parametrize(
@@ -15,15 +19,16 @@ from irmas_dist.training.validation_rule import for_validation, threshold_origin
         ({"validation": {"mixed": False}}, {}, "9 held-out clips"),
         ({}, {"own_validation": True}, "9 mixtures of validation clips"),
         ({"validation": {"mixed": False}}, {"own_validation": True}, "9 validation clips"),
-        ({}, {"validated_on": [{}]}, "9 clips of a store to validate on"),
-        ({}, {"validated_on": [{}, {}]}, "9 clips of 2 stores to validate on"),
+        ({}, {"validated_on": (JUDGE,)}, "9 clips of a store to validate on"),
+        ({}, {"validated_on": (JUDGE, JUDGE)}, "9 clips of 2 stores to validate on"),
     ],
 )
 def test_thresholds_say_what_they_were_fitted_to(
     recipe: dict[str, Any], data: dict[str, Any], expected: str
 ) -> None:
-    settings = for_validation(ThresholdSettings(rule="global"), ["mean"], recipe, data)
-    origin = threshold_origin(settings, 9, recipe, data)
+    record = DATA.model_copy(update=data)
+    settings = for_validation(ThresholdSettings(rule="global"), ["mean"], recipe, record)
+    origin = threshold_origin(settings, 9, recipe, record)
     evidence = "; evidence 0.6" if "mixtures" in expected else ""
     assert origin == f"{expected} (global, for macro F1{evidence})"
 
@@ -39,7 +44,7 @@ def test_thresholds_say_what_they_were_fitted_to(
         ("han2017", {}, {}, 1),
         ("mean", {"validation": {"by": "source"}}, {}, 1),
         ("mean", {"validation": {"mixed": False}}, {}, 1),
-        ("mean", {}, {"validated_on": [{}]}, 1),
+        ("mean", {}, {"validated_on": (JUDGE,)}, 1),
     ],
 )
 def test_only_mixtures_of_held_out_groups_have_more_evidence_than_other_sources(
@@ -47,5 +52,5 @@ def test_only_mixtures_of_held_out_groups_have_more_evidence_than_other_sources(
 ) -> None:
     settings = ThresholdSettings(objective="micro_f1", evidence=0.7)
     rules = cast("list[AggregationRule]", aggregations.split())
-    found = for_validation(settings, rules, recipe, data)
+    found = for_validation(settings, rules, recipe, DATA.model_copy(update=data))
     assert found == settings.model_copy(update={"evidence": kept})
