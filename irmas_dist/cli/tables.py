@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from rich import box
 from rich.console import Group
@@ -15,6 +15,7 @@ from irmas_dist.terminal import escape, show, write
 if TYPE_CHECKING:
     from irmas_dist.config.recipe import Recipe
     from irmas_dist.evaluation.protocols import Result
+    from irmas_dist.search.study import TrialRow
 
 WIDEST = 8
 """Characters of a value in a table with a column for each of five trials."""
@@ -53,8 +54,8 @@ def show_recipe(value: "Recipe", json_output: bool) -> None:
 
 
 def trial_tables(
-    trials: Sequence[Mapping[str, Any]],
-    others: Sequence[Mapping[str, Any]] = (),
+    trials: Sequence["TrialRow"],
+    others: Sequence["TrialRow"] = (),
     importances: Mapping[str, float] | None = None,
     against: str | None = None,
 ) -> Group:
@@ -79,7 +80,9 @@ def trial_tables(
         number, epochs = str(trial["number"]), str(trial["epochs"])
         outcomes.add_row(number, trial["state"], figure(trial["value"]), *second, epochs)
     if rest:
-        keys = ("state", "value", *(["second"] if against else []), "epochs")
+        keys: list[Literal["state", "value", "second", "epochs"]] = ["state", "value", "epochs"]
+        if against:
+            keys.insert(2, "second")
         outcomes.add_row("rest", *(_typical([trial[key] for trial in rest]) for key in keys))
 
     columns = [str(trial["number"]) for trial in trials] + (["rest"] if rest else [])

@@ -61,7 +61,7 @@ def write_sweep_page(path: Path, location: str | os.PathLike[str]) -> None:
         curves=sweep_charts.learning_curves(rows),
         slices={name: sweep_charts.slice_plot(rows, space, name)
                 for name in sweep_charts.by_importance(space, shares)},
-        instruments=(best or {}).get("instruments"),
+        instruments=best["instruments"] if best else None,
         advice=advice,
         next_space=_next_space(space, advice),
     )  # fmt: skip

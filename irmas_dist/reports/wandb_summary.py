@@ -35,7 +35,7 @@ def log_summary(summary: SweepSummary) -> None:
         "leaderboard",
         facts + searched,
         [
-            [trial[fact] for fact in facts]
+            [dict(trial)[fact] for fact in facts]
             + [_cell([t["params"].get(key) for t in trials], trial["params"].get(key))
                for key in searched]
             for trial in trials

@@ -1,13 +1,12 @@
 """The model directory of a sweep's best trial."""
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from irmas_dist import storage
 from irmas_dist.config.recipe import Recipe
+from irmas_dist.search.study import TrialRow
 from irmas_dist.search.sweep_directory import SweepRecord, trial_directory, trials_root
 from irmas_dist.search.wandb_runs import trial_run_id
 from irmas_dist.storage.results import BEST_FILE, MODEL_FILE, holds
@@ -22,7 +21,7 @@ from irmas_dist.training.precision import available_device
 
 
 def write_best_model(
-    data: TrainingData, recipe: Recipe, best: Mapping[str, Any], out: Path, record: SweepRecord
+    data: TrainingData, recipe: Recipe, best: TrialRow, out: Path, record: SweepRecord
 ) -> str | None:
     """Write the model directory of the best trial, from its own or from its checkpoint."""
     directory = trial_directory(trials_root(out, record), best["number"])

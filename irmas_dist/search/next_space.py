@@ -15,7 +15,7 @@ from irmas_dist.search.entries import (
     short,
 )
 from irmas_dist.search.space import Space, required
-from irmas_dist.search.study import MIN_TRIALS
+from irmas_dist.search.study import MIN_TRIALS, TrialRow
 
 MIN_IMPORTANCE = 0.02
 """An entry with a smaller share of the importance can be fixed."""
@@ -40,9 +40,7 @@ class Advice(NamedTuple):
     value: Any = None
 
 
-def advise(
-    rows: Sequence[Mapping[str, Any]], space: Space, shares: Mapping[str, float]
-) -> list[Advice]:
+def advise(rows: Sequence[TrialRow], space: Space, shares: Mapping[str, float]) -> list[Advice]:
     """Return changes of entries that the best quarter of the completed trials suggests.
 
     Args:
@@ -102,7 +100,7 @@ def narrowed(space: Space, advice: Sequence[Advice]) -> Space:
 
 
 def _choices(
-    name: str, entry: CategoricalEntry, values: list[Any], rows: Sequence[Mapping[str, Any]]
+    name: str, entry: CategoricalEntry, values: list[Any], rows: Sequence[TrialRow]
 ) -> list[Advice]:
     tried = [as_choice(row["params"][name]) for row in rows if name in row["params"]]
     good = [c for c in entry.choices if c in map(as_choice, values) or tried.count(c) < 2]

@@ -9,7 +9,7 @@ import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypedDict
 
 import optuna
 from optuna.study import StudyDirection
@@ -155,14 +155,33 @@ def settle_unmarked_trials(study: optuna.Study, sweep: str, shared: bool) -> Non
             study.tell(trial.number, state=TrialState.FAIL)
 
 
-def list_trials(study: optuna.Study, space: Space, live: bool = False) -> list[dict[str, Any]]:
-    """Return one dict per trial, best first.
+class TrialRow(TypedDict):
+    """A trial, as in ``trials.json``."""
 
-    Its ``number``; ``state`` (completed, pruned, failed, running or interrupted); ``value``,
-    the best macro F1; ``curve``, the best value so far after each epoch; ``epochs``;
-    ``seconds`` of training; ``params``, the values drawn (or, after population-based training,
-    the last ones); ``parameters`` of the network; ``reason``, if it failed; ``second``, the
-    value of the second objective, if any; ``instruments``, the metrics of each instrument.
+    number: int
+    state: str
+    """One of `STATES`, or `INTERRUPTED`."""
+    value: float | None
+    """The best macro F1."""
+    second: float | None
+    """Value of the second objective, if there is one."""
+    epochs: int
+    seconds: float | None
+    """Of training."""
+    parameters: int | None
+    """Of the network."""
+    reason: str | None
+    """Why it failed."""
+    params: dict[str, Any]
+    """The values drawn or, after population-based training, the last ones."""
+    curve: list[float]
+    """The best macro F1 so far after each epoch."""
+    instruments: list[dict[str, Any]] | None
+    """Metrics of each instrument."""
+
+
+def list_trials(study: optuna.Study, space: Space, live: bool = False) -> list[TrialRow]:
+    """Return the trials that have begun, best first.
 
     Args:
         study: The study.
@@ -177,7 +196,7 @@ def list_trials(study: optuna.Study, space: Space, live: bool = False) -> list[d
     return sorted(rows, key=lambda row: math.inf if row["value"] is None else -row["value"])
 
 
-def _row(trial: FrozenTrial, space: Space, live: bool) -> dict[str, Any]:
+def _row(trial: FrozenTrial, space: Space, live: bool) -> TrialRow:
     outcome: dict[str, Any] = trial.user_attrs.get(OUTCOME, {})
     state = STATES[trial.state]
     if state == "running" and not live:
@@ -223,7 +242,7 @@ def with_epoch(curve: Sequence[float], epoch: int, value: float) -> list[float]:
     return [*before, *[best] * (epoch - 1 - len(before)), value]
 
 
-def best_row(rows: Iterable[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+def best_row(rows: Iterable[TrialRow]) -> TrialRow | None:
     """Return the best completed trial, or the best of all when none is; from `list_trials`."""
     valued = [row for row in rows if row["value"] is not None]
     ended = [row for row in valued if row["state"] == "completed"]

@@ -40,6 +40,7 @@ from irmas_dist.search.searcher import StudySearcher
 from irmas_dist.search.space import Space
 from irmas_dist.search.storages import open_storage, open_study, public_location
 from irmas_dist.search.study import (
+    TrialRow,
     best_row,
     check_study,
     directions,
@@ -88,7 +89,7 @@ class SweepSummary:
 
     Attributes:
         path: Sweep directory with ``best.yaml``, ``trials.json``, ``model`` and the study.
-        trials: One dict per trial, best first, as from `list_trials`.
+        trials: Best first, as from `list_trials`.
         importances: Share of each entry in the importance for macro F1.
         best: The recipe of the best trial.
         model: Model directory of the best trial; None when only stopped trials have a value.
@@ -97,7 +98,7 @@ class SweepSummary:
     """
 
     path: str
-    trials: list[dict[str, Any]]
+    trials: list[TrialRow]
     importances: dict[str, float]
     best: Recipe
     model: str | None
@@ -254,7 +255,11 @@ def _run(
     numbers = {trial.number for trial in own}
     earlier = [row for row in list_trials(study, space) if row["number"] in numbers]
     live_table = LiveTable(max(total, len(own)), epochs, earlier)
-    completed = ((row["value"], row["number"]) for row in earlier if row["state"] == "completed")
+    completed = (
+        (row["value"], row["number"])
+        for row in earlier
+        if row["value"] is not None and row["state"] == "completed"
+    )
     root = trials_root(out, record)
     callback = SweepCallback(searcher, wandb_runs, live_table, root, next(completed, None))
     tuner = tune.Tuner(
