@@ -46,8 +46,10 @@ class InstanceBatchNorm(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         """Return maps of the same shape (windows, channels, bands, frames) and type."""
-        if maps.is_cuda or (self.batch.training and not (self.training and len(maps))):
-            # On a GPU; of no window; or to measure the running statistics of other clips.
+        measures = self.batch.training and not self.training  # the statistics of other clips
+        # To ask for the number of windows would fix that of an exported graph.
+        some = torch.compiler.is_exporting() or len(maps)
+        if maps.is_cuda or measures or not some:
             return self.by_halves(maps)
         halves = self.instance, self.batch
         weights, biases = ([getattr(half, name) for half in halves] for name in ("weight", "bias"))
