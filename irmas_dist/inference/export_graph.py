@@ -5,12 +5,14 @@ so that `torch.export` can trace it for any number of samples.
 """
 
 import copy
+import math
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from irmas_dist.config.decisions import AggregationRule
+from irmas_dist.corpus.mixdown import LOUDEST
 from irmas_dist.evaluation.aggregate import POOL_STRIDE, POOL_WINDOWS
 from irmas_dist.evaluation.platt import MARGIN, MOST_LOGIT
 from irmas_dist.inference.front_end import FrontEnd
@@ -57,7 +59,8 @@ class Graph(nn.Module):
             samples: One channel, full scale at 1, shape (samples,), one or more.
 
         Returns:
-            Scores from 0 to 1, shape (instruments,), and shape (windows, instruments).
+            Scores from 0 to 1, shape (instruments,), and shape (windows, instruments); NaN where a
+            sample is no number or beyond `LOUDEST`, which `Predictor` refuses.
         """
         size, hop = self.windows.frames, self.windows.hop_frames
         mel = self.front_end(samples)
@@ -77,8 +80,12 @@ class Graph(nn.Module):
             of_clip.append(calibrated(aggregated(scores, part.aggregation), part.calibration))
             of_windows.append(calibrated(scores, part.calibration))
         if len(self.parts) == 1:
-            return of_clip[0], of_windows[0]
-        return torch.stack(of_clip).mean(dim=0), torch.stack(of_windows).mean(dim=0)
+            clip, every = of_clip[0], of_windows[0]
+        else:
+            clip, every = torch.stack(of_clip).mean(dim=0), torch.stack(of_windows).mean(dim=0)
+        # Maxima and clamping would hide it.
+        usable = (samples.abs() <= LOUDEST).all()
+        return torch.where(usable, clip, math.nan), torch.where(usable, every, math.nan)
 
 
 def _translatable(network: CNN) -> CNN:

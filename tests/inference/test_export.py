@@ -13,8 +13,8 @@ import soundfile
 import soxr
 import torch
 
-from irmas_dist.corpus.mixdown import SILENCE
-from irmas_dist.errors import IrmasError
+from irmas_dist.corpus.mixdown import LOUDEST, SILENCE
+from irmas_dist.errors import AudioError, IrmasError
 from irmas_dist.evaluation.aggregate import aggregate
 from irmas_dist.evaluation.scores import write_scores
 from irmas_dist.inference import export as exporting
@@ -133,6 +133,24 @@ def test_torch_export_gives_the_scores_of_rendered_clips(
             expected = list(predictor(clip, rates[name]).values())
             allowed = exporting.tolerance(rates[name], own)
             assert scores.tolist() == pytest.approx(expected, abs=allowed)
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf, -2 * LOUDEST])
+def test_samples_that_are_refused_elsewhere_have_no_scores(
+    exported: Exported, excerpts: list[Path], wrong: float
+) -> None:
+    predictor, out, rates = exported
+    for name, rate in rates.items():
+        clip = clips(predictor, excerpts[:1], rate)[0]
+        clip[len(clip) // 2] = wrong
+        with pytest.raises(AudioError):
+            predictor(clip, rate)
+        if name.endswith(".onnx"):
+            found = onnxruntime.InferenceSession(out / name).run(None, {"samples": clip})
+        else:
+            module = torch.export.load(out / name).module()
+            found = [each.detach().numpy() for each in module(torch.from_numpy(clip))]
+        assert all(np.isnan(each).all() for each in found)
 
 
 def test_an_onnx_file_describes_its_input_and_outputs(exported: Exported) -> None:
