@@ -83,14 +83,14 @@ def index_table(
     if strange := sorted(set(columns or ()) - set(called)):
         raise IrmasError(f"--column {strange[0]}: the columns are {', '.join(called)}")
     content = read_clip_table(table, (called["path"],), COLUMN_ADVICE)
-    if set(MANIFEST) <= set(content.columns):
+    if is_manifest(content):
         raise IrmasError(
             f"{table} is a manifest, of which a table would lose unknown labels and spans: give it "
             "to irmas extract, or index what it was made from again"
         )
     _require_columns(columns or {}, called, content.columns, table)
     columns_of_labels = LabelColumns.of(content, table, vocabulary, called)
-    _name_ignored(called, columns or {}, content, table)
+    name_ignored(called, columns or {}, content, table, mappable=True)
     folder = storage.absolute(root) if root else _parent(table)
     rows: list[dict[str, Any]] = []
     lines: dict[Any, tuple[str, str]] = {}
@@ -137,6 +137,11 @@ def index_table(
     return rows
 
 
+def is_manifest(content: CsvTable) -> bool:
+    """Return whether a table is a manifest, whose columns mean something else."""
+    return set(MANIFEST) <= set(content.columns)
+
+
 def _is_never_absent(code: str, rows: Sequence[Mapping[str, Any]]) -> bool:
     """Return whether an instrument plays in all clips of which it is known, and not of all."""
     plays, unknown = (sum(code in row[name] for row in rows) for name in ("instruments", "unknown"))
@@ -160,13 +165,32 @@ def _require_columns(
             raise IrmasError(f"--column {name}={column}: {column!r} would be {' and '.join(same)}")
 
 
-def _name_ignored(
-    called: Mapping[str, str], named: Mapping[str, str], content: CsvTable, table: str
+def name_ignored(
+    called: Mapping[str, str],
+    named: Mapping[str, str],
+    content: CsvTable,
+    table: str,
+    *,
+    mappable: bool = False,
 ) -> None:
     """Say which columns have no meaning; refuse what seems to be one that is missing.
 
     These are ``Part`` or ``groups`` where there is no other, and what tells training from testing.
+
+    Args:
+        called: What the table calls its columns.
+        named: Those of them that it was told to call so.
+        content: The table.
+        table: Its name.
+        mappable: Whether ``--column`` can say what a column is.
+
+    Raises:
+        IrmasError: A column seems to be one that is missing.
     """
+
+    def same_as(name: str, column: str) -> str:
+        return f"add --column {shlex.quote(f'{name}={column}')}" if mappable else f"call it {name}"
+
     has = content.columns
     ignored = [column for column in has if column not in called.values()]
     missing = [name for name in TABLE_COLUMNS if called[name] not in has and name not in named]
@@ -175,10 +199,9 @@ def _name_ignored(
     for column in ignored:
         for name in missing:
             if UNIT.sub("", column.casefold().strip("_ ")) == name:
-                option = shlex.quote(f"{name}={column}")
                 raise IrmasError(
-                    f"{table} has the column {column!r} and no {name!r}: if they are the same, add "
-                    f"--column {option}; otherwise rename the column"
+                    f"{table} has the column {column!r} and no {name!r}: if they are the same, "
+                    f"{same_as(name, column)}; otherwise rename the column"
                 )
         if column.casefold().startswith("duration") and "end" in missing and "start" not in missing:
             raise IrmasError(
@@ -187,15 +210,16 @@ def _name_ignored(
                 "seconds, or rename the column"
             )
         if "part" in missing:
-            _require_no_parts(content, column, table)
+            _require_no_parts(content, column, table, same_as("part", column))
         near = get_close_matches(column.casefold(), missing, n=1, cutoff=NEAR)
-        told.append(f"{column} (for {near[0]}, see --column?)" if near else column)
+        ending = ", see --column?)" if mappable else "?)"
+        told.append(f"{column} (for {near[0]}{ending}" if near else column)
     if told:
         told.sort(key=lambda one: not one.endswith("?)"))
         say(f"columns that are ignored: {listed(told, MOST_NAMED)}")
 
 
-def _require_no_parts(content: CsvTable, column: str, table: str) -> None:
+def _require_no_parts(content: CsvTable, column: str, table: str, same: str) -> None:
     """Refuse to ignore a column that tells training from testing."""
     values = {row.values[column].strip().casefold() for row in content.rows} - {""}
     if len(values) > 1 and values <= TEST_OR_NOT:
@@ -203,8 +227,8 @@ def _require_no_parts(content: CsvTable, column: str, table: str) -> None:
         allowed = "" if understood else f", with the values {', '.join(PARTS)}"
         raise IrmasError(
             f"{table} has the column {column!r} with {' and '.join(sorted(values))}, and no "
-            "'part', without which all clips are for training: if it says which are, add --column "
-            f"{shlex.quote(f'part={column}')}{allowed}; otherwise leave it out"
+            f"'part', without which all clips are of one part: if it says which are, {same}"
+            f"{allowed}; otherwise leave it out"
         )
 
 

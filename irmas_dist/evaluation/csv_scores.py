@@ -1,55 +1,29 @@
 """Scores of any model from CSV, JSON or Parquet: a row for each clip, by path and instrument.
 
 These are tables with a column ``path`` and one for each instrument (CSV as `csv_tables` reads it),
-and what ``irmas predict`` writes in all its formats. Labels are a table of clips (`label_columns`),
-which may name their ``part``, ``group`` and ``source``, or, where none is given, those of IRMAS
-itself, which come with the package. Paths are relative to the root of the tree, or all begin with
-the same folders above it; their suffix and Unicode form do not matter, since IRMAS's own archives
-and copies of them disagree about the latter.
+and what ``irmas predict`` writes in all its formats. Labels are those of `clip_labels`. Paths are
+relative to the root of the tree, or all begin with the same folders above it; their suffix and
+Unicode form do not matter, since IRMAS's own archives and copies of them disagree about the latter.
 """
 
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
 from pathlib import PurePosixPath
 from typing import TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
 from irmas_dist import storage
 from irmas_dist.config.corpus import PREDICTION_COLUMNS
-from irmas_dist.corpus.audio import WHOLE
-from irmas_dist.corpus.audio_files import clip_id_of
-from irmas_dist.corpus.catalogue import read_catalogue
-from irmas_dist.corpus.clip_rows import parse_seconds, part_of
 from irmas_dist.corpus.csv_tables import CsvRow, parse_number, read_csv
-from irmas_dist.corpus.groups import group_in_source
-from irmas_dist.corpus.index import parse_clip
-from irmas_dist.corpus.label_columns import LabelColumns, read_clip_table
-from irmas_dist.corpus.manifest import PARTS, TESTING
 from irmas_dist.errors import IrmasError
+from irmas_dist.evaluation.clip_labels import by_clip, irmas_labels, read_clip_labels
 from irmas_dist.evaluation.scores import Scores, read_scores
-from irmas_dist.instruments import IRMAS, PRESENT, UNKNOWN, Vocabulary
+from irmas_dist.instruments import IRMAS, Vocabulary
 
 SUFFIXES = {".csv": "csv", ".tsv": "csv", ".json": "json", ".parquet": "parquet"}
 """Formats by suffix; that of a file with another is known by its first bytes."""
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class LabelledClip:
-    """What is known of a clip.
-
-    Attributes:
-        labels: 0, 1 or `UNKNOWN`, shape (instruments,).
-        part: Its part.
-        group: Clips of one group are not independent.
-    """
-
-    labels: npt.NDArray[np.int8]
-    part: str
-    group: str
 
 
 def has_labels(location: str) -> bool:
@@ -81,10 +55,14 @@ def open_scores(location: str, labels: str | None = None, vocabulary: Vocabulary
     values, adapted_to = _read_scores(location, vocabulary)
     where = labels or "IRMAS"
     if labels is None:
-        values, known = _with_irmas_labels(values, vocabulary)
+        if vocabulary != IRMAS:
+            raise IrmasError(
+                "these instruments are not IRMAS's; give the clips' labels with --labels"
+            )
+        known = irmas_labels()
     else:
-        known = _read_labels(labels, vocabulary)
-        values = _below_tree(values, known)
+        known = read_clip_labels(labels, vocabulary)
+    values = _below_tree(values, known)
     for clip_id in values:
         if clip_id not in known:
             example = next(iter(known), "none")
@@ -131,7 +109,7 @@ def _read_scores(location: str, vocabulary: Vocabulary) -> tuple[dict[str, list[
         )
     values: dict[str, list[float]] = {}
     adapted_to: dict[str, None] = {}
-    for clip_id, row in _by_clip(rows):
+    for clip_id, row in by_clip(rows):
         if to := row.values.get("adapted_to"):
             adapted_to[to] = None
         if problem := row.values.get("error"):
@@ -150,40 +128,6 @@ def _read_scores(location: str, vocabulary: Vocabulary) -> tuple[dict[str, list[
     if not values:
         raise IrmasError(f"{location} contains no scores")
     return values, ", ".join(adapted_to)
-
-
-def _read_labels(location: str, vocabulary: Vocabulary) -> dict[str, LabelledClip]:
-    """Return what a table of clips says of each; names tell of what it does not."""
-    columns = LabelColumns.of(read_clip_table(location, ("path",)), location, vocabulary)
-    known: dict[str, LabelledClip] = {}
-    for clip_id, row in _by_clip(columns.table.rows):
-        part, group, source = (
-            row.values.get(name, "").strip() for name in ("part", "group", "source")
-        )
-        stated = part_of(part) if part else ""
-        if stated is None:
-            raise IrmasError(f"{row.where}, column 'part': {part!r} is none of {', '.join(PARTS)}")
-        start, end = (parse_seconds(row.values.get(name, "")) for name in ("start", "end"))
-        if (start or 0.0, end) != WHOLE:
-            raise IrmasError(
-                f"{row.where}: scores are of whole files, and this is a span of one; leave spans "
-                "out"
-            )
-        labels = columns.labels(row, soft=True)
-        encoded = np.array(
-            [UNKNOWN if (label := labels.get(code, 0.0)) is None else label >= PRESENT
-             for code in vocabulary.codes], np.int8,
-        )  # fmt: skip
-        named = _named(clip_id, encoded, vocabulary)
-        group = group_in_source(f"group {group}" if group else named.group, source)
-        known[clip_id] = LabelledClip(encoded, stated or named.part, group)
-    return known
-
-
-def _named(clip_id: str, labels: npt.NDArray[np.int8], vocabulary: Vocabulary) -> LabelledClip:
-    """Return a clip in the part and group that its path says."""
-    row = parse_clip(clip_id, PurePosixPath(clip_id).parent.name, None, vocabulary)
-    return LabelledClip(labels, row["part"], row["group"])
 
 
 def _table(location: str) -> tuple[Collection[str], list[CsvRow]]:
@@ -216,22 +160,6 @@ def _table(location: str) -> tuple[Collection[str], list[CsvRow]]:
     ]
 
 
-def _with_irmas_labels(
-    values: dict[str, list[float]], vocabulary: Vocabulary
-) -> tuple[dict[str, list[float]], dict[str, LabelledClip]]:
-    """Return the scores by paths in IRMAS, and IRMAS's clips."""
-    if vocabulary != IRMAS:
-        raise IrmasError("these instruments are not IRMAS's; give the clips' labels with --labels")
-    entries = {clip_id_of(entry.path): entry for entry in read_catalogue()}
-    values = _below_tree(values, entries)
-    parts = {entries[clip_id].part for clip_id in values if clip_id in entries} or {TESTING}
-    return values, {
-        clip_id: _named(clip_id, vocabulary.encode(entry.instruments), vocabulary)
-        for clip_id, entry in entries.items()
-        if entry.part in parts
-    }
-
-
 def _below_tree(values: dict[str, T], known: Mapping[str, object]) -> dict[str, T]:
     """Leave out the folders above the tree, with which all paths begin, if there are any."""
     folders = next(iter(values)).split("/")
@@ -241,18 +169,6 @@ def _below_tree(values: dict[str, T], known: Mapping[str, object]) -> dict[str, 
             if all(clip_id.startswith(above) for clip_id in values):
                 return {clip_id.removeprefix(above): row for clip_id, row in values.items()}
     return values
-
-
-def _by_clip(rows: list[CsvRow]) -> Iterator[tuple[str, CsvRow]]:
-    """Yield the clip of each row with it; refuse a clip that is listed twice."""
-    listed: set[str] = set()
-    for row in rows:
-        # Which of two tables was written on Windows does not matter.
-        clip_id = clip_id_of(row.values["path"].replace("\\", "/"))
-        if clip_id in listed:
-            raise IrmasError(f"{row.where}: {clip_id!r} is listed twice")
-        listed.add(clip_id)
-        yield clip_id, row
 
 
 def _format(location: str) -> str:

@@ -1,6 +1,7 @@
 """Scores from CSV; that unusable files are refused is tested with the command that reads them."""
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 
 from irmas_dist.corpus.audio_files import clip_id_of
 from irmas_dist.corpus.catalogue import read_catalogue
+from irmas_dist.corpus.manifest import write_manifest
 from irmas_dist.errors import IrmasError
 from irmas_dist.evaluation.csv_scores import open_scores
 from irmas_dist.evaluation.scores import write_scores
@@ -202,3 +204,42 @@ def test_json_of_something_else_is_refused(tmp_path, content):
     (tmp_path / "p.json").write_text(content)
     with pytest.raises(IrmasError, match="has no predictions; write them with 'irmas predict'"):
         open_scores(str(tmp_path / "p.json"), None, IRMAS)
+
+
+def test_a_manifest_says_what_is_unknown_and_which_clips_are_grouped(tmp_path):
+    rows = [
+        {"clip_id": "t/a", "instruments": ["vio"], "unknown": ["cel"], "group": "x"},
+        {"clip_id": "t/b", "instruments": [], "unknown": [], "group": "x"},
+        {"clip_id": "t/c", "instruments": [], "unknown": [], "group": "y", "problem": "empty file"},
+        {"clip_id": "t/d", "instruments": [], "unknown": [], "group": "y", "part": "training"},
+    ]
+    facts = {"path": "/far/away.wav", "part": "testing"}
+    manifest = str(tmp_path / "m.parquet")
+    write_manifest(manifest, [facts | row for row in rows], DUO)
+    scores = "path,vio,cel\n/data/t/a.wav,0.5,1\n/data/t/b.wav,0,0.25\n"
+    read = open_scores(write(tmp_path, scores, "")[0], manifest, DUO)
+    np.testing.assert_array_equal(read.labels, [[1, UNKNOWN], [0, 0]])
+    assert (read.groups, read.parts) == (["x", "x"], ["testing"] * 2)
+    span = facts | rows[0] | {"start_s": 1.0, "end_s": 2.0}
+    write_manifest(manifest, [span], DUO)
+    with pytest.raises(IrmasError, match=r"m.parquet, 't/a': scores are of whole files"):
+        open_scores(str(tmp_path / "scores.csv"), manifest, DUO)
+    write_manifest(manifest, [facts | rows[0]], Vocabulary.of({"vio": "violin"}))
+    with pytest.raises(IrmasError, match="was indexed without cel"):
+        open_scores(str(tmp_path / "scores.csv"), manifest, DUO)
+
+
+@pytest.mark.parametrize(
+    ("column", "told"),
+    [
+        ("Group", "has the column 'Group' and no 'group': if they are the same, call it group"),
+        ("groups", "has the column 'groups' and no 'group'"),
+        ("split", "has the column 'split' with testing and training, and no 'part'"),
+    ],
+)
+def test_a_column_of_labels_that_may_be_misspelt_is_refused(tmp_path, column, told):
+    scores = "path,vio,cel\na.wav,0.5,1\nb.wav,0,0.25\n"
+    labels = f"path,instruments,{column}\na,vio,training\nb,cel,testing\n"
+    with pytest.raises(IrmasError, match=re.escape(told)) as refused:
+        open_scores(*write(tmp_path, scores, labels), DUO)
+    assert "--column" not in str(refused.value)
