@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from irmas_dist import storage
@@ -138,7 +139,8 @@ def read_label(text: str) -> float | None:
         label = BOOLEANS[text.casefold()] if text.casefold() in BOOLEANS else parse_number(text)
     except ValueError:
         return float("nan")
-    return label if 0 <= label <= 1 else float("nan")
+    # As the manifest stores it, so that what is a half there is one here.
+    return float(np.float32(label)) if 0 <= label <= 1 else float("nan")
 
 
 def split_codes(text: str) -> list[str]:
@@ -203,8 +205,7 @@ def _texts(column: pa.ChunkedArray, where: str) -> list[str]:
     """
     try:
         # A list that is missing is no empty one.
-        lists = pa.types.is_list(column.type) or pa.types.is_large_list(column.type)
-        missing = "?" if lists else ""
+        missing = "?" if pa.types.is_nested(column.type) else ""
         return [missing if value is None else _text(value) for value in column.to_pylist()]
     except (ValueError, OverflowError, pa.ArrowException) as error:
         raise IrmasError(f"{where} has a value that cannot be read: {first_line(error)}") from error

@@ -80,6 +80,10 @@ def find_openmic(tree: str | Path, vocabulary: Vocabulary) -> OpenMicLabels | No
         folder = storage.join(root, prefix.rstrip("/")) if prefix else root
         if storage.exists(storage.join(folder, LABELS)):
             return OpenMicLabels(folder, prefix, _read(folder, prefix, vocabulary))
+        if storage.exists(storage.join(folder, PARTITIONS[TRAINING])) or (
+            prefix and storage.exists(storage.join(folder, "audio"))
+        ):
+            raise IrmasError(f"{folder} is OpenMIC-2018, and lacks {LABELS}: is it still written?")
     return None
 
 

@@ -65,6 +65,7 @@ def write_index(
                 table.location, corpus.vocabulary, table.root, table.columns, table.soft
             )
             rows = with_table(rows, listed)
+        conflicts = settle_conflicts(rows, corpus.conflicts)
         if all(row["problem"] for row in rows):
             advice = "; see --root" if table else ""
             if table and table.root:
@@ -72,7 +73,6 @@ def write_index(
             raise IrmasError(
                 f"no file can be used: {rows[0]['path']}: {rows[0]['problem']}{advice}"
             )
-        conflicts = settle_conflicts(rows, corpus.conflicts)
         write_manifest(out, rows, corpus.vocabulary)
     return summarise(rows, conflicts, corpus.vocabulary)
 

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from irmas_dist import storage
 from irmas_dist.cli.main import run
+from irmas_dist.config.corpus import CorpusSettings
 from irmas_dist.config.features import LogMelSettings
 from irmas_dist.corpus.audio import read_audio
 from irmas_dist.corpus.clip_table import index_table
@@ -24,7 +25,7 @@ from irmas_dist.corpus.groups import find_conflicts, has_source, join_identical,
 from irmas_dist.corpus.index import index_tree
 from irmas_dist.corpus.manifest import read_manifest, write_manifest
 from irmas_dist.corpus.table_vocabulary import table_vocabulary
-from irmas_dist.corpus.write_index import with_table
+from irmas_dist.corpus.write_index import ClipTable, with_table, write_index
 from irmas_dist.errors import IrmasError
 from irmas_dist.features.diff import encode_labels
 from irmas_dist.features.logmel import log_mel
@@ -611,3 +612,36 @@ def test_a_value_of_parquet_that_cannot_be_read_is_refused_by_its_column(
     told = r"t\.parquet, column 'added' has a value that cannot be read: "
     with pytest.raises(IrmasError, match=told):
         index_table(str(folder / "t.parquet"), VOCABULARY)
+
+
+@pytest.mark.parametrize(
+    "kind", [pa.list_(pa.string()), pa.large_list(pa.string()), pa.list_(pa.string(), 1)], ids=str
+)
+def test_a_list_of_parquet_that_is_missing_is_unknown(folder: Path, kind: pa.DataType) -> None:
+    codes = pa.array([["a"], None], kind)
+    content = pa.table({"path": ["audio/0.wav", "audio/1.wav"], "instruments": codes})
+    pq.write_table(content, folder / "t.parquet")
+    rows = index_table(str(folder / "t.parquet"), VOCABULARY)
+    assert facts(rows, "instruments", "unknown") == [(["a"], []), ([], ["a", "b", "c"])]
+
+
+def test_a_soft_label_is_what_the_manifest_stores(folder: Path) -> None:
+    path = table(folder, "path,a,b,c\naudio/0.wav,0.4999999999,0.99999999999,0.25\n")
+    rows = index_table(path, VOCABULARY, soft=True)
+    join_identical(rows)
+    write_manifest(folder / "m.parquet", rows, VOCABULARY)
+    (row,) = read_manifest(folder / "m.parquet").to_pylist()
+    assert row["instruments"] == ["a", "b"]
+    assert row["soft"] == [{"code": "a", "value": 0.5}, {"code": "c", "value": 0.25}]
+
+
+def test_what_no_clip_of_can_be_used_once_conflicts_are_dropped_is_not_written(
+    folder: Path,
+) -> None:
+    shutil.copy(folder / "audio/0.wav", folder / "audio/copy.wav")
+    path = table(folder, "path,a,b,c\naudio/0.wav,1,0,0\naudio/copy.wav,0,1,0\n")
+    instruments = {"a": "A", "b": "B", "c": "C"}
+    corpus = CorpusSettings.model_validate({"instruments": instruments, "conflicts": "drop"})
+    with pytest.raises(IrmasError, match="no file can be used: "):
+        write_index(str(folder / "m.parquet"), None, ClipTable(path), corpus)
+    assert not (folder / "m.parquet").exists()

@@ -212,6 +212,17 @@ def test_a_missing_partition_is_refused(tmp_path: Path) -> None:
         find_openmic(tmp_path, OPENMIC)
 
 
+def test_a_data_set_without_its_labels_is_refused(tmp_path: Path) -> None:
+    """As one that is still downloaded or rendered."""
+    (write(tmp_path / "openmic-2018") / LABELS).unlink()
+    for tree in (tmp_path, tmp_path / "openmic-2018"):
+        with pytest.raises(IrmasError, match=f"is OpenMIC-2018, and lacks {LABELS}"):
+            find_openmic(tree, OPENMIC)
+    (tmp_path / "other" / "openmic-2018" / "audio").mkdir(parents=True)
+    with pytest.raises(IrmasError, match=f"is OpenMIC-2018, and lacks {LABELS}"):
+        find_openmic(tmp_path / "other", OPENMIC)
+
+
 def test_a_vocabulary_of_other_instruments_is_refused_with_the_recipe_that_fits(
     tmp_path: Path,
 ) -> None:
