@@ -81,10 +81,7 @@ def validation_metrics(
         _metrics(labels[clips], scores[clips], fitted, vocabulary)
         for clips in _each_store(len(labels), stores)
     ]
-    if len(each) == 1:
-        return each[0]
-    own = {f"val_macro_f1_store_{n}": one["val_macro_f1"] for n, one in enumerate(each, start=1)}
-    return _means(each) | own
+    return _means(each) | _of_stores(each)
 
 
 def f1_at(
@@ -95,18 +92,26 @@ def f1_at(
 ) -> dict[str, float]:
     """Return ``val_micro_f1`` and ``val_macro_f1`` at a model's own thresholds.
 
-    Of several stores they are means over the stores, as those of `validation_metrics`.
+    Of several stores they are means over the stores, and ``val_macro_f1_store_<number>`` is that of
+    each, as those of `validation_metrics`.
     """
-    found = _means([
-        decision_metrics(labels[clips], decide(scores[clips], thresholds))
-        for clips in _each_store(len(labels), stores)
-    ])  # fmt: skip
-    return {f"val_{name}": found[name] for name in ("micro_f1", "macro_f1")}
+    each = []
+    for clips in _each_store(len(labels), stores):
+        found = decision_metrics(labels[clips], decide(scores[clips], thresholds))
+        each.append({f"val_{name}": found[name] for name in ("micro_f1", "macro_f1")})
+    return _means(each) | _of_stores(each)
 
 
 def _each_store(clips: int, stores: Sequence[int]) -> list[slice]:
     """Return where the clips of each store lie, of which there may be one that is not stated."""
     return list(itertools.starmap(slice, itertools.pairwise([0, *np.cumsum(stores or [clips])])))
+
+
+def _of_stores(each: Sequence[dict[str, float]]) -> dict[str, float]:
+    """Return macro F1 of each store, where there are several."""
+    if len(each) == 1:
+        return {}
+    return {f"val_macro_f1_store_{n}": one["val_macro_f1"] for n, one in enumerate(each, start=1)}
 
 
 def _means(each: Sequence[dict[str, float]]) -> dict[str, float]:

@@ -15,6 +15,7 @@ from irmas_dist.instruments import UNKNOWN
 from irmas_dist.training.epoch_metrics import (
     COUNTS,
     count_decisions,
+    f1_at,
     training_metrics,
     validation_metrics,
 )
@@ -49,6 +50,16 @@ def test_an_instrument_has_the_accuracy_of_the_stores_where_it_is_known() -> Non
     found = validation_metrics(labels, scores, ThresholdSettings(), VOCABULARY, stores=[2, 1])
     accuracies = {name: found.get(f"val_label_accuracy_{name}") for name in VOCABULARY.codes}
     assert accuracies == {"low": 1.0, "mid": 1.0, "top": None}
+
+
+def test_figures_of_stores_are_at_the_thresholds_of_their_mean() -> None:
+    labels = np.array([[1, 1, 0], [0, 0, 1], [1, 0, 1]], np.int8)
+    scores = np.array([[0.9, 0.2, 0.1], [0.1, 0.8, 0.9], [0.9, 0.1, 0.2]], np.float32)
+    found = f1_at(labels, scores, np.full(3, 0.5, np.float32), stores=[2, 1])
+    each = [found[f"val_macro_f1_store_{number}"] for number in (1, 2)]
+    assert each == [pytest.approx(2 / 3), pytest.approx(1 / 3)]
+    assert found["val_macro_f1"] == pytest.approx(np.mean(each))
+    assert "val_macro_f1_store_1" not in f1_at(labels, scores, np.full(3, 0.5, np.float32))
 
 
 def test_validation_metrics_are_those_of_scikit_learn() -> None:
