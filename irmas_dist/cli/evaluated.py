@@ -17,7 +17,7 @@ def show_evaluation(evaluation: "Evaluation", json_output: bool) -> None:
     from irmas_dist.evaluation.baselines import protocol_of
     from irmas_dist.evaluation.bootstrap import FEW_SONGS
     from irmas_dist.evaluation.protocols import CHOSEN_BEFORE, FITTED, MEANING
-    from irmas_dist.evaluation.published import benchmark_of, groups_of
+    from irmas_dist.evaluation.published import benchmark_of, figures_of, groups_of
 
     benchmark = benchmark_of(evaluation.scores.vocabulary)
     works = benchmark.works if benchmark else ()
@@ -48,7 +48,7 @@ def show_evaluation(evaluation: "Evaluation", json_output: bool) -> None:
         return
     protocol = evaluation.headline.protocol
     show(instrument_table(evaluation.instruments, protocol, evaluation.partly_known))
-    metrics = benchmark.metrics if benchmark else ("micro_f1", "macro_f1", "map")
+    metrics = figures_of(evaluation.scores.vocabulary)
     grid = Table(
         Column("", overflow="fold"),
         Column("protocol", no_wrap=True),

@@ -133,6 +133,12 @@ def benchmark_of(vocabulary: Vocabulary) -> Benchmark | None:
     return BENCHMARKS.get(vocabulary.codes)
 
 
+def figures_of(vocabulary: Vocabulary) -> tuple[str, ...]:
+    """Return the metrics that models of these instruments are compared by."""
+    benchmark = benchmark_of(vocabulary)
+    return benchmark.metrics if benchmark else ("micro_f1", "macro_f1", "map")
+
+
 def groups_of(vocabulary: Vocabulary) -> str:
     """Return what groups of clips of these instruments are, in the plural: songs, or artists."""
     benchmark = benchmark_of(vocabulary)

@@ -13,9 +13,10 @@ from irmas_dist import storage
 from irmas_dist.errors import IrmasError
 from irmas_dist.evaluation.evaluate import Evaluation
 from irmas_dist.evaluation.protocols import MEANING
-from irmas_dist.evaluation.published import groups_of
+from irmas_dist.evaluation.published import figures_of, groups_of
 from irmas_dist.inference.evaluate import evaluate_model_scores, read_model_scores
 from irmas_dist.inference.export import CARD, ExportSummary, tolerance
+from irmas_dist.reports.model_page import COLUMNS
 from irmas_dist.reports.templates import render_template
 from irmas_dist.storage.results import SCORES_FILE, directory_name
 from irmas_dist.terminal import say
@@ -54,6 +55,8 @@ def model_card(
         validated_on=validated_on(description.recipe, description.data),
         evaluation=evaluation,
         of=groups_of(description.vocabulary),
+        figures=figures_of(description.vocabulary),
+        headings=COLUMNS,
         meaning=MEANING,
         weakest=sorted(weak, key=lambda row: row["f1"]),
         exported=exported,

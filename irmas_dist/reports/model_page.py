@@ -21,7 +21,7 @@ from irmas_dist.evaluation.confusion import confusion
 from irmas_dist.evaluation.evaluate import Evaluation
 from irmas_dist.evaluation.metrics import decision_metrics
 from irmas_dist.evaluation.protocols import CHOSEN_BEFORE, MEANING
-from irmas_dist.evaluation.published import benchmark_of, groups_of
+from irmas_dist.evaluation.published import benchmark_of, figures_of, groups_of
 from irmas_dist.evaluation.scores import Scores
 from irmas_dist.reports import figures
 from irmas_dist.reports.audio_player import embedded
@@ -99,6 +99,7 @@ def write_model_page(
         thresholds_from=evaluation.thresholds_from if thresholds is not None else "",
         meaning=MEANING,
         columns=COLUMNS,
+        figures=figures_of(scores.vocabulary),
         rows=_comparison(evaluation, baselines or {}),
         instruments=_instruments(evaluation),
         instrument_names=list(zip(scores.vocabulary.codes, scores.vocabulary.names, strict=True)),
@@ -112,9 +113,7 @@ def write_model_page(
         ),
         by_genre=_micro_f1_by("genre", _genres(scores), labels, decisions),
         worst=_worst_clips(scores, decisions, audio),
-        facts=list(_flat(description.model_dump(mode="json", exclude={"history"})))
-        if description
-        else [],
+        facts=_facts(description) if description else [],
     )
     with storage.write_atomically(location) as stream:
         stream.write(page.encode())
@@ -216,6 +215,12 @@ def _worst_clips(
         if wrong[clip]
         for clip_id in [scores.clip_ids[clip]]
     ]
+
+
+def _facts(description: ModelDescription) -> list[tuple[str, str]]:
+    """Return what is known of a model, but for its history."""
+    content = description.model_dump(mode="json", exclude={"history"}, exclude_none=True)
+    return list(_flat(content))
 
 
 def _flat(value: Any, name: str = "") -> Iterable[tuple[str, str]]:

@@ -72,6 +72,7 @@ class TrainingData:
             init=self.start.record if self.start else None,
             own_validation=VALIDATION in self.store.clips and not self.validated_on,
             validated_on=tuple(one.record for one in self.validated_on),
+            partly_known=self.is_partial,
             training_clips=len(self.training),
             validation_clips=0 if mixed else len(self.validation),
             validation_mixtures=len(self.validation) if mixed else 0,

@@ -48,6 +48,8 @@ class DataRecord(StoreRecord):
     """Whether the store has validation clips of its own, that were validated on."""
     validated_on: tuple[ValidationRecord, ...] = ()
     """The stores of validation clips, if they have stores of their own."""
+    partly_known: bool = False
+    """Whether some labels were unknown."""
     training_clips: int = 0
     validation_clips: int = 0
     """Number of clips that were validated on, if they are not mixed."""

@@ -11,8 +11,9 @@ from irmas_dist.evaluation.evaluate import evaluate_scores
 from irmas_dist.evaluation.scores import write_scores
 from irmas_dist.inference.export import ExportSummary
 from irmas_dist.inference.predictor import Predictor
-from irmas_dist.instruments import UNKNOWN
+from irmas_dist.instruments import IRMAS, UNKNOWN, Vocabulary
 from irmas_dist.reports.model_card import model_card, write_model_card
+from irmas_dist.reports.model_page import write_model_page
 from irmas_dist.training.records import AdaptationRecord, StartRecord, ValidationRecord
 from tests.inference.conftest import MakeModel, scores_of_songs
 from tests.records import DATA
@@ -64,7 +65,8 @@ def test_a_card_has_the_figures_of_an_evaluation_with_their_protocol(
     for row in evaluation.instruments:
         line = f"| {row['name']} | {row['clips']} | {row['precision']:.3f} |"
         assert any(found.startswith(line) for found in figures.splitlines())
-    assert f"| {row['f1']:.3f} |\n\nBy instrument" in figures
+    assert f"| {row['f1']:.3f} | {row['ap']:.3f} |\n\nBy instrument" in figures
+    assert "\n| protocol | Micro F1 | Macro F1 | LRAP |\n| --- | --- | --- | --- |\n" in figures
     labels = evaluation.scores.labels.astype(np.int8)
     labels[0, 0] = UNKNOWN
     labels[:, 1] = UNKNOWN
@@ -73,7 +75,7 @@ def test_a_card_has_the_figures_of_an_evaluation_with_their_protocol(
         "m", description, evaluate_scores(scores, "", description.threshold_array())
     )
     assert f"\n| cello | {(labels[:, 0] == 1).sum()} | 39 |" in section(partly, "Figures")
-    assert "\n| clarinet | 0 | 0 | not known | | |\n" in section(partly, "Figures")
+    assert "\n| clarinet | 0 | 0 | not known | | | |\n" in section(partly, "Figures")
     assert "By instrument, the protocol is `validation`." in figures
     assert (
         "- electric guitar is recognised poorly: F1 0.000 (`validation`; clips with it: 40)" in card
@@ -82,6 +84,25 @@ def test_a_card_has_the_figures_of_an_evaluation_with_their_protocol(
     assert "relative to the surest instrument of a clip, which scores 1" in limits
     assert "only in silence do all score 0" in limits
     assert "\n\n\n" not in card
+
+
+def test_other_instruments_than_irmas_s_are_compared_by_mean_average_precision(
+    make_model: MakeModel, tmp_path: Path
+) -> None:
+    """LRAP counts a clip with one known label as right, whatever the model."""
+    names = {f"x{number}": f"instrument {number}" for number in range(len(IRMAS))}
+    other = Vocabulary.of(names)
+    description = Predictor.load(make_model()).description.model_copy(
+        update={"instruments": names, "thresholds": dict.fromkeys(names, 0.5)}
+    )
+    scores = dataclasses.replace(scores_of_songs(), vocabulary=other)
+    evaluation = evaluate_scores(scores, "", description.threshold_array())
+    figures = section(model_card("model", description, evaluation), "Figures")
+    assert "| protocol | Micro F1 | Macro F1 | mAP |" in figures
+    assert f"{evaluation.metrics['map']:.3f} (" in figures
+    write_model_page(tmp_path / "page.html", evaluation, "x")
+    headline = (tmp_path / "page.html").read_text().split('<dl class="headline">')[1]
+    assert "<dt>mAP</dt>" in headline.split("</dl>")[0]
 
 
 def test_a_card_has_no_intervals_of_one_song(make_model: MakeModel) -> None:
