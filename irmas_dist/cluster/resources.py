@@ -3,13 +3,17 @@
 Each worker, and each job's own process, must fit on a single node.
 """
 
+import math
+import time
 from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import ray
+from ray._private.state import state
+from ray.core.generated import gcs_pb2
 from ray.exceptions import RayError
-from ray.util.placement_group import placement_group, remove_placement_group
+from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 
 from irmas_dist.config.sweep import SweepSettings
 from irmas_dist.config.training import WorkerSettings
@@ -74,17 +78,42 @@ def wait_until_free(
         Whether they became free.
     """
     request = placement_group(bundles)
+    until = math.inf if timeout_s is None else time.monotonic() + timeout_s
+    told = False
     try:
-        if request.wait(QUIET_WAIT_S if timeout_s is None else min(QUIET_WAIT_S, timeout_s)):
-            return True
-        limit = "" if timeout_s is None else f" up to {timeout_s:g} s"
-        say(f"waiting{limit} for resources: {wanted}; {_free()}")
-        if timeout_s is None:
-            ray.get(request.ready())
-            return True
-        return bool(request.wait(max(timeout_s - QUIET_WAIT_S, 0)))
+        while not request.wait(max(min(QUIET_WAIT_S, until - time.monotonic()), 0)):
+            if time.monotonic() >= until:
+                return False
+            if not release_abandoned() and not told:
+                limit = "" if timeout_s is None else f" up to {timeout_s:g} s"
+                say(f"waiting{limit} for resources: {wanted}; {_free()}")
+                told = True
+        return True
     finally:
         remove_placement_group(request)
+
+
+def release_abandoned() -> int:
+    """Remove the placement groups of actors of this job that have ended; return their number.
+
+    Ray keeps them until the job ends, and Ray Train forgets that of workers which it fails to start
+    with an error of their own, such as a process group that cannot be formed.
+    """
+    job = ray.get_runtime_context().get_job_id()
+    table = state._connect_and_get_accessor().get_placement_group_table()
+    abandoned = [
+        group
+        for group in map(gcs_pb2.PlacementGroupTableData.FromString, table)
+        # Where no actor has made it, there is none that lives either.
+        if group.creator_actor_dead
+        and not ray.ActorID(group.creator_actor_id).is_nil()
+        and not group.is_detached
+        and group.creator_job_id.hex() == job
+        and group.state != gcs_pb2.PlacementGroupTableData.REMOVED
+    ]
+    for group in abandoned:
+        remove_placement_group(PlacementGroup(ray.PlacementGroupID(group.placement_group_id)))
+    return len(abandoned)
 
 
 def _free() -> str:

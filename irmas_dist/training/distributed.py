@@ -15,7 +15,7 @@ from irmas_dist.cluster.resources import wait_for_resources
 from irmas_dist.config.training import LearnerSettings, WorkerSettings
 from irmas_dist.storage.results import progress_directory
 from irmas_dist.terminal import say
-from irmas_dist.training.checkpoint import new_attempt
+from irmas_dist.training.checkpoint import checkpoints, new_attempt
 from irmas_dist.training.data import TrainingData
 from irmas_dist.training.loop import Attempt, OnEpoch, Trained, WorkerLostError
 from irmas_dist.training.model_description import ModelDescription
@@ -82,5 +82,7 @@ def _train(
                     f"{error}"
                 ) from error
             retries = "1 retry" if retries_left == 1 else f"{retries_left} retries"
-            say(f"a worker was lost; resuming from the last checkpoint ({retries} left)")
+            saved = checkpoints(progress)
+            begin = "resuming from the last checkpoint" if saved else "starting again"
+            say(f"a worker was lost ({error}); {begin} ({retries} left)")
     raise AssertionError("unreachable: the last attempt returns or raises")

@@ -13,6 +13,7 @@ from irmas_dist.cluster.resources import (
     require_state_api,
     trial_capacity,
     wait_for_core,
+    wait_until_free,
     workers_on,
 )
 from irmas_dist.config.sweep import SweepSettings
@@ -80,6 +81,28 @@ def test_where_a_core_is_free_nothing_is_said(
 ) -> None:
     wait_for_core()
     assert not capsys.readouterr().err
+
+
+class Reserving:
+    """An actor that reserves what there is, and ends without releasing it."""
+
+    def reserve(self) -> None:
+        ray.get(placement_group([{"CPU": 1}] * 2).ready())
+
+
+def test_what_an_actor_that_has_ended_reserved_is_released_and_nothing_else(
+    ray_cluster: None,
+) -> None:
+    """As the controller of Ray Train ends where workers fail to start."""
+    own = placement_group([{"memory": 1e6}])
+    ray.get(own.ready())
+    actor = ray.remote(num_cpus=0)(Reserving).remote()
+    ray.get(actor.reserve.remote())
+    assert not wait_until_free([{"CPU": 1}], "1 CPU", timeout_s=0.5)  # It still lives.
+    ray.kill(actor)
+    assert wait_until_free([{"CPU": 1}], "1 CPU", timeout_s=60)
+    assert own.wait(5)
+    remove_placement_group(own)
 
 
 class Cluster:
