@@ -6,6 +6,7 @@ import torch
 
 from irmas_dist import storage
 from irmas_dist.config.recipe import Recipe
+from irmas_dist.errors import first_line
 from irmas_dist.search.study import TrialRow
 from irmas_dist.search.sweep_directory import SweepRecord, trial_directory, trials_root
 from irmas_dist.search.wandb_runs import trial_run_id
@@ -13,10 +14,10 @@ from irmas_dist.storage.results import BEST_FILE, MODEL_FILE, holds
 from irmas_dist.terminal import say
 from irmas_dist.training.checkpoint import CHECKPOINT_FILE, DamagedError, load_checkpoint
 from irmas_dist.training.data import TrainingData
-from irmas_dist.training.describe import describe
 from irmas_dist.training.learner import Learner
+from irmas_dist.training.loop import Trained, finish
 from irmas_dist.training.model_description import read_description, write_description
-from irmas_dist.training.model_directory import pack_weights, save_model
+from irmas_dist.training.model_directory import save_model
 from irmas_dist.training.precision import available_device
 
 
@@ -40,16 +41,30 @@ def write_best_model(
     if not storage.exists(storage.join(directory, CHECKPOINT_FILE)):
         return None
     # It only scores here, on whatever this machine has, unless trials are to leave the GPU alone.
-    plain = recipe.training.model_copy(update={"graph": "off", "compile": False})
-    scoring = recipe.model_copy(update={"training": plain})
-    device = torch.device("cpu") if record.settings.gpus == 0 else available_device()
-    learner = Learner(data, scoring, device=device)
+    cpu = torch.device("cpu")
+    device = cpu if record.settings.gpus == 0 else available_device()
     try:
-        load_checkpoint(directory, learner)
+        try:
+            weights, description, validation = _describe_checkpoint(data, recipe, directory, device)
+        except RuntimeError as error:
+            if device == cpu:
+                raise
+            reason = first_line(error)
+            say(f"the best trial is scored on the CPU, as the GPU cannot be used ({reason})")
+            weights, description, validation = _describe_checkpoint(data, recipe, directory, cpu)
     except DamagedError as damaged:
         say(f"{damaged}; the best trial has no model: train {BEST_FILE}")
         return None
-    description, validation = describe(learner, recipe.model_dump(mode="json"))
     description = description.model_copy(update={"run": run})
-    save_model(model, pack_weights(learner.network), description, validation, data.all_known)
+    save_model(model, weights, description, validation, data.all_known)
     return model
+
+
+def _describe_checkpoint(
+    data: TrainingData, recipe: Recipe, directory: str, device: torch.device
+) -> Trained:
+    """Return the model in a trial's checkpoint."""
+    plain = recipe.training.model_copy(update={"graph": "off", "compile": False})
+    learner = Learner(data, recipe.model_copy(update={"training": plain}), device=device)
+    load_checkpoint(directory, learner)
+    return finish(learner, recipe.model_dump(mode="json"))

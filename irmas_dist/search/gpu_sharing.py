@@ -14,6 +14,7 @@ from irmas_dist.config.sweep import SweepSettings
 from irmas_dist.errors import IrmasError, is_out_of_memory, last_line
 from irmas_dist.terminal import say
 from irmas_dist.training.data import TrainingData
+from irmas_dist.training.graph import WARM_UP
 from irmas_dist.training.learner import Learner
 
 MARGIN = 2.0
@@ -105,9 +106,9 @@ def trials_on_a_gpu(memory: Memory, cpus: float, gpus: float, settings: SweepSet
 
 
 def memory_of_a_training(data: TrainingData, recipe: Recipe) -> Memory:
-    """Return the GPU memory that two epochs of a training take."""
+    """Return the GPU memory that a training takes once its steps and its validation are graphs."""
     learner = Learner(data, recipe, device="cuda")
-    for _ in range(2):
+    for _ in range(WARM_UP):
         learner.run_epoch()
     return Memory(
         torch.cuda.max_memory_reserved(), torch.cuda.get_device_properties(0).total_memory

@@ -9,6 +9,7 @@ from typing import Any
 
 import optuna
 import pytest
+import torch
 
 from irmas_dist.config.decisions import ThresholdSettings
 from irmas_dist.config.recipe import Recipe, build_recipe, load_recipe, with_values
@@ -97,6 +98,27 @@ def test_a_model_of_trials_on_gpus_is_written_where_there_is_none(
     model = write_best_model(data, best, summary.trials[0], tmp_path, record)
     assert model is not None
     assert read_description(model).recipe["training"]["graph"] == "on"
+
+
+def test_the_best_trial_is_scored_on_the_cpu_where_the_gpu_cannot_be_used(
+    swept: tuple[SweepSummary, Recipe],
+    features: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    summary, recipe = swept
+    out = Path(summary.path)
+    record = read_record(out)
+    shutil.copytree(trials_root(out, record), tmp_path / "trials")
+    found = "irmas_dist.search.best_model.available_device"
+    monkeypatch.setattr(found, lambda: torch.device("cuda"))
+    data = open_training_data(features, recipe)
+    assert write_best_model(data, recipe, summary.trials[0], tmp_path, record)
+    told = " ".join(capsys.readouterr().err.split())
+    assert "the best trial is scored on the CPU, as the GPU cannot be used (" in told
 
 
 def test_a_damaged_checkpoint_of_the_best_trial_costs_its_model_only(
