@@ -1,4 +1,4 @@
-"""How ``--help`` shows the parameters of a command, also where the terminal has 80 columns."""
+"""How commands take their options, and ``--help`` shows them, also in a terminal of 80 columns."""
 
 import copy
 from pathlib import Path
@@ -17,6 +17,13 @@ class HelpfulCommand(TyperCommand):
         for parameter in self.params:
             if isinstance(parameter, TyperArgument) and parameter.metavar is None:
                 parameter.metavar = str(parameter.name).upper()
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Refuse a second recipe, which may be thought to be merged with the first."""
+        _, _, order = self.make_parser(ctx).parse_args(args=list(args))
+        if sum("--config" in parameter.opts for parameter in order) > 1:
+            ctx.fail("--config is given twice: of recipes one is taken, and --set changes it")
+        return TyperCommand.parse_args(self, ctx, args)
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the help of briefer parameters."""

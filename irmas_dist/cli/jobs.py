@@ -13,6 +13,7 @@ from irmas_dist.cli.arguments import WRITTEN
 from irmas_dist.cli.command import MAX_COUNT, Json, command
 from irmas_dist.cli.help import HelpfulCommand, HelpfulGroup
 from irmas_dist.cli.tables import as_json
+from irmas_dist.config.base import require_whole_gpus
 from irmas_dist.errors import IrmasError
 from irmas_dist.terminal import escape, say, show, write
 
@@ -67,13 +68,18 @@ def submit(
         ),
     ] = None,
     gpus: Annotated[
-        float, typer.Option(min=0, max=MAX_COUNT, help="GPUs for the command itself.")
+        float,
+        typer.Option(min=0, max=MAX_COUNT, help="GPUs for the command itself."),
     ] = 0.0,
 ) -> None:
     """Run an irmas command on a Ray cluster."""
     from irmas_dist.cluster import jobs
     from irmas_dist.cluster.packaging import passed_environment
 
+    try:
+        require_whole_gpus(gpus)
+    except ValueError as error:
+        raise typer.BadParameter(f"--gpus {gpus:g}: {error}") from error
     needs_cpu = not runs_on_ray(command, context.find_root().command)
     submission = jobs.submit(
         command, address=address, name=name, working_dir=working_dir,

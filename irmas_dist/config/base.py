@@ -112,6 +112,17 @@ def from_options(settings: type[S], options: Mapping[str, str], **values: Any) -
         raise UsageError(f"{option} {first['input']}: {describe_error(first)}") from error
 
 
+def require_whole_gpus(gpus: float | None) -> float | None:
+    """Return a number of GPUs.
+
+    Raises:
+        ValueError: It is more than one and not whole, which Ray does not share.
+    """
+    if gpus is not None and gpus > 1 and gpus % 1:
+        raise ValueError("several GPUs should be a whole number")
+    return gpus
+
+
 def differences(found: Settings, wanted: Settings) -> str:
     """Return the settings that differ, as ``bands=96 rather than 64``; empty if none does."""
     return ", ".join(nested_differences(found.model_dump(), wanted.model_dump()))

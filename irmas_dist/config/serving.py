@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, field_validator, model_validator
 
-from irmas_dist.config.base import OBJECT_STORES, Settings
+from irmas_dist.config.base import OBJECT_STORES, Settings, require_whole_gpus
 from irmas_dist.errors import IrmasError, UsageError
 
 TOKEN = "IRMAS_SERVE_TOKEN"
@@ -55,6 +55,11 @@ class ServingSettings(Settings):
     limits: Limits = Limits()
     """What a request may ask for."""
 
+    @field_validator("gpus")
+    @classmethod
+    def _gpus_can_be_shared(cls, value: float | None) -> float | None:
+        return require_whole_gpus(value)
+
     @model_validator(mode="after")
     def _bounds_are_in_order(self) -> "ServingSettings":
         if not self.models:
@@ -89,6 +94,8 @@ def parse_models(given: list[str]) -> dict[str, str]:
         name, separator, directory = each.partition("=")
         if not separator or "/" in name:
             name, directory = "", each
+        elif not name:
+            raise UsageError(f"{each}: names no model before the =")
         name = name or ("model" if len(given) == 1 else "")
         if not name:
             raise UsageError(f"{each}: of several models, each needs a name: NAME={each}")

@@ -2,9 +2,9 @@
 
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from irmas_dist.config.base import Settings
+from irmas_dist.config.base import Settings, require_whole_gpus
 
 SamplerName = Literal["tpe", "random", "grid", "cmaes", "nsga2"]
 """Proposes the values of each trial, see `search.samplers`."""
@@ -53,6 +53,11 @@ class SweepSettings(Settings):
     warm_start: str | None = None
     """Storage of an earlier study, whose best trials run first; one of several studies in it is
     STORAGE#NAME."""
+
+    @field_validator("gpus")
+    @classmethod
+    def _gpus_can_be_shared(cls, value: float | None) -> float | None:
+        return require_whole_gpus(value)
 
     @model_validator(mode="before")
     @classmethod

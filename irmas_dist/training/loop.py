@@ -6,6 +6,8 @@ from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from irmas_dist import storage
 from irmas_dist.config.training import LearnerSettings, WorkerSettings
 from irmas_dist.errors import IrmasError, StoreError
@@ -132,4 +134,6 @@ def as_failure(error: BaseException) -> IrmasError:
     own = isinstance(error, IrmasError)
     text = str(error) if own else f"{type(error).__name__}: {error}".splitlines()[0]
     kind = StoreError if isinstance(error, StoreError) else IrmasError
-    return kind(f"training failed: {text}")
+    # Without a driver, torch raises a plain RuntimeError.
+    of_gpu = isinstance(error, torch.AcceleratorError) or "NVIDIA driver" in text
+    return kind(f"training failed: {text}" + ("; --no-gpu trains on CPUs" if of_gpu else ""))

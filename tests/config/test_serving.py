@@ -22,7 +22,7 @@ def test_models_have_names_where_there_are_several() -> None:
     assert parse_models(["runs/a"]) == {"model": "runs/a"}
     assert parse_models(["a=runs/a", "b=s3://bucket/b"]) == {"a": "runs/a", "b": "s3://bucket/b"}
     assert parse_models(["runs/x=1/model"]) == {"model": "runs/x=1/model"}
-    for wrong in (["a=x", "y"], ["a=x", "a=y"], ["a="]):
+    for wrong in (["a=x", "y"], ["a=x", "a=y"], ["a="], ["=x"]):
         with pytest.raises(IrmasError):
             parse_models(wrong)
 
