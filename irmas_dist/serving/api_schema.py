@@ -1,4 +1,4 @@
-"""What OpenAPI says of the requests with audio, and of what is refused."""
+"""What OpenAPI says of the requests with audio, of their answers, and of what is refused."""
 
 from typing import Any
 
@@ -32,6 +32,42 @@ BODY = {
     ],
 }
 """What OpenAPI says of the requests with audio."""
+
+NUMBERS = {"type": "array", "items": {"type": "number"}}
+TEXT = {"type": "string"}
+TEXTS = {"type": "array", "items": TEXT}
+
+WINDOWS = {
+    "type": "object",
+    "properties": {
+        "codes": TEXTS,
+        "starts": NUMBERS,
+        "ends": NUMBERS,
+        "windows": {"type": "array", "items": NUMBERS},
+    },
+}
+"""Of a timeline."""
+
+
+def answer(*, timeline: bool) -> dict[int | str, dict[str, Any]]:
+    """Return what OpenAPI says of the answer to audio."""
+    prediction: dict[str, Any] = {
+        "path": TEXT,
+        "instruments": TEXTS,
+        "scores": {"type": "object", "additionalProperties": {"type": "number"}},
+        "note": {"type": ["string", "null"]},
+        "adapted_to": TEXT,
+    }
+    if timeline:
+        prediction["timeline"] = WINDOWS
+    properties = {
+        "model": {"type": "object", "properties": {"name": TEXT, "digest": TEXT}},
+        "predictions": {"type": "array", "items": {"type": "object", "properties": prediction}},
+    }
+    content = {"application/json": {"schema": {"type": "object", "properties": properties}}}
+    events = {"text/event-stream": {"schema": TEXT}} if timeline else {}
+    return {200: {"description": "The prediction.", "content": content | events}}
+
 
 REFUSALS: dict[int | str, dict[str, Any]] = {
     400: {"description": "The request cannot be read."},

@@ -11,6 +11,7 @@ from typing import Any
 
 from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
+from fastapi.security import HTTPBearer
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -19,7 +20,7 @@ from irmas_dist.inference.audio_inputs import Prediction
 from irmas_dist.inference.results import as_object
 from irmas_dist.inference.timeline import Timeline
 from irmas_dist.serving.api_page import api_page
-from irmas_dist.serving.api_schema import BODY, REFUSALS
+from irmas_dist.serving.api_schema import BODY, REFUSALS, answer
 from irmas_dist.serving.listener import Listener, ScoredWindows
 from irmas_dist.serving.local_hosts import LocalHosts
 from irmas_dist.serving.models import ServedModel
@@ -73,11 +74,13 @@ def create_app(listener: Listener, token_digest: str | None = None) -> FastAPI:
     app.add_exception_handler(RefusedRequestError, _refused)
     app.add_exception_handler(HTTPException, _unknown)
     guard = [Depends(authorised)]
+    if token_digest:  # It refuses nothing, and says in the API's description what is to be sent.
+        guard.append(Depends(HTTPBearer(auto_error=False, scheme_name="token")))
     app.include_router(_predictions(listener), dependencies=guard, responses=REFUSALS)
     app.include_router(_models(listener), dependencies=guard, responses={401: REFUSALS[401]})
     app.include_router(_health(listener))
 
-    @app.get("/docs", include_in_schema=False)
+    @app.api_route("/docs", methods=["GET", "HEAD"], include_in_schema=False)
     async def docs() -> Response:
         return HTMLResponse(api_page(app.openapi()))
 
@@ -91,20 +94,26 @@ def _predictions(listener: Listener) -> APIRouter:
     """Return the routes that take audio."""
     routes = APIRouter()
 
-    async def predicted(request: Request) -> Prediction:
+    async def predicted(request: Request) -> tuple[ServedModel, Prediction]:
         with listener.admitted():
             async with _in_time(listener):
                 upload = await read_upload(request, listener.limits)
-                return await listener.predict(upload, listener.model(upload.model))
-
-    @routes.post("/v1/predict", summary="The instruments of an audio file", openapi_extra=BODY)
-    async def predict(request: Request) -> Response:
-        """Answer with the JSON of ``irmas predict --json``."""
-        return JSONResponse({"predictions": [as_object(await predicted(request))]})
+                model = listener.model(upload.model)
+                return model, await listener.predict(upload, model)
 
     @routes.post(
-        "/v1/timeline", summary="The scores of every window of an audio file", openapi_extra=BODY
-    )
+        "/v1/predict", summary="The instruments of an audio file", openapi_extra=BODY,
+        responses=answer(timeline=False),
+    )  # fmt: skip
+    async def predict(request: Request) -> Response:
+        """Answer with the JSON of ``irmas predict --json``, and the model's name and version."""
+        model, found = await predicted(request)
+        return JSONResponse({"model": model.version, "predictions": [as_object(found)]})
+
+    @routes.post(
+        "/v1/timeline", summary="The scores of every window of an audio file",
+        openapi_extra=BODY, responses=answer(timeline=True),
+    )  # fmt: skip
     async def timeline(request: Request) -> Response:
         """Answer as predict does, with a ``timeline``: starts and ends in seconds, and scores.
 
@@ -116,10 +125,10 @@ def _predictions(listener: Listener) -> APIRouter:
         """
         if "text/event-stream" in request.headers.get("accept", ""):
             return await _stream(listener, request)
-        found = await predicted(request)
+        model, found = await predicted(request)
         assert found.timeline is not None
         windows = {"timeline": {"codes": found.timeline.codes} | _as_json(found.timeline)}
-        return JSONResponse({"predictions": [as_object(found) | windows]})
+        return JSONResponse({"model": model.version, "predictions": [as_object(found) | windows]})
 
     return routes
 
@@ -128,6 +137,7 @@ def _models(listener: Listener) -> APIRouter:
     """Return the route that describes the models."""
     routes = APIRouter()
 
+    @routes.head("/v1/models", include_in_schema=False)
     @routes.get("/v1/models", summary="The models")
     async def models() -> Response:
         """Answer with each model's instruments, thresholds and validation figures, and limits."""

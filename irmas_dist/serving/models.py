@@ -13,6 +13,7 @@ from irmas_dist.errors import IrmasError
 from irmas_dist.inference.combination import Combination
 from irmas_dist.storage.results import MODEL_FILE, WEIGHTS_FILE
 from irmas_dist.training.model_description import ModelDescription, read_description
+from irmas_dist.training.validation_rule import validated_on
 
 FILES = (MODEL_FILE, WEIGHTS_FILE)
 """What makes a model what it is."""
@@ -81,14 +82,18 @@ class ServedModel:
 
     def as_config(self) -> dict[str, str]:
         """Say which it is, for the configuration of a deployment."""
-        return {"name": self.name, "directory": self.directory, "digest": self.digest}
+        return {"directory": self.directory, **self.version}
+
+    @property
+    def version(self) -> dict[str, str]:
+        """Say which it is, for clients."""
+        return {"name": self.name, "digest": self.digest}
 
     def facts(self) -> dict[str, Any]:
         """Return what clients are told of it."""
         description = self.description
         return {
-            "name": self.name,
-            "digest": self.digest,
+            **self.version,
             # In the order of scores: JavaScript puts the keys of objects that are numbers first.
             "codes": description.vocabulary.codes,
             "instruments": description.instruments,
@@ -98,6 +103,7 @@ class ServedModel:
             ),
             "relative": description.relative,
             "thresholds_from": description.thresholds_from,
+            "validated_on": validated_on(description.recipe, description.data),
             # Those of an adapted model are of what it was before.
             "validation": {
                 key.removeprefix("val_"): description.scores[key]

@@ -8,6 +8,7 @@ const map = new HeatMap();
 let models = [], chosen = null, latest = null, running = null, recording = null,
   opening = false;
 
+const LOST = "The connection was lost: try again.";
 const BY_BROWSER = "decoded by the browser: the server does not know its format, nor whether it is whole";
 
 const element = (name, text, more = {}) =>
@@ -19,6 +20,15 @@ function say(text, error = false) {
   $("status").classList.toggle("error", error);
 }
 
+// Ask the server; where it does not answer, browsers say each their own.
+async function ask(path, options) {
+  try { return await fetch(path, options); }
+  catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Error("The server does not answer: try again.");
+  }
+}
+
 async function reason(response) {
   try { return (await response.json()).error ?? response.statusText; }
   catch { return response.statusText || `status ${response.status}`; }
@@ -26,7 +36,8 @@ async function reason(response) {
 
 // Learn the models; return whether there are any that answer.
 async function begin() {
-  const response = await fetch("/v1/models", {headers: headers()});
+  if (/[^\x20-\x7e]/.test($("token").value)) { say("This token is wrong.", true); return false; }
+  const response = await ask("/v1/models", {headers: headers()});
   $("access").hidden = response.status !== 401 && !$("token").value;
   if (!response.ok) {
     const token = $("token").value ? "This token is wrong." : "A token is needed.";
@@ -50,7 +61,7 @@ function about() {
   $("about").textContent = `Model ${model.name}, version ${model.digest}: `
     + `${model.codes.length} instruments, `
     + (model.members > 1 ? `${model.members} members. ` : `${model.parameters.toLocaleString("en")} parameters. `)
-    + (figures ? `On validation clips, which its thresholds were fitted to (${model.thresholds_from}): ${figures}. ` : "")
+    + (figures ? `On ${model.validated_on}, at its thresholds: ${figures}. ` : "")
     + (model.adapted_to ? `It is adapted to ${model.adapted_to}. ` : "")
     + "On other music it may be wrong more often.";
 }
@@ -58,7 +69,11 @@ function about() {
 async function* events(response) {
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let held = "";
-  for (let part; !(part = await reader.read()).done;) {
+  const lost = error => {
+    if (error.name === "AbortError") throw error;
+    throw new Error(LOST);
+  };
+  for (let part; !(part = await reader.read().catch(lost)).done;) {
     const blocks = (held + part.value).split("\n\n");
     held = blocks.pop();
     for (const block of blocks) {
@@ -71,7 +86,7 @@ async function* events(response) {
 async function send(content, name, signal) {
   const query = new URLSearchParams({name});
   if (models.length > 1) query.set("model", $("model").value);
-  return fetch(`/v1/timeline?${query}`, {
+  return ask(`/v1/timeline?${query}`, {
     method: "POST", body: content, signal,
     headers: {...headers(), Accept: "text/event-stream", "Content-Type": "application/octet-stream"},
   });
@@ -86,9 +101,11 @@ async function hear(file) {
     $("result").hidden = true;
     $("progress").hidden = false;
     $("progress").removeAttribute("value");
+    if (!file.size) throw new Error(`${file.name}: empty file`);
     say(`Sending ${file.name} …`);
     URL.revokeObjectURL($("player").src);
     $("player").src = URL.createObjectURL(file);
+    $("player").currentTime = 0;  // else it starts where one that it could not play was moved to
     await show(file, signal);
   } catch (error) {
     if (signal.aborted) return;
@@ -133,7 +150,7 @@ async function show(file, signal, decoded = null) {
       return;
     }
   }
-  throw new Error("The connection was lost: try again.");
+  throw new Error(LOST);
 }
 
 function finish(prediction, model) {
@@ -166,10 +183,21 @@ export function csv({timeline: {codes, starts, ends, windows}}) {
   return [["start_s", "end_s", ...quoted], ...rows].map(row => row.join(",") + "\n").join("");
 }
 
+const asJson = (prediction, {name, digest}) => ({model: {name, digest}, predictions: [prediction]});
+
 function save(content, kind, ending) {
   const url = URL.createObjectURL(new Blob([content], {type: kind}));
   element("a", "", {href: url, download: latest.path.replace(/\.[^.]*$/, "") + ending}).click();
   setTimeout(() => URL.revokeObjectURL(url), 10_000);
+}
+
+function drop({files, items}) {
+  const [file, ...more] = files;
+  if (!file) return;
+  $("file").value = "";  // else it names the file before
+  if (more.length) say(`${files.length} files: drop one at a time.`, true);
+  else if (items[0]?.webkitGetAsEntry()?.isDirectory) say(`${file.name} is a folder: drop a file.`, true);
+  else hear(file);
 }
 
 $("file").addEventListener("click", () => { $("file").value = ""; });  // else the same file is no change
@@ -181,7 +209,7 @@ $("form").addEventListener("submit", async event => {
 });
 $("csv").addEventListener("click", () => latest && save(csv(latest), "text/csv", ".csv"));
 $("json").addEventListener("click", () =>
-  latest && save(JSON.stringify({predictions: [latest]}, null, 2), "application/json", ".json"));
+  latest && save(JSON.stringify(asJson(latest, map.model), null, 2), "application/json", ".json"));
 $("record").hidden = !navigator.mediaDevices;  // without TLS, browsers have it on their own machine only
 $("record").addEventListener("click", async () => {
   try {
@@ -194,6 +222,7 @@ $("record").addEventListener("click", async () => {
     const file = await recording.done;
     recording = null;
     $("record").textContent = "Record";
+    $("file").value = "";
     hear(file);
   } catch (error) { say(`The microphone cannot be used: ${error.message}`, true); }
 });
@@ -201,7 +230,7 @@ for (const kind of ["dragover", "dragleave", "drop"]) {
   addEventListener(kind, event => {
     event.preventDefault();
     $("drop").classList.toggle("over", kind === "dragover");
-    if (kind === "drop" && event.dataTransfer.files[0]) hear(event.dataTransfer.files[0]);
+    if (kind === "drop") drop(event.dataTransfer);
   });
 }
 begin().catch(error => say(error.message, true));

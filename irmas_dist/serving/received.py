@@ -81,6 +81,8 @@ async def read_upload(request: Request, limits: Limits) -> ReceivedAudio:
         RefusedRequestError: It has none, or too much, or names a URL that may not be read.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if unknown := sorted(request.query_params.keys() - {"model", "name"}):
+        raise RefusedRequestError(422, f"{unknown[0]}: the parameters are model and name")
     model = request.query_params.get("model")
     if kind == "multipart/form-data":
         found = await _multipart(request, limits, model)
@@ -89,6 +91,8 @@ async def read_upload(request: Request, limits: Limits) -> ReceivedAudio:
     else:
         name = request.query_params.get("name") or "audio"
         found = ReceivedAudio(name, await _body(request, limits.max_megabytes), model)
+    if found.name and not found.content:
+        raise RefusedRequestError(422, f"{found.name}: empty file")
     if not found.content:
         raise RefusedRequestError(
             422, "no audio: send a file, as the part 'file' of multipart/form-data or as the body"
@@ -146,6 +150,12 @@ class _InMemoryParser(MultiPartParser):
     """Multipart whose files never go to disk; `_chunks` limits them."""
 
     spool_max_size = 2**62
+    whole = False
+    """Whether the last boundary has come: without it, the last part would be dropped."""
+
+    def on_end(self) -> None:
+        """Note the last boundary."""
+        self.whole = True
 
 
 async def _multipart(request: Request, limits: Limits, model: str | None) -> ReceivedAudio:
@@ -158,8 +168,14 @@ async def _multipart(request: Request, limits: Limits, model: str | None) -> Rec
         if "Too many files" in reason:
             reason = "several files: send one per request"
         raise RefusedRequestError(400, f"not multipart/form-data: {reason}") from error
+    if not parser.whole:
+        raise RefusedRequestError(400, "not multipart/form-data: it is cut short")
     files = [value for value in form.values() if isinstance(value, UploadFile)]
-    named = form.get("model")
+    named = form.get("model", model)
+    if named != (model or named):
+        raise RefusedRequestError(422, f"model is both {named} and {model}: name one")
+    if "file" in form and not files:
+        raise RefusedRequestError(422, "the part 'file' is no file: send it with a file name")
     if not files:
         return ReceivedAudio("", b"")
     content = await files[0].read()

@@ -19,6 +19,7 @@ from irmas_dist.errors import IrmasError, last_line
 from irmas_dist.serving import haproxy
 from irmas_dist.serving.models import read_models
 from irmas_dist.serving.proxy import VARIABLES
+from irmas_dist.terminal import say
 
 APPLICATION = "irmas"
 """Name of the application on Ray Serve: another one of this name takes its place."""
@@ -52,8 +53,12 @@ def serve(
         _require_free(host, port)
     with deployed(settings, host, port, address) as url:
         started(url, not here)
-        while here:
-            time.sleep(3600)
+        try:
+            while here:
+                time.sleep(3600)
+        except KeyboardInterrupt:
+            say("finishing the requests under way; Ctrl-C again cuts them off")
+            raise
 
 
 @contextmanager
@@ -69,6 +74,7 @@ def deployed(
         IrmasError: A model cannot be used, or the cluster is too small.
     """
     models = read_models(settings.models)
+    say("starting Ray Serve")
     # They take seconds to import.
     import ray
     from ray import serve as ray_serve
@@ -92,6 +98,8 @@ def deployed(
                 controller_options={} if own else {"runtime_env": {"env_vars": VARIABLES}},
             )
         except ray.exceptions.RayError as error:
+            if own:  # Another program may have taken it since.
+                _require_free(host, port)
             reason = last_line(error)
             raise IrmasError(
                 f"Ray Serve does not start: {reason}; {haproxy.ENABLED}=0 does without HAProxy"
@@ -106,6 +114,8 @@ def deployed(
             yield f"http://{f'[{shown}]' if ':' in shown else shown}:{port}"
         finally:
             if own:
+                # Replicas finish what they have begun; shutting down does not wait for that.
+                ray_serve.delete(APPLICATION)
                 ray_serve.shutdown()
 
 

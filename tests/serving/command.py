@@ -54,7 +54,9 @@ def serving(*options: str, **variables: str) -> Iterator[Serving]:
     found = Serving(process, f"http://127.0.0.1:{port}")
     assert process.stdout is not None
     try:
-        found.said = process.stdout.readline()  # once requests are answered
+        found.said = process.stdout.readline()
+        if found.said.startswith("starting"):
+            found.said += process.stdout.readline()  # once requests are answered
         assert "Ctrl-C ends it" in found.said, found.said
         yield found
     finally:

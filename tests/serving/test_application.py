@@ -59,6 +59,8 @@ def test_all_ways_to_send_a_file_give_the_json_of_predict(
     expected = as_object(predict_file(predictor, str(excerpts[0]))) | {"path": "a.wav"}
     for answer in asking(ask):
         assert answer.status_code == 200
+        assert answer.json()["model"].keys() == {"name", "digest"}
+        assert answer.json()["model"]["name"] == "model"
         (found,) = answer.json()["predictions"]
         assert found["scores"] == pytest.approx(expected["scores"], abs=1e-5)
         found.pop("timeline", None)
@@ -268,12 +270,19 @@ def test_a_token_is_wanted_of_everyone_who_asks_a_model(asking: Serve) -> None:
     statuses = asking(ask, token=hashlib.sha256(TOKEN.encode()).hexdigest())
     assert statuses == [401, 401, 401, 200, 200, 401, 401, 200]
 
+    async def described(client: httpx.AsyncClient) -> Any:
+        return (await client.get("/openapi.json")).json()["components"]["securitySchemes"]
+
+    schemes = asking(described, token=hashlib.sha256(TOKEN.encode()).hexdigest())
+    assert schemes == {"token": {"type": "http", "scheme": "bearer"}}
+
 
 def test_the_health_and_the_page_are_there_for_head_too(asking: Serve) -> None:
     async def ask(client: httpx.AsyncClient) -> list[httpx.Response]:
-        return [await client.head(path) for path in ("/healthz", "/", "/page.js")]
+        paths = ("/healthz", "/", "/page.js", "/v1/models", "/docs")
+        return [await client.head(path) for path in paths]
 
-    assert [each.status_code for each in asking(ask)] == [200, 200, 200]
+    assert [each.status_code for each in asking(ask)] == [200] * 5
 
 
 def test_the_models_are_described_and_no_other_site_may_ask(asking: Serve) -> None:
@@ -297,4 +306,7 @@ def test_the_models_are_described_and_no_other_site_may_ask(asking: Serve) -> No
     paths = ["/healthz", "/v1/models", "/v1/predict", "/v1/timeline"]
     assert sorted(described.json()["paths"]) == paths
     assert "POST /v1/predict" in page.text
+    answer = described.json()["paths"]["/v1/timeline"]["post"]["responses"]["200"]["content"]
+    assert answer.keys() == {"application/json", "text/event-stream"}
+    assert "components" not in described.json()
     assert "//" not in page.text.replace("</", "")

@@ -175,3 +175,70 @@ def luminance(colour: str) -> float:
     shares = [int(each) / 255 for each in re.findall(r"\d+", colour)]
     linear = [x / 12.92 if x <= 0.04045 else ((x + 0.055) / 1.055) ** 2.4 for x in shares]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+DROP = """(names => {
+  const data = new DataTransfer();
+  for (const name of names) data.items.add(new File(["no audio"], name));
+  dispatchEvent(new DragEvent("drop", {dataTransfer: data}));
+})"""
+
+
+def test_what_is_dropped_is_one_file_and_its_name_is_the_only_one_shown(
+    model: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "a.wav").write_bytes(content("a.wav"))
+
+    async def drop(browser: Tab) -> None:
+        await browser.choose("#file", tmp_path / "a.wav")
+        await heard_again(browser)
+        await browser.value(f"{DROP}(['b.wav', 'c.wav'])")
+        assert await browser.value(STATUS) == "2 files: drop one at a time."
+        await browser.value(f"{DROP}(['b.wav'])")
+        await browser.until(f"/^b.wav: /.test({STATUS})")
+        assert await browser.value("document.getElementById('file').value") == ""
+
+    browsing(drop, model)
+
+
+def test_a_file_is_played_from_its_beginning(model: Path, tmp_path: Path) -> None:
+    """Also after one that the browser cannot play, whose position would be the next one's."""
+    (tmp_path / "a.wav").write_bytes(content("a.wav"))
+    soundfile.write(tmp_path / "a.aiff", np.zeros(44_100, np.int16), 22_050)
+    player = "document.getElementById('player')"
+
+    async def choose(browser: Tab) -> None:
+        await browser.choose("#file", tmp_path / "a.aiff")
+        await heard_again(browser)
+        await browser.value(f"{player}.currentTime = 0.5")
+        await browser.choose("#file", tmp_path / "a.wav")
+        await heard_again(browser)
+        await browser.until(f"{player}.readyState > 0")
+        assert await browser.value(f"{player}.currentTime") == 0
+
+    browsing(choose, model)
+
+
+@pytest.mark.parametrize(
+    ("broken", "said"),
+    [
+        ("window.fetch = async () => { throw new TypeError('Failed to fetch'); }",
+         "The server does not answer: try again."),
+        ("document.getElementById('token').value = 'é€'", "This token is wrong."),
+    ],
+)  # fmt: skip
+def test_errors_are_the_page_s_own(model: Path, broken: str, said: str) -> None:
+    async def enter(browser: Tab) -> None:
+        await browser.value(f"({broken}, 0)")
+        await browser.value("document.getElementById('form').requestSubmit()")
+        await browser.until(f"{STATUS} === '{said}'")
+
+    browsing(enter, model)
+
+
+def test_the_foot_says_what_the_figures_are_of(model: Path) -> None:
+    async def read(browser: Tab) -> None:
+        about = await browser.value("document.getElementById('about').textContent")
+        assert "On mixtures of held-out training clips, at its thresholds: micro F1 0.625" in about
+
+    browsing(read, model)

@@ -158,3 +158,27 @@ def test_an_upload_that_stalls_makes_room_for_the_next(
     stalled, slow = asking(ask, {"max_requests": 1})
     assert (stalled.status_code, slow.status_code) == (408, 200)
     assert stalled.json() == {"error": "the upload was interrupted: nothing came for 0.3 s"}
+
+
+def test_what_a_request_may_not_mean_is_refused(asking: Serve, excerpts: list[Path]) -> None:
+    content = excerpts[0].read_bytes()
+    kind = {"Content-Type": "multipart/form-data; boundary=b"}
+    cut = multipart("b", ('name="file"; filename="a.wav"', content)).removesuffix(b"--b--\r\n")
+
+    async def ask(client: httpx.AsyncClient) -> list[httpx.Response]:
+        file, model = {"file": ("a.wav", content)}, {"model": "other"}
+        return [
+            await client.post("/v1/predict?modle=other", content=content),
+            await client.post("/v1/predict?model=model", files=file, data=model),
+            await client.post("/v1/predict", content=cut, headers=kind),
+            await client.post("/v1/predict", files={"file": (None, "text")}),
+            await client.post("/v1/predict", files={"file": ("a.wav", b"")}),
+        ]
+
+    assert [(each.status_code, each.json()["error"]) for each in asking(ask)] == [
+        (422, "modle: the parameters are model and name"),
+        (422, "model is both other and model: name one"),
+        (400, "not multipart/form-data: it is cut short"),
+        (422, "the part 'file' is no file: send it with a file name"),
+        (422, "a.wav: empty file"),
+    ]
