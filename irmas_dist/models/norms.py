@@ -46,10 +46,8 @@ class InstanceBatchNorm(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         """Return maps of the same shape (windows, channels, bands, frames) and type."""
-        measures = self.batch.training and not self.training  # the statistics of other clips
-        # To ask for the number of windows would fix that of an exported graph.
-        some = torch.compiler.is_exporting() or len(maps)
-        if maps.is_cuda or measures or not some:
+        if maps.is_cuda or (self.batch.training and not (self.training and len(maps))):
+            # On a GPU; to learn from no window; or to measure the statistics of other clips.
             return self.by_halves(maps)
         halves = self.instance, self.batch
         weights, biases = ([getattr(half, name) for half in halves] for name in ("weight", "bias"))
@@ -173,7 +171,9 @@ def _moments(maps: Tensor) -> Tensor:
     """Return means of each map and of its squares, shape (2, windows, channels, 1, 1)."""
     # The norm is one pass over the maps, where squares would be other maps.
     norm = torch.linalg.vector_norm(maps, dim=PLANE, keepdim=True)
-    return torch.stack([maps.mean(PLANE, keepdim=True), norm.square() / maps[0, 0].numel()])
+    # There may be no window, whose size could be asked for.
+    size = maps.shape[2] * maps.shape[3]
+    return torch.stack([maps.mean(PLANE, keepdim=True), norm.square() / size])
 
 
 def _mean_and_variance(moments: Tensor) -> tuple[Tensor, Tensor]:
