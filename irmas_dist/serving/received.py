@@ -10,9 +10,10 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+from typing import Any
 
 from python_multipart.multipart import parse_options_header
-from starlette.datastructures import Headers, UploadFile
+from starlette.datastructures import Headers, ImmutableMultiDict, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
@@ -81,8 +82,7 @@ async def read_upload(request: Request, limits: Limits) -> ReceivedAudio:
         RefusedRequestError: It has none, or too much, or names a URL that may not be read.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if unknown := sorted(request.query_params.keys() - {"model", "name"}):
-        raise RefusedRequestError(422, f"{unknown[0]}: the parameters are model and name")
+    _require_known(request.query_params, {"model", "name"}, "parameters")
     model = request.query_params.get("model")
     if kind == "multipart/form-data":
         found = await _multipart(request, limits, model)
@@ -91,13 +91,31 @@ async def read_upload(request: Request, limits: Limits) -> ReceivedAudio:
     else:
         name = request.query_params.get("name") or "audio"
         found = ReceivedAudio(name, await _body(request, limits.max_megabytes), model)
-    if found.name and not found.content:
+    named = kind in ("multipart/form-data", "application/json") or "name" in request.query_params
+    if named and found.name and not found.content:
         raise RefusedRequestError(422, f"{found.name}: empty file")
     if not found.content:
         raise RefusedRequestError(
             422, "no audio: send a file, as the part 'file' of multipart/form-data or as the body"
         )
     return found
+
+
+def _require_known(given: ImmutableMultiDict[str, Any], known: set[str], what: str) -> None:
+    """Refuse what would be ignored: another name, or a second value."""
+    names = [name for name, _ in given.multi_items()]
+    for name in names:
+        if name not in known:
+            raise RefusedRequestError(422, f"{name}: the {what} are {' and '.join(sorted(known))}")
+        if names.count(name) > 1:
+            raise RefusedRequestError(422, f"{name} is given twice")
+
+
+def _one_model(in_query: str | None, in_body: str | None) -> str | None:
+    """Return the model that is named, in the query or in the body."""
+    if in_query and in_body and in_query != in_body:
+        raise RefusedRequestError(422, f"model is both {in_body} and {in_query}: name one")
+    return in_body or in_query
 
 
 async def _body(request: Request, megabytes: float) -> bytes:
@@ -171,9 +189,6 @@ async def _multipart(request: Request, limits: Limits, model: str | None) -> Rec
     if not parser.whole:
         raise RefusedRequestError(400, "not multipart/form-data: it is cut short")
     files = [value for value in form.values() if isinstance(value, UploadFile)]
-    named = form.get("model", model)
-    if named != (model or named):
-        raise RefusedRequestError(422, f"model is both {named} and {model}: name one")
     if "file" in form and not files:
         raise RefusedRequestError(422, "the part 'file' is no file: send it with a file name")
     if not files:
@@ -182,8 +197,11 @@ async def _multipart(request: Request, limits: Limits, model: str | None) -> Rec
     await files[0].close()
     if len(content) > limits.max_megabytes * MEGABYTE:
         raise _too_large("upload", limits.max_megabytes)
+    named = form.get("model")
     return ReceivedAudio(
-        files[0].filename or "audio", content, named if isinstance(named, str) else model
+        files[0].filename or "audio",
+        content,
+        _one_model(model, named if isinstance(named, str) else None),
     )
 
 
@@ -209,15 +227,16 @@ async def _by_url(request: Request, limits: Limits, model: str | None) -> Receiv
         raise RefusedRequestError(413, line) from error
     try:
         given = json.loads(body)
-        url, model = given["url"], given.get("model", model)
+        url, named = given["url"], given.get("model")
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise RefusedRequestError(422, 'JSON should be {"url": "s3://…"}') from error
-    if not isinstance(url, str) or not isinstance(model, str | None):
+    if not isinstance(url, str) or not isinstance(named, str | None):
         raise RefusedRequestError(422, 'JSON should be {"url": "s3://…"}')
     if not is_allowed(url, limits.allow_url_prefix):
         raise RefusedRequestError(
             403, "the server does not read this URL: it reads those of its --allow-url-prefix only"
         )
+    model = _one_model(model, named)
     content = await asyncio.to_thread(_object, url, limits)
     return ReceivedAudio(url, content, model)
 

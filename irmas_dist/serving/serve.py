@@ -7,7 +7,7 @@ import socket
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -114,9 +114,23 @@ def deployed(
             yield f"http://{f'[{shown}]' if ':' in shown else shown}:{port}"
         finally:
             if own:
-                # Replicas finish what they have begun; shutting down does not wait for that.
-                ray_serve.delete(APPLICATION)
-                ray_serve.shutdown()
+                try:
+                    _finish_requests(longest_s)
+                finally:
+                    ray_serve.shutdown()
+
+
+def _finish_requests(longest_s: float) -> None:
+    """Let replicas finish what they have begun, which shutting down would not wait for."""
+    from ray import serve as ray_serve
+    from ray.exceptions import RayError
+    from ray.serve.exceptions import RayServeException
+
+    until = time.monotonic() + longest_s
+    with suppress(RayError, RayServeException):  # There may be no Ray Serve any more.
+        ray_serve.delete(APPLICATION, _blocking=False)
+        while APPLICATION in ray_serve.status().applications and time.monotonic() < until:
+            time.sleep(0.2)
 
 
 @contextmanager

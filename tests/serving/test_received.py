@@ -173,12 +173,19 @@ def test_what_a_request_may_not_mean_is_refused(asking: Serve, excerpts: list[Pa
             await client.post("/v1/predict", content=cut, headers=kind),
             await client.post("/v1/predict", files={"file": (None, "text")}),
             await client.post("/v1/predict", files={"file": ("a.wav", b"")}),
+            await client.post("/v1/predict?model=model&model=other", content=content),
+            await client.post("/v1/predict?model=model", json={"url": "s3://a/b", "model": "x"}),
+            await client.post("/v1/predict"),
         ]
 
-    assert [(each.status_code, each.json()["error"]) for each in asking(ask)] == [
+    answers = asking(ask, {"allow_url_prefix": ["s3://a/"]})
+    assert [(each.status_code, each.json()["error"]) for each in answers] == [
         (422, "modle: the parameters are model and name"),
         (422, "model is both other and model: name one"),
         (400, "not multipart/form-data: it is cut short"),
         (422, "the part 'file' is no file: send it with a file name"),
         (422, "a.wav: empty file"),
+        (422, "model is given twice"),
+        (422, "model is both x and model: name one"),
+        (422, "no audio: send a file, as the part 'file' of multipart/form-data or as the body"),
     ]
