@@ -22,7 +22,7 @@ from irmas_dist.errors import IrmasError
 from irmas_dist.search.space import Space, build_space
 from irmas_dist.search.storages import absolute_location, public_location
 from irmas_dist.storage.results import SWEEP_FILE, directory_name
-from irmas_dist.training.records import DataRecord
+from irmas_dist.training.records import DataRecord, StoreRecord
 
 
 class SweepRecord(Settings):
@@ -185,7 +185,10 @@ def make_record(
         raise IrmasError(
             f"{out} holds a sweep with {', '.join(different)}; choose another directory"
         )
-    ours, theirs = (one.model_dump(exclude={*OPTIONS}) for one in (data, earlier.data))
+    # The rest follows from these, the options and the recipe.
+    ours, theirs = (
+        one.model_dump(include={*StoreRecord.model_fields}) for one in (data, earlier.data)
+    )
     if ours != theirs:
         raise IrmasError(f"{out} holds a sweep of other features; choose another directory")
     for key, option in OPTIONS.items():

@@ -161,8 +161,16 @@ def test_runs_are_grouped_by_the_sweep_s_name_unless_told(
 @pytest.mark.parametrize(
     ("earlier", "now", "message"),
     [
-        ({"validated_on": (JUDGE,)}, {}, "a sweep with --validate-on: resume it with the same"),
-        ({}, {"also": (FURTHER,)}, "a sweep without --also: resume it with the same"),
+        (
+            {"validated_on": (JUDGE,), "validation_clips": 9},
+            {"validation_mixtures": 40},
+            "a sweep with --validate-on: resume it with the same",
+        ),
+        (
+            {},
+            {"also": (FURTHER,), "training_clips": 69},
+            "a sweep without --also: resume it with the same",
+        ),
         (
             {"init": StartRecord(weights="a", data=DATA)},
             {"init": StartRecord(weights="b", data=DATA)},

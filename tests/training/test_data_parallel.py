@@ -24,6 +24,7 @@ from irmas_dist.training.data import TrainingData
 from irmas_dist.training.initial_model import InitialModel
 from irmas_dist.training.learner import DATA_PARALLEL, Learner
 from irmas_dist.training.stores import FurtherData
+from tests.records import DATA
 from tests.training.test_learner import poison
 
 TOLERANCE = 2e-3
@@ -77,7 +78,7 @@ def start_of(data: TrainingData, settings: Recipe) -> InitialModel:
     network = CNN(settings.model, features.bands, settings.window.frames(features), len(vocabulary))
     initialise(network, seed=9)
     mean, std = tuple(data.store.mean), tuple(data.store.std)
-    return InitialModel("m", network, vocabulary, features, mean, std, digest="", learnt={})
+    return InitialModel("m", network, vocabulary, features, mean, std, digest="", data=DATA)
 
 
 def work(rank: int, workers: int, data: TrainingData, recipe: Recipe, directory: str) -> None:
