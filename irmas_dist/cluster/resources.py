@@ -81,7 +81,8 @@ def wait_until_free(
     until = math.inf if timeout_s is None else time.monotonic() + timeout_s
     told = False
     try:
-        while not request.wait(max(min(QUIET_WAIT_S, until - time.monotonic()), 0)):
+        # Ray waits for whole seconds.
+        while not request.wait(max(math.ceil(min(QUIET_WAIT_S, until - time.monotonic())), 1)):
             if time.monotonic() >= until:
                 return False
             if not release_abandoned() and not told:
