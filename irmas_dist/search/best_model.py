@@ -6,7 +6,7 @@ import torch
 
 from irmas_dist import storage
 from irmas_dist.config.recipe import Recipe
-from irmas_dist.errors import first_line
+from irmas_dist.errors import first_line, is_out_of_memory
 from irmas_dist.search.study import TrialRow
 from irmas_dist.search.sweep_directory import SweepRecord, trial_directory, trials_root
 from irmas_dist.search.wandb_runs import trial_run_id
@@ -18,7 +18,7 @@ from irmas_dist.training.learner import Learner
 from irmas_dist.training.loop import Trained, finish
 from irmas_dist.training.model_description import read_description, write_description
 from irmas_dist.training.model_directory import save_model
-from irmas_dist.training.precision import available_device
+from irmas_dist.training.precision import available_device, is_gpu_failure
 
 
 def write_best_model(
@@ -47,7 +47,7 @@ def write_best_model(
         try:
             weights, description, validation = _describe_checkpoint(data, recipe, directory, device)
         except RuntimeError as error:
-            if device == cpu:
+            if not is_gpu_failure(error) and not is_out_of_memory(error):
                 raise
             reason = first_line(error)
             say(f"the best trial is scored on the CPU, as the GPU cannot be used ({reason})")

@@ -6,8 +6,6 @@ from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
 from irmas_dist import storage
 from irmas_dist.config.training import LearnerSettings, WorkerSettings
 from irmas_dist.errors import IrmasError, StoreError
@@ -27,6 +25,7 @@ from irmas_dist.training.describe import describe
 from irmas_dist.training.learner import Learner
 from irmas_dist.training.model_description import ModelDescription
 from irmas_dist.training.model_directory import pack_weights
+from irmas_dist.training.precision import is_gpu_failure
 
 OnEpoch = Callable[[dict[str, float]], None]
 """Called in the driver with the metrics of each epoch."""
@@ -134,6 +133,5 @@ def as_failure(error: BaseException) -> IrmasError:
     own = isinstance(error, IrmasError)
     text = str(error) if own else f"{type(error).__name__}: {error}".splitlines()[0]
     kind = StoreError if isinstance(error, StoreError) else IrmasError
-    # Without a driver, torch raises a plain RuntimeError.
-    of_gpu = isinstance(error, torch.AcceleratorError) or "NVIDIA driver" in text
-    return kind(f"training failed: {text}" + ("; --no-gpu trains on CPUs" if of_gpu else ""))
+    advice = "; --no-gpu trains on CPUs" if is_gpu_failure(error) else ""
+    return kind(f"training failed: {text}{advice}")

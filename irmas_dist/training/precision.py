@@ -59,6 +59,12 @@ class WithoutTF32:
 without_tf32 = WithoutTF32()
 
 
+def is_gpu_failure(error: BaseException) -> bool:
+    """Return whether an error is that of a GPU that cannot be used."""
+    # Without a driver, torch raises a plain RuntimeError.
+    return isinstance(error, torch.AcceleratorError) or "NVIDIA driver" in str(error)
+
+
 def available_device() -> torch.device:
     """Return the GPU of this process if it has one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -18,6 +18,7 @@ from irmas_dist.training.checkpoint import CHECKPOINT_FILE
 from irmas_dist.training.data import TrainingData
 from irmas_dist.training.distributed import train_distributed
 from irmas_dist.training.local import computing_on, train_here
+from irmas_dist.training.loop import WorkerLostError
 
 ALONE = WorkerSettings(gpu=False)
 
@@ -71,6 +72,25 @@ def test_a_killed_worker_is_replaced_and_the_model_is_the_same_bit_for_bit(
     }  # fmt: skip
     for path in out.iterdir():
         assert path.read_bytes() == (tmp_path / "here" / path.name).read_bytes()
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_worker_that_is_lost_before_it_saves_starts_again_and_the_line_says_why(
+    data: TrainingData,
+    settings: LearnerSettings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def lose(*_: object) -> None:
+        raise WorkerLostError("no address")
+
+    monkeypatch.setattr("irmas_dist.training.actor.train_in_actor", lose)
+    once = WorkerSettings(retries=1)
+    with pytest.raises(WorkerLostError, match=r"lost its workers 2 times, .* with: no address"):
+        train_distributed(data, settings, {}, str(tmp_path), once, lambda metrics: None)
+    told = " ".join(capsys.readouterr().err.split())
+    assert told == "a worker was lost (no address); starting again (1 retry left)"
 
 
 @pytest.mark.usefixtures("ray_cluster")

@@ -134,6 +134,10 @@ def test_the_epochs_before_a_failure_are_told_of_and_saved(
         (IrmasError("the loss became nan"), "the loss became nan"),
         (torch.OutOfMemoryError("too large\nmore"), "OutOfMemoryError: too large"),
         (KeyError("x"), "KeyError: 'x'"),
+        (
+            RuntimeError("Found no NVIDIA driver on your system."),
+            "RuntimeError: Found no NVIDIA driver on your system.; --no-gpu trains on CPUs",
+        ),
     ],
 )
 def test_a_failure_is_one_line(error: Exception, line: str) -> None:
