@@ -51,6 +51,7 @@ def model_card(
         **dict(description),
         rules=list(dict.fromkeys(part.aggregation for part in description.parts)),
         relative=description.relative,
+        partly_known=any(part.data.partly_known for part in description.parts),
         facts=dict(_facts(description)),
         validated_on=validated_on(description.recipe, description.data),
         evaluation=evaluation,

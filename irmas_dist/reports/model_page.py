@@ -219,7 +219,11 @@ def _worst_clips(
 
 def _facts(description: ModelDescription) -> list[tuple[str, str]]:
     """Return what is known of a model, but for its history."""
-    content = description.model_dump(mode="json", exclude={"history"}, exclude_none=True)
+    content = description.model_dump(mode="json", exclude={"history", "data", "adapted"})
+    # An ensemble's are its members'.
+    content |= {} if description.members else {"data": description.data.facts()}
+    if description.adapted:
+        content["adapted"] = description.adapted.model_dump(mode="json", exclude_defaults=True)
     return list(_flat(content))
 
 

@@ -149,3 +149,15 @@ def test_a_card_is_written_beside_its_files_though_the_scores_are_another_models
     told = capsys.readouterr().err
     assert "the model card has no figures: " in told
     assert "holds scores of another model than " in told
+
+
+def test_a_page_does_not_state_what_is_not_known(model: Path, tmp_path: Path) -> None:
+    description = Predictor.load(model).description
+    adapted = description.model_copy(update={"adapted": AdaptationRecord(to="songs")})
+    evaluation = evaluate_scores(scores_of_songs(), "", description.threshold_array())
+    write_model_page(tmp_path / "page.html", evaluation, "x", adapted)
+    page = (tmp_path / "page.html").read_text()
+    assert "adapted.to" in page
+    assert "data.training_clips" in page
+    for name in ("adapted.share", "adapted.clips", "data.also", "data.validation_clips"):
+        assert name not in page
