@@ -203,14 +203,16 @@ def name_ignored(
                     f"{table} has the column {column!r} and no {name!r}: if they are the same, "
                     f"{same_as(name, column)}; otherwise rename the column"
                 )
-        if column.casefold().startswith("duration") and "end" in missing and "start" not in missing:
+        spans = mappable and "end" in missing and "start" not in missing
+        if spans and column.casefold().startswith("duration"):
             raise IrmasError(
                 f"{table} has the columns {called['start']!r} and {column!r}, and no 'end': "
                 "without it each clip lasts to the end of its file; give the end of each in "
                 "seconds, or rename the column"
             )
         if "part" in missing:
-            _require_no_parts(content, column, table, same_as("part", column))
+            without = "all clips are for training" if mappable else "names tell the part"
+            _require_no_parts(content, column, table, without, same_as("part", column))
         near = get_close_matches(column.casefold(), missing, n=1, cutoff=NEAR)
         ending = ", see --column?)" if mappable else "?)"
         told.append(f"{column} (for {near[0]}{ending}" if near else column)
@@ -219,7 +221,7 @@ def name_ignored(
         say(f"columns that are ignored: {listed(told, MOST_NAMED)}")
 
 
-def _require_no_parts(content: CsvTable, column: str, table: str, same: str) -> None:
+def _require_no_parts(content: CsvTable, column: str, table: str, without: str, same: str) -> None:
     """Refuse to ignore a column that tells training from testing."""
     values = {row.values[column].strip().casefold() for row in content.rows} - {""}
     if len(values) > 1 and values <= TEST_OR_NOT:
@@ -227,7 +229,7 @@ def _require_no_parts(content: CsvTable, column: str, table: str, same: str) -> 
         allowed = "" if understood else f", with the values {', '.join(PARTS)}"
         raise IrmasError(
             f"{table} has the column {column!r} with {' and '.join(sorted(values))}, and no "
-            f"'part', without which all clips are of one part: if it says which are, {same}"
+            f"'part', without which {without}: if it says which clips are which, {same}"
             f"{allowed}; otherwise leave it out"
         )
 

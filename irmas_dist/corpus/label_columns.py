@@ -112,13 +112,15 @@ class LabelColumns:
         for code in self.vocabulary.codes:
             column = self.called.get(code, code)
             text = row.values[column].strip()
-            labels[code] = label = read_label(text)
+            label = read_label(text)
             expected = "; --soft takes values between 0 and 1" if label == label else ""
             if label != label or (label not in (None, 0.0, 1.0) and not soft):
                 raise IrmasError(
                     f"{row.where}, column {column!r}: {text!r} is neither 1, 0, ? nor "
                     f"empty{expected}"
                 )
+            # As the manifest stores it, so that what is a half there is one here.
+            labels[code] = None if label is None else float(np.float32(label))
         return labels
 
     def _hint(self, text: str) -> str:
@@ -139,8 +141,7 @@ def read_label(text: str) -> float | None:
         label = BOOLEANS[text.casefold()] if text.casefold() in BOOLEANS else parse_number(text)
     except ValueError:
         return float("nan")
-    # As the manifest stores it, so that what is a half there is one here.
-    return float(np.float32(label)) if 0 <= label <= 1 else float("nan")
+    return label if 0 <= label <= 1 else float("nan")
 
 
 def split_codes(text: str) -> list[str]:
