@@ -22,7 +22,7 @@ class HelpfulCommand(TyperCommand):
         """Refuse a second recipe, which may be thought to be merged with the first."""
         _, _, order = self.make_parser(ctx).parse_args(args=list(args))
         if sum("--config" in parameter.opts for parameter in order) > 1:
-            ctx.fail("--config is given twice: of recipes one is taken, and --set changes it")
+            ctx.fail("--config is given twice: name one recipe, and change it with --set")
         return TyperCommand.parse_args(self, ctx, args)
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
