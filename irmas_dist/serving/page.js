@@ -153,15 +153,21 @@ async function show(file, signal, decoded = null) {
   throw new Error(LOST);
 }
 
+// Say what is unusual of the latest file; whether it can be played may be known later than its scores.
+function note() {
+  if (!latest) return;
+  const nothing = latest.instruments.length ? null : "no instrument reaches its threshold";
+  const mute = $("player").error ? "this browser cannot play the file" : null;
+  $("note").textContent = [latest.note, nothing, mute].filter(Boolean).join("; ");
+}
+
 function finish(prediction, model) {
   latest = prediction;
   const codes = Object.keys(prediction.scores).sort((a, b) => prediction.scores[b] - prediction.scores[a]);
   const plays = codes.filter(code => prediction.instruments.includes(code));
   const names = plays.map(code => model.instruments[code]);
   $("plays").replaceChildren(...names.map(name => element("li", name)));
-  const nothing = plays.length ? null : "no instrument reaches its threshold";
-  const mute = $("player").error ? "this browser cannot play the file" : null;
-  $("note").textContent = [prediction.note, nothing, mute].filter(Boolean).join("; ");
+  note();
   $("scores").replaceChildren(...codes.map(code => {
     const row = element("tr", "", {className: plays.includes(code) ? "plays" : ""});
     const threshold = model.thresholds[code];
@@ -207,6 +213,7 @@ $("form").addEventListener("submit", async event => {
   event.preventDefault();
   try { if (await begin() && chosen) hear(chosen); } catch (error) { say(error.message, true); }
 });
+$("player").addEventListener("error", note);
 $("csv").addEventListener("click", () => latest && save(csv(latest), "text/csv", ".csv"));
 $("json").addEventListener("click", () =>
   latest && save(JSON.stringify(asJson(latest, map.model), null, 2), "application/json", ".json"));

@@ -69,7 +69,7 @@ def test_a_gpu_that_fails_is_said_in_one_line(
         raise torch.AcceleratorError("CUDA error: no kernel image is available\nCompile with it")
 
     monkeypatch.setattr(Learner, "run_epoch", failing)
-    line = r"^training failed: .*CUDA error: no kernel image is available$"
+    line = r"^training failed: .*CUDA error: no kernel image is available; --no-gpu trains on CPUs$"
     with pytest.raises(IrmasError, match=line):
         train_here(data, settings, {}, str(tmp_path), ALONE, lambda metrics: None)
 
