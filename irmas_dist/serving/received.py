@@ -10,10 +10,9 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Any
 
 from python_multipart.multipart import parse_options_header
-from starlette.datastructures import Headers, ImmutableMultiDict, UploadFile
+from starlette.datastructures import Headers, QueryParams, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
@@ -82,7 +81,7 @@ async def read_upload(request: Request, limits: Limits) -> ReceivedAudio:
         RefusedRequestError: It has none, or too much, or names a URL that may not be read.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    _require_known(request.query_params, {"model", "name"}, "parameters")
+    _require_known(request.query_params)
     model = request.query_params.get("model")
     if kind == "multipart/form-data":
         found = await _multipart(request, limits, model)
@@ -101,12 +100,12 @@ async def read_upload(request: Request, limits: Limits) -> ReceivedAudio:
     return found
 
 
-def _require_known(given: ImmutableMultiDict[str, Any], known: set[str], what: str) -> None:
-    """Refuse what would be ignored: another name, or a second value."""
-    names = [name for name, _ in given.multi_items()]
+def _require_known(query: QueryParams) -> None:
+    """Refuse what would be ignored of a query: another name, or a second value."""
+    names = [name for name, _ in query.multi_items()]
     for name in names:
-        if name not in known:
-            raise RefusedRequestError(422, f"{name}: the {what} are {' and '.join(sorted(known))}")
+        if name not in ("model", "name"):
+            raise RefusedRequestError(422, f"{name}: the parameters are model and name")
         if names.count(name) > 1:
             raise RefusedRequestError(422, f"{name} is given twice")
 

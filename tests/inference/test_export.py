@@ -135,22 +135,20 @@ def test_torch_export_gives_the_scores_of_rendered_clips(
             assert scores.tolist() == pytest.approx(expected, abs=allowed)
 
 
-@pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf, -2 * LOUDEST])
 def test_samples_that_are_refused_elsewhere_have_no_scores(
-    exported: Exported, excerpts: list[Path], wrong: float
+    exported: Exported, excerpts: list[Path]
 ) -> None:
-    predictor, out, rates = exported
-    for name, rate in rates.items():
+    predictor, out, _ = exported
+    rate = predictor.description.features.sample_rate
+    session = onnxruntime.InferenceSession(out / "model.onnx")
+    module = torch.export.load(out / "model.pt2").module()
+    for wrong in (np.nan, np.inf, -np.inf, -2 * LOUDEST):
         clip = clips(predictor, excerpts[:1], rate)[0]
         clip[len(clip) // 2] = wrong
         with pytest.raises(AudioError):
             predictor(clip, rate)
-        if name.endswith(".onnx"):
-            found = onnxruntime.InferenceSession(out / name).run(None, {"samples": clip})
-        else:
-            module = torch.export.load(out / name).module()
-            found = [each.detach().numpy() for each in module(torch.from_numpy(clip))]
-        assert all(np.isnan(each).all() for each in found)
+        for found in (session.run(None, {"samples": clip}), module(torch.from_numpy(clip))):
+            assert all(np.isnan(np.array(each.tolist())).all() for each in found)
 
 
 def test_an_onnx_file_describes_its_input_and_outputs(exported: Exported) -> None:
