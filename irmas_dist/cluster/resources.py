@@ -85,7 +85,7 @@ def wait_until_free(
         while not request.wait(max(math.ceil(min(QUIET_WAIT_S, until - time.monotonic())), 1)):
             if time.monotonic() >= until:
                 return False
-            if not release_abandoned() and not told:
+            if not _release_abandoned() and not told:
                 limit = "" if timeout_s is None else f" up to {timeout_s:g} s"
                 say(f"waiting{limit} for resources: {wanted}; {_free()}")
                 told = True
@@ -94,7 +94,7 @@ def wait_until_free(
         remove_placement_group(request)
 
 
-def release_abandoned() -> int:
+def _release_abandoned() -> int:
     """Remove the placement groups of actors of this job that have ended; return their number.
 
     Ray keeps them until the job ends, and Ray Train forgets that of workers which it fails to start

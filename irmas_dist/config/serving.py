@@ -3,7 +3,7 @@
 from ipaddress import ip_address
 from typing import Annotated, Any
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from irmas_dist.config.base import OBJECT_STORES, Settings, require_whole_gpus
 from irmas_dist.errors import IrmasError, UsageError
@@ -49,16 +49,11 @@ class ServingSettings(Settings):
     """Most replicas; their number follows the requests. By default as many as ``replicas``."""
     cpus: Annotated[float, Field(ge=0.01, le=1_000)] = 1.0
     """CPUs that score in each replica; as many more, one at most, read uploads."""
-    gpus: Annotated[float | None, Field(ge=0, le=100)] = None
+    gpus: Annotated[float | None, Field(ge=0, le=100), AfterValidator(require_whole_gpus)] = None
     """GPUs of each replica; with 0.25, four replicas share one. By default one, or a share of one
     where there are more replicas than GPUs; in RayService files, 0."""
     limits: Limits = Limits()
     """What a request may ask for."""
-
-    @field_validator("gpus")
-    @classmethod
-    def _gpus_can_be_shared(cls, value: float | None) -> float | None:
-        return require_whole_gpus(value)
 
     @model_validator(mode="after")
     def _bounds_are_in_order(self) -> "ServingSettings":

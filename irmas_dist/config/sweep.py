@@ -1,8 +1,8 @@
 """Settings of a sweep, and the names of its samplers, schedulers and second objectives."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from irmas_dist.config.base import Settings, require_whole_gpus
 
@@ -30,7 +30,9 @@ class SweepSettings(Settings):
     """Data-parallel workers of each trial; more than one take half a minute to start."""
     cpus: float = Field(1.0, gt=0.0, le=10_000)
     """CPUs of each worker."""
-    gpus: float | None = Field(None, ge=0.0, le=10_000)
+    gpus: Annotated[float | None, AfterValidator(require_whole_gpus)] = Field(
+        None, ge=0.0, le=10_000
+    )
     """GPUs of each worker; with a fraction, several trials share one GPU; default: trials share
     those of the cluster, if it has any."""
     sampler: SamplerName = "tpe"
@@ -53,11 +55,6 @@ class SweepSettings(Settings):
     warm_start: str | None = None
     """Storage of an earlier study, whose best trials run first; one of several studies in it is
     STORAGE#NAME."""
-
-    @field_validator("gpus")
-    @classmethod
-    def _gpus_can_be_shared(cls, value: float | None) -> float | None:
-        return require_whole_gpus(value)
 
     @model_validator(mode="before")
     @classmethod

@@ -83,13 +83,11 @@ class Adapted:
     Attributes:
         description: With ``adapted``, what was done, and thresholds that suit it.
         network: With changed statistics and last layer, in evaluation mode, on the CPU.
-        clips: Number of clips that it is adapted to.
         notes: What the user should know, a line each.
     """
 
     description: ModelDescription
     network: CNN
-    clips: int
     notes: list[str] = field(default_factory=list)
 
 
@@ -177,7 +175,7 @@ def adapt_network(
         "adapted": record, "run": None, "thresholds_from": origin,
         "thresholds": description.vocabulary.by_code(thresholds),
     }  # fmt: skip
-    return Adapted(description.model_copy(update=changed), network, len(clips), notes)
+    return Adapted(description.model_copy(update=changed), network, notes)
 
 
 def _distinct(scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

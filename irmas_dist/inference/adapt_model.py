@@ -76,7 +76,9 @@ def adapt(
         validation = read_validation_scores(model, "by which it would be adapted")
         weights = pack_weights(adapted.network)
         save_model(out, weights, adapted.description, validation, read_known(model))
-    return AdaptSummary(out, adapted.clips, adapted.notes)
+    record = adapted.description.adapted
+    assert record is not None
+    return AdaptSummary(out, record.clips, adapted.notes)
 
 
 def _require_adaptation(out: str, original: ModelDescription) -> None:

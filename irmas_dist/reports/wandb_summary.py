@@ -28,7 +28,7 @@ def log_summary(summary: SweepSummary) -> None:
         tags=["sweep", "summary"],
         config=record.recipe,
     )
-    run.uses_features(record.data.fingerprints)
+    run.uses_features(record.data.fingerprints())
     searched = sorted({key for trial in trials for key in trial["params"]})
     facts = ["number", "state", "value", "epochs", "seconds", "parameters", "reason"]
     run.table(

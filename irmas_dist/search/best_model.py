@@ -47,7 +47,7 @@ def write_best_model(
         try:
             weights, description, validation = _describe_checkpoint(data, recipe, directory, device)
         except RuntimeError as error:
-            if not is_gpu_failure(error) and not is_out_of_memory(error):
+            if device == cpu or not (is_gpu_failure(error) or is_out_of_memory(error)):
                 raise
             reason = first_line(error)
             say(f"the best trial is scored on the CPU, as the GPU cannot be used ({reason})")

@@ -60,7 +60,7 @@ class SweepRecord(Settings):
     def digests(self) -> dict[str, str]:
         """Return digests of what trials must have in common to be compared, by name."""
         recipe = {name: value for name, value in self.recipe.items() if name != "tracking"}
-        parts = {"recipe": recipe, "space": self.space, "features": self.data.facts()}
+        parts = {"recipe": recipe, "space": self.space, "features": self.data.fingerprints()}
         return {
             name: sha256(json.dumps(part, sort_keys=True).encode()).hexdigest()[:16]
             for name, part in parts.items()

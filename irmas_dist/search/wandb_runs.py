@@ -167,7 +167,7 @@ class SweepRuns:
             if run.mode == "online" and not self._uploading:
                 self._upload_earlier(number)
                 show_address(self._tracking, "groups", self._record.group)
-            run.uses_features(self._record.data.fingerprints)
+            run.uses_features(self._record.data.fingerprints())
             log_history(run)
 
         def log_history(run: Run) -> None:

@@ -77,7 +77,6 @@ class DataRecord(StoreRecord):
         """Number of validation clips of each store that was validated on, in order."""
         return [one.clips for one in self.validated_on]
 
-    @property
     def fingerprints(self) -> dict[str, Any]:
         """The digests of all that it was made from, without what was taken of it."""
         counts = {"partly_known", "training_clips", "validation_clips", "validation_mixtures"}

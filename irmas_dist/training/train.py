@@ -233,7 +233,7 @@ def _tracked(
     # An epoch is logged after its checkpoint is saved: without one, there is no run yet.
     history = latest_history(out) if resumed else []
     run = _open_run(recipe, about, name, resumed=bool(history))
-    run.uses_features(data.record.fingerprints)
+    run.uses_features(data.record.fingerprints())
     failed = True
     done = 0
     try:
