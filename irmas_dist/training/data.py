@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -107,9 +107,21 @@ class TrainingData:
         return any(bool(np.isnan(one.labels).any()) for one in (self.training, self.validation))
 
 
-def threshold_mixing(
-    settings: ValidationSettings, info: StoreInfo
-) -> tuple[int, AugmentSettings, LogMelSettings, int]:
-    """Return how clips are mixed that thresholds are fitted to, as `mixture_clips` takes it."""
+class Mixing(NamedTuple):
+    """How validation clips are mixed, in the order of the arguments of `mixture_clips`."""
+
+    examples: int
+    settings: AugmentSettings
+    features: LogMelSettings
+    seed: int
+
+
+def selection_mixing(settings: ValidationSettings, info: StoreInfo) -> Mixing:
+    """Return how clips are mixed by which epochs are compared."""
+    return Mixing(settings.mixtures, mixing_alone(settings.mix), info.settings, settings.seed)
+
+
+def threshold_mixing(settings: ValidationSettings, info: StoreInfo) -> Mixing:
+    """Return how clips are mixed that thresholds are fitted to."""
     augment = mixing_alone(settings.mix, settings.equalise_db, settings.pitch_semitones)
-    return settings.threshold_mixtures, augment, info.settings, settings.seed
+    return Mixing(settings.threshold_mixtures, augment, info.settings, settings.seed)

@@ -15,7 +15,6 @@ from irmas_dist.config.corpus import ValidationSettings
 from irmas_dist.config.recipe import Recipe
 from irmas_dist.config.training import FurtherStore, IngestSettings
 from irmas_dist.corpus.manifest import TESTING, TRAINING, VALIDATION
-from irmas_dist.corpus.split import held_out
 from irmas_dist.errors import IrmasError
 from irmas_dist.features.clips import (
     Clips,
@@ -27,19 +26,12 @@ from irmas_dist.features.clips import (
     read_rows,
 )
 from irmas_dist.features.store import SHARD_SCHEMA, StoreInfo, read_info
-from irmas_dist.instruments import PRESENT, Vocabulary
 from irmas_dist.terminal import say
-from irmas_dist.training.data import TrainingData, threshold_mixing
-from irmas_dist.training.held_out import HeldOut, new_clips, sources_of
+from irmas_dist.training.data import TrainingData, selection_mixing, threshold_mixing
+from irmas_dist.training.held_out import HeldOut
 from irmas_dist.training.known_audio import KnownAudio, recordings
-from irmas_dist.training.sampling import mixing_alone
-from irmas_dist.training.stores import (
-    ValidationStore,
-    read_further,
-    read_other_infos,
-    read_validation,
-    require_positives,
-)
+from irmas_dist.training.set_aside import beside_stores, divided, tell_always_known
+from irmas_dist.training.stores import read_further, read_other_infos
 
 if TYPE_CHECKING:  # It imports torch, which takes seconds.
     from irmas_dist.training.initial_model import InitialModel
@@ -142,94 +134,52 @@ def load_training_data(
     judges = read_other_infos(info, location, validate_on, "--validate-on")
     resident = is_resident(ingest, info, *infos)
     clips = read_clips(location, TRAINING, with_frames=resident)
-    validated_on = tuple[ValidationStore, ...]()
     if judges:
-        aside, out, validated_on = read_validation(validate_on, judges, info.vocabulary)
-        own = new_clips(clips, location, info, out)
+        split = beside_stores(clips, location, info, validate_on, judges)
     else:
-        own, aside = _divided(clips, location, info, settings)
-        out = _held_out(own, aside, location, info, settings)
-    judged = out.audio
-    _tell_lacking(aside, " and ".join(validate_on) or location, info.vocabulary)
+        split = divided(clips, location, info, settings)
+    own, aside, out = split.training, split.validation, split.out
     if TESTING in info.clips:
         tests = read_clips(location, TESTING, with_frames=False)
         _tell_shared(own, tests, location)
         if further:
             out |= HeldOut(audio=HeldOut.of(tests, location, info).audio)
-    learnt = HeldOut.of(own, location, info).audio
     taken = [
         read_further(store, one, info.vocabulary, out, resident=resident)
         for store, one in zip(further, infos, strict=True)
     ]
     training: Clips | StreamedClips = joined([own, *(clips for clips, _, _ in taken)])
-    selecting = (settings.mixtures, mixing_alone(settings.mix), info.settings, settings.seed)
+    mixed = settings.mixed and not judges
+    selecting = selection_mixing(settings, info)
     balanced = equally_frequent(aside.labels)
     if not resident:
         first = StreamedStore(location, info.identity, frozenset(own.clip_ids))
-        stores = [
+        stores = tuple(
             replace(one, location=storage.absolute(one.location))
             for one in (first, *(one for _, one, _ in taken))
-        ]
-        training = StreamedClips(tuple(stores), training.labels, ingest.pool_clips)
-        if not (VALIDATION in info.clips or judges):
+        )
+        training = StreamedClips(stores, training.labels, ingest.pool_clips)
+        if VALIDATION not in info.clips and not judges:  # They were read without frames.
             used = np.arange(len(aside))
-            if settings.mixed:
+            if mixed:
                 fitted = mixed_clips(aside.select(balanced), *threshold_mixing(settings, info))
                 used = np.union1d(mixed_clips(aside, *selecting), balanced[fitted])
             aside = _with_frames(aside, used, location, info)
-    mixed = settings.mixed and not judges
-    if mixed and resident and further:
+    elif mixed and further:
         aside = aside.compact()  # `joined` has copied the others' frames.
     validation = mixture_clips(aside, *selecting) if mixed else aside
-    _tell_always(validation, " and ".join(validate_on) or location, info.vocabulary)
+    tell_always_known(validation, " and ".join(validate_on) or location, info.vocabulary)
+    learnt = HeldOut.of(own, location, info).audio.union(*(data.audio for _, _, data in taken))
     return TrainingData(
         training,
         validation,
         info,
         tuple(data for _, _, data in taken),
-        validated_on=validated_on,
+        validated_on=split.stores,
         to_mix=aside.select(balanced) if mixed else None,
         settings=settings,
-        known=KnownAudio(
-            recordings(learnt.union(*(data.audio for _, _, data in taken))), recordings(judged)
-        ),
+        known=KnownAudio(recordings(learnt), recordings(split.out.audio)),
     )
-
-
-def _divided(
-    clips: Clips, location: str, info: StoreInfo, settings: ValidationSettings
-) -> tuple[Clips, Clips]:
-    """Return the clips of a store to train on, and those to validate with."""
-    if VALIDATION not in info.clips:
-        try:
-            out = held_out(clips.groups, clips.labels >= PRESENT, settings, info.vocabulary)
-        except IrmasError as error:
-            raise IrmasError(f"{location} cannot be split for validation: {error}") from error
-        own, aside = clips.select(np.flatnonzero(~out)), clips.select(np.flatnonzero(out))
-    elif settings.by == "source":
-        raise IrmasError(
-            f"{location} has validation clips of its own, so that validation.by=source holds no "
-            "source out: leave it out, or index the clips without that part"
-        )
-    else:
-        aside = read_clips(location, VALIDATION)
-        # Of one file, groups say which spans belong together.
-        theirs = HeldOut.of(aside, location, info)
-        own = new_clips(clips, location, info, theirs, of_one_file=False)
-    require_positives(aside, location)
-    return own, aside
-
-
-def _held_out(
-    own: Clips, aside: Clips, location: str, info: StoreInfo, settings: ValidationSettings
-) -> HeldOut:
-    """Return what no clip to learn may share with the validation clips of the first store."""
-    out = HeldOut.of(aside, location, info)
-    if settings.by == "source":
-        seen = set().union(*sources_of(own, info.vocabulary))
-        held = set().union(*sources_of(aside, info.vocabulary))
-        out |= HeldOut(sources=frozenset(held - seen))
-    return out
 
 
 def _tell_shared(own: Clips, tests: Clips, name: str) -> None:
@@ -238,31 +188,6 @@ def _tell_shared(own: Clips, tests: Clips, name: str) -> None:
         say(
             f"{count:,} training clips of {name} share a group with testing clips: "
             "figures on these will be too good"
-        )
-
-
-def _tell_lacking(clips: Clips, name: str, vocabulary: Vocabulary) -> None:
-    """Say what no validation clip is known to have."""
-    lacking = [
-        code
-        for code, column in zip(vocabulary.codes, (clips.labels >= PRESENT).T, strict=True)
-        if not column.any()
-    ]
-    if lacking:
-        say(
-            f"no validation clip of {name} is known to have {', '.join(lacking)}: the "
-            "model will not decide for what it was not validated on"
-        )
-
-
-def _tell_always(clips: Clips, name: str, vocabulary: Vocabulary) -> None:
-    """Say what is known to be absent from no validation clip, though it is known of some."""
-    plays = (clips.labels >= PRESENT).any(axis=0)
-    lacks = (clips.labels < PRESENT).any(axis=0)
-    if always := [vocabulary.codes[column] for column in np.flatnonzero(plays & ~lacks)]:
-        say(
-            f"no validation clip of {name} is known to be without {', '.join(always)}: "
-            "figures of these are perfect whatever the model, and their thresholds mean nothing"
         )
 
 
