@@ -1,6 +1,6 @@
 """Windows of a spectrogram that arrives in pieces, for files of any length."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -8,9 +8,14 @@ import numpy.typing as npt
 
 from irmas_dist.features.logmel import LogMel
 
+SHORT = 0.5
+"""Share of a window below which a file has little to be scored by."""
+
+SHORT_NOTE = "much shorter than the model's windows: the scores mean little"
+
 
 def windows_of(
-    pieces: Iterable[LogMel], frames: int, hop: int, floor: float
+    pieces: Iterable[LogMel], frames: int, hop: int, floor: float, note: Callable[[str], None]
 ) -> Iterator[tuple[int, npt.NDArray[Any]]]:
     """Cut the windows of `covering_windows`, in `training`, from a spectrogram in pieces.
 
@@ -21,6 +26,7 @@ def windows_of(
         frames: Length of a window.
         hop: Frames from one window to the next.
         floor: Value of silence, which pads a spectrogram shorter than a window.
+        note: Called with one line if most of the window is padding.
 
     Yields:
         The first frame of a window, and the window, shape (bands, frames).
@@ -37,6 +43,8 @@ def windows_of(
             following += hop
     length = start + held.shape[1]
     if length < frames:
+        if length < SHORT * frames:
+            note(SHORT_NOTE)
         silence = np.full((len(held), frames - length), floor, np.float32)
         yield 0, np.concatenate([held, silence], axis=1)
     elif following - hop < length - frames:

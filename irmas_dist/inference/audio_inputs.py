@@ -30,7 +30,7 @@ class Prediction:
         scores: From 0 to 1 by instrument code; empty when the file cannot be used.
         instruments: Codes of those whose score reaches their threshold.
         error: Why the file cannot be used.
-        note: One line if it is silent, or its channels cancel each other.
+        note: One line if it is silent or very short, or its channels cancel each other.
         timeline: Scores over time, if requested.
         adapted_to: What the model of the scores is adapted to; None if to nothing.
     """

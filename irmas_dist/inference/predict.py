@@ -12,7 +12,7 @@ from irmas_dist.inference.audio_inputs import STDIN, Prediction, find_audio, pre
 from irmas_dist.inference.mirex import MirexLabels, write_mirex
 from irmas_dist.inference.predictor import Predictor
 from irmas_dist.inference.ray_predict import predict_with_actors
-from irmas_dist.inference.results import open_journal, write_predictions
+from irmas_dist.inference.results import Journal, open_journal, write_predictions
 from irmas_dist.inference.timeline_files import has_timeline, require_distinct, write_timeline
 from irmas_dist.storage.locks import lock_file
 from irmas_dist.storage.results import refuse_inputs, refuse_other_results
@@ -57,19 +57,19 @@ def predict(
             written. A file that cannot be used does not raise: its prediction holds the error.
     """
     files = find_audio(inputs)
-    if out not in (None, storage.STDOUT):
-        refuse_inputs(out, files)
     use_ray = workers is not None or address is not None
+    if adapt_to is not None and use_ray:
+        raise UsageError("--adapt-to is not for actors: adapt the model first, 'irmas adapt'")
     if use_ray and STDIN in files:
         raise IrmasError("standard input cannot be distributed: omit --workers and --address")
+    if out not in (None, storage.STDOUT):
+        refuse_inputs(out, files)
     if timeline is not None:
         require_distinct(files)
         refuse_other_results(timeline, own="")
-    if form == "mirex":  # Refused before anything is heard.
+    if form == "mirex":  # Refused before anything is read.
         MirexLabels.of(read_description(model).vocabulary, mapping or {})
     if adapt_to is not None:
-        if use_ray:
-            raise UsageError("--adapt-to is not for actors: adapt the model first, 'irmas adapt'")
         predictor, notes = adapted_predictor(model, adapt_to, AdaptationSettings())
     else:
         predictor, notes = Predictor.load(model, "cpu" if use_ray else "auto"), []
@@ -85,11 +85,7 @@ def predict(
         if out is not None:
             held.enter_context(lock_file(out))
             journal = open_journal(out, predictor.description, timeline)
-        done = {
-            path: known
-            for path, known in (journal.known if journal else {}).items()
-            if timeline is None or (path in files and has_timeline(timeline, files[path]))
-        }
+        done = _predicted_before(journal, files, timeline)
         waiting = [path for path in files if path not in done]
         predictions: Generator[Prediction]
         if use_ray:
@@ -122,3 +118,17 @@ def predict(
         if journal:
             journal.finish()
         return ordered
+
+
+def _predicted_before(
+    journal: Journal | None, files: Mapping[str, str], timeline: str | None
+) -> dict[str, Prediction]:
+    """Return what an interrupted run has predicted, with its timeline if there is to be one."""
+    known = journal.known if journal else {}
+    if timeline is None:
+        return dict(known)
+    return {
+        path: prediction
+        for path, prediction in known.items()
+        if path in files and has_timeline(timeline, files[path])
+    }

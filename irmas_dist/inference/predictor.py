@@ -160,7 +160,7 @@ class Predictor:
         scores = self._scored(
             window
             for one, firsts in zip(read, offsets, strict=True)
-            for window in self._noted([one.mel], firsts)
+            for window in self._windows([one.mel], firsts, one.notes)
         )
         ends = np.cumsum([len(firsts) for firsts in offsets])
         return [
@@ -215,13 +215,16 @@ class Predictor:
         ``notes`` holds what has been said of the audio once all pieces have been read.
         """
         offsets: list[int] = []
-        scores = self._scored(self._noted(pieces, offsets))
+        scores = self._scored(self._windows(pieces, offsets, notes))
         return timeline_of(self.description, self._members, offsets, scores, notes)
 
-    def _noted(self, pieces: Iterable[LogMel], offsets: list[int]) -> Iterator[npt.NDArray[Any]]:
+    def _windows(
+        self, pieces: Iterable[LogMel], offsets: list[int], notes: list[str]
+    ) -> Iterator[npt.NDArray[Any]]:
         """Yield the windows of a spectrogram, and add the first frame of each to ``offsets``."""
         windows, floor = self.description.windows, self.description.features.log_floor
-        for first, window in windows_of(pieces, windows.frames, windows.hop_frames, floor):
+        frames, hop = windows.frames, windows.hop_frames
+        for first, window in windows_of(pieces, frames, hop, floor, notes.append):
             offsets.append(first)
             yield window
 

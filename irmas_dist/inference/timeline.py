@@ -23,7 +23,7 @@ class Timeline:
         windows: Its scores from 0 to 1, float32, shape (windows, instruments); of a silent
             window all are 0.
         scores: Those of the clip by the model's aggregation, by instrument code.
-        note: One line if the clip is silent, or its channels cancel each other.
+        note: One line if the clip is silent or very short, or its channels cancel each other.
     """
 
     codes: tuple[str, ...]

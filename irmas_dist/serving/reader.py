@@ -70,7 +70,8 @@ def _chunks(
     """Yield the first frames of up to `CHUNK` windows, and the windows."""
     settings, longest_s = _settings(request["settings"]), request["longest_s"]
     pieces = log_mel_blocks(path, settings, notes.append, longest_s, HELD_S)
-    cut = windows_of(pieces, request["frames"], request["hop_frames"], settings.log_floor)
+    frames, hop = request["frames"], request["hop_frames"]
+    cut = windows_of(pieces, frames, hop, settings.log_floor, notes.append)
     offsets: list[int] = []
     windows: list[np.ndarray] = []
     for first, window in cut:

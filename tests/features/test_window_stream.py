@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from irmas_dist.features.window_stream import windows_of
+from irmas_dist.features.window_stream import SHORT_NOTE, windows_of
 from irmas_dist.training.windows import covering_windows
 
 sizes = st.integers(1, 40)
@@ -21,7 +21,10 @@ def test_windows_of_pieces_are_those_of_the_whole_spectrogram(
 ) -> None:
     mel = np.stack([np.arange(length), -np.arange(length)]).astype(np.float16)
     pieces = [piece for piece in np.split(mel, sorted(cuts), axis=1) if piece.size]
-    offsets, windows = zip(*windows_of(pieces, frames, hop, -99.0), strict=True)
+    notes: list[str] = []
+    cut = windows_of(pieces, frames, hop, -99.0, notes.append)
+    offsets, windows = zip(*cut, strict=True)
+    assert notes == ([SHORT_NOTE] if 2 * length < frames else [])
     assert list(offsets) == covering_windows(np.array([length]), frames, hop).offsets.tolist()
     padded = np.pad(mel, ((0, 0), (0, max(frames - length, 0))), constant_values=-99)
     for first, window in zip(offsets, windows, strict=True):

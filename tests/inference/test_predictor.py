@@ -22,6 +22,7 @@ from irmas_dist.evaluation.aggregate import aggregate
 from irmas_dist.evaluation.metrics import overall_metrics
 from irmas_dist.features import store
 from irmas_dist.features.logmel import log_mel
+from irmas_dist.features.window_stream import SHORT_NOTE
 from irmas_dist.inference import predictor as predictor_module
 from irmas_dist.inference.predictor import Predictor, Spectrogram, read_spectrogram
 from irmas_dist.instruments import IRMAS
@@ -190,7 +191,7 @@ def test_silence_has_no_instrument(
         samples = np.float32(level) * quiet
         soundfile.write(tmp_path / "a.wav", samples, 22_050, "FLOAT")
         timeline = predictor.timeline(tmp_path / "a.wav")
-        assert timeline.note == (SILENT if silent else None)
+        assert timeline.note == (SILENT if silent else SHORT_NOTE if seconds == 0.2 else None)
         assert timeline.windows.any(axis=1).tolist() == [not silent] * len(timeline.windows)
         assert any(timeline.scores.values()) == (not silent)
         assert any(predictor(samples, 22_050).values()) == (not silent)
@@ -344,9 +345,13 @@ def test_memory_does_not_grow_with_the_length_of_a_file(
     assert float(done.stdout) < 45, done.stdout
 
 
-def test_files_scored_together_are_scored_as_each_alone(model: Path, folder: Path) -> None:
+def test_files_scored_together_are_scored_as_each_alone(
+    model: Path, folder: Path, tmp_path: Path
+) -> None:
     predictor = Predictor.load(model)
-    paths = sorted(str(path) for path in folder.rglob("[!.]*.wav"))
+    short = str(tmp_path / "short.wav")
+    soundfile.write(short, noise(0.2), 22_050)
+    paths = [*sorted(str(path) for path in folder.rglob("[!.]*.wav")), short]
     read = [read_spectrogram(path, predictor.description.features) for path in paths]
     together = predictor.timelines(read)
     assert len(together) == len(paths)
@@ -356,6 +361,7 @@ def test_files_scored_together_are_scored_as_each_alone(model: Path, folder: Pat
         np.testing.assert_allclose(timeline.windows, alone.windows, atol=1e-5)
         assert timeline.scores == pytest.approx(alone.scores, abs=1e-5)
         assert timeline.note == alone.note
+    assert together[-1].note == SHORT_NOTE
     assert predictor.timelines([]) == []
 
 

@@ -8,7 +8,7 @@ import pytest
 from irmas_dist.config.features import LogMelSettings
 from irmas_dist.errors import AudioError
 from irmas_dist.features.logmel import log_mel
-from irmas_dist.features.window_stream import windows_of
+from irmas_dist.features.window_stream import SHORT_NOTE, windows_of
 from irmas_dist.serving.reader import _chunks
 
 
@@ -18,10 +18,14 @@ def test_windows_are_those_of_the_file(excerpts: list[Path], backend: str) -> No
     asked = {"settings": settings.model_dump_json(), "frames": 43, "hop_frames": 21}
     path, notes = str(excerpts[0]), []
     chunks = list(_chunks(path, asked | {"longest_s": 60}, notes))
-    cut = windows_of([log_mel(excerpts[0], settings)], 43, 21, settings.log_floor)
+    mel = log_mel(excerpts[0], settings)
+    cut = windows_of([mel], 43, 21, settings.log_floor, notes.append)
     offsets, windows = zip(*cut, strict=True)
     assert [first for firsts, _ in chunks for first in firsts] == list(offsets)
     np.testing.assert_allclose(np.concatenate([each for _, each in chunks]), windows, atol=1e-2)
     assert notes == []
+    longer = {"frames": 2 * mel.shape[1] + 1, "longest_s": 60}
+    list(_chunks(path, asked | longer, notes))
+    assert notes == [SHORT_NOTE]
     with pytest.raises(AudioError, match="is longer than 1 s"):
         next(_chunks(path, asked | {"longest_s": 1}, notes))
