@@ -17,7 +17,9 @@ from tests.wandb_server import WandbServer
 
 WANDB_KEY = "0123456789" * 4
 
-# Before Ray or wandb are imported anywhere.
+# Before torch, Ray or wandb are imported anywhere. Of processes that run side by side, threads would
+# wait for each other's cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["WANDB_MODE"] = "offline"
 os.environ["WANDB_BASE_URL"] = f"http://127.0.0.1:{free_port()}"  # of the tests' own server
 os.environ["WANDB_API_KEY"] = WANDB_KEY
