@@ -17,8 +17,8 @@ from tests.wandb_server import WandbServer
 
 WANDB_KEY = "0123456789" * 4
 
-# Before torch, Ray or wandb are imported anywhere. Of processes that run side by side, threads would
-# wait for each other's cores.
+# Before torch, Ray or wandb are imported anywhere.
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # Processes side by side compete for the cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["WANDB_MODE"] = "offline"
 os.environ["WANDB_BASE_URL"] = f"http://127.0.0.1:{free_port()}"  # of the tests' own server

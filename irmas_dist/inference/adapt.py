@@ -105,7 +105,7 @@ def adapt_network(
         description: Of the model.
         network: Its network, in evaluation mode, on the CPU; not changed.
         validation: Its scores of the validation clips.
-        clips: What it listens to.
+        clips: What it is adapted to.
         to: Where these are from.
         settings: How far it follows them.
 
@@ -116,15 +116,15 @@ def adapt_network(
     require_adaptable(description, settings)
     network, notes = copy.deepcopy(network), []
     windows = audible_windows(description, clips)
-    listened = mix_statistics(description, network, clips, windows, settings.share)
-    if settings.share and not listened:
+    mixed = mix_statistics(description, network, clips, windows, settings.share)
+    if settings.share and not mixed:
         notes.append("the network has no batch normalisation: its statistics are left as they are")
     outputs = _outputs(description, network, clips)
     scores = _scores(description, outputs, clips)
-    heard = _distinct(scores)
-    if len(heard) < RELIABLE_CLIPS:
+    distinct = _distinct(scores)
+    if len(distinct) < RELIABLE_CLIPS:
         notes.append(
-            f"few audible clips to adapt to: {len(heard)}; from about {RELIABLE_CLIPS} on it is "
+            f"few audible clips to adapt to: {len(distinct)}; from about {RELIABLE_CLIPS} on it is "
             "reliable"
         )
     weights = prevalence_weights(validation, settings.prevalence)
@@ -134,10 +134,10 @@ def adapt_network(
             f"the stated prevalence is effectively that of {effective:.0f} of the validation "
             "clips, which are few to adapt by"
         )
-    matched, reason = _how_far(description, validation, weights, scores, len(heard), settings)
+    matched, reason = _how_far(description, validation, weights, scores, len(distinct), settings)
     if reason:
         notes.append(f"logits are not matched: {reason}")
-    share = settings.share if listened else 0.0
+    share = settings.share if mixed else 0.0
     rule = for_adapted(description.validation_settings, share, matched)
     present = np.array([settings.prevalence.get(code, 1.0) > 0 for code in description.instruments])
     thresholds, origin = _known_thresholds(
@@ -157,9 +157,9 @@ def adapt_network(
         scale, offset = np.where(present, scale, 1.0), np.where(present, offset, 0.0)
         _scale_logits(network, scale, offset)
         scores = scored(logits * scale + offset)
-        heard = _distinct(scores)
-        thresholds = expected_thresholds(validation, weights, heard, rule, thresholds)
-        origin += f", moved to suit {len(heard)} clips of {to}"
+        distinct = _distinct(scores)
+        thresholds = expected_thresholds(validation, weights, distinct, rule, thresholds)
+        origin += f", moved to suit {len(distinct)} clips of {to}"
     record = AdaptationRecord(
         to=to,
         clips=len(clips),
@@ -180,10 +180,10 @@ def adapt_network(
 
 def _distinct(scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """Return the scores of audible clips, of copies of one those of the first."""
-    heard = scores[scores.any(axis=1)]
+    audible = scores[scores.any(axis=1)]
     # Rounded, as copies may be scored in batches of other sizes.
-    _, first = np.unique(heard.round(4), axis=0, return_index=True)
-    return heard[np.sort(first)]
+    _, first = np.unique(audible.round(4), axis=0, return_index=True)
+    return audible[np.sort(first)]
 
 
 def _how_far(
@@ -252,7 +252,7 @@ def _known_thresholds(
 
 
 def require_adaptable(description: ModelDescription, settings: AdaptationSettings) -> None:
-    """Refuse a model or a prevalence that cannot be used, before any audio is listened to.
+    """Refuse a model or a prevalence that cannot be used, before any audio is read.
 
     Raises:
         IrmasError: The model is an adapted one, or a prevalence is of no instrument or not from 0

@@ -113,14 +113,16 @@ def load_adapted(
     network = load_network(model, description)
     assert isinstance(network, CNN)
     validation = read_validation_scores(model, "by which it would be adapted")
-    prevalence_weights(validation, settings.prevalence)  # Refused before anything is heard.
-    clips, notes = _listen(description, to, part)
+    prevalence_weights(validation, settings.prevalence)  # Refused before any audio is read.
+    clips, notes = _clips_to_adapt_to(description, to, part)
     shown = without_password(to)
     adapted = adapt_network(description, network, validation, clips, shown, settings)
     return replace(adapted, notes=[*notes, *adapted.notes])
 
 
-def _listen(description: ModelDescription, to: str, part: str | None) -> tuple[Clips, list[str]]:
+def _clips_to_adapt_to(
+    description: ModelDescription, to: str, part: str | None
+) -> tuple[Clips, list[str]]:
     """Return the spectrograms of what a model is adapted to, and what could not be used."""
     if _is_store(to):
         parts = list(matching_store(description, to).clips)
@@ -139,7 +141,7 @@ def _is_store(to: str) -> bool:
 def _from_audio(description: ModelDescription, files: Sequence[str]) -> tuple[Clips, list[str]]:
     features = description.features
     mels, names, notes = [], [], []
-    with progress("listen", len(files), "files") as advance:
+    with progress("read", len(files), "files") as advance:
         for path in files:
             try:
                 mels.append(log_mel(path, features).T)

@@ -62,7 +62,7 @@ def evaluate(
         IrmasError: The model or the features cannot be used, or do not go together.
     """
     _require_place(out, model, own=mapping is None and adapt_to is None and part == TESTING)
-    if mapping is not None:  # Refused before anything is heard.
+    if mapping is not None:  # Refused before any audio is read.
         MergedStore.of(read_description(model), features, mapping)
     if adapt_to is None:
         predictor, notes = Predictor.load(model), list[str]()

@@ -101,8 +101,8 @@ def match_moments(
 
     def of_clips(scale: Float64, offset: Float64) -> Moments:
         scores = score(logits * scale + offset)
-        heard = scores[scores.any(axis=1)]
-        return moments(logits_of(heard), np.ones(len(heard)))
+        audible = scores[scores.any(axis=1)]
+        return moments(logits_of(audible), np.ones(len(audible)))
 
     scale, offset = np.ones(logits.shape[1]), np.zeros(logits.shape[1])
     mean, deviation = of_clips(scale, offset)

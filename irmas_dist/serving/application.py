@@ -21,10 +21,10 @@ from irmas_dist.inference.results import as_object
 from irmas_dist.inference.timeline import Timeline
 from irmas_dist.serving.api_page import api_page
 from irmas_dist.serving.api_schema import BODY, REFUSALS, answer
-from irmas_dist.serving.listener import Listener, ScoredWindows
 from irmas_dist.serving.local_hosts import LocalHosts
 from irmas_dist.serving.models import ServedModel
 from irmas_dist.serving.received import ReceivedAudio, RefusedRequestError, read_upload
+from irmas_dist.serving.service import PredictionService, ScoredWindows
 
 DIGITS = 6
 """Decimals of the scores of windows."""
@@ -40,18 +40,18 @@ HEADERS = {
 """Of every answer: no page loads anything from elsewhere, or is framed; nothing is kept."""
 
 
-def create_app(listener: Listener, token_digest: str | None = None) -> FastAPI:
+def create_app(service: PredictionService, token_digest: str | None = None) -> FastAPI:
     """Return the application.
 
     Args:
-        listener: Predicts uploads; runs while the application does.
+        service: Predicts uploads; runs while the application does.
         token_digest: SHA-256 of the token that clients must send, in hexadecimal; None for none,
             of this machine alone.
     """
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        async with listener.running():
+        async with service.running():
             yield
 
     app = FastAPI(
@@ -76,9 +76,9 @@ def create_app(listener: Listener, token_digest: str | None = None) -> FastAPI:
     guard = [Depends(authorised)]
     if token_digest:  # It refuses nothing, and says in the API's description what is to be sent.
         guard.append(Depends(HTTPBearer(auto_error=False, scheme_name="token")))
-    app.include_router(_predictions(listener), dependencies=guard, responses=REFUSALS)
-    app.include_router(_models(listener), dependencies=guard, responses={401: REFUSALS[401]})
-    app.include_router(_health(listener))
+    app.include_router(_predictions(service), dependencies=guard, responses=REFUSALS)
+    app.include_router(_models(service), dependencies=guard, responses={401: REFUSALS[401]})
+    app.include_router(_health(service))
 
     @app.api_route("/docs", methods=["GET", "HEAD"], include_in_schema=False)
     async def docs() -> Response:
@@ -90,16 +90,16 @@ def create_app(listener: Listener, token_digest: str | None = None) -> FastAPI:
     return app
 
 
-def _predictions(listener: Listener) -> APIRouter:
+def _predictions(service: PredictionService) -> APIRouter:
     """Return the routes that take audio."""
     routes = APIRouter()
 
     async def predicted(request: Request) -> tuple[ServedModel, Prediction]:
-        with listener.admitted():
-            async with _in_time(listener):
-                upload = await read_upload(request, listener.limits)
-                model = listener.model(upload.model)
-                return model, await listener.predict(upload, model)
+        with service.admitted():
+            async with _in_time(service):
+                upload = await read_upload(request, service.limits)
+                model = service.model(upload.model)
+                return model, await service.predict(upload, model)
 
     @routes.post(
         "/v1/predict", summary="The instruments of an audio file", openapi_extra=BODY,
@@ -124,7 +124,7 @@ def _predictions(listener: Listener) -> APIRouter:
         where the server does not know the format.
         """
         if "text/event-stream" in request.headers.get("accept", ""):
-            return await _stream(listener, request)
+            return await _stream(service, request)
         model, found = await predicted(request)
         assert found.timeline is not None
         windows = {"timeline": {"codes": found.timeline.codes} | _as_json(found.timeline)}
@@ -133,7 +133,7 @@ def _predictions(listener: Listener) -> APIRouter:
     return routes
 
 
-def _models(listener: Listener) -> APIRouter:
+def _models(service: PredictionService) -> APIRouter:
     """Return the route that describes the models."""
     routes = APIRouter()
 
@@ -141,13 +141,13 @@ def _models(listener: Listener) -> APIRouter:
     @routes.get("/v1/models", summary="The models")
     async def models() -> Response:
         """Answer with each model's instruments, thresholds and validation figures, and limits."""
-        limits = listener.limits.model_dump(exclude={"allow_url_prefix"})
-        return JSONResponse({"models": [each.facts() for each in listener.models]} | limits)
+        limits = service.limits.model_dump(exclude={"allow_url_prefix"})
+        return JSONResponse({"models": [each.facts() for each in service.models]} | limits)
 
     return routes
 
 
-def _health(listener: Listener) -> APIRouter:
+def _health(service: PredictionService) -> APIRouter:
     """Return the route that load balancers ask, without a token."""
     routes = APIRouter()
 
@@ -159,7 +159,7 @@ def _health(listener: Listener) -> APIRouter:
     )
     async def healthz() -> Response:
         """Answer 200 while they can."""
-        ready = listener.ready()
+        ready = service.ready()
         return JSONResponse({"status": "ok" if ready else "starting"}, 200 if ready else 503)
 
     return routes
@@ -177,15 +177,15 @@ async def _unknown(_: Request, error: Exception) -> Response:
     return JSONResponse({"error": error.detail}, error.status_code, error.headers)
 
 
-async def _stream(listener: Listener, request: Request) -> Response:
+async def _stream(service: PredictionService, request: Request) -> Response:
     """Send windows as they are scored."""
     with ExitStack() as admission:
-        admission.enter_context(listener.admitted())
-        until = _deadline(listener)
+        admission.enter_context(service.admitted())
+        until = _deadline(service)
         # Read before the answer begins, so that what is refused has its status.
-        async with _in_time(listener, until):
-            upload = await read_upload(request, listener.limits)
-        events = _events(listener, upload, listener.model(upload.model), until)
+        async with _in_time(service, until):
+            upload = await read_upload(request, service.limits)
+        events = _events(service, upload, service.model(upload.model), until)
         return _AdmittedStream(events, admission.pop_all())
 
 
@@ -219,29 +219,29 @@ class _WithHeaders:
 
 
 @asynccontextmanager
-async def _in_time(listener: Listener, until: float | None = None) -> AsyncIterator[None]:
+async def _in_time(service: PredictionService, until: float | None = None) -> AsyncIterator[None]:
     """Refuse what takes longer than is allowed from now, or until a time of the event loop."""
     try:
-        async with asyncio.timeout_at(until or _deadline(listener)):
+        async with asyncio.timeout_at(until or _deadline(service)):
             yield
     except TimeoutError as error:
-        seconds = listener.limits.timeout_s
+        seconds = service.limits.timeout_s
         raise RefusedRequestError(
             504, f"not done within the {seconds:g} s that are allowed: send less audio"
         ) from error
 
 
-def _deadline(listener: Listener) -> float:
-    return asyncio.get_running_loop().time() + listener.limits.timeout_s
+def _deadline(service: PredictionService) -> float:
+    return asyncio.get_running_loop().time() + service.limits.timeout_s
 
 
 async def _events(
-    listener: Listener, upload: ReceivedAudio, model: ServedModel, until: float
+    service: PredictionService, upload: ReceivedAudio, model: ServedModel, until: float
 ) -> AsyncGenerator[str]:
     """Yield the events of a timeline; the last one is ``end`` or ``error``."""
     try:
         yield _event("start", path=upload.name, model=model.facts())
-        async with _in_time(listener, until), aclosing(listener.listen(upload, model)) as results:
+        async with _in_time(service, until), aclosing(service.stream(upload, model)) as results:
             async for result in results:
                 if isinstance(result, Prediction):
                     yield _event("end", **as_object(result))

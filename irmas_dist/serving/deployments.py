@@ -23,10 +23,10 @@ from irmas_dist import __version__
 from irmas_dist.config.serving import TOKEN, Limits, ServingSettings, require_token
 from irmas_dist.serving.application import create_app
 from irmas_dist.serving.batches import Batches
-from irmas_dist.serving.listener import Listener
 from irmas_dist.serving.models import ServedModel, read_models
 from irmas_dist.serving.received import RefusedRequestError
 from irmas_dist.serving.scoring import Scoring
+from irmas_dist.serving.service import PredictionService
 
 READERS = 2
 """Processes that read uploads beside each replica: while one decodes, one may be replaced."""
@@ -43,7 +43,7 @@ QUIET = {"enable_access_log": False, "log_level": "WARNING"}
 write some to theirs, which is. Without the level they would be made, and not be written."""
 
 
-class ListenerDeployment:
+class PredictionDeployment:
     """Answers HTTP requests, and scores the windows of concurrent ones together.
 
     Args:
@@ -58,7 +58,7 @@ class ListenerDeployment:
     ) -> None:
         self._token_digest = token_digest
         within = Limits(**limits)
-        self._listener = Listener(self._score, within, READERS)
+        self._service = PredictionService(self._score, within, READERS)
         # A request that came while another was scored may still be answered in time.
         self._scoring = Scoring(device, threads, START_S + 2 * within.timeout_s, _end)
         self._batches = Batches(BATCH_WINDOWS[device], self._scoring.score)
@@ -67,7 +67,7 @@ class ListenerDeployment:
         self._forgetting: asyncio.Task[None] | None = None
 
     def __serve_build_asgi_app__(self) -> FastAPI:
-        return create_app(self._listener, self._token_digest)
+        return create_app(self._service, self._token_digest)
 
     async def reconfigure(self, config: Mapping[str, Any]) -> None:
         """Load what is new of these models, and answer with them from now on.
@@ -81,7 +81,7 @@ class ListenerDeployment:
             IrmasError: A directory has changed since it was deployed.
         """
         async with self._changing:
-            before = self._listener.models
+            before = self._service.models
             loaded = {model.digest: model for model in before}
             for each in config["models"]:
                 if each["digest"] not in loaded:
@@ -94,14 +94,14 @@ class ListenerDeployment:
                 )
                 for each in config["models"]
             }
-            self._listener.use(models)
+            self._service.use(models)
             self._versions.update(models.values())
             if before:
                 self._forgetting = asyncio.create_task(self._forget())
 
     async def _forget(self) -> None:
         """Free the memory of earlier models, once requests that began with them have ended."""
-        await asyncio.sleep(self._listener.limits.timeout_s + 1)
+        await asyncio.sleep(self._service.limits.timeout_s + 1)
         async with self._changing:  # Else a model that is being loaded would be forgotten.
             await self._scoring.keep(self._versions)
 
@@ -148,9 +148,9 @@ def application_of(settings: ServingSettings, models: Sequence[ServedModel]) -> 
         max(int(settings.cpus), 1),
     )
     # Above the limit a replica answers by itself, at once.
-    listener = serve.deployment(
-        serve.ingress()(ListenerDeployment),
-        name="listener",
+    deployment = serve.deployment(
+        serve.ingress()(PredictionDeployment),
+        name="predictor",
         # Serve's status, command line and dashboard fail with a list.
         user_config={"models": [model.as_config() for model in models]},
         ray_actor_options={"num_cpus": settings.replica_cpus, "num_gpus": settings.gpus or 0},
@@ -164,4 +164,4 @@ def application_of(settings: ServingSettings, models: Sequence[ServedModel]) -> 
     # replicas; with it other models alone reach them by `reconfigure`.
     text = json.dumps([__version__, *arguments])
     version = hashlib.sha256(text.encode()).hexdigest()[:16]
-    return listener.options(_internal=True, version=version).bind(*arguments)
+    return deployment.options(_internal=True, version=version).bind(*arguments)

@@ -84,9 +84,9 @@ export class HeatMap {
     // Beyond the last edge there is none, and -1 is the last window.
     const scores = this.windows.at(this.windows.findIndex((_, i) => at < this.edge(i))) ?? [];
     const surest = this.model.relative ? Math.max(...scores) || 1 : 1;
-    const heard = this.codes.filter((code, i) => scores[i] / surest >= this.model.thresholds[code])
+    const playing = this.codes.filter((code, i) => scores[i] / surest >= this.model.thresholds[code])
       .map(code => this.model.instruments[code]);
-    const text = `${clock(at)}: ${heard.join(", ") || "none above its threshold"}`;
+    const text = `${clock(at)}: ${playing.join(", ") || "none above its threshold"}`;
     $("here").textContent = scores.length ? text : "";
     this.plot.setAttribute("aria-valuemax", this.length.toFixed(1));
     this.plot.setAttribute("aria-valuenow", at.toFixed(1));

@@ -92,7 +92,7 @@ async function send(content, name, signal) {
   });
 }
 
-async function hear(file) {
+async function predict(file) {
   chosen = file;
   running?.abort();
   const {signal} = running = new AbortController();
@@ -203,15 +203,15 @@ function drop({files, items}) {
   $("file").value = "";  // else it names the file before
   if (more.length) say(`${files.length} files: drop one at a time.`, true);
   else if (items[0]?.webkitGetAsEntry()?.isDirectory) say(`${file.name} is a folder: drop a file.`, true);
-  else hear(file);
+  else predict(file);
 }
 
 $("file").addEventListener("click", () => { $("file").value = ""; });  // else the same file is no change
-$("file").addEventListener("change", () => $("file").files[0] && hear($("file").files[0]));
-$("model").addEventListener("change", () => { about(); if (chosen) hear(chosen); });
+$("file").addEventListener("change", () => $("file").files[0] && predict($("file").files[0]));
+$("model").addEventListener("change", () => { about(); if (chosen) predict(chosen); });
 $("form").addEventListener("submit", async event => {
   event.preventDefault();
-  try { if (await begin() && chosen) hear(chosen); } catch (error) { say(error.message, true); }
+  try { if (await begin() && chosen) predict(chosen); } catch (error) { say(error.message, true); }
 });
 $("player").addEventListener("error", note);
 $("csv").addEventListener("click", () => latest && save(csv(latest), "text/csv", ".csv"));
@@ -230,7 +230,7 @@ $("record").addEventListener("click", async () => {
     recording = null;
     $("record").textContent = "Record";
     $("file").value = "";
-    hear(file);
+    predict(file);
   } catch (error) { say(`The microphone cannot be used: ${error.message}`, true); }
 });
 for (const kind of ["dragover", "dragleave", "drop"]) {

@@ -39,7 +39,7 @@ def test_the_service_is_one_that_ray_serve_and_irmas_take() -> None:
     module, _, function = deployed.import_path.partition(":")
     assert callable(getattr(importlib.import_module(module), function))
     ServingSettings.model_validate(deployed.args)
-    assert [each.name for each in deployed.deployments] == ["listener"]
+    assert [each.name for each in deployed.deployments] == ["predictor"]
     cluster = spec["rayClusterConfig"]
     assert cluster["rayVersion"] == version("ray")
     assert cluster["authOptions"]["mode"] == "token"
@@ -54,9 +54,9 @@ def test_the_workers_of_the_service_grow_to_what_all_replicas_and_their_successo
     (found,) = kubernetes_objects(KUBERAY / "service.yaml")
     (deployed,) = yaml.safe_load(found["spec"]["serveConfigV2"])["applications"]
     settings = ServingSettings.model_validate(deployed["args"])
-    (listener,) = deployed["deployments"]
+    (deployment,) = deployed["deployments"]
     most = settings.max_replicas or settings.replicas
-    most += math.ceil(most * listener["max_surge_percent"] / 100)
+    most += math.ceil(most * deployment["max_surge_percent"] / 100)
     cluster = found["spec"]["rayClusterConfig"]
     assert cluster["enableInTreeAutoscaling"]
     (workers,) = cluster["workerGroupSpecs"]

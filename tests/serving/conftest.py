@@ -13,8 +13,8 @@ import pytest
 from irmas_dist.config.serving import Limits
 from irmas_dist.inference.predictor import Predictor
 from irmas_dist.serving.application import create_app
-from irmas_dist.serving.listener import Listener
 from irmas_dist.serving.models import ServedModel
+from irmas_dist.serving.service import PredictionService
 from tests.inference.conftest import excerpts, make_model, model, predictor  # noqa: F401
 
 Ask = Callable[[httpx.AsyncClient], Awaitable[Any]]
@@ -35,9 +35,9 @@ async def client(
     async def with_predictor(_: ServedModel, windows: np.ndarray) -> np.ndarray:
         return await asyncio.to_thread(loaded.score_batches, windows)
 
-    listener = Listener(score or with_predictor, limits, readers=1)
-    listener.use({"model": ServedModel.read("model", model)[0]})
-    app = create_app(listener, token_digest)
+    service = PredictionService(score or with_predictor, limits, readers=1)
+    service.use({"model": ServedModel.read("model", model)[0]})
+    app = create_app(service, token_digest)
     transport = httpx.ASGITransport(app)
     async with (
         app.router.lifespan_context(app),

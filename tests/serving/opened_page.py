@@ -13,8 +13,8 @@ import uvicorn
 from irmas_dist.config.serving import Limits
 from irmas_dist.inference.predictor import Predictor
 from irmas_dist.serving.application import create_app
-from irmas_dist.serving.listener import Listener
 from irmas_dist.serving.models import ServedModel
+from irmas_dist.serving.service import PredictionService
 from tests.devtools import Tab, tab
 from tests.ray_cluster import free_port
 
@@ -36,12 +36,12 @@ async def page(*models: Path, token_digest: str | None = None, **limits: Any) ->
     async def score(model: ServedModel, windows: np.ndarray) -> np.ndarray:
         return await asyncio.to_thread(loaded[model.directory].score_batches, windows)
 
-    listener = Listener(score, Limits(**limits), readers=1)
+    service = PredictionService(score, Limits(**limits), readers=1)
     names = ["model", *map(str, range(1, len(models)))]
-    listener.use(
+    service.use(
         {name: ServedModel.read(name, each)[0] for name, each in zip(names, models, strict=True)}
     )
-    app, port = create_app(listener, token_digest), free_port()
+    app, port = create_app(service, token_digest), free_port()
     server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="warning", lifespan="on"))
     serving = asyncio.create_task(server.serve())
     while not server.started:

@@ -17,7 +17,7 @@ import uvloop
 from irmas_dist.config.serving import Limits, ServingSettings
 from irmas_dist.errors import IrmasError
 from irmas_dist.inference.predictor import Predictor
-from irmas_dist.serving.deployments import ListenerDeployment, application
+from irmas_dist.serving.deployments import PredictionDeployment, application
 from irmas_dist.serving.models import ServedModel
 from irmas_dist.serving.received import RefusedRequestError
 from irmas_dist.serving.serve import _require_capacity, _shared_gpus, deployed
@@ -120,7 +120,7 @@ def test_clients_are_told_to_come_back_where_scoring_has_ended(model: Path) -> N
     served, _ = ServedModel.read("a", model)
 
     async def ask() -> None:
-        deployment = ListenerDeployment(Limits().model_dump(), None, "cpu", threads=1)
+        deployment = PredictionDeployment(Limits().model_dump(), None, "cpu", threads=1)
         await deployment.reconfigure({"models": [served.as_config()]})
         windows = silent_windows(served)
         assert (await deployment._score(served, windows)).shape[0] == 1
@@ -145,9 +145,9 @@ def test_earlier_models_are_forgotten_once_their_requests_have_ended(
 
     async def ask() -> None:
         limits = Limits(timeout_s=1).model_dump()
-        deployment = ListenerDeployment(limits, None, "cpu", threads=1)
+        deployment = PredictionDeployment(limits, None, "cpu", threads=1)
         await deployment.reconfigure({"models": [first.as_config()]})
-        request = deployment._listener.model("a")
+        request = deployment._service.model("a")
         for _ in range(2):  # Ray Serve repeats it where the number of replicas changes
             await deployment.reconfigure({"models": [second.as_config()]})
         assert deployment._forgetting is not None

@@ -76,7 +76,7 @@ def test_each_of_two_models_answers_by_its_name(
     assert scores["a"] != pytest.approx(scores["b"], abs=1e-3)
 
 
-@pytest.mark.parametrize("name", ["ray::ServeReplica:irmas:listener", "irmas_dist.serving.scorer"])
+@pytest.mark.parametrize("name", ["ray::ServeReplica:irmas:predictor", "irmas_dist.serving.scorer"])
 def test_a_killed_replica_costs_no_request_but_those_in_flight(
     two_models: Serving, content: bytes, name: str
 ) -> None:
@@ -165,7 +165,7 @@ def test_a_cluster_serves_scales_and_changes_its_model(
             return [
                 each.pid
                 for each in psutil.process_iter(["cmdline"])
-                if "ray::ServeReplica:irmas:listener" in " ".join(each.info["cmdline"] or ())
+                if "ray::ServeReplica:irmas:predictor" in " ".join(each.info["cmdline"] or ())
                 and gcs_port in " ".join(each.parent().cmdline())
             ]
 

@@ -45,7 +45,7 @@ class ScoredWindows:
     scores: npt.NDArray[np.float32]
 
 
-class Listener:
+class PredictionService:
     """Predicts uploads within limits.
 
     Args:
@@ -116,7 +116,7 @@ class Listener:
         finally:
             self._active -= 1
 
-    async def listen(
+    async def stream(
         self, upload: ReceivedAudio, model: ServedModel
     ) -> AsyncGenerator[ScoredWindows | Prediction]:
         """Score an upload: yield its windows as they are scored, and then its prediction.
@@ -181,9 +181,9 @@ class Listener:
         """Return the prediction of an upload, with its timeline.
 
         Raises:
-            RefusedRequestError: As from `listen`.
+            RefusedRequestError: As from `stream`.
         """
-        async with aclosing(self.listen(upload, model)) as results:
+        async with aclosing(self.stream(upload, model)) as results:
             async for result in results:
                 if isinstance(result, Prediction):
                     return result
