@@ -6,13 +6,13 @@ It is held in memory alone.
 import asyncio
 import json
 import re
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from python_multipart.multipart import parse_options_header
-from starlette.datastructures import Headers, QueryParams, UploadFile
+from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
@@ -81,7 +81,7 @@ async def read_upload(request: Request, limits: Limits) -> ReceivedAudio:
         RefusedRequestError: It has none, or too much, or names a URL that may not be read.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    _require_known(request.query_params)
+    _require_known([name for name, _ in request.query_params.multi_items()], ("model", "name"))
     model = request.query_params.get("model")
     if kind == "multipart/form-data":
         found = await _multipart(request, limits, model)
@@ -100,12 +100,11 @@ async def read_upload(request: Request, limits: Limits) -> ReceivedAudio:
     return found
 
 
-def _require_known(query: QueryParams) -> None:
-    """Refuse what would be ignored of a query: another name, or a second value."""
-    names = [name for name, _ in query.multi_items()]
+def _require_known(names: Sequence[str], known: tuple[str, str]) -> None:
+    """Refuse what would be ignored of a query, a form or JSON: another name, or a second value."""
     for name in names:
-        if name not in ("model", "name"):
-            raise RefusedRequestError(422, f"{name}: the parameters are model and name")
+        if name not in known:
+            raise RefusedRequestError(422, f"{name[:40]}: the parameters are {' and '.join(known)}")
         if names.count(name) > 1:
             raise RefusedRequestError(422, f"{name} is given twice")
 
@@ -196,6 +195,8 @@ async def _multipart(request: Request, limits: Limits, model: str | None) -> Rec
     await files[0].close()
     if len(content) > limits.max_megabytes * MEGABYTE:
         raise _too_large("upload", limits.max_megabytes)
+    fields = [name for name, value in form.multi_items() if isinstance(value, str)]
+    _require_known(fields, ("file", "model"))
     named = form.get("model")
     return ReceivedAudio(
         files[0].filename or "audio",
@@ -226,11 +227,12 @@ async def _by_url(request: Request, limits: Limits, model: str | None) -> Receiv
         raise RefusedRequestError(413, line) from error
     try:
         given = json.loads(body)
-        url, named = given["url"], given.get("model")
+        url, named, names = given["url"], given.get("model"), list(given)
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise RefusedRequestError(422, 'JSON should be {"url": "s3://…"}') from error
     if not isinstance(url, str) or not isinstance(named, str | None):
         raise RefusedRequestError(422, 'JSON should be {"url": "s3://…"}')
+    _require_known(names, ("url", "model"))
     if not is_allowed(url, limits.allow_url_prefix):
         raise RefusedRequestError(
             403, "the server does not read this URL: it reads those of its --allow-url-prefix only"

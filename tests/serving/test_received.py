@@ -105,17 +105,21 @@ def test_a_charset_that_a_client_names_is_of_no_consequence(
     asking: Serve, excerpts: list[Path], charset: str
 ) -> None:
     """The time that some take grows with the square of the field, and unknown ones are kept."""
-    body = multipart(
-        "a b:c", ('name="padding"', b"a" * 500_000 + b"-" + b"b" * 500_000),
-        ('name="file"; filename="für +2AA-.wav"', excerpts[0].read_bytes()),
-    )  # fmt: skip
+    file = ('name="file"; filename="für +2AA-.wav"', excerpts[0].read_bytes())
+    padding = ('name="padding"', b"a" * 500_000 + b"-" + b"b" * 500_000)
+    headers = {"Content-Type": f'multipart/form-data; boundary="a b:c"; charset={charset}'}
 
-    async def ask(client: httpx.AsyncClient) -> httpx.Response:
-        kind = f'multipart/form-data; boundary="a b:c"; charset={charset}'
+    async def ask(client: httpx.AsyncClient) -> list[httpx.Response]:
         async with asyncio.timeout(20):
-            return await client.post("/v1/predict", content=body, headers={"Content-Type": kind})
+            return [
+                await client.post(
+                    "/v1/predict", content=multipart("a b:c", *parts), headers=headers
+                )
+                for parts in ([padding, file], [file])
+            ]
 
-    answer = asking(ask)
+    refused, answer = asking(ask)
+    assert refused.json()["error"] == "padding: the parameters are file and model"
     assert answer.status_code == 200, answer.text
     assert answer.json()["predictions"][0]["path"] == "für +2AA-.wav"
     assert "no_such_charset_as_this" not in encodings._cache
@@ -169,6 +173,9 @@ def test_what_a_request_may_not_mean_is_refused(asking: Serve, excerpts: list[Pa
         file, model = {"file": ("a.wav", content)}, {"model": "other"}
         return [
             await client.post("/v1/predict?modle=other", content=content),
+            await client.post("/v1/predict", files=file, data={"modle": "other"}),
+            await client.post("/v1/predict", files=file, data={"model": ["model", "other"]}),
+            await client.post("/v1/predict", json={"url": "s3://a/b", "modle": "other"}),
             await client.post("/v1/predict?model=model", files=file, data=model),
             await client.post("/v1/predict", content=cut, headers=kind),
             await client.post("/v1/predict", files={"file": (None, "text")}),
@@ -181,6 +188,9 @@ def test_what_a_request_may_not_mean_is_refused(asking: Serve, excerpts: list[Pa
     answers = asking(ask, {"allow_url_prefix": ["s3://a/"]})
     assert [(each.status_code, each.json()["error"]) for each in answers] == [
         (422, "modle: the parameters are model and name"),
+        (422, "modle: the parameters are file and model"),
+        (422, "model is given twice"),
+        (422, "modle: the parameters are url and model"),
         (422, "model is both other and model: name one"),
         (400, "not multipart/form-data: it is cut short"),
         (422, "the part 'file' is no file: send it with a file name"),
