@@ -21,7 +21,6 @@ clips are too few, unless the prevalence of each is known. Both have limits: see
 """
 
 import copy
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -30,18 +29,13 @@ import torch
 from torch import nn
 
 from irmas_dist.config.adaptation import AdaptationSettings
-from irmas_dist.config.decisions import ThresholdSettings
-from irmas_dist.errors import IrmasError, UsageError
-from irmas_dist.evaluation.arrays import Thresholds
-from irmas_dist.evaluation.operating_points import NEVER
 from irmas_dist.evaluation.scores import Scores
-from irmas_dist.evaluation.thresholds import averaged_thresholds
 from irmas_dist.features.clips import Clips
+from irmas_dist.inference.adaptability import how_far, require_adaptable, thresholds_before
 from irmas_dist.inference.batch_statistics import CPU, audible_windows, mix_statistics
 from irmas_dist.inference.expected_thresholds import expected_thresholds
 from irmas_dist.inference.logit_matching import (
     Float64,
-    effective_instruments,
     logits_of,
     match_moments,
     moments,
@@ -51,7 +45,7 @@ from irmas_dist.models.cnn import CNN
 from irmas_dist.models.standardise import Standardise
 from irmas_dist.training.model_description import ModelDescription
 from irmas_dist.training.records import AdaptationRecord
-from irmas_dist.training.validation_rule import for_adapted, threshold_origin
+from irmas_dist.training.validation_rule import for_adapted
 from irmas_dist.training.windows import (
     DeviceClips,
     WindowOutputs,
@@ -64,16 +58,6 @@ RELIABLE_CLIPS = 50
 
 FEW_CLIPS = 25
 """Validation clips that stand for a prevalence, effectively, below which a line says so."""
-
-MIN_DISTINCT_CLIPS = 5
-"""Different clips below which there is no deviation to match."""
-
-CONCENTRATED = 0.65
-"""Logits are not matched where the likeliest instruments of the clips are effectively fewer than
-this share of those of the validation clips. The effective number is the exponential of the entropy
-of how often each is the likeliest. Clips of one or two instruments have a tenth to a third of it,
-clips of half of them .45 to .63 (on one of four splits .8), and clips of all .67 and more; where a
-third never plays it is a matter of chance, and their prevalence should be given."""
 
 
 @dataclass(frozen=True)
@@ -134,29 +118,21 @@ def adapt_network(
             f"the stated prevalence is effectively that of {effective:.0f} of the validation "
             "clips, which are few to adapt by"
         )
-    matched, reason = _how_far(description, validation, weights, scores, len(distinct), settings)
+    matched, reason = how_far(description, validation, weights, scores, len(distinct), settings)
     if reason:
         notes.append(f"logits are not matched: {reason}")
     share = settings.share if mixed else 0.0
     rule = for_adapted(description.validation_settings, share, matched)
     present = np.array([settings.prevalence.get(code, 1.0) > 0 for code in description.instruments])
-    thresholds, origin = _known_thresholds(
+    thresholds, origin = thresholds_before(
         description, validation, weights, present, rule, settings
     )
     scale, offset = np.ones(len(present)), np.zeros(len(present))
     if matched:
-
-        def scored(logits: Float64) -> npt.NDArray[np.float32]:
-            changed = outputs._replace(logits=torch.from_numpy(logits).float())
-            return _scores(description, changed, clips)
-
-        logits = outputs.logits.numpy().astype(np.float64)
         audible = validation.scores.any(axis=1)
         goal = moments(logits_of(validation.scores[audible]), weights[audible])
-        scale, offset = match_moments(logits, scored, goal, matched)
-        scale, offset = np.where(present, scale, 1.0), np.where(present, offset, 0.0)
+        scale, offset, scores = _match(description, outputs, clips, goal, present, matched)
         _scale_logits(network, scale, offset)
-        scores = scored(logits * scale + offset)
         distinct = _distinct(scores)
         thresholds = expected_thresholds(validation, weights, distinct, rule, thresholds)
         origin += f", moved to suit {len(distinct)} clips of {to}"
@@ -186,94 +162,33 @@ def _distinct(scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return audible[np.sort(first)]
 
 
-def _how_far(
+def _match(
     description: ModelDescription,
-    validation: Scores,
-    weights: Float64,
-    scores: npt.NDArray[np.float32],
-    distinct: int,
-    settings: AdaptationSettings,
-) -> tuple[float, str]:
-    """Return how far logits can be matched, from 0 to 1, and why it is not as far as asked.
-
-    Args:
-        description: Of the model.
-        validation: Its scores of the validation clips.
-        weights: How often each of them counts.
-        scores: Of the clips to adapt to.
-        distinct: Number of different ones.
-        settings: How far it is asked to.
-    """
-    if description.relative:
-        return 0.0, f"scores aggregated by {description.windows.aggregation} are relative"
-    if distinct < MIN_DISTINCT_CLIPS:
-        return 0.0, f"too few different clips for a mean and a deviation: {distinct}"
-    if set(settings.prevalence) != set(description.instruments):
-        ours = effective_instruments(scores, np.ones(len(scores)))
-        theirs = effective_instruments(validation.scores, weights)
-        if ours < CONCENTRATED * theirs:
-            return 0.0, (
-                f"the likeliest instruments of the clips are effectively {ours:.1f}, those of "
-                f"validation {theirs:.1f}; if more play, say of each how often: --prevalence"
-            )
-    return settings.match, ""
-
-
-def _known_thresholds(
-    description: ModelDescription,
-    validation: Scores,
-    weights: Float64,
+    outputs: WindowOutputs,
+    clips: Clips,
+    goal: tuple[Float64, Float64],
     present: npt.NDArray[np.bool_],
-    rule: ThresholdSettings,
-    settings: AdaptationSettings,
-) -> tuple[Thresholds, str]:
-    """Return thresholds that are right for the validation clips, and what they are fitted to.
+    share: float,
+) -> tuple[Float64, Float64, npt.NDArray[np.float32]]:
+    """Return the scale and offset of each instrument's logits, and the scores that they give.
 
     Args:
         description: Of the model.
-        validation: Its scores of the validation clips.
-        weights: How often each of them counts, if a prevalence is known.
-        present: Which instruments play at all.
-        rule: How thresholds are fitted.
-        settings: With the prevalence that is known.
+        outputs: Of the windows of the clips.
+        clips: The clips to adapt to.
+        goal: Mean and deviation of the logits of each instrument that are to be reached.
+        present: Which instruments play at all; the logits of the others are left as they are.
+        share: How far they are brought to these, from 0 to 1.
     """
-    thresholds, origin = description.threshold_array(), description.thresholds_from
-    if settings.prevalence or rule != description.validation_settings:
-        drawn = weights if settings.prevalence else None
-        thresholds = np.full(len(present), NEVER)
-        thresholds[present] = averaged_thresholds(
-            validation.labels[:, present], validation.scores[:, present], rule, drawn
-        )
-        count = len(validation.labels)
-        origin = threshold_origin(rule, count, description.recipe, description.data)
-    if settings.prevalence:
-        origin += ", with the prevalence that is known"
-    return thresholds, origin
 
+    def scored(logits: Float64) -> npt.NDArray[np.float32]:
+        changed = outputs._replace(logits=torch.from_numpy(logits).float())
+        return _scores(description, changed, clips)
 
-def require_adaptable(description: ModelDescription, settings: AdaptationSettings) -> None:
-    """Refuse a model or a prevalence that cannot be used, before any audio is read.
-
-    Raises:
-        IrmasError: The model is an adapted one, or a prevalence is of no instrument or not from 0
-            to 1.
-    """
-    if description.adapted is not None:
-        raise IrmasError(
-            f"the model is already adapted, to {description.adapted.to}: adapt the original"
-        )
-    _check_prevalence(settings.prevalence, description)
-
-
-def _check_prevalence(prevalence: Mapping[str, float], description: ModelDescription) -> None:
-    for code, share in prevalence.items():
-        if code not in description.instruments:
-            known = ", ".join(description.instruments)
-            raise UsageError(f"--prevalence {code}={share:g}: {code} is none of {known}")
-        if not 0 <= share <= 1:
-            raise UsageError(f"--prevalence {code}={share:g}: must be from 0 to 1")
-    if prevalence and not any(prevalence.get(code, 1.0) for code in description.instruments):
-        raise UsageError("--prevalence: by these no instrument plays")
+    logits = outputs.logits.numpy().astype(np.float64)
+    scale, offset = match_moments(logits, scored, goal, share)
+    scale, offset = np.where(present, scale, 1.0), np.where(present, offset, 0.0)
+    return scale, offset, scored(logits * scale + offset)
 
 
 def _outputs(description: ModelDescription, network: CNN, clips: Clips) -> WindowOutputs:

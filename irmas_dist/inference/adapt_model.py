@@ -14,7 +14,8 @@ from irmas_dist.errors import AudioError, IrmasError, UsageError, without_passwo
 from irmas_dist.features.clips import Clips, read_clips
 from irmas_dist.features.logmel import log_mel
 from irmas_dist.features.store import shard_names
-from irmas_dist.inference.adapt import Adapted, adapt_network, require_adaptable
+from irmas_dist.inference.adapt import Adapted, adapt_network
+from irmas_dist.inference.adaptability import require_adaptable
 from irmas_dist.inference.audio_inputs import find_audio
 from irmas_dist.inference.logit_matching import prevalence_weights
 from irmas_dist.inference.predictor import Predictor, matching_store
