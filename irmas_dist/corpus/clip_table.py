@@ -49,6 +49,9 @@ NEAR = 0.8
 UNIT = re.compile(r"s$|[ _(\[]+(s|sec|secs|seconds?)[)\]]?$")
 """A plural, or the unit in the name of a column such as ``start_s``."""
 
+Lines = dict[str | tuple[str, float, float | None], tuple[str, str]]
+"""The line of each file with its span, and of each clip id, with the path as it is written."""
+
 MANIFEST = ("clip_id", "unknown", "md5")
 """Columns by which a manifest is known."""
 
@@ -93,26 +96,10 @@ def index_table(
     name_ignored(called, columns or {}, content, table, mappable=True)
     folder = storage.absolute(root) if root else _parent(table)
     rows: list[dict[str, Any]] = []
-    lines: dict[Any, tuple[str, str]] = {}
+    lines: Lines = {}
     for line in content.rows:
         row = clip_row(line, called, folder, columns_of_labels.labels(line, soft=soft))
-        path = line.values[called["path"]]
-        for key in ((storage.real(row["path"]), row["start_s"] or 0.0, row["end_s"]),
-                    row["clip_id"]):  # fmt: skip
-            where, other = lines.setdefault(key, (line.where, path))
-            if where == line.where:
-                continue
-            if key == row["clip_id"]:
-                but_for = "its Unicode form" if nfc(path) == nfc(other) else "its suffix"
-                raise IrmasError(
-                    f"{line.where}: {path!r} has the name of {other!r} ({where}) but for "
-                    f"{but_for}: rename one"
-                )
-            written = "" if other == path else f", as {other!r}"
-            raise IrmasError(
-                f"{line.where}: {row['clip_id']!r} is in {where} too{written}: give each clip one "
-                "line, with the codes of its instruments separated by |; spans, a start and an end"
-            )
+        _require_new(row, line.values[called["path"]], line.where, lines)
         rows.append(row)
     if not rows:
         raise IrmasError(f"{table} lists no clip")
@@ -146,6 +133,32 @@ def _is_never_absent(code: str, rows: Sequence[Mapping[str, Any]]) -> bool:
     """Return whether an instrument plays in all clips of which it is known, and not of all."""
     plays, unknown = (sum(code in row[name] for row in rows) for name in ("instruments", "unknown"))
     return bool(plays and unknown) and plays + unknown == len(rows)
+
+
+def _require_new(row: Mapping[str, Any], path: str, where: str, lines: Lines) -> None:
+    """Refuse the row of a clip, or of a clip id, that an earlier line has; else add it to those.
+
+    Args:
+        row: The row.
+        path: Its path as the table writes it.
+        where: Its line.
+        lines: Of earlier rows.
+    """
+    span = (storage.real(row["path"]), row["start_s"] or 0.0, row["end_s"])
+    if span in lines:
+        earlier, other = lines[span]
+        written = "" if other == path else f", as {other!r}"
+        raise IrmasError(
+            f"{where}: {row['clip_id']!r} is in {earlier} too{written}: give each clip one line, "
+            "with the codes of its instruments separated by |; spans, a start and an end"
+        )
+    if row["clip_id"] in lines:
+        earlier, other = lines[row["clip_id"]]
+        but_for = "its Unicode form" if nfc(path) == nfc(other) else "its suffix"
+        raise IrmasError(
+            f"{where}: {path!r} has the name of {other!r} ({earlier}) but for {but_for}: rename one"
+        )
+    lines[span] = lines[row["clip_id"]] = where, path
 
 
 def _require_columns(
