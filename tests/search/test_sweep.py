@@ -18,16 +18,11 @@ from irmas_dist.errors import IrmasError
 from irmas_dist.inference.predictor import Predictor
 from irmas_dist.inference.thresholds import search_decisions
 from irmas_dist.reports.wandb_summary import log_summary
+from irmas_dist.search.best_model import write_best_model
+from irmas_dist.search.run_trials import QUIET_TUNE, _trainable
 from irmas_dist.search.space import build_space, load_space
 from irmas_dist.search.storages import open_storage
-from irmas_dist.search.sweep import (
-    QUIET_TUNE,
-    SweepSummary,
-    _open_study,
-    _trainable,
-    sweep,
-    write_best_model,
-)
+from irmas_dist.search.sweep import SweepSummary, _open_study, sweep
 from irmas_dist.search.sweep_directory import make_record, read_record, trials_root
 from irmas_dist.storage.locks import lock_directory
 from irmas_dist.training.checkpoint import CHECKPOINT_FILE

@@ -239,7 +239,7 @@ def test_a_worker_that_dies_at_its_start_fails_its_own_trial_only(
                 os._exit(1)
             super()._begin(config)
 
-    monkeypatch.setattr("irmas_dist.search.sweep.LearnerTrial", Fragile)
+    monkeypatch.setattr("irmas_dist.search.run_trials.LearnerTrial", Fragile)
     entries = {"model.width": {"type": "categorical", "choices": [4, 8, 6]}}
     summary = sweeper(entries, "fragile", sampler="grid", scheduler="none", concurrent=1)
     check_study(summary)
