@@ -18,7 +18,7 @@ from irmas_dist.errors import IrmasError
 from irmas_dist.terminal import escape, say, show, write
 
 if TYPE_CHECKING:
-    from irmas_dist.cluster.jobs import Job
+    from irmas_dist.cluster.submitted_jobs import Job
 
 Cluster = Annotated[
     str | None,
@@ -180,9 +180,15 @@ def runs_on_ray(command: list[str], commands: Any) -> bool:
 
 
 def _follow(submission: str, address: str | None) -> None:
-    from irmas_dist.cluster import jobs
+    from irmas_dist.cluster.follow_job import follow
 
-    job = jobs.follow(submission, address, write)
+    try:
+        job = follow(submission, address, write)
+    except KeyboardInterrupt as error:
+        raise KeyboardInterrupt(
+            f"the job goes on: 'irmas jobs logs -f {submission}' follows it, 'irmas jobs stop "
+            f"{submission}' ends it"
+        ) from error
     say(f"{submission} {str(job.status.value).lower()}")
     if job.exit_code:
         raise typer.Exit(job.exit_code)
@@ -199,7 +205,10 @@ def _show(found: Sequence["Job"], json_output: bool) -> None:
         Column("started\nended", no_wrap=True),
     )
     for job in found:
-        times = (f"{when:%Y-%m-%d %H:%M:%S}" if when else "" for when in (job.started, job.ended))
+        times = (
+            f"{when.astimezone():%Y-%m-%d %H:%M:%S}" if when else ""
+            for when in (job.started, job.ended)
+        )
         name = f"{escape(job.submission_id)}\n{escape(job.entrypoint)}"
         grid.add_row(name, job.status.value.lower(), "\n".join(times))
     show(grid)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from ray.job_submission import JobStatus
 
-from irmas_dist.cluster import jobs
+from irmas_dist.cluster import follow_job, jobs, submitted_jobs
 from irmas_dist.cluster.packaging import passed_environment
 from irmas_dist.errors import IrmasError
 
@@ -44,7 +44,7 @@ def test_a_job_runs_in_a_copy_of_the_code_without_data(url: str, tmp_path: Path)
     environment = passed_environment({"WANDB_MODE": "offline", "OTHER": "withheld"})
     job = submit(url, program, working_dir=tmp_path, environment=environment)
     pieces: list[str] = []
-    ended = jobs.follow(job, url, pieces.append)
+    ended = follow_job.follow(job, url, pieces.append)
     assert (ended.status, ended.exit_code) == (JobStatus.SUCCEEDED, 0)
     assert ended == jobs.status(job, url)
     assert "".join(pieces) == jobs.logs(job, url)
@@ -58,10 +58,10 @@ def test_a_job_runs_in_a_copy_of_the_code_without_data(url: str, tmp_path: Path)
 def test_a_job_that_fails_is_followed_to_its_exit_code(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(jobs, "LOG_TIMEOUT_S", 1.5)  # Shorter than the job's own silence.
+    monkeypatch.setattr(follow_job, "LOG_TIMEOUT_S", 1.5)  # Shorter than the job's own silence.
     job = submit(url, "import time; print('a', flush=True); time.sleep(3); print('b'); exit(3)")
     pieces: list[str] = []
-    ended = jobs.follow(job, url, pieces.append)
+    ended = follow_job.follow(job, url, pieces.append)
     assert (ended.status, ended.exit_code) == (JobStatus.FAILED, 3)
     assert "".join(pieces) == jobs.logs(job, url)
     assert "".join(pieces).splitlines()[-2:] == ["a", "b"]
@@ -72,19 +72,21 @@ def test_a_job_that_fails_is_followed_to_its_exit_code(
     [("SUCCEEDED", 0, 0), ("FAILED", 2, 2), ("FAILED", -9, 137), ("FAILED", None, 1)],
 )
 def test_exit_codes(status: str, driver_exit_code: int | None, expected: int) -> None:
-    job = jobs.Job("a", JobStatus(status), "true", None, None, None, driver_exit_code)
+    job = submitted_jobs.Job("a", JobStatus(status), "true", None, None, None, driver_exit_code)
     assert job.exit_code == expected
 
 
 def test_a_named_job_runs_once_at_a_time(url: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert submit(url, "import time; time.sleep(300)", "long") == "long"
-    assert submit(url, "print('again')", "long") == "long"
+    assert submit(url, "import time; time.sleep(300)", "long") == "long"
     messages = capsys.readouterr().err
     assert messages.count("submitted long") == 1
     assert "job long is" in messages
+    with pytest.raises(IrmasError, match=r"job long is .* already, with another command: .*300"):
+        submit(url, "print('again')", "long")
     wait_until_started("long", url)
     assert jobs.stop("long", url)
-    ended = jobs.follow("long", url, lambda _: None)
+    ended = jobs.status("long", url)
     assert (ended.status, ended.exit_code) == (JobStatus.STOPPED, 1)
     assert not jobs.stop("long", url)
     assert submit(url, "print('again')", "long") == "long-2"
@@ -103,12 +105,41 @@ def test_a_dropped_connection_repeats_nothing(url: str) -> None:
     job = submit(url, program)
     pieces: list[str] = []
     with dropping_proxy(url, after=b"line 1") as (proxy, drops):
-        assert jobs.follow(job, proxy, pieces.append).status == JobStatus.SUCCEEDED
+        assert follow_job.follow(job, proxy, pieces.append).status == JobStatus.SUCCEEDED
     assert drops == [True]
     assert "".join(pieces) == jobs.logs(job, url)
     assert [line for line in "".join(pieces).splitlines() if line.startswith("line ")] == [
         f"line {n}" for n in range(6)
     ]
+
+
+def test_the_cluster_may_fail_to_answer_after_hours_of_a_log(
+    url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    find, asked = follow_job.find_job, []
+
+    def failing_once(*arguments: object) -> submitted_jobs.Job:
+        asked.append(arguments)
+        if len(asked) == 2:
+            raise IrmasError("no Ray cluster answers")
+        return find(*arguments)
+
+    job = submit(url, "import time; time.sleep(3)")
+    wait_until_started(job, url)
+    monkeypatch.setattr(follow_job, "find_job", failing_once)
+    assert follow_job.follow(job, url, lambda _: None, timeout_s=2).status == JobStatus.SUCCEEDED
+    assert f"{url} does not answer: trying again for 2 s" in capsys.readouterr().err
+
+
+def test_following_ends_when_the_cluster_has_lost_the_job(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = submit(url, "print()")
+    answers = iter([[jobs.status(job, url)]])
+    monkeypatch.setattr(submitted_jobs, "jobs_of", lambda client: next(answers, []))
+    line = f"no job '{job}' at .*; it has lost this one: submit the command again"
+    with pytest.raises(IrmasError, match=line):
+        follow_job.follow(job, url, lambda _: None)
 
 
 def test_following_ends_when_the_cluster_is_lost(url: str) -> None:
@@ -117,7 +148,7 @@ def test_following_ends_when_the_cluster_is_lost(url: str) -> None:
         dropping_proxy(url, after=b"101 Switching Protocols", then_refuse=True) as (proxy, _),
         pytest.raises(IrmasError, match=f"lost contact with job {job}: no Ray cluster answers"),
     ):
-        jobs.follow(job, proxy, lambda _: None, timeout_s=0.0)
+        follow_job.follow(job, proxy, lambda _: None, timeout_s=0.0)
     jobs.stop(job, url)
 
 
@@ -140,12 +171,12 @@ def test_a_job_that_no_node_can_hold_is_refused(url: str) -> None:
 def test_a_job_that_waits_for_resources_is_reported_as_pending(
     url: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(jobs, "PENDING_NOTICE_S", 0.0)
+    monkeypatch.setattr(follow_job, "PENDING_NOTICE_S", 0.0)
     first = submit(url, "import time; time.sleep(300)", cpus=2)
     wait_until_started(first, url)
     second = submit(url, "print()", cpus=2)
     threading.Timer(3.0, jobs.stop, (first, url)).start()
-    assert jobs.follow(second, url, lambda _: None).status == JobStatus.SUCCEEDED
+    assert follow_job.follow(second, url, lambda _: None).status == JobStatus.SUCCEEDED
     assert f"{second} is pending: Job has not started yet" in capsys.readouterr().err
 
 
