@@ -5,6 +5,8 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+from irmas_dist.config.training import WorkerSettings
+from irmas_dist.errors import IrmasError
 from irmas_dist.terminal import say
 
 RESIDENT_SHARE = 0.5
@@ -60,6 +62,21 @@ def gpu_for_each(workers: int) -> bool:
         few = "there is 1" if gpus == 1 else f"there are {gpus:g}"
         say(f"training on CPUs: {workers} workers need as many GPUs, and {few}; see --workers")
     return gpus >= workers
+
+
+def require_machine(workers: WorkerSettings) -> None:
+    """Refuse workers that this machine cannot hold by itself, where no cluster is to hold them.
+
+    Raises:
+        IrmasError: They are to have more CPUs, or GPUs.
+    """
+    cpus = os.cpu_count() or 1
+    if workers.needed * workers.cpus > cpus:
+        several = f"{workers.needed} workers of " if workers.needed > 1 else ""
+        raise IrmasError(f"{several}--cpus {workers.cpus:g}: this machine has {cpus}")
+    if workers.gpu and (gpus := gpu_count()) < workers.needed:
+        found = f"{gpus:g} for {workers.needed} workers" if gpus else "no GPU"
+        raise IrmasError(f"--gpu: torch finds {found} on this machine")
 
 
 def _memory() -> int:

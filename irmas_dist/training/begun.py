@@ -1,5 +1,6 @@
 """What a model directory holds before a training: a finished model, or an unfinished training."""
 
+import re
 import secrets
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,12 @@ ADVICE = "delete it, or choose another directory"
 def seed_directory(out: str, seed: int) -> str:
     """Return the directory of one of the models that a training with several seeds joins."""
     return storage.join(out, f"seed-{seed}")
+
+
+def has_seeds(out: str) -> bool:
+    """Return whether a training with several seeds has begun in a directory."""
+    files = storage.list_files(out, recursive=True)
+    return any(re.match(r"seed-\d+/", file) for file in files)
 
 
 def finished_model(

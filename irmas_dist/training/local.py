@@ -1,7 +1,6 @@
 """Training in this process, on one worker and without Ray."""
 
 import ctypes
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -64,19 +63,6 @@ def train_here(
     description = save_model(out, weights, description, validation, data.all_known)
     storage.remove_directory(progress)
     return description
-
-
-def require_resources(workers: WorkerSettings) -> None:
-    """Refuse a worker that this machine cannot hold.
-
-    Raises:
-        IrmasError: It is to have more CPUs, or a GPU.
-    """
-    cpus = os.cpu_count() or 1
-    if workers.cpus > cpus:
-        raise IrmasError(f"--cpus {workers.cpus:g}: this machine has {cpus}")
-    if workers.gpu and not torch.cuda.is_available():
-        raise IrmasError("--gpu: torch finds no GPU on this machine")
 
 
 @contextmanager

@@ -10,7 +10,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from irmas_dist import storage
-from irmas_dist.cluster.without_ray import LOCAL, gpu_for_each, ray_address, ray_initialised
+from irmas_dist.cluster.without_ray import (
+    LOCAL,
+    gpu_for_each,
+    ray_address,
+    ray_initialised,
+    require_machine,
+)
 from irmas_dist.config.recipe import Recipe
 from irmas_dist.config.training import (
     NOTHING_TO_KEEP,
@@ -27,7 +33,6 @@ from irmas_dist.storage.results import (
     BEGUN_FILE,
     MODEL_FILE,
     directory_name,
-    holds,
     progress_directory,
     refuse_other_results,
 )
@@ -35,7 +40,7 @@ from irmas_dist.terminal import progress, say
 from irmas_dist.tracking.outcome import show_address
 from irmas_dist.tracking.run import Run
 from irmas_dist.tracking.start import start_run
-from irmas_dist.training.begun import finished_model, record_of_training, seed_directory
+from irmas_dist.training.begun import finished_model, has_seeds, record_of_training
 from irmas_dist.training.data import TrainingData
 from irmas_dist.training.load import is_resident, open_training_data, read_matching_infos
 from irmas_dist.training.records import TrainingInputs
@@ -79,11 +84,6 @@ def train(
             nothing of a window; there are more workers than examples in a step; or training failed.
     """
     refuse_other_results(out, MODEL_FILE)
-    if not holds(out, MODEL_FILE) and storage.exists(seed_directory(out, recipe.seed)):
-        raise IrmasError(
-            f"{out} holds an unfinished training of several seeds: resume it with --seeds, or "
-            "choose another directory"
-        )
     settings = recipe.model_dump(mode="json")
     infos, start, line, inputs = _read_inputs(recipe, features, further, init)
     unlogged = storage.exists(storage.join(out, BEGUN_FILE))
@@ -98,9 +98,16 @@ def train(
         name = name or directory_name(out)
         if finished and not storage.exists(storage.join(out, BEGUN_FILE)):
             return finished
+        if not finished and has_seeds(out):
+            raise IrmasError(
+                f"{out} holds an unfinished training of several seeds: resume it with --seeds, or "
+                "choose another directory"
+            )
         about = record_of_training(out, settings, inputs)
         if finished:  # A kill has cost W&B the end of its run.
             return _completed(finished, recipe, out, about, name)
+        if ray_address(address) == LOCAL and not ray_initialised():
+            require_machine(workers)
         here = _is_worker(recipe, infos, workers, address)
         opening = partial(_open, features, recipe, workers, further, start)
         if line:
@@ -186,9 +193,8 @@ def _here(
     opening: Callable[[], TrainingData], workers: WorkerSettings
 ) -> Iterator[tuple[Trainer, TrainingData]]:
     """Yield the function that trains in this process, and the data."""
-    from irmas_dist.training.local import require_resources, train_here
+    from irmas_dist.training.local import train_here
 
-    require_resources(workers)
     yield train_here, opening()
 
 

@@ -15,7 +15,10 @@ from irmas_dist.cluster.without_ray import (
     gpu_for_each,
     ray_address,
     ray_initialised,
+    require_machine,
 )
+from irmas_dist.config.training import WorkerSettings
+from irmas_dist.errors import IrmasError
 
 
 def test_a_given_address_goes_before_the_environment_s(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,3 +94,31 @@ def test_workers_without_enough_gpus_say_that_they_train_on_cpus(
     told = " ".join(capsys.readouterr().err.split())
     assert ("2 workers need as many GPUs, and there is 1" in told) == (gpus == 1)
     assert bool(told) == (gpus == 1)
+
+
+@pytest.mark.parametrize(
+    ("workers", "refusal"),
+    [
+        (WorkerSettings(cpus=9_999, gpu=False), r"^--cpus 9999: this machine has \d+$"),
+        (WorkerSettings(count=9_999), r"^9999 workers of --cpus 1: this machine has \d+$"),
+        (WorkerSettings(count=9_999, min_workers=1), None),
+        (WorkerSettings(gpu=True), "^--gpu: torch finds no GPU on this machine$"),
+    ],
+)
+def test_workers_that_this_machine_cannot_hold_are_refused(
+    monkeypatch: pytest.MonkeyPatch, workers: WorkerSettings, refusal: str | None
+) -> None:
+    monkeypatch.setattr(without_ray, "gpu_count", lambda: 0.0)
+    if refusal is None:
+        require_machine(workers)
+        return
+    with pytest.raises(IrmasError, match=refusal):
+        require_machine(workers)
+
+
+def test_each_worker_needs_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(without_ray, "gpu_count", lambda: 1.0)
+    monkeypatch.setattr("os.cpu_count", lambda: 4)
+    require_machine(WorkerSettings(gpu=True))
+    with pytest.raises(IrmasError, match="torch finds 1 for 2 workers on this machine"):
+        require_machine(WorkerSettings(count=2, gpu=True))

@@ -168,7 +168,7 @@ def test_a_single_training_does_not_take_the_place_of_an_unfinished_one_of_sever
     out = tmp_path / "all"
     train(short, store, str(out / "seed-0"), WORKERS)
     with pytest.raises(IrmasError, match="unfinished training of several seeds: resume it with"):
-        train(short, store, str(out), WORKERS)
+        train(build_recipe(short.model_dump(), {"seed": 5}, "the test"), store, str(out), WORKERS)
     assert [path.name for path in out.iterdir() if path.is_dir()] == ["seed-0"]
 
 

@@ -11,7 +11,7 @@ from irmas_dist.storage.results import PROGRESS
 from irmas_dist.training.checkpoint import CHECKPOINT_FILE, Pace
 from irmas_dist.training.data import TrainingData
 from irmas_dist.training.learner import Learner
-from irmas_dist.training.local import computing_on, require_resources, train_here
+from irmas_dist.training.local import computing_on, train_here
 from irmas_dist.training.model_description import ModelDescription
 
 ALONE = WorkerSettings(gpu=False)
@@ -72,22 +72,6 @@ def test_a_gpu_that_fails_is_said_in_one_line(
     line = r"^training failed: .*CUDA error: no kernel image is available; --no-gpu trains on CPUs$"
     with pytest.raises(IrmasError, match=line):
         train_here(data, settings, {}, str(tmp_path), ALONE, lambda metrics: None)
-
-
-@pytest.mark.parametrize(
-    ("workers", "refusal"),
-    [
-        (WorkerSettings(cpus=9_999, gpu=False), r"--cpus 9999: this machine has \d+"),
-        pytest.param(
-            WorkerSettings(gpu=True),
-            "--gpu: torch finds no GPU on this machine",
-            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU"),
-        ),
-    ],
-)
-def test_what_this_machine_lacks_is_refused(workers: WorkerSettings, refusal: str) -> None:
-    with pytest.raises(IrmasError, match=refusal):
-        require_resources(workers)
 
 
 def test_a_worker_has_as_many_threads_as_cpus_and_others_have_theirs_again() -> None:
