@@ -20,7 +20,12 @@ after() {
     local dependency=() previous=$1
     shift
     [[ -z $previous ]] || dependency=(--dependency="afterok:$previous" --kill-on-invalid-dep=yes)
-    sbatch --parsable "${options[@]}" "${dependency[@]}" "$here/irmas.sbatch" "$@"
+    local answer
+    answer=$(sbatch --parsable "${options[@]}" "${dependency[@]}" "$here/irmas.sbatch" "$@") || {
+        [[ -z $previous ]] || echo "sweep.sh: jobs up to $previous are queued: see squeue --me" >&2
+        return 1
+    }
+    echo "${answer%%;*}"  # Without the cluster that --clusters adds.
 }
 
 features=$(after "" extract "$manifest" "$out/features" --config "$recipe")
