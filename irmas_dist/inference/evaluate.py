@@ -67,7 +67,9 @@ def evaluate(
     if adapt_to is None:
         predictor, notes = Predictor.load(model), list[str]()
     else:
-        predictor, notes = adapted_predictor(model, adapt_to, AdaptationSettings(), part)
+        same = storage.absolute(adapt_to) == storage.absolute(features)
+        settings = AdaptationSettings()
+        predictor, notes = adapted_predictor(model, adapt_to, settings, part if same else None)
     path = storage.join(out, SCORES_FILE)
     with lock_file(path):
         description = predictor.description

@@ -204,7 +204,7 @@ class LearnerTrial(tune.Trainable):
             return
         try:
             load_checkpoint(checkpoint, self._learner)
-        except (MemoryError, RuntimeError) as raised:
+        except (IrmasError, MemoryError, RuntimeError) as raised:
             self._failure = _reason(raised)
         # It may be another trial's with another network; then the saved one is obsolete.
         self._pace = Pace()

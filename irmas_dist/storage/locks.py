@@ -105,8 +105,8 @@ def _locked(folder: Path, name: str, location: Location) -> Iterator[None]:
         try:
             yield
         finally:
-            (folder / name).unlink(missing_ok=True)
-            lock.close()
+            with lock, suppress(OSError):  # What the block raises matters more.
+                (folder / name).unlink()
     finally:
         with suppress(OSError):
             for parent in created:

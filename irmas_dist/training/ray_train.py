@@ -4,6 +4,7 @@ Checkpoints are the `irmas_dist.training.loop`'s, and Ray Train is not told of t
 delete old ones.
 """
 
+import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -41,6 +42,9 @@ from irmas_dist.training.loop import (
 RESIZE_EVERY_S = 30.0
 """How often an elastic training looks for new nodes. Each change of the number of workers costs
 the epoch in progress, so that nodes which join together should cause a single change."""
+
+PEER_LOST = re.compile(r"gloo|connection|socket|process group", re.IGNORECASE)
+"""What messages contain of errors that the loss of another worker causes."""
 
 STARTS = 2
 """How often Ray Train may fail to start the workers, which takes long where others hold resources,
@@ -151,7 +155,8 @@ def _train_worker(data: Any, attempt: Attempt, events: WorkerEvents) -> Trained:
         return _run(data, attempt, events, context.get_world_rank(), context.get_world_size())
     except Exception as error:
         # When a peer is lost, Gloo raises a plain RuntimeError and NCCL one of torch's own.
-        is_peers = type(error) is RuntimeError or isinstance(error, torch.distributed.DistError)
+        of_gloo = type(error) is RuntimeError and PEER_LOST.search(str(error))
+        is_peers = of_gloo or isinstance(error, torch.distributed.DistError)
         own = not is_peers or is_out_of_memory(error)
         if context.get_world_size() == 1 or own:
             events.send("failure", as_failure(error))

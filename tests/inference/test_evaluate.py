@@ -189,6 +189,17 @@ def write_noise(
     return write_info(place, shards, description.features, description.vocabulary, "")
 
 
+def test_a_model_is_adapted_to_the_only_part_of_another_store(
+    make_model: MakeModel, tmp_path: Path
+) -> None:
+    model, tested, to = str(make_model(normalisation="batch")), tmp_path / "tested", tmp_path / "to"
+    write_scores(Path(model) / "validation.parquet", scores_of_songs())
+    write_noise(str(tested), read_description(model), 22)
+    write_noise(str(to), read_description(model), 20, learnt=20)
+    evaluation = evaluate(model, str(tested), str(tmp_path / "out"), adapt_to=str(to))
+    assert evaluation.scores.adapted_to == str(to)
+
+
 def test_scores_of_an_adapted_model_are_not_taken_for_those_of_the_original(
     irmas: Irmas, make_model: MakeModel, tmp_path: Path
 ) -> None:

@@ -225,6 +225,13 @@ def test_a_trial_that_cannot_begin_takes_no_checkpoint_over(start: Start, tmp_pa
     assert "training.lr=-1" in trial.step()[FAILED]
 
 
+def test_a_checkpoint_that_does_not_fit_ends_the_trial_alone(start: Start, tmp_path: Path) -> None:
+    start(number=1, training__weight_decay=0.0).save_checkpoint(str(tmp_path / "paused"))
+    trial = start(number=2, training__weight_decay=0.01)
+    trial.load_checkpoint(str(tmp_path / "paused"))
+    assert "checkpoint" in trial.step()[FAILED]
+
+
 def test_too_little_memory_for_a_checkpoint_ends_a_trial_with_the_reason(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -80,6 +80,20 @@ def test_a_lock_file_that_its_holder_deletes_meanwhile_is_made_again(
         assert is_locked(tmp_path)
 
 
+def test_a_lock_that_cannot_be_deleted_does_not_hide_what_went_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "unlink", refuse)
+        with pytest.raises(IrmasError, match="the disk"), lock_directory(tmp_path):
+            raise IrmasError("the disk is read-only")
+    with lock_directory(tmp_path):
+        assert is_locked(tmp_path)
+
+
 def test_what_was_created_for_a_lock_is_deleted_with_it(tmp_path: Path) -> None:
     with lock_directory(tmp_path / "new" / "out"):
         assert is_locked(tmp_path / "new" / "out")
