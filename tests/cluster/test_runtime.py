@@ -160,7 +160,7 @@ with ray_running():
 """
 
 
-@pytest.mark.parametrize("place", ["local", "cluster"])
+@pytest.mark.parametrize("place", [pytest.param("local", marks=pytest.mark.drill), "cluster"])
 def test_workers_keep_the_memory_of_freed_tensors_for_the_next(
     ray_cluster: None, place: str
 ) -> None:
@@ -186,6 +186,7 @@ with ray_running(dashboard=True):
 """
 
 
+@pytest.mark.drill
 def test_its_own_dashboard_answers_also_where_another_ray_was_started() -> None:
     with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as temporary:
         # Of one that is gone, and has left its address.
@@ -247,7 +248,10 @@ except BaseException as error:
             *("SIGINT", "raise RuntimeError", ["not yet", "KeyboardInterrupt None"]),
             marks=pytest.mark.drill,
         ),
-        ("SIGTERM", "connect(*arguments, **named)", ["SystemExit None"]),
+        pytest.param(
+            *("SIGTERM", "connect(*arguments, **named)", ["SystemExit None"]),
+            marks=pytest.mark.drill,
+        ),
         pytest.param(
             *("SIGTERM in a callback", "connect(*arguments, **named)"),
             ["not yet", "SystemExit None"],

@@ -114,17 +114,8 @@ def test_manifest_audio_and_store_may_all_be_in_an_object_store(
     assert indexed == [
         {**row, "path": f"{bucket}/audio/pia/{Path(row['path']).name}"} for row in rows
     ]
-    changed = f"{bucket}/audio/pia/{Path(rows[0]['path']).name}"
-    with storage.open_file(changed) as stream:
-        content = stream.read()
-    with storage.write_atomically(changed) as stream:
-        stream.write(content[:-2] + b"\0\0")
-    first = irmas("extract", manifest, out, "--max-rejects", "0.9", *settings)
-    assert (first["computed"], len(first["rejects"])) == (CLIPS - 1, 1)
-    with storage.write_atomically(changed) as stream:
-        stream.write(content)
-    again = irmas("extract", manifest, out, *settings)
-    assert (again["clips"], again["computed"], again["rejects"]) == (CLIPS, 1, {})
+    first = irmas("extract", manifest, out, *settings)
+    assert (first["clips"], first["computed"], first["rejects"]) == (CLIPS, CLIPS, {})
     assert extract(manifest, out, recipe.features, recipe.corpus.vocabulary).computed == 0
     clips = read_clips(out, "training")
     assert clips.clip_ids == sorted(local)

@@ -79,7 +79,7 @@ NESTED = {
 }  # fmt: skip
 
 
-@settings(max_examples=150)
+@settings(max_examples=75)
 @given(st.data())
 def test_the_next_space_is_valid_however_entries_are_fixed_or_narrowed(
     data: st.DataObject,

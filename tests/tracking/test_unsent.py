@@ -135,8 +135,9 @@ def test_an_upload_that_was_cut_short_is_completed_and_replaces_nothing(
     until = time.monotonic() + 20
     while wandb_server.calls(call) == asked and time.monotonic() < until:
         time.sleep(0.02)
-    uploads.wait(1)
+    cut_short = uploads.wait(1)
     wandb.teardown()
+    assert all(upload.ended.wait(20) for upload in cut_short)  # No longer held, as by a process.
     vars(uploads).update(vars(Uploads()))  # of the next command
     wandb_server.faults = []
     sent(tmp_path)
