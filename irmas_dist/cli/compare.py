@@ -39,11 +39,12 @@ def compare(
     overrides: Overrides = None,
     json: Json = False,
 ) -> None:
-    """Compare models on the same clips, and test which differences are real."""
+    """Compare models on the same clips, and test which differences are significant."""
     from irmas_dist import storage
     from irmas_dist.config.decisions import FOR_SCORES
     from irmas_dist.evaluation.compare import compare
-    from irmas_dist.inference.evaluate import notes_on, open_evaluated
+    from irmas_dist.evaluation.protocols import FITTED
+    from irmas_dist.inference.evaluate import notes_on, open_evaluated, takes_labels
 
     if len(models) < 2:
         raise typer.BadParameter("two or more are needed to compare")
@@ -52,6 +53,19 @@ def compare(
         raise UsageError(f"{models[places.index(max(places, key=places.count))]} is named twice")
     recipe = read_recipe(config, overrides, used=("corpus", "thresholds"))
     opened = {model: open_evaluated(model, labels, recipe.corpus.vocabulary) for model in models}
+    labelled = any(map(takes_labels, models))
+    if labels is not None and not labelled:
+        raise UsageError(f"--labels {labels}: all of these have labels of their own; leave it out")
+    own_thresholds = all(thresholds is not None for _, thresholds, _ in opened.values())
+    decided = protocol or ("validation" if own_thresholds else "cross-validated")
+    if decided not in FITTED:
+        # A recipe may still say which instruments a file of scores has.
+        idle = [one for one in overrides or () if one.strip().startswith("thresholds")]
+        if idle or ((config or overrides) and not labelled):
+            raise UsageError(
+                f"{f'--set {idle[0]}' if idle else '--config and --set'}: no thresholds are fitted "
+                f"by the protocol {decided}; leave it out, or compare with --protocol oracle"
+            )
     if config or overrides:
         settings = recipe.thresholds
     else:
@@ -75,7 +89,7 @@ def show_comparison(
     notes: Mapping[str, Sequence[str]],
     json_output: bool,
 ) -> None:
-    """Show several models side by side, and which differences are real.
+    """Show several models side by side, and which differences are significant.
 
     Args:
         comparison: The figures.
@@ -106,7 +120,7 @@ def show_comparison(
             },
             "differences": [
                 {"first": a, "second": b, "metric": metric, "difference": found.value,
-                 "interval": found.interval, "p": found.p, "real": found.real}
+                 "interval": found.interval, "p": found.p, "significant": found.significant}
                 for (a, b), by_metric in comparison.differences.items()
                 for metric, found in by_metric.items()
             ],
@@ -145,28 +159,28 @@ def _grid(comparison: "Comparison", letters: Mapping[str, str]) -> Table:
 
 
 def _difference(found: "Difference") -> str:
-    """Return a cell of a difference, its interval and its p-value, in bold if it is real."""
+    """Return a cell of a difference, its interval and its p-value, in bold if it is significant."""
     lines = [f"{found.value:+.3f}"]
     if found.interval:
         lines.append("{:+.3f} {:+.3f}".format(*found.interval))
     if found.p is not None:
         lines.append(f"p {found.p:.3f}" if found.p >= 0.001 else "p < 0.001")
     text = "\n".join(lines)
-    return f"[bold]{text}" if found.real else text
+    return f"[bold]{text}" if found.significant else text
 
 
 def _findings(comparison: "Comparison", letters: Mapping[str, str]) -> Iterator[str]:
-    """Yield which differences are real, and how that was tested."""
+    """Yield which differences are significant, and how that was tested."""
     from irmas_dist.evaluation.bootstrap import FEW_SONGS
     from irmas_dist.evaluation.compare import COMPARED
 
-    real = [
+    significant = [
         f"{letters[a]} - {letters[b]} {HEADINGS[metric]}"
         for (a, b), by_metric in comparison.differences.items()
         for metric in COMPARED
-        if by_metric[metric].real
+        if by_metric[metric].significant
     ]
-    yield f"real differences: {', '.join(real) or 'none'}"
+    yield f"significant differences: {', '.join(significant) or 'none'}"
     one = comparison.songs == 1
     songs = f"{comparison.songs:,} {'song' if one else 'songs'}"
     few = " (too narrow with so few)" if comparison.songs < FEW_SONGS else ""
@@ -179,7 +193,7 @@ def _findings(comparison: "Comparison", letters: Mapping[str, str]) -> Iterator[
         for found in by_metric.values()
     )
     p = (
-        f"p two-sided, by swapping models song by song{several}"
+        f"p two-sided, of a permutation test over songs{several}"
         if tested
         else "no p: of so few songs, none could be below 0.05"
     )

@@ -1,4 +1,4 @@
-"""Several models on the same clips: which differences are real."""
+"""Several models on the same clips: which differences are significant."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,15 +17,15 @@ from irmas_dist.evaluation.bootstrap import (
     holm,
     interval,
 )
+from irmas_dist.evaluation.permutation_test import Judged, least_p_value, p_values
 from irmas_dist.evaluation.protocols import CHOSEN_BEFORE, Result, apply_protocols, decide_by
 from irmas_dist.evaluation.scores import Scores
-from irmas_dist.evaluation.swapping import Judged, least_p_value, p_values
 
 COMPARED = ("micro_f1", "macro_f1", "lrap", "map")
 """The metrics that models are compared by."""
 
 SIGNIFICANT = 0.05
-"""A difference with a p-value below is real."""
+"""A difference with a p-value below is significant."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Difference:
         value: First less second.
         interval: 95 %, over songs; None of one song.
         p: Two-sided p-value, corrected by Holm for the number of pairs; None where there are too
-            few songs for any to be real.
+            few songs for any to be significant.
     """
 
     value: float
@@ -65,8 +65,8 @@ class Difference:
     p: float | None
 
     @property
-    def real(self) -> bool:
-        """Whether it is significant at 5 %, which is called real."""
+    def significant(self) -> bool:
+        """Whether it is significant, at 5 %."""
         return self.p is not None and self.p < SIGNIFICANT
 
 

@@ -265,8 +265,14 @@ def open_evaluated(
         return scores, description.threshold_array(), description.threshold_settings
     if storage.exists(path := storage.join(name, SCORES_FILE)):
         return read_scores(path), None, FOR_SCORES
-    scores = open_scores(name, None if has_labels(name) else labels, vocabulary)
+    scores = open_scores(name, labels if takes_labels(name) else None, vocabulary)
     return scores, None, FOR_SCORES
+
+
+def takes_labels(name: str) -> bool:
+    """Return whether `open_evaluated` uses the labels and the instruments that it is given."""
+    directories = (MODEL_FILE, SCORES_FILE)
+    return not any(holds(name, one) for one in directories) and not has_labels(name)
 
 
 def read_model_scores(

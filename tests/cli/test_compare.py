@@ -35,10 +35,10 @@ def test_models_are_compared_song_by_song(
         for row in found["differences"]
         if row["metric"] == "lrap"
     }
-    assert by_pair["thinned", "worse"]["real"]
+    assert by_pair["thinned", "worse"]["significant"]
     assert by_pair["thinned", "worse"]["difference"] > 0
     assert by_pair["worse", "alike"]["difference"] < 0
-    assert not by_pair["thinned", "alike"]["real"]
+    assert not by_pair["thinned", "alike"]["significant"]
     low, high = by_pair["thinned", "alike"]["interval"]
     assert low <= 0 <= high
 
@@ -58,7 +58,7 @@ def test_of_one_song_there_is_no_interval_and_no_p_value(
     found = json.loads(
         irmas("compare", "one.parquet", "other.parquet", "--protocol=fixed", "--json").out
     )
-    rows = {(row["interval"], row["p"], row["real"]) for row in found["differences"]}
+    rows = {(row["interval"], row["p"], row["significant"]) for row in found["differences"]}
     assert rows == {(None, None, False)}
     out = irmas("compare", "one.parquet", "other.parquet", "--protocol=fixed").out
     assert "6 clips of 1 song; no intervals; no p: of so few songs, none could be below 0.05" in out
@@ -152,9 +152,25 @@ def test_models_are_compared_by_the_thresholds_they_came_with(
     found = json.loads(out)
     assert {one["protocol"] for one in found["models"].values()} == {"validation"}
     by_metric = {row["metric"]: row for row in found["differences"]}
-    assert by_metric["micro_f1"]["real"]
+    assert by_metric["micro_f1"]["significant"]
     assert by_metric["lrap"]["difference"] == 0
-    assert not by_metric["lrap"]["real"]
+    assert not by_metric["lrap"]["significant"]
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ("--labels labels.csv", "all of these have labels of their own"),
+        ("--set thresholds.rule=global", "thresholds.rule=global: no thresholds are fitted by the"),
+        ("--config irmas", "--config and --set: no thresholds are fitted by the protocol val"),
+        ("--set thresholds.rule=global --protocol fixed", "are fitted by the protocol fixed"),
+    ],
+)
+def test_an_option_without_an_effect_on_a_comparison_is_refused(
+    irmas: Callable[..., Ended], models: Path, options: str, reason: str
+) -> None:
+    ended = irmas("compare", models / "good", models / "shy", *options.split())
+    assert reason in ended.refusal(2)
 
 
 def test_a_model_that_was_not_evaluated_is_not_compared(

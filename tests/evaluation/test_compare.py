@@ -32,14 +32,14 @@ def test_a_model_does_not_differ_from_itself_in_another_order(thinned):
     assert (found.protocol, found.clips) == ("oracle", len(thinned.clip_ids))
     for metric in COMPARED:
         difference = found.differences["a", "b"][metric]
-        assert (difference.value, difference.interval, difference.real) == (0, (0, 0), False)
+        assert (difference.value, difference.interval, difference.significant) == (0, (0, 0), False)
 
 
 def test_validation_is_the_protocol_where_all_models_have_thresholds(thinned):
     own = np.full(11, 0.14, np.float32)
     found = compare({"a": (thinned, own), "b": (thinned, own + 0.2)})
     assert found.protocol == "validation"
-    assert found.differences["a", "b"]["micro_f1"].real
+    assert found.differences["a", "b"]["micro_f1"].significant
     with pytest.raises(IrmasError, match="b has no thresholds of its own"):
         compare({"a": (thinned, own), "b": (thinned, None)}, "validation")
 
@@ -54,8 +54,10 @@ def test_too_few_songs_to_cross_validate_name_the_protocol_that_needs_none(thinn
     assert compare(opened, "oracle").protocol == "oracle"
 
 
-@pytest.mark.parametrize(("songs", "real"), [(1, False), (5, False), (6, True)])
-def test_too_few_songs_to_be_sure_have_no_p_value_and_no_real_difference(thinned, songs, real):
+@pytest.mark.parametrize(("songs", "significant"), [(1, False), (5, False), (6, True)])
+def test_too_few_songs_to_be_sure_have_no_p_value_and_no_significant_difference(
+    thinned, songs, significant
+):
     clips = np.arange(12)
     groups = [f"song {number % songs}" for number in clips]
     labels = np.zeros((12, 11), np.int8)
@@ -63,9 +65,9 @@ def test_too_few_songs_to_be_sure_have_no_p_value_and_no_real_difference(thinned
     right = replace(pick(thinned, clips), groups=groups, labels=labels, scores=labels * 1.0)
     opened = {"right": (right, None), "wrong": (replace(right, scores=1 - right.scores), None)}
     differences = compare(opened, "fixed").differences["right", "wrong"]
-    assert differences["micro_f1"].real == real
+    assert differences["micro_f1"].significant == significant
     for difference in differences.values():
-        assert (difference.p is not None) == real
+        assert (difference.p is not None) == significant
         assert (difference.interval is None) == (songs == 1)
     # Of three pairs, which are corrected for, none can be significant.
     opened["also right"] = opened["right"]

@@ -6,7 +6,7 @@ import pytest
 from irmas_dist.evaluation.bootstrap import Draws, draw_songs
 from irmas_dist.evaluation.metrics import decision_metrics, ranking_metrics
 from irmas_dist.evaluation.operating_points import decide
-from irmas_dist.evaluation.swapping import Judged, _figures, least_p_value, p_values
+from irmas_dist.evaluation.permutation_test import Judged, _figures, least_p_value, p_values
 from irmas_dist.instruments import UNKNOWN
 
 CLIPS = 4

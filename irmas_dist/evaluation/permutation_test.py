@@ -1,4 +1,4 @@
-"""Whether a difference between two models is real: a permutation test over songs.
+"""Whether a difference between two models is significant: a permutation test over songs.
 
 If two models are equally good, who of them has scored a song does not matter. Their results are
 therefore swapped, each song with probability 1/2, and the p-value is the share of swaps whose
