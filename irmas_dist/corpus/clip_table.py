@@ -66,15 +66,39 @@ def index_table(
     """Read every audio file of a table into rows of a manifest.
 
     Args:
+        table: As for `parse_table`.
+        vocabulary: As for `parse_table`.
+        root: As for `parse_table`.
+        columns: As for `parse_table`.
+        soft: As for `parse_table`.
+
+    Returns:
+        Rows by the columns of `manifest.SCHEMA`, and in ``note`` what is unusual of the audio;
+        groups of identical files are not joined yet.
+
+    Raises:
+        IrmasError: As for `parse_table`.
+    """
+    rows = parse_table(table, vocabulary, root, columns, soft)
+    add_audio(rows)
+    return rows
+
+
+def parse_table(
+    table: str,
+    vocabulary: Vocabulary,
+    root: str | None = None,
+    columns: Mapping[str, str] | None = None,
+    soft: bool = False,
+) -> list[dict[str, Any]]:
+    """Read a table, and no audio, into rows that `add_audio` completes.
+
+    Args:
         table: Path or URL of the table.
         vocabulary: The instruments.
         root: Folder that paths are relative to; None for the table's own.
         columns: What the table calls some of `TABLE_COLUMNS` or of the instruments.
         soft: Whether labels between 0 and 1 are expected; otherwise they are refused.
-
-    Returns:
-        Rows by the columns of `manifest.SCHEMA`, and in ``note`` what is unusual of the audio;
-        groups of identical files are not joined yet.
 
     Raises:
         IrmasError: A column is missing or may be misspelt, a value is none that its column may
@@ -115,13 +139,17 @@ def index_table(
             f"never known to be absent: {', '.join(never)}: an empty cell is an unknown label; "
             "write 0 where an instrument does not play"
         )
+    return rows
+
+
+def add_audio(rows: Sequence[dict[str, Any]]) -> None:
+    """Read the audio files of rows of a table, and add to these what the manifest has of audio."""
     by_file: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
         by_file[row["path"]].append(row)
     with progress("index", len(rows), "clips") as advance, ThreadPoolExecutor(READERS) as pool:
         for clips in pool.map(_add_facts, by_file.values()):
             advance(len(clips))
-    return rows
 
 
 def is_manifest(content: CsvTable) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 from irmas_dist import storage
 from irmas_dist.config.corpus import CorpusSettings
 from irmas_dist.config.yaml_files import dump_yaml
-from irmas_dist.corpus.clip_table import index_table
+from irmas_dist.corpus.clip_table import add_audio, parse_table
 from irmas_dist.corpus.groups import settle_conflicts
 from irmas_dist.corpus.index import index_tree, settle_identities
 from irmas_dist.corpus.manifest import write_manifest
@@ -56,14 +56,17 @@ def write_index(
         address: As for `index_tree`.
 
     Raises:
-        IrmasError: No file can be used, or as for `index_tree` and `index_table`.
+        IrmasError: No file can be used, or as for `index_tree` and `parse_table`.
     """
     with lock_file(out):
-        rows = index_tree(tree, corpus.vocabulary, address, part) if tree is not None else []
-        if table is not None:
-            listed = index_table(
+        listed: list[dict[str, Any]] = []
+        if table is not None:  # A tree may take minutes to read.
+            listed = parse_table(
                 table.location, corpus.vocabulary, table.root, table.columns, table.soft
             )
+        rows = index_tree(tree, corpus.vocabulary, address, part) if tree is not None else []
+        if table is not None:
+            add_audio(listed)
             rows = with_table(rows, listed)
         conflicts = settle_conflicts(rows, corpus.conflicts)
         if all(row["problem"] for row in rows):

@@ -645,3 +645,13 @@ def test_what_no_clip_of_can_be_used_once_conflicts_are_dropped_is_not_written(
     with pytest.raises(IrmasError, match="no file can be used: "):
         write_index(str(folder / "m.parquet"), None, ClipTable(path), corpus)
     assert not (folder / "m.parquet").exists()
+
+
+def test_a_bad_table_is_refused_before_a_tree_is_read(
+    folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = table(folder, "path,a,b,c\naudio/0.wav,1,2,0\n")
+    corpus = CorpusSettings.model_validate({"instruments": {"a": "A", "b": "B", "c": "C"}})
+    with pytest.raises(IrmasError, match="column 'b'"):
+        write_index(str(folder / "m.parquet"), str(folder), ClipTable(path), corpus)
+    assert "index:" not in capfd.readouterr().err

@@ -84,7 +84,9 @@ def test_a_tree_has_labels_parts_and_groups_from_its_tables(data_set: Path) -> N
     assert all(row["md5"] and row["duration_s"] > 0 for row in rows.values())
 
 
-def test_the_folder_may_lie_below_the_tree_and_the_part_is_its_own(data_set: Path) -> None:
+def test_the_folder_may_lie_below_the_tree_and_the_part_is_its_own(
+    data_set: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     rows = index_tree(data_set.parent, OPENMIC)
     assert {row["clip_id"] for row in rows} == {
         "openmic-2018/audio/000/000046_3840",
@@ -92,8 +94,15 @@ def test_the_folder_may_lie_below_the_tree_and_the_part_is_its_own(data_set: Pat
         "openmic-2018/audio/142/142968_0",
     }
     assert by_key(rows)["142968_0"]["part"] == "testing"
+    capfd.readouterr()
     with pytest.raises(IrmasError, match=r"is of clips with a label file: .* has none"):
         index_tree(data_set.parent, OPENMIC, part="training")
+    assert "index:" not in capfd.readouterr().err
+    # Nor has what nobody has labelled a part.
+    shutil.copytree(data_set, tmp_path / data_set.name)
+    wav(tmp_path / "notes.wav")
+    with pytest.raises(IrmasError, match=r"is of clips with a label file: .* has none"):
+        index_tree(tmp_path, OPENMIC, part="training")
 
 
 def test_the_last_of_several_rows_counts_and_a_line_says_so(
