@@ -71,11 +71,15 @@ def last_line(error: BaseException) -> str:
     """Return the last line of an error's text, or its type where it has none.
 
     The last line of an error that crossed processes states what was raised there. That of a CUDA
-    error is advice on debugging; the line with the reason is returned instead.
+    error is advice on debugging; the line with the reason is returned instead. That of Ray on a
+    process that has died is cut before the causes that are common.
     """
     text = str(error).strip() or type(error).__name__
-    reason = re.search(r"\bCUDA error: .*", text)
-    return reason[0] if reason else text.splitlines()[-1].strip()
+    if reason := re.search(r"\bCUDA error: .*", text):
+        return reason[0]
+    line = text.splitlines()[-1].strip()
+    died = re.search(r"Worker exit detail: (.+?)\.?(?: Some common causes include|$)", line)
+    return f"its process has died: {died[1]}" if died else line
 
 
 def is_out_of_memory(error: BaseException) -> bool:

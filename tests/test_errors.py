@@ -82,6 +82,18 @@ def test_of_an_error_of_cuda_the_reason_is_told_and_not_how_to_debug_it() -> Non
     )
 
 
+def test_of_a_process_that_has_died_no_common_causes_are_told() -> None:
+    error = RuntimeError(
+        "The actor died.\nWorker exit type: SYSTEM_ERROR Worker exit detail: Worker "
+        "unexpectedly exits with a connection error code 2. End of file. Some common causes "
+        "include: (1) the process was killed."
+    )
+    assert last_line(error) == (
+        "its process has died: Worker unexpectedly exits with a connection error code 2. "
+        "End of file"
+    )
+
+
 @pytest.mark.parametrize(
     ("error", "short"),
     [

@@ -77,10 +77,8 @@ def _train(
             return start(data, attempt, on_epoch)
         except WorkerLostError as error:
             if not retries_left:
-                raise WorkerLostError(
-                    f"training lost its workers {workers.retries + 1} times, the last time with: "
-                    f"{error}"
-                ) from error
+                often = f"{workers.retries + 1} times, the last time" if workers.retries else "once"
+                raise WorkerLostError(f"training lost its workers {often}: {error}") from error
             retries = "1 retry" if retries_left == 1 else f"{retries_left} retries"
             saved = checkpoints(progress)
             begin = "resuming from the last checkpoint" if saved else "starting again"

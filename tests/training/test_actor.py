@@ -87,7 +87,9 @@ def test_a_worker_that_is_lost_before_it_saves_starts_again_and_the_line_says_wh
 
     monkeypatch.setattr("irmas_dist.training.actor.train_in_actor", lose)
     once = WorkerSettings(retries=1)
-    with pytest.raises(WorkerLostError, match=r"lost its workers 2 times, .* with: no address"):
+    with pytest.raises(
+        WorkerLostError, match=r"lost its workers 2 times, the last time: no address"
+    ):
         train_distributed(data, settings, {}, str(tmp_path), once, lambda metrics: None)
     told = " ".join(capsys.readouterr().err.split())
     assert told == "a worker was lost (no address); starting again (1 retry left)"
