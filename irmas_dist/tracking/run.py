@@ -6,7 +6,7 @@ import math
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import wraps
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec
@@ -18,7 +18,7 @@ from irmas_dist.errors import without_password
 from irmas_dist.storage.results import KNOWN_FILE, MODEL_FILE, VALIDATION_FILE, WEIGHTS_FILE
 from irmas_dist.terminal import say
 from irmas_dist.tracking.run_file import RunFile
-from irmas_dist.tracking.server import SERVICE, Known, reason
+from irmas_dist.tracking.server import ENDED, SERVICE, Known, reason
 
 BEST: dict[str, Callable[[Iterable[float]], float]] = {
     "val_loss": min, "val_macro_f1": max, "val_micro_f1": max, "val_lrap": max, "val_map": max,
@@ -92,6 +92,10 @@ class Run:
         self.at_end: Callable[[], object] = lambda: None
         self.whole = False
         self._said: set[str] = set()
+        if run is not None:
+            from wandb.sdk import wandb_setup
+
+            self._setup = wandb_setup.singleton()
         self._define()
 
     @guarded("describe the metrics")
@@ -214,8 +218,25 @@ class Run:
                 if self.whole or time.monotonic() > until:
                     break
                 time.sleep(0.05)
+        except Exception as error:
+            if one_line(error) == ENDED:
+                self._forget_service()
+            raise
         finally:
             self.at_end()
+
+    def _forget_service(self) -> None:
+        """Let wandb forget the service of this run, which has ended.
+
+        What stops a job ends it with the other processes. wandb would print a traceback at exit,
+        and open no other run.
+        """
+        import wandb
+        from wandb.sdk import wandb_setup
+
+        if wandb_setup.singleton() is self._setup:  # Not a later one's.
+            with suppress(Exception):
+                wandb.teardown()
 
     def say_once(self, message: str) -> None:
         """Print a message, unless this run has printed the same."""

@@ -35,6 +35,9 @@ REFUSALS = {"401": "it refuses the key (401)", "403": "it refuses access (403)"}
 SERVICE = "its service on this machine"
 """What writes runs to disk, and sends them."""
 
+ENDED = f"{SERVICE} has ended"
+"""Why it does nothing any more."""
+
 DAMAGED = "its file is damaged"
 """What is wrong with a run whose file has more than can be read."""
 
@@ -244,5 +247,5 @@ def reason(problem: str, asked: str = "its server") -> str:
     if re.search("Failed to read|error getting next record", problem):
         return DAMAGED
     if re.search("MailboxClosed|HandleAbandoned|Connection lost", problem):
-        return f"{SERVICE} has ended"
+        return ENDED
     return problem.partition("\n")[0]

@@ -2,6 +2,7 @@
 
 import os
 import re
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -138,3 +139,31 @@ def test_earlier_files_that_cannot_be_read_cost_nothing_else(tmp_path: Path) -> 
     run.log({"epoch": 1.0})
     run.close()
     assert RunFile(run_files(tmp_path)[-1]).last_step == 1
+
+
+SERVICE_KILLED = """
+import os, signal, sys, time
+from pathlib import Path
+from tests.tracking.test_start import opened
+
+run = opened(Path(sys.argv[1]))
+for task in Path("/proc/self/task").iterdir():
+    for child in (task / "children").read_text().split():
+        os.kill(int(child), signal.SIGTERM)
+        os.waitpid(int(child), 0)
+run.close()
+other = opened(Path(sys.argv[1]), run_id="45670123")
+other.log({"epoch": 1.0})
+other.close()
+assert other.whole
+"""
+
+
+def test_a_service_that_is_ended_with_its_job_costs_one_line(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", SERVICE_KILLED, str(tmp_path)]
+    # Not with the service of this process.
+    own = {name: value for name, value in os.environ.items() if name != "WANDB_SERVICE"}
+    ended = subprocess.run(command, check=False, stderr=subprocess.PIPE, text=True, env=own)
+    assert ended.returncode == 0, ended.stderr
+    ours = [line for line in ended.stderr.splitlines() if not line.startswith("wandb: ")]
+    assert ours == ["W&B failed to finish the run (its service on this machine has ended)"]
