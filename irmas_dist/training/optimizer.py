@@ -200,7 +200,8 @@ class Optimisation:
     def state_dict(self) -> dict[str, Any]:
         """Return the state that is needed to resume, without the network's own."""
         return {
-            "optimizer": self._optimizer.state_dict(),
+            # By parameter: groups depend on the weight decay, which another trial may change.
+            "optimizer": [self._optimizer.state.get(p, {}) for p in self._parameters],
             "average": self._average.state_dict() if self._average is not None else None,
             "averaged": self._averaged,
             "skips": self._skips,
@@ -209,14 +210,19 @@ class Optimisation:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Resume from a state that `state_dict` returned; the settings are this object's own."""
-        # Those of a checkpoint may be of another device, or of another trial.
-        own = [
-            {name: value for name, value in group.items() if name != "params"}
-            for group in self._optimizer.param_groups
-        ]
-        self._optimizer.load_state_dict(state["optimizer"])
+        if len(state["optimizer"]) != len(self._parameters):
+            raise ValueError("in loading state_dict of the optimiser: it has other parameters")
+        groups = self._optimizer.param_groups
+        own = [{name: group[name] for name in group if name != "params"} for group in groups]
+        states = dict(zip(map(id, self._parameters), state["optimizer"], strict=True))
+        in_order = [states[id(p)] for group in groups for p in group["params"]]
+        # Through the optimiser, which brings them to the device.
+        self._optimizer.load_state_dict(
+            self._optimizer.state_dict()
+            | {"state": {number: one for number, one in enumerate(in_order) if one}}
+        )
         for group, settings in zip(self._optimizer.param_groups, own, strict=True):
-            group.update(settings)
+            group.update(settings)  # It has copied the learning rate, which steps write to.
         if self._average is not None:
             self._average.load_state_dict(state["average"])
         self._averaged.copy_(state["averaged"])

@@ -226,8 +226,8 @@ def test_a_trial_that_cannot_begin_takes_no_checkpoint_over(start: Start, tmp_pa
 
 
 def test_a_checkpoint_that_does_not_fit_ends_the_trial_alone(start: Start, tmp_path: Path) -> None:
-    start(number=1, training__weight_decay=0.0).save_checkpoint(str(tmp_path / "paused"))
-    trial = start(number=2, training__weight_decay=0.01)
+    start(number=1, model__width=4).save_checkpoint(str(tmp_path / "paused"))
+    trial = start(number=2, model__width=8)
     trial.load_checkpoint(str(tmp_path / "paused"))
     assert "checkpoint" in trial.step()[FAILED]
 

@@ -165,16 +165,23 @@ def test_the_head_has_a_learning_rate_of_its_own_on_the_same_schedule() -> None:
     assert ours.lr == pytest.approx(0.01)
 
 
-def test_a_checkpoint_of_another_device_keeps_this_ones_kernels() -> None:
-    """A GPU's optimiser must be capturable, or its steps are not captured as graphs."""
-    saved = optimisation().state_dict()
-    for group in saved["optimizer"]["param_groups"]:
-        group |= {"capturable": True, "fused": False, "weight_decay": 9.0}
-    resumed = optimisation()
-    before = [dict(group) for group in resumed._optimizer.param_groups]
-    resumed.load_state_dict(saved)
-    assert [dict(group) for group in resumed._optimizer.param_groups] == before
+@pytest.mark.parametrize(("before", "after"), [(0.0, 0.1), (0.1, 0.0), (0.1, 0.1)])
+def test_a_checkpoint_of_another_weight_decay_is_resumed_with_this_one(
+    before: float, after: float
+) -> None:
+    """A trial that takes over another's weights has a recipe of its own."""
+    network = nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 1))
+    saving = optimisation(network, weight_decay=before)
+    for gradient in (1.0, -3.0):
+        step(saving, gradient)
+    resumed = optimisation(network, weight_decay=after)
+    own = [dict(group) for group in resumed._optimizer.param_groups]
+    resumed.load_state_dict(saving.state_dict())
+    assert [dict(group) for group in resumed._optimizer.param_groups] == own
     assert all(group["lr"] is resumed._lr for group in resumed._optimizer.param_groups)
+    for parameter in network.parameters():
+        for name, value in saving._optimizer.state[parameter].items():
+            assert torch.equal(resumed._optimizer.state[parameter][name], value)
 
 
 def test_both_learning_rates_survive_a_resume() -> None:
