@@ -43,8 +43,10 @@ def wait_for_resources(workers: WorkerSettings) -> None:
     Raises:
         IrmasError: They are not free after ``wait_timeout_s``.
     """
-    amounts = (f"{n * workers.needed:g} {kind}s" for kind, n in workers.resources.items())
-    wanted = f"{workers.needed} workers need {' and '.join(amounts)}"
+    total = {kind: share * workers.needed for kind, share in workers.resources.items()}
+    amounts = (f"{n:g} {kind}{'s' if n > 1 else ''}" for kind, n in total.items())
+    several = f"{workers.needed} workers need" if workers.needed > 1 else "1 worker needs"
+    wanted = f"{several} {' and '.join(amounts)}"
     if not wait_until_free([workers.resources] * workers.needed, wanted, workers.wait_timeout_s):
         raise IrmasError(
             f"{wanted}, and after {workers.wait_timeout_s:g} s {_free()}; ask for fewer "
