@@ -132,7 +132,7 @@ def load_training_data(
     info = read_info(location)
     infos = read_other_infos(info, location, [one.location for one in further], "--also")
     judges = read_other_infos(info, location, validate_on, "--validate-on")
-    resident = is_resident(ingest, info, *infos)
+    resident = is_resident(ingest, info, *infos, *judges)  # Theirs are held in memory anyway.
     clips = read_clips(location, TRAINING, with_frames=resident)
     if judges:
         split = beside_stores(clips, location, info, validate_on, judges)

@@ -289,6 +289,19 @@ def test_clips_of_a_store_of_their_own_are_validated_on_as_they_are(
     )
 
 
+def test_what_is_validated_on_counts_in_whether_clips_fit_in_memory(
+    first: str, settings: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dev = in_part(tmp_path, "dev", ["testing"], seed=7)
+    recipe = settings.model_copy(update={"ingest": IngestSettings(mode="auto")})
+    info = read_info(first)
+    own = info.frames * info.settings.bands * np.dtype(info.settings.dtype).itemsize
+    monkeypatch.setattr("irmas_dist.training.load.fits_in_memory", lambda size: size <= own)
+    assert isinstance(open_training_data(first, recipe).training, Clips)
+    alongside = open_training_data(first, recipe, validate_on=[dev])
+    assert isinstance(alongside.training, StreamedClips)
+
+
 def test_several_stores_are_judged_by_the_mean_at_common_thresholds(
     first: str, second: str, settings: Recipe, tmp_path: Path
 ) -> None:
