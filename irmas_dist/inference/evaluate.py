@@ -64,14 +64,14 @@ def evaluate(
     _require_place(out, model, own=mapping is None and adapt_to is None and part == TESTING)
     if mapping is not None:  # Refused before any audio is read.
         MergedStore.of(read_description(model), features, mapping)
-    if adapt_to is None:
-        predictor, notes = Predictor.load(model), list[str]()
-    else:
-        same = storage.absolute(adapt_to) == storage.absolute(features)
-        settings = AdaptationSettings()
-        predictor, notes = adapted_predictor(model, adapt_to, settings, part if same else None)
     path = storage.join(out, SCORES_FILE)
     with lock_file(path):
+        if adapt_to is None:
+            predictor, notes = Predictor.load(model), list[str]()
+        else:
+            same = storage.absolute(adapt_to) == storage.absolute(features)
+            settings = AdaptationSettings()
+            predictor, notes = adapted_predictor(model, adapt_to, settings, part if same else None)
         description = predictor.description
         notes += _known_beforehand(model, description, features, part)
         if mapping is None:

@@ -69,21 +69,22 @@ def predict(
         refuse_other_results(timeline, own="")
     if form == "mirex":  # Refused before anything is read.
         MirexLabels.of(read_description(model).vocabulary, mapping or {})
-    if adapt_to is not None:
-        predictor, notes = adapted_predictor(model, adapt_to, AdaptationSettings())
-    else:
-        predictor, notes = Predictor.load(model, "cpu" if use_ray else "auto"), []
-    vocabulary = predictor.description.vocabulary
-    absent = predictor.description.known_absent
-    labels = MirexLabels.of(vocabulary, mapping or {}, absent) if form == "mirex" else None
-    for note in [*notes, *(labels.notes if labels else ())]:
-        say(note)
     with ExitStack() as held:
+        if out is not None:
+            held.enter_context(lock_file(out))
+        if adapt_to is not None:
+            predictor, notes = adapted_predictor(model, adapt_to, AdaptationSettings())
+        else:
+            predictor, notes = Predictor.load(model, "cpu" if use_ray else "auto"), []
+        vocabulary = predictor.description.vocabulary
+        absent = predictor.description.known_absent
+        labels = MirexLabels.of(vocabulary, mapping or {}, absent) if form == "mirex" else None
+        for note in [*notes, *(labels.notes if labels else ())]:
+            say(note)
         if timeline is not None:
             storage.make_directory(timeline)
         journal = None
         if out is not None:
-            held.enter_context(lock_file(out))
             journal = open_journal(out, predictor.description, timeline)
         done = _predicted_before(journal, files, timeline)
         waiting = [path for path in files if path not in done]

@@ -24,6 +24,7 @@ def in_use(place: Path, is_file: bool) -> Iterator[None]:
     [
         ("predict MODEL EXCERPT --out p.csv", "p.csv", True),
         ("predict MODEL EXCERPT --out p.csv --workers 2", "p.csv", True),
+        ("predict MODEL EXCERPT --adapt-to TREE --out p.csv", "p.csv", True),
         ("export MODEL --out exported", "exported", False),
         ("thresholds MODEL", "MODEL", False),
         ("evaluate MODEL --features missing", "MODEL/scores.parquet", True),
