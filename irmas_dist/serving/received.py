@@ -253,10 +253,13 @@ def is_allowed(url: str, prefixes: tuple[str, ...]) -> bool:
 
 
 def _object(url: str, limits: Limits) -> bytes:
+    most = int(limits.max_megabytes * MEGABYTE)
     try:
-        if storage.size(url) > limits.max_megabytes * MEGABYTE:
-            raise _too_large("object", limits.max_megabytes)
-        return storage.read_bytes(url)
+        if storage.size(url) <= most:
+            content = storage.read_bytes(url, most + 1)  # It may have grown since.
+            if len(content) <= most:
+                return content
+        raise _too_large("object", limits.max_megabytes)
     except IrmasError as error:
         cause = error.__cause__
         if isinstance(cause, OSError) and not (

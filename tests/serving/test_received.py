@@ -34,6 +34,21 @@ def test_an_object_is_read_where_its_folder_is_allowed(
     assert answers[0].json()["predictions"][0]["path"] == f"{bucket}/in/a.wav"
 
 
+def test_an_object_that_grows_while_it_is_asked_for_is_not_read_beyond_the_limit(
+    asking: Serve, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with storage.write_atomically(f"{bucket}/in/grown.wav") as stream:
+        stream.write(bytes(6_000_000))
+    monkeypatch.setattr(storage, "size", lambda _: 1)
+
+    async def ask(client: httpx.AsyncClient) -> httpx.Response:
+        return await client.post("/v1/predict", json={"url": f"{bucket}/in/grown.wav"})
+
+    answer = asking(ask, {"allow_url_prefix": [f"{bucket}/in"], "max_megabytes": 5})
+    assert answer.status_code == 413
+    assert "the object is larger than the 5 MB that are allowed" in answer.json()["error"]
+
+
 def test_an_object_whose_store_does_not_answer_can_be_asked_for_again(
     asking: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
