@@ -34,8 +34,6 @@ import typer
 from irmas_dist.cli.main import app, run
 from irmas_dist.errors import IrmasError
 from irmas_dist.cli.command import command
-from irmas_dist.instruments import IRMAS
-from tests.cli.conftest import Ended
 from irmas_dist.terminal import say, show
 
 def noisy() -> None:
