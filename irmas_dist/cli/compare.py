@@ -145,15 +145,16 @@ def show_comparison(
 
 def _grid(comparison: "Comparison", letters: Mapping[str, str]) -> Table:
     """Return a row of figures for each model, and one for each difference of two."""
-    from irmas_dist.evaluation.compare import COMPARED
+    from irmas_dist.evaluation.published import figures_of
 
-    columns = (Column(HEADINGS[metric], no_wrap=True) for metric in COMPARED)
+    metrics = figures_of(comparison.vocabulary)
+    columns = (Column(HEADINGS[metric], no_wrap=True) for metric in metrics)
     grid = Table(Column("", no_wrap=True), *columns)
     for name, result in comparison.models.items():
-        grid.add_row(letters[name], *(with_interval(result, metric) for metric in COMPARED))
+        grid.add_row(letters[name], *(with_interval(result, metric) for metric in metrics))
     grid.add_section()
     for (a, b), by_metric in comparison.differences.items():
-        cells = (_difference(by_metric[metric]) for metric in COMPARED)
+        cells = (_difference(by_metric[metric]) for metric in metrics)
         grid.add_row(f"{letters[a]} - {letters[b]}", *cells)
     return grid
 
@@ -172,19 +173,19 @@ def _difference(found: "Difference") -> str:
 def _findings(comparison: "Comparison", letters: Mapping[str, str]) -> Iterator[str]:
     """Yield which differences are significant, and how that was tested."""
     from irmas_dist.evaluation.bootstrap import FEW_SONGS
-    from irmas_dist.evaluation.compare import COMPARED
+    from irmas_dist.evaluation.published import figures_of, groups_of
 
     significant = [
         f"{letters[a]} - {letters[b]} {HEADINGS[metric]}"
         for (a, b), by_metric in comparison.differences.items()
-        for metric in COMPARED
+        for metric in figures_of(comparison.vocabulary)
         if by_metric[metric].significant
     ]
     yield f"significant differences: {', '.join(significant) or 'none'}"
-    one = comparison.songs == 1
-    songs = f"{comparison.songs:,} {'song' if one else 'songs'}"
+    one, groups = comparison.songs == 1, groups_of(comparison.vocabulary)
+    songs = f"{comparison.songs:,} {groups.removesuffix('s') if one else groups}"
     few = " (too narrow with so few)" if comparison.songs < FEW_SONGS else ""
-    same = f"95 % intervals over songs{few}, the same for all models"
+    same = f"95 % intervals over {groups}{few}, the same for all models"
     spans = "no intervals" if one else same
     several = ", corrected for several comparisons (Holm)" if len(comparison.models) > 2 else ""
     tested = all(
@@ -193,8 +194,8 @@ def _findings(comparison: "Comparison", letters: Mapping[str, str]) -> Iterator[
         for found in by_metric.values()
     )
     p = (
-        f"p two-sided, of a permutation test over songs{several}"
+        f"p two-sided, of a permutation test over {groups}{several}"
         if tested
-        else "no p: of so few songs, none could be below 0.05"
+        else f"no p: of so few {groups}, none could be below 0.05"
     )
     yield f"{comparison.clips:,} clips of {songs}; {spans}; {p}"

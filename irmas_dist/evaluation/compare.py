@@ -20,6 +20,7 @@ from irmas_dist.evaluation.bootstrap import (
 from irmas_dist.evaluation.permutation_test import Judged, least_p_value, p_values
 from irmas_dist.evaluation.protocols import CHOSEN_BEFORE, Result, apply_protocols, decide_by
 from irmas_dist.evaluation.scores import Scores
+from irmas_dist.instruments import Vocabulary
 
 COMPARED = ("micro_f1", "macro_f1", "lrap", "map")
 """The metrics that models are compared by."""
@@ -39,6 +40,7 @@ class Comparison:
         differences: First model less second, by pair and metric.
         clips: Number of clips.
         songs: Number of songs that they come from.
+        vocabulary: Their instruments.
     """
 
     protocol: Protocol
@@ -47,6 +49,7 @@ class Comparison:
     differences: dict[tuple[str, str], dict[str, "Difference"]]
     clips: int
     songs: int
+    vocabulary: Vocabulary
 
 
 @dataclass(frozen=True)
@@ -122,7 +125,8 @@ def compare(
                 float(gap[0]), interval(gap, draws), corrected[pair] if tested else None
             )
     songs = len(set(groups))
-    return Comparison(chosen, settings, results, differences, len(first.clip_ids), songs)
+    clips = len(first.clip_ids)
+    return Comparison(chosen, settings, results, differences, clips, songs, first.vocabulary)
 
 
 def _aligned(scores: Scores, name: str, first: Scores, first_name: str) -> Scores:

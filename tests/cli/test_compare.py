@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from irmas_dist.corpus.openmic import OPENMIC
 from irmas_dist.evaluation.scores import Scores, read_scores, write_scores
+from irmas_dist.instruments import UNKNOWN
 from tests.cli.conftest import FOREST, Ended, chosen
 from tests.cli.test_scores import own_scores
 
@@ -181,6 +183,21 @@ def test_a_model_that_was_not_evaluated_is_not_compared(
     code, _, err = irmas("compare", models / "good", "new")
     assert code == 1
     assert "new has not been evaluated: first run irmas evaluate new" in err
+
+
+def test_models_are_compared_by_the_figures_of_their_data_set(
+    irmas: Callable[..., Ended], tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.choice([0, 1, UNKNOWN], (60, 20), p=[0.3, 0.2, 0.5])
+    few = chosen(read_scores(FOREST), range(60))
+    for name in ("a", "b"):
+        values = rng.random(labels.shape).astype(np.float32)
+        scores = replace(few, vocabulary=OPENMIC, labels=labels.astype(np.int8), scores=values)
+        write_scores(tmp_path / f"{name}.parquet", scores)
+    ended = irmas("compare", "a.parquet", "b.parquet", "--protocol", "fixed")
+    assert "LRAP" not in ended.out
+    assert "permutation test over artists" in ended.out
 
 
 def test_scores_of_own_instruments_are_compared(
