@@ -73,20 +73,19 @@ class Mixdown:
             scale /= 32_768
         columns = columns.astype(np.float32, copy=False)
         # Channel by channel: a mean along the short axis is twenty times slower.
-        mono: Float32 = reduce(np.add, columns.T)
-        if columns.shape[1] > 1:
-            of_sum, of_all = float(mono @ mono), float(columns.ravel() @ columns.ravel())
-            self._of_sum += of_sum
-            self._of_all += of_all
-            if of_sum < CANCELLED * of_all:  # as in one block at least, if it is so in the file
-                self._of_each = self._of_each + (columns * columns).sum(axis=0)
-        if scale != 1:
-            mono = mono * np.float32(scale)
+        total: Float32 = reduce(np.add, columns.T)
+        mono = total * np.float32(scale) if scale != 1 else total
         if samples.dtype != np.int16 and not np.isfinite(mono).all():
             raise AudioError("holds NaN or infinite samples")
         self.peak = max(self.peak, peak_of(mono))
         if self.peak > LOUDEST:
             raise AudioError(f"holds samples {self.peak:.0e} times as large as full scale")
+        if columns.shape[1] > 1:
+            of_sum, of_all = float(total @ total), float(columns.ravel() @ columns.ravel())
+            self._of_sum += of_sum
+            self._of_all += of_all
+            if of_sum < CANCELLED * of_all:  # as in one block at least, if it is so in the file
+                self._of_each = self._of_each + (columns * columns).sum(axis=0)
         return mono
 
     @property

@@ -13,6 +13,7 @@ from irmas_dist.search.storages import open_study
 from irmas_dist.search.study import importances, list_trials
 from irmas_dist.search.sweep import SweepSummary
 from irmas_dist.search.sweep_directory import read_record, write_record
+from irmas_dist.training.records import DataRecord
 from tests.search.conftest import ENTRIES, write_sweep
 from tests.wandb_log import inspect
 
@@ -22,7 +23,7 @@ DATA = {"manifest": "m", "features": "f", "store": "0123456789abcdef"}
 def finished_sweep(out: Path) -> SweepSummary:
     """A sweep of 26 trials with a model that none of them has trained."""
     write_sweep(out)
-    write_record(out, read_record(out).model_copy(update={"data": DATA}))
+    write_record(out, read_record(out).model_copy(update={"data": DataRecord(**DATA)}))
     (out / "model").mkdir()
     (out / "model" / "model.json").write_text("{}")
     _, space = read_record(out).load(str(out))
