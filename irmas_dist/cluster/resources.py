@@ -15,6 +15,7 @@ from ray.core.generated import gcs_pb2
 from ray.exceptions import RayError
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 
+from irmas_dist.cluster.without_ray import node_resources
 from irmas_dist.config.sweep import SweepSettings
 from irmas_dist.config.training import WorkerSettings
 from irmas_dist.errors import IrmasError, last_line
@@ -132,7 +133,7 @@ def trial_capacity(settings: SweepSettings) -> int:
     Raises:
         IrmasError: Not even one fits.
     """
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    nodes = node_resources()
     gpus = settings.gpus or 0.0
     workers = sum(workers_on(node, settings.cpus, gpus) for node in nodes)
     if workers < settings.workers:

@@ -88,16 +88,20 @@ def _memory() -> int:
     return whole
 
 
+def node_resources() -> list[dict[str, float]]:
+    """Return the resources of each node of the running Ray that is alive."""
+    import ray
+
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
 def fits_in_memory(size: int) -> bool:
     """Return whether ``size`` bytes fit into the object store of every node, beside other objects.
 
     Before Ray is started, this machine counts as the only node.
     """
     if ray_initialised():
-        import ray
-
-        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        smallest = min(node.get("object_store_memory", 0.0) for node in nodes)
+        smallest = min(node.get("object_store_memory", 0.0) for node in node_resources())
     else:
         smallest = OBJECT_STORE_SHARE * _memory()
     return bool(size <= RESIDENT_SHARE * smallest)

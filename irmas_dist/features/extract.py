@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from irmas_dist import storage
+from irmas_dist.cluster.without_ray import node_resources
 from irmas_dist.config.features import MAX_REJECTS, LogMelSettings
 from irmas_dist.corpus.manifest import manifest_fingerprint, read_manifest, require_indexed
 from irmas_dist.errors import IrmasError
@@ -201,7 +202,7 @@ class _Extraction:
             blocks = shard_tasks.split_into_tasks(pending, shard_seconds, cores)
             target = {"out": self.out, "settings": self.settings, "vocabulary": self.vocabulary}
             work: dict[str, Any] = {"fn": shard_tasks.compute_shard, "fn_kwargs": target}
-            if len(ray.nodes()) > 1:
+            if len(node_resources()) > 1:
                 # Actors start some seconds later, but when a node is lost, Ray fails its actors
                 # within a minute and its tasks only when gRPC gives up, after seven.
                 size = min(max(int(cores), 1), len(blocks))

@@ -8,7 +8,7 @@ import torch
 from ray.exceptions import RayError, RayTaskError
 
 from irmas_dist.cluster.resources import share_of, wait_until_free, workers_on
-from irmas_dist.cluster.without_ray import gpu_count, gpu_for_each
+from irmas_dist.cluster.without_ray import gpu_count, gpu_for_each, node_resources
 from irmas_dist.config.recipe import Recipe
 from irmas_dist.config.sweep import SweepSettings
 from irmas_dist.errors import IrmasError, is_out_of_memory, last_line
@@ -49,7 +49,7 @@ def share_gpus(settings: SweepSettings, data: TrainingData, recipe: Recipe) -> S
         return settings.model_copy(update={"gpus": float(gpu_for_each(settings.workers))})
     if not (gpus := gpu_count()):
         return settings.model_copy(update={"gpus": 0.0})
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    nodes = node_resources()
     if not any(workers_on(node, settings.cpus, 1.0) for node in nodes):
         raise IrmasError(
             f"no node has a GPU and {settings.cpus:g} CPUs beside it: ask for fewer with --cpus"

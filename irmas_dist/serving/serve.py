@@ -9,10 +9,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import Any
 
 from irmas_dist import storage
-from irmas_dist.cluster.without_ray import LOCAL, gpu_count, ray_address
+from irmas_dist.cluster.without_ray import LOCAL, gpu_count, node_resources, ray_address
 from irmas_dist.config.serving import TOKEN, ServingSettings, is_loopback, require_token
 from irmas_dist.environment import default_variables, set_variables
 from irmas_dist.errors import IrmasError, last_line
@@ -90,7 +89,7 @@ def deployed(
         require_shared(None, *local)
         if settings.gpus is None:
             settings = settings.model_copy(update={"gpus": _shared_gpus(settings, gpu_count())})
-        _require_capacity(settings, ray.nodes())
+        _require_capacity(settings, node_resources())
         try:
             ray_serve.start(
                 http_options=HTTPOptions(host=host, port=port),
@@ -190,14 +189,13 @@ def _shared_gpus(settings: ServingSettings, gpus: float) -> float:
     return share_of(math.ceil((settings.max_replicas or settings.replicas) / gpus))
 
 
-def _require_capacity(settings: ServingSettings, nodes: list[dict[str, Any]]) -> None:
+def _require_capacity(settings: ServingSettings, nodes: list[dict[str, float]]) -> None:
     """Refuse more than the nodes have that are there, also if an autoscaler could add some."""
     from irmas_dist.cluster.resources import workers_on
 
     cpus, gpus = settings.replica_cpus, settings.gpus or 0.0
-    alive = [node["Resources"] for node in nodes if node["Alive"]]
-    if sum(workers_on(node, cpus, gpus) for node in alive) < settings.replicas:
-        found = ", ".join(f"{node.get('CPU', 0):g} and {node.get('GPU', 0):g}" for node in alive)
+    if sum(workers_on(node, cpus, gpus) for node in nodes) < settings.replicas:
+        found = ", ".join(f"{node.get('CPU', 0):g} and {node.get('GPU', 0):g}" for node in nodes)
         raise IrmasError(
             f"{settings.replicas} replicas of {cpus:g} CPUs and {gpus:g} GPUs do not fit: the "
             f"nodes have {found or 'none'}; ask for fewer --replicas, --cpus or --gpus"

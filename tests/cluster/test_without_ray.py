@@ -13,6 +13,7 @@ from irmas_dist.cluster.without_ray import (
     fits_in_memory,
     gpu_count,
     gpu_for_each,
+    node_resources,
     ray_address,
     ray_initialised,
     require_machine,
@@ -40,6 +41,17 @@ def test_a_ray_of_this_process_is_asked(ray_cluster: None) -> None:
     size = ray.nodes()[0]["Resources"]["object_store_memory"]
     assert fits_in_memory(int(size / 2))
     assert not fits_in_memory(int(size / 2) + 1)
+
+
+def test_a_node_that_has_died_has_no_resources(monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    alive, dead = (
+        {"Alive": there, "Resources": {"CPU": count}}
+        for there, count in ((True, 2.0), (False, 64.0))
+    )
+    monkeypatch.setattr(ray, "nodes", lambda: [alive, dead])
+    assert node_resources() == [{"CPU": 2.0}]
 
 
 @pytest.mark.parametrize(("limit", "fits"), [("max\n", True), ("1000000\n", False)])
