@@ -91,6 +91,8 @@ def test_a_study_that_cannot_be_written_ends_the_sweep_and_costs_no_trial(
     settings = {"trials": 1, "scheduler": "none", "storage": "checkpoints"}
     with monkeypatch.context() as patched:
         patched.setattr(f"optuna.{call}", refuse)
+        # It asks a study of its own, in memory.
+        patched.setattr("irmas_dist.search.checks._require_a_network", lambda *_: None)
         with pytest.raises(IrmasError, match=r"sweep is interrupted \(the database is away\)"):
             sweeper(SPACE, "refused", **settings)
     states = [trial.state.name for trial in open_study(str(sweeper.out / "study.db")).trials]
