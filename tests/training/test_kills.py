@@ -149,7 +149,9 @@ def test_a_killed_command_resumes_past_a_damaged_checkpoint(
     driver = subprocess.Popen(
         command, cwd=tmp_path, env=own, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    wait_for(lambda: len(checkpoints(out)) >= 2 or driver.poll() is not None)
+    # An actor saves at its own pace: of few short epochs perhaps one alone.
+    saved = 1 if place == "cluster" else 2
+    wait_for(lambda: len(checkpoints(out)) >= saved or driver.poll() is not None)
     time.sleep(rng.uniform(0, 0.3))
     driver.send_signal(signal.SIGKILL)
     driver.wait()
