@@ -235,7 +235,8 @@ class Run:
         from wandb.sdk import wandb_setup
 
         if wandb_setup.singleton() is self._setup:  # Not a later one's.
-            with suppress(Exception):
+            # It may end this process with the exit code of its service.
+            with suppress(Exception, SystemExit):
                 wandb.teardown()
 
     def say_once(self, message: str) -> None:

@@ -64,6 +64,27 @@ def test_a_call_that_fails_is_reported_once_and_the_others_are_made(
     assert (broken.ended, uploaded) == (1, [1])
 
 
+class Ended(Broken):
+    """A W&B run whose service has ended."""
+
+    def finish(self, exit_code: int) -> None:
+        raise RuntimeError("MailboxClosedError")
+
+
+def test_wandb_does_not_end_the_process_of_a_run_whose_service_has_ended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    codes: list[int] = []
+
+    def teardown() -> None:
+        codes.append(128)
+        raise SystemExit(128)
+
+    monkeypatch.setattr("wandb.teardown", teardown)
+    Run(Ended()).close()
+    assert codes == [128]
+
+
 ODD = "my sweep (2), für “Trio”/日本"
 
 
