@@ -42,8 +42,7 @@ def compare(
     """Compare models on the same clips, and test which differences are significant."""
     from irmas_dist import storage
     from irmas_dist.config.decisions import FOR_SCORES
-    from irmas_dist.evaluation.compare import compare
-    from irmas_dist.evaluation.protocols import FITTED
+    from irmas_dist.evaluation.compare import compare, default_protocol
     from irmas_dist.inference.evaluate import notes_on, open_evaluated, takes_labels
 
     if len(models) < 2:
@@ -51,21 +50,13 @@ def compare(
     places = list(map(storage.real, models))
     if len(set(places)) != len(places):
         raise UsageError(f"{models[places.index(max(places, key=places.count))]} is named twice")
-    recipe = read_recipe(config, overrides, used=("corpus", "thresholds"))
-    opened = {model: open_evaluated(model, labels, recipe.corpus.vocabulary) for model in models}
     labelled = any(map(takes_labels, models))
     if labels is not None and not labelled:
         raise UsageError(f"--labels {labels}: all of these have labels of their own; leave it out")
-    own_thresholds = all(thresholds is not None for _, thresholds, _ in opened.values())
-    decided = protocol or ("validation" if own_thresholds else "cross-validated")
-    if decided not in FITTED:
-        # A recipe may still say which instruments a file of scores has.
-        idle = [one for one in overrides or () if one.strip().startswith("thresholds")]
-        if idle or ((config or overrides) and not labelled):
-            raise UsageError(
-                f"{f'--set {idle[0]}' if idle else '--config and --set'}: no thresholds are fitted "
-                f"by the protocol {decided}; leave it out, or compare with --protocol oracle"
-            )
+    recipe = read_recipe(config, overrides, used=("corpus", "thresholds"))
+    opened = {model: open_evaluated(model, labels, recipe.corpus.vocabulary) for model in models}
+    decided = protocol or default_protocol(thresholds for _, thresholds, _ in opened.values())
+    _refuse_unused(config, overrides or (), decided, labelled=labelled)
     if config or overrides:
         settings = recipe.thresholds
     else:
@@ -81,6 +72,34 @@ def compare(
         for model, (one, _) in scored.items()
     }
     show_comparison(found, adapted, notes, json)
+
+
+def _refuse_unused(
+    config: str | None, overrides: Sequence[str], protocol: Protocol, *, labelled: bool
+) -> None:
+    """Refuse a recipe of which a comparison uses nothing, and settings that it does not use.
+
+    Args:
+        config: The recipe.
+        overrides: The settings.
+        protocol: How thresholds are chosen.
+        labelled: Whether some scores have the instruments of the recipe.
+    """
+    from irmas_dist.evaluation.protocols import FITTED
+
+    unused = {}
+    if protocol not in FITTED:
+        unused["thresholds"] = (
+            f"no thresholds are fitted by the protocol {protocol}; leave it out, or compare with "
+            "--protocol oracle"
+        )
+    if not labelled:
+        unused["corpus"] = "all of these have instruments of their own; leave it out"
+    for override in overrides:
+        if reason := unused.get(override.partition("=")[0].partition(".")[0].strip()):
+            raise UsageError(f"--set {override}: {reason}")
+    if config is not None and len(unused) == 2:
+        raise UsageError(f"--config {config}: {unused['thresholds']}")
 
 
 def show_comparison(

@@ -1,6 +1,6 @@
 """Several models on the same clips: which differences are significant."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
@@ -82,8 +82,7 @@ def compare(
 
     Args:
         opened: By name, each model's scores, and its own thresholds if it has any.
-        protocol: How thresholds are chosen; None for ``validation`` where all models have
-            thresholds of their own, else ``cross-validated``.
+        protocol: How thresholds are chosen; None: see `default_protocol`.
         settings: How thresholds of all models are fitted to the clips, if they are.
 
     Raises:
@@ -94,7 +93,7 @@ def compare(
     aligned = [_aligned(scores, name, first, first_name) for name, (scores, _) in opened.items()]
     groups = _joined_groups([scores.groups for scores in aligned])
     without = [name for name, (_, own) in opened.items() if own is None]
-    chosen: Protocol = protocol or ("cross-validated" if without else "validation")
+    chosen = protocol or default_protocol(own for _, own in opened.values())
     if chosen in CHOSEN_BEFORE and without:
         raise IrmasError(f"{without[0]} has no thresholds of its own; compare by another protocol")
     draws = draw_songs(groups)
@@ -127,6 +126,11 @@ def compare(
     songs = len(set(groups))
     clips = len(first.clip_ids)
     return Comparison(chosen, settings, results, differences, clips, songs, first.vocabulary)
+
+
+def default_protocol(thresholds: Iterable[Thresholds | None]) -> Protocol:
+    """Return ``validation`` where all models have thresholds of their own."""
+    return "cross-validated" if any(own is None for own in thresholds) else "validation"
 
 
 def _aligned(scores: Scores, name: str, first: Scores, first_name: str) -> Scores:

@@ -1,6 +1,7 @@
 """Comparing models and scores from the command line."""
 
 import json
+import shlex
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -164,14 +165,18 @@ def test_models_are_compared_by_the_thresholds_they_came_with(
     [
         ("--labels labels.csv", "all of these have labels of their own"),
         ("--set thresholds.rule=global", "thresholds.rule=global: no thresholds are fitted by the"),
-        ("--config irmas", "--config and --set: no thresholds are fitted by the protocol val"),
+        ("--config irmas", "--config irmas: no thresholds are fitted by the protocol val"),
+        (
+            "--set 'corpus.families={guitar: [gac, gel]}' --protocol oracle",
+            "all of these have instruments of their own",
+        ),
         ("--set thresholds.rule=global --protocol fixed", "are fitted by the protocol fixed"),
     ],
 )
 def test_an_option_without_an_effect_on_a_comparison_is_refused(
     irmas: Callable[..., Ended], models: Path, options: str, reason: str
 ) -> None:
-    ended = irmas("compare", models / "good", models / "shy", *options.split())
+    ended = irmas("compare", models / "good", models / "shy", *shlex.split(options))
     assert reason in ended.refusal(2)
 
 
