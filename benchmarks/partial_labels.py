@@ -28,7 +28,7 @@ from processes.machine import machine
 
 from irmas_dist.config.recipe import Recipe, load_recipe
 from irmas_dist.config.training import WorkerSettings
-from irmas_dist.corpus.clip_table import index_table
+from irmas_dist.corpus.clip_table import add_audio, parse_table
 from irmas_dist.corpus.manifest import write_manifest
 from irmas_dist.corpus.openmic import FOLDER, OPENMIC, clip_path
 from irmas_dist.features.clips import Clips
@@ -73,7 +73,7 @@ def extract_tables(work: Path, clips: Sequence[OpenMicClip], recipe: Recipe, see
         table, store = work / f"{labels}.csv", work / f"features-{labels}"
         table.write_text("\n".join(rows(clips, labels, seed)) + "\n")
         manifest = work / f"{labels}.parquet"
-        listed = index_table(str(table), OPENMIC, root=str(work / "twin"))
+        listed = add_audio(parse_table(str(table), OPENMIC, root=str(work / "twin")))
         write_manifest(manifest, listed, OPENMIC)
         if not store.exists() and first.exists():
             shutil.copytree(first, store)

@@ -56,34 +56,6 @@ MANIFEST = ("clip_id", "unknown", "md5")
 """Columns by which a manifest is known."""
 
 
-def index_table(
-    table: str,
-    vocabulary: Vocabulary,
-    root: str | None = None,
-    columns: Mapping[str, str] | None = None,
-    soft: bool = False,
-) -> list[dict[str, Any]]:
-    """Read every audio file of a table into rows of a manifest.
-
-    Args:
-        table: As for `parse_table`.
-        vocabulary: As for `parse_table`.
-        root: As for `parse_table`.
-        columns: As for `parse_table`.
-        soft: As for `parse_table`.
-
-    Returns:
-        Rows by the columns of `manifest.SCHEMA`, and in ``note`` what is unusual of the audio;
-        groups of identical files are not joined yet.
-
-    Raises:
-        IrmasError: As for `parse_table`.
-    """
-    rows = parse_table(table, vocabulary, root, columns, soft)
-    add_audio(rows)
-    return rows
-
-
 def parse_table(
     table: str,
     vocabulary: Vocabulary,
@@ -142,14 +114,20 @@ def parse_table(
     return rows
 
 
-def add_audio(rows: Sequence[dict[str, Any]]) -> None:
-    """Read the audio files of rows of a table, and add to these what the manifest has of audio."""
+def add_audio(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Read the audio files of a table's rows, and complete the rows.
+
+    Returns:
+        The same rows, by the columns of `manifest.SCHEMA`, and in ``note`` what is unusual of the
+        audio; groups of identical files are not joined yet.
+    """
     by_file: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
         by_file[row["path"]].append(row)
     with progress("index", len(rows), "clips") as advance, ThreadPoolExecutor(READERS) as pool:
         for clips in pool.map(_add_facts, by_file.values()):
             advance(len(clips))
+    return rows
 
 
 def is_manifest(content: CsvTable) -> bool:

@@ -97,13 +97,15 @@ def index_tree(
     entries: list[Entry] = [
         (file, openmic.of(file.clip_id) if openmic and file.path else None) for file in files
     ]
-    labelled = {
-        file.clip_id
-        for file, given in entries
-        if file.path and file.labels and given is None and file.folder not in vocabulary
-    }
-    if part and not labelled:
-        raise IrmasError(f"--part {part} is of clips with a label file: {tree} has none")
+    labelled = set[str]()
+    if part:
+        labelled |= {
+            file.clip_id
+            for file, given in entries
+            if file.path and file.labels and given is None and file.folder not in vocabulary
+        }
+        if not labelled:
+            raise IrmasError(f"--part {part} is of clips with a label file: {tree} has none")
     with progress("index", len(files), "files") as advance:
         if address or len(files) >= RAY_FROM_FILES:
             read = _read_with_ray(entries, storage.absolute(tree), vocabulary, address)
@@ -114,10 +116,9 @@ def index_tree(
             advance(1)
             if row:
                 rows.append(row)
-    if part:
-        for row in rows:
-            if row["clip_id"] in labelled:
-                row["part"] = part
+    for row in rows:
+        if row["clip_id"] in labelled:
+            row["part"] = part
     if openmic:
         rows += openmic.without_audio({file.clip_id for file in files if file.path})
     settle_identities(rows)

@@ -65,9 +65,8 @@ def write_index(
                 table.location, corpus.vocabulary, table.root, table.columns, table.soft
             )
         rows = index_tree(tree, corpus.vocabulary, address, part) if tree is not None else []
-        if table is not None:
-            add_audio(listed)
-            rows = with_table(rows, listed)
+        if listed:
+            rows = with_table(rows, add_audio(listed))
         conflicts = settle_conflicts(rows, corpus.conflicts)
         if all(row["problem"] for row in rows):
             advice = "; see --root" if table else ""

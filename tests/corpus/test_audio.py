@@ -167,6 +167,7 @@ def test_an_unknown_format_is_told_from_a_damaged_file(tmp_path: Path) -> None:
     assert refused == {"text": UnknownFormatError, "half": AudioError}
 
 
+@pytest.mark.filterwarnings("error")
 def test_unusable_audio_is_refused_with_the_reason(tmp_path: Path) -> None:
     (tmp_path / "text.wav").write_text("not audio")
     (tmp_path / "nothing.wav").touch()

@@ -20,7 +20,7 @@ from irmas_dist.cli.main import run
 from irmas_dist.config.corpus import CorpusSettings
 from irmas_dist.config.features import LogMelSettings
 from irmas_dist.corpus.audio import read_audio
-from irmas_dist.corpus.clip_table import index_table
+from irmas_dist.corpus.clip_table import add_audio, parse_table
 from irmas_dist.corpus.groups import find_conflicts, has_source, join_identical, source_of
 from irmas_dist.corpus.index import index_tree
 from irmas_dist.corpus.manifest import read_manifest, write_manifest
@@ -49,6 +49,10 @@ def folder(tmp_path: Path) -> Path:
 def table(folder: Path, text: str, name: str = "clips.csv") -> str:
     (folder / name).write_text(text)
     return str(folder / name)
+
+
+def index_table(*arguments: Any, **options: Any) -> list[dict[str, Any]]:
+    return add_audio(parse_table(*arguments, **options))
 
 
 def facts(rows: list[dict[str, Any]], *names: str) -> list[tuple[Any, ...]]:
