@@ -87,15 +87,16 @@ class Scoring:
                     process.stdin.write(messages.as_bytes(kind, values, **facts))
                     await process.stdin.drain()
                     header, found = await messages.receive(process.stdout)
-            except TimeoutError as error:
-                self._kill(process)
-                raise ScoringError(f"no scores within {self._limit_s:g} s") from error
             except (OSError, EOFError, RuntimeError) as error:  # uvloop raises RuntimeError
-                # A replica ends then: a client told sooner might ask it again.
                 self._kill(process)
-                if self._watch is not None:
-                    await asyncio.wait([self._watch])
-                raise ScoringError("the process that scores has ended") from error
+                # A replica ends then: a client told sooner might ask it again.
+                assert self._watch is not None
+                await asyncio.wait([self._watch])
+                hangs = isinstance(error, TimeoutError)
+                reason = f"no scores within {self._limit_s:g} s"
+                raise ScoringError(
+                    reason if hangs else "the process that scores has ended"
+                ) from error
             except BaseException:  # Another message would get the answer to this one.
                 self._kill(process)
                 raise
