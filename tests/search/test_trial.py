@@ -225,6 +225,18 @@ def test_a_trial_that_cannot_begin_takes_no_checkpoint_over(start: Start, tmp_pa
     assert "training.lr=-1" in trial.step()[FAILED]
 
 
+def test_a_trial_takes_over_a_checkpoint_of_another_weight_decay(
+    start: Start, tmp_path: Path
+) -> None:
+    """Population-based training may search whether weights decay at all."""
+    first = start(number=1, training__weight_decay=0.0)
+    first.step()
+    first.save_checkpoint(str(tmp_path / "paused"))
+    trial = start(number=2, training__weight_decay=0.01)
+    trial.load_checkpoint(str(tmp_path / "paused"))
+    assert trial.step()[EPOCH] == 2
+
+
 def test_a_checkpoint_that_does_not_fit_ends_the_trial_alone(start: Start, tmp_path: Path) -> None:
     start(number=1, model__width=4).save_checkpoint(str(tmp_path / "paused"))
     trial = start(number=2, model__width=8)

@@ -71,9 +71,11 @@ class Ended(Broken):
         raise RuntimeError("MailboxClosedError")
 
 
-def test_wandb_does_not_end_the_process_of_a_run_whose_service_has_ended(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize("later", [False, True])
+def test_a_service_that_has_ended_is_forgotten_and_ends_nothing_else(
+    monkeypatch: pytest.MonkeyPatch, later: bool
 ) -> None:
+    """Neither this process, nor the service of a run that was opened since."""
     codes: list[int] = []
 
     def teardown() -> None:
@@ -81,8 +83,11 @@ def test_wandb_does_not_end_the_process_of_a_run_whose_service_has_ended(
         raise SystemExit(128)
 
     monkeypatch.setattr("wandb.teardown", teardown)
-    Run(Ended()).close()
-    assert codes == [128]
+    run = Run(Ended())
+    if later:
+        monkeypatch.setattr("wandb.sdk.wandb_setup.singleton", object)
+    run.close()
+    assert codes == ([] if later else [128])
 
 
 ODD = "my sweep (2), für “Trio”/日本"

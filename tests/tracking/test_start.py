@@ -142,7 +142,7 @@ def test_earlier_files_that_cannot_be_read_cost_nothing_else(tmp_path: Path) -> 
 
 
 SERVICE_KILLED = """
-import os, signal, sys, time
+import os, signal, sys
 from pathlib import Path
 from tests.tracking.test_start import opened
 
