@@ -9,7 +9,7 @@ import typer
 from rich.table import Column, Table
 
 from irmas_dist.cli.command import Config, Json, Overrides, command, read_recipe
-from irmas_dist.cli.given_scores import LabelFile
+from irmas_dist.cli.given_scores import LabelFile, require_instruments
 from irmas_dist.cli.tables import HEADINGS, as_json, with_interval
 from irmas_dist.config.decisions import Protocol
 from irmas_dist.errors import UsageError
@@ -57,6 +57,8 @@ def compare(
     opened = {model: open_evaluated(model, labels, recipe.corpus.vocabulary) for model in models}
     decided = protocol or default_protocol(thresholds for _, thresholds, _ in opened.values())
     _refuse_unused(config, overrides or (), decided, labelled=labelled)
+    for model, (scores, *_) in opened.items():
+        require_instruments(recipe.corpus, scores, model)
     if config or overrides:
         settings = recipe.thresholds
     else:

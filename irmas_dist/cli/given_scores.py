@@ -11,7 +11,9 @@ from irmas_dist.cli.command import read_recipe
 from irmas_dist.errors import UsageError
 
 if TYPE_CHECKING:
+    from irmas_dist.config.corpus import CorpusSettings
     from irmas_dist.evaluation.evaluate import Evaluation
+    from irmas_dist.evaluation.scores import Scores
 
 LabelFile = Annotated[
     str | None,
@@ -35,6 +37,25 @@ FitLabels = Annotated[
 
 Level = Literal["instrument", "family"]
 """Of figures: each instrument, or each family of the recipe."""
+
+
+def require_instruments(corpus: "CorpusSettings", scores: "Scores", name: str) -> None:
+    """Refuse scores with instruments of their own, where a recipe states others.
+
+    Args:
+        corpus: Settings of the recipe.
+        scores: The scores.
+        name: Their file or model.
+
+    Raises:
+        UsageError: The codes differ.
+    """
+    stated = "instruments" in corpus.model_fields_set
+    if stated and set(scores.vocabulary.codes) != set(corpus.vocabulary.codes):
+        raise UsageError(
+            f"{name}: its instruments are {', '.join(scores.vocabulary.codes)}, and those of the "
+            f"recipe {', '.join(corpus.vocabulary.codes)}; give a recipe of these"
+        )
 
 
 @dataclass(frozen=True)
@@ -101,7 +122,12 @@ class GivenScores:
             recipe = read_recipe(self.config, self.overrides, used=("corpus", "thresholds"))
             vocabulary, settings = recipe.corpus.vocabulary, recipe.thresholds
             families = recipe.corpus.families
+            for override in self.overrides or ():
+                if at != "family" and override.strip().startswith("corpus.families"):
+                    raise UsageError(f"--set {override}: families count with --at family alone")
         read = open_scores(scores, self.labels, vocabulary)
+        if self.config or self.overrides:
+            require_instruments(recipe.corpus, read, scores)
         if at == "family" or mapping is not None:
             codes = new_codes(mapping, families)
             given = "--at family" if mapping is None else "--map"

@@ -171,6 +171,7 @@ def test_models_are_compared_by_the_thresholds_they_came_with(
             "all of these have instruments of their own",
         ),
         ("--set thresholds.rule=global --protocol fixed", "are fitted by the protocol fixed"),
+        ("--config openmic --protocol oracle", "and those of the recipe accordion, "),
     ],
 )
 def test_an_option_without_an_effect_on_a_comparison_is_refused(

@@ -231,6 +231,19 @@ def test_files_that_cannot_be_used(
     assert message in err
 
 
+def test_settings_without_an_effect_on_scores_are_refused(
+    irmas: Callable[..., Ended], thinned: Path
+) -> None:
+    given = ("evaluate", "--scores", thinned)
+    refusal = irmas(*given, "--config", "openmic").refusal(2)
+    assert f"{thinned}: its instruments are cel, " in refusal
+    assert "those of the recipe accordion, " in refusal
+    families = ("--set", "corpus.families={guitar: [gac, gel]}")
+    assert "families count with --at family alone" in irmas(*given, *families).refusal(2)
+    for applicable in ((*families, "--at", "family"), ("--set", "thresholds.rule=global")):
+        assert irmas(*given, *applicable).code == 0
+
+
 def test_an_unknown_instrument_among_the_labels_is_named(
     irmas: Callable[..., Ended], tmp_path: Path
 ) -> None:
