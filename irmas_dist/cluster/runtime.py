@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
+import joblib
 import ray
 from ray.exceptions import AuthenticationError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -86,8 +87,14 @@ def ray_running(address: str | None = None, dashboard: bool = False) -> Iterator
                 _kept_sigterm(),
                 _deferred_interrupts(),
             ):
+                # Ray itself counts a host's CPUs that this process may not use (Slurm, taskset).
                 # A dashboard takes seconds and memory.
-                ray.init(address=target, include_dashboard=dashboard, dashboard_port=port)
+                ray.init(
+                    address=target,
+                    num_cpus=joblib.cpu_count(),
+                    include_dashboard=dashboard,
+                    dashboard_port=port,
+                )
         else:
             # Workers inherit variables that are already set, and Ray refuses to set them twice.
             environment = {k: v for k, v in WORKER_ENVIRONMENT.items() if k not in os.environ}

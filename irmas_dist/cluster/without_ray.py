@@ -70,7 +70,9 @@ def require_machine(workers: WorkerSettings) -> None:
     Raises:
         IrmasError: They are to have more CPUs, or GPUs.
     """
-    cpus = os.cpu_count() or 1
+    import joblib
+
+    cpus = joblib.cpu_count()  # those that Slurm, a container or taskset leaves to it
     if workers.needed * workers.cpus > cpus:
         several = f"{workers.needed} workers of " if workers.needed > 1 else ""
         raise IrmasError(f"{several}--cpus {workers.cpus:g}: this machine has {cpus}")

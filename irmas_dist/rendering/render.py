@@ -5,7 +5,6 @@ IRMAS. It is not realistic: one synthesizer, improvised music, and labels that a
 A score on it compares recipes with each other, never with published results.
 """
 
-import os
 import signal
 import unicodedata
 from collections import defaultdict
@@ -130,6 +129,8 @@ def render_recordings(
 
     Instruments of the vocabulary never play without a label. Errors are those of `render`.
     """
+    import joblib  # which the processes that render do without
+
     labelled = {
         program
         for code in vocabulary.codes
@@ -138,7 +139,7 @@ def render_recordings(
     }
     backing = tuple(code for code in BACKING if labelled.isdisjoint(playable(code).ranges))
     files = sum(len(recording.clips) for recording in recordings)
-    workers = min(settings.workers or os.cpu_count() or 1, max(1, len(recordings)))
+    workers = min(settings.workers or joblib.cpu_count(), max(1, len(recordings)))
     with (
         prepared_soundfonts(settings.soundfonts) as soundfonts,
         terminal.progress("render", files, "files") as advance,

@@ -125,6 +125,27 @@ def test_a_ray_that_is_too_slow_to_start_is_one_line(monkeypatch: pytest.MonkeyP
         pass
 
 
+ON_ONE_CPU = """
+import os
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+import ray
+from irmas_dist.cluster.runtime import ray_running
+
+with ray_running():
+    print(ray.cluster_resources()["CPU"])
+"""
+
+
+def test_a_ray_has_no_more_cpus_than_its_process_may_use() -> None:
+    """As in a job of Slurm, or in a container with a part of a host's CPUs."""
+    environment = {**os.environ, "RAY_ADDRESS": "local"}
+    done = subprocess.run(
+        [sys.executable, "-c", ON_ONE_CPU], env=environment, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, "1.0\n"), done.stderr
+
+
 def test_an_initialised_ray_is_used_and_left_running(ray_cluster: None) -> None:
     import ray
 

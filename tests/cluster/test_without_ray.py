@@ -1,5 +1,6 @@
 """What is known of Ray without importing it."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -128,9 +129,20 @@ def test_workers_that_this_machine_cannot_hold_are_refused(
         require_machine(workers)
 
 
+def test_cpus_that_the_process_may_not_use_are_not_counted() -> None:
+    ours = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(ours)})  # as Slurm and taskset do
+    try:
+        require_machine(WorkerSettings(gpu=False))
+        with pytest.raises(IrmasError, match=r"^2 workers of --cpus 1: this machine has 1$"):
+            require_machine(WorkerSettings(count=2, gpu=False))
+    finally:
+        os.sched_setaffinity(0, ours)
+
+
 def test_each_worker_needs_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(without_ray, "gpu_count", lambda: 1.0)
-    monkeypatch.setattr("os.cpu_count", lambda: 4)
+    monkeypatch.setattr("joblib.cpu_count", lambda: 4)
     require_machine(WorkerSettings(gpu=True))
     with pytest.raises(IrmasError, match="torch finds 1 for 2 workers on this machine"):
         require_machine(WorkerSettings(count=2, gpu=True))
